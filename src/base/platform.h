@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * platform: what the operating system gives: mapped files, whole-file reads, files written beside
+ * their target and renamed, memory, clock, paths. */
+#ifndef LIKENESS_BASE_PLATFORM_H
+#define LIKENESS_BASE_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+
+/* A file mapped for reading. An empty file maps to size 0, data NULL. Fails for folders. */
+typedef struct mapped_file { const uint8_t *data; size_t size; } mapped_file;
+bool file_map(mapped_file *out, const char *path, error *e);
+void file_unmap(mapped_file *m);
+void file_map_drop(const mapped_file *m); /* give its resident pages back to the system */
+
+/* Reads a whole file of at most `limit` bytes; *data is NUL-terminated and the caller's to free(). */
+bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e);
+
+/* Writes beside `path` (same folder, hidden temporary name), renames when whole, removes on failure. */
+typedef struct file_writer file_writer;
+bool file_writer_open(file_writer **out, const char *path, error *e);
+bool file_writer_put(file_writer *w, const void *data, size_t size, error *e);
+bool file_writer_commit(file_writer **w, error *e); /* flush, fsync, rename; closes in any case */
+void file_writer_abandon(file_writer **w);          /* NULL is fine */
+
+bool path_is_dir(const char *path);
+bool path_is_file(const char *path);
+bool path_make_dir(const char *path, error *e);     /* with its parents; fine if it exists */
+/* a + "/" + b, malloc'ed; NULL when memory is out. */
+char *path_join(const char *a, const char *b);
+char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* malloc'ed */
+char *path_of_program(void);                        /* folder of the running program, malloc'ed */
+
+/* A block of zeroed memory, 64-byte aligned, huge pages asked for; NULL when it is not to be had. */
+void *block_alloc(size_t size);
+void block_free(void *block, size_t size);
+uint64_t memory_available(void);   /* bytes the system says can be had now (cgroup limit too) */
+uint64_t memory_peak(void);        /* peak resident bytes of this process */
+int cpu_count(void);               /* cores this process may use */
+double clock_seconds(void);        /* monotonic */
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * types: element types shared by files, devices and graphs. */
+#ifndef LIKENESS_BASE_TYPES_H
+#define LIKENESS_BASE_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum dtype {
+    DTYPE_F32 = 0,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_I32,
+    DTYPE_F64,
+    DTYPE_I64,
+    DTYPE_I16,
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_U16,
+    DTYPE_U32,
+    DTYPE_U64,
+    DTYPE_BOOL,
+    DTYPE_F8_E4M3,
+    DTYPE_F8_E5M2,
+    DTYPE_COUNT,
+} dtype;
+
+size_t dtype_size(dtype t);          /* bytes of one element */
+const char *dtype_name(dtype t);     /* safetensors' name: "F32", "BF16", ... */
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * device: memory and whole-tensor operations. Everything above speaks to hardware only through this
+ * header. An operation is described by an op_call; a device prepares it once (chooses a kernel, says
+ * how much scratch it needs), binds it to a weight set (packs weights into what its kernel wants),
+ * and runs it many times. Nothing is allocated while running.
+ *
+ * Activations are channels-last ([B,H,W,C], outermost first) and contiguous; weights keep the
+ * checkpoint's layout (conv OIHW, linear [out,in]). Float32 results of a device are the same bytes
+ * in every run with the same thread count. */
+#ifndef LIKENESS_DEVICE_DEVICE_H
+#define LIKENESS_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/types.h"
+
+enum { OP_MAX_IN = 6, OP_MAX_OUT = 3, ARRAY_MAX_RANK = 4 };
+
+/* A weight: checkpoint name, shape and data, and the device's packed copies of it.
+ * data is row-major in `type` (F32, F16 or BF16), 64-byte alignment not guaranteed, and may lie in a
+ * mapped file. Owner: the weight_set. */
+typedef struct weight {
+    const char *name;
+    dtype type;
+    int rank;
+    int64_t dim[ARRAY_MAX_RANK];
+    const void *data;
+    struct weight_pack *packs; /* the device's; freed by device_forget() */
+} weight;
+
+/* Weights sorted by name (strcmp). storage/storage_free: whatever data points into (a mapped file,
+ * a block); filled by the loader. */
+typedef struct weight_set {
+    weight *item;
+    size_t count;
+    void *storage;
+    void (*storage_free)(void *storage);
+} weight_set;
+
+weight *weight_find(const weight_set *set, const char *name); /* NULL where there is none */
+
+/* An operand: memory and its shape. For a weight operand `w` is set and data is NULL. An absent
+ * optional operand has rank -1. */
+typedef struct array {
+    void *data;
+    weight *w;
+    dtype type;
+    int rank;
+    int64_t dim[ARRAY_MAX_RANK];
+} array;
+
+/* Every operation, with its operands. [...] are shapes, ? marks an optional operand, "rows" is the
+ * product of all dimensions but the last. x is F32 or BF16 unless said; weights any float type;
+ * stats, lse, losses and all gradients of weights are F32. */
+typedef enum op_kind {
+    /* products ------------------------------------------------------------------------------ */
+    OP_CONV2D,        /* x [B,H,W,C], w [O,C,kh,kw], b? [O], add? [B,H',W',O] -> y (+ add) */
+    OP_CONV2D_GRAD_X, /* dy [B,H',W',O], w -> dx [B,H,W,C] */
+    OP_CONV2D_GRAD_W, /* dy, x -> dw [O,C,kh,kw] */
+    OP_LINEAR,        /* x [..,C], w [O,C] or [O,C,1,1], b? [O], add? [..,O] -> y [..,O] (+ add) */
+    OP_LINEAR_GRAD_X, /* dy [..,O], w -> dx [..,C] */
+    OP_LINEAR_GRAD_W, /* dy, x -> dw (the weight's own shape) */
+    OP_ATTENTION,     /* q [B,N,H*D], k [B,M,H*D], v [B,M,H*D] -> o [B,N,H*D], lse [B,H,N]
+                         params: heads, causal, alpha = scale of the logits */
+    OP_ATTENTION_GRAD, /* do, q, k, v, o, lse -> dq, dk, dv */
+    /* normalisations ------------------------------------------------------------------------ */
+    OP_GROUP_NORM,      /* x [B,..,C], gamma [C], beta [C] -> y, stats [B,G,2] (mean, 1/std)
+                           params: groups, eps, silu (y = silu(norm)) */
+    OP_GROUP_NORM_GRAD, /* dy, x, gamma, beta, stats -> dx, dgamma, dbeta */
+    OP_LAYER_NORM,      /* x [..,C], gamma, beta -> y, stats [rows,2]; params: eps */
+    OP_LAYER_NORM_GRAD, /* dy, x, gamma, stats -> dx, dgamma, dbeta */
+    /* pointwise ----------------------------------------------------------------------------- */
+    OP_UNARY,      /* x -> y; params: unary */
+    OP_UNARY_GRAD, /* dy, x -> dx */
+    OP_GEGLU,      /* x [..,2C] -> [..,C]: first half * gelu(second half) */
+    OP_GEGLU_GRAD, /* dy [..,C], x [..,2C] -> dx [..,2C] */
+    OP_ADD,        /* a, b -> a + b; b's elements repeat where it is smaller (b [N,C], a [B,N,C]); b
+                      may be a weight */
+    OP_ADD_CHANNEL, /* x [B,..,C], v [B,C] -> x + v, v repeated over space */
+    OP_SCALE,       /* x -> alpha * x */
+    OP_CAST,        /* x -> y of another type (params.type) */
+    OP_RESHAPE,     /* a view: never run by a device */
+    /* shape --------------------------------------------------------------------------------- */
+    OP_CONCAT,        /* a [..,Ca], b [..,Cb] -> [..,Ca+Cb] */
+    OP_SLICE,         /* x [..,C] -> [..,count] from channel params.start */
+    OP_UNSLICE,       /* x [..,count] -> [..,C], zeros elsewhere (gradient of OP_SLICE) */
+    OP_UPSAMPLE,      /* x [B,H,W,C] -> [B,H',W',C], nearest: source = floor(i * H / H') */
+    OP_UPSAMPLE_GRAD, /* dy -> dx */
+    OP_SUM_LEADING,   /* x with n elements -> y with m, m divides n: y[j] = sum of x[j + k*m] (F32) */
+    OP_SUM_SPACE,     /* x [B,..,C] -> [B,C] (gradient of OP_ADD_CHANNEL) */
+    /* lookup, time, loss -------------------------------------------------------------------- */
+    OP_EMBEDDING,      /* ids I32 [B,N], table [V,C] -> [B,N,C] */
+    OP_EMBEDDING_GRAD, /* dy, ids -> dtable [V,C] */
+    OP_TIME_EMBEDDING, /* t F32 [B] -> [B,dim] F32; params: flip_sin_to_cos, freq_shift (numerics 2) */
+    OP_MSE,            /* pred [B,..], target, weight? F32 [B] -> loss [1] = mean_b(w_b * mse_b), mse [B] */
+    OP_MSE_GRAD,       /* dloss [1], pred, target, weight? -> dpred */
+    OP_KIND_COUNT
+} op_kind;
+
+typedef enum unary_kind { UNARY_SILU, UNARY_GELU, UNARY_QUICK_GELU } unary_kind;
+
+typedef struct op_params {
+    int stride;                             /* convolution */
+    int pad_top, pad_left, pad_bottom, pad_right;
+    int heads;                              /* attention */
+    bool causal;
+    int groups;                             /* group norm */
+    bool silu;
+    float eps;
+    unary_kind unary;
+    float alpha;                            /* scale; attention's logit scale */
+    dtype type;                             /* the first output's type */
+    int64_t start;                          /* slice */
+    bool flip_sin_to_cos;                   /* time embedding */
+    float freq_shift;
+} op_params;
+
+typedef struct op_call {
+    op_kind kind;
+    op_params params;
+    int in_count, out_count;
+    array in[OP_MAX_IN];
+    array out[OP_MAX_OUT];
+} op_call;
+
+typedef struct device device;
+struct device {
+    const char *name;     /* "cpu avx2, 2 threads" */
+    int threads;
+    dtype compute;        /* type of the inputs of products: F32, or BF16 where hardware has it */
+    dtype weight_type;    /* type packed product weights are held in: F32, or BF16 (precision bf16) */
+    /* Chooses a kernel for the call (shapes and types are set, data are not). *state is the
+     * device's (may stay NULL), *scratch the bytes run() wants. Fails for an unsupported call. */
+    bool (*prepare)(device *d, const op_call *call, void **state, size_t *scratch, error *e);
+    void (*unprepare)(device *d, const op_call *call, void *state);
+    /* Packs the call's weights (in[].w are set). Packs are kept in weight->packs and shared by all
+     * calls that want the same form. */
+    bool (*bind)(device *d, const op_call *call, void *state, error *e);
+    /* Runs it: data, w and scratch (64-byte aligned) are set. Cannot fail. */
+    void (*run)(device *d, const op_call *call, void *state, void *scratch);
+    void (*close)(device *d);
+};
+
+/* The processor. threads 0: all cores. precision DTYPE_F32 or DTYPE_BF16. LIKENESS_CPU=plain, avx2,
+ * avx512 or avx512bf16 in the environment forces a lower instruction set; one the machine lacks, or
+ * an unknown word, is an error. */
+bool device_open_cpu(device **out, int threads, dtype precision, error *e);
+void device_close(device **d);
+
+/* Frees the packed copies of one weight (after an optimizer step, or when a set is closed). */
+void device_forget(weight *w);
+void weight_set_close(weight_set *set); /* forgets every pack, frees item and storage */
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * image: 8-bit RGB pictures, read from and written to PNG, JPEG, WebP (libpng, libjpeg, libwebp).
+ * Reading does what Pillow's ImageOps.exif_transpose + convert("RGB") does: orientation applied,
+ * alpha dropped, grey, palette, CMYK and 16 bit brought to 8-bit RGB. */
+#ifndef LIKENESS_FILE_IMAGE_H
+#define LIKENESS_FILE_IMAGE_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+typedef struct image {
+    int width, height;
+    uint8_t *pixels; /* RGB, rows from the top; malloc'ed */
+} image;
+
+bool image_new(image *out, int width, int height, error *e); /* white */
+void image_free(image *m);
+/* By content, not by name. *text (may be NULL): the PNG's "parameters" text (tEXt or iTXt, UTF-8),
+ * or the EXIF UserComment of a JPEG or WebP, malloc'ed; NULL where there is none. */
+bool image_read(image *out, char **text, const char *path, error *e);
+/* By the path's ending (.png .jpg .jpeg .webp). text: settings, may be NULL; PNG carries it as
+ * "parameters". quality 1..100 for JPEG and WebP (100: lossless WebP). */
+bool image_write(const image *m, const char *path, const char *text, int quality, error *e);
+
+typedef enum resize_filter { RESIZE_BILINEAR, RESIZE_BICUBIC, RESIZE_LANCZOS } resize_filter;
+/* Pillow's Image.resize, bit for bit. out is made new. */
+bool image_resize(image *out, const image *in, int width, int height, resize_filter filter, error *e);
+
+/* Text drawn with FreeType in DejaVu Sans (fonts-dejavu-core), or the font file of $LIKENESS_FONT. */
+typedef struct font font;
+bool font_open(font **out, int pixel_size, error *e);
+void font_close(font **f);
+int font_line_height(const font *f);
+int font_text_width(font *f, const char *utf8);
+/* Draws one line, (x, y) its top left, dark grey; clipped to the picture. */
+void font_draw(font *f, image *m, int x, int y, const char *utf8);
+/* Inserts newlines so that no line is wider than width (words broken only when a word is). malloc'ed. */
+char *font_wrap(font *f, const char *utf8, int width);
+
+#endif

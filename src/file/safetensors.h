@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * safetensors: reading (memory-mapped) and writing, with every check of the format: header length,
+ * JSON, dtypes, shapes, offsets without gap or overlap, no duplicate names. */
+#ifndef LIKENESS_FILE_SAFETENSORS_H
+#define LIKENESS_FILE_SAFETENSORS_H
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/platform.h"
+#include "base/types.h"
+
+enum { SAFETENSORS_MAX_RANK = 8 };
+
+typedef struct safetensors_entry {
+    const char *name;
+    dtype type;
+    int rank;
+    int64_t dim[SAFETENSORS_MAX_RANK];
+    const void *data; /* in the mapping when reading */
+    uint64_t bytes;
+} safetensors_entry;
+
+typedef struct safetensors_pair { const char *key, *value; } safetensors_pair;
+
+typedef struct safetensors {
+    mapped_file map;
+    arena memory;
+    safetensors_entry *entry; /* sorted by name */
+    size_t count;
+    safetensors_pair *metadata; /* __metadata__, file order */
+    size_t metadata_count;
+} safetensors;
+
+bool safetensors_open(safetensors *out, const char *path, error *e);
+void safetensors_close(safetensors *s);
+const safetensors_entry *safetensors_find(const safetensors *s, const char *name);
+
+/* Writes entries (any order; the file's order is: element size descending, then name) with
+ * {"format":"pt"} and the given metadata. */
+bool safetensors_write(const char *path, const safetensors_entry *entry, size_t count,
+                       const safetensors_pair *metadata, size_t metadata_count, error *e);
+
+#endif

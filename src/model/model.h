@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * model: a loaded checkpoint: configurations, tokenizer and weight sets of its networks. Networks are
+ * functions that record themselves into a graph; what weights a network has follows from recording
+ * it, so names and shapes stand in one place only (clip.c, unet.c, vae.c). */
+#ifndef LIKENESS_MODEL_MODEL_H
+#define LIKENESS_MODEL_MODEL_H
+
+#include "graph/graph.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+
+typedef enum model_kind { MODEL_STABLE_DIFFUSION, MODEL_UNCONDITIONAL } model_kind;
+
+typedef struct model {
+    model_kind kind;
+    char *path;
+    const char *format;        /* "diffusers folder", "single file (LDM names)", ... */
+    clip_config clip;
+    unet_config unet;
+    vae_config vae;
+    scheduler_config scheduler;
+    tokenizer *tokens;         /* NULL when unconditional */
+    weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
+} model;
+
+/* path: a diffusers folder, an unconditional UNet2DModel folder, or a single .safetensors file.
+ * vae_path: NULL, or a VAE folder or file that replaces or supplies the VAE. tokenizer files for a
+ * single file come from tokenizer_path, NULL: found as docs/MODEL.md says. */
+bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
+                error *e);
+void model_close(model **m);
+
+/* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */
+tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context);
+/* Cross-attention's keys and values are constant over a run. unet_build_text records only these
+ * (compute type; kv[0..unet_text_count-1], in the order in which unet_build_cached wants them). */
+size_t unet_text_count(const unet_config *c);
+void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv);
+tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv);
+/* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as diffusers'. */
+tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip);
+/* image F32 [B,H,W,3] in -1..1 -> moments [B,h,w,2*latent] (mean, logvar; logvar not clamped). */
+tensor *vae_build_encoder(graph *g, const vae_config *c, tensor *image);
+/* latent [B,h,w,4], already divided by scaling_factor -> [B,H,W,3]. */
+tensor *vae_build_decoder(graph *g, const vae_config *c, tensor *latent);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tokenizer: CLIP's byte-level BPE as transformers 5's CLIPTokenizer does it (numerics.md section 3). */
+#ifndef LIKENESS_MODEL_TOKENIZER_H
+#define LIKENESS_MODEL_TOKENIZER_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+typedef struct tokenizer tokenizer;
+
+/* A folder with tokenizer.json, or vocab.json + merges.txt. */
+bool tokenizer_open(tokenizer **out, const char *folder, error *e);
+void tokenizer_close(tokenizer **t);
+int tokenizer_vocab_size(const tokenizer *t);
+/* Frames and pads to `length` ids (start, at most length-2, end, padding). text is UTF-8; text that
+ * is not is an error. *cut (may be NULL): the part of the text that did not fit, malloc'ed, else NULL. */
+bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
+                      error *e);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * support: what several tests share. */
+#ifndef LIKENESS_TESTS_SUPPORT_H
+#define LIKENESS_TESTS_SUPPORT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* SOURCE_DIR/tests/fixtures/NAME and ../shared/NAME beside the checkout (NULL where absent; the test
+ * then calls skip(), which cmocka counts). Static buffers, four in turn. */
+const char *fixture_path(const char *name);
+const char *shared_path(const char *name);
+/* A fresh empty folder under /tmp, removed at exit. */
+const char *scratch_dir(void);
+/* Largest |a-b| divided by the largest |b| (relative error of a whole tensor). */
+double relative_error(const float *a, const float *b, size_t n);
+/* Deterministic values in (-1,1). */
+void fill_random(float *out, size_t n, uint32_t seed);
+
+#endif
