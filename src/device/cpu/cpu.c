@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cpu: opens the processor as a device: chooses the instruction set at run time, and hands every
+ * call to its operation's row. */
+#include "device/cpu/cpu.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+
+#define KERNELS_OF(set)                                                                            \
+    extern const struct product_kernels product_kernels_##set;                                     \
+    extern const struct winograd_kernels winograd_kernels_##set;                                   \
+    static const struct cpu_kernels kernels_##set = {                                              \
+        .product = &product_kernels_##set,                                                         \
+        .winograd = &winograd_kernels_##set,                                                       \
+    };
+
+KERNELS_OF(plain)
+KERNELS_OF(avx2)
+KERNELS_OF(avx512)
+
+static const struct cpu_kernels *const kernels_of[CPU_ISA_COUNT] = {
+    [CPU_PLAIN] = &kernels_plain,
+    [CPU_AVX2] = &kernels_avx2,
+    [CPU_AVX512] = &kernels_avx512,
+};
+
+static const struct cpu_op *const rows[OP_KIND_COUNT] = {
+    [OP_CONV2D] = &cpu_conv2d,
+    [OP_CONV2D_GRAD_X] = &cpu_conv2d_grad_x,
+    [OP_CONV2D_GRAD_W] = &cpu_conv2d_grad_w,
+    [OP_LINEAR] = &cpu_linear,
+    [OP_LINEAR_GRAD_X] = &cpu_linear_grad_x,
+    [OP_LINEAR_GRAD_W] = &cpu_linear_grad_w,
+    [OP_ATTENTION] = &cpu_attention,
+    [OP_ATTENTION_GRAD] = &cpu_attention_grad,
+    [OP_GROUP_NORM] = &cpu_group_norm,
+    [OP_GROUP_NORM_GRAD] = &cpu_group_norm_grad,
+    [OP_LAYER_NORM] = &cpu_layer_norm,
+    [OP_LAYER_NORM_GRAD] = &cpu_layer_norm_grad,
+    [OP_UNARY] = &cpu_unary,
+    [OP_UNARY_GRAD] = &cpu_unary_grad,
+    [OP_GEGLU] = &cpu_geglu,
+    [OP_GEGLU_GRAD] = &cpu_geglu_grad,
+    [OP_ADD] = &cpu_add,
+    [OP_ADD_CHANNEL] = &cpu_add_channel,
+    [OP_SCALE] = &cpu_scale,
+    [OP_CAST] = &cpu_cast,
+    [OP_CONCAT] = &cpu_concat,
+    [OP_SLICE] = &cpu_slice,
+    [OP_UNSLICE] = &cpu_unslice,
+    [OP_UPSAMPLE] = &cpu_upsample,
+    [OP_UPSAMPLE_GRAD] = &cpu_upsample_grad,
+    [OP_SUM_LEADING] = &cpu_sum_leading,
+    [OP_SUM_SPACE] = &cpu_sum_space,
+    [OP_EMBEDDING] = &cpu_embedding,
+    [OP_EMBEDDING_GRAD] = &cpu_embedding_grad,
+    [OP_TIME_EMBEDDING] = &cpu_time_embedding,
+    [OP_MSE] = &cpu_mse,
+    [OP_MSE_GRAD] = &cpu_mse_grad,
+};
+
+static const struct cpu_op *row_of(const op_call *call)
+{
+    assert(call->kind >= 0 && call->kind < OP_KIND_COUNT);
+    return rows[call->kind];
+}
+
+static bool cpu_prepare(device *d, const op_call *call, void **state, size_t *scratch, error *e)
+{
+    const struct cpu_op *row = row_of(call);
+    *state = NULL;
+    *scratch = 0;
+    if (!row) {
+        return error_set(e, ERROR_USAGE, "the cpu device has no operation %d", (int)call->kind);
+    }
+    return !row->prepare || row->prepare(d, call, state, scratch, e);
+}
+
+static void cpu_unprepare(device *d, const op_call *call, void *state)
+{
+    const struct cpu_op *row = row_of(call);
+    if (row && row->unprepare) row->unprepare(d, call, state);
+}
+
+static bool cpu_bind(device *d, const op_call *call, void *state, error *e)
+{
+    const struct cpu_op *row = row_of(call);
+    return !row->bind || row->bind(d, call, state, e);
+}
+
+static void cpu_run(device *d, const op_call *call, void *state, void *scratch)
+{
+    row_of(call)->run(d, call, state, scratch);
+}
+
+static void cpu_close(device *d) { free(d); }
+
+/* What the machine has, best last; the words LIKENESS_CPU takes. */
+static const struct {
+    const char *word;
+    enum cpu_isa isa;
+    bool bf16;
+} levels[] = {
+    {"plain", CPU_PLAIN, false},
+    {"avx2", CPU_AVX2, false},
+    {"avx512", CPU_AVX512, false},
+    {"avx512bf16", CPU_AVX512, true},
+};
+enum { LEVEL_COUNT = sizeof levels / sizeof levels[0] };
+
+static int level_of_machine(void)
+{
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
+        return 0;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return 1;
+    return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+}
+
+static bool level_choose(int *level, error *e)
+{
+    int best = level_of_machine();
+    const char *wanted = getenv("LIKENESS_CPU");
+    *level = best;
+    if (!wanted || !*wanted) return true;
+    for (int i = 0; i < LEVEL_COUNT; i++) {
+        if (strcmp(wanted, levels[i].word) != 0) continue;
+        if (i > best) {
+            return error_set(e, ERROR_USAGE,
+                             "LIKENESS_CPU=%s: this processor has only %s; unset it or lower it",
+                             wanted, levels[best].word);
+        }
+        *level = i;
+        return true;
+    }
+    return error_set(e, ERROR_USAGE,
+                     "LIKENESS_CPU=%s is unknown: use plain, avx2, avx512 or avx512bf16", wanted);
+}
+
+bool device_open_cpu(device **out, int threads, dtype precision, error *e)
+{
+    *out = NULL;
+    int level = 0;
+    if (!level_choose(&level, e)) return false;
+    if (precision != DTYPE_F32 && precision != DTYPE_BF16) {
+        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
+                         dtype_name(precision));
+    }
+    cpu *c = calloc(1, sizeof *c);
+    if (!c) return error_memory(e, "the cpu device", sizeof *c);
+    c->isa = levels[level].isa;
+    c->kernels = *kernels_of[c->isa];
+    c->device = (device){
+        .name = c->name,
+        .threads = threads > 0 ? threads : cpu_count(),
+        .compute = precision == DTYPE_BF16 && levels[level].bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .weight_type = precision,
+        .prepare = cpu_prepare,
+        .unprepare = cpu_unprepare,
+        .bind = cpu_bind,
+        .run = cpu_run,
+        .close = cpu_close,
+    };
+    snprintf(c->name, sizeof c->name, "cpu %s, %d thread%s", levels[level].word,
+             c->device.threads, c->device.threads == 1 ? "" : "s");
+    *out = &c->device;
+    return true;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cpu: the processor as a device. Every operation is one row (prepare, unprepare, bind, run) in
+ * whichever file defines it; cpu.c gathers them in one table and picks the instruction set. The
+ * vector code is in simd_*.c, compiled once per instruction set; each such file gives one struct of
+ * function pointers per set, and struct cpu_kernels points at those of the set in use. */
+#ifndef LIKENESS_DEVICE_CPU_CPU_H
+#define LIKENESS_DEVICE_CPU_CPU_H
+
+#include "device/device.h"
+
+enum cpu_isa { CPU_PLAIN, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
+
+/* The kernels of one instruction set: one member per simd_*.c. */
+struct cpu_kernels {
+    const struct product_kernels *product;     /* simd_product.c */
+    const struct winograd_kernels *winograd;   /* simd_winograd.c */
+};
+
+typedef struct cpu {
+    device device; /* first: a device * of this kind is a cpu * */
+    enum cpu_isa isa;
+    struct cpu_kernels kernels;
+    char name[64];
+} cpu;
+
+static inline const struct cpu_kernels *cpu_kernels_of(const device *d)
+{
+    return &((const cpu *)(const void *)d)->kernels;
+}
+
+/* One operation. Members as in struct device; NULL where there is nothing to do. prepare finds
+ * *state NULL and *scratch 0. */
+struct cpu_op {
+    bool (*prepare)(device *d, const op_call *call, void **state, size_t *scratch, error *e);
+    void (*unprepare)(device *d, const op_call *call, void *state);
+    bool (*bind)(device *d, const op_call *call, void *state, error *e);
+    void (*run)(device *d, const op_call *call, void *state, void *scratch);
+};
+
+extern const struct cpu_op cpu_conv2d, cpu_conv2d_grad_x, cpu_conv2d_grad_w;
+extern const struct cpu_op cpu_linear, cpu_linear_grad_x, cpu_linear_grad_w;
+#ifndef CPU_ROW_OPTIONAL
+#define CPU_ROW_OPTIONAL __attribute__((weak))
+#endif
+extern const struct cpu_op cpu_attention CPU_ROW_OPTIONAL, cpu_attention_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_group_norm CPU_ROW_OPTIONAL, cpu_group_norm_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_layer_norm CPU_ROW_OPTIONAL, cpu_layer_norm_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_unary CPU_ROW_OPTIONAL, cpu_unary_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_geglu CPU_ROW_OPTIONAL, cpu_geglu_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_add CPU_ROW_OPTIONAL, cpu_add_channel CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_scale CPU_ROW_OPTIONAL, cpu_cast CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_concat CPU_ROW_OPTIONAL, cpu_slice CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_unslice CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_upsample CPU_ROW_OPTIONAL, cpu_upsample_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_sum_leading CPU_ROW_OPTIONAL, cpu_sum_space CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_embedding CPU_ROW_OPTIONAL, cpu_embedding_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_time_embedding CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_mse CPU_ROW_OPTIONAL, cpu_mse_grad CPU_ROW_OPTIONAL;
+
+/* Packs of a weight: copies in the form a kernel wants, kept in weight->packs, one per form. */
+typedef struct weight_pack weight_pack;
+struct weight_pack {
+    weight_pack *next;
+    uint64_t form;              /* what it is; 0 is the plain float32 copy */
+    void *data;                 /* 64-byte aligned, `size` bytes; freed by weight_pack_free */
+    size_t size;
+    void (*close)(weight_pack *p); /* frees what else `owned` holds; may be NULL */
+    void *owned;
+};
+
+weight_pack *weight_pack_find(const weight *w, uint64_t form);
+/* A new pack of `size` bytes (uninitialised), in w->packs; NULL and an error when memory is out. */
+weight_pack *weight_pack_new(weight *w, uint64_t form, size_t size, error *e);
+
+/* The weight as float32 in the checkpoint's layout: bind makes it, run gets it. */
+bool weight_f32_bind(weight *w, error *e);
+const float *weight_f32(const weight *w);
+
+/* The [begin, end) of n items that is thread `t`'s of `threads`, in multiples of `step`. */
+static inline void thread_range(int64_t n, int64_t step, int t, int threads, int64_t *begin,
+                                int64_t *end)
+{
+    int64_t steps = (n + step - 1) / step;
+    int64_t b = steps * t / threads * step, e = steps * (t + 1) / threads * step;
+    *begin = b < n ? b : n;
+    *end = e < n ? e : n;
+}
+
+/* Bytes rounded up to whole cache lines. */
+static inline size_t round_line(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static inline bool array_present(const array *a) { return a->rank >= 0; }
+
+/* Elements of an array; its rows: the product of all dimensions but the last. */
+static inline int64_t array_count(const array *a)
+{
+    int64_t n = 1;
+    for (int i = 0; i < a->rank; i++) n *= a->dim[i];
+    return n;
+}
+
+static inline int64_t array_rows(const array *a)
+{
+    int64_t n = 1;
+    for (int i = 0; i + 1 < a->rank; i++) n *= a->dim[i];
+    return n;
+}
+
+#endif
