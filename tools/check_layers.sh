@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# check_layers.sh [ROOT]: fails when an include points up or sideways in the house of docs/DESIGN.md, when
+# hardware or a file format's library is spoken to outside its room, when a source lacks its SPDX line, or
+# when a file is longer than 1,000 lines. Functions past 80 lines are listed, but do not fail.
+set -u
+cd "${1:-$(dirname "$0")/..}" || exit 1
+export LC_ALL=C
+failed=0
+fail() {
+    echo "check_layers: $*"
+    failed=1
+}
+
+# room: the rooms it may include, besides itself
+declare -A below=(
+    [base]=""
+    [file]="base"
+    [device]="base"
+    [graph]="device base"
+    [model]="graph device file base"
+    [generate]="model graph device file base"
+    [train]="model graph device file base"
+    [study]="generate train model graph device file base"
+    [serve]="generate train model graph device file base"
+    [cli]=""
+    [likeness.c]="study serve generate train model graph device file base"
+)
+# system header: the rooms that may include it
+allowed_system() { # header room
+    case $1 in
+    dnnl*.h | oneapi/* | *intrin.h | cpuid.h | cuda* | cudnn* | cublas*) [ "$2" = device ] ;;
+    jansson.h | png.h | jpeglib.h | webp/* | ft2build.h) [ "$2" = file ] || { [ "$1" = jansson.h ] && [ "$2" = model ]; } ;;
+    utf8proc.h) [ "$2" = model ] ;;
+    esac
+}
+
+while IFS= read -r file; do
+    room=${file#src/}
+    room=${room%%/*}
+    if [ -z "${below[$room]+x}" ]; then
+        fail "$file: no such room as '$room' in docs/DESIGN.md"
+        continue
+    fi
+    while IFS=: read -r line text; do
+        header=$(sed -E 's/^[^"<]*["<]([^">]*)[">].*/\1/' <<<"$text")
+        if [[ $text =~ \< ]]; then
+            allowed_system "$header" "$room" || fail "$file:$line: <$header> does not belong in $room/"
+            continue
+        fi
+        if [ "$header" = likeness.h ]; then
+            [ "$room" = cli ] || [ "$room" = likeness.c ] || fail "$file:$line: only cli/ and likeness.c include likeness.h"
+            continue
+        fi
+        if [ -f "$(dirname "$file")/$header" ]; then
+            target=$room # a neighbour, or a folder of the same room
+            [[ $header == ../* ]] && target=${header#../} && target=${target%%/*}
+        else
+            target=${header%%/*}
+        fi
+        [ "$target" = "$room" ] || [[ " ${below[$room]} " == *" $target "* ]] ||
+            fail "$file:$line: $room/ must not include \"$header\""
+    done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' "$file")
+done < <(find src -name '*.[ch]' | sort)
+
+# The public header stands alone.
+while IFS= read -r line; do
+    fail "include/likeness.h: includes $line"
+done < <(grep -hE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' include/*.h 2>/dev/null)
+
+# SPDX line near the top, and length.
+while IFS= read -r file; do
+    head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' ||
+        fail "$file: no 'SPDX-License-Identifier: Apache-2.0' in the first three lines"
+    lines=$(wc -l <"$file")
+    [ "$lines" -le 1000 ] || fail "$file: $lines lines; a file past 1,000 asks to become two"
+done < <(find src include tests tools examples Makefile CMakeLists.txt .ci \( -path '*/fixtures/*' -prune \) -o -type f \
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.py' -o -name '*.sh' -o -name Makefile -o -name CMakeLists.txt \
+    -o -path .ci/run \) -print 2>/dev/null | sort)
+
+find src -name '*.c' -print0 | xargs -0 awk '
+    /^[{]/ { start = FNR }
+    /^[}]/ { if (start && FNR - start > 80) printf "note: %s:%d: a function of %d lines\n", FILENAME, start, FNR - start; start = 0 }'
+
+[ $failed = 0 ] && echo "check_layers: every include points down"
+exit $failed
