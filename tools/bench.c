@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bench: times one network of a model folder and prints one line of JSON: the median seconds of a
+ * run, the seconds from start to the first run, and this process's peak resident memory. One row per
+ * process, so that the peak is the row's own; tools/bench.sh runs every row and the peer's.
+ *
+ *   bench MODEL unet|vae|text f32|bf16 [THREADS=2 [REPEATS=3 [SIZE=512]]]
+ *
+ * unet is one evaluation at batch 2 with the whole network (cross-attention's keys and values
+ * included, as the peer computes them); vae decodes one latent; text encodes two prompts. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+#include "base/random.h"
+#include "model/model.h"
+
+enum { MAX_INPUTS = 3, MAX_REPEATS = 100 };
+
+/* A recorded network: its inputs (to be filled with noise), its output, the weights it wants. */
+typedef struct job {
+    graph *g;
+    tensor *input[MAX_INPUTS];
+    int inputs;
+    tensor *output;
+    const weight_set *weights;
+    int vocabulary; /* ids are drawn below it */
+} job;
+
+static tensor *job_input(job *j, const char *name, dtype type, int rank, const int64_t *dim)
+{
+    tensor *t = graph_input(j->g, name, type, rank, dim);
+    j->input[j->inputs++] = t;
+    return t;
+}
+
+static bool job_record(job *j, const model *m, const char *row, int64_t size, error *e)
+{
+    if (strcmp(row, "unet") == 0) {
+        tensor *x = job_input(j, "x", DTYPE_F32, 4, (int64_t[]){2, size / 8, size / 8, m->unet.in_channels});
+        tensor *t = job_input(j, "t", DTYPE_F32, 1, (int64_t[]){2});
+        tensor *text = NULL;
+        if (m->unet.conditional)
+            text = job_input(j, "text", DTYPE_F32, 3, (int64_t[]){2, m->clip.positions, m->unet.cross_dim});
+        j->output = unet_build(j->g, &m->unet, x, t, text);
+        j->weights = &m->unet_weights;
+    } else if (strcmp(row, "vae") == 0) {
+        int64_t dim[] = {1, size / 8, size / 8, m->vae.latent_channels};
+        j->output = vae_build_decoder(j->g, &m->vae, job_input(j, "latent", DTYPE_F32, 4, dim));
+        j->weights = &m->vae_weights;
+    } else if (strcmp(row, "text") == 0) {
+        int64_t dim[] = {2, m->clip.positions};
+        j->output = clip_build(j->g, &m->clip, job_input(j, "ids", DTYPE_I32, 2, dim), 0);
+        j->weights = &m->clip_weights;
+        j->vocabulary = m->clip.vocab;
+    } else {
+        return error_set(e, ERROR_USAGE, "no row is called %s: use unet, vae or text", row);
+    }
+    graph_output(j->g, j->output);
+    return true;
+}
+
+static size_t tensor_count(const tensor *t)
+{
+    size_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= (size_t)t->dim[i];
+    return n;
+}
+
+static bool job_fill(job *j, error *e)
+{
+    rng r;
+    rng_seed(&r, 0);
+    for (int i = 0; i < j->inputs; i++) {
+        size_t n = tensor_count(j->input[i]);
+        float *noise = malloc(n * sizeof *noise);
+        if (!noise)
+            return error_memory(e, "an input", n * sizeof *noise);
+        if (j->input[i]->type == DTYPE_I32) {
+            int32_t *ids = (int32_t *)noise;
+            for (size_t k = 0; k < n; k++)
+                ids[k] = (int32_t)rng_below(&r, (uint32_t)j->vocabulary);
+        } else if (j->input[i]->rank == 1) {
+            for (size_t k = 0; k < n; k++)
+                noise[k] = 500;
+        } else {
+            rng_randn(&r, noise, n);
+        }
+        graph_write(j->g, j->input[i], noise);
+        free(noise);
+    }
+    return true;
+}
+
+static bool job_finite(job *j, error *e)
+{
+    size_t n = tensor_count(j->output), bad = 0;
+    float *value = malloc(n * sizeof *value);
+    if (!value)
+        return error_memory(e, "the output", n * sizeof *value);
+    graph_read(j->g, j->output, value);
+    for (size_t i = 0; i < n && j->output->type == DTYPE_F32; i++)
+        bad += !isfinite(value[i]);
+    free(value);
+    return bad == 0 || error_set(e, ERROR_NUMERIC, "%zu of %zu output values are not finite", bad, n);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* One run to warm up, then the median of the others. */
+static bool job_time(job *j, int repeats, double *median, error *e)
+{
+    double seconds[MAX_REPEATS];
+    for (int i = -1; i < repeats; i++) {
+        double start = clock_seconds();
+        if (!graph_run(j->g, e))
+            return false;
+        if (i >= 0)
+            seconds[i] = clock_seconds() - start;
+    }
+    qsort(seconds, (size_t)repeats, sizeof *seconds, by_value);
+    *median = seconds[repeats / 2];
+    return true;
+}
+
+static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
+{
+    model *m = NULL;
+    device *d = NULL;
+    job j = {0};
+    double start = clock_seconds(), median = 0, ready = 0;
+    dtype precision = strcmp(argv[3], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    bool ok = model_open(&m, argv[1], NULL, NULL, e) && device_open_cpu(&d, threads, precision, e) &&
+              graph_open(&j.g, d->compute, e) && job_record(&j, m, argv[2], size, e) &&
+              graph_plan(j.g, d, e) && graph_allocate(j.g, e) && graph_bind(j.g, j.weights, e) &&
+              job_fill(&j, e);
+    ready = clock_seconds() - start;
+    ok = ok && job_time(&j, repeats, &median, e) && job_finite(&j, e);
+    if (ok)
+        printf("{\"row\": \"%s\", \"type\": \"%s\", \"seconds\": %.6f, \"ready\": %.3f, "
+               "\"graph_mb\": %.1f, \"peak_mb\": %.1f, \"device\": \"%s\"}\n",
+               argv[2], precision == DTYPE_BF16 ? "bfloat16" : "float32", median, ready,
+               (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576, d->name);
+    graph_close(&j.g);
+    device_close(&d);
+    model_close(&m);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4 || argc > 7) {
+        fprintf(stderr, "use: bench MODEL unet|vae|text f32|bf16 [THREADS [REPEATS [SIZE]]]\n");
+        return 2;
+    }
+    int threads = argc > 4 ? atoi(argv[4]) : 2;
+    int repeats = argc > 5 ? atoi(argv[5]) : 3;
+    int size = argc > 6 ? atoi(argv[6]) : 512;
+    if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8) {
+        fprintf(stderr, "bench: threads and repeats (at most %d) start at 1, size at 8\n", MAX_REPEATS);
+        return 2;
+    }
+    error e = {0};
+    if (!bench(argv, threads, repeats, size, &e)) {
+        fprintf(stderr, "bench: %s\n", e.text);
+        return 1;
+    }
+    return 0;
+}
