@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * platform: files and paths on Linux. Memory, cores and the clock are in system.c. */
+#include "base/platform.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct file_writer {
+    int file;
+    char *path;      /* where the file will be; symbolic links resolved */
+    char *temporary; /* the name while writing; NULL for a device such as /dev/stdout */
+};
+
+/* What a person can do about an errno of the file system. */
+static const char *advice(int code)
+{
+    switch (code) {
+    case ENOENT: return "; check the path";
+    case EACCES:
+    case EPERM: return "; check its permissions";
+    case EROFS: return "; choose a place that can be written";
+    case ENOSPC:
+    case EDQUOT: return ": the disk is full; free some space or choose another place";
+    case EFBIG: return "; the file would be larger than allowed here";
+    case EMFILE:
+    case ENFILE: return "; too many files are open";
+    default: return "";
+    }
+}
+
+static bool fail_errno(error *e, const char *path, const char *what)
+{
+    int code = errno;
+    if (code == ENOMEM) return error_memory(e, path, 0);
+    return error_set(e, ERROR_FILE, "%s: cannot %s: %s%s", path, what, strerror(code), advice(code));
+}
+
+static int open_for_reading(const char *path, uint64_t *size, error *e)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang us */
+    if (file < 0) {
+        fail_errno(e, path, "open");
+        return -1;
+    }
+    struct stat info;
+    if (fstat(file, &info) != 0)
+        fail_errno(e, path, "open");
+    else if (S_ISDIR(info.st_mode))
+        error_set(e, ERROR_FILE, "%s: is a folder, not a file", path);
+    else if (!S_ISREG(info.st_mode))
+        error_set(e, ERROR_FILE, "%s: is not a regular file", path);
+    else {
+        *size = (uint64_t)info.st_size;
+        return file;
+    }
+    close(file);
+    return -1;
+}
+
+bool file_map(mapped_file *out, const char *path, error *e)
+{
+    *out = (mapped_file){0};
+    uint64_t size;
+    int file = open_for_reading(path, &size, e);
+    if (file < 0) return false;
+    bool ok = true;
+    if (size > 0) {
+        void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
+        if (data == MAP_FAILED)
+            ok = fail_errno(e, path, "map into memory");
+        else
+            *out = (mapped_file){.data = data, .size = size};
+    }
+    close(file);
+    return ok;
+}
+
+void file_unmap(mapped_file *m)
+{
+    if (m->data) munmap((void *)(uintptr_t)m->data, m->size);
+    *m = (mapped_file){0};
+}
+
+void file_map_drop(const mapped_file *m)
+{
+    if (m->data) madvise((void *)(uintptr_t)m->data, m->size, MADV_DONTNEED);
+}
+
+bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e)
+{
+    *data = NULL;
+    if (size) *size = 0;
+    uint64_t length;
+    int file = open_for_reading(path, &length, e);
+    if (file < 0) return false;
+    if (length > limit) {
+        close(file);
+        return error_set(e, ERROR_FORMAT, "%s: has %llu bytes, at most %zu make sense here", path,
+                         (unsigned long long)length, limit);
+    }
+    char *text = malloc(length + 1);
+    if (!text) {
+        close(file);
+        return error_memory(e, path, length + 1);
+    }
+    size_t done = 0;
+    while (done < length) {
+        ssize_t n = read(file, text + done, length - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            fail_errno(e, path, "read");
+            free(text);
+            close(file);
+            return false;
+        }
+        if (n == 0) break; /* it became shorter while we read */
+        done += (size_t)n;
+    }
+    close(file);
+    text[done] = '\0';
+    *data = text;
+    if (size) *size = done;
+    return true;
+}
+
+static void writer_free(file_writer **w)
+{
+    free((*w)->path);
+    free((*w)->temporary);
+    free(*w);
+    *w = NULL;
+}
+
+/* Creates FOLDER/.NAME.PID-N.tmp beside w->path. The mode is that of the file it will replace, else
+ * what the umask leaves. */
+static bool create_temporary(file_writer *w, const struct stat *old, error *e)
+{
+    const char *slash = strrchr(w->path, '/'), *name = slash ? slash + 1 : w->path;
+    int folder = (int)(name - w->path);
+    for (int i = 0; i < 1000; i++) {
+        free(w->temporary);
+        w->temporary = string_format("%.*s.%.200s.%ld-%d.tmp", folder, w->path, name, (long)getpid(), i);
+        if (!w->temporary) return error_memory(e, w->path, strlen(w->path) + 32);
+        w->file = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (w->file >= 0) {
+            if (old) fchmod(w->file, old->st_mode & 07777);
+            return true;
+        }
+        if (errno != EEXIST) break;
+    }
+    return fail_errno(e, w->path, "create");
+}
+
+bool file_writer_open(file_writer **out, const char *path, error *e)
+{
+    *out = NULL;
+    struct stat old;
+    bool exists = stat(path, &old) == 0;
+    if (exists && S_ISDIR(old.st_mode))
+        return error_set(e, ERROR_FILE, "%s: is a folder; give the name of a file", path);
+    if (path[0] == '\0' || path[strlen(path) - 1] == '/')
+        return error_set(e, ERROR_FILE, "'%s' is not the name of a file", path);
+    file_writer *w = calloc(1, sizeof *w);
+    if (!w) return error_memory(e, path, sizeof *w);
+    w->file = -1;
+    w->path = exists ? realpath(path, NULL) : strdup(path);
+    bool ok;
+    if (!w->path)
+        ok = error_memory(e, path, strlen(path) + 1);
+    else if (exists && !S_ISREG(old.st_mode)) { /* a device or a pipe is written to, never replaced */
+        w->file = open(path, O_WRONLY | O_CLOEXEC);
+        ok = w->file >= 0 || fail_errno(e, path, "open for writing");
+    } else
+        ok = create_temporary(w, exists ? &old : NULL, e);
+    if (!ok) {
+        writer_free(&w);
+        return false;
+    }
+    *out = w;
+    return true;
+}
+
+bool file_writer_put(file_writer *w, const void *data, size_t size, error *e)
+{
+    const char *at = data;
+    while (size > 0) {
+        ssize_t n = write(w->file, at, size < (1u << 30) ? size : 1u << 30);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(e, w->path, "write");
+        if (n == 0) {
+            errno = ENOSPC;
+            return fail_errno(e, w->path, "write");
+        }
+        at += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* Makes the rename itself last through a power cut; a file system that cannot do this is fine too. */
+static void sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? string_format("%.*s", (int)(slash - path + 1), path) : NULL;
+    int file = open(folder ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file >= 0) {
+        (void)!fsync(file);
+        close(file);
+    }
+    free(folder);
+}
+
+bool file_writer_commit(file_writer **writer, error *e)
+{
+    file_writer *w = *writer;
+    bool ok = true;
+    if (w->temporary && fsync(w->file) != 0) ok = fail_errno(e, w->path, "write");
+    if (close(w->file) != 0 && ok) ok = fail_errno(e, w->path, "write"); /* NFS reports a full disk here */
+    w->file = -1;
+    if (ok && w->temporary && rename(w->temporary, w->path) != 0) ok = fail_errno(e, w->path, "write");
+    if (w->temporary) {
+        if (ok)
+            sync_folder(w->path);
+        else
+            unlink(w->temporary);
+    }
+    writer_free(writer);
+    return ok;
+}
+
+void file_writer_abandon(file_writer **writer)
+{
+    file_writer *w = *writer;
+    if (!w) return;
+    if (w->file >= 0) close(w->file);
+    if (w->temporary) unlink(w->temporary);
+    writer_free(writer);
+}
+
+bool path_is_dir(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool path_is_file(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+bool path_make_dir(const char *path, error *e)
+{
+    char *part = strdup(path);
+    if (!part) return error_memory(e, path, strlen(path) + 1);
+    bool ok = true;
+    for (char *at = part; ok && *at;) {
+        at += strspn(at, "/");
+        at += strcspn(at, "/");
+        char kept = *at;
+        *at = '\0';
+        if (*part && mkdir(part, 0777) != 0 && !path_is_dir(part)) {
+            if (errno == EEXIST)
+                ok = error_set(e, ERROR_FILE, "%s: is a file, where a folder is needed", part);
+            else
+                ok = fail_errno(e, part, "make the folder");
+        }
+        *at = kept;
+    }
+    free(part);
+    return ok;
+}
+
+char *string_format(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    char *out = length < 0 ? NULL : malloc((size_t)length + 1);
+    if (out) vsnprintf(out, (size_t)length + 1, format, again);
+    va_end(again);
+    va_end(args);
+    return out;
+}
+
+char *path_join(const char *a, const char *b)
+{
+    size_t n = strlen(a);
+    if (n == 0) return strdup(b);
+    return string_format("%s%s%s", a, a[n - 1] == '/' ? "" : "/", b);
+}
+
+char *path_of_program(void)
+{
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) return NULL;
+    path[n] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = '\0'; /* keep the root's own slash */
+    return strdup(path);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * support: see support.h. */
+#include "support.h"
+
+#include <ftw.h>
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The next of four buffers, so that two or three results can be used in one call. */
+static char *next_buffer(void)
+{
+    static char buffer[4][1024];
+    static int next;
+    return buffer[next++ % 4];
+}
+
+const char *fixture_path(const char *name)
+{
+    char *path = next_buffer();
+    snprintf(path, 1024, "%s/tests/fixtures/%s", SOURCE_DIR, name);
+    return access(path, F_OK) == 0 ? path : NULL;
+}
+
+const char *shared_path(const char *name)
+{
+    char *path = next_buffer();
+    snprintf(path, 1024, "%s/../shared/%s", SOURCE_DIR, name);
+    return access(path, F_OK) == 0 ? path : NULL;
+}
+
+static char scratch[64];
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
+{
+    (void)info, (void)kind, (void)walk;
+    return remove(path);
+}
+
+static void remove_scratch(void)
+{
+    nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Every call gives a new folder inside one that is removed at exit. */
+const char *scratch_dir(void)
+{
+    static int count;
+    if (!scratch[0]) {
+        strcpy(scratch, "/tmp/likeness-test-XXXXXX");
+        if (!mkdtemp(scratch)) {
+            perror("mkdtemp");
+            abort();
+        }
+        atexit(remove_scratch);
+    }
+    char *path = next_buffer();
+    snprintf(path, 1024, "%s/%d", scratch, count++);
+    if (mkdir(path, 0777) != 0) {
+        perror(path);
+        abort();
+    }
+    return path;
+}
+
+double relative_error(const float *a, const float *b, size_t n)
+{
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        double difference = fabs((double)a[i] - (double)b[i]), size = fabs((double)b[i]);
+        if (isnan(difference)) return HUGE_VAL;
+        if (difference > worst) worst = difference;
+        if (size > largest) largest = size;
+    }
+    return largest > 0 ? worst / largest : worst;
+}
+
+void fill_random(float *out, size_t n, uint32_t seed)
+{
+    uint64_t state = seed * 2654435761u + 12345;
+    for (size_t i = 0; i < n; i++) { /* a 64-bit linear congruence, its high bits */
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        out[i] = (float)((double)(state >> 40) / (1 << 23) - 1.0);
+    }
+}
