@@ -44,7 +44,7 @@ def measure(a):
     else:
         from transformers import CLIPTextModel
         net = CLIPTextModel.from_pretrained(a.model, subfolder="text_encoder", dtype=dtype)
-        x = torch.randint(0, 49408, (2, 77))
+        x = torch.randint(0, net.config.vocab_size, (2, net.config.max_position_embeddings))
 
         def run(x):
             return net(x)[0]
@@ -109,7 +109,8 @@ def main():
                 r = rows[-1]
                 print(f"{row:5} {dtype:9} {layout:14} {r['seconds']:8.3f} s  {r['peak_mb']:7.0f} MB", file=sys.stderr,
                       flush=True)
-    text = json.dumps({"cpu": cpu_widths(), "threads": a.threads, "size": a.size, "rows": rows}, indent=1)
+    head = json.dumps({"cpu": cpu_widths(), "threads": a.threads, "size": a.size})[1:-1]
+    text = "{" + head + ', "rows": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]}"  # a row a line, for bench.sh
     if a.output:
         with open(a.output, "w", encoding="utf-8") as f:
             f.write(text + "\n")
