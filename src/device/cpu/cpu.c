@@ -14,9 +14,11 @@
 #define KERNELS_OF(set)                                                                            \
     extern const struct product_kernels product_kernels_##set;                                     \
     extern const struct winograd_kernels winograd_kernels_##set;                                   \
+    extern const struct attention_kernels attention_kernels_##set;                                 \
     static const struct cpu_kernels kernels_##set = {                                              \
         .product = &product_kernels_##set,                                                         \
         .winograd = &winograd_kernels_##set,                                                       \
+        .attention = &attention_kernels_##set,                                                     \
     };
 
 KERNELS_OF(plain)

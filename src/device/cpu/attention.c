@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * attention: OP_ATTENTION and its gradient: shapes, scratch, and who does what. A few heads at a
+ * time are packed, then tasks of up to 96 rows of one head are handed to the threads. No row's
+ * arithmetic depends on which thread does it, so results do not depend on the number of threads. */
+#include "device/cpu/attention.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+#include "device/cpu/cpu.h"
+
+enum { PACKED_AT_ONCE = 4 << 20 }; /* floats of packed heads at once: about a third-level cache */
+
+typedef struct attention_plan {
+    int64_t batch, heads, depth, depth_padded;
+    side queries, keys;
+    int64_t column_packs, row_packs; /* of a key; the gradient packs queries too */
+    int64_t query_rows, key_rows;    /* of one task */
+    int64_t head_floats;             /* packs of one head */
+    int64_t heads_at_once;
+    int64_t thread_floats;
+} attention_plan;
+
+static int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+/* Blocks of one side whose packs together take about 256 KiB, half of a second-level cache. */
+static side side_of(int64_t count, int64_t depth, int64_t packs)
+{
+    int64_t block = 65536 / (depth * packs) / 32 * 32;
+    if (block > ATTENTION_BLOCK) block = ATTENTION_BLOCK;
+    if (block < 32) block = 32;
+    if (block > round_up(count, 32)) block = round_up(count, 32);
+    return (side){.count = count, .block = block, .blocks = (count + block - 1) / block};
+}
+
+static int64_t side_rows_padded(const side *s) { return s->blocks * s->block; }
+
+/* Rows of a task: as many strips as fit the cache, fewer where threads would be idle. */
+static int64_t task_rows(int64_t count, int64_t depth, int64_t heads, int threads)
+{
+    int64_t strips = (count + ATTENTION_STRIP - 1) / ATTENTION_STRIP;
+    int64_t most = 49152 / (2 * ATTENTION_STRIP * depth);
+    most = most < 1 ? 1 : most > ATTENTION_STRIPS ? ATTENTION_STRIPS : most;
+    int64_t tasks = (strips + most - 1) / most, wanted = (4 * threads + heads - 1) / heads;
+    if (tasks < wanted) tasks = wanted < strips ? wanted : strips;
+    return (strips + tasks - 1) / tasks * ATTENTION_STRIP;
+}
+
+static bool float_array(const array *a)
+{
+    return a->rank == 3 && (a->type == DTYPE_F32 || a->type == DTYPE_BF16);
+}
+
+static bool shapes_fit(const op_call *call, bool grad)
+{
+    const array *q = &call->in[grad ? 1 : 0], *k = q + 1, *v = q + 2;
+    int heads = call->params.heads;
+    if (!float_array(q) || !float_array(k) || !float_array(v)) return false;
+    if (grad && (!float_array(&call->in[0]) || !float_array(&call->in[4]))) return false;
+    for (int i = 0; i < 3; i++)
+        if (k->dim[i] != v->dim[i] || (i != 1 && k->dim[i] != q->dim[i])) return false;
+    return heads > 0 && q->dim[2] > 0 && q->dim[2] % heads == 0 && q->dim[1] > 0 && k->dim[1] > 0;
+}
+
+static bool prepare(device *d, const op_call *call, void **state, size_t *scratch, error *e)
+{
+    bool grad = call->kind == OP_ATTENTION_GRAD;
+    const array *q = &call->in[grad ? 1 : 0], *k = q + 1;
+    if (!shapes_fit(call, grad)) {
+        return error_set(e, ERROR_USAGE, "attention: queries, keys and values must be [B,N,H*D] in "
+                                         "F32 or BF16, with H = %d heads", call->params.heads);
+    }
+    attention_plan *p = calloc(1, sizeof *p);
+    if (!p) return error_memory(e, "attention", sizeof *p);
+    int lanes = cpu_kernels_of(d)->attention->lanes;
+    p->batch = q->dim[0];
+    p->heads = call->params.heads;
+    p->depth = q->dim[2] / p->heads;
+    p->depth_padded = round_up(p->depth, lanes);
+    p->column_packs = grad ? 2 : 1;
+    p->row_packs = grad ? 2 : 1;
+    int64_t packs = p->column_packs + p->row_packs;
+    p->queries = side_of(q->dim[1], p->depth, packs);
+    p->keys = side_of(k->dim[1], p->depth, packs);
+    int64_t keys = side_rows_padded(&p->keys), queries = side_rows_padded(&p->queries);
+    p->head_floats = grad ? keys * (2 * p->depth + p->depth_padded) +
+                                queries * (2 * p->depth + 2 * p->depth_padded + 2)
+                          : keys * (p->depth + p->depth_padded);
+    p->head_floats = round_up(p->head_floats, 16);
+    int64_t total = p->batch * p->heads;
+    p->heads_at_once = PACKED_AT_ONCE / p->head_floats;
+    if (p->heads_at_once < 1) p->heads_at_once = 1;
+    if (p->heads_at_once > total) p->heads_at_once = total;
+    p->query_rows = task_rows(p->queries.count, p->depth, p->heads_at_once, d->threads);
+    p->key_rows = task_rows(p->keys.count, p->depth, p->heads_at_once, d->threads);
+    p->thread_floats = round_up(attention_scratch(p->depth, p->depth_padded), 16);
+    *state = p;
+    *scratch = sizeof(float) * (size_t)(p->heads_at_once * p->head_floats +
+                                        d->threads * p->thread_floats);
+    return true;
+}
+
+static void unprepare(device *d, const op_call *call, void *state)
+{
+    (void)d;
+    (void)call;
+    free(state);
+}
+
+/* The rows of head h of sample b of an operand; an absent one has no data. */
+static head_rows rows_of(const attention_plan *p, const array *a, int64_t head)
+{
+    int64_t b = head / p->heads, h = head % p->heads;
+    if (a->rank < 0 || !a->data) return (head_rows){0};
+    int64_t at = b * a->dim[1] * a->dim[2] + h * p->depth;
+    return (head_rows){.data = (char *)a->data + (size_t)at * dtype_size(a->type),
+                       .type = a->type, .stride = a->dim[2], .count = a->dim[1]};
+}
+
+/* The next `floats` of a block of memory. */
+static float *take(float **at, int64_t floats)
+{
+    float *p = *at;
+    *at += floats;
+    return p;
+}
+
+static head_task task_of(const attention_plan *p, const op_call *call, int64_t head, float *packs)
+{
+    bool grad = call->kind == OP_ATTENTION_GRAD;
+    const array *q = &call->in[grad ? 1 : 0], *lse = grad ? &call->in[5] : &call->out[1];
+    head_task t = {.depth = p->depth, .depth_padded = p->depth_padded, .keys = p->keys,
+                   .queries = p->queries, .alpha = call->params.alpha,
+                   .causal = call->params.causal};
+    t.q = rows_of(p, q, head);
+    t.k = rows_of(p, q + 1, head);
+    t.v = rows_of(p, q + 2, head);
+    t.o = rows_of(p, grad ? &call->in[4] : &call->out[0], head);
+    if ((grad || call->out_count > 1) && lse->rank >= 0 && lse->data)
+        t.lse = (float *)lse->data + head * p->queries.count;
+    int64_t keys = side_rows_padded(&p->keys), queries = side_rows_padded(&p->queries);
+    t.k_columns = take(&packs, keys * p->depth);
+    if (!grad) {
+        t.v_rows = take(&packs, keys * p->depth_padded);
+        return t;
+    }
+    t.d_o = rows_of(p, &call->in[0], head);
+    t.d_q = rows_of(p, &call->out[0], head);
+    t.d_k = rows_of(p, &call->out[1], head);
+    t.d_v = rows_of(p, &call->out[2], head);
+    t.v_columns = take(&packs, keys * p->depth);
+    t.q_columns = take(&packs, queries * p->depth);
+    t.do_columns = take(&packs, queries * p->depth);
+    t.k_rows = take(&packs, keys * p->depth_padded);
+    t.q_rows = take(&packs, queries * p->depth_padded);
+    t.do_rows = take(&packs, queries * p->depth_padded);
+    t.lse2 = take(&packs, queries);
+    t.delta = take(&packs, queries);
+    return t;
+}
+
+static void pack_keys(const struct attention_kernels *k, const head_task *t, int64_t block)
+{
+    int64_t columns = block * t->keys.block * t->depth;
+    int64_t rows = block * t->keys.block * t->depth_padded;
+    k->pack_columns(t, &t->k, &t->keys, block, t->k_columns + columns);
+    if (t->v_columns) k->pack_columns(t, &t->v, &t->keys, block, t->v_columns + columns);
+    if (t->k_rows) k->pack_rows(t, &t->k, &t->keys, block, t->k_rows + rows);
+    if (t->v_rows) k->pack_rows(t, &t->v, &t->keys, block, t->v_rows + rows);
+}
+
+static void pack_queries(const struct attention_kernels *k, const head_task *t, int64_t block)
+{
+    int64_t columns = block * t->queries.block * t->depth;
+    int64_t rows = block * t->queries.block * t->depth_padded;
+    k->pack_columns(t, &t->q, &t->queries, block, t->q_columns + columns);
+    k->pack_columns(t, &t->d_o, &t->queries, block, t->do_columns + columns);
+    k->pack_rows(t, &t->q, &t->queries, block, t->q_rows + rows);
+    k->pack_rows(t, &t->d_o, &t->queries, block, t->do_rows + rows);
+    k->pack_stats(t, block);
+}
+
+/* Rows [begin, end) of the i-th task of a head's `count` rows. */
+static void task_range(int64_t i, int64_t rows, int64_t count, int64_t *begin, int64_t *end)
+{
+    *begin = i * rows;
+    *end = *begin + rows < count ? *begin + rows : count;
+}
+
+static void run(device *d, const op_call *call, void *state, void *scratch)
+{
+    const attention_plan *p = state;
+    const struct attention_kernels *k = cpu_kernels_of(d)->attention;
+    bool grad = call->kind == OP_ATTENTION_GRAD;
+    float *packs = (float *)scratch + d->threads * p->thread_floats;
+    int64_t total = p->batch * p->heads, key_blocks = p->keys.blocks;
+    int64_t query_tasks = (p->queries.count + p->query_rows - 1) / p->query_rows;
+    int64_t key_tasks = (p->keys.count + p->key_rows - 1) / p->key_rows;
+    int64_t pack_tasks = key_blocks + (grad ? p->queries.blocks : 0);
+    if (!grad) key_tasks = 0;
+#pragma omp parallel num_threads(d->threads)
+    for (int64_t first = 0; first < total; first += p->heads_at_once) {
+        float *own = (float *)scratch + omp_get_thread_num() * p->thread_floats;
+        int64_t heads = total - first < p->heads_at_once ? total - first : p->heads_at_once;
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < heads * pack_tasks; i++) {
+            int64_t h = i / pack_tasks, block = i % pack_tasks;
+            head_task t = task_of(p, call, first + h, packs + h * p->head_floats);
+            if (block < key_blocks)
+                pack_keys(k, &t, block);
+            else
+                pack_queries(k, &t, block - key_blocks);
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < heads * (query_tasks + key_tasks); i++) {
+            int64_t h = i / (query_tasks + key_tasks), at = i % (query_tasks + key_tasks);
+            head_task t = task_of(p, call, first + h, packs + h * p->head_floats);
+            int64_t begin, end;
+            if (at < query_tasks)
+                task_range(at, p->query_rows, p->queries.count, &begin, &end);
+            else
+                task_range(at - query_tasks, p->key_rows, p->keys.count, &begin, &end);
+            if (at >= query_tasks)
+                k->backward_kv(&t, begin, end, own);
+            else if (grad)
+                k->backward_q(&t, begin, end, own);
+            else
+                k->forward(&t, begin, end, own);
+        }
+    }
+}
+
+const struct cpu_op cpu_attention = {.prepare = prepare, .unprepare = unprepare, .run = run};
+const struct cpu_op cpu_attention_grad = {.prepare = prepare, .unprepare = unprepare, .run = run};

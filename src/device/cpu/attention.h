@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * attention: what attention.c (shapes, threads, scratch) and simd_attention.c (arithmetic) share.
+ *
+ * All work is done on one head. One side of a product is a strip of 12 rows; the other side is
+ * walked in blocks of `block` rows that were packed once per head, in two forms:
+ *   columns: [block][tile][depth][tile width]  rows lie across the vector: scores = strip x block^T
+ *   rows:    [block][column tile][row][width]  channels lie across the vector: out += weights x block
+ * The backward pass uses the same two products with the sides exchanged for dk and dv, so that no
+ * two threads ever add to the same place. */
+#ifndef LIKENESS_DEVICE_CPU_ATTENTION_H
+#define LIKENESS_DEVICE_CPU_ATTENTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/types.h"
+
+enum {
+    ATTENTION_STRIP = 12,
+    ATTENTION_STRIPS = 8,   /* most strips of one task: a block is fetched once for all of them */
+    ATTENTION_BLOCK = 256,  /* most rows of a block; what the scores of a strip are laid out for */
+};
+
+/* The rows of one head in an activation [B,N,H*D]. */
+typedef struct head_rows {
+    void *data;     /* row 0, channel 0 of the head; NULL: not there */
+    dtype type;     /* F32 or BF16 */
+    int64_t stride; /* elements from row to row: H*D */
+    int64_t count;  /* rows */
+} head_rows;
+
+/* Sizes of one packed side: rows padded to whole tiles, channels to whole vectors. */
+typedef struct side {
+    int64_t count;  /* rows */
+    int64_t block;  /* rows of a block, a multiple of the tile */
+    int64_t blocks;
+} side;
+
+typedef struct head_task {
+    int64_t depth, depth_padded;
+    float alpha;
+    bool causal;
+    side keys, queries;
+    head_rows q, k, v, o, d_o, d_q, d_k, d_v;
+    float *lse;       /* [N], NULL: not wanted */
+    /* packs of this head */
+    float *k_columns, *v_columns, *q_columns, *do_columns;
+    float *k_rows, *v_rows, *q_rows, *do_rows;
+    float *lse2, *delta; /* backward: lse * log2(e), sum(do * o); [N padded] */
+} head_task;
+
+struct attention_kernels {
+    int lanes; /* floats of a vector; a tile is two vectors */
+    /* Packs one block; `out` is the block's own place. */
+    void (*pack_columns)(const head_task *t, const head_rows *in, const side *s, int64_t block,
+                         float *out);
+    void (*pack_rows)(const head_task *t, const head_rows *in, const side *s, int64_t block,
+                      float *out);
+    void (*pack_stats)(const head_task *t, int64_t block); /* lse2, delta of a block of queries */
+    /* Rows [begin, end), at most STRIPS * STRIP of them: o and lse; dq; dk and dv. */
+    void (*forward)(const head_task *t, int64_t begin, int64_t end, float *scratch);
+    void (*backward_q)(const head_task *t, int64_t begin, int64_t end, float *scratch);
+    void (*backward_kv)(const head_task *t, int64_t begin, int64_t end, float *scratch);
+};
+
+/* Floats of one thread's scratch: two strips' inputs and outputs, two tables of scores, statistics. */
+static inline int64_t attention_scratch(int64_t depth, int64_t depth_padded)
+{
+    int64_t rows = ATTENTION_STRIPS * ATTENTION_STRIP;
+    return 2 * rows * (depth + depth_padded) + 2 * ATTENTION_STRIP * ATTENTION_BLOCK + 2 * rows;
+}
+
+/* Where the packed block begins; where it ends up in the whole. */
+static inline int64_t side_block_rows(const side *s, int64_t block)
+{
+    int64_t left = s->count - block * s->block;
+    return left < s->block ? left : s->block;
+}
+
+#endif
