@@ -31,13 +31,13 @@ typedef struct unet_config {
     int transformer_layers[CONFIG_MAX_BLOCKS];
     int cross_dim;
     bool linear_projection;                      /* use_linear_projection */
+    bool mid_block;               /* distilled models have none */
     bool mid_attention;
     int groups;
     float eps;
     int downsample_padding;
     bool flip_sin_to_cos;
     float freq_shift;
-    bool center_input_sample;
 } unet_config;
 
 typedef struct vae_config {
@@ -78,11 +78,13 @@ typedef struct scheduler_config {
     variance variance;      bool has_variance;
 } scheduler_config;
 
-/* Each reads a JSON file; `where` in a message is the path. */
+/* Each reads a JSON file; messages begin with its path. A model that is known but not run (SDXL,
+ * Stable Diffusion 2, inpainting, ...) is refused by that name. */
 bool clip_config_read(clip_config *c, const char *path, error *e);
 bool unet_config_read(unet_config *c, const char *path, error *e);
 bool vae_config_read(vae_config *c, const char *path, error *e);
 bool scheduler_config_read(scheduler_config *c, const char *path, error *e);
+void scheduler_config_close(scheduler_config *c); /* frees trained_betas */
 /* Stable Diffusion 1.x, for single files. */
 void clip_config_sd1(clip_config *c);
 void unet_config_sd1(unet_config *c);

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * unet: diffusers UNet2DConditionModel and UNet2DModel, recorded on a graph. Both are one skeleton:
+ * down blocks that push skips, a middle, up blocks that pop them; they differ in the attention after a
+ * resnet. Sizes and names follow from the configuration. */
+#include "model/model.h"
+#include "model/nn.h"
+
+#include <assert.h>
+
+enum { MAX_SKIPS = CONFIG_MAX_BLOCKS * 33 + 1 };
+#define TRANSFORMER_EPS 1e-6f /* Transformer2DModel's group norm */
+#define LAYER_EPS 1e-5f
+
+/* What all blocks share while one network is recorded. The text's keys and values come either from
+ * `context` [B,N,cross_dim], or ready from `kv`, two per cross-attention in the order of recording. */
+typedef struct unet_state {
+    const unet_config *c;
+    tensor *temb;    /* silu(time embedding) [B, 4*channels[0]]: every resnet wants it so */
+    tensor *context;
+    tensor *const *kv;
+    size_t kv_next;
+    tensor *skip[MAX_SKIPS];
+    int skips;
+} unet_state;
+
+static void push(unet_state *u, tensor *x)
+{
+    assert(u->skips < MAX_SKIPS);
+    u->skip[u->skips++] = x;
+}
+
+/* ---- attention ---- */
+
+static tensor *self_attention(const scope *s, tensor *x, int heads, tensor *add_to)
+{
+    int64_t c = channels(x);
+    tensor *q = nn_linear_compute(s, "to_q", x, c, false);
+    tensor *k = nn_linear_compute(s, "to_k", x, c, false);
+    tensor *v = nn_linear_compute(s, "to_v", x, c, false);
+    return nn_linear(s, "to_out.0", attention(s->g, q, k, v, heads, false), c, add_to);
+}
+
+/* x [B,HW,C], text [B,N,cross_dim] -> [B,HW,C] */
+static tensor *cross_attention(const scope *s, unet_state *u, tensor *x, int heads, tensor *add_to)
+{
+    int64_t c = channels(x);
+    tensor *q = nn_linear_compute(s, "to_q", x, c, false), *k, *v;
+    if (u->kv) {
+        k = u->kv[u->kv_next++];
+        v = u->kv[u->kv_next++];
+    } else {
+        k = nn_linear_compute(s, "to_k", u->context, c, false);
+        v = nn_linear_compute(s, "to_v", u->context, c, false);
+    }
+    return nn_linear(s, "to_out.0", attention(s->g, q, k, v, heads, false), c, add_to);
+}
+
+/* BasicTransformerBlock: x [B,HW,C] */
+static tensor *transformer_block(const scope *s, unet_state *u, tensor *x, int heads)
+{
+    int64_t c = channels(x);
+    scope attn1 = scope_in(s, "attn1"), attn2 = scope_in(s, "attn2"), ff = scope_in(s, "ff.net");
+    x = self_attention(&attn1, nn_layer_norm(s, "norm1", x, LAYER_EPS), heads, x);
+    x = cross_attention(&attn2, u, nn_layer_norm(s, "norm2", x, LAYER_EPS), heads, x);
+    tensor *h = nn_linear_compute(&ff, "0.proj", nn_layer_norm(s, "norm3", x, LAYER_EPS), 8 * c, true);
+    return nn_linear(&ff, "2", geglu(s->g, h), c, x);
+}
+
+/* Transformer2DModel: x [B,H,W,C] -> the same; channels-last, so flattening is a view. */
+static tensor *transformer(const scope *s, unet_state *u, tensor *x, int heads, int layers)
+{
+    int64_t c = channels(x);
+    int64_t tokens[3] = {x->dim[0], x->dim[1] * x->dim[2], c};
+    tensor *residual = reshape(s->g, x, 3, tokens);
+    tensor *h = nn_group_norm(s, "norm", x, u->c->groups, TRANSFORMER_EPS, false);
+    h = reshape(s->g, h, 3, tokens);
+    tensor *(*project)(const scope *, const char *, tensor *, int64_t, tensor *) =
+        u->c->linear_projection ? nn_linear : nn_conv1x1;
+    h = project(s, "proj_in", h, c, NULL);
+    for (int k = 0; k < layers; k++) {
+        scope block = scope_in(s, "transformer_blocks.%d", k);
+        h = transformer_block(&block, u, h, heads);
+    }
+    return reshape(s->g, project(s, "proj_out", h, c, residual), 4, x->dim);
+}
+
+/* The attention after a resnet; level: the down block of this width, whose sizes it has. */
+static tensor *unet_attention(const scope *s, unet_state *u, tensor *x, int level)
+{
+    const unet_config *c = u->c;
+    if (c->conditional)
+        return transformer(s, u, x, c->heads[level], c->transformer_layers[level]);
+    int heads = c->head_size ? c->channels[level] / c->head_size : 1;
+    return nn_attention_block(s, x, heads, c->groups, c->eps);
+}
+
+/* ---- blocks ---- */
+
+static tensor *resnet(const scope *s, unet_state *u, tensor *x, int64_t width)
+{
+    return nn_resnet(s, x, u->temb, width, u->c->groups, u->c->eps);
+}
+
+/* One resnet, and the attention behind it where the block has one. */
+static tensor *unet_layer(const scope *block, unet_state *u, tensor *x, int level, int j,
+                          bool has_attention)
+{
+    scope res = scope_in(block, "resnets.%d", j), attn = scope_in(block, "attentions.%d", j);
+    x = resnet(&res, u, x, u->c->channels[level]);
+    return has_attention ? unet_attention(&attn, u, x, level) : x;
+}
+
+static tensor *down_block(const scope *s, unet_state *u, tensor *x, int i)
+{
+    const unet_config *c = u->c;
+    scope block = scope_in(s, "down_blocks.%d", i);
+    for (int j = 0; j < c->layers[i]; j++) {
+        x = unet_layer(&block, u, x, i, j, c->down_attention[i]);
+        push(u, x);
+    }
+    if (i < c->blocks - 1) {
+        x = nn_downsample(&block, x, c->downsample_padding);
+        push(u, x);
+    }
+    return x;
+}
+
+static tensor *mid_block(const scope *s, unet_state *u, tensor *x)
+{
+    const unet_config *c = u->c;
+    int last = c->blocks - 1;
+    if (!c->mid_block)
+        return x;
+    scope block = scope_in(s, "mid_block"), second = scope_in(&block, "resnets.1");
+    x = unet_layer(&block, u, x, last, 0, c->mid_attention);
+    /* A conditional UNet without attention here has UNetMidBlock2D(num_layers=0): one resnet. */
+    return c->mid_attention || !c->conditional ? resnet(&second, u, x, c->channels[last]) : x;
+}
+
+/* Up block i has the width of down block blocks-1-i and takes one skip per resnet. */
+static tensor *up_block(const scope *s, unet_state *u, tensor *x, int i)
+{
+    const unet_config *c = u->c;
+    int level = c->blocks - 1 - i;
+    scope block = scope_in(s, "up_blocks.%d", i);
+    for (int j = 0; j < c->layers[level] + 1; j++) {
+        x = concat(s->g, x, u->skip[--u->skips]);
+        x = unet_layer(&block, u, x, level, j, c->up_attention[i]);
+    }
+    if (level > 0) {
+        /* The next skip's size: twice this one, or one less where a side was odd. */
+        const tensor *skip = u->skip[u->skips - 1];
+        x = nn_upsample(&block, x, skip->dim[1], skip->dim[2]);
+    }
+    return x;
+}
+
+static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
+{
+    const unet_config *c = u->c;
+    scope s = scope_root(g), time = scope_in(&s, "time_embedding");
+    int64_t width = c->channels[0];
+
+    tensor *temb = time_embedding(g, t, width, c->flip_sin_to_cos, c->freq_shift);
+    temb = unary(g, nn_linear(&time, "linear_1", temb, 4 * width, NULL), UNARY_SILU);
+    temb = nn_linear(&time, "linear_2", temb, 4 * width, NULL);
+    u->temb = unary(g, temb, UNARY_SILU);
+
+    x = nn_conv(&s, "conv_in", x, width, 1, pad_same, NULL);
+    push(u, x);
+    for (int i = 0; i < c->blocks; i++)
+        x = down_block(&s, u, x, i);
+    x = mid_block(&s, u, x);
+    for (int i = 0; i < c->blocks; i++)
+        x = up_block(&s, u, x, i);
+    x = nn_group_norm(&s, "conv_norm_out", x, c->groups, c->eps, true);
+    return nn_conv(&s, "conv_out", x, c->out_channels, 1, pad_same, NULL);
+}
+
+tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context)
+{
+    unet_state u = {.c = c, .context = context};
+    return unet_record(g, &u, x, t);
+}
+
+tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv)
+{
+    unet_state u = {.c = c, .kv = kv};
+    return unet_record(g, &u, x, t);
+}
+
+/* ---- the text's share ---- */
+
+/* Cross-attentions of one block, in the order of recording; kv NULL only counts. Returns how many
+ * keys and values there are. */
+static size_t text_block(const scope *s, const unet_config *c, int level, int attentions,
+                         tensor *context, tensor **kv)
+{
+    size_t n = 0;
+    for (int j = 0; j < attentions; j++)
+        for (int k = 0; k < c->transformer_layers[level]; k++, n += 2)
+            if (kv) {
+                scope attn2 = scope_in(s, "attentions.%d.transformer_blocks.%d.attn2", j, k);
+                kv[n] = nn_linear_compute(&attn2, "to_k", context, c->channels[level], false);
+                kv[n + 1] = nn_linear_compute(&attn2, "to_v", context, c->channels[level], false);
+            }
+    return n;
+}
+
+static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor **kv)
+{
+    scope root = scope_root(g);
+    size_t n = 0;
+    if (!c->conditional)
+        return 0;
+    for (int i = 0; i < c->blocks; i++) {
+        scope block = scope_in(&root, "down_blocks.%d", i);
+        if (c->down_attention[i])
+            n += text_block(&block, c, i, c->layers[i], context, kv ? kv + n : NULL);
+    }
+    scope mid = scope_in(&root, "mid_block");
+    if (c->mid_block && c->mid_attention)
+        n += text_block(&mid, c, c->blocks - 1, 1, context, kv ? kv + n : NULL);
+    for (int i = 0; i < c->blocks; i++) {
+        scope block = scope_in(&root, "up_blocks.%d", i);
+        int level = c->blocks - 1 - i;
+        if (c->up_attention[i])
+            n += text_block(&block, c, level, c->layers[level] + 1, context, kv ? kv + n : NULL);
+    }
+    return n;
+}
+
+size_t unet_text_count(const unet_config *c)
+{
+    return text_walk(NULL, c, NULL, NULL);
+}
+
+void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv)
+{
+    text_walk(g, c, context, kv);
+}
