@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * likeness: pictures from Stable Diffusion 1.x and unconditional DDPM models, on the CPU, the same as
+ * diffusers makes. This is the whole public interface. A program that makes one picture:
+ *
+ *     #include <likeness.h>
+ *     #include <stdio.h>
+ *
+ *     int main(void)
+ *     {
+ *         lk_context *context = NULL;
+ *         lk_model *model = NULL;
+ *         lk_picture *picture = NULL;
+ *         lk_generate_options options;
+ *         lk_error error = {0};
+ *
+ *         lk_generate_defaults(&options);
+ *         options.prompt = "a photo of a dog";
+ *         options.seed = 42;
+ *         if (!lk_context_open(&context, NULL, &error) ||
+ *             !lk_model_open(&model, context, NULL, &error) ||
+ *             !lk_generate(&picture, model, &options, &error) ||
+ *             !lk_picture_save(picture, "dog.png", &error))
+ *             fprintf(stderr, "%s\n", error.text);
+ *         lk_picture_close(&picture);
+ *         lk_model_close(&model);
+ *         lk_context_close(&context);
+ *         return error.code != LK_OK;
+ *     }
+ *
+ * Rules. Text is UTF-8. A function that can fail returns false and fills its lk_error, which starts as
+ * {0} and keeps the first failure; `error` may be NULL. What an x_open (or lk_generate) gives is the
+ * caller's, to be given to x_close, which takes NULL too. Texts and arrays handed out as `char **` or
+ * `T **` go back to lk_free. Nothing is printed, nothing global is changed. Different contexts may be
+ * used in different threads at the same time; one context, with its models, only by one at a time. */
+#ifndef LIKENESS_H
+#define LIKENESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lk_code {
+    LK_OK = 0,
+    LK_USAGE,     /* an argument that makes no sense */
+    LK_FILE,      /* cannot be opened, read, written; disk full */
+    LK_FORMAT,    /* the file is there, but its content is wrong */
+    LK_MODEL,     /* a model that is not supported, or has wrong tensors */
+    LK_MEMORY,    /* an allocation failed, or would not fit */
+    LK_NUMERIC,   /* NaN or infinity */
+    LK_CANCELLED, /* the progress callback asked to stop */
+} lk_code;
+
+typedef struct lk_error {
+    lk_code code;
+    char text[2048]; /* one line: what is wrong, where, what to do */
+} lk_error;
+
+const char *lk_version(void);
+void lk_free(void *memory);
+
+/* ---- context: the processor ---- */
+
+typedef struct lk_context lk_context;
+
+typedef enum lk_precision { LK_F32, LK_BF16 } lk_precision;
+
+typedef struct lk_context_options {
+    int threads;            /* 0: every core */
+    lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
+} lk_context_options;
+
+void lk_context_defaults(lk_context_options *options);
+bool lk_context_open(lk_context **out, const lk_context_options *options, lk_error *error);
+void lk_context_close(lk_context **context);
+const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
+
+/* ---- model: a checkpoint, opened in a context ---- */
+
+typedef struct lk_model lk_model;
+
+typedef struct lk_model_options {
+    const char *path;      /* a diffusers folder or a .safetensors file; NULL: the pocket model, found in
+                              $LIKENESS_MODELS, beside the program, or in the source tree */
+    const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */
+    const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
+} lk_model_options;
+
+typedef struct lk_model_info {
+    const char *path, *format; /* the model's own memory */
+    bool unconditional;        /* takes no prompt */
+    int width, height;         /* of the pictures that it was trained on */
+    int multiple;              /* sides of pictures are multiples of this */
+    int tokens;                /* of a prompt, its frame included; 0 where unconditional */
+} lk_model_info;
+
+void lk_model_defaults(lk_model_options *options);
+bool lk_model_open(lk_model **out, lk_context *context, const lk_model_options *options,
+                   lk_error *error);
+void lk_model_close(lk_model **model); /* before its context */
+void lk_model_describe(const lk_model *model, lk_model_info *info);
+
+/* ---- pictures ---- */
+
+typedef struct lk_picture lk_picture;
+
+bool lk_picture_open(lk_picture **out, const char *path, lk_error *error); /* PNG, JPEG, WebP */
+void lk_picture_close(lk_picture **picture);
+int lk_picture_width(const lk_picture *picture);
+int lk_picture_height(const lk_picture *picture);
+const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top */
+/* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none. */
+const char *lk_picture_settings(const lk_picture *picture);
+/* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target and renamed when whole. */
+bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
+/* The latents of a picture that lk_generate made: safetensors with "latents" [1,C,h,w], the noise it
+ * started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding. */
+bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
+
+/* Cells (row by row, NULL: empty) on one labelled sheet. Labels may be NULL. */
+bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
+                     const char *const *row_label, const char *const *column_label,
+                     lk_error *error);
+
+/* ---- generating ---- */
+
+typedef enum lk_sampler { LK_DDIM, LK_DDPM } lk_sampler;
+typedef enum lk_variance {
+    LK_VARIANCE_MODEL, /* as the model's scheduler says, else fixed_small */
+    LK_VARIANCE_FIXED_SMALL,
+    LK_VARIANCE_FIXED_SMALL_LOG,
+    LK_VARIANCE_FIXED_LARGE,
+    LK_VARIANCE_FIXED_LARGE_LOG,
+    LK_VARIANCE_LEARNED,
+    LK_VARIANCE_LEARNED_RANGE,
+} lk_variance;
+typedef enum lk_spacing {
+    LK_SPACING_MODEL, /* as the model's scheduler says, else the sampler's default */
+    LK_SPACING_LEADING,
+    LK_SPACING_TRAILING,
+    LK_SPACING_LINSPACE,
+} lk_spacing;
+
+/* By diffusers' names ("ddim", "fixed_large", "trailing"); false where there is no such name. */
+bool lk_sampler_parse(lk_sampler *out, const char *name);
+bool lk_variance_parse(lk_variance *out, const char *name);
+bool lk_spacing_parse(lk_spacing *out, const char *name);
+const char *lk_sampler_name(lk_sampler sampler);
+
+typedef struct lk_latents lk_latents;
+/* Noise to start from: a safetensors file with "latents" [1,C,h,w]. */
+bool lk_latents_open(lk_latents **out, const char *path, lk_error *error);
+void lk_latents_close(lk_latents **latents);
+
+typedef struct lk_progress {
+    int picture, pictures; /* as in the options */
+    int step, steps;       /* step 0: about to begin */
+    double seconds;        /* since step 0 */
+} lk_progress;
+
+typedef struct lk_generate_options {
+    const char *prompt, *negative; /* NULL: empty */
+    uint64_t seed;
+    int width, height;             /* 0: the model's own */
+    lk_sampler sampler;
+    int steps;
+    float guidance;                /* classifier-free guidance; off at 1 and below */
+    float guidance_rescale;
+    float eta;                     /* DDIM */
+    lk_variance variance;          /* DDPM */
+    lk_spacing spacing;
+    int clip_skip;                 /* layers of the text encoder left out, as in diffusers */
+    const lk_latents *latents;     /* NULL: drawn from the seed, as PyTorch's CPU generator draws */
+    int picture, pictures;         /* which of how many this one is: for progress alone */
+    /* NULL, or called before the first step and after each; nonzero asks to stop (LK_CANCELLED). */
+    int (*progress)(void *user, const lk_progress *progress);
+    void *user;
+} lk_generate_options;
+
+void lk_generate_defaults(lk_generate_options *options);
+/* Whatever can be found wrong before the work: sizes, steps, text, memory. *cut (may be NULL): the end
+ * of the prompt that is too long for the text encoder, for lk_free; NULL where nothing is cut. */
+bool lk_generate_check(lk_model *model, const lk_generate_options *options, char **cut,
+                       lk_error *error);
+bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *options,
+                 lk_error *error);
+
+/* ---- many pictures ---- */
+
+/* "42", "42,43,44", "42-45" and mixtures. */
+bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
+/* "sampler=ddpm,ddim steps=200,50,10": every combination, each a copy of base with its own values.
+ * *name[i]: "ddpm-200", made for file names and labels. For lk_sweep_close. */
+typedef struct lk_sweep {
+    size_t count;
+    lk_generate_options *options;
+    char **name;
+} lk_sweep;
+bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base, lk_error *error);
+void lk_sweep_close(lk_sweep *sweep);
+/* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. */
+char *lk_slug(const char *text);
+/* Whether a file can be written at path, found out without leaving anything. make_folder: the folders
+ * above it are made. */
+bool lk_can_write(const char *path, bool make_folder, lk_error *error);
+
+/* ---- inspecting ---- */
+
+/* What a model or a picture is, in lines for people, for lk_free. */
+bool lk_inspect(char **text, const char *path, lk_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

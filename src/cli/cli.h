@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cli: what the program's commands share: exit statuses, flags, the progress line, interrupts. Only
+ * this room prints, and it sees only likeness.h. */
+#ifndef LIKENESS_CLI_CLI_H
+#define LIKENESS_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "likeness.h"
+
+enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_WRONG_USAGE = 2, STATUS_INTERRUPTED = 130 };
+
+int command_generate(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+
+/* One line on stderr: "likeness: ...", control characters made harmless. Returns status. */
+int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- options.c ---- */
+
+typedef struct text_list { const char **item; size_t count; } text_list; /* item malloc'ed */
+
+typedef enum option_kind {
+    OPTION_FLAG,  /* bool * */
+    OPTION_TEXT,  /* const char ** */
+    OPTION_TEXTS, /* text_list *: may be given several times */
+    OPTION_INT,   /* int * */
+    OPTION_FLOAT, /* float * */
+} option_kind;
+
+typedef struct option {
+    const char *names; /* "-s --seed --seeds"; '-' and '_' are the same in long names; NULL ends a list */
+    option_kind kind;
+    void *value;
+} option;
+
+/* Reads argv[0..argc-1]: --flag VALUE, --flag=VALUE, -f VALUE, -fVALUE; "--" ends the flags. Other words
+ * go to rest. Returns STATUS_DONE, or after a line on stderr STATUS_WRONG_USAGE or STATUS_FAILED. */
+int options_parse(const option *list, int argc, char **argv, const char *command, text_list *rest);
+bool text_list_add(text_list *list, const char *text); /* false when memory is out */
+
+/* ---- progress.c ---- */
+
+typedef struct progress_line {
+    const char *what;     /* "a photo of a dog, seed 42" */
+    bool terminal;        /* a bar on one line; else plain lines, seldom */
+    bool shown;           /* the bar is on the screen */
+    double told;          /* seconds at the last plain line */
+} progress_line;
+
+void progress_start(progress_line *line, const char *what);
+void progress_show(progress_line *line, const lk_progress *p);
+void progress_clear(progress_line *line); /* the bar leaves the screen */
+
+/* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one ends the program at once. */
+void interrupt_watch(void);
+bool interrupt_seen(void);
+
+#endif

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * generate: likeness generate. Prompts x settings are rows, seeds are columns; every cell is one
+ * picture. All that can be found wrong is found before the first step. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+
+static const char help[] =
+    "likeness generate -p TEXT [flags]       pictures from a prompt\n"
+    "\n"
+    "What\n"
+    "  -p, --prompt TEXT          may be given several times; not for unconditional models\n"
+    "  -n, --negative_prompt TEXT what the picture should not be\n"
+    "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each\n"
+    "  -W, --width N  -H, --height N   default: what the model was trained on\n"
+    "\n"
+    "With\n"
+    "  -m, --model PATH           diffusers folder or .safetensors file (default: the pocket model)\n"
+    "      --vae PATH             another autoencoder, folder or file\n"
+    "      --tokenizer DIR        tokenizer files for a single-file model\n"
+    "      --precision f32|bf16   (default f32)\n"
+    "  -t, --threads N            (default: every core)\n"
+    "\n"
+    "How\n"
+    "      --sampler ddim|ddpm    (default ddim)\n"
+    "      --steps N              (default 50)\n"
+    "      --guidance X           also --guidance_scale, --cfg-scale (default 7.5; 1 is off)\n"
+    "      --guidance_rescale X   0 to 1 (default 0)\n"
+    "      --eta X                DDIM: 0 no noise, 1 as much as DDPM (default 0)\n"
+    "      --variance NAME        DDPM: fixed_small, fixed_large, ... (default: the model's)\n"
+    "      --spacing NAME         leading, trailing, linspace (default: the model's)\n"
+    "      --clip-skip N          leave out the text encoder's last N layers (default 0)\n"
+    "      --init-latents FILE    start from this noise: safetensors, \"latents\" [1,4,h,w]\n"
+    "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination\n"
+    "\n"
+    "Where\n"
+    "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
+    "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
+    "      --grid FILE.png        also one labelled sheet: a column for each seed\n"
+    "\n"
+    "PNG files carry their settings: likeness inspect FILE.png shows them.\n";
+
+typedef struct cell {
+    lk_generate_options options;
+    char *what;               /* "a photo of a dog, ddim-50, seed 42" */
+    char *path, *latents_path; /* latents_path NULL: not wanted */
+    lk_picture *picture;      /* kept for the grid */
+} cell;
+
+typedef struct task {
+    /* flags */
+    bool help;
+    text_list prompts, rest;
+    const char *negative, *seed_text, *model, *vae, *tokenizer, *precision, *sampler, *variance,
+        *spacing, *init_latents, *save_latents, *output, *sweep_text, *grid;
+    int width, height, steps, clip_skip, threads;
+    float guidance, guidance_rescale, eta;
+    /* what they mean */
+    lk_generate_options base;
+    lk_context_options context_options;
+    uint64_t *seeds;
+    size_t seed_count;
+    lk_sweep sweep;
+    lk_latents *latents;
+    cell *cells;              /* rows x seed_count, row by row: prompts, and in each its settings */
+    size_t rows, count;
+    char **row_label;
+    /* at work */
+    lk_context *context;
+    lk_model *opened;
+    progress_line line;
+    lk_error error;
+} task;
+
+static int no_memory(void) { return fail(STATUS_FAILED, "not enough memory"); }
+static int failed(const task *t) { return fail(STATUS_FAILED, "%s", t->error.text); }
+
+static char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static char *text_format(const char *format, ...)
+{
+    char *out = NULL;
+    __builtin_va_list list;
+    __builtin_va_start(list, format);
+    if (vasprintf(&out, format, list) < 0) out = NULL;
+    __builtin_va_end(list);
+    return out;
+}
+
+/* ---- flags ------------------------------------------------------------------------------------ */
+
+static int flags_read(task *t, int argc, char **argv)
+{
+    const option list[] = {
+        {"-h --help", OPTION_FLAG, &t->help},
+        {"-p --prompt", OPTION_TEXTS, &t->prompts},
+        {"-n --negative_prompt --negative", OPTION_TEXT, &t->negative},
+        {"-m --model", OPTION_TEXT, &t->model},
+        {"-s --seed --seeds", OPTION_TEXT, &t->seed_text},
+        {"--steps --num_inference_steps", OPTION_INT, &t->steps},
+        {"--sampler", OPTION_TEXT, &t->sampler},
+        {"--guidance --guidance_scale --cfg_scale", OPTION_FLOAT, &t->guidance},
+        {"--guidance_rescale", OPTION_FLOAT, &t->guidance_rescale},
+        {"-W --width", OPTION_INT, &t->width},
+        {"-H --height", OPTION_INT, &t->height},
+        {"--eta", OPTION_FLOAT, &t->eta},
+        {"--variance", OPTION_TEXT, &t->variance},
+        {"--spacing", OPTION_TEXT, &t->spacing},
+        {"--clip_skip", OPTION_INT, &t->clip_skip},
+        {"--init_latents", OPTION_TEXT, &t->init_latents},
+        {"--save_latents", OPTION_TEXT, &t->save_latents},
+        {"--precision", OPTION_TEXT, &t->precision},
+        {"-t --threads", OPTION_INT, &t->threads},
+        {"-o --output", OPTION_TEXT, &t->output},
+        {"--grid", OPTION_TEXT, &t->grid},
+        {"--sweep", OPTION_TEXT, &t->sweep_text},
+        {"--vae", OPTION_TEXT, &t->vae},
+        {"--tokenizer", OPTION_TEXT, &t->tokenizer},
+        {NULL, OPTION_FLAG, NULL},
+    };
+    return options_parse(list, argc, argv, "generate", &t->rest);
+}
+
+/* Names of choices, and numbers that no model could take. */
+static int flags_check(task *t)
+{
+    lk_generate_options *o = &t->base;
+    if (t->rest.count)
+        return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p", t->rest.item[0]);
+    if (!lk_sampler_parse(&o->sampler, t->sampler))
+        return fail(STATUS_WRONG_USAGE, "--sampler %s: there are ddim and ddpm", t->sampler);
+    if (t->variance && !lk_variance_parse(&o->variance, t->variance))
+        return fail(STATUS_WRONG_USAGE, "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
+                    "fixed_large_log, learned, learned_range", t->variance);
+    if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
+        return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace", t->spacing);
+    if (strcmp(t->precision, "f32") != 0 && strcmp(t->precision, "bf16") != 0)
+        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
+    if (t->threads < 0) return fail(STATUS_FAILED, "-t %d: threads cannot be negative", t->threads);
+    if (t->width < 0 || t->height < 0)
+        return fail(STATUS_FAILED, "-W and -H cannot be negative");
+    t->context_options.precision = strcmp(t->precision, "bf16") == 0 ? LK_BF16 : LK_F32;
+    t->context_options.threads = t->threads;
+    o->negative = t->negative;
+    o->width = t->width;
+    o->height = t->height;
+    o->steps = t->steps;
+    o->guidance = t->guidance;
+    o->guidance_rescale = t->guidance_rescale;
+    o->eta = t->eta;
+    o->clip_skip = t->clip_skip;
+    return STATUS_DONE;
+}
+
+/* ---- cells ------------------------------------------------------------------------------------ */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcasecmp(text + n - m, end) == 0;
+}
+
+static bool is_picture_name(const char *path)
+{
+    return ends_with(path, ".png") || ends_with(path, ".jpg") || ends_with(path, ".jpeg") ||
+           ends_with(path, ".webp");
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return !*path || ends_with(path, "/") || (stat(path, &s) == 0 && S_ISDIR(s.st_mode));
+}
+
+/* DIR/<prompt>[-<setting>]-<seed><ending>. Names of files end at 255 bytes. */
+static char *cell_path(const char *folder, const cell *c, const char *setting, const char *ending)
+{
+    char *slug = lk_slug(c->options.prompt);
+    if (!slug) return NULL;
+    char *path = text_format("%s%s%.160s%s%s-%llu%s", folder,
+                             *folder && !ends_with(folder, "/") ? "/" : "", *slug ? slug : "picture",
+                             setting ? "-" : "", setting ? setting : "",
+                             (unsigned long long)c->options.seed, ending);
+    lk_free(slug);
+    return path;
+}
+
+static bool cell_name(const task *t, cell *c, const char *setting)
+{
+    const char *prompt = c->options.prompt;
+    c->what = text_format("%s%s%s%sseed %llu", prompt, *prompt ? ", " : "", setting ? setting : "",
+                          setting ? ", " : "", (unsigned long long)c->options.seed);
+    c->path = is_folder(t->output) ? cell_path(t->output, c, setting, ".png") : strdup(t->output);
+    if (t->save_latents)
+        c->latents_path = is_folder(t->save_latents)
+                              ? cell_path(t->save_latents, c, setting, ".safetensors")
+                              : strdup(t->save_latents);
+    return c->what && c->path && (!t->save_latents || c->latents_path);
+}
+
+/* Fills cells and row labels from prompts, sweep and seeds. */
+static int cells_make(task *t)
+{
+    size_t settings = t->sweep_text ? t->sweep.count : 1;
+    t->rows = t->prompts.count * settings;
+    t->count = t->rows * t->seed_count;
+    t->cells = calloc(t->count, sizeof *t->cells);
+    t->row_label = calloc(t->rows, sizeof *t->row_label);
+    if (!t->cells || !t->row_label) return no_memory();
+    for (size_t r = 0; r < t->rows; r++) {
+        const char *prompt = t->prompts.item[r / settings];
+        const char *setting = t->sweep_text ? t->sweep.name[r % settings] : NULL;
+        if (setting)
+            t->row_label[r] = text_format("%s%s%s", t->prompts.count > 1 ? prompt : "",
+                                          t->prompts.count > 1 ? ", " : "", setting);
+        else
+            t->row_label[r] = strdup(prompt);
+        if (!t->row_label[r]) return no_memory();
+        for (size_t s = 0; s < t->seed_count; s++) {
+            cell *c = &t->cells[r * t->seed_count + s];
+            c->options = t->sweep_text ? t->sweep.options[r % settings] : t->base;
+            c->options.prompt = prompt;
+            c->options.seed = t->seeds[s];
+            c->options.picture = (int)(r * t->seed_count + s) + 1;
+            c->options.pictures = (int)t->count;
+            if (!cell_name(t, c, setting)) return no_memory();
+        }
+    }
+    return STATUS_DONE;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Every file that will be written must have a name of its own. */
+static int names_check(const task *t)
+{
+    if (!is_folder(t->output) && !is_picture_name(t->output))
+        return fail(STATUS_FAILED, "-o %s: the name of a picture ends in .png, .jpg or .webp, that of a "
+                    "folder in /", t->output);
+    if (!is_folder(t->output) && t->count > 1)
+        return fail(STATUS_FAILED, "-o %s is one picture, but %zu will be made; give a folder: -o DIR/",
+                    t->output, t->count);
+    if (t->save_latents && !is_folder(t->save_latents) && t->count > 1)
+        return fail(STATUS_FAILED, "--save-latents %s is one file, but %zu pictures will be made; give a "
+                    "folder: --save-latents DIR/", t->save_latents, t->count);
+    if (t->grid && !is_picture_name(t->grid))
+        return fail(STATUS_FAILED, "--grid %s: the name of a picture ends in .png, .jpg or .webp", t->grid);
+    size_t n = 0;
+    char **name = calloc(2 * t->count + 1, sizeof *name);
+    if (!name) return no_memory();
+    for (size_t i = 0; i < t->count; i++) {
+        name[n++] = t->cells[i].path;
+        if (t->cells[i].latents_path) name[n++] = t->cells[i].latents_path;
+    }
+    if (t->grid) name[n++] = (char *)t->grid;
+    qsort(name, n, sizeof *name, compare_texts);
+    int status = STATUS_DONE;
+    for (size_t i = 1; status == STATUS_DONE && i < n; i++)
+        if (strcmp(name[i], name[i - 1]) == 0)
+            status = fail(STATUS_FAILED, "two results would be written to %s: a prompt, setting or seed is "
+                          "given twice, or two prompts differ in signs only", name[i]);
+    free(name);
+    return status;
+}
+
+static int folders_check(task *t)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < t->count; i++) {
+        const cell *c = &t->cells[i];
+        ok = lk_can_write(c->path, is_folder(t->output), &t->error) &&
+             (!c->latents_path ||
+              lk_can_write(c->latents_path, is_folder(t->save_latents), &t->error));
+    }
+    ok = ok && (!t->grid || lk_can_write(t->grid, false, &t->error));
+    return ok ? STATUS_DONE : failed(t);
+}
+
+/* ---- work ------------------------------------------------------------------------------------- */
+
+static int on_progress(void *user, const lk_progress *p)
+{
+    progress_show(user, p);
+    return interrupt_seen();
+}
+
+static int model_open(task *t)
+{
+    lk_model_options o;
+    lk_model_info info;
+    lk_model_defaults(&o);
+    o.path = t->model;
+    o.vae = t->vae;
+    o.tokenizer = t->tokenizer;
+    if (!lk_context_open(&t->context, &t->context_options, &t->error) ||
+        !lk_model_open(&t->opened, t->context, &o, &t->error))
+        return failed(t);
+    lk_model_describe(t->opened, &info);
+    if (!info.unconditional && !t->prompts.count)
+        return fail(STATUS_WRONG_USAGE, "what should be in the picture? Say it with -p \"...\"");
+    if (!t->prompts.count && !text_list_add(&t->prompts, "")) return no_memory();
+    return STATUS_DONE;
+}
+
+/* Rows differ in what can be wrong with them; a row's seeds do not. */
+static int rows_check(task *t)
+{
+    size_t settings = t->rows / t->prompts.count;
+    for (size_t r = 0; r < t->rows; r++) {
+        const cell *c = &t->cells[r * t->seed_count];
+        char *cut = NULL;
+        bool ok = lk_generate_check(t->opened, &c->options, &cut, &t->error);
+        if (ok && cut && r % settings == 0)
+            fail(STATUS_DONE, "warning: the prompt is too long for the model, which will not see its end: "
+                 "\"%s\"", cut);
+        lk_free(cut);
+        if (!ok) return failed(t);
+    }
+    return STATUS_DONE;
+}
+
+static int cell_run(task *t, cell *c)
+{
+    progress_start(&t->line, c->what);
+    c->options.progress = on_progress;
+    c->options.user = &t->line;
+    bool ok = lk_generate(&c->picture, t->opened, &c->options, &t->error);
+    progress_clear(&t->line);
+    ok = ok && lk_picture_save(c->picture, c->path, &t->error) &&
+         (!c->latents_path || lk_picture_save_latents(c->picture, c->latents_path, &t->error));
+    if (!ok && t->error.code == LK_CANCELLED) {
+        fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1, t->count);
+        return STATUS_INTERRUPTED;
+    }
+    if (!ok) return failed(t);
+    puts(c->path);
+    fflush(stdout);
+    if (!t->grid) lk_picture_close(&c->picture);
+    return STATUS_DONE;
+}
+
+static int grid_write(task *t)
+{
+    const lk_picture **picture = calloc(t->count, sizeof *picture);
+    char **label = calloc(t->seed_count, sizeof *label);
+    lk_picture *sheet = NULL;
+    bool memory = picture && label;
+    for (size_t i = 0; memory && i < t->count; i++) picture[i] = t->cells[i].picture;
+    for (size_t i = 0; memory && i < t->seed_count; i++) {
+        label[i] = text_format("seed %llu", (unsigned long long)t->seeds[i]);
+        memory = label[i];
+    }
+    bool ok = memory && lk_picture_grid(&sheet, picture, (int)t->rows, (int)t->seed_count,
+                                        (const char *const *)t->row_label, (const char *const *)label,
+                                        &t->error) &&
+              lk_picture_save(sheet, t->grid, &t->error);
+    lk_picture_close(&sheet);
+    for (size_t i = 0; label && i < t->seed_count; i++) free(label[i]);
+    free(label);
+    free(picture);
+    if (!memory) return no_memory();
+    if (!ok) return failed(t);
+    puts(t->grid);
+    return STATUS_DONE;
+}
+
+static int work(task *t)
+{
+    int status = STATUS_DONE;
+    interrupt_watch();
+    for (size_t i = 0; status == STATUS_DONE && i < t->count; i++) {
+        status = cell_run(t, &t->cells[i]);
+        if (status == STATUS_DONE && interrupt_seen() && i + 1 < t->count)
+            status = fail(STATUS_INTERRUPTED, "stopped; %zu of %zu pictures are done", i + 1, t->count);
+    }
+    if (status == STATUS_DONE && t->grid) status = grid_write(t);
+    if (status == STATUS_DONE && fflush(stdout) != 0)
+        status = fail(STATUS_FAILED, "standard output cannot be written");
+    return status;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------- */
+
+static int prepare(task *t)
+{
+    if (t->init_latents && !lk_latents_open(&t->latents, t->init_latents, &t->error)) return failed(t);
+    t->base.latents = t->latents;
+    if (!lk_seeds_parse(&t->seeds, &t->seed_count, t->seed_text, &t->error)) return failed(t);
+    if (t->sweep_text && !lk_sweep_parse(&t->sweep, t->sweep_text, &t->base, &t->error))
+        return failed(t);
+    int status = model_open(t);
+    if (status == STATUS_DONE) status = cells_make(t);
+    if (status == STATUS_DONE) status = names_check(t);
+    if (status == STATUS_DONE) status = rows_check(t);
+    if (status == STATUS_DONE) status = folders_check(t);
+    return status;
+}
+
+static void task_free(task *t)
+{
+    for (size_t i = 0; t->cells && i < t->count; i++) {
+        free(t->cells[i].what);
+        free(t->cells[i].path);
+        free(t->cells[i].latents_path);
+        lk_picture_close(&t->cells[i].picture);
+    }
+    free(t->cells);
+    for (size_t r = 0; t->row_label && r < t->rows; r++) free(t->row_label[r]);
+    free(t->row_label);
+    lk_model_close(&t->opened);
+    lk_context_close(&t->context);
+    lk_latents_close(&t->latents);
+    lk_sweep_close(&t->sweep);
+    lk_free(t->seeds);
+    free(t->prompts.item);
+    free(t->rest.item);
+}
+
+int command_generate(int argc, char **argv)
+{
+    task t = {.seed_text = "42", .precision = "f32", .sampler = "ddim", .output = ""};
+    lk_generate_defaults(&t.base);
+    lk_context_defaults(&t.context_options);
+    t.steps = t.base.steps;
+    t.guidance = t.base.guidance;
+    int status = flags_read(&t, argc, argv);
+    if (status == STATUS_DONE && t.help) {
+        fputs(help, stdout);
+    } else {
+        if (status == STATUS_DONE) status = flags_check(&t);
+        if (status == STATUS_DONE) status = prepare(&t);
+        if (status == STATUS_DONE) status = work(&t);
+    }
+    task_free(&t);
+    return status;
+}

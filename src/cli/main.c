@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * likeness: the program. Finds the command and hands over. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const char help[] =
+    "likeness makes pictures from words with Stable Diffusion 1.x, and with unconditional DDPM models.\n"
+    "\n"
+    "  likeness generate -p \"a photo of a dog\" -s 42 -o dog.png\n"
+    "  likeness inspect dog.png\n"
+    "\n"
+    "Commands\n"
+    "  generate   pictures from a prompt\n"
+    "  inspect    what a model is, or the settings inside a picture\n"
+    "\n"
+    "likeness COMMAND --help tells more. likeness --version says which this is.\n";
+
+int fail(int status, const char *format, ...)
+{
+    char text[2560];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    for (char *c = text; *c; c++) /* a file name or prompt must not move the cursor or break the line */
+        if ((unsigned char)*c < ' ' || *c == 127) *c = ' ';
+    fprintf(stderr, "likeness: %s\n", text);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    if (!strcmp(command, "generate")) return command_generate(argc - 2, argv + 2);
+    if (!strcmp(command, "inspect")) return command_inspect(argc - 2, argv + 2);
+    if (!strcmp(command, "--version") || !strcmp(command, "-V")) {
+        printf("likeness %s\n", lk_version());
+        return STATUS_DONE;
+    }
+    if (!strcmp(command, "--help") || !strcmp(command, "-h") || !strcmp(command, "help")) {
+        fputs(help, stdout);
+        return STATUS_DONE;
+    }
+    if (!*command) {
+        fputs(help, stderr);
+        return STATUS_WRONG_USAGE;
+    }
+    return fail(STATUS_WRONG_USAGE, "unknown command %s; there are generate and inspect", command);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * progress: the line on stderr that says how far the work is, and Ctrl-C. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+enum { PLAIN_EVERY = 30 }; /* seconds between plain lines */
+
+/* A signal handler can reach nothing but a global. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt_note(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+void interrupt_watch(void)
+{
+    struct sigaction action = {.sa_handler = interrupt_note, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool interrupt_seen(void) { return interrupted; }
+
+static int terminal_columns(void)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20) return 80;
+    return size.ws_col;
+}
+
+/* "2:05", "1:02:05" or "8 s". */
+static void duration(char out[24], double seconds)
+{
+    long s = (long)(seconds + 0.5);
+    if (s < 60)
+        snprintf(out, 24, "%ld s", s);
+    else if (s < 3600)
+        snprintf(out, 24, "%ld:%02ld", s / 60, s % 60);
+    else
+        snprintf(out, 24, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+}
+
+/* "3.1 steps/s" or "4.2 s/step" and the time left. */
+static void rate(char *out, size_t size, const lk_progress *p)
+{
+    char left[24];
+    double each = p->step ? p->seconds / p->step : 0;
+    out[0] = '\0';
+    if (each <= 0) return;
+    duration(left, each * (p->steps - p->step));
+    if (each < 1)
+        snprintf(out, size, "%.1f steps/s, %s left", 1 / each, left);
+    else
+        snprintf(out, size, "%.1f s/step, %s left", each, left);
+}
+
+/* At most n bytes of text, never half a UTF-8 character. */
+static int text_cut(const char *text, int n)
+{
+    int length = (int)strlen(text);
+    if (length <= n) return length;
+    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) n--;
+    return n < 0 ? 0 : n;
+}
+
+static void bar(progress_line *line, const lk_progress *p)
+{
+    char speed[64], count[64], cells[25];
+    int filled = p->steps ? p->step * 24 / p->steps : 0;
+    for (int i = 0; i < 24; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+    cells[24] = '\0';
+    rate(speed, sizeof speed, p);
+    snprintf(count, sizeof count, "%d/%d ", p->picture, p->pictures);
+    int room = terminal_columns() - 1 - (int)(strlen(count) + strlen(speed) + 24 + 20);
+    fprintf(stderr, "\r%s%.*s [%s] %d/%d %s\033[K", count, text_cut(line->what, room > 0 ? room : 0),
+            line->what, cells, p->step, p->steps, speed);
+    fflush(stderr);
+    line->shown = true;
+}
+
+static void plain(progress_line *line, const lk_progress *p)
+{
+    char speed[64];
+    if (p->step == 0) {
+        line->told = 0;
+        fprintf(stderr, "picture %d of %d: %s, %d steps\n", p->picture, p->pictures, line->what,
+                p->steps);
+    } else if (p->seconds - line->told >= PLAIN_EVERY && p->step < p->steps) {
+        line->told = p->seconds;
+        rate(speed, sizeof speed, p);
+        fprintf(stderr, "step %d of %d, %s\n", p->step, p->steps, speed);
+    }
+}
+
+void progress_start(progress_line *line, const char *what)
+{
+    *line = (progress_line){.what = what, .terminal = isatty(STDERR_FILENO)};
+}
+
+void progress_show(progress_line *line, const lk_progress *p)
+{
+    if (line->terminal)
+        bar(line, p);
+    else
+        plain(line, p);
+}
+
+void progress_clear(progress_line *line)
+{
+    if (!line->shown) return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    line->shown = false;
+}

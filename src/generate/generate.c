@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * generate: what diffusers' StableDiffusionPipeline.__call__ and DDPMPipeline.__call__ do. Owns the
+ * planned graphs (denoiser, decoder) and the text's keys and values; see generate.h. */
+#include "generate/generate.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+
+/* The UNet for one size and batch, and beside it the graph of its cross-attention's keys and values. */
+typedef struct denoiser {
+    graph *unet, *text;
+    int height, width, batch;         /* of the latents; height 0: nothing planned */
+    tensor *x, *t, *out;              /* [B,h,w,C], [B], [B,h,w,C'] */
+    tensor *context, **kv_out, **kv_in; /* [B,N,cross] -> kv_out, copied into kv_in */
+    size_t kv_count;
+} denoiser;
+
+typedef struct decoder {
+    graph *graph;
+    int height, width;                /* of the latents; 0: nothing planned */
+    tensor *latent, *image;           /* [1,h,w,C] -> [1,H,W,3] */
+} decoder;
+
+/* Keys and values of the text they were last computed for. */
+typedef struct text_state {
+    bool valid;
+    char *prompt, *negative;
+    int clip_skip, batch;
+    void **kv;                        /* kv_count blocks, in the compute type */
+    size_t kv_count;
+} text_state;
+
+struct generator {
+    device *device;                   /* borrowed */
+    model *model;                     /* borrowed */
+    scheduler_config scheduler;       /* the model's, as the pipeline reads it; trained_betas borrowed */
+    denoiser denoiser;
+    decoder decoder;
+    text_state text;
+    bool unet_packed, vae_packed;     /* the device holds its copy of the weights */
+};
+
+/* One call's options, made definite. */
+typedef struct job {
+    const generate_options *o;
+    const char *prompt, *negative;
+    int channels, height, width, batch; /* of the latents */
+    int out_channels;                 /* the network's: twice as many where the variance is learned */
+    sampler *sampler;
+    rng rng;
+    float *latent;                    /* [C,h,w] */
+    float *x, *out;                   /* [B,h,w,C], [B,h,w,C']: the network's edge */
+    float *guided;                    /* [C',h,w] */
+} job;
+
+static bool conditional(const generator *g) { return g->model->kind == MODEL_STABLE_DIFFUSION; }
+
+static int vae_factor(const generator *g)
+{
+    return conditional(g) ? 1 << (g->model->vae.blocks - 1) : 1;
+}
+
+static int64_t tensor_count(const tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
+    return n;
+}
+
+static size_t tensor_bytes(const tensor *t) { return (size_t)tensor_count(t) * dtype_size(t->type); }
+
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+/* A bad value came out of a run: the same inputs, just written again, but looking at every tensor. */
+static bool blame(graph *g, const char *where, error *e)
+{
+    error found = {0};
+    if (graph_run_checked(g, &found))
+        error_set(&found, ERROR_NUMERIC, "NaN or infinity in the result, but in no tensor before it");
+    return error_set(e, found.code, "%s: %s", where, found.text);
+}
+
+/* ---- opening ---------------------------------------------------------------------------------- */
+
+bool generator_open(generator **out, device *d, model *m, error *e)
+{
+    generator *g = calloc(1, sizeof *g);
+    *out = NULL;
+    if (!g) return error_memory(e, "a generator", sizeof *g);
+    g->device = d;
+    g->model = m;
+    g->scheduler = m->scheduler;
+    if (m->kind == MODEL_STABLE_DIFFUSION) { /* StableDiffusionPipeline.__init__ insists on both */
+        g->scheduler.steps_offset = 1;
+        g->scheduler.has_steps_offset = true;
+        g->scheduler.clip_sample = false;
+        g->scheduler.has_clip_sample = true;
+    }
+    *out = g;
+    return true;
+}
+
+static void denoiser_close(denoiser *n)
+{
+    graph_close(&n->unet);
+    graph_close(&n->text);
+    free(n->kv_out);
+    free(n->kv_in);
+    *n = (denoiser){0};
+}
+
+static void text_forget(text_state *t)
+{
+    for (size_t i = 0; i < t->kv_count; i++) free(t->kv[i]);
+    free(t->kv);
+    free(t->prompt);
+    free(t->negative);
+    *t = (text_state){0};
+}
+
+void generator_close(generator **g)
+{
+    if (!*g) return;
+    denoiser_close(&(*g)->denoiser);
+    graph_close(&(*g)->decoder.graph);
+    text_forget(&(*g)->text);
+    free(*g);
+    *g = NULL;
+}
+
+void generator_size(const generator *g, int *width, int *height, int *multiple)
+{
+    *width = *height = g->model->unet.sample_size * vae_factor(g);
+    /* Any latent size runs in a Stable Diffusion UNet (it upsamples to its skips' sizes); UNet2DModel
+     * needs sides that halve evenly all the way down. */
+    *multiple = conditional(g) ? vae_factor(g) : 1 << (g->model->unet.blocks - 1);
+}
+
+void generator_latents(const generator *g, int width, int height, int shape[3])
+{
+    int own_width, own_height, multiple;
+    generator_size(g, &own_width, &own_height, &multiple);
+    shape[0] = g->model->unet.in_channels;
+    shape[1] = (height ? height : own_height) / vae_factor(g);
+    shape[2] = (width ? width : own_width) / vae_factor(g);
+}
+
+/* ---- planning --------------------------------------------------------------------------------- */
+
+/* The text graph, for its keys' and values' shapes; then the UNet that has them as inputs. */
+static bool denoiser_plan_text(generator *g, denoiser *n, int batch, error *e)
+{
+    const unet_config *c = &g->model->unet;
+    int64_t shape[3] = {batch, g->model->clip.positions, c->cross_dim};
+    n->kv_count = unet_text_count(c);
+    n->kv_out = calloc(n->kv_count + 1, sizeof *n->kv_out);
+    n->kv_in = calloc(n->kv_count + 1, sizeof *n->kv_in);
+    if (!n->kv_out || !n->kv_in) return error_memory(e, "the text's keys", n->kv_count);
+    if (!graph_open(&n->text, g->device->compute, e)) return false;
+    n->context = graph_input(n->text, "text embedding", DTYPE_F32, 3, shape);
+    unet_build_text(n->text, c, n->context, n->kv_out);
+    for (size_t i = 0; i < n->kv_count; i++) graph_output(n->text, n->kv_out[i]);
+    return graph_plan(n->text, g->device, e);
+}
+
+static bool denoiser_plan_unet(generator *g, denoiser *n, int batch, int height, int width, error *e)
+{
+    const unet_config *c = &g->model->unet;
+    int64_t shape[4] = {batch, height, width, c->in_channels};
+    if (!graph_open(&n->unet, g->device->compute, e)) return false;
+    n->x = graph_input(n->unet, "latents", DTYPE_F32, 4, shape);
+    n->t = graph_input(n->unet, "timestep", DTYPE_F32, 1, shape);
+    for (size_t i = 0; i < n->kv_count; i++)
+        n->kv_in[i] = graph_input(n->unet, i % 2 ? "text values" : "text keys", n->kv_out[i]->type,
+                                  n->kv_out[i]->rank, n->kv_out[i]->dim);
+    tensor *out = n->text ? unet_build_cached(n->unet, c, n->x, n->t, n->kv_in)
+                          : unet_build(n->unet, c, n->x, n->t, NULL);
+    n->out = cast(n->unet, out, DTYPE_F32);
+    graph_output(n->unet, n->out);
+    return graph_plan(n->unet, g->device, e);
+}
+
+/* Plans the UNet for a size and batch, if it is not the one already planned. */
+static bool denoiser_plan(generator *g, int batch, int height, int width, error *e)
+{
+    denoiser *n = &g->denoiser;
+    if (n->height == height && n->width == width && n->batch == batch) return true;
+    denoiser_close(n);
+    if ((conditional(g) && !denoiser_plan_text(g, n, batch, e)) ||
+        !denoiser_plan_unet(g, n, batch, height, width, e)) {
+        denoiser_close(n);
+        return false;
+    }
+    n->batch = batch;
+    n->height = height;
+    n->width = width;
+    return true;
+}
+
+static bool decoder_plan(generator *g, int height, int width, error *e)
+{
+    decoder *n = &g->decoder;
+    if (n->height == height && n->width == width) return true;
+    graph_close(&n->graph);
+    *n = (decoder){0};
+    int64_t shape[4] = {1, height, width, g->model->vae.latent_channels};
+    if (!graph_open(&n->graph, g->device->compute, e)) return false;
+    n->latent = graph_input(n->graph, "latents", DTYPE_F32, 4, shape);
+    n->image = cast(n->graph, vae_build_decoder(n->graph, &g->model->vae, n->latent), DTYPE_F32);
+    graph_output(n->graph, n->image);
+    if (!graph_plan(n->graph, g->device, e)) {
+        graph_close(&n->graph);
+        return false;
+    }
+    n->height = height;
+    n->width = width;
+    return true;
+}
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+static double packed_bytes(const device *d, const weight_set *set)
+{
+    double total = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        double n = 1;
+        for (int k = 0; k < set->item[i].rank; k++) n *= (double)set->item[i].dim[k];
+        total += n * (double)dtype_size(set->item[i].rank > 1 ? d->weight_type : DTYPE_F32);
+    }
+    return total;
+}
+
+static bool memory_check(double need, int width, int height, error *e)
+{
+    double have = (double)memory_available(), gib = 1024.0 * 1024 * 1024;
+    if (need <= have) return true;
+    return error_set(e, ERROR_MEMORY,
+                     "a picture of %dx%d needs %.1f GiB of memory and %.1f GiB can be had; choose a "
+                     "smaller size (-W, -H), or close other programs", width, height, need / gib,
+                     have / gib);
+}
+
+/* Before planning: what the widest maps alone must take, so that an absurd size is not even planned. */
+static bool memory_check_least(const generator *g, int width, int height, error *e)
+{
+    int channels = conditional(g) ? g->model->vae.channels[0] : g->model->unet.channels[0];
+    return memory_check((double)width * height * channels * 2 * sizeof(float), width, height, e);
+}
+
+static bool memory_check_planned(const generator *g, int width, int height, error *e)
+{
+    const model *m = g->model;
+    double block = (double)graph_bytes(g->denoiser.unet), weights = 0;
+    if (conditional(g)) {
+        if ((double)graph_bytes(g->decoder.graph) > block)
+            block = (double)graph_bytes(g->decoder.graph);
+        if (!g->vae_packed) weights += packed_bytes(g->device, &m->vae_weights);
+    }
+    if (!g->unet_packed) weights += packed_bytes(g->device, &m->unet_weights);
+    return memory_check(block + weights, width, height, e);
+}
+
+/* ---- text ------------------------------------------------------------------------------------- */
+
+/* out [N,hidden]: diffusers' encode_prompt for one text. */
+static bool text_encode(generator *g, const char *text, int clip_skip, float *out, error *e)
+{
+    const clip_config *c = &g->model->clip;
+    int64_t shape[2] = {1, c->positions};
+    graph *n = NULL;
+    int32_t *ids = malloc((size_t)c->positions * sizeof *ids);
+    bool ok = ids || error_memory(e, "a prompt's tokens", (size_t)c->positions * sizeof *ids);
+    ok = ok && tokenizer_encode(g->model->tokens, text, c->positions, ids, NULL, e) &&
+         graph_open(&n, g->device->compute, e);
+    if (ok) {
+        tensor *in = graph_input(n, "tokens", DTYPE_I32, 2, shape);
+        tensor *state = cast(n, clip_build(n, c, in, clip_skip), DTYPE_F32);
+        graph_output(n, state);
+        ok = graph_plan(n, g->device, e) && graph_bind(n, &g->model->clip_weights, e) &&
+             graph_allocate(n, e);
+        if (ok) graph_write(n, in, ids);
+        ok = ok && graph_run(n, e);
+        if (ok) graph_read(n, state, out);
+        if (ok && !all_finite(out, (size_t)tensor_count(state))) {
+            graph_write(n, in, ids);
+            ok = blame(n, "text encoder", e);
+        }
+    }
+    graph_close(&n);
+    free(ids);
+    return ok;
+}
+
+/* context [B,N,cross] -> keys and values, kept in t->kv. */
+static bool text_keys(generator *g, const float *context, text_state *t, error *e)
+{
+    denoiser *n = &g->denoiser;
+    bool ok = graph_bind(n->text, &g->model->unet_weights, e) && graph_allocate(n->text, e);
+    if (ok) graph_write(n->text, n->context, context);
+    ok = ok && graph_run(n->text, e);
+    t->kv = calloc(n->kv_count + 1, sizeof *t->kv);
+    if (ok && !t->kv) ok = error_memory(e, "the text's keys", n->kv_count * sizeof *t->kv);
+    for (size_t i = 0; ok && i < n->kv_count; i++) {
+        size_t bytes = tensor_bytes(n->kv_out[i]);
+        t->kv[i] = malloc(bytes);
+        if (!t->kv[i]) {
+            ok = error_memory(e, "the text's keys", bytes);
+        } else {
+            t->kv_count = i + 1;
+            graph_read(n->text, n->kv_out[i], t->kv[i]);
+        }
+    }
+    graph_release(n->text);
+    return ok;
+}
+
+/* Makes g->text that of the job's prompts, unless it is already. */
+static bool text_prepare(generator *g, const job *j, error *e)
+{
+    text_state *t = &g->text;
+    const clip_config *c = &g->model->clip;
+    if (t->valid && t->batch == j->batch && t->clip_skip == j->o->clip_skip &&
+        strcmp(t->prompt, j->prompt) == 0 && strcmp(t->negative, j->negative) == 0)
+        return true;
+    text_forget(t);
+    size_t one = (size_t)c->positions * (size_t)c->hidden;
+    float *context = malloc(one * (size_t)j->batch * sizeof *context);
+    t->prompt = strdup(j->prompt);
+    t->negative = strdup(j->negative);
+    bool ok = (context && t->prompt && t->negative) ||
+              error_memory(e, "text embeddings", one * (size_t)j->batch * sizeof *context);
+    /* [unconditional, conditional]; diffusers applies clip_skip to the prompt alone. */
+    if (j->batch > 1) ok = ok && text_encode(g, j->negative, 0, context, e);
+    ok = ok && text_encode(g, j->prompt, j->o->clip_skip, context + one * (size_t)(j->batch - 1), e);
+    for (size_t i = 0; i < g->model->clip_weights.count; i++)
+        device_forget(&g->model->clip_weights.item[i]); /* not needed until the next prompt */
+    ok = ok && text_keys(g, context, t, e);
+    free(context);
+    t->batch = j->batch;
+    t->clip_skip = j->o->clip_skip;
+    t->valid = ok;
+    if (!ok) text_forget(t);
+    return ok;
+}
+
+/* ---- a job ------------------------------------------------------------------------------------ */
+
+static void job_close(job *j)
+{
+    sampler_close(&j->sampler);
+    free(j->latent);
+    free(j->x);
+    free(j->out);
+    free(j->guided);
+    *j = (job){0};
+}
+
+static bool job_size(const generator *g, const generate_options *o, job *j, error *e)
+{
+    int width, height, multiple, shape[3];
+    generator_size(g, &width, &height, &multiple);
+    if (o->width) width = o->width;
+    if (o->height) height = o->height;
+    if (width < multiple || height < multiple || width % multiple || height % multiple)
+        return error_set(e, ERROR_USAGE, "a size of %dx%d: width and height must be multiples of %d "
+                         "with this model, such as %dx%d", width, height, multiple,
+                         width < multiple ? multiple : width / multiple * multiple,
+                         height < multiple ? multiple : height / multiple * multiple);
+    if (!memory_check_least(g, width, height, e)) return false;
+    generator_latents(g, width, height, shape);
+    j->channels = shape[0];
+    j->height = shape[1];
+    j->width = shape[2];
+    j->out_channels = g->model->unet.out_channels;
+    return true;
+}
+
+static bool job_text(const generator *g, const job *j, char **cut, error *e)
+{
+    const clip_config *c = &g->model->clip;
+    if (!conditional(g))
+        return !*j->prompt || error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no "
+                                        "prompt", g->model->path);
+    if (j->o->clip_skip < 0 || j->o->clip_skip >= c->layers)
+        return error_set(e, ERROR_USAGE, "clip skip %d: this text encoder has %d layers, so 0 to %d "
+                         "can be left out", j->o->clip_skip, c->layers, c->layers - 1);
+    int32_t *ids = malloc((size_t)c->positions * sizeof *ids);
+    if (!ids) return error_memory(e, "a prompt's tokens", (size_t)c->positions * sizeof *ids);
+    bool ok = tokenizer_encode(g->model->tokens, j->prompt, c->positions, ids, cut, e) &&
+              tokenizer_encode(g->model->tokens, j->negative, c->positions, ids, NULL, e);
+    free(ids);
+    return ok;
+}
+
+/* Everything but the work: checks all options, plans, and compares the memory needed with what there is. */
+static bool job_open(generator *g, const generate_options *o, job *j, char **cut, error *e)
+{
+    *j = (job){.o = o, .prompt = o->prompt ? o->prompt : "", .negative = o->negative ? o->negative : ""};
+    j->batch = conditional(g) && o->guidance > 1 ? 2 : 1;
+    if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
+        return error_set(e, ERROR_USAGE, "guidance must be a number");
+    return job_size(g, o, j, e) && job_text(g, j, cut, e) &&
+           sampler_open(&j->sampler, &g->scheduler, &o->sampler, e) &&
+           denoiser_plan(g, j->batch, j->height, j->width, e) &&
+           (!conditional(g) || decoder_plan(g, j->height, j->width, e)) &&
+           memory_check_planned(g, j->width * vae_factor(g), j->height * vae_factor(g), e);
+}
+
+bool generator_check(generator *g, const generate_options *o, char **cut, error *e)
+{
+    job j;
+    if (cut) *cut = NULL;
+    bool ok = job_open(g, o, &j, cut, e);
+    job_close(&j);
+    return ok;
+}
+
+/* ---- denoising -------------------------------------------------------------------------------- */
+
+/* [C,h,w] -> [h,w,C] */
+static void to_channels_last(float *out, const float *in, size_t channels, size_t space)
+{
+    for (size_t i = 0; i < space; i++)
+        for (size_t c = 0; c < channels; c++) out[i * channels + c] = in[c * space + i];
+}
+
+/* [h,w,C] -> [C,h,w] */
+static void to_channels_first(float *out, const float *in, size_t channels, size_t space)
+{
+    for (size_t c = 0; c < channels; c++)
+        for (size_t i = 0; i < space; i++) out[c * space + i] = in[i * channels + c];
+}
+
+static bool job_allocate(job *j, error *e)
+{
+    size_t space = (size_t)j->height * (size_t)j->width, batch = (size_t)j->batch;
+    size_t in = (size_t)j->channels * space, out = (size_t)j->out_channels * space;
+    j->latent = malloc(in * sizeof(float));
+    j->x = malloc(in * batch * sizeof(float));
+    j->out = malloc(out * batch * sizeof(float));
+    j->guided = malloc(out * sizeof(float));
+    if (!j->latent || !j->x || !j->out || !j->guided)
+        return error_memory(e, "latents", (in + out) * (batch + 1) * sizeof(float));
+    rng_seed(&j->rng, j->o->seed);
+    if (j->o->latents)
+        memcpy(j->latent, j->o->latents, in * sizeof(float));
+    else
+        rng_randn(&j->rng, j->latent, in); /* torch.randn([1,C,h,w]) */
+    return all_finite(j->latent, in) ||
+           error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
+}
+
+/* The planner may give an input's place to others once it was read, so all are written each time. */
+static void denoiser_write(const generator *g, const job *j, int timestep)
+{
+    const denoiser *n = &g->denoiser;
+    size_t space = (size_t)j->height * (size_t)j->width, in = (size_t)j->channels * space;
+    float t[2] = {(float)timestep, (float)timestep};
+    to_channels_last(j->x, j->latent, (size_t)j->channels, space);
+    if (j->batch > 1) memcpy(j->x + in, j->x, in * sizeof(float));
+    graph_write(n->unet, n->x, j->x);
+    graph_write(n->unet, n->t, t);
+    for (size_t i = 0; i < n->kv_count; i++) graph_write(n->unet, n->kv_in[i], g->text.kv[i]);
+}
+
+static double deviation(const float *x, size_t n)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    for (size_t i = 0; i < n; i++) squares += (x[i] - sum / (double)n) * (x[i] - sum / (double)n);
+    return sqrt(squares / (double)(n - 1));
+}
+
+/* Classifier-free guidance: j->out [2,h,w,C'] -> j->guided [C',h,w]; diffusers' rescale_noise_cfg. */
+static void guide(const job *j)
+{
+    size_t space = (size_t)j->height * (size_t)j->width, n = (size_t)j->out_channels * space;
+    float scale = j->o->guidance, share = j->o->guidance_rescale;
+    if (j->batch > 1) {
+        float *u = j->out, *c = j->out + n;
+        for (size_t i = 0; i < n; i++) u[i] = u[i] + scale * (c[i] - u[i]);
+        if (share > 0) {
+            float ratio = (float)(deviation(c, n) / deviation(u, n));
+            for (size_t i = 0; i < n; i++) u[i] = share * (u[i] * ratio) + (1 - share) * u[i];
+        }
+    }
+    to_channels_first(j->guided, j->out, (size_t)j->out_channels, space);
+}
+
+/* The guided output of the network at step i. */
+static bool predict(generator *g, job *j, int i, error *e)
+{
+    denoiser *n = &g->denoiser;
+    int timestep = sampler_timestep(j->sampler, i);
+    denoiser_write(g, j, timestep);
+    if (!graph_run(n->unet, e)) return false;
+    graph_read(n->unet, n->out, j->out);
+    if (!all_finite(j->out, (size_t)tensor_count(n->out))) {
+        char where[80];
+        snprintf(where, sizeof where, "step %d of %d (timestep %d)", i + 1, sampler_count(j->sampler),
+                 timestep);
+        denoiser_write(g, j, timestep);
+        return blame(n->unet, where, e);
+    }
+    guide(j);
+    return true;
+}
+
+static bool progress(const job *j, int step, error *e)
+{
+    if (!j->o->progress || !j->o->progress(j->o->user, step, sampler_count(j->sampler))) return true;
+    return error_set(e, ERROR_CANCELLED, "stopped");
+}
+
+static bool denoise(generator *g, job *j, error *e)
+{
+    size_t n = (size_t)j->channels * (size_t)j->height * (size_t)j->width;
+    int steps = sampler_count(j->sampler);
+    if (!graph_bind(g->denoiser.unet, &g->model->unet_weights, e)) return false;
+    g->unet_packed = true;
+    if (!graph_allocate(g->denoiser.unet, e)) return false;
+    bool ok = progress(j, 0, e);
+    for (int i = 0; ok && i < steps; i++) {
+        ok = predict(g, j, i, e) &&
+             sampler_step(j->sampler, i, j->latent, j->guided, n, &j->rng, e);
+        if (ok && !all_finite(j->latent, n))
+            ok = error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try "
+                           "other settings (sampler, spacing, guidance)", i + 1, steps);
+        ok = ok && progress(j, i + 1, e);
+    }
+    graph_release(g->denoiser.unet);
+    return ok;
+}
+
+/* ---- decoding --------------------------------------------------------------------------------- */
+
+/* VaeImageProcessor.denormalize and numpy_to_pil: y [H,W,3], rounded half to even. */
+static bool picture_from(image *out, const float *y, int width, int height, error *e)
+{
+    if (!image_new(out, width, height, e)) return false;
+    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++) {
+        float v = y[i] / 2 + 0.5f;
+        v = v < 0 ? 0 : v > 1 ? 1 : v;
+        out->pixels[i] = (uint8_t)rintf(v * 255.0f);
+    }
+    return true;
+}
+
+static void decoder_write(const generator *g, const job *j)
+{
+    size_t space = (size_t)j->height * (size_t)j->width, n = (size_t)j->channels * space;
+    to_channels_last(j->x, j->latent, (size_t)j->channels, space);
+    for (size_t i = 0; i < n; i++) j->x[i] /= g->model->vae.scaling_factor;
+    graph_write(g->decoder.graph, g->decoder.latent, j->x);
+}
+
+static bool decode(generator *g, job *j, image *out, error *e)
+{
+    decoder *n = &g->decoder;
+    if (!graph_bind(n->graph, &g->model->vae_weights, e)) return false;
+    g->vae_packed = true;
+    float *y = malloc(tensor_bytes(n->image));
+    bool ok = y || error_memory(e, "the decoded picture", tensor_bytes(n->image));
+    ok = ok && graph_allocate(n->graph, e);
+    if (ok) decoder_write(g, j);
+    ok = ok && graph_run(n->graph, e);
+    if (ok) graph_read(n->graph, n->image, y);
+    if (ok && !all_finite(y, (size_t)tensor_count(n->image))) {
+        decoder_write(g, j);
+        ok = blame(n->graph, "decoding the picture", e);
+    }
+    graph_release(n->graph);
+    ok = ok && picture_from(out, y, (int)n->image->dim[2], (int)n->image->dim[1], e);
+    free(y);
+    return ok;
+}
+
+/* Unconditional: the last sample [3,s,s] is the picture. */
+static bool picture_from_sample(job *j, image *out, error *e)
+{
+    if (j->channels != 3)
+        return error_set(e, ERROR_MODEL, "the network makes %d channels; a picture has 3", j->channels);
+    to_channels_last(j->x, j->latent, 3, (size_t)j->height * (size_t)j->width);
+    return picture_from(out, j->x, j->width, j->height, e);
+}
+
+/* ---- all of it -------------------------------------------------------------------------------- */
+
+void generate_result_free(generate_result *r)
+{
+    image_free(&r->picture);
+    free(r->initial);
+    free(r->final);
+    *r = (generate_result){0};
+}
+
+static bool result_start(const job *j, generate_result *out, error *e)
+{
+    size_t bytes = (size_t)j->channels * (size_t)j->height * (size_t)j->width * sizeof(float);
+    out->channels = j->channels;
+    out->height = j->height;
+    out->width = j->width;
+    out->initial = malloc(bytes);
+    out->final = malloc(bytes);
+    if (!out->initial || !out->final) return error_memory(e, "latents", 2 * bytes);
+    memcpy(out->initial, j->latent, bytes);
+    return true;
+}
+
+bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e)
+{
+    job j;
+    *out = (generate_result){0};
+    bool ok = job_open(g, o, &j, NULL, e) && job_allocate(&j, e) && result_start(&j, out, e) &&
+              (!conditional(g) || text_prepare(g, &j, e)) && denoise(g, &j, e);
+    if (ok)
+        memcpy(out->final, j.latent,
+               (size_t)j.channels * (size_t)j.height * (size_t)j.width * sizeof(float));
+    ok = ok && (conditional(g) ? decode(g, &j, &out->picture, e)
+                               : picture_from_sample(&j, &out->picture, e));
+    job_close(&j);
+    if (!ok) generate_result_free(out);
+    return ok;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * generate: from a prompt and a seed to a picture: text -> embeddings -> denoise -> decode. A generator
+ * borrows a device and a model and keeps what is costly between pictures: the planned graphs and the
+ * cross-attention's keys and values of the last prompt. Activation blocks are held only while their
+ * phase runs. */
+#ifndef LIKENESS_GENERATE_GENERATE_H
+#define LIKENESS_GENERATE_GENERATE_H
+
+#include "file/image.h"
+#include "generate/sampler.h"
+#include "model/model.h"
+
+typedef struct generator generator;
+
+/* Called before the first step (step 0) and after each; true asks to stop. */
+typedef bool (*generate_progress)(void *user, int step, int steps);
+
+typedef struct generate_options {
+    const char *prompt, *negative; /* UTF-8; NULL: empty */
+    uint64_t seed;
+    int width, height;             /* 0: the model's own */
+    sampler_options sampler;
+    float guidance;                /* off at 1 and below */
+    float guidance_rescale;
+    int clip_skip;                 /* layers left out at the end, as in diffusers */
+    const float *latents;          /* the noise to start from, [C,h,w]; NULL: drawn from the seed */
+    generate_progress progress;    /* NULL: none */
+    void *user;
+} generate_options;
+
+typedef struct generate_result {
+    image picture;
+    int channels, height, width;   /* of the latents */
+    float *initial, *final;        /* latents [C,h,w] before the first and after the last step */
+} generate_result;
+
+/* Both are borrowed and must outlive the generator. */
+bool generator_open(generator **out, device *d, model *m, error *e);
+void generator_close(generator **g);
+
+/* The size of pictures that the model was trained on, and what both sides must be multiples of. */
+void generator_size(const generator *g, int *width, int *height, int *multiple);
+/* The shape [C,h,w] of the latents of a picture of this size (0: the model's own). */
+void generator_latents(const generator *g, int width, int height, int shape[3]);
+
+/* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory. *cut
+ * (may be NULL): the part of the prompt that the text encoder will not see, malloc'ed, or NULL. */
+bool generator_check(generator *g, const generate_options *o, char **cut, error *e);
+/* Makes one picture. On failure nothing is in out. */
+bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e);
+void generate_result_free(generate_result *r);
+
+#endif
