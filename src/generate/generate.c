@@ -92,10 +92,27 @@ static bool blame(graph *g, const char *where, error *e)
 
 /* ---- opening ---------------------------------------------------------------------------------- */
 
+/* The parts come from files of their own, and must agree where they meet. */
+static bool model_fits(const model *m, error *e)
+{
+    if (m->kind == MODEL_UNCONDITIONAL)
+        return m->unet.in_channels == 3 ||
+               error_set(e, ERROR_MODEL, "%s: the network makes %d channels; a picture has 3", m->path,
+                         m->unet.in_channels);
+    if (m->unet.in_channels != m->vae.latent_channels)
+        return error_set(e, ERROR_MODEL, "%s: the UNet reads latents of %d channels, the autoencoder has "
+                         "%d; give the autoencoder that belongs to it (--vae)", m->path,
+                         m->unet.in_channels, m->vae.latent_channels);
+    return m->unet.cross_dim == m->clip.hidden ||
+           error_set(e, ERROR_MODEL, "%s: the UNet reads text embeddings of %d numbers, the text encoder "
+                     "makes %d: they do not belong together", m->path, m->unet.cross_dim, m->clip.hidden);
+}
+
 bool generator_open(generator **out, device *d, model *m, error *e)
 {
-    generator *g = calloc(1, sizeof *g);
     *out = NULL;
+    if (!model_fits(m, e)) return false;
+    generator *g = calloc(1, sizeof *g);
     if (!g) return error_memory(e, "a generator", sizeof *g);
     g->device = d;
     g->model = m;
@@ -402,6 +419,24 @@ static bool job_text(const generator *g, const job *j, char **cut, error *e)
     return ok;
 }
 
+/* A learned variance is a second half of the network's output channels; the sampler must know of it. */
+static bool job_variance(const generator *g, const generate_options *o, error *e)
+{
+    const scheduler_config *c = &g->scheduler;
+    int in = g->model->unet.in_channels, out = g->model->unet.out_channels;
+    variance v = o->sampler.has_variance ? o->sampler.variance
+                 : c->has_variance       ? c->variance
+                                         : VARIANCE_FIXED_SMALL;
+    bool learned = o->sampler.kind == SAMPLER_DDPM && (v == VARIANCE_LEARNED || v == VARIANCE_LEARNED_RANGE);
+    if (out == (learned ? 2 * in : in)) return true;
+    if (learned)
+        return error_set(e, ERROR_USAGE, "a learned variance needs a network with %d output channels, and "
+                         "this one has %d; choose --variance fixed_small or fixed_large", 2 * in, out);
+    return error_set(e, ERROR_MODEL, "the network reads %d channels and makes %d; this is only understood "
+                     "with --sampler ddpm --variance learned or learned_range and %d channels", in, out,
+                     2 * in);
+}
+
 /* Everything but the work: checks all options, plans, and compares the memory needed with what there is. */
 static bool job_open(generator *g, const generate_options *o, job *j, char **cut, error *e)
 {
@@ -409,7 +444,7 @@ static bool job_open(generator *g, const generate_options *o, job *j, char **cut
     j->batch = conditional(g) && o->guidance > 1 ? 2 : 1;
     if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
         return error_set(e, ERROR_USAGE, "guidance must be a number");
-    return job_size(g, o, j, e) && job_text(g, j, cut, e) &&
+    return job_size(g, o, j, e) && job_text(g, j, cut, e) && job_variance(g, o, e) &&
            sampler_open(&j->sampler, &g->scheduler, &o->sampler, e) &&
            denoiser_plan(g, j->batch, j->height, j->width, e) &&
            (!conditional(g) || decoder_plan(g, j->height, j->width, e)) &&
@@ -588,8 +623,6 @@ static bool decode(generator *g, job *j, image *out, error *e)
 /* Unconditional: the last sample [3,s,s] is the picture. */
 static bool picture_from_sample(job *j, image *out, error *e)
 {
-    if (j->channels != 3)
-        return error_set(e, ERROR_MODEL, "the network makes %d channels; a picture has 3", j->channels);
     to_channels_last(j->x, j->latent, 3, (size_t)j->height * (size_t)j->width);
     return picture_from(out, j->x, j->width, j->height, e);
 }

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sha256: FIPS 180-4, for the hash that names a model. */
+#ifndef LIKENESS_BASE_SHA256_H
+#define LIKENESS_BASE_SHA256_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct sha256 {
+    uint32_t state[8];
+    uint64_t size; /* bytes so far */
+    uint8_t block[64];
+} sha256;
+
+void sha256_start(sha256 *s);
+void sha256_add(sha256 *s, const void *data, size_t size);
+void sha256_end(sha256 *s, char hex[65]);
+
+#endif

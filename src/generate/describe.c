@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * describe: what a model is, in lines for people. */
+#include "generate/describe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sha256.h"
+
+static unsigned long long weight_count(const weight *w)
+{
+    unsigned long long n = 1;
+    for (int i = 0; i < w->rank; i++) n *= (unsigned long long)w->dim[i];
+    return n;
+}
+
+/* "9,497,092" */
+static void write_count(FILE *out, unsigned long long n)
+{
+    if (n >= 1000) {
+        write_count(out, n / 1000);
+        fprintf(out, ",%03llu", n % 1000);
+    } else {
+        fprintf(out, "%llu", n);
+    }
+}
+
+static void write_set(FILE *out, const char *name, const weight_set *set)
+{
+    unsigned long long count = 0, of_type[DTYPE_COUNT] = {0};
+    for (size_t i = 0; i < set->count; i++) {
+        count += weight_count(&set->item[i]);
+        of_type[set->item[i].type]++;
+    }
+    fprintf(out, "  %-14s", name);
+    write_count(out, count);
+    fprintf(out, " parameters in %zu tensors,", set->count);
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        if (of_type[t]) fprintf(out, " %s", dtype_name((dtype)t));
+    fputs("; ", out);
+}
+
+static void write_list(FILE *out, const int *list, int n)
+{
+    for (int i = 0; i < n; i++) fprintf(out, "%s%d", i ? "-" : "", list[i]);
+}
+
+static void write_scheduler(FILE *out, const scheduler_config *c)
+{
+    static const char *const betas[] = {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"};
+    static const char *const predicts[] = {"epsilon", "v_prediction", "sample"};
+    fprintf(out, "  %-14s%s, %d steps, predicts %s, betas ", "scheduler", c->class_name, c->train_steps,
+            predicts[c->predicts]);
+    if (c->trained_betas)
+        fputs("as listed\n", out);
+    else
+        fprintf(out, "%s %g to %g%s\n", betas[c->betas], (double)c->beta_start, (double)c->beta_end,
+                c->zero_snr ? ", zero terminal SNR" : "");
+}
+
+/* Of the UNet's tensors in the order of their names: the same for a folder and for its single file. */
+static void write_hash(FILE *out, const weight_set *set)
+{
+    sha256 s;
+    char hex[65];
+    sha256_start(&s);
+    for (size_t i = 0; i < set->count; i++)
+        sha256_add(&s, set->item[i].data, weight_count(&set->item[i]) * dtype_size(set->item[i].type));
+    sha256_end(&s, hex);
+    fprintf(out, "  %-14s%.16s (SHA-256 of the UNet's weights)\n", "hash", hex);
+}
+
+static void write_model(FILE *out, const model *m)
+{
+    const unet_config *u = &m->unet;
+    bool conditional = m->kind == MODEL_STABLE_DIFFUSION;
+    int size = u->sample_size * (conditional ? 1 << (m->vae.blocks - 1) : 1);
+    fprintf(out, "%s\n  %-14s%s, %s\n", m->path, "model",
+            conditional ? "Stable Diffusion" : "unconditional DDPM", m->format);
+    fprintf(out, "  %-14s%dx%d\n", "pictures", size, size);
+    if (conditional) {
+        write_set(out, "text encoder", &m->clip_weights);
+        fprintf(out, "%d layers of %d, %d tokens\n", m->clip.layers, m->clip.hidden, m->clip.positions);
+    }
+    write_set(out, "unet", &m->unet_weights);
+    fputs("levels ", out);
+    write_list(out, u->channels, u->blocks);
+    fputc('\n', out);
+    if (conditional) {
+        write_set(out, "autoencoder", &m->vae_weights);
+        fputs("levels ", out);
+        write_list(out, m->vae.channels, m->vae.blocks);
+        fprintf(out, ", latents of %d channels scaled by %g\n", m->vae.latent_channels,
+                (double)m->vae.scaling_factor);
+    }
+    write_scheduler(out, &m->scheduler);
+    write_hash(out, &m->unet_weights);
+}
+
+char *model_describe(const model *m, error *e)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out) {
+        write_model(out, m);
+        if (fclose(out) == 0 && text) return text;
+    }
+    free(text);
+    error_memory(e, "a description", size);
+    return NULL;
+}

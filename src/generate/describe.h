@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * describe: what a model is, in lines for people. */
+#ifndef LIKENESS_GENERATE_DESCRIBE_H
+#define LIKENESS_GENERATE_DESCRIBE_H
+
+#include "model/model.h"
+
+/* malloc'ed; NULL with an error. Reads every UNet weight, for the hash. */
+char *model_describe(const model *m, error *e);
+
+#endif
