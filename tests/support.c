@@ -8,6 +8,49 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+
+bool allocation_can_fail(void) { return false; }
+void allocation_fail_at(long n) { (void)n; }
+bool allocation_fail_end(void) { return false; }
+
+#else
+
+/* The program's malloc comes before libc's for every library; glibc's own has a second name. */
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+static _Thread_local long countdown = -1; /* allocations until one fails; -1: none will */
+static _Thread_local bool struck;
+
+static bool fails_now(void)
+{
+    if (countdown < 0 || countdown-- > 0) return false;
+    struck = true;
+    return true;
+}
+
+void *malloc(size_t size) { return fails_now() ? NULL : __libc_malloc(size); }
+void *calloc(size_t count, size_t size) { return fails_now() ? NULL : __libc_calloc(count, size); }
+void *realloc(void *old, size_t size) { return fails_now() ? NULL : __libc_realloc(old, size); }
+
+bool allocation_can_fail(void) { return true; }
+
+void allocation_fail_at(long n)
+{
+    countdown = n;
+    struck = false;
+}
+
+bool allocation_fail_end(void)
+{
+    countdown = -1;
+    return struck;
+}
+
+#endif
+
 /* The next of four buffers, so that two or three results can be used in one call. */
 static char *next_buffer(void)
 {

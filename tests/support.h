@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-/* SOURCE_DIR/tests/fixtures/NAME and ../shared/NAME beside the checkout (NULL where absent; the test
- * then calls skip(), which cmocka counts). Static buffers, four in turn. */
+/* SOURCE_DIR/tests/fixtures/NAME and ../shared/NAME beside the checkout (NULL where absent; the
+ * test then calls skip(), which cmocka counts). Static buffers, four in turn. */
 const char *fixture_path(const char *name);
 const char *shared_path(const char *name);
 /* A fresh empty folder under /tmp, removed at exit. */
@@ -25,5 +25,13 @@ const char *scratch_dir(void);
 double relative_error(const float *a, const float *b, size_t n);
 /* Deterministic values in (-1,1). */
 void fill_random(float *out, size_t n, uint32_t seed);
+
+/* Allocations fail on request: after allocation_fail_at(n) the n-th next malloc, calloc or realloc
+ * of this thread (0: the first), made by anyone (libraries too), returns NULL once.
+ * allocation_fail_end() stops it and says whether it struck. Not under AddressSanitizer:
+ * allocation_can_fail() is false there. */
+bool allocation_can_fail(void);
+void allocation_fail_at(long n);
+bool allocation_fail_end(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * arena: a list of chunks, newest first, each handed out from its start; nothing is freed singly. */
+ * arena: a list of chunks, each handed out from its start; nothing is freed singly. */
 #include "base/arena.h"
 
 #include <stdarg.h>
@@ -28,7 +28,7 @@ void *arena_alloc(arena *a, size_t size)
         arena_chunk *fresh = calloc(1, sizeof *fresh + bytes);
         if (!fresh) return NULL;
         fresh->size = bytes;
-        if (first && size > CHUNK_BYTES) { /* a big one goes behind, so that the first's rest stays in use */
+        if (first && size > CHUNK_BYTES) { /* a big one goes behind: the first keeps its rest */
             fresh->used = size;
             fresh->next = first->next;
             first->next = fresh;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * half: the conversions as integer arithmetic without branches, so that the array loops become vector
- * code on any x86-64. */
+ * half: the conversions as integer arithmetic without branches, so that the array loops become
+ * vector code on any x86-64. */
 #include "base/half.h"
 
 #include <assert.h>
@@ -21,8 +21,8 @@ static inline uint32_t bits_of(float f)
     return bits;
 }
 
-/* Exponent and mantissa are moved into place and the exponent corrected by a product with 2^112, which
- * normalises subnormals too; infinity and NaN (all exponent bits set) are set by hand. */
+/* Exponent and mantissa are moved into place and the exponent corrected by a product with 2^112,
+ * which normalises subnormals too; infinity and NaN (all exponent bits set) are set by hand. */
 static inline float half_widen(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
@@ -35,7 +35,7 @@ static inline uint16_t half_narrow(float f)
 {
     uint32_t bits = bits_of(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
     uint32_t normal = (magnitude + 0xc8000fff + (magnitude >> 13 & 1)) >> 13;
-    /* 0.5 has units of 2^-24 in its last place, float16's smallest step: the sum does the rounding. */
+    /* 0.5 has units of 2^-24 in its last place, float16's smallest step: the sum rounds. */
     uint32_t small = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000;
     uint32_t special = magnitude > 0x7f800000 ? 0x7e00 : 0x7c00;
     uint32_t out = magnitude < 0x38800000 ? small : magnitude < 0x47800000 ? normal : special;

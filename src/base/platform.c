@@ -41,12 +41,14 @@ static bool fail_errno(error *e, const char *path, const char *what)
 {
     int code = errno;
     if (code == ENOMEM) return error_memory(e, path, 0);
-    return error_set(e, ERROR_FILE, "%s: cannot %s: %s%s", path, what, strerror(code), advice(code));
+    return error_set(e, ERROR_FILE, "%s: cannot %s: %s%s", path, what, strerror(code),
+                     advice(code));
 }
 
 static int open_for_reading(const char *path, uint64_t *size, error *e)
 {
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang us */
+    /* O_NONBLOCK: a pipe without a writer must not hang us */
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) {
         fail_errno(e, path, "open");
         return -1;
@@ -148,7 +150,8 @@ static bool create_temporary(file_writer *w, const struct stat *old, error *e)
     int folder = (int)(name - w->path);
     for (int i = 0; i < 1000; i++) {
         free(w->temporary);
-        w->temporary = string_format("%.*s.%.200s.%ld-%d.tmp", folder, w->path, name, (long)getpid(), i);
+        w->temporary = string_format("%.*s.%.200s.%ld-%d.tmp", folder, w->path, name,
+                                     (long)getpid(), i);
         if (!w->temporary) return error_memory(e, w->path, strlen(w->path) + 32);
         w->file = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (w->file >= 0) {
@@ -176,7 +179,7 @@ bool file_writer_open(file_writer **out, const char *path, error *e)
     bool ok;
     if (!w->path)
         ok = error_memory(e, path, strlen(path) + 1);
-    else if (exists && !S_ISREG(old.st_mode)) { /* a device or a pipe is written to, never replaced */
+    else if (exists && !S_ISREG(old.st_mode)) { /* a device is written to, never replaced */
         w->file = open(path, O_WRONLY | O_CLOEXEC);
         ok = w->file >= 0 || fail_errno(e, path, "open for writing");
     } else
@@ -206,7 +209,7 @@ bool file_writer_put(file_writer *w, const void *data, size_t size, error *e)
     return true;
 }
 
-/* Makes the rename itself last through a power cut; a file system that cannot do this is fine too. */
+/* Makes the rename itself outlive a power cut; a file system that cannot do this is fine too. */
 static void sync_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -224,9 +227,11 @@ bool file_writer_commit(file_writer **writer, error *e)
     file_writer *w = *writer;
     bool ok = true;
     if (w->temporary && fsync(w->file) != 0) ok = fail_errno(e, w->path, "write");
-    if (close(w->file) != 0 && ok) ok = fail_errno(e, w->path, "write"); /* NFS reports a full disk here */
+    /* NFS reports a full disk only here. */
+    if (close(w->file) != 0 && ok) ok = fail_errno(e, w->path, "write");
     w->file = -1;
-    if (ok && w->temporary && rename(w->temporary, w->path) != 0) ok = fail_errno(e, w->path, "write");
+    if (ok && w->temporary && rename(w->temporary, w->path) != 0)
+        ok = fail_errno(e, w->path, "write");
     if (w->temporary) {
         if (ok)
             sync_folder(w->path);

@@ -16,25 +16,28 @@
 typedef struct mapped_file { const uint8_t *data; size_t size; } mapped_file;
 bool file_map(mapped_file *out, const char *path, error *e);
 void file_unmap(mapped_file *m);
-void file_map_drop(const mapped_file *m); /* give its resident pages back to the system */
+void file_map_drop(const mapped_file *m); /* gives its resident pages back; data stays readable */
 
-/* Reads a whole file of at most `limit` bytes; *data is NUL-terminated and the caller's to free(). */
+/* Reads a whole file of at most `limit` bytes; *data is NUL-terminated and the caller's to free();
+ * NULL on failure. size may be NULL. */
 bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e);
 
-/* Writes beside `path` (same folder, hidden temporary name), renames when whole, removes on failure. */
+/* Writes beside `path` (same folder, hidden temporary name) and renames when whole, so that a failure
+ * leaves the old file as it was. A device (/dev/stdout) is written to directly. */
 typedef struct file_writer file_writer;
 bool file_writer_open(file_writer **out, const char *path, error *e);
 bool file_writer_put(file_writer *w, const void *data, size_t size, error *e);
-bool file_writer_commit(file_writer **w, error *e); /* flush, fsync, rename; closes in any case */
+bool file_writer_commit(file_writer **w, error *e); /* fsync, rename; closed and NULL in any case */
 void file_writer_abandon(file_writer **w);          /* NULL is fine */
 
 bool path_is_dir(const char *path);
 bool path_is_file(const char *path);
-bool path_make_dir(const char *path, error *e);     /* with its parents; fine if it exists */
+bool path_make_dir(const char *path, error *e); /* with its parents; fine if it exists */
 /* a + "/" + b, malloc'ed; NULL when memory is out. */
 char *path_join(const char *a, const char *b);
-char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* malloc'ed */
-char *path_of_program(void);                        /* folder of the running program, malloc'ed */
+/* malloc'ed; NULL when memory is out. */
+char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *path_of_program(void); /* folder of the running program, malloc'ed */
 
 /* A block of zeroed memory, 64-byte aligned, huge pages asked for; NULL when it is not to be had. */
 void *block_alloc(size_t size);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * random: MT19937 (Matsumoto and Nishimura 1998) and the distributions that torch builds on it on the
- * CPU. Which draw takes which output is torch's choice and is kept exactly, because a seed must give
- * the same picture. */
+ * random: MT19937 (Matsumoto and Nishimura 1998) and the distributions that torch builds on it on
+ * the CPU. Which draw takes which output is torch's choice and is kept exactly, because a seed must
+ * give the same picture.
+ *
+ * Normal values of large draws are torch's bit for bit (its AVX2 build on x86-64). That build takes
+ * logarithm, sine and cosine from the polynomials of Cephes (S. L. Moshier), fused multiply-adds
+ * included, so this file evaluates the same polynomials in the same order with fmaf. */
 #include "base/random.h"
 
 #include <assert.h>
@@ -69,7 +73,7 @@ double rng_uniform_double(rng *r)
     return (double)(next_u64(r) & ((1ull << 53) - 1)) * 0x1p-53;
 }
 
-/* One normal value of a draw of fewer than 16: Box-Muller in double, every second value kept back. */
+/* One normal value of a draw of fewer than 16: Box-Muller in double, each second value kept. */
 static float small_normal(rng *r)
 {
     if (r->has_spare) {
@@ -83,14 +87,63 @@ static float small_normal(rng *r)
     return (float)(radius * cos(angle));
 }
 
+/* Horner's rule: c[0] x^(n-1) + ... + c[n-1]. */
+static float polynomial(const float *c, int n, float x)
+{
+    float y = c[0];
+    for (int i = 1; i < n; i++) y = fmaf(y, x, c[i]);
+    return y;
+}
+
+/* ln(x) for normal x > 0: x = m 2^e with m in [sqrt(1/2), sqrt(2)), a polynomial in m - 1, and
+ * ln(2) in two parts so that e ln(2) loses nothing. */
+static float log_as_torch(float x)
+{
+    static const float c[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
+                              -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
+                              2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    int exponent;
+    float m = frexpf(x, &exponent); /* [1/2, 1) */
+    if (m < 0.707106781186547524f) {
+        exponent--;
+        m = m - 1 + m;
+    } else {
+        m = m - 1;
+    }
+    float square = m * m, e = (float)exponent;
+    float y = fmaf(polynomial(c, 9, m) * m, square, e * -2.12194440e-4f);
+    y = fmaf(-square, 0.5f, y);
+    return fmaf(e, 0.693359375f, m + y);
+}
+
+/* sin and cos of x >= 0: the octant's even multiple of pi/4 is taken off in three parts, and two
+ * polynomials on [-pi/4, pi/4] change roles and signs by octant. */
+static void sincos_as_torch(float x, float *sine, float *cosine)
+{
+    static const float cos_c[] = {2.443315711809948e-5f, -1.388731625493765e-3f,
+                                  4.166664568298827e-2f};
+    static const float sin_c[] = {-1.9515295891e-4f, 8.3321608736e-3f, -1.6666654611e-1f};
+    int octant = ((int)(x * 1.27323954473516f) + 1) & ~1;
+    float turns = (float)octant;
+    x = fmaf(-turns, 0.78515625f, x);
+    x = fmaf(-turns, 2.4187564849853515625e-4f, x);
+    x = fmaf(-turns, 3.77489497744594108e-8f, x);
+    float z = x * x;
+    float c = fmaf(polynomial(cos_c, 3, z) * z, z, -(z * 0.5f)) + 1;
+    float s = fmaf(polynomial(sin_c, 3, z) * z, x, x);
+    bool swapped = octant & 2;
+    *sine = (octant & 4 ? -1.0f : 1.0f) * (swapped ? c : s);
+    *cosine = ((octant + 2) & 4 ? -1.0f : 1.0f) * (swapped ? s : c);
+}
+
 /* x[16] uniform -> normal: values j and j + 8 are a Box-Muller pair. */
 static void normal_block(float *x)
 {
     for (int j = 0; j < BLOCK / 2; j++) {
-        float u1 = 1 - x[j], u2 = x[j + BLOCK / 2];
-        float radius = sqrtf(-2 * logf(u1)), angle = (float)(2 * M_PI) * u2;
-        x[j] = radius * cosf(angle);
-        x[j + BLOCK / 2] = radius * sinf(angle);
+        float sine, cosine, radius = sqrtf(-2 * log_as_torch(1 - x[j]));
+        sincos_as_torch((float)(2 * M_PI) * x[j + BLOCK / 2], &sine, &cosine);
+        x[j] = radius * cosine;
+        x[j + BLOCK / 2] = radius * sine;
     }
 }
 
@@ -102,7 +155,7 @@ void rng_randn(rng *r, float *out, size_t n)
     }
     for (size_t i = 0; i < n; i++) out[i] = rng_uniform(r);
     for (size_t i = 0; i + BLOCK <= n; i += BLOCK) normal_block(out + i);
-    if (n % BLOCK) { /* torch draws the last 16 anew, overwriting values that were already normal */
+    if (n % BLOCK) { /* torch draws the last 16 anew, over values that were normal already */
         float *last = out + n - BLOCK;
         for (int i = 0; i < BLOCK; i++) last[i] = rng_uniform(r);
         normal_block(last);
@@ -112,6 +165,7 @@ void rng_randn(rng *r, float *out, size_t n)
 uint32_t rng_below(rng *r, uint32_t n)
 {
     assert(n > 0);
+    if (n >= 1u << 28) return (uint32_t)(next_u64(r) % n); /* torch 2.15; before: from 2^32 on */
     return rng_u32(r) % n;
 }
 

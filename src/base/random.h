@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * random: PyTorch's CPU generator (MT19937) and its distributions, draw for draw. */
+ * random: PyTorch's CPU generator (MT19937) and its distributions, draw for draw and value for
+ * value: a seed must give the picture that it gives with diffusers. */
 #ifndef LIKENESS_BASE_RANDOM_H
 #define LIKENESS_BASE_RANDOM_H
 
@@ -17,11 +18,14 @@ typedef struct rng {
 
 void rng_seed(rng *r, uint64_t seed); /* torch.Generator("cpu").manual_seed; low 32 bits count */
 uint32_t rng_u32(rng *r);
-uint64_t rng_random64(rng *r);        /* torch's full-range random_() for int64 */
-float rng_uniform(rng *r);            /* [0,1) */
+uint64_t rng_random64(rng *r); /* torch's full-range random_() for int64: 0 .. 2^63-1 */
+float rng_uniform(rng *r);     /* [0,1) */
 double rng_uniform_double(rng *r);
-void rng_randn(rng *r, float *out, size_t n); /* torch.randn of n elements; n < 16 and tails as torch */
-uint32_t rng_below(rng *r, uint32_t n);       /* torch.randint(0, n) */
+/* torch.randn of n elements. Below 16, values come in pairs and the second is kept for the next
+ * small draw; from 16 on, a tail that does not fill 16 makes torch draw the last 16 values anew. So
+ * the counts matter: two draws of 10 are other values than one draw of 20. */
+void rng_randn(rng *r, float *out, size_t n);
+uint32_t rng_below(rng *r, uint32_t n);                  /* torch.randint(0, n), n > 0 */
 void rng_permutation(rng *r, uint32_t *out, uint32_t n); /* torch.randperm */
 
 #endif

@@ -17,7 +17,7 @@
 
 enum { HUGE_PAGE = 2 << 20 };
 
-/* Blocks of a huge page or more are whole huge pages, so that the kernel can use these throughout. */
+/* Blocks of a huge page or more are whole huge pages, so that the kernel can use these all over. */
 static size_t block_size(size_t size)
 {
     size_t unit = size >= HUGE_PAGE ? HUGE_PAGE : 4096;
@@ -30,9 +30,10 @@ void *block_alloc(size_t size)
     size = block_size(size);
     if (size == 0) return NULL;
     size_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
-    char *start = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *start = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                       -1, 0);
     if (start == MAP_FAILED) return NULL;
-    if (slack) { /* mmap aligns to 4 KiB only: take more, and give back what lies around the aligned part */
+    if (slack) { /* mmap aligns to 4 KiB only: take more, give back what is around */
         size_t before = (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE;
         if (before) munmap(start, before);
         if (slack > before) munmap(start + before + size, slack - before);
@@ -82,9 +83,20 @@ typedef struct cgroup_kind {
     bool unified;
 } cgroup_kind;
 
-static const cgroup_kind cgroup_v2 = {"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file ", true};
-static const cgroup_kind cgroup_v1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-                                      "total_inactive_file ", false};
+static const cgroup_kind cgroup_v2 = {
+    .root = "/sys/fs/cgroup",
+    .memory_limit = "memory.max",
+    .memory_used = "memory.current",
+    .cache_key = "inactive_file ",
+    .unified = true,
+};
+static const cgroup_kind cgroup_v1 = {
+    .root = "/sys/fs/cgroup/memory",
+    .memory_limit = "memory.limit_in_bytes",
+    .memory_used = "memory.usage_in_bytes",
+    .cache_key = "total_inactive_file ",
+    .unified = false,
+};
 
 /* This process's path in the unified hierarchy ("0::/a/b") or in version 1's memory hierarchy
  * ("5:memory:/a/b"), "/" where it is not named. */
@@ -107,7 +119,7 @@ static void cgroup_path(const cgroup_kind *kind, char *out, size_t size)
     }
 }
 
-/* What this group leaves to be had: its limit less its use, but the page cache in it can be reclaimed. */
+/* What this group leaves to be had: its limit less its use, where page cache counts as free. */
 static uint64_t cgroup_memory_left(const cgroup_kind *kind, const char *path)
 {
     char name[PATH_MAX + 128], text[8192];
@@ -122,8 +134,8 @@ static uint64_t cgroup_memory_left(const cgroup_kind *kind, const char *path)
     return limit > used ? limit - used : 0;
 }
 
-/* The tightest limit from this process's group up to the root. In a container the path may belong to
- * the host's view and be absent here: then only the root is found, which is the container's own. */
+/* The tightest limit from this process's group up to the root. In a container the path may belong
+ * to the host's view and be absent here: then only the root is found, the container's own. */
 static uint64_t cgroup_memory(const cgroup_kind *kind)
 {
     char path[PATH_MAX];
@@ -142,7 +154,8 @@ uint64_t memory_available(void)
 {
     char text[8192];
     uint64_t kib = 0, least = UINT64_MAX;
-    if (read_small("/proc/meminfo", text, sizeof text) && find_number(text, "MemAvailable:", &kib)) least = kib * 1024;
+    if (read_small("/proc/meminfo", text, sizeof text) && find_number(text, "MemAvailable:", &kib))
+        least = kib * 1024;
     uint64_t left = cgroup_memory(&cgroup_v2);
     if (left < least) least = left;
     left = cgroup_memory(&cgroup_v1);
@@ -154,7 +167,8 @@ uint64_t memory_peak(void)
     char text[8192];
     uint64_t kib;
     /* not ru_maxrss, which still holds the peak of the process that started this one */
-    if (read_small("/proc/self/status", text, sizeof text) && find_number(text, "VmHWM:", &kib)) return kib * 1024;
+    if (read_small("/proc/self/status", text, sizeof text) && find_number(text, "VmHWM:", &kib))
+        return kib * 1024;
     struct rusage usage;
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
@@ -163,7 +177,8 @@ int cpu_count(void)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    long count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+    bool known = sched_getaffinity(0, sizeof set, &set) == 0;
+    long count = known ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
     char path[PATH_MAX], name[PATH_MAX + 128], text[256];
     cgroup_path(&cgroup_v2, path, sizeof path);
     snprintf(name, sizeof name, "%s%s/cpu.max", cgroup_v2.root, path);
