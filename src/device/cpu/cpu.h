@@ -75,6 +75,7 @@ struct weight_pack {
 weight_pack *weight_pack_find(const weight *w, uint64_t form);
 /* A new pack of `size` bytes (uninitialised), in w->packs; NULL and an error when memory is out. */
 weight_pack *weight_pack_new(weight *w, uint64_t form, size_t size, error *e);
+void weight_pack_drop(weight *w, weight_pack *p); /* frees one pack of w */
 
 /* The weight as float32 in the checkpoint's layout: bind makes it, run gets it. */
 bool weight_f32_bind(weight *w, error *e);

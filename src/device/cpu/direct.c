@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * direct: products and convolutions as they stand. The rows of the register tile are pointers into
+ * the input map, one per tap and output pixel, so nothing is copied: a convolution is a product whose
+ * rows move. Only maps of few channels are gathered first, because a tap of 3 or 4 channels is too
+ * short a sum.
+ *
+ * Each thread owns a rectangle of the output and goes through it in blocks: rows (their input stays in
+ * the second-level cache), then pieces of the sum (a piece of one packed panel stays in the first
+ * level), then panels, then tiles. Every sum has one order, whatever the number of threads. */
+#include <string.h>
+
+#include "device/cpu/product.h"
+
+enum {
+    ROW_BLOCK = 96,   /* rows of a block: a multiple of every mr */
+    K_BLOCK = 384,    /* channels (of all taps together) of a piece */
+    GATHER_BELOW = 16 /* channels */
+};
+
+/* Threads over m rows x n columns so that the slowest has the least to do; a little is added for the
+ * input and the weights that each rectangle must read. */
+void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n)
+{
+    double best = 0;
+    for (int gm = 1; gm <= threads; gm++) {
+        if (threads % gm) continue;
+        int gn = threads / gm;
+        int64_t rows = ((m + mr - 1) / mr + gm - 1) / gm * mr;
+        int64_t columns = ((n + nr - 1) / nr + gn - 1) / gn * nr;
+        double cost = (double)rows * (double)columns + 16.0 * (double)(rows + columns);
+        if (gm == 1 || cost < best) {
+            best = cost;
+            *grid_m = gm;
+            *grid_n = gn;
+        }
+    }
+}
+
+const float *product_row(const product *p, const float *x, int64_t row, int tap)
+{
+    int64_t ox = row % p->ow, oy = row / p->ow % p->oh, b = row / (p->ow * p->oh);
+    int64_t y = oy * p->stride - p->pad_top + tap / p->kw;
+    int64_t z = ox * p->stride - p->pad_left + tap % p->kw;
+    if (y < 0 || z < 0 || y % p->spread || z % p->spread) return p->zero;
+    y /= p->spread;
+    z /= p->spread;
+    if (y >= p->h || z >= p->w) return p->zero;
+    return x + ((b * p->h + y) * p->w + z) * p->c;
+}
+
+static bool is_plain(const product *p) /* row r of the input is row r of the output */
+{
+    return product_taps(p) == 1 && p->stride == 1 && p->spread == 1;
+}
+
+static bool is_gathered(const product *p) { return p->c < GATHER_BELOW && product_taps(p) > 1; }
+
+/* One thread's buffers. */
+struct block {
+    const float **rows;  /* [tiles][taps][rows of the tile] */
+    float *gathered;     /* [ROW_BLOCK][taps * c] */
+    float *panel;        /* [K_BLOCK or a tap's channels][nr], expanded from bfloat16 */
+};
+
+static size_t block_bytes(const product *p, int nr, struct block *b, char *at)
+{
+    size_t taps = (size_t)product_taps(p), c = (size_t)p->c;
+    size_t rows = round_line(ROW_BLOCK * taps * sizeof(float *));
+    size_t gathered = is_gathered(p) ? round_line(ROW_BLOCK * taps * c * sizeof(float)) : 0;
+    size_t panel = p->pack_type == DTYPE_BF16 ? round_line((size_t)K_BLOCK * (size_t)nr * 4) : 0;
+    if (b) {
+        b->rows = (const float **)(void *)at;
+        b->gathered = (float *)(void *)(at + rows);
+        b->panel = (float *)(void *)(at + rows + gathered);
+    }
+    return rows + gathered + panel;
+}
+
+/* x, and the sums before they become bfloat16, as float32. */
+static size_t wide_x_bytes(const product *p)
+{
+    if (p->x_type == DTYPE_F32) return 0;
+    return round_line((size_t)(p->batch * p->h * p->w * p->c) * sizeof(float));
+}
+
+static size_t wide_y_bytes(const product *p)
+{
+    if (p->y_type == DTYPE_F32) return 0;
+    return round_line((size_t)(product_rows(p) * p->o) * sizeof(float));
+}
+
+size_t direct_scratch(const device *d, const product *p)
+{
+    int nr = cpu_kernels_of(d)->product->nr;
+    return wide_x_bytes(p) + wide_y_bytes(p) +
+           (size_t)(p->grid_m * p->grid_n) * block_bytes(p, nr, NULL, NULL);
+}
+
+/* Fills the block's row pointers for output rows [row, row + count), cut into tiles. */
+static void block_rows(const product *p, const float *x, int64_t row, int64_t count, int tiles,
+                       struct block *b)
+{
+    const float **out = b->rows;
+    int taps = product_taps(p);
+    if (is_gathered(p)) {
+        for (int64_t i = 0; i < count; i++)
+            for (int t = 0; t < taps; t++)
+                memcpy(b->gathered + (i * taps + t) * p->c, product_row(p, x, row + i, t),
+                       (size_t)p->c * sizeof(float));
+        for (int64_t i = 0; i < count; i++) out[i] = b->gathered + i * taps * p->c;
+        return;
+    }
+    if (is_plain(p)) {
+        for (int64_t i = 0; i < count; i++) out[i] = x + (row + i) * p->c;
+        return;
+    }
+    for (int i = 0; i < tiles; i++) {
+        int64_t begin = count * i / tiles, end = count * (i + 1) / tiles;
+        for (int t = 0; t < taps; t++)
+            for (int64_t r = begin; r < end; r++) *out++ = product_row(p, x, row + r, t);
+    }
+}
+
+/* A piece of the sum: taps [tap, tap + taps), channels [k, k + count). */
+struct piece {
+    int tap, taps;
+    int64_t k, count;
+};
+
+/* The piece that begins at (tap, k); whole taps where several fit into one piece. */
+static struct piece piece_at(int tap, int64_t k, int taps, int64_t c)
+{
+    if (c <= K_BLOCK) {
+        int group = (int)(K_BLOCK / c);
+        return (struct piece){tap, taps - tap < group ? taps - tap : group, 0, c};
+    }
+    int64_t pieces = (c + K_BLOCK - 1) / K_BLOCK;
+    int64_t size = (c + pieces - 1) / pieces;
+    return (struct piece){tap, 1, k, c - k < size ? c - k : size};
+}
+
+/* One thread's rectangle: rows [m0, m1), panels [n0, n1). */
+static void rectangle_run(const struct product_kernels *kernel, const product *p,
+                          const struct product_data *data, const void *packed,
+                          int64_t m0, int64_t m1, int64_t n0, int64_t n1, struct block *b)
+{
+    int taps = is_gathered(p) ? 1 : product_taps(p), nr = kernel->nr;
+    int64_t c = is_gathered(p) ? product_taps(p) * p->c : p->c;
+    int64_t panel_size = (int64_t)taps * c * nr;
+    for (int64_t m = m0; m < m1; m += ROW_BLOCK) {
+        int64_t count = m1 - m < ROW_BLOCK ? m1 - m : ROW_BLOCK;
+        int tiles = (int)((count + kernel->mr - 1) / kernel->mr);
+        block_rows(p, data->x, m, count, tiles, b);
+        struct piece q = {0};
+        for (int tap = 0; tap < taps; tap += q.taps) {
+            for (int64_t k = 0; k < c; k += q.count) {
+                q = piece_at(tap, k, taps, c);
+                bool first = tap == 0 && k == 0;
+                for (int64_t panel = n0; panel < n1; panel++) {
+                    int64_t at = panel * panel_size + (tap * c + k) * nr, n = panel * nr;
+                    struct tile_job job = {
+                        .offset = k,
+                        .taps = q.taps,
+                        .k = q.count,
+                        .b = (const float *)packed + at,
+                        .bias = first && data->bias ? data->bias + n : NULL,
+                        .add_stride = p->o,
+                        .c_stride = p->o,
+                        .n = p->o - n < nr ? p->o - n : nr,
+                    };
+                    if (p->pack_type == DTYPE_BF16) {
+                        kernel->expand(b->panel, (const uint16_t *)packed + at,
+                                       q.taps * q.count * nr);
+                        job.b = b->panel;
+                    }
+                    for (int i = 0; i < tiles; i++) {
+                        int64_t begin = count * i / tiles, rows = count * (i + 1) / tiles - begin;
+                        job.rows = b->rows + begin * taps + tap * rows;
+                        job.c = (float *)data->y + (m + begin) * p->o + n;
+                        job.add = !first      ? job.c
+                                  : data->add ? (const float *)data->add + (m + begin) * p->o + n
+                                              : NULL;
+                        kernel->tile((int)rows, &job);
+                    }
+                }
+            }
+        }
+    }
+}
+
+void product_widen(const device *d, int threads, float *out, const void *in, dtype type, int64_t n)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        int64_t begin, end;
+        thread_range(n, 64, t, threads, &begin, &end);
+        if (type == DTYPE_F32)
+            memcpy(out + begin, (const float *)in + begin, (size_t)(end - begin) * sizeof *out);
+        else
+            kernel->expand(out + begin, (const uint16_t *)in + begin, end - begin);
+    }
+}
+
+void product_narrow(const device *d, int threads, uint16_t *out, const float *in, int64_t n)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        int64_t begin, end;
+        thread_range(n, 64, t, threads, &begin, &end);
+        kernel->narrow(out + begin, in + begin, end - begin);
+    }
+}
+
+/* The problem in float32: x, add and y are. */
+static void wide_run(device *d, const product *p, const struct product_data *data, char *scratch)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    int threads = p->grid_m * p->grid_n;
+    const void *packed = panels_of(data->w, p);
+    int64_t panels = (p->o + kernel->nr - 1) / kernel->nr;
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        int64_t m0, m1, n0, n1;
+        thread_range(product_rows(p), kernel->mr, t / p->grid_n, p->grid_m, &m0, &m1);
+        thread_range(panels, 1, t % p->grid_n, p->grid_n, &n0, &n1);
+        struct block b;
+        size_t bytes = block_bytes(p, kernel->nr, NULL, NULL);
+        block_bytes(p, kernel->nr, &b, scratch + (size_t)t * bytes);
+        if (n1 > n0) rectangle_run(kernel, p, data, packed, m0, m1, n0, n1, &b);
+    }
+}
+
+void direct_run(device *d, const product *p, const struct product_data *data)
+{
+    int threads = p->grid_m * p->grid_n;
+    struct product_data wide = *data;
+    float *wide_x = (float *)(void *)data->scratch;
+    float *wide_y = (float *)(void *)(data->scratch + wide_x_bytes(p));
+    int64_t y_count = product_rows(p) * p->o;
+    if (p->x_type != DTYPE_F32) {
+        product_widen(d, threads, wide_x, data->x, p->x_type, p->batch * p->h * p->w * p->c);
+        wide.x = wide_x;
+    }
+    if (p->y_type != DTYPE_F32) wide.y = wide_y;
+    if (data->add && p->add_type != DTYPE_F32) {
+        product_widen(d, threads, wide.y, data->add, p->add_type, y_count);
+        wide.add = wide.y;
+    }
+    wide_run(d, p, &wide, data->scratch + wide_x_bytes(p) + wide_y_bytes(p));
+    if (p->y_type != DTYPE_F32) product_narrow(d, threads, data->y, wide_y, y_count);
+}

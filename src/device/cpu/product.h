@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * product: what the files of the matrix products and convolutions share.
+ *
+ * Every such operation is one problem: out[row][n] = sum over taps t and channels k of
+ * in[row moved by t][k] * b[t][k][n], where `in` is a map [batch, h, w, c], a row is a pixel of the
+ * output, and b is the weight packed in panels of nr columns: [panel][tap][c][nr]. A linear layer has
+ * one tap; the gradient by x is the same with the weight transposed and turned round. */
+#ifndef LIKENESS_DEVICE_CPU_PRODUCT_H
+#define LIKENESS_DEVICE_CPU_PRODUCT_H
+
+#include "device/cpu/cpu.h"
+
+/* One register tile: m rows (1..mr) of n columns (1..nr) are
+ * c = bias + add + sum over taps, k of rows[tap * m + row][offset + k] * b[(tap * k_count + k) * nr + column].
+ * To go on with a sum, `add` is c itself. */
+struct tile_job {
+    const float *const *rows; /* [taps][m] */
+    int64_t offset;
+    int64_t taps, k;
+    const float *b;
+    const float *bias; /* [n], or NULL */
+    const float *add;  /* or NULL */
+    int64_t add_stride;
+    float *c;
+    int64_t c_stride;
+    int64_t n;
+};
+
+struct product_kernels {
+    int mr, nr;
+    void (*tile)(int m, const struct tile_job *job);
+    void (*expand)(float *out, const uint16_t *in, int64_t n); /* bfloat16 to float32 */
+    void (*narrow)(uint16_t *out, const float *in, int64_t n); /* and back */
+    /* out[c][r] = in[r * in_stride + c] for rows x columns */
+    void (*transpose)(float *out, int64_t out_stride, const float *in, int64_t in_stride,
+                      int64_t rows, int64_t columns);
+};
+
+enum product_method { PRODUCT_DIRECT, PRODUCT_WINOGRAD, PRODUCT_ONEDNN };
+
+/* One prepared problem. */
+typedef struct product {
+    int64_t batch, h, w, c; /* in; h and w are those of the memory */
+    int64_t oh, ow, o;      /* out */
+    int kh, kw;
+    int stride;             /* of the output over the input */
+    int spread;             /* distance of the input's pixels: the stride in a gradient by x */
+    int pad_top, pad_left;
+    bool transposed;        /* the weight is used as [c of the weight = o here] */
+    dtype x_type, y_type, add_type;
+    bool has_bias, has_add;
+    enum product_method method;
+    uint64_t form;          /* of the weight's pack */
+    dtype pack_type;
+    int grid_m, grid_n;     /* threads over rows, over columns */
+    struct onednn_product *onednn;
+    float *zero;            /* [c] zeros, the rows that padding reads */
+} product;
+
+/* The pointers of a run. */
+struct product_data {
+    const void *x;
+    weight *w;
+    const float *bias; /* [o] or NULL */
+    const void *add;   /* [rows][o] or NULL */
+    void *y;
+    char *scratch;
+};
+
+static inline int64_t product_rows(const product *p) { return p->batch * p->oh * p->ow; }
+static inline int product_taps(const product *p) { return p->kh * p->kw; }
+
+/* Splits `threads` into grid_m x grid_n for m rows and n columns in steps of mr and nr. */
+void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n);
+
+/* direct.c */
+size_t direct_scratch(const device *d, const product *p);
+void direct_run(device *d, const product *p, const struct product_data *data);
+/* n numbers of either type to float32 or from float32 to bfloat16, by `threads` threads. */
+void product_widen(const device *d, int threads, float *out, const void *in, dtype type, int64_t n);
+void product_narrow(const device *d, int threads, uint16_t *out, const float *in, int64_t n);
+/* The row of the input that output `row` reads at `tap`; p->zero where that is padding. */
+const float *product_row(const product *p, const float *x, int64_t row, int tap);
+
+/* winograd.c */
+bool winograd_pays(const product *p, int nr);
+size_t winograd_scratch(const device *d, const product *p);
+void winograd_run(device *d, const product *p, const struct product_data *data);
+
+/* grad_w.c: dw of a product; p describes the forward problem. */
+size_t grad_w_scratch(const device *d, const product *p);
+void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw, char *scratch);
+
+/* pack.c: the weight as panels [o / nr][taps][c][nr], float32 or bfloat16, zero-filled columns. */
+bool panels_bind(weight *w, const product *p, int nr, error *e);
+const void *panels_of(const weight *w, const product *p);
+
+#endif

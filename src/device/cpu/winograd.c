@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * winograd: 3x3 convolutions of stride 1 by F(4x4,3x3): 36 products per tile of 16 pixels in place of
+ * 144. The transformed weight is 4 times the weight, so it is never kept: it is made in every call,
+ * which costs as much as the product of two or three tiles. Of the two transformed operands the smaller
+ * is made whole first; the other is made block by block, by each thread for itself:
+ *
+ *   weights first (large maps): per block of tiles: input -> v; products; output
+ *   input first (small maps):   per few panels of the weight: filter -> u; products; output
+ *
+ * Layouts: v [36][tiles][channels], u [panels][36][k][nr], m [36][panels][tiles][nr]; the strides of the
+ * 36 are kept off powers of two, which would all fall into the same lines of the cache. */
+#include "device/cpu/winograd.h"
+
+#include <string.h>
+
+enum {
+    K_BLOCK = 384,       /* a piece of one panel stays in the first-level cache */
+    K_BLOCK_SMALL = 128, /* input first: the few panels of u stay in the second */
+    TILE_BLOCK = 48,     /* weights first: tiles at a time */
+    COLUMNS_AT_ONCE = 64, /* input first: columns at a time, fewer where tiles are many */
+    M_TILES = 8192,      /* input first: at most so many tiles x columns at a time */
+    LINE = 16,
+};
+
+/* Costs in multiply-adds; the last three are measured: per weight, and per tile and channel. */
+enum { COST_FILTER = 80, COST_INPUT = 200, COST_OUTPUT = 150 };
+
+struct plan {
+    int64_t tiles_y, tiles_x, tiles;
+    int64_t panels, c_line; /* c in whole lines */
+    bool weights_first;
+    int64_t block;          /* tiles (weights first) or panels (input first) at a time */
+    int64_t blocks;
+    int64_t group;          /* panels that m holds */
+    int64_t k_block;
+    int64_t v_stride, u_stride, m_panel, m_stride; /* floats */
+    size_t shared, own;     /* bytes of scratch: of all, of each thread */
+    size_t v_bytes, u_bytes, m_bytes, row_bytes;
+};
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static struct plan plan_of(const device *d, const product *p)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    int64_t nr = kernel->nr, threads = d->threads;
+    struct plan q = {.tiles_y = ceil_div(p->oh, WINO_OUT), .tiles_x = ceil_div(p->ow, WINO_OUT)};
+    q.tiles = p->batch * q.tiles_y * q.tiles_x;
+    q.panels = ceil_div(p->o, nr);
+    q.c_line = ceil_div(p->c, LINE) * LINE;
+    q.weights_first = q.panels * nr <= q.tiles;
+    int64_t v_tiles, u_panels, m_tiles;
+    if (q.weights_first) {
+        q.blocks = ceil_div(q.tiles, TILE_BLOCK * threads) * threads;
+        q.block = ceil_div(q.tiles, q.blocks);
+        q.blocks = ceil_div(q.tiles, q.block);
+        q.group = q.panels;
+        int64_t pieces = ceil_div(p->c, K_BLOCK);
+        q.k_block = ceil_div(p->c, pieces);
+        q.u_stride = p->c * nr + LINE;
+        v_tiles = m_tiles = q.block;
+        u_panels = q.panels;
+    } else {
+        int64_t columns = M_TILES / q.tiles < COLUMNS_AT_ONCE ? M_TILES / q.tiles : COLUMNS_AT_ONCE;
+        q.block = columns / nr > 1 ? columns / nr : 1;
+        if (q.block > ceil_div(q.panels, threads)) q.block = ceil_div(q.panels, threads);
+        q.blocks = ceil_div(q.panels, q.block);
+        q.group = q.block;
+        int64_t pieces = ceil_div(p->c, K_BLOCK_SMALL);
+        q.k_block = ceil_div(p->c, pieces);
+        q.u_stride = q.k_block * nr + LINE;
+        v_tiles = m_tiles = q.tiles;
+        u_panels = q.block;
+    }
+    q.v_stride = v_tiles * q.c_line + LINE;
+    q.m_panel = m_tiles * nr;
+    q.m_stride = q.group * q.m_panel + LINE;
+    q.v_bytes = round_line((size_t)(WINO_POINTS * q.v_stride) * sizeof(float));
+    q.u_bytes = round_line((size_t)(u_panels * WINO_POINTS * q.u_stride) * sizeof(float));
+    q.m_bytes = round_line((size_t)(WINO_POINTS * q.m_stride) * sizeof(float));
+    q.row_bytes = round_line((size_t)v_tiles * sizeof(float *));
+    q.shared = q.weights_first ? q.u_bytes : q.v_bytes;
+    q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.row_bytes;
+    return q;
+}
+
+bool winograd_pays(const product *p, int nr)
+{
+    if (p->kh != 3 || p->kw != 3 || p->stride != 1 || p->spread != 1 || p->c < LINE) return false;
+    double c = (double)p->c, o = (double)(ceil_div(p->o, nr) * nr);
+    double tiles = (double)(p->batch * ceil_div(p->oh, WINO_OUT) * ceil_div(p->ow, WINO_OUT));
+    double direct = (double)product_rows(p) * WINO_TAPS * c * o;
+    double winograd = tiles * WINO_POINTS * c * o + COST_FILTER * c * o + tiles * c * COST_INPUT +
+                      tiles * o * COST_OUTPUT;
+    return winograd < direct;
+}
+
+size_t winograd_scratch(const device *d, const product *p)
+{
+    struct plan q = plan_of(d, p);
+    return q.shared + (size_t)d->threads * q.own;
+}
+
+/* Transforms the input of tiles [begin, end) into v. */
+static void input_run(const struct winograd_kernels *kernel, const product *p, const struct plan *q,
+                      const void *x, int64_t begin, int64_t end, float *v)
+{
+    size_t size = dtype_size(p->x_type) * (size_t)p->c;
+    for (int64_t tile = begin; tile < end; tile++) {
+        int64_t x0 = tile % q->tiles_x * WINO_OUT - p->pad_left;
+        int64_t y0 = tile / q->tiles_x % q->tiles_y * WINO_OUT - p->pad_top;
+        int64_t b = tile / (q->tiles_x * q->tiles_y);
+        const void *pixel[WINO_POINTS];
+        for (int i = 0; i < WINO_POINTS; i++) {
+            int64_t y = y0 + i / WINO_IN, z = x0 + i % WINO_IN;
+            bool inside = y >= 0 && y < p->h && z >= 0 && z < p->w;
+            pixel[i] = inside ? (const char *)x + (size_t)((b * p->h + y) * p->w + z) * size
+                              : (const void *)p->zero;
+        }
+        kernel->input(v + (tile - begin) * q->c_line, q->v_stride, pixel, p->x_type, p->c);
+    }
+}
+
+/* Transforms panels [begin, end), k from `k` on, of the packed weight into u. */
+static void filter_run(const struct winograd_kernels *kernel, const product *p, const struct plan *q,
+                       const void *packed, int nr, int64_t begin, int64_t end, int64_t k,
+                       int64_t count, float *u)
+{
+    int64_t tap_stride = p->c * nr;
+    for (int64_t panel = begin; panel < end; panel++) {
+        int64_t at = panel * WINO_TAPS * tap_stride + k * nr;
+        kernel->filter(u + (panel - begin) * WINO_POINTS * q->u_stride, q->u_stride,
+                       (const char *)packed + (size_t)at * dtype_size(p->pack_type), p->pack_type,
+                       tap_stride, count);
+    }
+}
+
+/* m (+)= v u over `count` channels: v's from k on, u's from u_k on; for `tiles` rows, `panels`. */
+static void multiply(const struct product_kernels *kernel, const struct plan *q,
+                     const float *const *rows, int64_t tiles, int64_t k, int64_t count,
+                     const float *u, int64_t u_k, int64_t panels, bool go_on, float *m)
+{
+    int64_t pieces = ceil_div(tiles, kernel->mr), nr = kernel->nr;
+    for (int64_t point = 0; point < WINO_POINTS; point++) {
+        for (int64_t panel = 0; panel < panels; panel++) {
+            struct tile_job job = {
+                .offset = point * q->v_stride + k,
+                .taps = 1,
+                .k = count,
+                .b = u + (panel * WINO_POINTS + point) * q->u_stride + u_k * nr,
+                .add_stride = nr,
+                .c_stride = nr,
+                .n = nr,
+            };
+            for (int64_t i = 0; i < pieces; i++) {
+                int64_t begin = tiles * i / pieces, end = tiles * (i + 1) / pieces;
+                job.rows = rows + begin;
+                job.c = m + point * q->m_stride + panel * q->m_panel + begin * nr;
+                job.add = go_on ? job.c : NULL;
+                kernel->tile((int)(end - begin), &job);
+            }
+        }
+    }
+}
+
+/* Transforms the sums of tiles [begin, end), panels [panel, panel + panels) into y. */
+static void output_run(const struct winograd_kernels *kernel, const product *p, const struct plan *q,
+                       const struct product_data *data, int nr, int64_t begin, int64_t end,
+                       int64_t panel, int64_t panels, const float *m)
+{
+    struct winograd_output job = {
+        .m_stride = q->m_stride,
+        .add = data->add,
+        .y = data->y,
+        .add_type = p->add_type,
+        .y_type = p->y_type,
+        .y_row = p->ow * p->o,
+        .y_column = p->o,
+    };
+    for (int64_t tile = begin; tile < end; tile++) {
+        int64_t x0 = tile % q->tiles_x * WINO_OUT, y0 = tile / q->tiles_x % q->tiles_y * WINO_OUT;
+        int64_t b = tile / (q->tiles_x * q->tiles_y);
+        job.rows = (int)(p->oh - y0 < WINO_OUT ? p->oh - y0 : WINO_OUT);
+        job.columns = (int)(p->ow - x0 < WINO_OUT ? p->ow - x0 : WINO_OUT);
+        for (int64_t i = 0; i < panels; i++) {
+            int64_t n = (panel + i) * nr;
+            job.m = m + i * q->m_panel + (tile - begin) * nr;
+            job.bias = data->bias ? data->bias + n : NULL;
+            job.at = ((b * p->oh + y0) * p->ow + x0) * p->o + n;
+            job.n = p->o - n < nr ? p->o - n : nr;
+            kernel->output(&job);
+        }
+    }
+}
+
+/* One thread's own scratch. */
+struct own {
+    float *operand, *m; /* operand: v (weights first) or u (input first) */
+    const float **rows;
+};
+
+static struct own own_of(const struct plan *q, char *scratch, int t)
+{
+    char *at = scratch + q->shared + (size_t)t * q->own;
+    size_t operand = q->weights_first ? q->v_bytes : q->u_bytes;
+    return (struct own){(float *)(void *)at, (float *)(void *)(at + operand),
+                        (const float **)(void *)(at + operand + q->m_bytes)};
+}
+
+static void weights_first_run(device *d, const product *p, const struct plan *q,
+                              const struct product_data *data)
+{
+    const struct cpu_kernels *kernels = cpu_kernels_of(d);
+    int nr = kernels->product->nr, threads = d->threads;
+    float *u = (float *)(void *)data->scratch;
+    const void *packed = panels_of(data->w, p);
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        int64_t begin, end;
+        thread_range(q->panels, 1, t, threads, &begin, &end);
+        filter_run(kernels->winograd, p, q, packed, nr, begin, end, 0, p->c,
+                   u + begin * WINO_POINTS * q->u_stride);
+    }
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        struct own own = own_of(q, data->scratch, t);
+        int64_t first, last;
+        thread_range(q->blocks, 1, t, threads, &first, &last);
+        for (int64_t i = 0; i < q->block; i++) own.rows[i] = own.operand + i * q->c_line;
+        for (int64_t block = first; block < last; block++) {
+            int64_t begin = block * q->block, end = begin + q->block;
+            if (end > q->tiles) end = q->tiles;
+            input_run(kernels->winograd, p, q, data->x, begin, end, own.operand);
+            for (int64_t k = 0; k < p->c; k += q->k_block) {
+                int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
+                multiply(kernels->product, q, own.rows, end - begin, k, count, u, k, q->panels, k > 0,
+                         own.m);
+            }
+            output_run(kernels->winograd, p, q, data, nr, begin, end, 0, q->panels, own.m);
+        }
+    }
+}
+
+static void input_first_run(device *d, const product *p, const struct plan *q,
+                            const struct product_data *data)
+{
+    const struct cpu_kernels *kernels = cpu_kernels_of(d);
+    int nr = kernels->product->nr, threads = d->threads;
+    float *v = (float *)(void *)data->scratch;
+    const void *packed = panels_of(data->w, p);
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        int64_t begin, end;
+        thread_range(q->tiles, 1, t, threads, &begin, &end);
+        input_run(kernels->winograd, p, q, data->x, begin, end, v + begin * q->c_line);
+    }
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        struct own own = own_of(q, data->scratch, t);
+        int64_t first, last;
+        thread_range(q->blocks, 1, t, threads, &first, &last);
+        for (int64_t i = 0; i < q->tiles; i++) own.rows[i] = v + i * q->c_line;
+        for (int64_t block = first; block < last; block++) {
+            int64_t begin = block * q->block, end = begin + q->block;
+            if (end > q->panels) end = q->panels;
+            for (int64_t k = 0; k < p->c; k += q->k_block) {
+                int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
+                filter_run(kernels->winograd, p, q, packed, nr, begin, end, k, count, own.operand);
+                multiply(kernels->product, q, own.rows, q->tiles, k, count, own.operand, 0,
+                         end - begin, k > 0, own.m);
+            }
+            output_run(kernels->winograd, p, q, data, nr, 0, q->tiles, begin, end - begin, own.m);
+        }
+    }
+}
+
+void winograd_run(device *d, const product *p, const struct product_data *data)
+{
+    struct plan q = plan_of(d, p);
+    if (q.weights_first)
+        weights_first_run(d, p, &q, data);
+    else
+        input_first_run(d, p, &q, data);
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The cpu device's linear layers, convolutions and their gradients against plain double loops, on every
+ * instruction set this machine has (the others are skipped, and counted as skipped), in float32 and
+ * bfloat16, at odd sizes; the same bytes in every run and on any number of threads; weight sets. */
+#include "support.h"
+
+#include "base/half.h"
+#include "device/device.h"
+
+static const char *const levels[] = {"plain", "avx2", "avx512", "avx512bf16"};
+
+static device *device_of(const char *level, int threads, dtype precision)
+{
+    device *d = NULL;
+    error e = {0};
+    setenv("LIKENESS_CPU", level, 1);
+    bool ok = device_open_cpu(&d, threads, precision, &e);
+    unsetenv("LIKENESS_CPU");
+    if (!ok) assert_int_equal(e.code, ERROR_USAGE);
+    return d;
+}
+
+/* One case: a convolution, or (k 0) a linear layer of h rows. */
+struct shape {
+    int64_t batch, h, w, c, o;
+    int k, stride, before, after; /* padding on top and left, below and right */
+    bool bias, add;
+};
+
+static const struct shape shapes[] = {
+    {2, 5, 7, 17, 19, 3, 1, 1, 1, true, true},
+    {1, 5, 7, 17, 3, 3, 1, 1, 1, true, false},
+    {2, 8, 8, 32, 48, 3, 1, 1, 1, false, true},
+    {1, 9, 6, 3, 17, 3, 1, 1, 1, true, false},
+    {2, 6, 5, 4, 33, 3, 1, 1, 1, false, false},
+    {1, 33, 18, 40, 36, 3, 1, 1, 1, true, true},
+    {1, 13, 11, 16, 4, 3, 1, 0, 1, true, false},
+    {1, 7, 5, 20, 35, 3, 1, 2, 2, false, false},
+    {1, 1, 1, 64, 130, 3, 1, 1, 1, true, false},
+    {1, 4, 4, 401, 70, 3, 1, 1, 1, true, false},
+    {2, 5, 7, 17, 20, 3, 2, 1, 1, true, false},
+    {1, 8, 6, 17, 20, 3, 2, 0, 1, true, true},
+    {1, 5, 7, 3, 9, 3, 2, 0, 1, false, false},
+    {1, 5, 5, 450, 18, 3, 2, 1, 1, false, false},
+    {2, 5, 7, 17, 19, 1, 1, 0, 0, true, true},
+    {1, 5, 7, 400, 33, 1, 1, 0, 0, true, false},
+    {1, 6, 7, 5, 4, 1, 2, 0, 0, true, false},
+    {1, 6, 7, 5, 4, 5, 1, 2, 2, true, false},
+    {1, 1, 1, 17, 5, 0, 0, 0, 0, true, false},
+    {1, 35, 1, 40, 72, 0, 0, 0, 0, true, true},
+    {1, 101, 1, 77, 100, 0, 0, 0, 0, false, false},
+    {1, 13, 1, 1000, 33, 0, 0, 0, 0, true, false},
+    {1, 300, 1, 3, 3, 0, 0, 0, 0, false, true},
+};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static int64_t out_side(const struct shape *s, int64_t side)
+{
+    return s->k ? (side + s->before + s->after - s->k) / s->stride + 1 : side;
+}
+
+static size_t count_of(const array *a)
+{
+    size_t n = 1;
+    for (int i = 0; i < a->rank; i++) n *= (size_t)a->dim[i];
+    return n;
+}
+
+/* Every array of a case, and its results in double. */
+struct data {
+    array x, w, y, b;
+    size_t xn, wn, yn;
+    float *xv, *wv, *bv, *av, *dyv;    /* x, w, bias, add, dy */
+    double *y_want, *dx_want, *dw_want;
+};
+
+static float *values(size_t n, uint32_t seed, bool bf16)
+{
+    float *v = malloc(n * sizeof *v);
+    assert_non_null(v);
+    fill_random(v, n, seed);
+    for (size_t i = 0; bf16 && i < n; i++) v[i] = bf16_to_float(bf16_from_float(v[i]));
+    return v;
+}
+
+static void reference(const struct shape *s, struct data *q)
+{
+    int64_t k = s->k ? s->k : 1, stride = s->k ? s->stride : 1;
+    int64_t oh = out_side(s, s->h), ow = out_side(s, s->w);
+    for (size_t i = 0; i < q->yn; i++)
+        q->y_want[i] = (s->bias ? q->bv[i % (size_t)s->o] : 0) + (s->add ? q->av[i] : 0);
+    for (int64_t p = 0; p < s->batch * oh * ow; p++) {
+        for (int64_t t = 0; t < k * k; t++) {
+            int64_t y = p / ow % oh * stride - s->before + t / k;
+            int64_t z = p % ow * stride - s->before + t % k;
+            if (y < 0 || z < 0 || y >= s->h || z >= s->w) continue;
+            int64_t at = ((p / (ow * oh) * s->h + y) * s->w + z) * s->c;
+            for (int64_t o = 0; o < s->o; o++) {
+                double sum = 0, dy = q->dyv[p * s->o + o];
+                for (int64_t c = 0; c < s->c; c++) {
+                    int64_t w = (o * s->c + c) * k * k + t;
+                    sum += (double)q->xv[at + c] * q->wv[w];
+                    q->dx_want[at + c] += dy * q->wv[w];
+                    q->dw_want[w] += dy * q->xv[at + c];
+                }
+                q->y_want[p * s->o + o] += sum;
+            }
+        }
+    }
+}
+
+static struct data data_open(const struct shape *s, bool bf16)
+{
+    struct data q = {.b = {.rank = 1, .dim = {s->o}}};
+    if (s->k) {
+        q.x = (array){.rank = 4, .dim = {s->batch, s->h, s->w, s->c}};
+        q.y = (array){.rank = 4, .dim = {s->batch, out_side(s, s->h), out_side(s, s->w), s->o}};
+        q.w = (array){.rank = 4, .dim = {s->o, s->c, s->k, s->k}};
+    } else {
+        q.x = (array){.rank = 3, .dim = {1, s->h, s->c}};
+        q.y = (array){.rank = 3, .dim = {1, s->h, s->o}};
+        q.w = (array){.rank = 2, .dim = {s->o, s->c}};
+    }
+    q.xn = count_of(&q.x), q.yn = count_of(&q.y), q.wn = count_of(&q.w);
+    q.xv = values(q.xn, 1, bf16), q.wv = values(q.wn, 2, bf16), q.bv = values((size_t)s->o, 3, bf16);
+    q.av = values(q.yn, 4, bf16), q.dyv = values(q.yn, 5, bf16);
+    q.y_want = calloc(q.yn, sizeof(double));
+    q.dx_want = calloc(q.xn, sizeof(double));
+    q.dw_want = calloc(q.wn, sizeof(double));
+    assert_true(q.y_want && q.dx_want && q.dw_want);
+    reference(s, &q);
+    return q;
+}
+
+static void data_close(struct data *q)
+{
+    free(q->xv), free(q->wv), free(q->bv), free(q->av), free(q->dyv);
+    free(q->y_want), free(q->dx_want), free(q->dw_want);
+}
+
+static weight weight_of(const array *a, const float *v, dtype type, void **store)
+{
+    size_t n = count_of(a);
+    weight w = {.name = "weight", .type = type, .rank = a->rank};
+    memcpy(w.dim, a->dim, sizeof w.dim);
+    *store = malloc(n * dtype_size(type));
+    assert_non_null(*store);
+    convert_from_float(*store, type, v, n);
+    w.data = *store;
+    return w;
+}
+
+static array with_data(array a, const float *v, dtype type, void **store)
+{
+    size_t n = count_of(&a);
+    *store = malloc(n * dtype_size(type));
+    assert_non_null(*store);
+    convert_from_float(*store, type, v, n);
+    a.data = *store;
+    a.type = type;
+    return a;
+}
+
+static array with_weight(array a, weight *w)
+{
+    a.w = w;
+    a.type = w->type;
+    return a;
+}
+
+/* Runs the call twice over dirty memory; its first output as float32 into `out`. */
+static void call_run(device *d, op_call *call, float *out)
+{
+    error e = {0};
+    void *state = NULL, *scratch = NULL;
+    size_t size = 0, n = count_of(&call->out[0]), bytes = n * dtype_size(call->out[0].type);
+    char *y = malloc(2 * bytes);
+    assert_non_null(y);
+    if (!d->prepare(d, call, &state, &size, &e) || !d->bind(d, call, state, &e)) fail_msg("%s", e.text);
+    scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
+    assert_non_null(scratch);
+    for (int i = 0; i < 2; i++) {
+        memset(scratch, 0xff, size);
+        memset(y + (size_t)i * bytes, 0xff, bytes);
+        call->out[0].data = y + (size_t)i * bytes;
+        d->run(d, call, state, scratch);
+    }
+    assert_memory_equal(y, y + bytes, bytes);
+    convert_to_float(out, y, call->out[0].type, n);
+    d->unprepare(d, call, state);
+    free(scratch);
+    free(y);
+}
+
+static void compare(const char *what, const device *d, int index, const float *got,
+                    const double *want, size_t n, double bound)
+{
+    double worst = 0, largest = 1e-30;
+    for (size_t i = 0; i < n; i++) {
+        double off = got[i] > want[i] ? got[i] - want[i] : want[i] - got[i];
+        if (!(off <= worst)) worst = off;
+        double size = want[i] < 0 ? -want[i] : want[i];
+        if (size > largest) largest = size;
+    }
+    if (!(worst <= bound * largest))
+        fail_msg("%s, %s, shape %d: off by %g of %g", d->name, what, index, worst, largest);
+}
+
+/* bound for float32 results; `type` is that of activations, `weights` that of the checkpoint. */
+static void shape_check(device *d, int index, dtype type, dtype weights, bool bf16, double bound)
+{
+    const struct shape *s = &shapes[index];
+    struct data q = data_open(s, bf16);
+    void *xs, *ws, *bs, *as, *dys;
+    weight w = weight_of(&q.w, q.wv, weights, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
+    array x = with_data(q.x, q.xv, type, &xs), dy = with_data(q.y, q.dyv, type, &dys);
+    array add = with_data(q.y, q.av, DTYPE_F32, &as), none = {.rank = -1};
+    op_params params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before,
+                        .pad_bottom = s->after, .pad_right = s->after};
+    float *got = malloc((q.xn + q.yn + q.wn) * sizeof *got);
+    assert_non_null(got);
+
+    op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 4,
+                    .out_count = 1, .out = {q.y}};
+    call.in[0] = x, call.in[1] = with_weight(q.w, &w);
+    call.in[2] = s->bias ? with_weight(q.b, &b) : none;
+    call.in[3] = s->add ? add : none;
+    call_run(d, &call, got);
+    compare("forward", d, index, got, q.y_want, q.yn, bound);
+    if (type == DTYPE_BF16) {
+        call.out[0].type = DTYPE_BF16;
+        call_run(d, &call, got);
+        compare("forward to bfloat16", d, index, got, q.y_want, q.yn, bound + 4e-3);
+    }
+
+    op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
+                  .in_count = 2, .out_count = 1, .in = {dy, with_weight(q.w, &w)}, .out = {q.x}};
+    call_run(d, &dx, got);
+    compare("gradient by x", d, index, got, q.dx_want, q.xn, bound);
+
+    op_call dw = {.kind = s->k ? OP_CONV2D_GRAD_W : OP_LINEAR_GRAD_W, .params = params,
+                  .in_count = 2, .out_count = 1, .in = {dy, x}, .out = {q.w}};
+    call_run(d, &dw, got);
+    compare("gradient by w", d, index, got, q.dw_want, q.wn, bound);
+
+    device_forget(&w);
+    device_forget(&b);
+    free(got), free(xs), free(ws), free(bs), free(as), free(dys);
+    data_close(&q);
+}
+
+static void level_check(const char *level, int threads, dtype precision)
+{
+    device *d = device_of(level, threads, precision);
+    if (!d) {
+        print_message("%s: this processor lacks it\n", level);
+        skip();
+        return;
+    }
+    bool bf16 = precision == DTYPE_BF16;
+    dtype type = d->compute;
+    for (int i = 0; i < SHAPES; i++)
+        shape_check(d, i, type, i % 2 && !bf16 ? DTYPE_F32 : DTYPE_BF16, true, 5e-5);
+    for (int i = 0; i < SHAPES && !bf16; i++) shape_check(d, i, type, DTYPE_F32, false, 5e-5);
+    device_close(&d);
+    assert_null(d);
+}
+
+static void test_plain(void **s) { (void)s; level_check("plain", 2, DTYPE_F32); }
+static void test_plain_bf16(void **s) { (void)s; level_check("plain", 1, DTYPE_BF16); }
+static void test_avx2(void **s) { (void)s; level_check("avx2", 2, DTYPE_F32); }
+static void test_avx2_threads(void **s) { (void)s; level_check("avx2", 3, DTYPE_F32); }
+static void test_avx2_bf16(void **s) { (void)s; level_check("avx2", 2, DTYPE_BF16); }
+static void test_avx512(void **s) { (void)s; level_check("avx512", 2, DTYPE_F32); }
+static void test_avx512_bf16(void **s) { (void)s; level_check("avx512", 2, DTYPE_BF16); }
+static void test_avx512bf16(void **s) { (void)s; level_check("avx512bf16", 2, DTYPE_F32); }
+static void test_avx512bf16_bf16(void **s) { (void)s; level_check("avx512bf16", 2, DTYPE_BF16); }
+
+/* The words of LIKENESS_CPU and precisions. */
+static void test_open(void **state)
+{
+    (void)state;
+    device *d = NULL;
+    error e = {0};
+    setenv("LIKENESS_CPU", "avx1024", 1);
+    assert_false(device_open_cpu(&d, 1, DTYPE_F32, &e));
+    unsetenv("LIKENESS_CPU");
+    assert_int_equal(e.code, ERROR_USAGE);
+    assert_non_null(strstr(e.text, "avx1024"));
+    e = (error){0};
+    assert_false(device_open_cpu(&d, 1, DTYPE_F16, &e));
+    assert_int_equal(e.code, ERROR_USAGE);
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        d = device_of(levels[i], 3, DTYPE_BF16);
+        if (!d) continue;
+        assert_non_null(strstr(d->name, levels[i]));
+        assert_int_equal(d->threads, 3);
+        assert_int_equal(d->weight_type, DTYPE_BF16);
+        device_close(&d);
+    }
+    d = device_of("", 0, DTYPE_F32);
+    assert_true(d->threads >= 1);
+    assert_int_equal(d->compute, DTYPE_F32);
+    device_close(&d);
+    device_close(&d);
+}
+
+static void storage_free(void *storage) { free(storage); }
+
+static void test_weight_set(void **state)
+{
+    (void)state;
+    static const float one[] = {1, 2, 3};
+    weight_set set = {.item = calloc(3, sizeof(weight)), .count = 3, .storage = malloc(8),
+                      .storage_free = storage_free};
+    assert_non_null(set.item);
+    const char *const names[] = {"a.bias", "a.weight", "b.weight"};
+    for (int i = 0; i < 3; i++)
+        set.item[i] = (weight){.name = names[i], .type = DTYPE_F32, .rank = 1, .dim = {3}, .data = one};
+    for (int i = 0; i < 3; i++) assert_ptr_equal(weight_find(&set, names[i]), &set.item[i]);
+    assert_null(weight_find(&set, "a"));
+    assert_null(weight_find(&set, "b.weight.more"));
+    assert_null(weight_find(&(weight_set){0}, "a"));
+    weight_set_close(&set);
+    assert_int_equal(set.count, 0);
+    weight_set_close(&set);
+}
+
+/* Every allocation of prepare and bind fails in turn: an error, nothing left behind. */
+static void test_memory(void **state)
+{
+    (void)state;
+    if (!allocation_can_fail()) skip();
+    device *d = device_of("plain", 1, DTYPE_F32);
+    const struct shape *s = &shapes[0];
+    struct data q = data_open(s, false);
+    void *ws, *bs;
+    weight w = weight_of(&q.w, q.wv, DTYPE_F32, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
+    op_call call = {.kind = OP_CONV2D, .params = {.stride = 1, .pad_top = 1, .pad_left = 1,
+                    .pad_bottom = 1, .pad_right = 1}, .in_count = 3, .out_count = 1,
+                    .in = {q.x, with_weight(q.w, &w), with_weight(q.b, &b)}, .out = {q.y}};
+    bool struck = true;
+    for (long n = 0; struck; n++) {
+        error e = {0};
+        void *prepared = NULL;
+        size_t size = 0;
+        assert_true(n < 50);
+        allocation_fail_at(n);
+        bool ok = d->prepare(d, &call, &prepared, &size, &e);
+        bool bound = ok && d->bind(d, &call, prepared, &e);
+        struck = allocation_fail_end();
+        assert_int_equal(bound, !struck);
+        if (struck) assert_int_equal(e.code, ERROR_MEMORY);
+        if (ok) d->unprepare(d, &call, prepared);
+        device_forget(&w);
+        device_forget(&b);
+    }
+    free(ws), free(bs);
+    data_close(&q);
+    device_close(&d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_open),        cmocka_unit_test(test_weight_set),
+        cmocka_unit_test(test_plain),       cmocka_unit_test(test_plain_bf16),
+        cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx2_threads),
+        cmocka_unit_test(test_avx2_bf16),   cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_avx512bf16),
+        cmocka_unit_test(test_avx512bf16_bf16), cmocka_unit_test(test_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
