@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# bench.sh BUILD: the table of `make bench`. From one run, on THREADS (2) threads, at the size of Stable
+# Diffusion 1.5 and SIZE (512) pixels: one UNet evaluation at batch 2 (one guided step), one VAE decode, one
+# text encoding of two prompts; float32 and bfloat16; ours, then diffusers' (the faster of its default and its
+# channels_last layout). Each row is a process of its own; seconds are the median of REPEATS (3) after one run
+# to warm up, memory is the process's peak.
+#
+# MODEL (/tmp/sd15-random) is made by tools/make_sd15.py when it is not there. PYTHON (python3) must have torch
+# and diffusers for the peer's columns and for making the model; without them ours alone is printed.
+#
+# Bars (against the peer, same run): no row slower, none with more memory, UNet float32 1.5 times as fast, bfloat16
+# 1.3 times, VAE decode float32 2 times. Where the processor lacks AVX-512-BF16, the peer's bfloat16 is emulated and
+# only printed (one run), and ours has to be no slower than 1.1 times our float32.
+set -u
+build=$1
+model=${MODEL:-/tmp/sd15-random}
+threads=${THREADS:-2}
+repeats=${REPEATS:-3}
+size=${SIZE:-512}
+python=${PYTHON:-python3}
+tools=$(dirname "$0")
+load=$(cut -d" " -f1 /proc/loadavg)
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+
+peer=yes
+"$python" -c 'import importlib.util as u, sys
+sys.exit(not all(map(u.find_spec, ("torch", "diffusers", "transformers"))))' 2>/dev/null || {
+    echo "bench: $python has no torch and diffusers; only ours is measured (make bench PYTHON=/path/to/python)" >&2
+    peer=no
+}
+if [ ! -f "$model/model_index.json" ]; then
+    [ $peer = yes ] || { echo "bench: there is no model in $model; make one with tools/make_sd15.py" >&2; exit 1; }
+    "$python" "$tools/make_sd15.py" "$model" || exit 1
+fi
+widths=$(echo $(grep -m1 ^flags /proc/cpuinfo | tr ' ' '\n' | grep -xE 'avx2|avx512f|avx512_bf16|amx_bf16'))
+native=no
+[[ " $widths " == *" avx512_bf16 "* ]] && native=yes
+
+for row in unet vae text; do
+    for type in f32 bf16; do
+        "$build/bench" "$model" $row $type "$threads" "$repeats" "$size" >>"$work/ours" || exit 1
+    done
+done
+: >"$work/peer"
+if [ $peer = yes ]; then
+    "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" --repeats "$repeats" --size "$size" \
+        --types "float32$([ $native = yes ] && echo ,bfloat16)" >>"$work/peer" || exit 1
+    [ $native = yes ] || "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" --repeats 0 \
+        --size "$size" --types bfloat16 --layouts default >>"$work/peer" || exit 1
+fi
+
+echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($widths)"
+echo "ours:      $(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work/ours" | head -n 1), oneDNN underneath"
+[ $peer = yes ] && echo "peer:      $("$python" -c 'import torch, diffusers
+print(f"diffusers {diffusers.__version__}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")')"
+echo "run:       $threads threads, ${size}x${size}, load before it $load"
+awk -v native=$native '
+    function field(name,   t) {
+        if (!match($0, "\"" name "\": [^,}]*")) return ""
+        t = substr($0, RSTART, RLENGTH); sub(/^[^:]*: /, "", t); gsub(/"/, "", t)
+        return t
+    }
+    !/"row":/ { next }
+    { key = field("row") " " field("type") }
+    FILENAME ~ /ours$/ { order[++n] = key; ours[key] = field("seconds"); ours_mb[key] = field("peak_mb"); next }
+    !(key in peer) || field("seconds") + 0 < peer[key] {
+        peer[key] = field("seconds") + 0; peer_mb[key] = field("peak_mb") + 0; layout[key] = field("layout")
+    }
+    END {
+        bar["unet float32"] = 1.5; bar["unet bfloat16"] = 1.3; bar["vae float32"] = 2
+        printf "%-14s %9s %9s %7s %9s %9s  %s\n", "row", "ours s", "peer s", "ratio", "ours MB", "peer MB", "bar"
+        for (i = 1; i <= n; i++) {
+            key = order[i]; split(key, part, " ")
+            emulated = part[2] == "bfloat16" && native == "no"
+            if (emulated) {
+                own = ours[key] / ours[part[1] " float32"]
+                note = sprintf("%.2f of our float32, at most 1.10: %s (no AVX-512-BF16%s)", own,
+                               own <= 1.1 ? "met" : "MISSED", key in peer ? "; peer emulates" : "")
+            } else if (key in peer) {
+                want = key in bar ? bar[key] : 1
+                note = sprintf("%.1f times: %s, memory: %s (%s)", want, peer[key] / ours[key] >= want ? "met" : "MISSED",
+                               ours_mb[key] <= peer_mb[key] ? "met" : "MISSED", layout[key])
+            } else note = ""
+            if (key in peer)
+                printf "%-14s %9.3f %9.3f %7.2f %9.0f %9.0f  %s\n", key, ours[key], peer[key], peer[key] / ours[key],
+                       ours_mb[key], peer_mb[key], note
+            else
+                printf "%-14s %9.3f %9s %7s %9.0f %9s  %s\n", key, ours[key], "-", "-", ours_mb[key], "-", note
+        }
+    }' "$work/ours" "$work/peer"
