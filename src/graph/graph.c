@@ -197,6 +197,11 @@ const tensor *graph_weight_at(const graph *g, size_t i)
     return g->weights.item[i];
 }
 
+bool graph_recorded(const graph *g, error *e)
+{
+    return !graph_failed(g) || error_set(e, g->failure.code, "%s", g->failure.text);
+}
+
 void graph_output(graph *g, tensor *t)
 {
     assert(!g->device);

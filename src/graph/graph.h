@@ -35,6 +35,8 @@ tensor *graph_input(graph *g, const char *name, dtype type, int rank, const int6
 tensor *graph_weight(graph *g, const char *name, int rank, const int64_t *dim);
 size_t graph_weight_count(const graph *g);
 const tensor *graph_weight_at(const graph *g, size_t i);
+/* False, and the error, where recording has failed so far (graph_plan would say the same). */
+bool graph_recorded(const graph *g, error *e);
 /* Keeps a tensor's value to the end of a run, so that graph_read can have it. */
 void graph_output(graph *g, tensor *t);
 
