@@ -30,6 +30,9 @@ typedef struct model {
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                 error *e);
 void model_close(model **m);
+/* Gives the file's pages that a set's data lies in back to the system; they come again when read. For
+ * after a bind, when the device has its own copy: it halves the memory of a run. */
+void weights_drop_pages(const weight_set *set);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */
 tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context);
@@ -42,7 +45,7 @@ tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, 
 tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip);
 /* image F32 [B,H,W,3] in -1..1 -> moments [B,h,w,2*latent] (mean, logvar; logvar not clamped). */
 tensor *vae_build_encoder(graph *g, const vae_config *c, tensor *image);
-/* latent [B,h,w,4], already divided by scaling_factor -> [B,H,W,3]. */
+/* latent [B,h,w,latent], already divided by scaling_factor -> [B,H,W,3]. */
 tensor *vae_build_decoder(graph *g, const vae_config *c, tensor *latent);
 
 #endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * detect: see detect.h. */
+#include "model/detect.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/fields.h"
+
+#define SUPPORTED "Likeness runs Stable Diffusion 1.x and unconditional DDPM models"
+#define UNET "model.diffusion_model."
+
+bool detect_container(const char *path, error *e)
+{
+    mapped_file map;
+    if (!file_map(&map, path, e))
+        return false;
+    const uint8_t *p = map.data;
+    bool ok = true;
+    if (map.size >= 4 && (!memcmp(p, "PK\3\4", 4) || (p[0] == 0x80 && p[1] <= 5 && p[2] != 0)))
+        ok = error_set(e, ERROR_MODEL, "%s: is a pickle (.ckpt, .pt, .bin), which Likeness does not read "
+                       "because it can run code; convert it to .safetensors first", path);
+    else if (map.size >= 4 && !memcmp(p, "GGUF", 4))
+        ok = error_set(e, ERROR_MODEL, "%s: is a GGUF file, not supported; take the model as "
+                       ".safetensors", path);
+    else if (map.size >= 24 && !memcmp(p, "version https://git-lfs", 23))
+        ok = error_set(e, ERROR_FORMAT, "%s: is only a git-lfs pointer; fetch the file itself (git lfs "
+                       "pull)", path);
+    file_unmap(&map);
+    return ok;
+}
+
+/* A tensor whose presence (any dim < 0) or whose dimension tells what a file is. */
+typedef struct mark { const char *name; int dim; int64_t size; const char *what; } mark;
+
+static const mark single_marks[] = {
+    {UNET "joint_blocks.0.x_block.attn.qkv.weight", -1, 0, "Stable Diffusion 3"},
+    {"joint_blocks.0.x_block.attn.qkv.weight", -1, 0, "Stable Diffusion 3"},
+    {UNET "double_blocks.0.img_attn.qkv.weight", -1, 0, "Flux"},
+    {"double_blocks.0.img_attn.qkv.weight", -1, 0, "Flux"},
+    {"conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight", -1, 0,
+     "Stable Diffusion XL"},
+    {UNET "label_emb.0.0.weight", -1, 0, "Stable Diffusion XL"},
+    {"cond_stage_model.model.token_embedding.weight", -1, 0, "Stable Diffusion 2"},
+    {UNET "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 1, 1024, "Stable Diffusion 2"},
+    {UNET "input_blocks.0.0.weight", 1, 9, "an inpainting model (9 input channels)"},
+    {UNET "input_blocks.0.0.weight", 1, 8, "an InstructPix2Pix model (8 input channels)"},
+    {"control_model.input_blocks.0.0.weight", -1, 0, "a ControlNet"},
+    {"emb_params", -1, 0, "a textual-inversion embedding"},
+};
+
+static bool has_part(const weight_files *files, const char *prefix)
+{
+    return weight_files_have_prefix(files, prefix);
+}
+
+bool detect_single(const weight_files *files, const char *path, error *e)
+{
+    for (size_t i = 0; i < sizeof single_marks / sizeof *single_marks; i++) {
+        const mark *m = &single_marks[i];
+        const safetensors_entry *found = weight_files_find(files, m->name);
+        if (found && (m->dim < 0 || (m->dim < found->rank && found->dim[m->dim] == m->size)))
+            return error_set(e, ERROR_MODEL, "%s: this is %s, not supported: " SUPPORTED, path, m->what);
+    }
+    naming vae;
+    if (has_part(files, "lora_unet_") || has_part(files, "lora_te_") ||
+        has_part(files, "unet.down_blocks.") || has_part(files, "text_encoder.text_model."))
+        return error_set(e, ERROR_MODEL, "%s: this is a LoRA, not a model", path);
+    if (has_part(files, "down_blocks.") || has_part(files, "text_model."))
+        return error_set(e, ERROR_MODEL, "%s: this is one network of a diffusers folder; give the folder "
+                         "that has model_index.json", path);
+    if (!has_part(files, UNET) && detect_vae(files, &vae))
+        return error_set(e, ERROR_MODEL, "%s: this is only a VAE; give a model with -m, and this with "
+                         "--vae", path);
+    if (!has_part(files, UNET))
+        return error_set(e, ERROR_MODEL, "%s: holds no model that is known (no tensor is called "
+                         UNET "...): " SUPPORTED, path);
+    if (!has_part(files, "cond_stage_model.transformer."))
+        return error_set(e, ERROR_MODEL, "%s: has no text encoder (cond_stage_model.transformer...); take "
+                         "a full checkpoint", path);
+    return true;
+}
+
+bool detect_folder(const char *folder, error *e)
+{
+    static const struct { const char *class_part, *what; } known[] = {
+        {"StableDiffusionXL", "Stable Diffusion XL"}, {"StableDiffusion3", "Stable Diffusion 3"},
+        {"Flux", "Flux"}, {"Inpaint", "an inpainting model"},
+        {"InstructPix2Pix", "an InstructPix2Pix model"}, {"Upscale", "an upscaling model"},
+        {"Depth2Img", "a depth-conditioned model"}, {"ControlNet", "a ControlNet pipeline"},
+        {"Kandinsky", "Kandinsky"}, {"Wuerstchen", "Wuerstchen"}, {"PixArt", "PixArt"},
+        {"LatentConsistency", "a latent consistency model"}};
+    char *path = path_join(folder, "model_index.json");
+    if (!path)
+        return error_memory(e, folder, strlen(folder));
+    fields f;
+    bool there = path_is_file(path), ok = true;
+    if (there && fields_open(&f, path, 1 << 20, e)) {
+        const char *class_name = field_text(&f, "_class_name", "");
+        for (size_t i = 0; f.ok && i < sizeof known / sizeof *known; i++)
+            if (strstr(class_name, known[i].class_part))
+                f.ok = error_set(e, ERROR_MODEL, "%s: this is %s (%.60s), not supported: " SUPPORTED,
+                                 folder, known[i].what, class_name);
+        ok = f.ok;
+        fields_close(&f);
+    } else if (there) {
+        ok = false;
+    }
+    free(path);
+    return ok;
+}
+
+bool detect_vae(const weight_files *files, naming *out)
+{
+    static const struct { const char *prefix; bool ldm; const char *sign; } styles[] = {
+        {"first_stage_model.", true, "first_stage_model.decoder.mid.block_1.norm1.weight"},
+        {"vae.", true, "vae.decoder.mid.block_1.norm1.weight"},
+        {"", true, "decoder.mid.block_1.norm1.weight"},
+        {"", false, "decoder.mid_block.resnets.0.norm1.weight"}};
+    for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
+        if (weight_files_find(files, styles[i].sign)) {
+            *out = (naming){.network = NETWORK_VAE, .ldm = styles[i].ldm, .prefix = styles[i].prefix};
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * detect: what a file or folder is, from its names alone. Whatever is not run is refused by the name
+ * people know it under. */
+#ifndef LIKENESS_MODEL_DETECT_H
+#define LIKENESS_MODEL_DETECT_H
+
+#include "model/load.h"
+
+/* Refuses a path that is no safetensors file (a pickle, a GGUF, a git-lfs pointer), by its first bytes. */
+bool detect_container(const char *path, error *e);
+/* Refuses a single file that is not Stable Diffusion 1.x in the original names. */
+bool detect_single(const weight_files *files, const char *path, error *e);
+/* Refuses a folder whose model_index.json names a pipeline we do not run. A folder without it passes. */
+bool detect_folder(const char *folder, error *e);
+
+/* Where a VAE's tensors are in a single file: the names' prefix and style. */
+bool detect_vae(const weight_files *files, naming *out);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * load: weight sets out of safetensors files. What a network wants follows from recording it; what the
+ * files hold is compared with that, and everything missing, surplus or misshapen is reported at once.
+ * Weights stay in the mapped files, in their own type. */
+#ifndef LIKENESS_MODEL_LOAD_H
+#define LIKENESS_MODEL_LOAD_H
+
+#include "file/safetensors.h"
+#include "model/model.h"
+#include "model/names.h"
+
+/* One or several mapped files, counted: sets that share them keep them open. */
+typedef struct weight_files weight_files;
+bool weight_files_open(weight_files **out, char *const *paths, size_t count, error *e);
+void weight_files_release(weight_files **files); /* gives up one share; NULL is fine */
+const safetensors_entry *weight_files_find(const weight_files *files, const char *name);
+bool weight_files_have_prefix(const weight_files *files, const char *prefix);
+
+/* The weights of a network recorded in `expected`. where: the beginning of every message. The set takes
+ * a share of the files. */
+bool weights_load(weight_set *out, weight_files *files, const naming *names, const graph *expected,
+                  const char *where, error *e);
+/* Fails naming the first tensor that holds a NaN or an infinity. */
+bool weights_check_finite(const weight_set *set, const char *where, error *e);
+
+/* Opens the weights of a component's folder: base.safetensors, its shards, or a variant of it (fp16, bf16,
+ * ...). Says what to do where there are only pickles. */
+bool component_open(weight_files **out, const char *folder, const char *base, error *e);
+
+/* A single file in the original names with sizes other than Stable Diffusion's (NULL: its). */
+typedef struct single_sizes {
+    const clip_config *clip;
+    const unet_config *unet;
+    const vae_config *vae;
+} single_sizes;
+bool model_open_single(model **out, const char *path, const char *vae_path,
+                       const char *tokenizer_path, const single_sizes *sizes, error *e);
+
+#endif

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * model: opening a checkpoint in any of its layouts (docs/MODEL.md), and closing it. */
+#include "model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/detect.h"
+#include "model/load.h"
+
+/* ---- what a network expects ---- */
+
+static graph *record_clip(const void *config, error *e)
+{
+    const clip_config *c = config;
+    graph *g;
+    if (!graph_open(&g, DTYPE_F32, e))
+        return NULL;
+    clip_build(g, c, graph_input(g, "ids", DTYPE_I32, 2, (int64_t[]){1, c->positions}), 0);
+    return g;
+}
+
+static graph *record_unet(const void *config, error *e)
+{
+    const unet_config *c = config;
+    graph *g;
+    if (!graph_open(&g, DTYPE_F32, e))
+        return NULL;
+    int64_t side = (int64_t)1 << c->blocks;
+    tensor *x = graph_input(g, "x", DTYPE_F32, 4, (int64_t[]){1, side, side, c->in_channels});
+    tensor *t = graph_input(g, "t", DTYPE_F32, 1, (int64_t[]){1});
+    tensor *context = !c->conditional ? NULL
+        : graph_input(g, "context", DTYPE_F32, 3, (int64_t[]){1, 2, c->cross_dim});
+    unet_build(g, c, x, t, context);
+    return g;
+}
+
+static graph *record_vae(const void *config, error *e)
+{
+    const vae_config *c = config;
+    graph *g;
+    if (!graph_open(&g, DTYPE_F32, e))
+        return NULL;
+    int64_t side = (int64_t)1 << c->blocks;
+    vae_build_encoder(g, c, graph_input(g, "image", DTYPE_F32, 4,
+                                        (int64_t[]){1, side, side, c->in_channels}));
+    vae_build_decoder(g, c, graph_input(g, "latent", DTYPE_F32, 4,
+                                        (int64_t[]){1, 1, 1, c->latent_channels}));
+    return g;
+}
+
+/* Loads and checks one network; the files' share stays the caller's. */
+static bool load_network(weight_set *out, weight_files *files, const naming *names,
+                         graph *(*record)(const void *, error *), const void *config,
+                         const char *where, error *e)
+{
+    graph *expected = record(config, e);
+    bool ok = expected && graph_recorded(expected, e) &&
+              weights_load(out, files, names, expected, where, e) &&
+              weights_check_finite(out, where, e);
+    graph_close(&expected);
+    weights_drop_pages(out); /* the scan has touched all of them */
+    return ok;
+}
+
+/* ---- folders ---- */
+
+/* path/name where that is a folder, else path itself: components of flat repositories lie at the root. */
+static char *component_dir(const char *path, const char *name)
+{
+    char *inner = path_join(path, name);
+    if (inner && path_is_dir(inner))
+        return inner;
+    free(inner);
+    return strdup(path);
+}
+
+static bool read_config(bool (*read)(void *, const char *, error *), void *config, const char *folder,
+                        const char *name, error *e)
+{
+    char *path = path_join(folder, name);
+    bool ok = path ? read(config, path, e) : error_memory(e, folder, strlen(folder));
+    free(path);
+    return ok;
+}
+
+static bool read_clip(void *c, const char *path, error *e)
+{
+    return clip_config_read(c, path, e);
+}
+
+static bool read_unet(void *c, const char *path, error *e)
+{
+    return unet_config_read(c, path, e);
+}
+
+static bool read_vae(void *c, const char *path, error *e)
+{
+    return vae_config_read(c, path, e);
+}
+
+static bool read_scheduler(void *c, const char *path, error *e)
+{
+    return scheduler_config_read(c, path, e);
+}
+
+/* A network of a diffusers folder: its config.json, then its weights. */
+static bool open_component(const char *folder, const char *base, const naming *names, void *config,
+                           bool (*read)(void *, const char *, error *),
+                           graph *(*record)(const void *, error *), weight_set *weights, error *e)
+{
+    weight_files *files = NULL;
+    bool ok = read_config(read, config, folder, "config.json", e) &&
+              component_open(&files, folder, base, e) &&
+              load_network(weights, files, names, record, config, folder, e);
+    weight_files_release(&files);
+    return ok;
+}
+
+static bool open_unet(model *m, error *e)
+{
+    char *folder = component_dir(m->path, "unet");
+    naming names = {.network = NETWORK_UNET, .prefix = "", .unet = &m->unet};
+    bool ok = folder ? open_component(folder, "diffusion_pytorch_model", &names, &m->unet, read_unet,
+                                      record_unet, &m->unet_weights, e)
+                     : error_memory(e, m->path, strlen(m->path));
+    free(folder);
+    return ok;
+}
+
+static bool open_clip(model *m, error *e)
+{
+    char *folder = path_join(m->path, "text_encoder");
+    naming names = {.network = NETWORK_CLIP, .prefix = ""};
+    bool ok = folder ? open_component(folder, "model", &names, &m->clip, read_clip, record_clip,
+                                      &m->clip_weights, e)
+                     : error_memory(e, m->path, strlen(m->path));
+    free(folder);
+    return ok;
+}
+
+static bool open_vae_folder(model *m, const char *folder, error *e)
+{
+    naming names = {.network = NETWORK_VAE, .prefix = "", .vae = &m->vae};
+    return open_component(folder, "diffusion_pytorch_model", &names, &m->vae, read_vae, record_vae,
+                          &m->vae_weights, e);
+}
+
+static bool open_scheduler(model *m, error *e)
+{
+    char *folder = component_dir(m->path, "scheduler");
+    bool ok = folder ? read_config(read_scheduler, &m->scheduler, folder, "scheduler_config.json", e)
+                     : error_memory(e, m->path, strlen(m->path));
+    free(folder);
+    return ok;
+}
+
+/* ---- VAEs from elsewhere ---- */
+
+/* The VAE inside a single file, whose sizes are Stable Diffusion 1's or a test's. */
+static bool open_vae_in(model *m, weight_files *files, const char *path, const vae_config *sizes,
+                        error *e)
+{
+    naming names;
+    if (!detect_vae(files, &names))
+        return error_set(e, ERROR_MODEL, "%s: has no VAE; give one with --vae (a folder or a "
+                         ".safetensors file)", path);
+    if (sizes)
+        m->vae = *sizes;
+    else
+        vae_config_sd1(&m->vae);
+    names.vae = &m->vae;
+    char where[1024];
+    snprintf(where, sizeof where, "%s (VAE)", path);
+    return load_network(&m->vae_weights, files, &names, record_vae, &m->vae, where, e);
+}
+
+/* --vae: a VAE's folder, a whole model's folder, or a single file. */
+static bool open_vae_path(model *m, const char *path, const vae_config *sizes, error *e)
+{
+    if (path_is_dir(path)) {
+        char *folder = component_dir(path, "vae");
+        bool ok = folder ? open_vae_folder(m, folder, e) : error_memory(e, path, strlen(path));
+        free(folder);
+        return ok;
+    }
+    weight_files *files = NULL;
+    bool ok = detect_container(path, e) &&
+              weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e) &&
+              open_vae_in(m, files, path, sizes, e);
+    weight_files_release(&files);
+    return ok;
+}
+
+/* ---- tokenizers of single files ---- */
+
+static bool has_tokenizer(const char *folder)
+{
+    static const char *const names[] = {"tokenizer.json", "vocab.json"};
+    bool found = false;
+    for (int i = 0; !found && i < 2; i++) {
+        char *path = path_join(folder, names[i]);
+        found = path && path_is_file(path);
+        free(path);
+    }
+    return found;
+}
+
+/* base/sub where a tokenizer is there, malloc'ed; NULL else (base may be NULL). */
+static char *tokenizer_at(const char *base, const char *sub)
+{
+    char *folder = base ? path_join(base, sub) : NULL;
+    if (folder && has_tokenizer(folder))
+        return folder;
+    free(folder);
+    return NULL;
+}
+
+/* In the order of docs/MODEL.md. */
+static char *find_tokenizer(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    char *beside = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
+    char *program = path_of_program();
+    const char *models = getenv("LIKENESS_MODELS");
+    const struct { const char *base, *sub; } places[] = {
+        {getenv("LIKENESS_TOKENIZER"), "."}, {beside, "tokenizer"}, {beside, "clip-tokenizer"},
+        {beside, "."}, {models, "clip-tokenizer"}, {program, "models/clip-tokenizer"},
+        {program, "../models/clip-tokenizer"}, {program, "../share/likeness/models/clip-tokenizer"}};
+    char *found = NULL;
+    for (size_t i = 0; !found && i < sizeof places / sizeof *places; i++)
+        found = tokenizer_at(places[i].base, places[i].sub);
+    free(beside);
+    free(program);
+    return found;
+}
+
+static bool open_single_tokenizer(model *m, const char *tokenizer_path, error *e)
+{
+    if (tokenizer_path)
+        return tokenizer_open(&m->tokens, tokenizer_path, e);
+    char *folder = find_tokenizer(m->path);
+    bool ok = folder ? tokenizer_open(&m->tokens, folder, e)
+                     : error_set(e, ERROR_FILE, "%s: a single file has no tokenizer, and none was found: "
+                                 "put CLIP's vocab.json and merges.txt into a folder \"tokenizer\" beside "
+                                 "it, or name their folder in LIKENESS_TOKENIZER", m->path);
+    free(folder);
+    return ok;
+}
+
+/* ---- the whole ---- */
+
+/* Networks that do not fit each other, and what Stable Diffusion's pipeline does to its scheduler. */
+static bool finish_stable_diffusion(model *m, error *e)
+{
+    if (m->clip.hidden != m->unet.cross_dim)
+        return error_set(e, ERROR_MODEL, "%s: the text encoder is %d wide, the UNet expects %d", m->path,
+                         m->clip.hidden, m->unet.cross_dim);
+    if (m->vae.latent_channels != m->unet.in_channels)
+        return error_set(e, ERROR_MODEL, "%s: the VAE has %d latent channels, the UNet %d", m->path,
+                         m->vae.latent_channels, m->unet.in_channels);
+    if (tokenizer_vocab_size(m->tokens) > m->clip.vocab)
+        return error_set(e, ERROR_MODEL, "%s: the tokenizer has %d tokens, the text encoder only %d",
+                         m->path, tokenizer_vocab_size(m->tokens), m->clip.vocab);
+    /* StableDiffusionPipeline.__init__ */
+    m->scheduler.steps_offset = 1;
+    m->scheduler.has_steps_offset = true;
+    m->scheduler.clip_sample = false;
+    m->scheduler.has_clip_sample = true;
+    return true;
+}
+
+static bool check_output(model *m, error *e)
+{
+    int in = m->unet.in_channels, out = m->unet.out_channels;
+    return out == in || out == 2 * in ||
+           error_set(e, ERROR_MODEL, "%s: the UNet gives %d channels for %d; only as many, or twice as many "
+                     "(a learned variance), make sense", m->path, out, in);
+}
+
+/* A folder is taken for a model when it, or its unet/, has a config.json. */
+static bool check_is_model(const model *m, error *e)
+{
+    char *folder = component_dir(m->path, "unet"), *config = folder ? path_join(folder, "config.json")
+                                                                    : NULL;
+    bool there = config && path_is_file(config);
+    bool ok = config ? there || error_set(e, ERROR_FILE, "%s: not a model: no config.json and no unet/"
+                                          "config.json in that folder", m->path)
+                     : error_memory(e, m->path, strlen(m->path));
+    free(folder);
+    free(config);
+    return ok;
+}
+
+static bool open_folder(model *m, const char *vae_path, const char *tokenizer_path, error *e)
+{
+    char *transformer = path_join(m->path, "transformer"), *tokens = path_join(m->path, "tokenizer");
+    char *vae = path_join(m->path, "vae");
+    bool ok = transformer && tokens && vae;
+    m->format = "diffusers folder";
+    if (!ok)
+        error_memory(e, m->path, strlen(m->path));
+    else if (path_is_dir(transformer))
+        ok = detect_folder(m->path, e) &&
+             error_set(e, ERROR_MODEL, "%s: its network is a transformer, not a UNet: not supported",
+                       m->path);
+    else
+        ok = detect_folder(m->path, e) && check_is_model(m, e) && open_scheduler(m, e) &&
+             open_unet(m, e) && check_output(m, e);
+    if (ok && m->unet.conditional) {
+        m->kind = MODEL_STABLE_DIFFUSION;
+        ok = tokenizer_open(&m->tokens, tokenizer_path ? tokenizer_path : tokens, e) && open_clip(m, e) &&
+             (vae_path ? open_vae_path(m, vae_path, NULL, e) : open_vae_folder(m, vae, e)) &&
+             finish_stable_diffusion(m, e);
+    } else if (ok) {
+        m->kind = MODEL_UNCONDITIONAL;
+        if (vae_path)
+            ok = error_set(e, ERROR_USAGE, "%s: is an unconditional model, it has no use for --vae",
+                           m->path);
+    }
+    free(transformer);
+    free(tokens);
+    free(vae);
+    return ok;
+}
+
+static model *model_new(const char *path, error *e)
+{
+    model *m = calloc(1, sizeof *m);
+    if (m)
+        m->path = strdup(path);
+    if (!m || !m->path) {
+        error_memory(e, "the model", sizeof *m);
+        model_close(&m);
+    }
+    return m;
+}
+
+/* The networks of a single file; the configurations are set. */
+static bool open_single_networks(model *m, weight_files *files, const char *vae_path,
+                                 const vae_config *vae_sizes, error *e)
+{
+    naming clip = {.network = NETWORK_CLIP, .ldm = true, .prefix = "cond_stage_model.transformer."};
+    naming unet = {.network = NETWORK_UNET, .ldm = true, .prefix = "model.diffusion_model.",
+                   .unet = &m->unet};
+    char where[1024];
+    snprintf(where, sizeof where, "%s (UNet of Stable Diffusion 1)", m->path);
+    if (!load_network(&m->unet_weights, files, &unet, record_unet, &m->unet, where, e))
+        return false;
+    snprintf(where, sizeof where, "%s (text encoder of Stable Diffusion 1)", m->path);
+    if (!load_network(&m->clip_weights, files, &clip, record_clip, &m->clip, where, e))
+        return false;
+    return vae_path ? open_vae_path(m, vae_path, vae_sizes, e)
+                    : open_vae_in(m, files, m->path, vae_sizes, e);
+}
+
+bool model_open_single(model **out, const char *path, const char *vae_path,
+                       const char *tokenizer_path, const single_sizes *sizes, error *e)
+{
+    *out = NULL;
+    model *m = model_new(path, e);
+    if (!m)
+        return false;
+    m->kind = MODEL_STABLE_DIFFUSION;
+    m->format = "single file (original names)";
+    clip_config_sd1(&m->clip);
+    unet_config_sd1(&m->unet);
+    scheduler_config_sd1(&m->scheduler);
+    if (sizes) {
+        m->clip = *sizes->clip;
+        m->unet = *sizes->unet;
+    }
+    weight_files *files = NULL;
+    bool ok = detect_container(path, e) && weight_files_open(&files, &m->path, 1, e) &&
+              detect_single(files, path, e) &&
+              open_single_networks(m, files, vae_path, sizes ? sizes->vae : NULL, e) &&
+              open_single_tokenizer(m, tokenizer_path, e) && finish_stable_diffusion(m, e);
+    /* Files that predict v say so by an empty tensor of that name, since nothing else in them differs. */
+    if (ok && weight_files_find(files, "v_pred")) {
+        m->scheduler.predicts = PREDICT_V;
+        m->scheduler.zero_snr = weight_files_find(files, "ztsnr") != NULL;
+    }
+    weight_files_release(&files);
+    if (ok)
+        *out = m;
+    else
+        model_close(&m);
+    return ok;
+}
+
+bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
+                error *e)
+{
+    *out = NULL;
+    if (!path_is_dir(path) && !path_is_file(path))
+        return error_set(e, ERROR_FILE, "%s: no such model (a diffusers folder, or a .safetensors file)",
+                         path);
+    if (!path_is_dir(path))
+        return model_open_single(out, path, vae_path, tokenizer_path, NULL, e);
+    model *m = model_new(path, e);
+    if (!m)
+        return false;
+    if (open_folder(m, vae_path, tokenizer_path, e))
+        *out = m;
+    else
+        model_close(&m);
+    return *out != NULL;
+}
+
+void model_close(model **handle)
+{
+    model *m = *handle;
+    if (!m)
+        return;
+    weight_set_close(&m->clip_weights);
+    weight_set_close(&m->unet_weights);
+    weight_set_close(&m->vae_weights);
+    tokenizer_close(&m->tokens);
+    scheduler_config_close(&m->scheduler);
+    free(m->path);
+    free(m);
+    *handle = NULL;
+}
