@@ -420,14 +420,10 @@ static bool job_text(const generator *g, const job *j, char **cut, error *e)
 }
 
 /* A learned variance is a second half of the network's output channels; the sampler must know of it. */
-static bool job_variance(const generator *g, const generate_options *o, error *e)
+static bool job_variance(const generator *g, const job *j, error *e)
 {
-    const scheduler_config *c = &g->scheduler;
     int in = g->model->unet.in_channels, out = g->model->unet.out_channels;
-    variance v = o->sampler.has_variance ? o->sampler.variance
-                 : c->has_variance       ? c->variance
-                                         : VARIANCE_FIXED_SMALL;
-    bool learned = o->sampler.kind == SAMPLER_DDPM && (v == VARIANCE_LEARNED || v == VARIANCE_LEARNED_RANGE);
+    bool learned = sampler_learned(j->sampler);
     if (out == (learned ? 2 * in : in)) return true;
     if (learned)
         return error_set(e, ERROR_USAGE, "a learned variance needs a network with %d output channels, and "
@@ -444,8 +440,8 @@ static bool job_open(generator *g, const generate_options *o, job *j, char **cut
     j->batch = conditional(g) && o->guidance > 1 ? 2 : 1;
     if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
         return error_set(e, ERROR_USAGE, "guidance must be a number");
-    return job_size(g, o, j, e) && job_text(g, j, cut, e) && job_variance(g, o, e) &&
-           sampler_open(&j->sampler, &g->scheduler, &o->sampler, e) &&
+    return job_size(g, o, j, e) && job_text(g, j, cut, e) &&
+           sampler_open(&j->sampler, &g->scheduler, &o->sampler, e) && job_variance(g, j, e) &&
            denoiser_plan(g, j->batch, j->height, j->width, e) &&
            (!conditional(g) || decoder_plan(g, j->height, j->width, e)) &&
            memory_check_planned(g, j->width * vae_factor(g), j->height * vae_factor(g), e);

@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_program: the program as a user runs it: what it makes, what it says, how it exits; and every kind
+ * of bad input, each of which must give one clear line, the right status, and no file. PROGRAM and EXAMPLE
+ * are the paths of the built likeness and examples/minimal. */
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+#include "file/image.h"
+#include "file/safetensors.h"
+#include "support.h"
+#include "toy.h"
+
+enum { MAX_ARGS = 40, MAX_TEXT = 64 * 1024 };
+
+static char folder[256];     /* everything lies here */
+static char toy_path[300], ddpm_path[300];
+static struct outcome { int status; char out[MAX_TEXT], err[MAX_TEXT]; } last;
+
+/* ---- running ---------------------------------------------------------------------------------- */
+
+static const char *in_folder(const char *name)
+{
+    static char path[8][600];
+    static int turn;
+    turn = (turn + 1) % 8;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void slurp(const char *path, char *text)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    text[fread(text, 1, MAX_TEXT - 1, f)] = '\0';
+    fclose(f);
+}
+
+static bool exists(const char *name) { return access(in_folder(name), F_OK) == 0; }
+
+/* Starts a program in the folder, its output in files out and err. */
+static pid_t start(const char *const *args, rlim_t file_limit)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        if (file_limit) {
+            struct rlimit limit = {file_limit, file_limit};
+            signal(SIGXFSZ, SIG_IGN);
+            setrlimit(RLIMIT_FSIZE, &limit);
+        }
+        if (chdir(folder) != 0 || !freopen("out", "wb", stdout) || !freopen("err", "wb", stderr)) _exit(99);
+        execv(args[0], (char *const *)args);
+        _exit(98);
+    }
+    assert_true(child > 0);
+    return child;
+}
+
+static void finish(pid_t child)
+{
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    last.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    slurp(in_folder("out"), last.out);
+    slurp(in_folder("err"), last.err);
+}
+
+/* likeness with these words; NULL ends them. Returns the exit status. */
+static int likeness(const char *first, ...)
+{
+    const char *args[MAX_ARGS] = {PROGRAM, first};
+    va_list list;
+    va_start(list, first);
+    for (int n = 2; args[n - 1]; n++) {
+        assert_true(n < MAX_ARGS);
+        args[n] = va_arg(list, const char *);
+    }
+    va_end(list);
+    finish(start(args, 0));
+    return last.status;
+}
+
+/* The last run failed with this status and one line on stderr that holds `words`. */
+static void failed(int status, const char *words)
+{
+    const char *line = last.err;
+    if (last.status != status || !strstr(last.err, words))
+        fail_msg("wanted status %d and \"%s\", got %d and: %s", status, words, last.status, last.err);
+    assert_int_equal(strncmp(line, "likeness: ", 10), 0);
+    if (strchr(line, '\n') != line + strlen(line) - 1) fail_msg("not one line: %s", line);
+    assert_string_equal(last.out, "");
+    assert_false(exists("x.png"));
+}
+
+static void says(const char *text, const char *words)
+{
+    if (!strstr(text, words)) fail_msg("\"%s\" is not in: %s", words, text);
+}
+
+/* A one-step picture of the toy at x.png, with more flags. */
+#define TOY(...) likeness("generate", "-m", toy_path, "--steps", "1", "-o", "x.png", __VA_ARGS__, NULL)
+
+static void drop(const char *name) { unlink(in_folder(name)); }
+
+static bool same_file(const char *a, const char *b)
+{
+    static char x[MAX_TEXT], y[MAX_TEXT];
+    size_t n, m;
+    FILE *f = fopen(in_folder(a), "rb"), *g = fopen(in_folder(b), "rb");
+    assert_non_null(f);
+    assert_non_null(g);
+    n = fread(x, 1, sizeof x, f);
+    m = fread(y, 1, sizeof y, g);
+    fclose(f);
+    fclose(g);
+    return n == m && memcmp(x, y, n) == 0;
+}
+
+/* ---- what it does ----------------------------------------------------------------------------- */
+
+static void test_usage(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("--version", NULL), 0);
+    says(last.out, "likeness 0.");
+    assert_int_equal(likeness("--help", NULL), 0);
+    says(last.out, "likeness generate -p");
+    assert_int_equal(likeness("generate", "--help", NULL), 0);
+    says(last.out, "--sweep");
+    assert_int_equal(likeness("inspect", "-h", NULL), 0);
+    assert_int_equal(likeness(NULL), 2);
+    likeness("paint", NULL);
+    failed(2, "unknown command paint");
+    TOY("--colour", "red");
+    failed(2, "unknown flag --colour");
+    likeness("generate", "-p", NULL);
+    failed(2, "-p wants a value");
+    TOY("a dog");
+    failed(2, "-p");
+    TOY("-p", "a", "--steps=many");
+    failed(2, "whole number");
+    TOY("-p", "a", "--guidance", "nan");
+    failed(2, "number");
+    TOY("-p", "a", "--sampler", "euler");
+    failed(2, "there are ddim and ddpm");
+    likeness("generate", "-m", toy_path, NULL);
+    failed(2, "-p");
+    likeness("inspect", NULL);
+    failed(2, "inspect what");
+}
+
+static void test_picture(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("-p", "a dog, 2 cats: \"x\"", "-n", "rain", "-s", "7"), 0);
+    assert_string_equal(last.out, "x.png\n");
+    says(last.err, "picture 1 of 1");
+    image m;
+    char *text = NULL;
+    error e = {0};
+    assert_true(image_read(&m, &text, in_folder("x.png"), &e));
+    assert_int_equal(m.width, 32);
+    assert_int_equal(m.height, 32);
+    says(text, "a dog, 2 cats: \"x\"");
+    says(text, "Negative prompt: rain");
+    says(text, "Seed: 7");
+    image_free(&m);
+    free(text);
+    assert_int_equal(likeness("inspect", "x.png", NULL), 0);
+    says(last.out, "32x32");
+    says(last.out, "Steps: 1");
+    assert_int_equal(rename(in_folder("x.png"), in_folder("first.png")), 0);
+    assert_int_equal(TOY("-p", "a dog, 2 cats: \"x\"", "--negative-prompt=rain", "-s7"), 0);
+    assert_true(same_file("x.png", "first.png"));
+    drop("x.png");
+    drop("first.png");
+}
+
+static void test_many(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("generate", "-m", toy_path, "-p", "A dog!", "-p", "a cat", "-s", "42-43,50",
+                              "--steps", "2", "-o", "many/", "--grid", "grid.png", "--guidance-scale", "3",
+                              "--save_latents", "many/", NULL), 0);
+    says(last.out, "many/a-dog-42.png\nmany/a-dog-43.png\nmany/a-dog-50.png\nmany/a-cat-42.png\n");
+    says(last.out, "\ngrid.png\n");
+    assert_true(exists("many/a-cat-50.png"));
+    assert_true(exists("many/a-cat-50.safetensors"));
+    assert_int_equal(likeness("generate", "-m", toy_path, "-p", "a dog", "--sweep",
+                              "sampler=ddpm,ddim steps=3,2", "-o", "sweep", "--grid", "sweep.png", NULL), 0);
+    assert_true(exists("sweep/a-dog-ddpm-3-42.png"));
+    assert_true(exists("sweep/a-dog-ddim-2-42.png"));
+    assert_true(exists("sweep.png"));
+    /* a picture of a sweep is the picture made alone */
+    assert_int_equal(likeness("generate", "-m", toy_path, "-p", "a dog", "--steps", "3", "--sampler", "ddpm",
+                              "-o", "x.png", NULL), 0);
+    assert_true(same_file("x.png", "sweep/a-dog-ddpm-3-42.png"));
+    drop("x.png");
+}
+
+static void test_latents(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("-p", "a", "--save-latents", "noise.safetensors", "-s", "5"), 0);
+    assert_int_equal(rename(in_folder("x.png"), in_folder("first.png")), 0);
+    safetensors file;
+    error e = {0};
+    assert_true(safetensors_open(&file, in_folder("noise.safetensors"), &e));
+    const safetensors_entry *t = safetensors_find(&file, "latents");
+    assert_non_null(t);
+    assert_int_equal(t->rank, 4);
+    assert_int_equal(t->dim[1], 4);
+    assert_int_equal(t->dim[2], 16);
+    assert_non_null(safetensors_find(&file, "final"));
+    safetensors_close(&file);
+    assert_int_equal(TOY("-p", "a", "--init_latents", "noise.safetensors", "-s", "5"), 0);
+    assert_true(same_file("x.png", "first.png"));
+    drop("x.png");
+    TOY("-p", "a", "--init-latents", "noise.safetensors", "-W", "64");
+    failed(1, "[1, 4, 16, 32]");
+    TOY("-p", "a", "--init-latents", "nothing.safetensors");
+    failed(1, "nothing.safetensors");
+    drop("first.png");
+}
+
+static void test_unconditional(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("generate", "-m", ddpm_path, "-s", "42-43", "--steps", "2", "-o", "ddpm/", NULL),
+                     0);
+    assert_true(exists("ddpm/picture-42.png"));
+    assert_true(exists("ddpm/picture-43.png"));
+    likeness("generate", "-m", ddpm_path, "-p", "a dog", "-o", "x.png", NULL);
+    failed(1, "takes no prompt");
+    assert_int_equal(likeness("inspect", ddpm_path, NULL), 0);
+    says(last.out, "unconditional");
+}
+
+static void test_inspect_model(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("inspect", toy_path, NULL), 0);
+    says(last.out, "Stable Diffusion");
+    says(last.out, "32x32");
+    says(last.out, "F32");
+    says(last.out, "hash");
+    likeness("inspect", "nothing", NULL);
+    failed(1, "nothing");
+}
+
+static void test_default_model(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("generate", "-p", "", "--steps", "1", "-o", "x.png", NULL), 0);
+    drop("x.png");
+    assert_int_equal(likeness("generate", "-p", "a dog", "--steps", "1", NULL), 0);
+    assert_string_equal(last.out, "a-dog-42.png\n");
+    assert_true(exists("a-dog-42.png"));
+    setenv("LIKENESS_MODELS", folder, 1);
+    likeness("generate", "-p", "a dog", "-o", "x.png", NULL);
+    failed(1, "LIKENESS_MODELS");
+    unsetenv("LIKENESS_MODELS");
+}
+
+static void test_example(void **state)
+{
+    (void)state;
+    const char *args[] = {EXAMPLE, "a photo of a cat", "x.png", NULL};
+    finish(start(args, 0));
+    assert_int_equal(last.status, 0);
+    says(last.err, "step 10 of 10");
+    assert_true(exists("x.png"));
+    drop("x.png");
+}
+
+/* The public header is whole by itself, in C and in C++. */
+static void test_header(void **state)
+{
+    (void)state;
+    const char *header = SOURCE_DIR "/include/likeness.h";
+    char command[512];
+    snprintf(command, sizeof command, "cc -std=c11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c %s", header);
+    assert_int_equal(system(command), 0);
+    if (system("command -v c++ >/dev/null") != 0) skip();
+    snprintf(command, sizeof command, "c++ -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ %s", header);
+    assert_int_equal(system(command), 0);
+}
+
+/* Ctrl-C after the first picture: it is kept, nothing is half-written, status 130. */
+static void test_interrupt(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-p", "a", "-s", "1-900", "--steps", "20",
+                          "-o", "stop/", "--grid", "x.png", NULL};
+    pid_t child = start(args, 0);
+    for (int i = 0; i < 3000 && !exists("stop/a-1.png"); i++)
+        nanosleep(&(struct timespec){0, 10 * 1000 * 1000}, NULL);
+    kill(child, SIGINT);
+    finish(child);
+    assert_int_equal(last.status, 130);
+    says(last.err, "stopped");
+    assert_true(exists("stop/a-1.png"));
+    assert_false(exists("stop/a-900.png"));
+    assert_false(exists("x.png"));
+    char command[400];
+    snprintf(command, sizeof command, "test -z \"$(find %s -name '.*.tmp')\"", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* ---- bad flags -------------------------------------------------------------------------------- */
+
+static void test_bad_values(void **state)
+{
+    (void)state;
+    static const char *const seeds[] = {"42-", "-1", "18446744073709551616", "", "a", "1,,2", "5-3", "1 2"};
+    for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
+        TOY("-p", "a", "-s", seeds[i]);
+        failed(1, "seed");
+    }
+    TOY("-p", "a", "--steps", "0");
+    failed(1, "step");
+    TOY("-p", "a", "--steps", "1001");
+    failed(1, "1000");
+    TOY("-p", "a", "-W", "33");
+    failed(1, "multiple");
+    TOY("-p", "a", "-W", "-32");
+    failed(1, "negative");
+    TOY("-p", "a", "-W", "200000", "-H", "200000");
+    failed(1, "GiB");
+    TOY("-p", "a", "-W", "2147483646", "-H", "2147483646");
+    failed(1, "GiB");
+    TOY("-p", "a", "--clip-skip", "2");
+    failed(1, "clip skip");
+    TOY("-p", "a", "-t", "-3");
+    failed(1, "thread");
+    TOY("-p", "a", "--sweep", "sampler=ddim colour=red");
+    failed(1, "colour");
+    TOY("-p", "a", "--sampler", "ddpm", "--variance", "learned");
+    failed(1, "variance");
+    TOY("-p", "not UTF-8: \xff");
+    failed(1, "UTF-8");
+}
+
+static void test_prompts(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("-p", ""), 0);
+    drop("x.png");
+    char words[300 * 7 + 1] = "";
+    for (int i = 0; i < 300; i++) snprintf(words + 7 * i, 8, "word%02d ", i % 100);
+    assert_int_equal(TOY("-p", words), 0);
+    says(last.err, "too long");
+    says(last.err, "word99");
+    drop("x.png");
+}
+
+static void test_bad_output(void **state)
+{
+    (void)state;
+    TOY("-p", "a", "-s", "1,2");
+    failed(1, "give a folder");
+    likeness("generate", "-m", toy_path, "-p", "a", "-o", "/proc/likeness/", NULL);
+    failed(1, "/proc/likeness");
+    likeness("generate", "-m", toy_path, "-p", "a", "-o", "no/such/x.png", NULL);
+    failed(1, "no/such");
+    likeness("generate", "-m", toy_path, "-p", "a", "-o", "x.bmp", NULL);
+    failed(1, "x.bmp");
+    likeness("generate", "-m", toy_path, "-p", "a!", "-p", "a?", "-o", "twice/", NULL);
+    failed(1, "two results");
+    assert_false(exists("twice"));
+    TOY("-p", "a", "--grid", "x.png");
+    failed(1, "two results");
+    TOY("-p", "a", "--grid", "no/such/grid.png");
+    failed(1, "no/such");
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-p", "a", "--steps", "1", "-o", "x.png", NULL};
+    finish(start(args, 1024)); /* no file may pass 1 KiB */
+    assert_int_equal(last.status, 1);
+    says(last.err, "x.png");
+    assert_false(exists("x.png"));
+    assert_int_equal(symlink("/dev/full", in_folder("full.png")), 0);
+    assert_int_equal(likeness("generate", "-m", toy_path, "-p", "a", "--steps", "1", "-o", "full.png", NULL), 1);
+    says(last.err, "full.png");
+}
+
+/* ---- bad models ------------------------------------------------------------------------------- */
+
+static void write_file(const char *path, const void *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, size, f), size);
+    fclose(f);
+}
+
+/* A fresh toy to damage, at bad/. */
+static void bad_toy(void)
+{
+    error e = {0};
+    if (!toy_stable_diffusion(in_folder("bad"), &e)) fail_msg("%s", e.text);
+}
+
+static void refused(const char *words)
+{
+    likeness("generate", "-m", "bad", "-p", "a", "--steps", "1", "-o", "x.png", NULL);
+    failed(1, words);
+}
+
+static void test_bad_folder(void **state)
+{
+    (void)state;
+    likeness("generate", "-m", "nothing", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "nothing");
+    static const char *const part[] = {"unet/config.json", "vae/config.json", "text_encoder/config.json",
+                                       "unet/diffusion_pytorch_model.safetensors",
+                                       "vae/diffusion_pytorch_model.safetensors",
+                                       "text_encoder/model.safetensors", "tokenizer/vocab.json",
+                                       "scheduler/scheduler_config.json"};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        char path[300];
+        bad_toy();
+        snprintf(path, sizeof path, "bad/%s", part[i]);
+        drop(path);
+        *strrchr(path, '/') = '\0';
+        refused(path);
+    }
+    bad_toy();
+    char json[] = "{\"_class_name\": \"UNet2DConditionModel\", \"down_block_types\": [\"StrangeDownBlock\"]}";
+    write_file(in_folder("bad/unet/config.json"), json, sizeof json - 1);
+    refused("StrangeDownBlock");
+    char wrong[] = "{\"_class_name\": \"UNet2DConditionModel\", \"layers_per_block\": \"two\"}";
+    write_file(in_folder("bad/unet/config.json"), wrong, sizeof wrong - 1);
+    refused("layers_per_block");
+    write_file(in_folder("bad/unet/config.json"), "{", 1);
+    refused("unet/config.json");
+}
+
+/* A safetensors file with this header (its length as claimed, or its own where 0) and data. */
+static void lie(const char *header, uint64_t claimed, size_t data)
+{
+    static uint8_t zero[4096];
+    uint64_t length = claimed ? claimed : strlen(header);
+    FILE *f = fopen(in_folder("bad/vae/diffusion_pytorch_model.safetensors"), "wb");
+    assert_non_null(f);
+    fwrite(&length, 8, 1, f); /* this test runs on little-endian machines, as the program does */
+    fwrite(header, 1, strlen(header), f);
+    fwrite(zero, 1, data, f);
+    fclose(f);
+    refused("vae/diffusion_pytorch_model.safetensors");
+}
+
+static void test_lying_files(void **state)
+{
+    (void)state;
+    bad_toy();
+    const char *one = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+    lie(one, 200 * 1000 * 1000, 8);
+    lie(one, UINT64_MAX, 8);
+    lie(one, 4000, 8);
+    lie(one, 0, 4);
+    lie(one, 0, 12);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551615]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 0, 12);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[12,20]}}", 0, 20);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+        "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 0, 16);
+    lie("[]", 0, 0);
+    lie("{\"a\":", 0, 0);
+    char *bomb = malloc(100001);
+    memset(bomb, '[', 100000);
+    bomb[100000] = '\0';
+    memcpy(bomb, "{\"a\":", 5);
+    lie(bomb, 0, 0);
+    free(bomb);
+    write_file(in_folder("bad/vae/diffusion_pytorch_model.safetensors"), "abc", 3);
+    refused("vae/diffusion_pytorch_model.safetensors");
+    write_file(in_folder("bad/vae/diffusion_pytorch_model.safetensors"), "", 0);
+    refused("vae/diffusion_pytorch_model.safetensors");
+}
+
+/* Puts a value into the first number of a tensor. */
+static void poison(const char *part, const char *tensor_name, float value)
+{
+    safetensors file;
+    error e = {0};
+    bad_toy();
+    assert_true(safetensors_open(&file, in_folder(part), &e));
+    const safetensors_entry *t = safetensors_find(&file, tensor_name);
+    assert_non_null(t);
+    off_t at = (off_t)((const uint8_t *)t->data - file.map.data);
+    safetensors_close(&file);
+    int f = open(in_folder(part), O_WRONLY);
+    assert_true(f >= 0);
+    assert_int_equal(pwrite(f, &value, sizeof value, at), sizeof value);
+    close(f);
+    refused(tensor_name);
+}
+
+static void test_bad_weights(void **state)
+{
+    (void)state;
+    poison("bad/unet/diffusion_pytorch_model.safetensors", "conv_in.weight", NAN);
+    poison("bad/vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.weight", INFINITY);
+    poison("bad/text_encoder/model.safetensors", "text_model.final_layer_norm.bias", NAN);
+    bad_toy();
+    struct stat info;
+    const char *path = in_folder("bad/unet/diffusion_pytorch_model.safetensors");
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(truncate(path, info.st_size - 4), 0);
+    refused("unet/diffusion_pytorch_model.safetensors");
+    /* missing, surplus and misshapen tensors: all are named at once */
+    bad_toy();
+    error e = {0};
+    float number[2] = {0};
+    safetensors_entry entry[2] = {
+        {.name = "conv_in.weight", .rank = 1, .dim = {2}, .data = number, .bytes = 8},
+        {.name = "surplus.weight", .rank = 1, .dim = {2}, .data = number, .bytes = 8},
+    };
+    assert_true(safetensors_write(path, entry, 2, NULL, 0, &e));
+    refused("conv_out.bias");
+    says(last.err, "conv_in.weight");
+    says(last.err, "surplus.weight");
+}
+
+/* ---- all -------------------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+    (void)state;
+    error e = {0};
+    unsetenv("LIKENESS_MODELS");
+    snprintf(folder, sizeof folder, "%s", scratch_dir());
+    snprintf(toy_path, sizeof toy_path, "%s/toy", folder);
+    snprintf(ddpm_path, sizeof ddpm_path, "%s/ddpm-toy", folder);
+    if (toy_stable_diffusion(toy_path, &e) && toy_unconditional(ddpm_path, &e)) return 0;
+    fprintf(stderr, "%s\n", e.text);
+    return -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_usage),         cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_many),          cmocka_unit_test(test_latents),
+        cmocka_unit_test(test_unconditional), cmocka_unit_test(test_inspect_model),
+        cmocka_unit_test(test_default_model), cmocka_unit_test(test_example),
+        cmocka_unit_test(test_header),        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_bad_values),    cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_bad_output),    cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_bad_folder),    cmocka_unit_test(test_lying_files),
+        cmocka_unit_test(test_bad_weights),
+    };
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
