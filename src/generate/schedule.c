@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * schedule: the tables of a noise schedule (betas, cumulated alphas), value for value as torch makes
+ * them in float32: a difference in the last place grows along 200 steps. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "generate/sampler.h"
+
+/* The number as the config file wrote it: the shortest decimal that reads back as this float. Python
+ * computes with that double (its square root, a difference) before anything becomes float32. */
+static double as_written(float value)
+{
+    char text[32];
+    for (int digits = 1; digits < 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) return strtod(text, NULL);
+    }
+    return (double)value;
+}
+
+/* torch.linspace in float32: from the start in the first half, from the end in the second. */
+static void linspace(float *out, int n, double from, double to)
+{
+    float start = (float)from, end = (float)to;
+    float step = n > 1 ? (end - start) / (float)(n - 1) : 0;
+    for (int i = 0; i < n; i++)
+        out[i] = i < n / 2 ? fmaf(step, (float)i, start) : fmaf(-step, (float)(n - 1 - i), end);
+    if (n == 1) out[0] = start;
+}
+
+/* diffusers' betas_for_alpha_bar with the cosine transform. */
+static double cosine_alpha_bar(double t)
+{
+    double c = cos((t + 0.008) / 1.008 * 3.141592653589793 / 2);
+    return c * c;
+}
+
+static void fill_betas(float *beta, const scheduler_config *c)
+{
+    int n = c->train_steps;
+    double start = as_written(c->beta_start), end = as_written(c->beta_end);
+    if (c->trained_betas) {
+        memcpy(beta, c->trained_betas, (size_t)n * sizeof *beta);
+        return;
+    }
+    switch (c->betas) {
+    case BETA_LINEAR:
+        linspace(beta, n, start, end);
+        break;
+    case BETA_SCALED_LINEAR:
+        linspace(beta, n, sqrt(start), sqrt(end));
+        for (int i = 0; i < n; i++) beta[i] *= beta[i];
+        break;
+    case BETA_SQUAREDCOS:
+        for (int i = 0; i < n; i++) {
+            double ratio = cosine_alpha_bar((double)(i + 1) / n) / cosine_alpha_bar((double)i / n);
+            beta[i] = (float)fmin(1 - ratio, 0.999);
+        }
+        break;
+    case BETA_SIGMOID:
+        linspace(beta, n, -6, 6);
+        for (int i = 0; i < n; i++)
+            beta[i] = 1 / (1 + expf(-beta[i])) * (float)(end - start) + (float)start;
+        break;
+    }
+}
+
+/* torch.cumprod of 1 - beta: products in double, each stored as float32. */
+static void cumulate(float *alpha_bar, const float *beta, int n)
+{
+    double product = 1;
+    for (int i = 0; i < n; i++) {
+        product *= (double)(1 - beta[i]);
+        alpha_bar[i] = (float)product;
+    }
+}
+
+/* diffusers' rescale_zero_terminal_snr: sqrt(alpha_bar) shifted to end at 0 and scaled to begin where it
+ * did; the betas follow as 1 minus the ratios. */
+static void rescale_zero_snr(float *beta, float *alpha_bar, int n)
+{
+    cumulate(alpha_bar, beta, n);
+    float first = sqrtf(alpha_bar[0]), last = sqrtf(alpha_bar[n - 1]);
+    float scale = first / (first - last);
+    for (int i = 0; i < n; i++) {
+        float root = (sqrtf(alpha_bar[i]) - last) * scale;
+        alpha_bar[i] = root * root;
+    }
+    for (int i = 0; i < n; i++)
+        beta[i] = 1 - (i ? alpha_bar[i] / alpha_bar[i - 1] : alpha_bar[0]);
+}
+
+bool noise_schedule_open(noise_schedule *s, const scheduler_config *c, error *e)
+{
+    int n = c->train_steps;
+    *s = (noise_schedule){.steps = n};
+    size_t bytes = (size_t)n * sizeof *s->beta;
+    s->beta = malloc(bytes);
+    s->alpha_bar = malloc(bytes);
+    if (!s->beta || !s->alpha_bar) {
+        noise_schedule_close(s);
+        return error_memory(e, "the noise schedule", 2 * bytes);
+    }
+    fill_betas(s->beta, c);
+    if (c->zero_snr && n > 1) rescale_zero_snr(s->beta, s->alpha_bar, n);
+    cumulate(s->alpha_bar, s->beta, n);
+    return true;
+}
+
+void noise_schedule_close(noise_schedule *s)
+{
+    free(s->beta);
+    free(s->alpha_bar);
+    *s = (noise_schedule){0};
+}
