@@ -22,12 +22,12 @@ void file_map_drop(const mapped_file *m); /* gives its resident pages back; data
  * NULL on failure. size may be NULL. */
 bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e);
 
-/* Writes beside `path` (same folder, hidden temporary name) and renames when whole, so that a failure
- * leaves the old file as it was. A device (/dev/stdout) is written to directly. */
+/* Writes beside `path` (same folder, hidden temporary name) and renames when whole, so that a
+ * failure leaves the old file as it was. A device (/dev/stdout) is written to directly. */
 typedef struct file_writer file_writer;
 bool file_writer_open(file_writer **out, const char *path, error *e);
 bool file_writer_put(file_writer *w, const void *data, size_t size, error *e);
-bool file_writer_commit(file_writer **w, error *e); /* fsync, rename; closed and NULL in any case */
+bool file_writer_commit(file_writer **w, error *e); /* fsync, rename; *w is NULL in any case */
 void file_writer_abandon(file_writer **w);          /* NULL is fine */
 
 bool path_is_dir(const char *path);

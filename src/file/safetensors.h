@@ -17,11 +17,13 @@ typedef struct safetensors_entry {
     dtype type;
     int rank;
     int64_t dim[SAFETENSORS_MAX_RANK];
-    const void *data; /* in the mapping when reading */
+    const void *data; /* in the mapping when reading, at any address: a file need not align it */
     uint64_t bytes;
 } safetensors_entry;
 
-typedef struct safetensors_pair { const char *key, *value; } safetensors_pair;
+typedef struct safetensors_pair {
+    const char *key, *value;
+} safetensors_pair;
 
 typedef struct safetensors {
     mapped_file map;
@@ -32,12 +34,14 @@ typedef struct safetensors {
     size_t metadata_count;
 } safetensors;
 
+/* On failure *out is empty and needs no close. Messages name the file and the tensor. */
 bool safetensors_open(safetensors *out, const char *path, error *e);
 void safetensors_close(safetensors *s);
 const safetensors_entry *safetensors_find(const safetensors *s, const char *name);
 
-/* Writes entries (any order; the file's order is: element size descending, then name) with
- * {"format":"pt"} and the given metadata. */
+/* Writes entries in the order and layout of the Python library (widest element type first, then by
+ * name), with the given metadata and {"format":"pt"} unless that names a format. Names, keys and
+ * values are UTF-8. */
 bool safetensors_write(const char *path, const safetensors_entry *entry, size_t count,
                        const safetensors_pair *metadata, size_t metadata_count, error *e);
 
