@@ -7,31 +7,40 @@ build=$1
 log=$build/Testing/Temporary/LastTest.log
 rm -f "$log"
 start=$SECONDS
-(cd "$build" && ctest --output-on-failure)
-status=$?
+(cd "$build" && ctest --output-on-failure) | tee "$build/ctest.txt"
+status=${PIPESTATUS[0]}
 [ -f "$log" ] || { echo "run_tests: ctest left no $log" >&2; exit 1; }
 
-# A cmocka test that began and neither ended well nor was skipped has failed (a crash included). A program
-# that failed though none of its tests did (a sanitizer's report at exit, a time-out) is one failure more.
+# ctest's own lines say how each program ended, its log holds what cmocka printed. A cmocka test that began
+# and neither ended well nor was skipped has failed (a crash included). A program that failed though none of
+# its tests did (a sanitizer's report at exit, a time-out) is one failure more.
 awk '
-    /^[0-9]+\/[0-9]+ Test: / { run = ok = skip = 0 }
-    /\[ RUN      \]/ { run++ }
-    /\[       OK \]/ { ok++ }
-    /\[  SKIPPED \] [A-Za-z_]/ && !/test\(s\)/ { skip++ }
-    /^Test (Passed|Failed|Skipped|Timeout)|^Test (time-?out|not run)/ { result = $2 }
-    /^".*" end time: / {
-        bad = run - ok - skip
-        if (bad < 0) bad = 0
-        if (run == 0 && result ~ /Passed/) ok = 1
-        if (run == 0 && result ~ /Skipped/) skip = 1
-        if (bad == 0 && result !~ /Passed|Skipped/) bad = 1
-        passed += ok; failed += bad; skipped += skip
+    FNR == NR {
+        if ($0 ~ /^ *[0-9]+\/[0-9]+ Test +#[0-9]+: /) {
+            sub(/^.* Test +#[0-9]+: /, "")
+            result[$1] = /Passed/ ? "passed" : /Skipped/ ? "skipped" : "failed"
+            order[++n] = $1
+        }
+        next
     }
+    /^[0-9]+\/[0-9]+ Test: / { name = $3; listing = 0 }
+    /\[ RUN      \]/ { run[name]++; listing = 0 }
+    /\[==========\] .* run\.?$/ { listing = 1 } # after it cmocka lists its results again
+    /\[       OK \]/ && !listing { ok[name]++ }
+    /\[  SKIPPED \]/ && !listing { skip[name]++ }
     END {
+        for (i = 1; i <= n; i++) {
+            t = order[i]
+            bad = run[t] - ok[t] - skip[t]
+            if (run[t] == 0 && result[t] == "passed") ok[t] = 1
+            if (run[t] == 0 && result[t] == "skipped") skip[t] = 1
+            if (bad == 0 && result[t] == "failed") bad = 1
+            passed += ok[t]; failed += bad; skipped += skip[t]
+        }
         printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
         exit failed > 0 || passed == 0
-    }' "$log" >"$build/totals.txt"
+    }' "$build/ctest.txt" "$log" >"$build/totals.txt"
 counted=$?
 echo "tests took $((SECONDS - start)) s"
 cat "$build/totals.txt"
-[ $status -eq 0 ] && [ $counted -eq 0 ]
+[ "$status" -eq 0 ] && [ $counted -eq 0 ]
