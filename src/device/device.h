@@ -55,7 +55,9 @@ typedef struct array {
 
 /* Every operation, with its operands. [...] are shapes, ? marks an optional operand, "rows" is the
  * product of all dimensions but the last. x is F32 or BF16 unless said; weights any float type;
- * stats, lse, losses and all gradients of weights are F32. */
+ * stats, lse, losses and all gradients (out) are F32. A graph gives out[0] the memory of an operand
+ * of the same type and size in these cases, and no others: add of OP_CONV2D and OP_LINEAR, a or b
+ * of OP_ADD, x of OP_ADD_CHANNEL, OP_UNARY and OP_SCALE. dy is F32, in products the compute type. */
 typedef enum op_kind {
     /* products ------------------------------------------------------------------------------ */
     OP_CONV2D,        /* x [B,H,W,C], w [O,C,kh,kw], b? [O], add? [B,H',W',O] -> y (+ add) */
