@@ -40,7 +40,7 @@ static int64_t side_rows_padded(const side *s) { return s->blocks * s->block; }
 static int64_t task_rows(int64_t count, int64_t depth, int64_t heads, int threads)
 {
     int64_t strips = (count + ATTENTION_STRIP - 1) / ATTENTION_STRIP;
-    int64_t most = 49152 / (2 * ATTENTION_STRIP * depth);
+    int64_t most = 98304 / (2 * ATTENTION_STRIP * depth);
     most = most < 1 ? 1 : most > ATTENTION_STRIPS ? ATTENTION_STRIPS : most;
     int64_t tasks = (strips + most - 1) / most, wanted = (4 * threads + heads - 1) / heads;
     if (tasks < wanted) tasks = wanted < strips ? wanted : strips;

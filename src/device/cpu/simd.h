@@ -76,23 +76,32 @@ SIMD vf vf_load_n(const float *p, int64_t n)
 
 SIMD void vf_store_n(float *p, vf v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(float)); }
 
+/* Lane i gets lane i ^ step of v. */
+SIMD vf vf_exchange(vf v, int step)
+{
+#if defined(LK_ISA_avx512)
+    vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif defined(LK_ISA_avx2)
+    vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    vi lane = {0, 1, 2, 3};
+#endif
+    return __builtin_shuffle(v, lane ^ step);
+}
+
 /* Sums and maxima across the lanes, always in the same order. */
 SIMD float vf_sum(vf v)
 {
-    float s[LANES];
-    memcpy(s, &v, sizeof s);
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++) s[i] += s[i + step];
-    return s[0];
+#pragma GCC unroll 4
+    for (int step = LANES / 2; step > 0; step /= 2) v += vf_exchange(v, step);
+    return v[0];
 }
 
 SIMD float vf_hmax(vf v)
 {
-    float s[LANES];
-    memcpy(s, &v, sizeof s);
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++) s[i] = s[i] > s[i + step] ? s[i] : s[i + step];
-    return s[0];
+#pragma GCC unroll 4
+    for (int step = LANES / 2; step > 0; step /= 2) v = vf_max(v, vf_exchange(v, step));
+    return v[0];
 }
 
 /* bfloat16: the upper half of a float32, rounded to nearest even; NaN stays NaN. */

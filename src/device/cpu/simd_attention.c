@@ -14,6 +14,8 @@ enum {
     BLOCK = ATTENTION_BLOCK,
     TILE = 2 * LANES,
     TILE_ROWS = LANES == 16 ? 12 : 6, /* rows of sums held in registers at once */
+    DEPTH_PART = 128,
+    AHEAD = 8,
 };
 #define LOG2_E 1.44269504088896340736f
 #define LN_2 0.69314718055994530942f
@@ -46,17 +48,16 @@ static void pack_rows(const head_task *t, const head_rows *in, const side *s, in
                       float *out)
 {
     int64_t rows = side_block_rows(s, block), padded = round_tile(rows);
-    for (int64_t c = 0; c < t->depth_padded; c += TILE) {
-        int64_t width = t->depth_padded - c < TILE ? t->depth_padded - c : TILE;
-        for (int64_t j = 0; j < padded; j++)
-            for (int64_t i = 0; i < width; i += LANES) {
-                int64_t left = t->depth - c - i, from = (block * s->block + j) * in->stride + c + i;
-                vf v = j >= rows       ? vf_zero()
-                       : left >= LANES ? vf_load_as(in->data, in->type, from)
-                                       : vf_load_as_n(in->data, in->type, from, left);
-                vf_store(out + c * padded + j * width + i, v);
-            }
-    }
+    for (int64_t j = 0; j < padded; j++)
+        for (int64_t d = 0; d < t->depth_padded; d += LANES) {
+            int64_t c = d / TILE * TILE, left = t->depth - d;
+            int64_t width = t->depth_padded - c < TILE ? LANES : TILE;
+            int64_t from = (block * s->block + j) * in->stride + d;
+            vf v = j >= rows       ? vf_zero()
+                   : left >= LANES ? vf_load_as(in->data, in->type, from)
+                                   : vf_load_as_n(in->data, in->type, from, left);
+            vf_store(out + c * padded + j * width + d - c, v);
+        }
 }
 
 static void pack_stats(const head_task *t, int64_t block)
@@ -73,15 +74,31 @@ static void pack_stats(const head_task *t, int64_t block)
     }
 }
 
+/* Rows of a head lie far apart, where the processor does not foresee them. */
+static void fetch_row(const head_task *t, const head_rows *in, int64_t from)
+{
+    int64_t size = in->type == DTYPE_F32 ? 4 : 2;
+    const char *p = (const char *)in->data + from * size;
+    for (int64_t i = 0; i < t->depth * size; i += 64) __builtin_prefetch(p + i);
+}
+
 /* Rows [begin, end) as strips [depth][12], scaled; rows past the end are zero. */
 static void pack_strips(const head_task *t, const head_rows *in, int64_t begin, int64_t end,
                         float scale, float *out)
 {
     for (int64_t n = begin; n < end; n += STRIP, out += STRIP * t->depth)
-        for (int r = 0; r < STRIP; r++)
-            for (int64_t d = 0; d < t->depth; d++)
-                out[d * STRIP + r] =
-                    n + r < end ? load_as(in->data, in->type, (n + r) * in->stride + d) * scale : 0;
+        for (int r = 0; r < STRIP; r++) {
+            int64_t from = (n + r) * in->stride;
+            const float *f = (const float *)in->data + from;
+            if (n + r + AHEAD < end) fetch_row(t, in, from + AHEAD * in->stride);
+            if (n + r >= end)
+                for (int64_t d = 0; d < t->depth; d++) out[d * STRIP + r] = 0;
+            else if (in->type == DTYPE_F32)
+                for (int64_t d = 0; d < t->depth; d++) out[d * STRIP + r] = f[d] * scale;
+            else
+                for (int64_t d = 0; d < t->depth; d++)
+                    out[d * STRIP + r] = load_as(in->data, DTYPE_BF16, from + d) * scale;
+        }
 }
 
 /* Products [12][depth_padded] of strips to the activation's rows, each row times scale[row]. */
@@ -101,28 +118,37 @@ static void unpack_strips(const head_task *t, const head_rows *out, int64_t begi
     }
 }
 
-/* out [12][BLOCK] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it */
+/* out [12][BLOCK] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth is
+ * cut so that its part of the strip stays in the first-level cache. */
 static void scores(const float *strip, const float *block, int64_t depth, int64_t rows, float *out)
 {
-    for (int64_t j = 0; j < rows; j += TILE, block += TILE * depth)
-        for (int i = 0; i < STRIP; i += TILE_ROWS) {
-            vf sum[TILE_ROWS][2] = {{{0}}};
-            const float *a = strip + i, *b = block;
-            for (int64_t d = 0; d < depth; d++, a += STRIP, b += TILE) {
-                vf b0 = vf_load(b), b1 = vf_load(b + LANES);
+    for (int64_t from = 0; from < depth; from += DEPTH_PART) {
+        int64_t part = depth - from < DEPTH_PART ? depth - from : DEPTH_PART;
+        for (int64_t j = 0; j < rows; j += TILE)
+            for (int i = 0; i < STRIP; i += TILE_ROWS) {
+                const float *a = strip + from * STRIP + i, *b = block + j * depth + from * TILE;
+                float *o = out + i * BLOCK + j;
+                vf sum[TILE_ROWS][2] = {{{0}}};
+                for (int64_t d = 0; d < part; d++, a += STRIP, b += TILE) {
+                    vf b0 = vf_load(b), b1 = vf_load(b + LANES);
 #pragma GCC unroll 12
-                for (int r = 0; r < TILE_ROWS; r++) {
-                    vf ar = vf_set(a[r]);
-                    sum[r][0] = vf_fma(ar, b0, sum[r][0]);
-                    sum[r][1] = vf_fma(ar, b1, sum[r][1]);
+                    for (int r = 0; r < TILE_ROWS; r++) {
+                        vf ar = vf_set(a[r]);
+                        sum[r][0] = vf_fma(ar, b0, sum[r][0]);
+                        sum[r][1] = vf_fma(ar, b1, sum[r][1]);
+                    }
+                }
+#pragma GCC unroll 12
+                for (int r = 0; r < TILE_ROWS; r++, o += BLOCK) {
+                    if (from > 0) {
+                        sum[r][0] += vf_load(o);
+                        sum[r][1] += vf_load(o + LANES);
+                    }
+                    vf_store(o, sum[r][0]);
+                    vf_store(o + LANES, sum[r][1]);
                 }
             }
-#pragma GCC unroll 12
-            for (int r = 0; r < TILE_ROWS; r++) {
-                vf_store(out + (i + r) * BLOCK + j, sum[r][0]);
-                vf_store(out + (i + r) * BLOCK + j + LANES, sum[r][1]);
-            }
-        }
+    }
 }
 
 /* out [12][width] += weights [12][BLOCK] x block, `rows` rows of it (`padded` in memory) */
