@@ -194,11 +194,11 @@ bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *o
 /* "42", "42,43,44", "42-45" and mixtures. */
 bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
 /* "sampler=ddpm,ddim steps=200,50,10": every combination, each a copy of base with its own values.
- * *name[i]: "ddpm-200", made for file names and labels. For lk_sweep_close. */
+ * Each has a name for files ("ddpm-200") and a label for people. For lk_sweep_close. */
 typedef struct lk_sweep {
     size_t count;
     lk_generate_options *options;
-    char **name;
+    char **name, **label;
 } lk_sweep;
 bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base, lk_error *error);
 void lk_sweep_close(lk_sweep *sweep);

@@ -175,24 +175,23 @@ static bool is_folder(const char *path)
     return !*path || ends_with(path, "/") || (stat(path, &s) == 0 && S_ISDIR(s.st_mode));
 }
 
-/* DIR/<prompt>[-<setting>]-<seed><ending>. Names of files end at 255 bytes. */
+/* DIR/<prompt>[-<setting>]-<seed><ending> */
 static char *cell_path(const char *folder, const cell *c, const char *setting, const char *ending)
 {
-    char *slug = lk_slug(c->options.prompt);
+    char *slug = *c->options.prompt ? lk_slug(c->options.prompt) : strdup("picture");
     if (!slug) return NULL;
-    char *path = text_format("%s%s%.160s%s%s-%llu%s", folder,
-                             *folder && !ends_with(folder, "/") ? "/" : "", *slug ? slug : "picture",
+    char *path = text_format("%s%s%s%s%s-%llu%s", folder, *folder && !ends_with(folder, "/") ? "/" : "", slug,
                              setting ? "-" : "", setting ? setting : "",
                              (unsigned long long)c->options.seed, ending);
     lk_free(slug);
     return path;
 }
 
-static bool cell_name(const task *t, cell *c, const char *setting)
+static bool cell_name(const task *t, cell *c, const char *setting, const char *label)
 {
     const char *prompt = c->options.prompt;
-    c->what = text_format("%s%s%s%sseed %llu", prompt, *prompt ? ", " : "", setting ? setting : "",
-                          setting ? ", " : "", (unsigned long long)c->options.seed);
+    c->what = text_format("%s%s%s%sseed %llu", prompt, *prompt ? ", " : "", label ? label : "",
+                          label ? ", " : "", (unsigned long long)c->options.seed);
     c->path = is_folder(t->output) ? cell_path(t->output, c, setting, ".png") : strdup(t->output);
     if (t->save_latents)
         c->latents_path = is_folder(t->save_latents)
@@ -213,9 +212,10 @@ static int cells_make(task *t)
     for (size_t r = 0; r < t->rows; r++) {
         const char *prompt = t->prompts.item[r / settings];
         const char *setting = t->sweep_text ? t->sweep.name[r % settings] : NULL;
-        if (setting)
+        const char *label = t->sweep_text ? t->sweep.label[r % settings] : NULL;
+        if (label)
             t->row_label[r] = text_format("%s%s%s", t->prompts.count > 1 ? prompt : "",
-                                          t->prompts.count > 1 ? ", " : "", setting);
+                                          t->prompts.count > 1 ? ", " : "", label);
         else
             t->row_label[r] = strdup(prompt);
         if (!t->row_label[r]) return no_memory();
@@ -226,7 +226,7 @@ static int cells_make(task *t)
             c->options.seed = t->seeds[s];
             c->options.picture = (int)(r * t->seed_count + s) + 1;
             c->options.pictures = (int)t->count;
-            if (!cell_name(t, c, setting)) return no_memory();
+            if (!cell_name(t, c, setting, label)) return no_memory();
         }
     }
     return STATUS_DONE;

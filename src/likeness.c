@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * likeness: the public interface (include/likeness.h) in terms of the rooms below. Owns nothing but
+ * the translation of types and errors. */
+#include "likeness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "base/platform.h"
+#include "file/image.h"
+#include "file/safetensors.h"
+#include "generate/describe.h"
+#include "generate/generate.h"
+#include "generate/grid.h"
+#include "generate/plan.h"
+#include "generate/settings.h"
+
+enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
+
+struct lk_context { device *device; };
+
+struct lk_model {
+    model *model;
+    generator *generator;
+    dtype precision;
+};
+
+struct lk_picture {
+    image image;
+    char *settings;         /* NULL: none */
+    generate_result latents; /* its picture is empty: it moved to image */
+};
+
+struct lk_latents {
+    int shape[3];           /* C, h, w */
+    float *data;
+};
+
+_Static_assert((int)LK_CANCELLED == (int)ERROR_CANCELLED, "codes of errors are the same");
+_Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
+_Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1, "the model's is first");
+_Static_assert((int)LK_SPACING_LINSPACE == (int)SPACING_LINSPACE + 1, "the model's is first");
+
+/* Hands a failure to the caller, who keeps his first one; returns ok. */
+static bool report(bool ok, const error *e, lk_error *out)
+{
+    if (ok || !out || out->code != LK_OK) return ok;
+    out->code = (lk_code)e->code;
+    snprintf(out->text, sizeof out->text, "%s", e->text);
+    return ok;
+}
+
+const char *lk_version(void) { return LIKENESS_VERSION; }
+
+void lk_free(void *memory) { free(memory); }
+
+/* ---- context ---------------------------------------------------------------------------------- */
+
+void lk_context_defaults(lk_context_options *o) { *o = (lk_context_options){0, LK_F32}; }
+
+bool lk_context_open(lk_context **out, const lk_context_options *o, lk_error *caller)
+{
+    error e = {0};
+    lk_context_options defaults;
+    lk_context_defaults(&defaults);
+    if (!o) o = &defaults;
+    *out = NULL;
+    lk_context *c = calloc(1, sizeof *c);
+    bool ok = c || error_memory(&e, "a context", sizeof *c);
+    ok = ok && (o->threads >= 0 || error_set(&e, ERROR_USAGE, "%d threads: not a number of threads",
+                                             o->threads));
+    ok = ok && device_open_cpu(&c->device, o->threads, o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                               &e);
+    if (ok)
+        *out = c;
+    else
+        free(c);
+    return report(ok, &e, caller);
+}
+
+void lk_context_close(lk_context **c)
+{
+    if (!*c) return;
+    device_close(&(*c)->device);
+    free(*c);
+    *c = NULL;
+}
+
+const char *lk_context_device(const lk_context *c) { return c->device->name; }
+
+/* ---- model ------------------------------------------------------------------------------------ */
+
+/* The path malloc'ed; NULL when no folder is there (or memory is out). */
+static char *pocket_at(const char *folder, const char *below)
+{
+    char *path = string_format("%s/%s", folder, below);
+    if (path && path_is_dir(path)) return path;
+    free(path);
+    return NULL;
+}
+
+/* $LIKENESS_MODELS, then beside the program as built or installed, then the source tree. malloc'ed. */
+static char *pocket_find(error *e)
+{
+    const char *models = getenv("LIKENESS_MODELS");
+    if (models && *models) {
+        char *found = pocket_at(models, "pocket");
+        if (!found)
+            error_set(e, ERROR_FILE, "$LIKENESS_MODELS is %s, but there is no folder pocket in it", models);
+        return found;
+    }
+    char *program = path_of_program(), *found = NULL;
+    if (program) {
+        found = pocket_at(program, "models/pocket");
+        if (!found) found = pocket_at(program, "../models/pocket");
+        if (!found) found = pocket_at(program, "../share/likeness/models/pocket");
+    }
+    free(program);
+    if (!found) found = pocket_at(LIKENESS_SOURCE_DIR, "models/pocket");
+    if (!found)
+        error_set(e, ERROR_FILE, "the pocket model is not beside the program; say where a model is (-m), or "
+                  "set LIKENESS_MODELS to the folder that holds pocket");
+    return found;
+}
+
+void lk_model_defaults(lk_model_options *o) { *o = (lk_model_options){NULL, NULL, NULL}; }
+
+bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *o, lk_error *caller)
+{
+    error e = {0};
+    lk_model_options defaults;
+    lk_model_defaults(&defaults);
+    if (!o) o = &defaults;
+    *out = NULL;
+    char *pocket = o->path ? NULL : pocket_find(&e);
+    const char *path = o->path ? o->path : pocket;
+    lk_model *m = calloc(1, sizeof *m);
+    bool ok = path && (m || error_memory(&e, "a model", sizeof *m)) &&
+              model_open(&m->model, path, o->vae, o->tokenizer, &e) &&
+              generator_open(&m->generator, c->device, m->model, &e);
+    free(pocket);
+    if (ok) {
+        m->precision = c->device->weight_type;
+        *out = m;
+    } else {
+        if (m) model_close(&m->model);
+        free(m);
+    }
+    return report(ok, &e, caller);
+}
+
+void lk_model_close(lk_model **m)
+{
+    if (!*m) return;
+    generator_close(&(*m)->generator);
+    model_close(&(*m)->model);
+    free(*m);
+    *m = NULL;
+}
+
+void lk_model_describe(const lk_model *m, lk_model_info *info)
+{
+    *info = (lk_model_info){.path = m->model->path, .format = m->model->format,
+                            .unconditional = m->model->kind == MODEL_UNCONDITIONAL};
+    if (!info->unconditional) info->tokens = m->model->clip.positions;
+    generator_size(m->generator, &info->width, &info->height, &info->multiple);
+}
+
+/* ---- latents ---------------------------------------------------------------------------------- */
+
+static bool latents_read(lk_latents *l, const char *path, error *e)
+{
+    safetensors file;
+    if (!safetensors_open(&file, path, e)) return false;
+    const safetensors_entry *t = safetensors_find(&file, "latents");
+    bool ok = (t && t->rank == 4 && t->dim[0] == 1) ||
+              error_set(e, ERROR_FORMAT, "%s: initial latents are one tensor \"latents\" [1, channels, height, "
+                        "width]", path);
+    ok = ok && (t->type == DTYPE_F32 || t->type == DTYPE_F16 || t->type == DTYPE_BF16 ||
+                error_set(e, ERROR_FORMAT, "%s: latents of type %s; they must be F32, F16 or BF16", path,
+                          dtype_name(t->type)));
+    for (int i = 0; ok && i < 3; i++) {
+        ok = (t->dim[i + 1] > 0 && t->dim[i + 1] <= 1 << 20) ||
+             error_set(e, ERROR_FORMAT, "%s: latents of no size that a picture could have", path);
+        l->shape[i] = ok ? (int)t->dim[i + 1] : 0;
+    }
+    if (ok) {
+        size_t n = (size_t)l->shape[0] * (size_t)l->shape[1] * (size_t)l->shape[2];
+        l->data = malloc(n * sizeof *l->data);
+        ok = l->data || error_memory(e, path, n * sizeof *l->data);
+        if (ok) convert_to_float(l->data, t->data, t->type, n);
+    }
+    safetensors_close(&file);
+    return ok;
+}
+
+bool lk_latents_open(lk_latents **out, const char *path, lk_error *caller)
+{
+    error e = {0};
+    *out = calloc(1, sizeof **out);
+    bool ok = (*out || error_memory(&e, "latents", sizeof **out)) && latents_read(*out, path, &e);
+    if (!ok) lk_latents_close(out);
+    return report(ok, &e, caller);
+}
+
+void lk_latents_close(lk_latents **l)
+{
+    if (!*l) return;
+    free((*l)->data);
+    free(*l);
+    *l = NULL;
+}
+
+bool lk_picture_save_latents(const lk_picture *p, const char *path, lk_error *caller)
+{
+    error e = {0};
+    const generate_result *r = &p->latents;
+    if (!r->initial)
+        return report(error_set(&e, ERROR_USAGE, "%s: this picture was not generated here, so it has no "
+                                "latents", path), &e, caller);
+    uint64_t bytes = sizeof(float) * (uint64_t)r->channels * (uint64_t)r->height * (uint64_t)r->width;
+    safetensors_entry entry[2] = {
+        {.name = "latents", .rank = 4, .dim = {1, r->channels, r->height, r->width},
+         .data = r->initial, .bytes = bytes},
+        {.name = "final", .rank = 4, .dim = {1, r->channels, r->height, r->width},
+         .data = r->final, .bytes = bytes},
+    };
+    return report(safetensors_write(path, entry, 2, NULL, 0, &e), &e, caller);
+}
+
+/* ---- pictures --------------------------------------------------------------------------------- */
+
+bool lk_picture_open(lk_picture **out, const char *path, lk_error *caller)
+{
+    error e = {0};
+    *out = calloc(1, sizeof **out);
+    bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
+              image_read(&(*out)->image, &(*out)->settings, path, &e);
+    if (!ok) lk_picture_close(out);
+    return report(ok, &e, caller);
+}
+
+void lk_picture_close(lk_picture **p)
+{
+    if (!*p) return;
+    image_free(&(*p)->image);
+    generate_result_free(&(*p)->latents);
+    free((*p)->settings);
+    free(*p);
+    *p = NULL;
+}
+
+int lk_picture_width(const lk_picture *p) { return p->image.width; }
+int lk_picture_height(const lk_picture *p) { return p->image.height; }
+const uint8_t *lk_picture_pixels(const lk_picture *p) { return p->image.pixels; }
+const char *lk_picture_settings(const lk_picture *p) { return p->settings; }
+
+bool lk_picture_save(const lk_picture *p, const char *path, lk_error *caller)
+{
+    error e = {0};
+    return report(image_write(&p->image, path, p->settings, PICTURE_QUALITY, &e), &e, caller);
+}
+
+bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
+                     const char *const *row_label, const char *const *column_label, lk_error *caller)
+{
+    error e = {0};
+    size_t count = rows > 0 && columns > 0 ? (size_t)rows * (size_t)columns : 0;
+    const image **images = calloc(count + 1, sizeof *images);
+    *out = calloc(1, sizeof **out);
+    bool ok = (images && *out) || error_memory(&e, "a sheet of pictures", count * sizeof *images);
+    ok = ok && (count || error_set(&e, ERROR_USAGE, "a sheet of %d rows and %d columns is none", rows,
+                                   columns));
+    for (size_t i = 0; ok && i < count; i++) images[i] = cell[i] ? &cell[i]->image : NULL;
+    ok = ok && grid_make(&(*out)->image, images, rows, columns, row_label, column_label, &e);
+    free(images);
+    if (!ok) lk_picture_close(out);
+    return report(ok, &e, caller);
+}
+
+/* ---- generating ------------------------------------------------------------------------------- */
+
+bool lk_sampler_parse(lk_sampler *out, const char *name)
+{
+    sampler_kind kind;
+    if (!sampler_kind_parse(&kind, name)) return false;
+    *out = (lk_sampler)kind;
+    return true;
+}
+
+bool lk_variance_parse(lk_variance *out, const char *name)
+{
+    variance found;
+    if (!variance_parse(&found, name)) return false;
+    *out = (lk_variance)((int)found + 1);
+    return true;
+}
+
+bool lk_spacing_parse(lk_spacing *out, const char *name)
+{
+    spacing found;
+    if (!spacing_parse(&found, name)) return false;
+    *out = (lk_spacing)((int)found + 1);
+    return true;
+}
+
+const char *lk_sampler_name(lk_sampler s) { return sampler_kind_name((sampler_kind)s); }
+
+void lk_generate_defaults(lk_generate_options *o)
+{
+    memset(o, 0, sizeof *o);
+    o->steps = 50;
+    o->guidance = 7.5f;
+    o->picture = o->pictures = 1;
+}
+
+/* What the callback below needs to know. */
+typedef struct watch {
+    const lk_generate_options *o;
+    double start;
+} watch;
+
+static bool on_progress(void *user, int step, int steps)
+{
+    watch *w = user;
+    if (step == 0) w->start = clock_seconds();
+    lk_progress p = {w->o->picture, w->o->pictures, step, steps, clock_seconds() - w->start};
+    return w->o->progress(w->o->user, &p) != 0;
+}
+
+static generate_options options_in(const lk_generate_options *o)
+{
+    return (generate_options){
+        .prompt = o->prompt, .negative = o->negative, .seed = o->seed, .width = o->width,
+        .height = o->height, .guidance = o->guidance, .guidance_rescale = o->guidance_rescale,
+        .clip_skip = o->clip_skip, .latents = o->latents ? o->latents->data : NULL,
+        .sampler = {
+            .kind = (sampler_kind)o->sampler, .steps = o->steps, .eta = o->eta,
+            .has_variance = o->variance != LK_VARIANCE_MODEL,
+            .variance = o->variance ? (variance)((int)o->variance - 1) : VARIANCE_FIXED_SMALL,
+            .has_spacing = o->spacing != LK_SPACING_MODEL,
+            .spacing = o->spacing ? (spacing)((int)o->spacing - 1) : SPACING_LEADING,
+        },
+    };
+}
+
+/* The fields that a sweep can change. */
+static void options_out(lk_generate_options *o, const generate_options *in)
+{
+    const sampler_options *s = &in->sampler;
+    o->width = in->width;
+    o->height = in->height;
+    o->guidance = in->guidance;
+    o->guidance_rescale = in->guidance_rescale;
+    o->clip_skip = in->clip_skip;
+    o->sampler = (lk_sampler)s->kind;
+    o->steps = s->steps;
+    o->eta = s->eta;
+    o->variance = s->has_variance ? (lk_variance)((int)s->variance + 1) : LK_VARIANCE_MODEL;
+    o->spacing = s->has_spacing ? (lk_spacing)((int)s->spacing + 1) : LK_SPACING_MODEL;
+}
+
+static bool latents_fit(const lk_model *m, const lk_generate_options *o, error *e)
+{
+    int shape[3];
+    if (!o->latents) return true;
+    generator_latents(m->generator, o->width, o->height, shape);
+    const int *have = o->latents->shape;
+    return memcmp(have, shape, sizeof shape) == 0 ||
+           error_set(e, ERROR_USAGE, "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
+                     "[1, %d, %d, %d]", have[0], have[1], have[2], shape[0], shape[1], shape[2]);
+}
+
+bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **cut, lk_error *caller)
+{
+    error e = {0};
+    generate_options options = options_in(o);
+    if (cut) *cut = NULL;
+    return report(generator_check(m->generator, &options, cut, &e) && latents_fit(m, o, &e), &e, caller);
+}
+
+/* The name people know a model by: the last part of its path, without .safetensors. */
+static void model_name(char out[128], const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') start--;
+    const char suffix[] = ".safetensors";
+    size_t n = end - start, m = sizeof suffix - 1;
+    if (n > m && memcmp(path + end - m, suffix, m) == 0) n -= m;
+    snprintf(out, 128, "%.*s", (int)n, path + start);
+}
+
+/* The keys that AUTOMATIC1111 has for them, and our own where it has none. */
+static bool settings_fill(settings *s, const lk_model *m, const lk_generate_options *o, const image *made,
+                          error *e)
+{
+    static const char *const sampler_name[] = {"DDIM", "DDPM"};
+    bool conditional = m->model->kind == MODEL_STABLE_DIFFUSION;
+    char name[128];
+    model_name(name, m->model->path);
+    bool ok = settings_prompt(s, o->prompt, o->negative, e) &&
+              settings_set(s, e, "Steps", "%d", o->steps) &&
+              settings_set(s, e, "Sampler", "%s", sampler_name[o->sampler]);
+    if (conditional) ok = ok && settings_set(s, e, "CFG scale", "%g", (double)o->guidance);
+    ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
+         settings_set(s, e, "Size", "%dx%d", made->width, made->height) &&
+         settings_set(s, e, "Model", "%s", name);
+    /* clip skip counts from 1 there */
+    if (o->clip_skip) ok = ok && settings_set(s, e, "Clip skip", "%d", o->clip_skip + 1);
+    if (o->guidance_rescale > 0)
+        ok = ok && settings_set(s, e, "Guidance rescale", "%g", (double)o->guidance_rescale);
+    if (o->sampler == LK_DDIM && o->eta > 0) ok = ok && settings_set(s, e, "Eta", "%g", (double)o->eta);
+    if (o->sampler == LK_DDPM && o->variance)
+        ok = ok && settings_set(s, e, "Variance", "%s", variance_name((variance)((int)o->variance - 1)));
+    if (o->spacing)
+        ok = ok && settings_set(s, e, "Spacing", "%s", spacing_name((spacing)((int)o->spacing - 1)));
+    if (o->latents) ok = ok && settings_set(s, e, "Initial latents", "given");
+    if (m->precision == DTYPE_BF16) ok = ok && settings_set(s, e, "Precision", "bf16");
+    return ok && settings_set(s, e, "Version", "likeness %s", lk_version());
+}
+
+bool lk_generate(lk_picture **out, lk_model *m, const lk_generate_options *o, lk_error *caller)
+{
+    error e = {0};
+    watch w = {.o = o};
+    settings s = {0};
+    generate_options options = options_in(o);
+    if (o->progress) {
+        options.progress = on_progress;
+        options.user = &w;
+    }
+    *out = calloc(1, sizeof **out);
+    bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) && latents_fit(m, o, &e) &&
+              generator_run(m->generator, &options, &(*out)->latents, &e);
+    if (ok) {
+        (*out)->image = (*out)->latents.picture;
+        (*out)->latents.picture = (image){0};
+    }
+    ok = ok && settings_fill(&s, m, o, &(*out)->image, &e) && settings_write(&(*out)->settings, &s, &e);
+    settings_close(&s);
+    if (!ok) lk_picture_close(out);
+    return report(ok, &e, caller);
+}
+
+/* ---- many pictures ---------------------------------------------------------------------------- */
+
+bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *caller)
+{
+    error e = {0};
+    *seeds = NULL;
+    *count = 0;
+    return report(seeds_parse(seeds, count, text, &e), &e, caller);
+}
+
+/* Takes names and labels over from the rows. */
+static bool sweep_out(lk_sweep *out, sweep *s, const lk_generate_options *base, error *e)
+{
+    out->options = calloc(s->count + 1, sizeof *out->options);
+    out->name = calloc(s->count + 1, sizeof *out->name);
+    out->label = calloc(s->count + 1, sizeof *out->label);
+    if (!out->options || !out->name || !out->label)
+        return error_memory(e, "a sweep", s->count * sizeof *out->options);
+    for (size_t i = 0; i < s->count; i++) {
+        out->options[i] = *base;
+        options_out(&out->options[i], &s->row[i].options);
+        out->name[i] = s->row[i].name;
+        out->label[i] = s->row[i].label;
+        s->row[i].name = s->row[i].label = NULL;
+    }
+    out->count = s->count;
+    return true;
+}
+
+bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base, lk_error *caller)
+{
+    error e = {0};
+    sweep s = {0};
+    generate_options options = options_in(base);
+    *out = (lk_sweep){0, NULL, NULL, NULL};
+    bool ok = sweep_parse(&s, text, &options, &e) && sweep_out(out, &s, base, &e);
+    sweep_close(&s);
+    if (!ok) lk_sweep_close(out);
+    return report(ok, &e, caller);
+}
+
+void lk_sweep_close(lk_sweep *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->name[i]);
+        free(s->label[i]);
+    }
+    free(s->options);
+    free(s->name);
+    free(s->label);
+    *s = (lk_sweep){0, NULL, NULL, NULL};
+}
+
+char *lk_slug(const char *text) { return slug_make(text); }
+
+bool lk_can_write(const char *path, bool make_folder, lk_error *caller)
+{
+    error e = {0};
+    file_writer *w = NULL;
+    const char *slash = strrchr(path, '/');
+    bool ok = true;
+    if (make_folder && slash && slash != path) {
+        char *folder = string_format("%.*s", (int)(slash - path), path);
+        ok = folder ? path_make_dir(folder, &e) : error_memory(&e, path, strlen(path));
+        free(folder);
+    }
+    ok = ok && file_writer_open(&w, path, &e);
+    file_writer_abandon(&w);
+    return report(ok, &e, caller);
+}
+
+/* ---- inspecting ------------------------------------------------------------------------------- */
+
+static bool is_picture(const char *path)
+{
+    unsigned char head[12] = {0};
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    size_t n = fread(head, 1, sizeof head, f);
+    fclose(f);
+    return n == sizeof head && (memcmp(head, "\x89PNG\r\n\x1a\n", 8) == 0 || memcmp(head, "\xff\xd8\xff", 3) == 0 ||
+                                (memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WEBP", 4) == 0));
+}
+
+bool lk_inspect(char **text, const char *path, lk_error *caller)
+{
+    error e = {0};
+    *text = NULL;
+    if (!path_is_dir(path) && is_picture(path)) {
+        lk_picture *p = NULL;
+        if (!lk_picture_open(&p, path, caller)) return false;
+        *text = string_format("%s\n%dx%d\n%s\n", path, p->image.width, p->image.height,
+                              p->settings ? p->settings : "It carries no settings.");
+        lk_picture_close(&p);
+        if (!*text) error_memory(&e, path, 0);
+    } else {
+        model *m = NULL;
+        if (model_open(&m, path, NULL, NULL, &e)) *text = model_describe(m, &e);
+        model_close(&m);
+    }
+    return report(*text != NULL, &e, caller);
+}
