@@ -26,6 +26,6 @@ void sweep_close(sweep *s);
 /* "A photo of a dog!" -> "a-photo-of-a-dog": lower case, every run of characters other than a-z and 0-9
  * one '-', trimmed; "empty" where nothing is left; cut at 180 characters (names of files are at most
  * 255). malloc'ed; NULL when memory is out. */
-char *slug(const char *text);
+char *slug_make(const char *text);
 
 #endif

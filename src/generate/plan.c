@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plan: reading lists of seeds and sweeps, and names for files; see plan.h. */
+#include "generate/plan.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLUG_LIMIT = 180, SHOWN = 60 }; /* SHOWN: of a word in a message */
+
+/* ---- seeds ------------------------------------------------------------------------------------ */
+
+/* One word of a list of seeds, as "seeds "42-": why". */
+static bool bad_seed(error *e, const char *word, int length, const char *why)
+{
+    return error_set(e, ERROR_USAGE, "seeds: \"%.*s\" %s", length < SHOWN ? length : SHOWN, word, why);
+}
+
+/* The digits at *p; false where there are none or they pass 2^64 - 1 (*large). */
+static bool read_seed(uint64_t *out, const char **p, const char *end, bool *large)
+{
+    const char *start = *p;
+    *out = 0;
+    *large = false;
+    for (; *p < end && isdigit((unsigned char)**p); (*p)++) {
+        unsigned digit = (unsigned)(**p - '0');
+        if (*out > (UINT64_MAX - digit) / 10) *large = true;
+        *out = *out * 10 + digit;
+    }
+    return *p > start && !*large;
+}
+
+/* "42" or "42-45". */
+static bool read_range(uint64_t *first, uint64_t *last, const char *word, const char *end, error *e)
+{
+    const char *p = word;
+    int length = (int)(end - word);
+    bool large;
+    if (p == end)
+        return error_set(e, ERROR_USAGE, "seeds: a number is missing; write them as 42,43 or 42-45");
+    if (*p == '-')
+        return bad_seed(e, word, length, "is negative; seeds are 0 to 18446744073709551615");
+    bool ok = read_seed(first, &p, end, &large);
+    *last = *first;
+    if (ok && p < end && *p == '-') {
+        if (++p == end)
+            return bad_seed(e, word, length, "has no end; write a range as 42-45");
+        ok = read_seed(last, &p, end, &large);
+    }
+    if (large)
+        return bad_seed(e, word, length, "is too large; seeds are 0 to 18446744073709551615");
+    if (!ok || p < end)
+        return bad_seed(e, word, length, "is no seed; write them as 42,43 or 42-45");
+    if (*last < *first)
+        return bad_seed(e, word, length, "ends before it begins");
+    return true;
+}
+
+bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, error *e)
+{
+    uint64_t *list = NULL;
+    size_t used = 0;
+    *seeds = NULL;
+    *count = 0;
+    for (const char *p = text, *comma; p; p = comma ? comma + 1 : NULL) {
+        comma = strchr(p, ',');
+        const char *end = comma ? comma : p + strlen(p);
+        uint64_t first, last;
+        while (p < end && isspace((unsigned char)*p)) p++;
+        while (end > p && isspace((unsigned char)end[-1])) end--;
+        if (!read_range(&first, &last, p, end, e)) break;
+        if (last - first >= PLAN_MAX_SEEDS - used) {
+            error_set(e, ERROR_USAGE, "seeds: more than %d in all", PLAN_MAX_SEEDS);
+            break;
+        }
+        size_t more = (size_t)(last - first) + 1;
+        uint64_t *grown = realloc(list, (used + more) * sizeof *list);
+        if (!grown) {
+            error_memory(e, "seeds", (used + more) * sizeof *list);
+            break;
+        }
+        list = grown;
+        for (size_t i = 0; i < more; i++) list[used++] = first + i;
+        if (!comma) {
+            *seeds = list;
+            *count = used;
+            return true;
+        }
+    }
+    free(list);
+    return false;
+}
+
+/* ---- sweeps: what can be swept ---------------------------------------------------------------- */
+
+typedef enum sweep_key {
+    KEY_SAMPLER, KEY_STEPS, KEY_GUIDANCE, KEY_RESCALE, KEY_ETA, KEY_VARIANCE, KEY_SPACING, KEY_CLIP_SKIP,
+    KEY_WIDTH, KEY_HEIGHT, KEY_COUNT,
+} sweep_key;
+
+static const struct { const char *name; sweep_key key; } key_names[] = {
+    {"sampler", KEY_SAMPLER}, {"steps", KEY_STEPS}, {"guidance", KEY_GUIDANCE},
+    {"guidance_scale", KEY_GUIDANCE}, {"cfg_scale", KEY_GUIDANCE}, {"guidance_rescale", KEY_RESCALE},
+    {"eta", KEY_ETA}, {"variance", KEY_VARIANCE}, {"spacing", KEY_SPACING}, {"clip_skip", KEY_CLIP_SKIP},
+    {"width", KEY_WIDTH}, {"height", KEY_HEIGHT},
+};
+
+static bool find_key(sweep_key *out, const char *name)
+{
+    for (size_t i = 0; i < sizeof key_names / sizeof *key_names; i++) {
+        const char *a = key_names[i].name, *b = name;
+        while (*a && (*a == *b || (*a == '_' && *b == '-'))) a++, b++;
+        if (*a || *b) continue;
+        *out = key_names[i].key;
+        return true;
+    }
+    return false;
+}
+
+static bool read_int(int *out, const char *text, int low)
+{
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < low || value > 1000000) return false;
+    *out = (int)value;
+    return true;
+}
+
+static bool read_float(float *out, const char *text, double high)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0 && value <= high)) return false;
+    *out = (float)value;
+    return true;
+}
+
+/* Puts a value into the options; otherwise says what the key takes. */
+static const char *apply(generate_options *o, sweep_key key, const char *value)
+{
+    static const char *const size = "a whole number of pixels", *const share = "a number from 0 to 1";
+    sampler_options *s = &o->sampler;
+    switch (key) {
+    case KEY_SAMPLER:   return sampler_kind_parse(&s->kind, value) ? NULL : "ddim or ddpm";
+    case KEY_STEPS:     return read_int(&s->steps, value, 1) ? NULL : "a whole number from 1 on";
+    case KEY_GUIDANCE:  return read_float(&o->guidance, value, 1e6) ? NULL : "a number from 0 on";
+    case KEY_RESCALE:   return read_float(&o->guidance_rescale, value, 1) ? NULL : share;
+    case KEY_ETA:       return read_float(&s->eta, value, 1) ? NULL : share;
+    case KEY_CLIP_SKIP: return read_int(&o->clip_skip, value, 0) ? NULL : "a whole number from 0 on";
+    case KEY_WIDTH:     return read_int(&o->width, value, 1) ? NULL : size;
+    case KEY_HEIGHT:    return read_int(&o->height, value, 1) ? NULL : size;
+    case KEY_VARIANCE:
+        s->has_variance = variance_parse(&s->variance, value);
+        return s->has_variance ? NULL : "fixed_small, fixed_small_log, fixed_large, fixed_large_log, "
+                                        "learned or learned_range";
+    default:
+        s->has_spacing = spacing_parse(&s->spacing, value);
+        return s->has_spacing ? NULL : "leading, trailing or linspace";
+    }
+}
+
+/* What a key's value is called, in names of files (words joined by -) and for people. */
+static void describe(char *name, char *label, size_t size, sweep_key key, const generate_options *o)
+{
+    const sampler_options *s = &o->sampler;
+    bool ddim = s->kind == SAMPLER_DDIM;
+    switch (key) {
+    case KEY_SAMPLER:
+        snprintf(name, size, "%s", sampler_kind_name(s->kind));
+        snprintf(label, size, "%s", ddim ? "DDIM" : "DDPM");
+        break;
+    case KEY_STEPS:
+        snprintf(name, size, "%d", s->steps);
+        snprintf(label, size, "%d step%s", s->steps, s->steps == 1 ? "" : "s");
+        break;
+    case KEY_GUIDANCE:  snprintf(label, size, "guidance %g", (double)o->guidance); break;
+    case KEY_RESCALE:   snprintf(label, size, "guidance rescale %g", (double)o->guidance_rescale); break;
+    case KEY_ETA:       snprintf(label, size, "eta %g", (double)s->eta); break;
+    case KEY_VARIANCE:  snprintf(label, size, "%s", variance_name(s->variance)); break;
+    case KEY_SPACING:   snprintf(label, size, "%s", spacing_name(s->spacing)); break;
+    case KEY_CLIP_SKIP: snprintf(label, size, "clip skip %d", o->clip_skip); break;
+    case KEY_WIDTH:     snprintf(label, size, "width %d", o->width); break;
+    default:            snprintf(label, size, "height %d", o->height); break;
+    }
+    if (key == KEY_SAMPLER || key == KEY_STEPS) return;
+    snprintf(name, size, "%s", label);
+    for (char *p = name; *p; p++)
+        if (*p == ' ' || *p == '_') *p = '-';
+}
+
+/* ---- sweeps: reading -------------------------------------------------------------------------- */
+
+/* One key and its values: count texts that follow each other, each with its NUL. */
+typedef struct axis { sweep_key key; const char *values; size_t count; } axis;
+
+static bool unknown_key(error *e, const char *name)
+{
+    return error_set(e, ERROR_USAGE, "sweep: there is no setting \"%.*s\"; there are sampler, steps, "
+                     "guidance, guidance_rescale, eta, variance, spacing, clip_skip, width, height",
+                     SHOWN, name);
+}
+
+/* "key=a,b,c", of which every value is tried; the commas become NULs. */
+static bool read_axis(axis *out, char *word, error *e)
+{
+    char *equals = strchr(word, '=');
+    generate_options trial = {0};
+    if (!equals)
+        return error_set(e, ERROR_USAGE, "sweep: \"%.*s\" should be a setting and its values, such as "
+                         "steps=200,50", SHOWN, word);
+    *equals = '\0';
+    if (!find_key(&out->key, word)) return unknown_key(e, word);
+    out->values = equals + 1;
+    out->count = 0;
+    for (char *value = equals + 1, *comma; value; value = comma ? comma + 1 : NULL) {
+        comma = strchr(value, ',');
+        if (comma) *comma = '\0';
+        const char *wanted = apply(&trial, out->key, value);
+        if (wanted)
+            return error_set(e, ERROR_USAGE, "sweep: %s cannot be \"%.*s\"; give %s", word, SHOWN, value,
+                             wanted);
+        out->count++;
+    }
+    return true;
+}
+
+/* Splits text (changing it) at its spaces into one axis a word. */
+static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *text, error *e)
+{
+    char *rest;
+    *count = 0;
+    *rows = 1;
+    for (char *word = strtok_r(text, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest)) {
+        axis next;
+        if (!read_axis(&next, word, e)) return false;
+        for (size_t i = 0; i < *count; i++)
+            if (axes[i].key == next.key)
+                return error_set(e, ERROR_USAGE, "sweep: \"%s\" is given twice; put its values into one "
+                                 "list", word);
+        if (*rows > PLAN_MAX_ROWS / next.count)
+            return error_set(e, ERROR_USAGE, "sweep: more than %d combinations", PLAN_MAX_ROWS);
+        *rows *= next.count;
+        axes[(*count)++] = next;
+    }
+    if (!*count)
+        return error_set(e, ERROR_USAGE, "sweep: nothing is given; write it as "
+                         "\"sampler=ddpm,ddim steps=200,50\"");
+    return true;
+}
+
+static const char *axis_value(const axis *a, size_t index)
+{
+    const char *value = a->values;
+    while (index--) value += strlen(value) + 1;
+    return value;
+}
+
+/* Row number `index` of `rows`: the first axis turns slowest. */
+static bool fill_row(sweep_row *row, const axis *axes, size_t count, size_t rows, size_t index,
+                     const generate_options *base, error *e)
+{
+    enum { PART = 64, WHOLE = KEY_COUNT * PART };
+    char name[WHOLE] = "", label[WHOLE] = "", name_part[PART], label_part[PART];
+    row->options = *base;
+    for (size_t i = 0; i < count; i++) {
+        rows /= axes[i].count;
+        const char *wrong = apply(&row->options, axes[i].key,
+                                  axis_value(&axes[i], index / rows % axes[i].count));
+        assert(!wrong);
+        (void)wrong;
+    }
+    for (size_t i = 0; i < count; i++) { /* when all are in: the order of keys must not matter */
+        describe(name_part, label_part, PART, axes[i].key, &row->options);
+        size_t n = strlen(name), l = strlen(label);
+        snprintf(name + n, WHOLE - n, "%s%s", i ? "-" : "", name_part);
+        snprintf(label + l, WHOLE - l, "%s%s", i ? ", " : "", label_part);
+    }
+    row->name = strdup(name);
+    row->label = strdup(label);
+    return (row->name && row->label) || error_memory(e, "a sweep", WHOLE);
+}
+
+bool sweep_parse(sweep *out, const char *text, const generate_options *base, error *e)
+{
+    axis axes[KEY_COUNT];
+    size_t count, rows;
+    *out = (sweep){0};
+    char *copy = strdup(text);
+    bool ok = copy ? read_axes(axes, &count, &rows, copy, e) : error_memory(e, "a sweep", strlen(text));
+    if (ok) {
+        out->row = calloc(rows, sizeof *out->row);
+        ok = out->row || error_memory(e, "a sweep", rows * sizeof *out->row);
+        out->count = ok ? rows : 0;
+    }
+    for (size_t i = 0; ok && i < rows; i++)
+        ok = fill_row(&out->row[i], axes, count, rows, i, base, e);
+    if (!ok) sweep_close(out);
+    free(copy);
+    return ok;
+}
+
+void sweep_close(sweep *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->row[i].name);
+        free(s->row[i].label);
+    }
+    free(s->row);
+    *s = (sweep){0};
+}
+
+/* ---- names of files --------------------------------------------------------------------------- */
+
+char *slug_make(const char *text)
+{
+    char *out = malloc(SLUG_LIMIT + 1);
+    size_t used = 0;
+    if (!out) return NULL;
+    for (; *text && used < SLUG_LIMIT; text++) {
+        char c = *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text;
+        bool kept = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (kept)
+            out[used++] = c;
+        else if (used && out[used - 1] != '-')
+            out[used++] = '-';
+    }
+    if (used && out[used - 1] == '-') used--;
+    out[used] = '\0';
+    if (!used) strcpy(out, "empty");
+    return out;
+}
