@@ -2,7 +2,8 @@
  *
  * image: 8-bit RGB pictures, read from and written to PNG, JPEG, WebP (libpng, libjpeg, libwebp).
  * Reading does what Pillow's ImageOps.exif_transpose + convert("RGB") does: orientation applied,
- * alpha dropped, grey, palette, CMYK and 16 bit brought to 8-bit RGB. */
+ * alpha dropped, grey, palette, CMYK and 16 bit brought to 8-bit RGB (16-bit grey too by its high
+ * byte, where Pillow clips). */
 #ifndef LIKENESS_FILE_IMAGE_H
 #define LIKENESS_FILE_IMAGE_H
 
@@ -14,6 +15,7 @@ typedef struct image {
     uint8_t *pixels; /* RGB, rows from the top; malloc'ed */
 } image;
 
+/* Functions that make a picture leave *out empty when they fail. */
 bool image_new(image *out, int width, int height, error *e); /* white */
 void image_free(image *m);
 /* By content, not by name. *text (may be NULL): the PNG's "parameters" text (tEXt or iTXt, UTF-8),
@@ -24,10 +26,12 @@ bool image_read(image *out, char **text, const char *path, error *e);
 bool image_write(const image *m, const char *path, const char *text, int quality, error *e);
 
 typedef enum resize_filter { RESIZE_BILINEAR, RESIZE_BICUBIC, RESIZE_LANCZOS } resize_filter;
-/* Pillow's Image.resize, bit for bit. out is made new. */
-bool image_resize(image *out, const image *in, int width, int height, resize_filter filter, error *e);
+/* Pillow's Image.resize, bit for bit. out is made new; sizes are at least 1. */
+bool image_resize(image *out, const image *in, int width, int height, resize_filter filter,
+                  error *e);
 
-/* Text drawn with FreeType in DejaVu Sans (fonts-dejavu-core), or the font file of $LIKENESS_FONT. */
+/* Text drawn with FreeType in DejaVu Sans (fonts-dejavu-core), or in $LIKENESS_FONT's file. A
+ * newline ends a text as NUL does, so a pointer into a wrapped text is one line of it. */
 typedef struct font font;
 bool font_open(font **out, int pixel_size, error *e);
 void font_close(font **f);
@@ -35,7 +39,8 @@ int font_line_height(const font *f);
 int font_text_width(font *f, const char *utf8);
 /* Draws one line, (x, y) its top left, dark grey; clipped to the picture. */
 void font_draw(font *f, image *m, int x, int y, const char *utf8);
-/* Inserts newlines so that no line is wider than width (words broken only when a word is). malloc'ed. */
+/* A copy with newlines, so that no line is wider than width (words are broken only when wider than a
+ * whole line); malloc'ed, NULL when memory is out. */
 char *font_wrap(font *f, const char *utf8, int width);
 
 #endif
