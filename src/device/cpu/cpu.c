@@ -15,10 +15,14 @@
     extern const struct product_kernels product_kernels_##set;                                     \
     extern const struct winograd_kernels winograd_kernels_##set;                                   \
     extern const struct attention_kernels attention_kernels_##set;                                 \
+    extern const struct norm_kernels norm_kernels_##set;                                           \
+    extern const struct pointwise_kernels pointwise_kernels_##set;                                 \
     static const struct cpu_kernels kernels_##set = {                                              \
         .product = &product_kernels_##set,                                                         \
         .winograd = &winograd_kernels_##set,                                                       \
         .attention = &attention_kernels_##set,                                                     \
+        .norm = &norm_kernels_##set,                                                               \
+        .pointwise = &pointwise_kernels_##set,                                                     \
     };
 
 KERNELS_OF(plain)

@@ -43,23 +43,20 @@ struct cpu_op {
 
 extern const struct cpu_op cpu_conv2d, cpu_conv2d_grad_x, cpu_conv2d_grad_w;
 extern const struct cpu_op cpu_linear, cpu_linear_grad_x, cpu_linear_grad_w;
-#ifndef CPU_ROW_OPTIONAL
-#define CPU_ROW_OPTIONAL __attribute__((weak))
-#endif
-extern const struct cpu_op cpu_attention CPU_ROW_OPTIONAL, cpu_attention_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_group_norm CPU_ROW_OPTIONAL, cpu_group_norm_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_layer_norm CPU_ROW_OPTIONAL, cpu_layer_norm_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_unary CPU_ROW_OPTIONAL, cpu_unary_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_geglu CPU_ROW_OPTIONAL, cpu_geglu_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_add CPU_ROW_OPTIONAL, cpu_add_channel CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_scale CPU_ROW_OPTIONAL, cpu_cast CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_concat CPU_ROW_OPTIONAL, cpu_slice CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_unslice CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_upsample CPU_ROW_OPTIONAL, cpu_upsample_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_sum_leading CPU_ROW_OPTIONAL, cpu_sum_space CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_embedding CPU_ROW_OPTIONAL, cpu_embedding_grad CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_time_embedding CPU_ROW_OPTIONAL;
-extern const struct cpu_op cpu_mse CPU_ROW_OPTIONAL, cpu_mse_grad CPU_ROW_OPTIONAL;
+extern const struct cpu_op cpu_attention, cpu_attention_grad;
+extern const struct cpu_op cpu_group_norm, cpu_group_norm_grad;
+extern const struct cpu_op cpu_layer_norm, cpu_layer_norm_grad;
+extern const struct cpu_op cpu_unary, cpu_unary_grad;
+extern const struct cpu_op cpu_geglu, cpu_geglu_grad;
+extern const struct cpu_op cpu_add, cpu_add_channel;
+extern const struct cpu_op cpu_scale, cpu_cast;
+extern const struct cpu_op cpu_concat, cpu_slice;
+extern const struct cpu_op cpu_unslice;
+extern const struct cpu_op cpu_upsample, cpu_upsample_grad;
+extern const struct cpu_op cpu_sum_leading, cpu_sum_space;
+extern const struct cpu_op cpu_embedding, cpu_embedding_grad;
+extern const struct cpu_op cpu_time_embedding;
+extern const struct cpu_op cpu_mse, cpu_mse_grad;
 
 /* Packs of a weight: copies in the form a kernel wants, kept in weight->packs, one per form. */
 typedef struct weight_pack weight_pack;

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * lookup: rows of an embedding table, their gradient, and the sinusoidal embedding of timesteps. */
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "device/cpu/operand.h"
+#include "device/cpu/pointwise.h"
+
+enum { PIECE = 512 };
+
+static bool embedding_prepare(device *d, const op_call *call, void **state, size_t *scratch,
+                              error *e)
+{
+    (void)d;
+    (void)state;
+    (void)scratch;
+    bool grad = call->kind == OP_EMBEDDING_GRAD;
+    const array *ids = &call->in[grad ? 1 : 0], *y = grad ? &call->in[0] : &call->out[0];
+    if (ids->type != DTYPE_I32 || !is_activation(y) ||
+        (grad && call->out[0].type != DTYPE_F32)) {
+        return error_set(e, ERROR_USAGE, "embedding: ids must be I32, its output F32 or BF16, the "
+                                         "gradient of its table F32");
+    }
+    return true;
+}
+
+/* The table stays as the checkpoint has it: only the rows that are asked for are converted. */
+static void embedding_run(device *d, const op_call *call, void *state, void *scratch)
+{
+    (void)state;
+    (void)scratch;
+    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
+    const array *ids = &call->in[0], *table = &call->in[1], *y = &call->out[0];
+    int64_t n = array_count(ids), channels = array_channels(y);
+    dtype type = table->w ? table->w->type : table->type;
+    const char *rows = table->w ? table->w->data : table->data;
+    size_t size = dtype_size(type);
+#pragma omp parallel for schedule(static) num_threads(threads_for(d, n * channels))
+    for (int64_t i = 0; i < n; i++) {
+        int64_t id = ((const int32_t *)ids->data)[i];
+        assert(id >= 0 && id < table->dim[0]);
+        for (int64_t c = 0; c < channels; c += PIECE) {
+            float part[PIECE];
+            int64_t count = channels - c < PIECE ? channels - c : PIECE;
+            convert_to_float(part, rows + (size_t)(id * channels + c) * size, type, (size_t)count);
+            k->copy((view){part, DTYPE_F32}, 0, view_of(y, 0), i * channels + c, count);
+        }
+    }
+}
+
+/* Each thread has its own channels, so that ids that repeat are added in their order. */
+static void embedding_grad_run(device *d, const op_call *call, void *state, void *scratch)
+{
+    (void)state;
+    (void)scratch;
+    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
+    const array *dy = &call->in[0], *ids = &call->in[1], *table = &call->out[0];
+    int64_t n = array_count(ids), channels = array_channels(table);
+    float *out = table->data;
+#pragma omp parallel num_threads(threads_for(d, array_count(table)))
+    {
+        int t = omp_get_thread_num(), threads = omp_get_num_threads();
+        int64_t begin, end;
+        thread_range(array_rows(table), 1, t, threads, &begin, &end);
+        memset(out + begin * channels, 0, (size_t)((end - begin) * channels) * sizeof *out);
+#pragma omp barrier
+        thread_range(channels, 16, t, threads, &begin, &end);
+        for (int64_t i = 0; i < n && begin < end; i++) {
+            int64_t id = ((const int32_t *)ids->data)[i];
+            assert(id >= 0 && id < table->dim[0]);
+            k->add_to(view_of(dy, 0), i * channels + begin, out + id * channels + begin,
+                      end - begin);
+        }
+    }
+}
+
+/* diffusers get_timestep_embedding: the exponents are rounded to float32 at the same places. */
+static void time_embedding_run(device *d, const op_call *call, void *state, void *scratch)
+{
+    (void)state;
+    (void)scratch;
+    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
+    const array *y = &call->out[0];
+    const op_params *p = &call->params;
+    int64_t batch = y->dim[0], dim = array_channels(y), half = dim / 2;
+    for (int64_t b = 0; b < batch; b++) {
+        float t = ((const float *)call->in[0].data)[b];
+        for (int64_t i = 0; i < dim; i++) {
+            float value = 0; /* an odd dimension ends with zero */
+            if (i < 2 * half) {
+                float exponent = (float)-log(10000.0) * (float)(i % half);
+                exponent /= (float)half - p->freq_shift;
+                double angle = (double)(t * (float)exp((double)exponent));
+                bool sine = (i < half) != p->flip_sin_to_cos;
+                value = (float)(sine ? sin(angle) : cos(angle));
+            }
+            k->copy((view){&value, DTYPE_F32}, 0, view_of(y, 0), b * dim + i, 1);
+        }
+    }
+}
+
+const struct cpu_op cpu_embedding = {.prepare = embedding_prepare, .run = embedding_run};
+const struct cpu_op cpu_embedding_grad = {.prepare = embedding_prepare, .run = embedding_grad_run};
+const struct cpu_op cpu_time_embedding = {.prepare = operands_prepare, .run = time_embedding_run};
