@@ -34,7 +34,8 @@ static inline bool reference_prepare(device *d, const op_call *call, void **stat
 {
     reference_device *r = (reference_device *)d;
     (void)call;
-    if (r->prepared == r->fail_prepare) return error_set(e, ERROR_USAGE, "prepare fails on purpose");
+    if (r->prepared == r->fail_prepare)
+        return error_set(e, ERROR_USAGE, "prepare fails on purpose");
     r->prepared++;
     *state = NULL;
     *scratch = r->scratch;
@@ -236,22 +237,25 @@ static inline bool taken_at(const life *lives, size_t count, size_t i, int64_t k
     return false;
 }
 
-/* Asserts that no two values that are needed at the same time share memory; returns the most bytes that
- * are needed at any one time. Works from nodes, outputs and offsets alone. */
+/* Asserts that no two values that are needed at the same time share memory; returns the most bytes
+ * that are needed at any one time. Works from nodes, outputs and offsets alone. */
 static inline size_t plan_check(const graph *g)
 {
     size_t count = 0, most = 0;
     life *lives = must(calloc(g->inputs.count + g->run_count * OP_MAX_OUT, sizeof *lives));
     for (size_t i = 0; i < g->inputs.count; i++)
-        lives[count++] = (life){.value = g->inputs.item[i], .born = -1, .last = (int64_t)g->run_count};
+        lives[count++] =
+            (life){.value = g->inputs.item[i], .born = -1, .last = (int64_t)g->run_count};
     for (size_t k = 0; k < g->run_count; k++)
         for (int i = 0; i < g->run[k]->out_count; i++)
-            lives[count++] = (life){.value = g->run[k]->out[i], .born = (int64_t)k, .last = (int64_t)k};
+            lives[count++] =
+                (life){.value = g->run[k]->out[i], .born = (int64_t)k, .last = (int64_t)k};
     for (size_t i = 0; i < count; i++) {
         life *l = &lives[i];
         for (size_t k = 0; k < g->run_count; k++)
             for (int j = 0; j < g->run[k]->in_count; j++)
-                if (g->run[k]->in[j] && tensor_root(g->run[k]->in[j]) == l->value && (int64_t)k > l->last)
+                if (g->run[k]->in[j] && tensor_root(g->run[k]->in[j]) == l->value &&
+                    (int64_t)k > l->last)
                     l->last = (int64_t)k;
         for (size_t k = 0; k < g->outputs.count; k++)
             if (tensor_root(g->outputs.item[k]) == l->value) l->last = (int64_t)g->run_count;

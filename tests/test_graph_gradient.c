@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Gradients: of every operation, on the cpu device, against central differences of the same graph in
- * double; of a block of a network with and without segments, to the byte. */
+ * Gradients: of every operation, on the cpu device, against central differences of the same graph
+ * in double; of a block of a network with and without segments, to the byte. */
 #include <math.h>
 
 #include "graph_support.h"
 
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 #define INPUT(g, name, ...) graph_input(g, name, DTYPE_F32, DIMS(__VA_ARGS__))
 #define WEIGHT(g, name, ...) graph_weight(g, name, DIMS(__VA_ARGS__))
 static const conv_pad no_pad = {0}, pad1 = {1, 1, 1, 1};
@@ -77,7 +78,8 @@ static void check_tensor(check *c, size_t index)
     for (size_t k = 0; k < n; k += step) {
         const double h = 1e-4;
         double want = (8 * (loss_with(c, &x[k], x[k] + h) - loss_with(c, &x[k], x[k] - h)) -
-                       (loss_with(c, &x[k], x[k] + 2 * h) - loss_with(c, &x[k], x[k] - 2 * h))) / (12 * h);
+                       (loss_with(c, &x[k], x[k] + 2 * h) - loss_with(c, &x[k], x[k] - 2 * h))) /
+                      (12 * h);
         largest = fmax(largest, fabs(want));
         worst = fmax(worst, fabs(want - (double)got[k]));
     }
@@ -141,11 +143,12 @@ static void test_linear(void **state)
     (void)state;
     for (int i = 0; i < 3; i++) {
         graph *g = fresh();
-        tensor *x = INPUT(g, "x", 2, 3, 5, 7), *b = WEIGHT(g, "b", 6), *y;
+        tensor *x = INPUT(g, "x", 2, 3, 5, 7), *y;
         if (i == 0)
-            y = linear(g, x, WEIGHT(g, "w", 6, 7), b, INPUT(g, "more", 2, 3, 5, 6));
+            y = linear(g, x, WEIGHT(g, "w", 6, 7), WEIGHT(g, "b", 6), INPUT(g, "more", 2, 3, 5, 6));
         else if (i == 1)
-            y = conv2d(g, x, WEIGHT(g, "w", 6, 7, 1, 1), b, 1, no_pad, INPUT(g, "more", 2, 3, 5, 6));
+            y = conv2d(g, x, WEIGHT(g, "w", 6, 7, 1, 1), WEIGHT(g, "b", 6), 1, no_pad,
+                       INPUT(g, "more", 2, 3, 5, 6));
         else
             y = linear_compute(g, x, WEIGHT(g, "w", 6, 7), NULL);
         check_gradient(g, loss_of(g, y));
@@ -157,12 +160,16 @@ static void test_attention(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         graph *g = fresh();
-        tensor *q = INPUT(g, "q", 2, 5, 12), *k = INPUT(g, "k", 2, 7, 12), *v = INPUT(g, "v", 2, 7, 12);
-        tensor *y = i == 0   ? attention(g, q, k, v, 1, false)
-                    : i == 1 ? attention(g, q, k, v, 4, false)
-                    : i == 2 ? attention(g, k, v, k, 3, true)
-                             : attention(g, q, q, q, 2, true);
-        check_gradient(g, loss_of(g, i < 2 ? y : add(g, y, scale(g, i == 2 ? k : q, 2))));
+        tensor *q = INPUT(g, "q", 2, 5, 12), *y;
+        if (i < 2) {
+            tensor *k = INPUT(g, "k", 2, 7, 12), *v = INPUT(g, "v", 2, 7, 12);
+            y = attention(g, q, k, v, i ? 4 : 1, false);
+        } else if (i == 2) {
+            y = attention(g, q, INPUT(g, "k", 2, 5, 12), INPUT(g, "v", 2, 5, 12), 3, true);
+        } else { /* one tensor in every part */
+            y = add(g, attention(g, q, q, q, 2, true), scale(g, q, 2));
+        }
+        check_gradient(g, loss_of(g, y));
     }
 }
 
@@ -174,7 +181,8 @@ static void test_norms(void **state)
         tensor *x = i < 4 ? INPUT(g, "x", 2, 3, 5, 12) : INPUT(g, "x", 3, 17);
         int64_t c = x->dim[x->rank - 1];
         tensor *w = WEIGHT(g, "w", c), *b = WEIGHT(g, "b", c);
-        tensor *y = i < 4 ? group_norm(g, x, w, b, i < 2 ? 4 : 12, 1e-5f, i % 2) : layer_norm(g, x, w, b, 1e-5f);
+        tensor *y = i < 4 ? group_norm(g, x, w, b, i < 2 ? 4 : 12, 1e-5f, i % 2)
+                          : layer_norm(g, x, w, b, 1e-5f);
         check_gradient(g, loss_of(g, y));
     }
 }
@@ -239,7 +247,8 @@ static void test_none(void **state)
         tensor *x = INPUT(g, "x", 3, 4), *t = INPUT(g, "t", 3), *each, *of[2] = {t, x}, *grad[2];
         tensor *loss = loss_of(g, add(g, x, time_embedding(g, t, 4, true, 0)));
         const char *part = "time_embedding: this operation has no gradient";
-        if (i == 1) loss = mse(g, x, scale(g, x, 2), t, NULL), part = "weights of the samples have no";
+        if (i == 1)
+            loss = mse(g, x, scale(g, x, 2), t, NULL), part = "weights of the samples have no";
         if (i == 2) {
             mse(g, x, scale(g, x, 2), NULL, &each);
             loss = mse(g, each, t, NULL, NULL), part = "only its first result has a gradient";
@@ -273,10 +282,15 @@ static tensor *named(graph *g, const char *block, const char *name, int rank, co
 static tensor *resnet(graph *g, const char *n, tensor *x, tensor *t, int64_t c)
 {
     int64_t from = x->dim[3];
-    tensor *h = group_norm(g, x, named(g, n, "n1.w", DIMS(from)), named(g, n, "n1.b", DIMS(from)), 2, 1e-5f, true);
-    h = conv2d(g, h, named(g, n, "c1.w", DIMS(c, from, 3, 3)), named(g, n, "c1.b", DIMS(c)), 1, pad1, NULL);
-    h = add_channel(g, h, linear(g, unary(g, t, UNARY_SILU), named(g, n, "t.w", DIMS(c, t->dim[1])), NULL, NULL));
-    h = group_norm(g, h, named(g, n, "n2.w", DIMS(c)), named(g, n, "n2.b", DIMS(c)), 2, 1e-5f, true);
+    tensor *h = group_norm(g, x, named(g, n, "n1.w", DIMS(from)), named(g, n, "n1.b", DIMS(from)),
+                           2, 1e-5f, true);
+    h = conv2d(g, h, named(g, n, "c1.w", DIMS(c, from, 3, 3)), named(g, n, "c1.b", DIMS(c)), 1,
+               pad1, NULL);
+    h = add_channel(
+        g, h,
+        linear(g, unary(g, t, UNARY_SILU), named(g, n, "t.w", DIMS(c, t->dim[1])), NULL, NULL));
+    h = group_norm(g, h, named(g, n, "n2.w", DIMS(c)), named(g, n, "n2.b", DIMS(c)), 2, 1e-5f,
+                   true);
     if (from != c) x = conv2d(g, x, named(g, n, "s.w", DIMS(c, from, 1, 1)), NULL, 1, no_pad, NULL);
     return conv2d(g, h, named(g, n, "c2.w", DIMS(c, c, 3, 3)), NULL, 1, pad1, x);
 }
@@ -325,7 +339,8 @@ static void test_block(void **state)
 {
     (void)state;
     graph *g = fresh();
-    tensor *x = INPUT(g, "x", 1, 3, 2, 4), *text = INPUT(g, "text", 1, 3, 6), *t = INPUT(g, "t", 1, 6);
+    tensor *x = INPUT(g, "x", 1, 3, 2, 4), *text = INPUT(g, "text", 1, 3, 6),
+           *t = INPUT(g, "t", 1, 6);
     graph_segment_begin(g);
     tensor *h = resnet(g, "r", x, t, 6);
     graph_segment_end(g);
@@ -349,7 +364,8 @@ static outcome run_unet(device *d, bool segments)
     tensor *y = small_unet(g, segments, 8, 16);
     tensor *loss = loss_of(g, y), *half = INPUT(g, "_scale", 1);
     of[o.count++] = g->inputs.item[0];
-    for (size_t i = 0; i < graph_weight_count(g); i++) of[o.count++] = (tensor *)graph_weight_at(g, i);
+    for (size_t i = 0; i < graph_weight_count(g); i++)
+        of[o.count++] = (tensor *)graph_weight_at(g, i);
     graph_output(g, loss);
     if (!graph_gradient(g, loss, half, of, o.count, grad, &e) || !graph_plan(g, d, &e) ||
         !graph_allocate(g, &e))
@@ -412,7 +428,8 @@ static void test_types(void **state)
     tensor *loss = loss_of(g, small_unet(g, true, 8, 16)), *of[100], *grad[100];
     size_t count = 0;
     of[count++] = g->inputs.item[0];
-    for (size_t i = 0; i < graph_weight_count(g); i++) of[count++] = (tensor *)graph_weight_at(g, i);
+    for (size_t i = 0; i < graph_weight_count(g); i++)
+        of[count++] = (tensor *)graph_weight_at(g, i);
     if (!graph_gradient(g, loss, NULL, of, count, grad, &e)) fail_msg("%s", e.text);
     for (size_t i = 0; i < count; i++) assert_int_equal(grad[i]->type, DTYPE_F32);
     for (size_t i = 0; i < g->nodes.count; i++) {

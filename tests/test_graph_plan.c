@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The planner: no two values that are needed at once share memory, results go in place where they may,
- * dead nodes vanish, and random graphs give the values that an interpreter without a planner gives. */
+ * The planner: no two values that are needed at once share memory, results go in place where they
+ * may, dead nodes vanish, and random graphs give the values that an interpreter without a planner
+ * gives. */
 #include "graph_support.h"
 
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 static graph *fresh(void)
 {
@@ -51,8 +53,8 @@ static void test_in_place(void **state)
     graph_close(&g);
 }
 
-/* memory is not taken where the operand is an output, is read later, is of another size, or is read as
- * something else by the same node */
+/* memory is not taken where the operand is an output, is read later, is of another size, or is read
+ * as something else by the same node */
 static void test_not_in_place(void **state)
 {
     (void)state;
@@ -80,7 +82,8 @@ static void test_dead_nodes(void **state)
     (void)state;
     graph *g = fresh();
     reference_device d = reference_device_of(DTYPE_F32);
-    tensor *x = graph_input(g, "x", DTYPE_F32, DIMS(2, 16)), *unused = graph_input(g, "u", DTYPE_F32, DIMS(5));
+    tensor *x = graph_input(g, "x", DTYPE_F32, DIMS(2, 16)),
+           *unused = graph_input(g, "u", DTYPE_F32, DIMS(5));
     tensor *dead = unary(g, concat(g, x, x), UNARY_GELU);
     tensor *y = scale(g, x, 3);
     scale(g, dead, 2);
@@ -148,14 +151,18 @@ static tensor *grow(forest *f)
     case 1: return add(g, a, partner(f, a));
     case 2: return scale(g, a, 0.5f);
     case 3: return c > 12 ? slice(g, a, 1, c - 2) : concat(g, a, partner(f, a));
-    case 4: return add_channel(g, a, reshape(g, slice(g, reshape(g, a, DIMS(2, n * c)), 0, c), DIMS(2, c)));
+    case 4:
+        return add_channel(g, a,
+                           reshape(g, slice(g, reshape(g, a, DIMS(2, n * c)), 0, c), DIMS(2, c)));
     case 5: return n % 2 ? scale(g, a, -1) : reshape(g, a, DIMS(2, n / 2, c * 2));
     case 6:
         snprintf(name, sizeof name, "w.%d", (int)c);
-        return linear(g, a, graph_weight(g, name, DIMS(c, c)), NULL, below(f, 2) ? partner(f, a) : NULL);
+        return linear(g, a, graph_weight(g, name, DIMS(c, c)), NULL,
+                      below(f, 2) ? partner(f, a) : NULL);
     case 7:
         snprintf(name, sizeof name, "n.%d", (int)c);
-        return layer_norm(g, a, graph_weight(g, name, DIMS(c)), graph_weight(g, name, DIMS(c)), 1e-5f);
+        return layer_norm(g, a, graph_weight(g, name, DIMS(c)), graph_weight(g, name, DIMS(c)),
+                          1e-5f);
     default: return attention(g, a, partner(f, a), partner(f, a), 1, below(f, 2));
     }
 }
@@ -235,7 +242,8 @@ static void test_close_to_least(void **state)
         }
         skip_from[level] = h;
         snprintf(name, sizeof name, "half.%d", level);
-        h = conv2d(g, h, graph_weight(g, name, DIMS(2 * c, c, 3, 3)), NULL, 2, (conv_pad){1, 1, 1, 1}, NULL);
+        h = conv2d(g, h, graph_weight(g, name, DIMS(2 * c, c, 3, 3)), NULL, 2,
+                   (conv_pad){1, 1, 1, 1}, NULL);
         assert_int_equal(h->dim[1], size);
     }
     for (int level = 3; level >= 0; level--) {
@@ -249,7 +257,8 @@ static void test_close_to_least(void **state)
     graph_output(g, h);
     plan(g, &d);
     size_t least = plan_check(g);
-    print_message("planned %zu bytes, %zu needed at the worst moment\n", g->activation_bytes, least);
+    print_message("planned %zu bytes, %zu needed at the worst moment\n", g->activation_bytes,
+                  least);
     assert_true((double)g->activation_bytes <= 1.05 * (double)least);
     graph_close(&g);
 }

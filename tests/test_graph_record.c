@@ -7,7 +7,8 @@
 
 #include "graph_support.h"
 
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 static const conv_pad no_pad = {0}, pad1 = {1, 1, 1, 1};
 
 static void assert_shape(const tensor *t, int rank, const int64_t *dim)
@@ -44,7 +45,8 @@ static void test_shapes(void **state)
     assert_shape(concat(g, x, slice(g, x, 2, 3)), DIMS(2, 5, 7, 9));
     assert_shape(geglu(g, x), DIMS(2, 5, 7, 3));
     tensor *rows = reshape(g, x, DIMS(2, 35, 6));
-    assert_shape(attention(g, rows, slice(g, rows, 0, 6), rows, 2, false)->from->out[1], DIMS(2, 2, 35));
+    assert_shape(attention(g, rows, slice(g, rows, 0, 6), rows, 2, false)->from->out[1],
+                 DIMS(2, 2, 35));
     tensor *ids = graph_input(g, "ids", DTYPE_I32, DIMS(2, 4));
     assert_shape(embedding(g, ids, graph_weight(g, "table", DIMS(10, 6))), DIMS(2, 4, 6));
     tensor *t = graph_input(g, "t", DTYPE_F32, DIMS(2));
@@ -79,9 +81,10 @@ static void test_first_failure(void **state)
     e = (error){0};
     assert_false(graph_plan(g, &d.device, &e));
     assert_int_equal(e.code, ERROR_MODEL);
-    assert_string_equal(e.text, "conv2d: x [B,H,W,C] and the weight [O,C,kh,kw] do not fit (operands "
-                                "x [1, 4, 4, 6], conv.weight [8, 5, 3, 3]); check the model's "
-                                "configuration");
+    assert_string_equal(e.text,
+                        "conv2d: x [B,H,W,C] and the weight [O,C,kh,kw] do not fit (operands "
+                        "x [1, 4, 4, 6], conv.weight [8, 5, 3, 3]); check the model's "
+                        "configuration");
     graph_close(&g);
 }
 
@@ -121,8 +124,12 @@ static void test_refusals(void **state)
         case 15: reshape(g, x, DIMS(5, 5)), part = "reshape"; break;
         case 16: embedding(g, x, w), part = "element type"; break;
         case 17: mse(g, x, s, NULL, NULL), part = "mse"; break;
-        case 18: graph_weight(g, "w", DIMS(8, 7)), part = "weight w is used as [8, 6] and as [8, 7]"; break;
-        case 19: graph_input(g, "big", DTYPE_F32, DIMS(1 << 30, 1 << 30)), part = "big: a tensor"; break;
+        case 18:
+            graph_weight(g, "w", DIMS(8, 7)), part = "weight w is used as [8, 6] and as [8, 7]";
+            break;
+        case 19:
+            graph_input(g, "big", DTYPE_F32, DIMS(1 << 30, 1 << 30)), part = "big: a tensor";
+            break;
         }
         expect_failure(g, part);
     }
@@ -164,14 +171,16 @@ static void network(graph *g, tensor **in, tensor **out)
                        graph_weight(g, "conv_in.bias", DIMS(8)), 1, pad1, NULL);
     tensor *h = group_norm(g, x, graph_weight(g, "norm.weight", DIMS(8)),
                            graph_weight(g, "norm.bias", DIMS(8)), 4, 1e-5f, true);
-    tensor *t = linear(g, time_embedding(g, in[2], 8, true, 0), graph_weight(g, "time.weight", DIMS(8, 8)),
-                       NULL, NULL);
-    h = add_channel(g, conv2d(g, h, graph_weight(g, "conv.weight", DIMS(8, 8, 3, 3)), NULL, 1, pad1, x), t);
+    tensor *t = linear(g, time_embedding(g, in[2], 8, true, 0),
+                       graph_weight(g, "time.weight", DIMS(8, 8)), NULL, NULL);
+    h = add_channel(
+        g, conv2d(g, h, graph_weight(g, "conv.weight", DIMS(8, 8, 3, 3)), NULL, 1, pad1, x), t);
     tensor *text = embedding(g, in[1], graph_weight(g, "table", DIMS(11, 8)));
     text = add(g, text, reshape(g, graph_weight(g, "position", DIMS(3, 8)), DIMS(1, 3, 8)));
     tensor *rows = reshape(g, h, DIMS(2, 20, 8));
     tensor *a = attention(g, rows, text, text, 2, false);
-    rows = linear(g, a, graph_weight(g, "out.weight", DIMS(8, 8)), graph_weight(g, "out.bias", DIMS(8)), rows);
+    rows = linear(g, a, graph_weight(g, "out.weight", DIMS(8, 8)),
+                  graph_weight(g, "out.bias", DIMS(8)), rows);
     out[0] = reshape(g, rows, DIMS(2, 4, 5, 8));
     out[1] = mse(g, out[0], scale(g, out[0], 0.5f), in[2], NULL);
     graph_output(g, out[0]);
@@ -203,7 +212,8 @@ static double error_against(const float *got, const double *want, size_t n)
     return worst;
 }
 
-/* the values of a run, for weights of every type, two sets bound in turn, memory given back between */
+/* the values of a run, for weights of every type, two sets bound in turn, memory given back between
+ */
 static void run_network(device *d, dtype compute, double bound)
 {
     graph *g = fresh(compute);
@@ -271,8 +281,9 @@ static void test_bind_errors(void **state)
     weight_set few = {.item = all.item + 12, .count = 2};
     assert_false(graph_bind(g, &few, &e));
     assert_int_equal(e.code, ERROR_MODEL);
-    assert_non_null(strstr(e.text, "12 of 14 weights do not fit the model: layer.00.weight [6, 6] is "
-                                   "missing; layer.01.weight"));
+    assert_non_null(strstr(e.text,
+                           "12 of 14 weights do not fit the model: layer.00.weight [6, 6] is "
+                           "missing; layer.01.weight"));
     assert_non_null(strstr(e.text, "layer.09.weight [6, 6] is missing; and 2 more"));
     assert_null(strstr(e.text, "layer.10"));
     all.item[3].dim[1] = 5;
@@ -281,9 +292,10 @@ static void test_bind_errors(void **state)
     all.item[7].dim[2] = 1;
     e = (error){0};
     assert_false(graph_bind(g, &all, &e));
-    assert_string_equal(e.text, "3 of 14 weights do not fit the model: layer.03.weight is [6, 5], should "
-                                "be [6, 6]; layer.05.weight has type I64, should be F32, F16 or BF16; "
-                                "layer.07.weight is [6, 6, 1], should be [6, 6]");
+    assert_string_equal(e.text,
+                        "3 of 14 weights do not fit the model: layer.03.weight is [6, 5], should "
+                        "be [6, 6]; layer.05.weight has type I64, should be F32, F16 or BF16; "
+                        "layer.07.weight is [6, 6, 1], should be [6, 6]");
     assert_int_equal(d.bound, 0);
     all.item[3].dim[1] = 6;
     all.item[5].type = DTYPE_F32;
@@ -313,7 +325,8 @@ static void test_run_checked(void **state)
     assert_true(graph_run(g, &e));
     assert_false(graph_run_checked(g, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
-    assert_non_null(strstr(e.text, "scale gave infinity at element 0 of [1, 4], at weight first.weight"));
+    assert_non_null(
+        strstr(e.text, "scale gave infinity at element 0 of [1, 4], at weight first.weight"));
     graph_write(g, x, (float[]){1, 2, NAN, 4});
     e = (error){0};
     assert_false(graph_run_checked(g, &e));
@@ -374,8 +387,8 @@ static void test_prepare_fails(void **state)
     }
 }
 
-/* Opens, records, differentiates, plans, allocates, closes, while allocation number `at` fails. Returns
- * whether it was reached. */
+/* Opens, records, differentiates, plans, allocates, closes, while allocation number `at` fails.
+ * Returns whether it was reached. */
 static bool live_with_failure(reference_device *d, long at)
 {
     error e = {0};

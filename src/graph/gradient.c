@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * gradient: the gradient of a graph is more graph. Nodes are walked backwards; each record gives its
- * operands their parts, and parts of one tensor are added in the order in which they arrive, which is
- * fixed. All gradients are F32.
+ * gradient: the gradient of a graph is more graph. Nodes are walked backwards; each record gives
+ * its operands their parts, and parts of one tensor are added in the order in which they arrive,
+ * which is fixed. All gradients are F32.
  *
  * A segment's nodes are recorded a second time, just before their gradients, from the values that
- * cross into the segment. Gradients then read the copies, so that the values of the forward pass end
- * with it; copies that no gradient reads are dropped by graph_plan as every dead node is. */
+ * cross into the segment. Gradients then read the copies, so that the values of the forward pass
+ * end with it; copies that no gradient reads are dropped by graph_plan as every dead node is. */
 #include <assert.h>
 #include <stdlib.h>
 

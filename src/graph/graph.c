@@ -123,8 +123,8 @@ tensor *tensor_new(graph *g, dtype type, const shape *s)
         if (s->dim[i] < 1 || s->dim[i] > most / n) {
             char dims[128];
             shape_text(dims, sizeof dims, s->rank, s->dim);
-            graph_fail(g, ERROR_MODEL, "a tensor of shape %s is empty or too large; use another size",
-                       dims);
+            graph_fail(g, ERROR_MODEL,
+                       "a tensor of shape %s is empty or too large; use another size", dims);
             return NULL;
         }
         n *= s->dim[i];
@@ -180,8 +180,9 @@ tensor *graph_weight(graph *g, const char *name, int rank, const int64_t *dim)
         char had[128], wanted[128];
         shape_text(had, sizeof had, t->rank, t->dim);
         shape_text(wanted, sizeof wanted, rank, dim);
-        graph_fail(g, ERROR_MODEL, "weight %s is used as %s and as %s; check the model's configuration",
-                   name, had, wanted);
+        graph_fail(g, ERROR_MODEL,
+                   "weight %s is used as %s and as %s; check the model's configuration", name, had,
+                   wanted);
         return &g->harmless;
     }
     tensor *t = leaf(g, &g->weights, name, DTYPE_F32, rank, dim);

@@ -47,9 +47,11 @@ tensor *conv2d(graph *g, tensor *x, tensor *w, tensor *b, int stride, conv_pad p
 tensor *linear(graph *g, tensor *x, tensor *w, tensor *b, tensor *add_to);
 /* As linear, the output in the compute type (it feeds attention or GEGLU). */
 tensor *linear_compute(graph *g, tensor *x, tensor *w, tensor *b);
-tensor *attention(graph *g, tensor *q, tensor *k, tensor *v, int heads, bool causal); /* compute type */
-tensor *group_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, int groups, float eps, bool silu);
-tensor *layer_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, float eps); /* norms: compute type */
+/* Attention and norms give the compute type. */
+tensor *attention(graph *g, tensor *q, tensor *k, tensor *v, int heads, bool causal);
+tensor *group_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, int groups, float eps,
+                   bool silu);
+tensor *layer_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, float eps);
 tensor *unary(graph *g, tensor *x, unary_kind kind);      /* keeps x's type */
 tensor *geglu(graph *g, tensor *x);
 tensor *add(graph *g, tensor *a, tensor *b);
@@ -82,13 +84,13 @@ bool graph_plan(graph *g, device *d, error *e);
 size_t graph_bytes(const graph *g);       /* activations + scratch; known after graph_plan */
 bool graph_allocate(graph *g, error *e);  /* takes the block (huge pages asked for) */
 void graph_release(graph *g);             /* gives it back; plan and binding stay */
-/* Finds every weight by name in the set (all missing or misshapen ones reported at once) and packs. */
+/* Finds every weight by name in the set (all missing or misshapen ones reported at once), packs. */
 bool graph_bind(graph *g, const weight_set *set, error *e);
 void graph_write(graph *g, tensor *input, const void *data);      /* whole tensor, its own type */
 void graph_read(graph *g, tensor *output, void *data);
 bool graph_run(graph *g, error *e);
-/* As graph_run, but looks at every value: the first NaN or infinity is ERROR_NUMERIC naming node and
- * nearest weight. For finding out where a bad output came from. */
+/* As graph_run, but looks at every value: the first NaN or infinity is ERROR_NUMERIC naming node
+ * and nearest weight. For finding out where a bad output came from. */
 bool graph_run_checked(graph *g, error *e);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * internal: what the files of graph/ share. A node is one recorded operation; an op_record says what
- * an operation is (operands, output shapes, gradient); a storage is a place in the one block of
- * activations, shared by a value, its views, and the values computed in its place. */
+ * internal: what the files of graph/ share. A node is one recorded operation; an op_record says
+ * what an operation is (operands, output shapes, gradient); a storage is a place in the one block
+ * of activations, shared by a value, its views, and the values computed in its place. */
 #ifndef LIKENESS_GRAPH_INTERNAL_H
 #define LIKENESS_GRAPH_INTERNAL_H
 
@@ -105,9 +105,10 @@ typedef struct op_record {
 } op_record;
 
 const op_record *op_record_of(op_kind kind);
-/* Records an operation with op_record.in_count operands; `want` is the first output's shape, NULL where
- * the operands determine it. Returns the first output; the others are (result)->from->out[i]. */
-tensor *record(graph *g, op_kind kind, const op_params *params, tensor *const *in, const shape *want);
+/* Records an operation with op_record.in_count operands; `want` is the first output's shape, NULL
+ * where the operands determine it. Returns the first output; the others are result->from->out[i]. */
+tensor *record(graph *g, op_kind kind, const op_params *params, tensor *const *in,
+               const shape *want);
 /* As recorded, with other operands: for recomputation. NULL after a failure. */
 node *record_copy(graph *g, const node *n, tensor *const *in);
 bool shape_equal(const tensor *a, const tensor *b);

@@ -91,7 +91,8 @@ static node *node_push(graph *g, const node *like, const shape *out)
     return list_push(g, &g->nodes, n) ? n : NULL;
 }
 
-tensor *record(graph *g, op_kind kind, const op_params *params, tensor *const *in, const shape *want)
+tensor *record(graph *g, op_kind kind, const op_params *params, tensor *const *in,
+               const shape *want)
 {
     assert(!g->device && "a planned graph takes no more operations");
     if (graph_failed(g)) return &g->harmless;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ops: the records of all operations (each defined in one ops_*.c) and what their shape checks share. */
+ * ops: the records of all operations (each defined in one ops_*.c) and what their shape checks
+ * share. */
 #ifndef LIKENESS_GRAPH_OPS_H
 #define LIKENESS_GRAPH_OPS_H
 

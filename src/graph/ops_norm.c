@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ops_norm: group norm (with or without SiLU) and layer norm. They read F32 or BF16, compute in float
- * and give the compute type; their statistics are kept for the backward pass. */
+ * ops_norm: group norm (with or without SiLU) and layer norm. They read F32 or BF16, compute in
+ * float and give the compute type; their statistics are kept for the backward pass. */
 #include "graph/ops.h"
 
 static bool group_norm_shapes(graph *g, const node *n, shape *out)
@@ -44,7 +44,8 @@ static void norm_give(struct backward *b, const node *n, tensor *dx)
 
 static void group_norm_gradient(struct backward *b, const node *n, tensor *dy)
 {
-    tensor *in[] = {dy, backward_value(b, n->in[0]), n->in[1], n->in[2], backward_value(b, n->out[1])};
+    tensor *in[] = {dy, backward_value(b, n->in[0]), n->in[1], n->in[2],
+                    backward_value(b, n->out[1])};
     norm_give(b, n, backward_record(b, OP_GROUP_NORM_GRAD, n->params, in, NULL));
 }
 
@@ -71,7 +72,8 @@ const op_record op_layer_norm_grad = {
     .shapes = norm_grad_shapes,
 };
 
-tensor *group_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, int groups, float eps, bool silu)
+tensor *group_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, int groups, float eps,
+                   bool silu)
 {
     op_params p = {.groups = groups, .eps = eps, .silu = silu, .type = g->compute};
     tensor *in[] = {x, gamma, beta};

@@ -92,7 +92,8 @@ static bool add_shapes(graph *g, const node *n, shape *out)
     bool fits = b->rank - skip <= a->rank;
     for (int i = skip; fits && i < b->rank; i++)
         fits = b->dim[i] == a->dim[a->rank - b->rank + i];
-    if (!fits) return node_fail(g, n, "the second is neither of the first's shape nor its last part");
+    if (!fits)
+        return node_fail(g, n, "the second is neither of the first's shape nor its last part");
     out[0] = shape_of(a);
     return true;
 }

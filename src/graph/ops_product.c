@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * ops_product: convolution, linear layers and attention. Their inputs are in the compute type; a
- * gradient that arrives (F32) is cast to it before it enters a product. A 1x1 convolution of stride 1
- * is a linear layer on the rows of the feature map, in both directions. */
+ * gradient that arrives (F32) is cast to it before it enters a product. A 1x1 convolution of stride
+ * 1 is a linear layer on the rows of the feature map, in both directions. */
 #include <math.h>
 
 #include "graph/ops.h"
@@ -187,7 +187,8 @@ static bool attention_shapes(graph *g, const node *n, shape *out)
 {
     const tensor *q = n->in[0];
     if (!attention_fits(n, q, n->in[1], n->in[2]))
-        return node_fail(g, n, "q [B,N,C], k and v [B,M,C] do not fit, or C is not a multiple of heads");
+        return node_fail(g, n,
+                         "q [B,N,C], k and v [B,M,C] do not fit, or C is not a multiple of heads");
     out[0] = shape_of(q);
     out[1] = (shape){3, {q->dim[0], n->params.heads, q->dim[1]}}; /* log-sum-exp of each row */
     return true;

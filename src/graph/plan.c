@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * plan: ends the recording. Drops nodes that no output needs, finds from when to when each value is
- * needed, lets results take the memory of operands that die there, gives every remaining storage its
- * offset in one block, and prepares the device's operations.
+ * needed, lets results take the memory of operands that die there, gives every remaining storage
+ * its offset in one block, and prepares the device's operations.
  *
  * Positions: node k of g->run executes at position k. Inputs are written before position 0 and live
- * to the end, so that a graph can be run again without writing them again; outputs live to the end. */
+ * to the end, so that a graph can be run again without writing them anew; so do outputs. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +56,8 @@ static bool storage_new(graph *g, tensor *t, int64_t first, int64_t last)
 {
     storage *s = arena_alloc(&g->arena, sizeof *s);
     if (!s) return error_memory(&g->failure, "a graph's plan", sizeof *s);
-    *s = (storage){.id = t->plan->id, .bytes = align_up(tensor_bytes(t)), .first = first, .last = last};
+    *s = (storage){
+        .id = t->plan->id, .bytes = align_up(tensor_bytes(t)), .first = first, .last = last};
     t->plan->place = s;
     return true;
 }
@@ -86,12 +87,13 @@ static bool find_lifetimes(graph *g)
     return true;
 }
 
-/* May node k's first result take the memory of operand i? It dies here, nothing else reads it here, and
- * the result is as large and of the same type. */
+/* May node k's first result take the memory of operand i? It dies here, nothing else reads it here,
+ * and the result is as large and of the same type. */
 static bool may_take(const node *n, int i, int64_t k)
 {
     tensor *t = n->in[i];
-    if (!t || t->type != n->out[0]->type || tensor_bytes(t) != tensor_bytes(n->out[0])) return false;
+    if (!t || t->type != n->out[0]->type || tensor_bytes(t) != tensor_bytes(n->out[0]))
+        return false;
     const storage *s = place_of(t);
     if (!s || s->last != k) return false;
     for (int j = 0; j < n->in_count; j++)
@@ -125,7 +127,7 @@ static int by_size(const void *a, const void *b)
     return x->id < y->id ? -1 : 1;
 }
 
-/* The smallest gap that fits among those of `placed` (sorted by offset) that live at the same time. */
+/* The smallest gap that fits between those of `placed` (sorted by offset) that live when s does. */
 static size_t best_offset(const storage *s, storage *const *placed, size_t count)
 {
     size_t best = 0, best_gap = SIZE_MAX, top = 0;
@@ -193,7 +195,10 @@ static bool prepare_all(graph *g, error *e)
     for (size_t k = 0; k < g->run_count; k++) {
         node *n = g->run[k];
         n->call = (op_call){
-            .kind = n->kind, .params = n->params, .in_count = n->in_count, .out_count = n->out_count,
+            .kind = n->kind,
+            .params = n->params,
+            .in_count = n->in_count,
+            .out_count = n->out_count,
         };
         for (int i = 0; i < OP_MAX_IN; i++) n->call.in[i] = array_of(n->in[i]);
         for (int i = 0; i < OP_MAX_OUT; i++) n->call.out[i] = array_of(n->out[i]);

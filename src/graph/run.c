@@ -205,10 +205,12 @@ static bool report_bad(const node *n, const tensor *t, int64_t index, float valu
     if (w && first_bad(w->data, w->type, weight_elements(w), &in_weight) >= 0)
         return error_set(e, ERROR_NUMERIC, "weight %s holds %s; use another copy of the model",
                          w->name, isnan(in_weight) ? "NaN" : "infinity");
-    return error_set(e, ERROR_NUMERIC, "%s gave %s at element %lld of %s, %s%s; try precision f32, or "
-                     "another copy of the model", op_record_of(n->kind)->name,
-                     isnan(value) ? "NaN" : "infinity", (long long)index, dims,
-                     w ? "at weight " : "before any weight", w ? w->name : "");
+    return error_set(e, ERROR_NUMERIC,
+                     "%s gave %s at element %lld of %s, %s%s; try precision f32, or "
+                     "another copy of the model",
+                     op_record_of(n->kind)->name, isnan(value) ? "NaN" : "infinity",
+                     (long long)index, dims, w ? "at weight " : "before any weight",
+                     w ? w->name : "");
 }
 
 bool graph_run_checked(graph *g, error *e)
@@ -218,8 +220,8 @@ bool graph_run_checked(graph *g, error *e)
     for (size_t i = 0; i < g->inputs.count; i++) {
         tensor *t = g->inputs.item[i];
         if (first_bad(data_of(g, t), t->type, tensor_elements(t), &value) >= 0)
-            return error_set(e, ERROR_NUMERIC, "input %s holds %s; check where it comes from", t->name,
-                             isnan(value) ? "NaN" : "infinity");
+            return error_set(e, ERROR_NUMERIC, "input %s holds %s; check where it comes from",
+                             t->name, isnan(value) ? "NaN" : "infinity");
     }
     for (size_t k = 0; k < g->run_count; k++) {
         const node *n = g->run[k];
