@@ -289,7 +289,7 @@ static bool fill_row(sweep_row *row, const axis *axes, size_t count, size_t rows
 bool sweep_parse(sweep *out, const char *text, const generate_options *base, error *e)
 {
     axis axes[KEY_COUNT];
-    size_t count, rows;
+    size_t count = 0, rows = 0;
     *out = (sweep){0};
     char *copy = strdup(text);
     bool ok = copy ? read_axes(axes, &count, &rows, copy, e) : error_memory(e, "a sweep", strlen(text));

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tests of lists of seeds, sweeps of settings, and names for files. */
+#include "support.h"
+
+#include "generate/plan.h"
+
+static void check_seeds(const char *text, const uint64_t *wanted, size_t n)
+{
+    uint64_t *seeds;
+    size_t count;
+    error e = {0};
+    if (!seeds_parse(&seeds, &count, text, &e)) fail_msg("%s: %s", text, e.text);
+    assert_int_equal(count, n);
+    for (size_t i = 0; i < n; i++) assert_int_equal(seeds[i], wanted[i]);
+    free(seeds);
+}
+
+static void check_bad_seeds(const char *text, const char *message)
+{
+    uint64_t *seeds;
+    size_t count;
+    error e = {0};
+    assert_false(seeds_parse(&seeds, &count, text, &e));
+    assert_null(seeds);
+    assert_int_equal(e.code, ERROR_USAGE);
+    assert_string_equal(e.text, message);
+}
+
+static void test_seeds(void **state)
+{
+    (void)state;
+    check_seeds("42", (uint64_t[]){42}, 1);
+    check_seeds("42,43,44", (uint64_t[]){42, 43, 44}, 3);
+    check_seeds("42-45", (uint64_t[]){42, 43, 44, 45}, 4);
+    check_seeds(" 7, 42-43 ,5,0-0", (uint64_t[]){7, 42, 43, 5, 0}, 5);
+    check_seeds("18446744073709551614-18446744073709551615",
+                (uint64_t[]){UINT64_MAX - 1, UINT64_MAX}, 2);
+    check_seeds("00042", (uint64_t[]){42}, 1);
+}
+
+static void test_bad_seeds(void **state)
+{
+    (void)state;
+    check_bad_seeds("42-", "seeds: \"42-\" has no end; write a range as 42-45");
+    check_bad_seeds("-1", "seeds: \"-1\" is negative; seeds are 0 to 18446744073709551615");
+    check_bad_seeds("18446744073709551616",
+                    "seeds: \"18446744073709551616\" is too large; seeds are 0 to 18446744073709551615");
+    check_bad_seeds("1-99999999999999999999",
+                    "seeds: \"1-99999999999999999999\" is too large; seeds are 0 to "
+                    "18446744073709551615");
+    check_bad_seeds("45-42", "seeds: \"45-42\" ends before it begins");
+    check_bad_seeds("", "seeds: a number is missing; write them as 42,43 or 42-45");
+    check_bad_seeds("42,,43", "seeds: a number is missing; write them as 42,43 or 42-45");
+    check_bad_seeds("42,", "seeds: a number is missing; write them as 42,43 or 42-45");
+    check_bad_seeds("4x", "seeds: \"4x\" is no seed; write them as 42,43 or 42-45");
+    check_bad_seeds("1-2-3", "seeds: \"1-2-3\" is no seed; write them as 42,43 or 42-45");
+    check_bad_seeds("1 2", "seeds: \"1 2\" is no seed; write them as 42,43 or 42-45");
+    check_bad_seeds("0x10", "seeds: \"0x10\" is no seed; write them as 42,43 or 42-45");
+    check_bad_seeds("0-18446744073709551615", "seeds: more than 100000 in all");
+    check_bad_seeds("0-99999,7", "seeds: more than 100000 in all");
+}
+
+static void test_sweep(void **state)
+{
+    (void)state;
+    generate_options base = {.prompt = "p", .guidance = 7.5f, .sampler = {.steps = 30}};
+    static const struct { sampler_kind kind; int steps; const char *name, *label; } rows[] = {
+        {SAMPLER_DDPM, 200, "ddpm-200", "DDPM, 200 steps"},
+        {SAMPLER_DDPM, 50, "ddpm-50", "DDPM, 50 steps"},
+        {SAMPLER_DDPM, 1, "ddpm-1", "DDPM, 1 step"},
+        {SAMPLER_DDIM, 200, "ddim-200", "DDIM, 200 steps"},
+        {SAMPLER_DDIM, 50, "ddim-50", "DDIM, 50 steps"},
+        {SAMPLER_DDIM, 1, "ddim-1", "DDIM, 1 step"},
+    };
+    sweep s;
+    assert_true(sweep_parse(&s, "sampler=ddpm,ddim  steps=200,50,1 ", &base, NULL));
+    assert_int_equal(s.count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(s.row[i].options.sampler.kind, rows[i].kind);
+        assert_int_equal(s.row[i].options.sampler.steps, rows[i].steps);
+        assert_true(s.row[i].options.guidance == 7.5f);
+        assert_string_equal(s.row[i].options.prompt, "p");
+        assert_string_equal(s.row[i].name, rows[i].name);
+        assert_string_equal(s.row[i].label, rows[i].label);
+    }
+    sweep_close(&s);
+}
+
+static void check_row(const char *text, const char *name, const char *label, generate_options *out)
+{
+    generate_options base = {.sampler = {.steps = 30}};
+    sweep s;
+    error e = {0};
+    if (!sweep_parse(&s, text, &base, &e)) fail_msg("%s: %s", text, e.text);
+    assert_int_equal(s.count, 1);
+    assert_string_equal(s.row[0].name, name);
+    assert_string_equal(s.row[0].label, label);
+    *out = s.row[0].options;
+    sweep_close(&s);
+}
+
+static void test_sweep_keys(void **state)
+{
+    (void)state;
+    generate_options o;
+    check_row("guidance=7.5", "guidance-7.5", "guidance 7.5", &o);
+    assert_true(o.guidance == 7.5f);
+    check_row("cfg-scale=3", "guidance-3", "guidance 3", &o);
+    assert_true(o.guidance == 3);
+    check_row("guidance-scale=1 guidance_rescale=0.7", "guidance-1-guidance-rescale-0.7",
+              "guidance 1, guidance rescale 0.7", &o);
+    assert_true(o.guidance_rescale == 0.7f);
+    check_row("eta=0.50", "eta-0.5", "eta 0.5", &o);
+    assert_true(o.sampler.eta == 0.5f);
+    check_row("variance=fixed_large", "fixed-large", "fixed_large", &o);
+    assert_true(o.sampler.has_variance && o.sampler.variance == VARIANCE_FIXED_LARGE);
+    check_row("spacing=trailing", "trailing", "trailing", &o);
+    assert_true(o.sampler.has_spacing && o.sampler.spacing == SPACING_TRAILING);
+    check_row("clip_skip=1 width=96 height=64", "clip-skip-1-width-96-height-64",
+              "clip skip 1, width 96, height 64", &o);
+    assert_true(o.clip_skip == 1 && o.width == 96 && o.height == 64);
+}
+
+static void check_bad_sweep(const char *text, const char *message)
+{
+    generate_options base = {0};
+    sweep s;
+    error e = {0};
+    assert_false(sweep_parse(&s, text, &base, &e));
+    assert_null(s.row);
+    assert_string_equal(e.text, message);
+}
+
+static void test_bad_sweep(void **state)
+{
+    (void)state;
+    check_bad_sweep("", "sweep: nothing is given; write it as \"sampler=ddpm,ddim steps=200,50\"");
+    check_bad_sweep("stepz=3", "sweep: there is no setting \"stepz\"; there are sampler, steps, guidance, "
+                    "guidance_rescale, eta, variance, spacing, clip_skip, width, height");
+    check_bad_sweep("steps", "sweep: \"steps\" should be a setting and its values, such as steps=200,50");
+    check_bad_sweep("sampler=ddim,euler", "sweep: sampler cannot be \"euler\"; give ddim or ddpm");
+    check_bad_sweep("steps=10,0", "sweep: steps cannot be \"0\"; give a whole number from 1 on");
+    check_bad_sweep("steps=", "sweep: steps cannot be \"\"; give a whole number from 1 on");
+    check_bad_sweep("steps=99999999999999999999",
+                    "sweep: steps cannot be \"99999999999999999999\"; give a whole number from 1 on");
+    check_bad_sweep("eta=1.5", "sweep: eta cannot be \"1.5\"; give a number from 0 to 1");
+    check_bad_sweep("guidance=nan", "sweep: guidance cannot be \"nan\"; give a number from 0 on");
+    check_bad_sweep("spacing=even",
+                    "sweep: spacing cannot be \"even\"; give leading, trailing or linspace");
+    check_bad_sweep("steps=1 steps=2",
+                    "sweep: \"steps\" is given twice; put its values into one list");
+    check_bad_sweep("guidance=1 cfg_scale=2",
+                    "sweep: \"cfg_scale\" is given twice; put its values into one list");
+}
+
+static void test_many_rows(void **state)
+{
+    (void)state;
+    char text[3000] = "steps=1", more[1200] = " width=8";
+    for (int i = 0; i < 500; i++) strcat(text, ",1");
+    for (int i = 0; i < 500; i++) strcat(more, ",8");
+    strcat(text, more);
+    check_bad_sweep(text, "sweep: more than 10000 combinations");
+}
+
+static void test_slug(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"A photo of a dog!", "a-photo-of-a-dog"},
+        {"a photo of sks dog", "a-photo-of-sks-dog"},
+        {"  -- 2 Dogs,\n\tone   cat -- ", "2-dogs-one-cat"},
+        {"r\xC3\xA9sum\xC3\xA9 \xE6\x97\xA5", "r-sum"},
+        {"", "empty"}, {"?!", "empty"}, {"../../etc/passwd", "etc-passwd"}, {"[Z]{@}`", "z"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        char *got = slug_make(pairs[i][0]);
+        assert_string_equal(got, pairs[i][1]);
+        free(got);
+    }
+    char text[1000];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = i % 12 == 11 ? ' ' : 'x';
+    text[sizeof text - 1] = '\0';
+    char *got = slug_make(text);
+    assert_int_equal(strlen(got), 179); /* 180 ends in '-' */
+    assert_int_equal(got[178], 'x');
+    free(got);
+}
+
+static void test_memory(void **state)
+{
+    (void)state;
+    if (!allocation_can_fail()) skip();
+    bool struck = true;
+    for (long n = 0; struck; n++) {
+        generate_options base = {0};
+        error e = {0};
+        uint64_t *seeds;
+        size_t count;
+        sweep s = {0};
+        allocation_fail_at(n);
+        bool ok = seeds_parse(&seeds, &count, "1,2,5-9", &e) &&
+                  sweep_parse(&s, "sampler=ddim,ddpm steps=1,2", &base, &e);
+        char *name = ok ? slug_make("a") : NULL;
+        struck = allocation_fail_end();
+        assert_int_equal(name != NULL, !struck);
+        if (!ok) assert_int_equal(e.code, ERROR_MEMORY);
+        free(seeds);
+        free(name);
+        sweep_close(&s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_seeds),      cmocka_unit_test(test_bad_seeds),
+        cmocka_unit_test(test_sweep),      cmocka_unit_test(test_sweep_keys),
+        cmocka_unit_test(test_bad_sweep),  cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_slug),       cmocka_unit_test(test_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
