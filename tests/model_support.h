@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * model_support: networks with weights and inputs by golden.md G5's formula, for the model room's tests. */
+#ifndef LIKENESS_TESTS_MODEL_SUPPORT_H
+#define LIKENESS_TESTS_MODEL_SUPPORT_H
+
+#include "support.h"
+
+#include <math.h>
+
+#include "model/model.h"
+
+/* A network on its way: device, graph, weights by formula. */
+typedef struct bench { device *d; graph *g; weight_set set; float *block; } bench;
+
+static inline int64_t product(int rank, const int64_t *dim)
+{
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++)
+        n *= dim[i];
+    return n;
+}
+
+static inline int64_t elements(const tensor *t)
+{
+    return product(t->rank, t->dim);
+}
+
+static inline int by_name(const void *a, const void *b)
+{
+    return strcmp(((const weight *)a)->name, ((const weight *)b)->name);
+}
+
+/* v = sin(0.37 i + 0.11 len(name)) * s; norms' weights 1 + v. */
+static inline void fill_by_formula(float *out, const char *name, int rank, const int64_t *dim)
+{
+    int64_t n = product(rank, dim);
+    double s = rank >= 2 ? 1 / sqrt((double)n / (double)dim[0]) : 0.1;
+    size_t length = strlen(name);
+    bool norm = rank == 1 && strstr(name, "norm") && !strcmp(name + length - 6, "weight");
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (float)(sin(0.37 * (double)i + 0.11 * (double)length) * s + norm);
+}
+
+static inline void check(bool ok, const error *e)
+{
+    if (!ok)
+        fail_msg("%s", e->text);
+}
+
+static inline bench bench_open(void)
+{
+    bench b = {0};
+    error e = {0};
+    check(device_open_cpu(&b.d, 2, DTYPE_F32, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
+    return b;
+}
+
+static inline void make_weights(bench *b)
+{
+    size_t count = graph_weight_count(b->g), total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += (size_t)elements(graph_weight_at(b->g, i));
+    b->set.item = calloc(count, sizeof *b->set.item);
+    b->set.count = count;
+    float *p = b->block = malloc(total * sizeof *p);
+    for (size_t i = 0; i < count; i++) {
+        const tensor *t = graph_weight_at(b->g, i);
+        weight *w = &b->set.item[i];
+        w->name = t->name;
+        w->type = DTYPE_F32;
+        w->rank = t->rank;
+        memcpy(w->dim, t->dim, sizeof w->dim);
+        w->data = p;
+        fill_by_formula(p, t->name, t->rank, t->dim);
+        p += elements(t);
+    }
+    qsort(b->set.item, count, sizeof *b->set.item, by_name);
+}
+
+/* Weights, plan, memory: what is recorded can be run. */
+static inline void bench_ready(bench *b)
+{
+    error e = {0};
+    make_weights(b);
+    check(graph_plan(b->g, b->d, &e) && graph_allocate(b->g, &e) && graph_bind(b->g, &b->set, &e), &e);
+}
+
+static inline void bench_run(bench *b)
+{
+    error e = {0};
+    check(graph_run(b->g, &e), &e);
+}
+
+static inline void bench_close(bench *b)
+{
+    graph_close(&b->g);
+    weight_set_close(&b->set);
+    free(b->block);
+    device_close(&b->d);
+}
+
+/* Writes cos(rate * flat index), the index counted in PyTorch's order: [B,C,H,W] for a map. */
+static inline void write_wave(graph *g, tensor *input, double rate)
+{
+    int64_t batch = input->dim[0], c = 1, area = elements(input) / batch;
+    if (input->rank == 4) {
+        c = input->dim[3];
+        area /= c;
+    }
+    float *x = malloc((size_t)elements(input) * sizeof *x);
+    for (int64_t b = 0; b < batch; b++)
+        for (int64_t i = 0; i < area; i++)
+            for (int64_t k = 0; k < c; k++)
+                x[(b * area + i) * c + k] = (float)cos(rate * (double)((b * c + k) * area + i));
+    graph_write(g, input, x);
+    free(x);
+}
+
+#endif

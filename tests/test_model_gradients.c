@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Gradients of whole toy networks with respect to every weight, against torch autograd in float64
+ * (tests/fixtures/model/gradients.txt, made by tools/fixtures_model.py). Per tensor four numbers are compared:
+ * the largest absolute value, two dot products with waves, the middle value. */
+#include "model_support.h"
+
+typedef struct row { char network[8], name[160]; double largest, dot[2], middle; } row;
+typedef struct rows { row item[512]; int count; double loss, largest; } rows;
+
+static const double TOLERANCE = 1e-4;
+
+/* The rows of one network, and its loss. */
+static rows *read_rows(const char *network)
+{
+    rows *r = calloc(1, sizeof *r);
+    FILE *f = fopen(fixture_path("model/gradients.txt"), "r");
+    assert_non_null(f);
+    char line[400];
+    while (fgets(line, sizeof line, f)) {
+        row *x = &r->item[r->count];
+        char word[8];
+        double loss;
+        if (sscanf(line, "%7s loss %lf", word, &loss) == 2) {
+            if (!strcmp(word, network))
+                r->loss = loss;
+        } else if (sscanf(line, "%7s %159s %lf %lf %lf %lf", x->network, x->name, &x->largest, &x->dot[0],
+                          &x->dot[1], &x->middle) == 6 && !strcmp(x->network, network)) {
+            r->largest = fmax(r->largest, x->largest);
+            r->count++;
+        }
+    }
+    fclose(f);
+    return r;
+}
+
+/* Returns the error relative to the tensor's largest value. Where that is zero but for rounding (a key's bias
+ * in front of a softmax) the network's largest stands in. */
+static double compare(const row *want, double network_largest, const float *g, int64_t n)
+{
+    double largest = 0, dot[2] = {0, 0}, length = sqrt((double)n);
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(g[i]));
+        dot[0] += g[i] * cos(0.21 * (double)i + 0.5);
+        dot[1] += g[i] * sin(0.37 * (double)i + 0.2);
+    }
+    double scale = fmax(want->largest, 1e-3 * network_largest);
+    double worst = fabs(largest - want->largest) / scale;
+    worst = fmax(worst, fabs(g[n / 2] - want->middle) / scale);
+    for (int k = 0; k < 2; k++)
+        worst = fmax(worst, fabs(dot[k] - want->dot[k]) / (scale * length));
+    return worst;
+}
+
+/* Gradients of loss for every weight of the recorded network; `write` fills the inputs. */
+static void check_gradients(bench *b, tensor *loss, const char *network, void (*write)(bench *, void *),
+                            void *inputs)
+{
+    rows *want = read_rows(network);
+    size_t count = graph_weight_count(b->g);
+    assert_int_equal(count, want->count);
+    tensor **of = calloc(count, sizeof *of), **grad = calloc(count, sizeof *grad);
+    for (size_t i = 0; i < count; i++) {
+        const row *x = &want->item[i];
+        const tensor *found = NULL;
+        for (size_t k = 0; k < count; k++)
+            if (!strcmp(graph_weight_at(b->g, k)->name, x->name))
+                found = graph_weight_at(b->g, k);
+        if (!found)
+            fail_msg("%s: no weight %s", network, x->name);
+        of[i] = graph_weight(b->g, x->name, found->rank, found->dim);
+    }
+    error e = {0};
+    graph_output(b->g, loss);
+    check(graph_gradient(b->g, loss, NULL, of, count, grad, &e), &e);
+    bench_ready(b);
+    write(b, inputs);
+    bench_run(b);
+    float value;
+    graph_read(b->g, loss, &value);
+    assert_true(fabs(value - want->loss) <= TOLERANCE * want->loss);
+    double worst = 0;
+    const char *where = "";
+    for (size_t i = 0; i < count; i++) {
+        if (!grad[i])
+            fail_msg("%s: the loss does not reach %s", network, of[i]->name);
+        float *g = malloc((size_t)elements(of[i]) * sizeof *g);
+        graph_read(b->g, grad[i], g);
+        double off = compare(&want->item[i], want->largest, g, elements(of[i]));
+        if (off > worst) {
+            worst = off;
+            where = of[i]->name;
+        }
+        free(g);
+    }
+    print_message("%s: %zu gradients, worst relative error %.1e (%s)\n", network, count, worst, where);
+    assert_true(worst <= TOLERANCE);
+    free(of);
+    free(grad);
+    free(want);
+    bench_close(b);
+}
+
+/* mse(y, cos(0.13 i)); the target is given back as an input. */
+static tensor *wave_loss(bench *b, tensor *y, const char *name, tensor **target)
+{
+    *target = graph_input(b->g, name, DTYPE_F32, y->rank, y->dim);
+    return mse(b->g, y, *target, NULL, NULL);
+}
+
+typedef struct unet_inputs { tensor *x, *t, *context, *target; } unet_inputs;
+
+static void write_unet(bench *b, void *p)
+{
+    const unet_inputs *in = p;
+    static const float times[2] = {37, 801};
+    write_wave(b->g, in->x, 0.21);
+    write_wave(b->g, in->target, 0.13);
+    graph_write(b->g, in->t, times);
+    if (in->context)
+        write_wave(b->g, in->context, 0.21);
+}
+
+static void unet_gradients(const char *config, const char *network)
+{
+    unet_config c;
+    error e = {0};
+    check(unet_config_read(&c, fixture_path(config), &e), &e);
+    bench b = bench_open();
+    unet_inputs in = {0};
+    in.x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){2, 8, 8, c.in_channels});
+    in.t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){2});
+    if (c.conditional)
+        in.context = graph_input(b.g, "context", DTYPE_F32, 3, (int64_t[]){2, 5, c.cross_dim});
+    tensor *y = unet_build(b.g, &c, in.x, in.t, in.context);
+    tensor *loss = wave_loss(&b, y, "target", &in.target);
+    check_gradients(&b, loss, network, write_unet, &in);
+}
+
+static void conditional_unet(void **state)
+{
+    (void)state;
+    unet_gradients("model/layout/new/unet/config.json", "unet");
+}
+
+static void unconditional_unet(void **state)
+{
+    (void)state;
+    unet_gradients("model/layout/flat/config.json", "plain");
+}
+
+typedef struct vae_inputs { tensor *image, *latent, *moments, *picture; } vae_inputs;
+
+static void write_vae(bench *b, void *p)
+{
+    const vae_inputs *in = p;
+    write_wave(b->g, in->image, 0.21);
+    write_wave(b->g, in->latent, 0.21);
+    write_wave(b->g, in->moments, 0.13);
+    write_wave(b->g, in->picture, 0.13);
+}
+
+static void autoencoder(void **state)
+{
+    (void)state;
+    vae_config c;
+    error e = {0};
+    check(vae_config_read(&c, fixture_path("model/layout/new/vae/config.json"), &e), &e);
+    bench b = bench_open();
+    vae_inputs in;
+    in.image = graph_input(b.g, "image", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 3});
+    in.latent = graph_input(b.g, "latent", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 4});
+    tensor *first = wave_loss(&b, vae_build_encoder(b.g, &c, in.image), "moments", &in.moments);
+    tensor *second = wave_loss(&b, vae_build_decoder(b.g, &c, in.latent), "picture", &in.picture);
+    check_gradients(&b, add(b.g, first, second), "vae", write_vae, &in);
+}
+
+typedef struct clip_inputs { tensor *ids, *target; } clip_inputs;
+
+static void write_clip(bench *b, void *p)
+{
+    const clip_inputs *in = p;
+    static const int32_t ids[8] = {516, 5, 17, 3, 500, 517, 517, 517};
+    graph_write(b->g, in->ids, ids);
+    write_wave(b->g, in->target, 0.13);
+}
+
+static void text_encoder(void **state)
+{
+    (void)state;
+    clip_config c;
+    error e = {0};
+    check(clip_config_read(&c, fixture_path("model/layout/new/text_encoder/config.json"), &e), &e);
+    bench b = bench_open();
+    clip_inputs in;
+    in.ids = graph_input(b.g, "ids", DTYPE_I32, 2, (int64_t[]){1, 8});
+    tensor *loss = wave_loss(&b, clip_build(b.g, &c, in.ids, 0), "target", &in.target);
+    check_gradients(&b, loss, "clip", write_clip, &in);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(conditional_unet),
+        cmocka_unit_test(unconditional_unet),
+        cmocka_unit_test(autoencoder),
+        cmocka_unit_test(text_encoder),
+    };
+    return cmocka_run_group_tests_name("gradients", tests, NULL, NULL);
+}
