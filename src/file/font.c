@@ -12,6 +12,9 @@
 
 enum { INK = 40 }; /* dark grey */
 
+/* FreeType's own hinter: the one in the font's bytecode crashes when an allocation fails inside it. */
+enum { LOAD = FT_LOAD_FORCE_AUTOHINT };
+
 struct font {
     FT_Library library;
     FT_Face face;
@@ -81,7 +84,7 @@ int font_line_height(const font *f) { return f->line_height; }
 /* Pixels to the next character; 0 for one that cannot be loaded. */
 static int advance(const font *f, uint32_t code)
 {
-    if (FT_Load_Char(f->face, code, FT_LOAD_DEFAULT)) return 0;
+    if (FT_Load_Char(f->face, code, LOAD)) return 0;
     return (int)(f->face->glyph->advance.x >> 6);
 }
 
@@ -110,7 +113,7 @@ static void blend(image *m, int x, int y, const FT_Bitmap *glyph)
 void font_draw(font *f, image *m, int x, int y, const char *utf8)
 {
     while (*utf8 && *utf8 != '\n') {
-        if (FT_Load_Char(f->face, utf8_next(&utf8), FT_LOAD_RENDER)) continue;
+        if (FT_Load_Char(f->face, utf8_next(&utf8), LOAD | FT_LOAD_RENDER)) continue;
         const FT_GlyphSlot glyph = f->face->glyph;
         blend(m, x + glyph->bitmap_left, y + f->ascent - glyph->bitmap_top, &glyph->bitmap);
         x += (int)(glyph->advance.x >> 6);
