@@ -25,16 +25,18 @@ void *__libc_realloc(void *old, size_t size);
 static _Thread_local long countdown = -1; /* allocations until one fails; -1: none will */
 static _Thread_local bool struck;
 
-/* jansson 2.14 does not look whether its buffer for a token could grow and writes past it, so what
- * jansson itself allocates is spared. */
+/* jansson 2.14 does not look whether its buffer for a token could grow and writes past it; libwebp
+ * 1.2.4 crashes while decoding lossless pictures. What these allocate themselves is spared. */
 static bool spared(const void *caller)
 {
     Dl_info info;
     long kept = countdown;
     countdown = -1; /* dladdr may allocate */
-    bool jansson = dladdr(caller, &info) && info.dli_fname && strstr(info.dli_fname, "libjansson");
+    bool found = dladdr(caller, &info) && info.dli_fname;
+    bool fragile =
+        found && (strstr(info.dli_fname, "libjansson") || strstr(info.dli_fname, "libwebp"));
     countdown = kept;
-    return jansson;
+    return fragile;
 }
 
 static bool fails_now(const void *caller)

@@ -13,6 +13,8 @@ enum {
     TAG_ORIENTATION = 0x0112,
     TAG_EXIF_TABLE = 0x8769,
     TAG_USER_COMMENT = 0x9286,
+    TYPE_BYTE = 1,
+    TYPE_ASCII = 2,
     TYPE_SHORT = 3,
     TYPE_LONG = 4,
     TYPE_UNDEFINED = 7,
@@ -111,7 +113,9 @@ void exif_read(picture *out, const uint8_t *data, size_t size)
     }
     at = find_entry(&t, first, TAG_EXIF_TABLE);
     if (at) at = find_entry(&t, read_number(&t, at + 8, 4), TAG_USER_COMMENT);
-    if (!at || out->text || read_number(&t, at + 2, 2) != TYPE_UNDEFINED) return;
+    if (!at || out->text) return;
+    uint32_t type = read_number(&t, at + 2, 2); /* undefined it should be; Pillow writes bytes */
+    if (type != TYPE_BYTE && type != TYPE_ASCII && type != TYPE_UNDEFINED) return;
     size_t bytes = read_number(&t, at + 4, 4), place = read_number(&t, at + 8, 4);
     if (bytes > 4 && place <= size && bytes <= size - place)
         out->text = comment_text(data + place, bytes, t.big_endian);
