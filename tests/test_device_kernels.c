@@ -79,7 +79,7 @@ static const struct test_case cases[] = {
     GROUP_CASE("group norm silu", F32, F16, 4, true, 20, 2, 5, 7),
     GROUP_CASE("group norm 17", F32, F32, 1, true, 17, 2, 3),
     GROUP_CASE("group norm wide", F32, BF16, 32, true, 2560, 2, 3, 3),
-    GROUP_CASE("group norm large", F32, F32, 32, true, 128, 2, 37, 41),
+    GROUP_CASE("group norm large", F32, F32, 32, true, 128, 2, 13, 11),
     GROUP_CASE("group norm bf16", BF16, F32, 4, true, 72, 2, 9, 31),
     LAYER_CASE("layer norm", F32, F32, 40, 2, 9),
     LAYER_CASE("layer norm 3", F32, F32, 3, 2, 9),
@@ -303,8 +303,9 @@ static double check(const char *name, const char *level, struct bound *b, double
 
 /* -- one case ----------------------------------------------------------------------------------- */
 
+/* Inputs, outputs and the gradient of the first output; slope[i]: the wanted gradient of input i. */
 struct values {
-    double *in[OP_MAX_IN], *out[OP_MAX_OUT], *dy;
+    double *in[OP_MAX_IN], *out[OP_MAX_OUT], *dy, *slope[OP_MAX_IN];
 };
 
 static struct values values_open(const struct test_case *c)
@@ -327,7 +328,9 @@ static void values_close(struct values *v)
 {
     for (int i = 0; i < OP_MAX_IN; i++) free(v->in[i]);
     for (int i = 0; i < OP_MAX_OUT; i++) free(v->out[i]);
+    for (int i = 0; i < OP_MAX_IN; i++) free(v->slope[i]);
     free(v->dy);
+    memset(v, 0, sizeof *v);
 }
 
 static double loss_of(const struct test_case *c, const struct values *v)
@@ -339,10 +342,10 @@ static double loss_of(const struct test_case *c, const struct values *v)
     return loss;
 }
 
-/* Central differences: of every element of input i, or of 24 of a large one; others stay NaN. */
+/* Central differences: of every element of input i, or of some 8 of a large one; others stay NaN. */
 static double *differences(const struct test_case *c, const struct values *v, int i)
 {
-    size_t n = array_count(&c->call.in[i]), step = n <= 300 ? 1 : n / 24;
+    size_t n = array_count(&c->call.in[i]), step = n <= 100 ? 1 : n / 8;
     double *slope = allocate(n * sizeof *slope), h = 1e-4;
     for (size_t j = 0; j < n; j++) slope[j] = NAN;
     for (size_t j = 0; j < n; j += step) {
@@ -366,8 +369,7 @@ static double run_forward(const char *level, const struct test_case *c, const st
     return off;
 }
 
-static double run_grad(const char *level, const struct test_case *c, struct values *v,
-                       double *const slope[])
+static double run_grad(const char *level, const struct test_case *c, struct values *v)
 {
     struct bound b = {.call = {.kind = c->grad, .params = c->call.params}};
     array dy = c->call.out[0];
@@ -386,13 +388,13 @@ static double run_grad(const char *level, const struct test_case *c, struct valu
         array *out = &b.call.out[b.call.out_count];
         *out = c->call.in[*p - '0'];
         out->type = DTYPE_F32;
-        want[b.call.out_count++] = slope[*p - '0'];
+        want[b.call.out_count++] = v->slope[*p - '0'];
     }
     device *d = device_of(level, 2);
     fill_outputs(&b);
     run_call(d, &b.call);
     device_close(&d);
-    /* what was not differentiated counts as right; it still has to be a number and repeatable */
+    /* where there is no difference, the first instruction set's value is wanted of all */
     for (int o = 0; o < b.call.out_count; o++)
         for (size_t j = 0; j < array_count(&b.call.out[o]); j++)
             if (isnan(want[o][j])) want[o][j] = (double)((float *)b.call.out[o].data)[j];
@@ -401,7 +403,36 @@ static double run_grad(const char *level, const struct test_case *c, struct valu
     return off;
 }
 
-static void kernels_of(const char *level)
+static bool has_gradient(const struct test_case *c)
+{
+    return c->grad_out && c->call.out[0].type == DTYPE_F32;
+}
+
+/* What is wanted of each case, worked out once for all instruction sets. */
+static int open_all(void **state)
+{
+    struct values *all = calloc(CASES, sizeof *all);
+    assert_non_null(all);
+    for (int i = 0; i < CASES; i++) {
+        all[i] = values_open(&cases[i]);
+        if (!has_gradient(&cases[i])) continue;
+        for (const char *p = cases[i].grad_out; *p; p++)
+            all[i].slope[*p - '0'] = differences(&cases[i], &all[i], *p - '0');
+        reference_run(&cases[i].call, all[i].in, all[i].out);
+    }
+    *state = all;
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    struct values *all = *state;
+    for (int i = 0; i < CASES; i++) values_close(&all[i]);
+    free(all);
+    return 0;
+}
+
+static void kernels_of(const char *level, struct values *all)
 {
     device *d = device_of(level, 1);
     if (!d) skip();
@@ -409,28 +440,20 @@ static void kernels_of(const char *level)
     double worst = 0, worst_grad = 0;
     const char *where = "", *where_grad = "";
     for (int i = 0; i < CASES; i++) {
-        const struct test_case *c = &cases[i];
-        struct values v = values_open(c);
-        double off = run_forward(level, c, &v);
-        if (off > worst) worst = off, where = c->name;
-        if (c->grad_out && c->call.out[0].type == DTYPE_F32) {
-            double *slope[OP_MAX_IN] = {0};
-            for (const char *p = c->grad_out; *p; p++) slope[*p - '0'] = differences(c, &v, *p - '0');
-            reference_run(&c->call, v.in, v.out);
-            off = run_grad(level, c, &v, slope);
-            if (off > worst_grad) worst_grad = off, where_grad = c->name;
-            for (int j = 0; j < OP_MAX_IN; j++) free(slope[j]);
-        }
-        values_close(&v);
+        double off = run_forward(level, &cases[i], &all[i]);
+        if (off > worst) worst = off, where = cases[i].name;
+        if (!has_gradient(&cases[i])) continue;
+        off = run_grad(level, &cases[i], &all[i]);
+        if (off > worst_grad) worst_grad = off, where_grad = cases[i].name;
     }
     print_message("%s: worst relative error forward %.2g (%s), gradients %.2g (%s)\n", level, worst,
                   where, worst_grad, where_grad);
 }
 
-static void test_plain(void **state) { (void)state, kernels_of("plain"); }
-static void test_avx2(void **state) { (void)state, kernels_of("avx2"); }
-static void test_avx512(void **state) { (void)state, kernels_of("avx512"); }
-static void test_avx512bf16(void **state) { (void)state, kernels_of("avx512bf16"); }
+static void test_plain(void **state) { kernels_of("plain", *state); }
+static void test_avx2(void **state) { kernels_of("avx2", *state); }
+static void test_avx512(void **state) { kernels_of("avx512", *state); }
+static void test_avx512bf16(void **state) { kernels_of("avx512bf16", *state); }
 
 /* -- particular things --------------------------------------------------------------------------- */
 
@@ -609,5 +632,5 @@ int main(void)
         cmocka_unit_test(test_unary_exact), cmocka_unit_test(test_attention_extremes),
         cmocka_unit_test(test_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_all, close_all);
 }
