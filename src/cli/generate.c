@@ -169,10 +169,12 @@ static bool is_picture_name(const char *path)
            ends_with(path, ".webp");
 }
 
+/* A folder says so, is there, or has a name that no picture could have. */
 static bool is_folder(const char *path)
 {
     struct stat s;
-    return !*path || ends_with(path, "/") || (stat(path, &s) == 0 && S_ISDIR(s.st_mode));
+    const char *slash = strrchr(path, '/');
+    return stat(path, &s) == 0 ? S_ISDIR(s.st_mode) : !strchr(slash ? slash + 1 : path, '.');
 }
 
 /* DIR/<prompt>[-<setting>]-<seed><ending> */

@@ -92,8 +92,8 @@ static void plain(progress_line *line, const lk_progress *p)
     char speed[64];
     if (p->step == 0) {
         line->told = 0;
-        fprintf(stderr, "picture %d of %d: %s, %d steps\n", p->picture, p->pictures, line->what,
-                p->steps);
+        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", p->picture, p->pictures, line->what,
+                p->steps, p->steps == 1 ? "" : "s");
     } else if (p->seconds - line->told >= PLAIN_EVERY && p->step < p->steps) {
         line->told = p->seconds;
         rate(speed, sizeof speed, p);
