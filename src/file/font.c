@@ -12,7 +12,8 @@
 
 enum { INK = 40 }; /* dark grey */
 
-/* FreeType's own hinter: the one in the font's bytecode crashes when an allocation fails inside it. */
+/* FreeType's own hinter: the one in the font's bytecode crashes when an allocation fails inside it.
+ */
 enum { LOAD = FT_LOAD_FORCE_AUTOHINT };
 
 struct font {
