@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * likeness: pictures from Stable Diffusion 1.x and unconditional DDPM models, on the CPU, the same as
- * diffusers makes. This is the whole public interface. A program that makes one picture:
+ * likeness: pictures from Stable Diffusion 1.x and unconditional DDPM models, on the CPU, the same
+ * as diffusers makes. This is the whole public interface. A program that makes one picture:
  *
  *     #include <likeness.h>
  *     #include <stdio.h>
@@ -28,11 +28,12 @@
  *         return error.code != LK_OK;
  *     }
  *
- * Rules. Text is UTF-8. A function that can fail returns false and fills its lk_error, which starts as
- * {0} and keeps the first failure; `error` may be NULL. What an x_open (or lk_generate) gives is the
- * caller's, to be given to x_close, which takes NULL too. Texts and arrays handed out as `char **` or
- * `T **` go back to lk_free. Nothing is printed, nothing global is changed. Different contexts may be
- * used in different threads at the same time; one context, with its models, only by one at a time. */
+ * Rules. Text is UTF-8. A function that can fail returns false and fills its lk_error, which starts
+ * as {0} and keeps the first failure; `error` may be NULL. What an x_open (or lk_generate) gives is
+ * the caller's, to be given to x_close, which takes NULL too. Texts and arrays handed out through a
+ * pointer go back to lk_free. Nothing is printed, nothing global is changed. Different contexts may
+ * be used in different threads at the same time; one context, with its models, only by one at a
+ * time. */
 #ifndef LIKENESS_H
 #define LIKENESS_H
 
@@ -84,8 +85,8 @@ const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 thread
 typedef struct lk_model lk_model;
 
 typedef struct lk_model_options {
-    const char *path;      /* a diffusers folder or a .safetensors file; NULL: the pocket model, found in
-                              $LIKENESS_MODELS, beside the program, or in the source tree */
+    const char *path; /* a diffusers folder or a .safetensors file; NULL: the pocket model, found in
+                         $LIKENESS_MODELS, beside the program, or in the source tree */
     const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */
     const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
 } lk_model_options;
@@ -115,10 +116,10 @@ int lk_picture_height(const lk_picture *picture);
 const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top */
 /* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none. */
 const char *lk_picture_settings(const lk_picture *picture);
-/* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target and renamed when whole. */
+/* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target, renamed when whole. */
 bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
-/* The latents of a picture that lk_generate made: safetensors with "latents" [1,C,h,w], the noise it
- * started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding. */
+/* The latents of a picture that lk_generate made: safetensors with "latents" [1,C,h,w], the noise
+ * it started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding. */
 bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
 
 /* Cells (row by row, NULL: empty) on one labelled sheet. Labels may be NULL. */
@@ -182,8 +183,8 @@ typedef struct lk_generate_options {
 } lk_generate_options;
 
 void lk_generate_defaults(lk_generate_options *options);
-/* Whatever can be found wrong before the work: sizes, steps, text, memory. *cut (may be NULL): the end
- * of the prompt that is too long for the text encoder, for lk_free; NULL where nothing is cut. */
+/* Whatever can be found wrong before the work: sizes, steps, text, memory. *cut (may be NULL): the
+ * end of a prompt that is too long for the text encoder, for lk_free; NULL: nothing is cut. */
 bool lk_generate_check(lk_model *model, const lk_generate_options *options, char **cut,
                        lk_error *error);
 bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *options,
@@ -200,12 +201,13 @@ typedef struct lk_sweep {
     lk_generate_options *options;
     char **name, **label;
 } lk_sweep;
-bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base, lk_error *error);
+bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base,
+                    lk_error *error);
 void lk_sweep_close(lk_sweep *sweep);
 /* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. */
 char *lk_slug(const char *text);
-/* Whether a file can be written at path, found out without leaving anything. make_folder: the folders
- * above it are made. */
+/* Whether a file can be written at path, found out without leaving anything. make_folder: the
+ * folders above it are made. */
 bool lk_can_write(const char *path, bool make_folder, lk_error *error);
 
 /* ---- inspecting ---- */

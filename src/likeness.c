@@ -41,7 +41,8 @@ struct lk_latents {
 
 _Static_assert((int)LK_CANCELLED == (int)ERROR_CANCELLED, "codes of errors are the same");
 _Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
-_Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1, "the model's is first");
+_Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1,
+               "the model's is first");
 _Static_assert((int)LK_SPACING_LINSPACE == (int)SPACING_LINSPACE + 1, "the model's is first");
 
 /* Hands a failure to the caller, who keeps his first one; returns ok. */
@@ -57,7 +58,7 @@ const char *lk_version(void) { return LIKENESS_VERSION; }
 
 void lk_free(void *memory) { free(memory); }
 
-/* ---- context ---------------------------------------------------------------------------------- */
+/* ---- context ------------------------------------------------------------------------------- */
 
 void lk_context_defaults(lk_context_options *o) { *o = (lk_context_options){0, LK_F32}; }
 
@@ -72,8 +73,8 @@ bool lk_context_open(lk_context **out, const lk_context_options *o, lk_error *ca
     bool ok = c || error_memory(&e, "a context", sizeof *c);
     ok = ok && (o->threads >= 0 || error_set(&e, ERROR_USAGE, "%d threads: not a number of threads",
                                              o->threads));
-    ok = ok && device_open_cpu(&c->device, o->threads, o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32,
-                               &e);
+    ok = ok && device_open_cpu(&c->device, o->threads,
+                               o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32, &e);
     if (ok)
         *out = c;
     else
@@ -91,7 +92,7 @@ void lk_context_close(lk_context **c)
 
 const char *lk_context_device(const lk_context *c) { return c->device->name; }
 
-/* ---- model ------------------------------------------------------------------------------------ */
+/* ---- model --------------------------------------------------------------------------------- */
 
 /* The path malloc'ed; NULL when no folder is there (or memory is out). */
 static char *pocket_at(const char *folder, const char *below)
@@ -102,14 +103,15 @@ static char *pocket_at(const char *folder, const char *below)
     return NULL;
 }
 
-/* $LIKENESS_MODELS, then beside the program as built or installed, then the source tree. malloc'ed. */
+/* $LIKENESS_MODELS, beside the program as built or installed, or the source tree. malloc'ed. */
 static char *pocket_find(error *e)
 {
     const char *models = getenv("LIKENESS_MODELS");
     if (models && *models) {
         char *found = pocket_at(models, "pocket");
         if (!found)
-            error_set(e, ERROR_FILE, "$LIKENESS_MODELS is %s, but there is no folder pocket in it", models);
+            error_set(e, ERROR_FILE, "$LIKENESS_MODELS is %s, but there is no folder pocket in it",
+                      models);
         return found;
     }
     char *program = path_of_program(), *found = NULL;
@@ -121,7 +123,8 @@ static char *pocket_find(error *e)
     free(program);
     if (!found) found = pocket_at(LIKENESS_SOURCE_DIR, "models/pocket");
     if (!found)
-        error_set(e, ERROR_FILE, "the pocket model is not beside the program; say where a model is (-m), or "
+        error_set(e, ERROR_FILE,
+                  "the pocket model is not beside the program; say where a model is (-m), or "
                   "set LIKENESS_MODELS to the folder that holds pocket");
     return found;
 }
@@ -169,7 +172,7 @@ void lk_model_describe(const lk_model *m, lk_model_info *info)
     generator_size(m->generator, &info->width, &info->height, &info->multiple);
 }
 
-/* ---- latents ---------------------------------------------------------------------------------- */
+/* ---- latents ------------------------------------------------------------------------------- */
 
 static bool latents_read(lk_latents *l, const char *path, error *e)
 {
@@ -177,11 +180,13 @@ static bool latents_read(lk_latents *l, const char *path, error *e)
     if (!safetensors_open(&file, path, e)) return false;
     const safetensors_entry *t = safetensors_find(&file, "latents");
     bool ok = (t && t->rank == 4 && t->dim[0] == 1) ||
-              error_set(e, ERROR_FORMAT, "%s: initial latents are one tensor \"latents\" [1, channels, height, "
-                        "width]", path);
+              error_set(e, ERROR_FORMAT,
+                        "%s: initial latents are one tensor \"latents\" [1, channels, height, "
+                        "width]",
+                        path);
     ok = ok && (t->type == DTYPE_F32 || t->type == DTYPE_F16 || t->type == DTYPE_BF16 ||
-                error_set(e, ERROR_FORMAT, "%s: latents of type %s; they must be F32, F16 or BF16", path,
-                          dtype_name(t->type)));
+                error_set(e, ERROR_FORMAT, "%s: latents of type %s; they must be F32, F16 or BF16",
+                          path, dtype_name(t->type)));
     for (int i = 0; ok && i < 3; i++) {
         ok = (t->dim[i + 1] > 0 && t->dim[i + 1] <= 1 << 20) ||
              error_set(e, ERROR_FORMAT, "%s: latents of no size that a picture could have", path);
@@ -219,9 +224,13 @@ bool lk_picture_save_latents(const lk_picture *p, const char *path, lk_error *ca
     error e = {0};
     const generate_result *r = &p->latents;
     if (!r->initial)
-        return report(error_set(&e, ERROR_USAGE, "%s: this picture was not generated here, so it has no "
-                                "latents", path), &e, caller);
-    uint64_t bytes = sizeof(float) * (uint64_t)r->channels * (uint64_t)r->height * (uint64_t)r->width;
+        return report(error_set(&e, ERROR_USAGE,
+                                "%s: this picture was not generated here, so it has no "
+                                "latents",
+                                path),
+                      &e, caller);
+    uint64_t bytes =
+        sizeof(float) * (uint64_t)r->channels * (uint64_t)r->height * (uint64_t)r->width;
     safetensors_entry entry[2] = {
         {.name = "latents", .rank = 4, .dim = {1, r->channels, r->height, r->width},
          .data = r->initial, .bytes = bytes},
@@ -231,7 +240,7 @@ bool lk_picture_save_latents(const lk_picture *p, const char *path, lk_error *ca
     return report(safetensors_write(path, entry, 2, NULL, 0, &e), &e, caller);
 }
 
-/* ---- pictures --------------------------------------------------------------------------------- */
+/* ---- pictures ------------------------------------------------------------------------------ */
 
 bool lk_picture_open(lk_picture **out, const char *path, lk_error *caller)
 {
@@ -265,15 +274,16 @@ bool lk_picture_save(const lk_picture *p, const char *path, lk_error *caller)
 }
 
 bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
-                     const char *const *row_label, const char *const *column_label, lk_error *caller)
+                     const char *const *row_label, const char *const *column_label,
+                     lk_error *caller)
 {
     error e = {0};
     size_t count = rows > 0 && columns > 0 ? (size_t)rows * (size_t)columns : 0;
     const image **images = calloc(count + 1, sizeof *images);
     *out = calloc(1, sizeof **out);
     bool ok = (images && *out) || error_memory(&e, "a sheet of pictures", count * sizeof *images);
-    ok = ok && (count || error_set(&e, ERROR_USAGE, "a sheet of %d rows and %d columns is none", rows,
-                                   columns));
+    ok = ok && (count || error_set(&e, ERROR_USAGE, "a sheet of %d rows and %d columns is none",
+                                   rows, columns));
     for (size_t i = 0; ok && i < count; i++) images[i] = cell[i] ? &cell[i]->image : NULL;
     ok = ok && grid_make(&(*out)->image, images, rows, columns, row_label, column_label, &e);
     free(images);
@@ -281,7 +291,7 @@ bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, 
     return report(ok, &e, caller);
 }
 
-/* ---- generating ------------------------------------------------------------------------------- */
+/* ---- generating ---------------------------------------------------------------------------- */
 
 bool lk_sampler_parse(lk_sampler *out, const char *name)
 {
@@ -370,8 +380,10 @@ static bool latents_fit(const lk_model *m, const lk_generate_options *o, error *
     generator_latents(m->generator, o->width, o->height, shape);
     const int *have = o->latents->shape;
     return memcmp(have, shape, sizeof shape) == 0 ||
-           error_set(e, ERROR_USAGE, "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
-                     "[1, %d, %d, %d]", have[0], have[1], have[2], shape[0], shape[1], shape[2]);
+           error_set(e, ERROR_USAGE,
+                     "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
+                     "[1, %d, %d, %d]",
+                     have[0], have[1], have[2], shape[0], shape[1], shape[2]);
 }
 
 bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **cut, lk_error *caller)
@@ -379,7 +391,8 @@ bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **cut, lk
     error e = {0};
     generate_options options = options_in(o);
     if (cut) *cut = NULL;
-    return report(generator_check(m->generator, &options, cut, &e) && latents_fit(m, o, &e), &e, caller);
+    return report(generator_check(m->generator, &options, cut, &e) && latents_fit(m, o, &e), &e,
+                  caller);
 }
 
 /* The name people know a model by: the last part of its path, without .safetensors. */
@@ -396,8 +409,8 @@ static void model_name(char out[128], const char *path)
 }
 
 /* The keys that AUTOMATIC1111 has for them, and our own where it has none. */
-static bool settings_fill(settings *s, const lk_model *m, const lk_generate_options *o, const image *made,
-                          error *e)
+static bool settings_fill(settings *s, const lk_model *m, const lk_generate_options *o,
+                          const image *made, error *e)
 {
     static const char *const sampler_name[] = {"DDIM", "DDPM"};
     bool conditional = m->model->kind == MODEL_STABLE_DIFFUSION;
@@ -414,11 +427,14 @@ static bool settings_fill(settings *s, const lk_model *m, const lk_generate_opti
     if (o->clip_skip) ok = ok && settings_set(s, e, "Clip skip", "%d", o->clip_skip + 1);
     if (o->guidance_rescale > 0)
         ok = ok && settings_set(s, e, "Guidance rescale", "%g", (double)o->guidance_rescale);
-    if (o->sampler == LK_DDIM && o->eta > 0) ok = ok && settings_set(s, e, "Eta", "%g", (double)o->eta);
+    if (o->sampler == LK_DDIM && o->eta > 0)
+        ok = ok && settings_set(s, e, "Eta", "%g", (double)o->eta);
     if (o->sampler == LK_DDPM && o->variance)
-        ok = ok && settings_set(s, e, "Variance", "%s", variance_name((variance)((int)o->variance - 1)));
+        ok = ok &&
+             settings_set(s, e, "Variance", "%s", variance_name((variance)((int)o->variance - 1)));
     if (o->spacing)
-        ok = ok && settings_set(s, e, "Spacing", "%s", spacing_name((spacing)((int)o->spacing - 1)));
+        ok =
+            ok && settings_set(s, e, "Spacing", "%s", spacing_name((spacing)((int)o->spacing - 1)));
     if (o->latents) ok = ok && settings_set(s, e, "Initial latents", "given");
     if (m->precision == DTYPE_BF16) ok = ok && settings_set(s, e, "Precision", "bf16");
     return ok && settings_set(s, e, "Version", "likeness %s", lk_version());
@@ -441,13 +457,14 @@ bool lk_generate(lk_picture **out, lk_model *m, const lk_generate_options *o, lk
         (*out)->image = (*out)->latents.picture;
         (*out)->latents.picture = (image){0};
     }
-    ok = ok && settings_fill(&s, m, o, &(*out)->image, &e) && settings_write(&(*out)->settings, &s, &e);
+    ok = ok && settings_fill(&s, m, o, &(*out)->image, &e) &&
+         settings_write(&(*out)->settings, &s, &e);
     settings_close(&s);
     if (!ok) lk_picture_close(out);
     return report(ok, &e, caller);
 }
 
-/* ---- many pictures ---------------------------------------------------------------------------- */
+/* ---- many pictures ------------------------------------------------------------------------- */
 
 bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *caller)
 {
@@ -476,7 +493,8 @@ static bool sweep_out(lk_sweep *out, sweep *s, const lk_generate_options *base, 
     return true;
 }
 
-bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base, lk_error *caller)
+bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base,
+                    lk_error *caller)
 {
     error e = {0};
     sweep s = {0};
@@ -518,7 +536,7 @@ bool lk_can_write(const char *path, bool make_folder, lk_error *caller)
     return report(ok, &e, caller);
 }
 
-/* ---- inspecting ------------------------------------------------------------------------------- */
+/* ---- inspecting ---------------------------------------------------------------------------- */
 
 static bool is_picture(const char *path)
 {
@@ -527,8 +545,9 @@ static bool is_picture(const char *path)
     if (!f) return false;
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
-    return n == sizeof head && (memcmp(head, "\x89PNG\r\n\x1a\n", 8) == 0 || memcmp(head, "\xff\xd8\xff", 3) == 0 ||
-                                (memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WEBP", 4) == 0));
+    return n == sizeof head &&
+           (memcmp(head, "\x89PNG\r\n\x1a\n", 8) == 0 || memcmp(head, "\xff\xd8\xff", 3) == 0 ||
+            (memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WEBP", 4) == 0));
 }
 
 bool lk_inspect(char **text, const char *path, lk_error *caller)

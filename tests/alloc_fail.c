@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * alloc_fail: a model is opened, a picture made and saved, with the k-th allocation failing, for k = 1,
- * 2, ... Each run must end in an error, or do without and make the same picture; it must neither crash
- * nor (as the sanitized build sees) leak. Linked with --wrap for every function that gives memory; what
- * shared libraries allocate inside is theirs and does not fail. */
+ * alloc_fail: a model is opened, a picture made and saved, with the k-th allocation failing, for k
+ * = 1, 2, ... Each run must end in an error, or do without and make the same picture; it must
+ * neither crash nor (as the sanitized build sees) leak. Linked with --wrap for every function that
+ * gives memory; what shared libraries allocate inside is theirs and does not fail. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +46,10 @@ char *__wrap_strdup(const char *text);
 void *__wrap_malloc(size_t n) { return fails() ? NULL : __real_malloc(n); }
 void *__wrap_calloc(size_t n, size_t size) { return fails() ? NULL : __real_calloc(n, size); }
 void *__wrap_realloc(void *p, size_t n) { return fails() ? NULL : __real_realloc(p, n); }
-void *__wrap_aligned_alloc(size_t align, size_t n) { return fails() ? NULL : __real_aligned_alloc(align, n); }
+void *__wrap_aligned_alloc(size_t align, size_t n)
+{
+    return fails() ? NULL : __real_aligned_alloc(align, n);
+}
 int __wrap_posix_memalign(void **out, size_t align, size_t n)
 {
     return fails() ? ENOMEM : __real_posix_memalign(out, align, n);
@@ -110,12 +113,14 @@ static int run_all(const char *folder, const char *picture, const char *prompt)
         borne += ok;
         if (ok ? sum != expected : why.code == LK_OK || !*why.text || whole) {
             fprintf(stderr, "alloc_fail: allocation %ld of %ld: %s\n", k, total,
-                    ok ? "another picture" : whole ? "failed, but left a picture" : "failed without a word");
+                    ok      ? "another picture"
+                    : whole ? "failed, but left a picture"
+                            : "failed without a word");
             wrong++;
         }
     }
-    printf("%s: %ld allocations, %ld failed in turn, %ld of them borne, %ld wrong; %.1f s\n", folder, total,
-           runs, borne, wrong, clock_seconds() - start);
+    printf("%s: %ld allocations, %ld failed in turn, %ld of them borne, %ld wrong; %.1f s\n",
+           folder, total, runs, borne, wrong, clock_seconds() - start);
     return wrong != 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program: the program as a user runs it: what it makes, what it says, how it exits; and every kind
- * of bad input, each of which must give one clear line, the right status, and no file. PROGRAM and EXAMPLE
- * are the paths of the built likeness and examples/minimal. */
+ * test_program: the program as a user runs it: what it makes, what it says, how it exits; and every
+ * kind of bad input, each of which must give one clear line, the right status, and no file. PROGRAM
+ * and EXAMPLE are the paths of the built likeness and examples/minimal. */
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -24,7 +24,7 @@ static char folder[256];     /* everything lies here */
 static char toy_path[300], ddpm_path[300];
 static struct outcome { int status; char out[MAX_TEXT], err[MAX_TEXT]; } last;
 
-/* ---- running ---------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 static const char *in_folder(const char *name)
 {
@@ -55,7 +55,8 @@ static pid_t start(const char *const *args, rlim_t file_limit)
             signal(SIGXFSZ, SIG_IGN);
             setrlimit(RLIMIT_FSIZE, &limit);
         }
-        if (chdir(folder) != 0 || !freopen("out", "wb", stdout) || !freopen("err", "wb", stderr)) _exit(99);
+        if (chdir(folder) != 0 || !freopen("out", "wb", stdout) || !freopen("err", "wb", stderr))
+            _exit(99);
         execv(args[0], (char *const *)args);
         _exit(98);
     }
@@ -92,7 +93,8 @@ static void failed(int status, const char *words)
 {
     const char *line = last.err;
     if (last.status != status || !strstr(last.err, words))
-        fail_msg("wanted status %d and \"%s\", got %d and: %s", status, words, last.status, last.err);
+        fail_msg("wanted status %d and \"%s\", got %d and: %s", status, words, last.status,
+                 last.err);
     assert_int_equal(strncmp(line, "likeness: ", 10), 0);
     if (strchr(line, '\n') != line + strlen(line) - 1) fail_msg("not one line: %s", line);
     assert_string_equal(last.out, "");
@@ -123,7 +125,7 @@ static bool same_pixels(const char *a, const char *b)
     return same;
 }
 
-/* ---- what it does ----------------------------------------------------------------------------- */
+/* ---- what it does -------------------------------------------------------------------------- */
 
 static void test_usage(void **state)
 {
@@ -186,21 +188,25 @@ static void test_picture(void **state)
 static void test_many(void **state)
 {
     (void)state;
-    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "A dog!", "-p", "a cat", "-s", "42-43,50",
-                              "--steps", "2", "-o", "many/", "--grid", "grid.png", "--guidance-scale", "3",
-                              "--save_latents", "many/", NULL), 0);
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "A dog!", "-p", "a cat",
+                              "-s", "42-43,50", "--steps", "2", "-o", "many/", "--grid", "grid.png",
+                              "--guidance-scale", "3", "--save_latents", "many/", NULL),
+                     0);
     says(last.out, "many/a-dog-42.png\nmany/a-dog-43.png\nmany/a-dog-50.png\nmany/a-cat-42.png\n");
     says(last.out, "\ngrid.png\n");
     assert_true(exists("many/a-cat-50.png"));
     assert_true(exists("many/a-cat-50.safetensors"));
     assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a dog", "--sweep",
-                              "sampler=ddpm,ddim steps=3,2", "-o", "sweep", "--grid", "sweep.png", NULL), 0);
+                              "sampler=ddpm,ddim steps=3,2", "-o", "sweep", "--grid", "sweep.png",
+                              NULL),
+                     0);
     assert_true(exists("sweep/a-dog-ddpm-3-42.png"));
     assert_true(exists("sweep/a-dog-ddim-2-42.png"));
     assert_true(exists("sweep.png"));
     /* a picture of a sweep is the picture made alone */
-    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a dog", "--steps", "3", "--sampler", "ddpm",
-                              "-o", "x.png", NULL), 0);
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a dog", "--steps", "3",
+                              "--sampler", "ddpm", "-o", "x.png", NULL),
+                     0);
     assert_true(same_pixels("x.png", "sweep/a-dog-ddpm-3-42.png"));
     drop("x.png");
 }
@@ -233,7 +239,8 @@ static void test_latents(void **state)
 static void test_unconditional(void **state)
 {
     (void)state;
-    assert_int_equal(likeness("generate", "-m", ddpm_path, "-t", "1", "-s", "42-43", "--steps", "2", "-o", "ddpm/", NULL),
+    assert_int_equal(likeness("generate", "-m", ddpm_path, "-t", "1", "-s", "42-43", "--steps", "2",
+                              "-o", "ddpm/", NULL),
                      0);
     assert_true(exists("ddpm/picture-42.png"));
     assert_true(exists("ddpm/picture-43.png"));
@@ -286,10 +293,12 @@ static void test_header(void **state)
     (void)state;
     const char *header = SOURCE_DIR "/include/likeness.h";
     char command[512];
-    snprintf(command, sizeof command, "cc -std=c11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c %s", header);
+    snprintf(command, sizeof command,
+             "cc -std=c11 -pedantic -Wall -Wextra -Werror -fsyntax-only -x c %s", header);
     assert_int_equal(system(command), 0);
     if (system("command -v c++ >/dev/null") != 0) skip();
-    snprintf(command, sizeof command, "c++ -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ %s", header);
+    snprintf(command, sizeof command, "c++ -pedantic -Wall -Wextra -Werror -fsyntax-only -x c++ %s",
+             header);
     assert_int_equal(system(command), 0);
 }
 
@@ -297,8 +306,9 @@ static void test_header(void **state)
 static void test_interrupt(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t", "1", "-p", "a", "-s", "1-900", "--steps", "20",
-                          "-o", "stop/", "--grid", "x.png", NULL};
+    const char *args[] = {PROGRAM, "generate", "-m",     toy_path, "-t",      "1",
+                          "-p",    "a",        "-s",     "1-900",  "--steps", "20",
+                          "-o",    "stop/",    "--grid", "x.png",  NULL};
     pid_t child = start(args, 0);
     for (int i = 0; i < 3000 && !exists("stop/a-1.png"); i++)
         nanosleep(&(struct timespec){0, 10 * 1000 * 1000}, NULL);
@@ -314,12 +324,13 @@ static void test_interrupt(void **state)
     assert_int_equal(system(command), 0);
 }
 
-/* ---- bad flags -------------------------------------------------------------------------------- */
+/* ---- bad flags ----------------------------------------------------------------------------- */
 
 static void test_bad_values(void **state)
 {
     (void)state;
-    static const char *const seeds[] = {"42-", "-1", "18446744073709551616", "", "a", "1,,2", "5-3", "1 2"};
+    static const char *const seeds[] = {"42-", "-1", "18446744073709551616", "", "a", "1,,2",
+                                        "5-3", "1 2"};
     for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
         TOY("-p", "a", "-s", seeds[i]);
         failed(1, "seed");
@@ -384,17 +395,20 @@ static void test_bad_output(void **state)
 static void test_full_disk(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t", "1", "-p", "a", "--steps", "1", "-o", "x.png", NULL};
+    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t",    "1", "-p",
+                          "a",     "--steps",  "1",  "-o",     "x.png", NULL};
     finish(start(args, 1024)); /* no file may pass 1 KiB */
     assert_int_equal(last.status, 1);
     says(last.err, "x.png");
     assert_false(exists("x.png"));
     assert_int_equal(symlink("/dev/full", in_folder("full.png")), 0);
-    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "--steps", "1", "-o", "full.png", NULL), 1);
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "--steps", "1",
+                              "-o", "full.png", NULL),
+                     1);
     says(last.err, "/dev/full");
 }
 
-/* ---- bad models ------------------------------------------------------------------------------- */
+/* ---- bad models ---------------------------------------------------------------------------- */
 
 static void write_file(const char *path, const void *data, size_t size)
 {
@@ -422,7 +436,8 @@ static void test_bad_folder(void **state)
     (void)state;
     likeness("generate", "-m", "nothing", "-p", "a", "-o", "x.png", NULL);
     failed(1, "nothing");
-    static const char *const part[][2] = { /* a file that is not there, what the message must name */
+    static const char *const part[][2] = {
+        /* a file that is not there, what the message must name */
         {"unet/config.json", "unet/config.json"},
         {"vae/config.json", "vae/config.json"},
         {"text_encoder/config.json", "text_encoder/config.json"},
@@ -440,7 +455,8 @@ static void test_bad_folder(void **state)
     }
     bad_toy();
     char json[] = "{\"_class_name\": \"UNet2DConditionModel\", \"block_out_channels\": [32],"
-                  " \"down_block_types\": [\"StrangeDownBlock\"], \"up_block_types\": [\"UpBlock2D\"]}";
+                  " \"down_block_types\": [\"StrangeDownBlock\"], \"up_block_types\": "
+                  "[\"UpBlock2D\"]}";
     write_file(in_folder("bad/unet/config.json"), json, sizeof json - 1);
     refused("StrangeDownBlock");
     char wrong[] = "{\"_class_name\": \"UNet2DConditionModel\", \"layers_per_block\": \"two\"}";
@@ -477,9 +493,11 @@ static void test_lying_files(void **state)
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 0, 8);
     lie("{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", 0, 8);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 0, 8);
-    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", 0,
+        8);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 0, 8);
-    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551615]}}", 0, 8);
+    lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551615]}}", 0,
+        8);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
         "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 0, 12);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
@@ -544,7 +562,7 @@ static void test_bad_weights(void **state)
     says(last.err, "surplus.weight");
 }
 
-/* ---- all -------------------------------------------------------------------------------------- */
+/* ---- all ----------------------------------------------------------------------------------- */
 
 static int clean(void **state)
 {

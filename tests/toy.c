@@ -22,7 +22,8 @@ static const char unet_json[] =
     " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"],"
     " \"cross_attention_dim\": 32, \"attention_head_dim\": 2, \"norm_num_groups\": 8}";
 static const char vae_json[] =
-    "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, \"latent_channels\": 4,"
+    "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, "
+    "\"latent_channels\": 4,"
     " \"block_out_channels\": [16, 16], \"layers_per_block\": 1, \"norm_num_groups\": 8,"
     " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
     " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"], \"sample_size\": 32,"
@@ -34,20 +35,24 @@ static const char scheduler_json[] =
 static const char index_json[] =
     "{\"_class_name\": \"StableDiffusionPipeline\", \"_diffusers_version\": \"0.42.1\","
     " \"scheduler\": [\"diffusers\", \"DDIMScheduler\"], \"text_encoder\": [\"transformers\","
-    " \"CLIPTextModel\"], \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"], \"unet\": [\"diffusers\","
+    " \"CLIPTextModel\"], \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"], \"unet\": "
+    "[\"diffusers\","
     " \"UNet2DConditionModel\"], \"vae\": [\"diffusers\", \"AutoencoderKL\"]}";
 static const char ddpm_json[] =
-    "{\"_class_name\": \"UNet2DModel\", \"in_channels\": 3, \"out_channels\": 3, \"sample_size\": 16,"
+    "{\"_class_name\": \"UNet2DModel\", \"in_channels\": 3, \"out_channels\": 3, \"sample_size\": "
+    "16,"
     " \"block_out_channels\": [16, 16], \"layers_per_block\": 1, \"norm_num_groups\": 8,"
     " \"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\"],"
     " \"up_block_types\": [\"AttnUpBlock2D\", \"UpBlock2D\"], \"attention_head_dim\": null,"
-    " \"norm_eps\": 1e-06, \"downsample_padding\": 0, \"flip_sin_to_cos\": false, \"freq_shift\": 1}";
+    " \"norm_eps\": 1e-06, \"downsample_padding\": 0, \"flip_sin_to_cos\": false, \"freq_shift\": "
+    "1}";
 static const char ddpm_scheduler_json[] =
     "{\"_class_name\": \"DDPMScheduler\", \"beta_start\": 0.0001, \"beta_end\": 0.02,"
     " \"beta_schedule\": \"linear\", \"num_train_timesteps\": 1000, \"clip_sample\": true,"
     " \"variance_type\": \"fixed_large\"}";
 
-static bool write_text(const char *folder, const char *name, const char *text, size_t size, error *e)
+static bool write_text(const char *folder, const char *name, const char *text, size_t size,
+                       error *e)
 {
     char *path = path_join(folder, name);
     file_writer *w = NULL;
@@ -98,7 +103,8 @@ static bool write_weights(graph *g, const char *folder, const char *name, error 
 }
 
 /* A sub-folder (or the folder itself, "") with one network's config.json and weights. */
-static bool write_network(const char *folder, const char *part, const char *json, size_t size, error *e)
+static bool write_network(const char *folder, const char *part, const char *json, size_t size,
+                          error *e)
 {
     char *at = path_join(folder, part), *config = at ? path_join(at, "config.json") : NULL;
     graph *g = NULL;
@@ -114,16 +120,20 @@ static bool write_network(const char *folder, const char *part, const char *json
         vae_config c;
         ok = vae_config_read(&c, config, e);
         if (ok) {
-            vae_build_encoder(g, &c, graph_input(g, "image", DTYPE_F32, 4, (int64_t[]){1, 32, 32, 3}));
-            vae_build_decoder(g, &c, graph_input(g, "latent", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 4}));
+            vae_build_encoder(g, &c,
+                              graph_input(g, "image", DTYPE_F32, 4, (int64_t[]){1, 32, 32, 3}));
+            vae_build_decoder(g, &c,
+                              graph_input(g, "latent", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 4}));
         }
     } else if (ok) {
         unet_config c;
         ok = unet_config_read(&c, config, e);
         if (ok)
-            unet_build(g, &c, graph_input(g, "x", DTYPE_F32, 4, (int64_t[]){1, 16, 16, c.in_channels}),
+            unet_build(g, &c,
+                       graph_input(g, "x", DTYPE_F32, 4, (int64_t[]){1, 16, 16, c.in_channels}),
                        graph_input(g, "t", DTYPE_F32, 1, (int64_t[]){1}),
-                       c.conditional ? graph_input(g, "text", DTYPE_F32, 3, (int64_t[]){1, 16, 32}) : NULL);
+                       c.conditional ? graph_input(g, "text", DTYPE_F32, 3, (int64_t[]){1, 16, 32})
+                                     : NULL);
     }
     ok = ok && write_weights(g, at, weights, e);
     graph_close(&g);
@@ -142,7 +152,8 @@ static bool write_tokenizer(const char *folder, error *e)
         for (int id = 0, end = 0; end < 2; end++)
             for (int round = 0; round < 2; round++)
                 for (int byte = 0, extra = 0; byte < 256; byte++) {
-                    bool itself = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+                    bool itself =
+                        (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
                     int sign = itself ? byte : 256 + extra++;
                     if (itself == (round == 0))
                         n += (size_t)sprintf(text + n, "\"\\u%04x%s\": %d, ", (unsigned)sign,
@@ -162,7 +173,8 @@ bool toy_stable_diffusion(const char *folder, error *e)
     char *scheduler = path_join(folder, "scheduler");
     bool ok = scheduler && path_make_dir(scheduler, e) &&
               write_text(folder, "model_index.json", index_json, sizeof index_json - 1, e) &&
-              write_text(scheduler, "scheduler_config.json", scheduler_json, sizeof scheduler_json - 1, e) &&
+              write_text(scheduler, "scheduler_config.json", scheduler_json,
+                         sizeof scheduler_json - 1, e) &&
               write_network(folder, "text_encoder", clip_json, sizeof clip_json - 1, e) &&
               write_network(folder, "unet", unet_json, sizeof unet_json - 1, e) &&
               write_network(folder, "vae", vae_json, sizeof vae_json - 1, e) &&

@@ -31,13 +31,14 @@ typedef enum option_kind {
 } option_kind;
 
 typedef struct option {
-    const char *names; /* "-s --seed --seeds"; '-' and '_' are the same in long names; NULL ends a list */
+    const char *names; /* "-s --seed --seeds"; '-' is '_' in long names; NULL ends a list */
     option_kind kind;
     void *value;
 } option;
 
-/* Reads argv[0..argc-1]: --flag VALUE, --flag=VALUE, -f VALUE, -fVALUE; "--" ends the flags. Other words
- * go to rest. Returns STATUS_DONE, or after a line on stderr STATUS_WRONG_USAGE or STATUS_FAILED. */
+/* Reads argv[0..argc-1]: --flag VALUE, --flag=VALUE, -f VALUE, -fVALUE; "--" ends the flags. Other
+ * words go to rest. Returns STATUS_DONE, or after a line on stderr STATUS_WRONG_USAGE or
+ * STATUS_FAILED. */
 int options_parse(const option *list, int argc, char **argv, const char *command, text_list *rest);
 bool text_list_add(text_list *list, const char *text); /* false when memory is out */
 

@@ -19,7 +19,7 @@ static const char help[] =
     "  -W, --width N  -H, --height N   default: what the model was trained on\n"
     "\n"
     "With\n"
-    "  -m, --model PATH           diffusers folder or .safetensors file (default: the pocket model)\n"
+    "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket)\n"
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16   (default f32)\n"
@@ -90,7 +90,7 @@ static char *text_format(const char *format, ...)
     return out;
 }
 
-/* ---- flags ------------------------------------------------------------------------------------ */
+/* ---- flags --------------------------------------------------------------------------------- */
 
 static int flags_read(task *t, int argc, char **argv)
 {
@@ -129,14 +129,18 @@ static int flags_check(task *t)
 {
     lk_generate_options *o = &t->base;
     if (t->rest.count)
-        return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p", t->rest.item[0]);
+        return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p",
+                    t->rest.item[0]);
     if (!lk_sampler_parse(&o->sampler, t->sampler))
         return fail(STATUS_WRONG_USAGE, "--sampler %s: there are ddim and ddpm", t->sampler);
     if (t->variance && !lk_variance_parse(&o->variance, t->variance))
-        return fail(STATUS_WRONG_USAGE, "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
-                    "fixed_large_log, learned, learned_range", t->variance);
+        return fail(STATUS_WRONG_USAGE,
+                    "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
+                    "fixed_large_log, learned, learned_range",
+                    t->variance);
     if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
-        return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace", t->spacing);
+        return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace",
+                    t->spacing);
     if (strcmp(t->precision, "f32") != 0 && strcmp(t->precision, "bf16") != 0)
         return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
     if (t->threads < 0) return fail(STATUS_FAILED, "-t %d: threads cannot be negative", t->threads);
@@ -155,7 +159,7 @@ static int flags_check(task *t)
     return STATUS_DONE;
 }
 
-/* ---- cells ------------------------------------------------------------------------------------ */
+/* ---- cells --------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -182,9 +186,9 @@ static char *cell_path(const char *folder, const cell *c, const char *setting, c
 {
     char *slug = *c->options.prompt ? lk_slug(c->options.prompt) : strdup("picture");
     if (!slug) return NULL;
-    char *path = text_format("%s%s%s%s%s-%llu%s", folder, *folder && !ends_with(folder, "/") ? "/" : "", slug,
-                             setting ? "-" : "", setting ? setting : "",
-                             (unsigned long long)c->options.seed, ending);
+    char *path = text_format(
+        "%s%s%s%s%s-%llu%s", folder, *folder && !ends_with(folder, "/") ? "/" : "", slug,
+        setting ? "-" : "", setting ? setting : "", (unsigned long long)c->options.seed, ending);
     lk_free(slug);
     return path;
 }
@@ -243,16 +247,22 @@ static int compare_texts(const void *a, const void *b)
 static int names_check(const task *t)
 {
     if (!is_folder(t->output) && !is_picture_name(t->output))
-        return fail(STATUS_FAILED, "-o %s: the name of a picture ends in .png, .jpg or .webp, that of a "
-                    "folder in /", t->output);
+        return fail(STATUS_FAILED,
+                    "-o %s: the name of a picture ends in .png, .jpg or .webp, that of a "
+                    "folder in /",
+                    t->output);
     if (!is_folder(t->output) && t->count > 1)
-        return fail(STATUS_FAILED, "-o %s is one picture, but %zu will be made; give a folder: -o DIR/",
-                    t->output, t->count);
+        return fail(STATUS_FAILED,
+                    "-o %s is one picture, but %zu will be made; give a folder: -o DIR/", t->output,
+                    t->count);
     if (t->save_latents && !is_folder(t->save_latents) && t->count > 1)
-        return fail(STATUS_FAILED, "--save-latents %s is one file, but %zu pictures will be made; give a "
-                    "folder: --save-latents DIR/", t->save_latents, t->count);
+        return fail(STATUS_FAILED,
+                    "--save-latents %s is one file, but %zu pictures will be made; give a "
+                    "folder: --save-latents DIR/",
+                    t->save_latents, t->count);
     if (t->grid && !is_picture_name(t->grid))
-        return fail(STATUS_FAILED, "--grid %s: the name of a picture ends in .png, .jpg or .webp", t->grid);
+        return fail(STATUS_FAILED, "--grid %s: the name of a picture ends in .png, .jpg or .webp",
+                    t->grid);
     size_t n = 0;
     char **name = calloc(2 * t->count + 1, sizeof *name);
     if (!name) return no_memory();
@@ -265,8 +275,10 @@ static int names_check(const task *t)
     int status = STATUS_DONE;
     for (size_t i = 1; status == STATUS_DONE && i < n; i++)
         if (strcmp(name[i], name[i - 1]) == 0)
-            status = fail(STATUS_FAILED, "two results would be written to %s: a prompt, setting or seed is "
-                          "given twice, or two prompts differ in signs only", name[i]);
+            status = fail(STATUS_FAILED,
+                          "two results would be written to %s: a prompt, setting or seed is "
+                          "given twice, or two prompts differ in signs only",
+                          name[i]);
     free(name);
     return status;
 }
@@ -284,7 +296,7 @@ static int folders_check(task *t)
     return ok ? STATUS_DONE : failed(t);
 }
 
-/* ---- work ------------------------------------------------------------------------------------- */
+/* ---- work ---------------------------------------------------------------------------------- */
 
 static int on_progress(void *user, const lk_progress *p)
 {
@@ -319,8 +331,9 @@ static int rows_check(task *t)
         char *cut = NULL;
         bool ok = lk_generate_check(t->opened, &c->options, &cut, &t->error);
         if (ok && cut && r % settings == 0)
-            fail(STATUS_DONE, "warning: the prompt is too long for the model, which will not see its end: "
-                 "\"%s\"", cut);
+            fail(STATUS_DONE,
+                 "warning: the prompt is too long for the model, which will not see \"%s\"",
+                 cut);
         lk_free(cut);
         if (!ok) return failed(t);
     }
@@ -337,7 +350,8 @@ static int cell_run(task *t, cell *c)
     ok = ok && lk_picture_save(c->picture, c->path, &t->error) &&
          (!c->latents_path || lk_picture_save_latents(c->picture, c->latents_path, &t->error));
     if (!ok && t->error.code == LK_CANCELLED) {
-        fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1, t->count);
+        fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1,
+             t->count);
         return STATUS_INTERRUPTED;
     }
     if (!ok) return failed(t);
@@ -358,10 +372,11 @@ static int grid_write(task *t)
         label[i] = text_format("seed %llu", (unsigned long long)t->seeds[i]);
         memory = label[i];
     }
-    bool ok = memory && lk_picture_grid(&sheet, picture, (int)t->rows, (int)t->seed_count,
-                                        (const char *const *)t->row_label, (const char *const *)label,
-                                        &t->error) &&
-              lk_picture_save(sheet, t->grid, &t->error);
+    bool ok =
+        memory &&
+        lk_picture_grid(&sheet, picture, (int)t->rows, (int)t->seed_count,
+                        (const char *const *)t->row_label, (const char *const *)label, &t->error) &&
+        lk_picture_save(sheet, t->grid, &t->error);
     lk_picture_close(&sheet);
     for (size_t i = 0; label && i < t->seed_count; i++) free(label[i]);
     free(label);
@@ -379,7 +394,8 @@ static int work(task *t)
     for (size_t i = 0; status == STATUS_DONE && i < t->count; i++) {
         status = cell_run(t, &t->cells[i]);
         if (status == STATUS_DONE && interrupt_seen() && i + 1 < t->count)
-            status = fail(STATUS_INTERRUPTED, "stopped; %zu of %zu pictures are done", i + 1, t->count);
+            status =
+                fail(STATUS_INTERRUPTED, "stopped; %zu of %zu pictures are done", i + 1, t->count);
     }
     if (status == STATUS_DONE && t->grid) status = grid_write(t);
     if (status == STATUS_DONE && fflush(stdout) != 0)
@@ -387,11 +403,12 @@ static int work(task *t)
     return status;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ----------------------------------------------------------------------------- */
 
 static int prepare(task *t)
 {
-    if (t->init_latents && !lk_latents_open(&t->latents, t->init_latents, &t->error)) return failed(t);
+    if (t->init_latents && !lk_latents_open(&t->latents, t->init_latents, &t->error))
+        return failed(t);
     t->base.latents = t->latents;
     if (!lk_seeds_parse(&t->seeds, &t->seed_count, t->seed_text, &t->error)) return failed(t);
     if (t->sweep_text && !lk_sweep_parse(&t->sweep, t->sweep_text, &t->base, &t->error))

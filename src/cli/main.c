@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 
 static const char help[] =
-    "likeness makes pictures from words with Stable Diffusion 1.x, and with unconditional DDPM models.\n"
+    "likeness makes pictures from words with Stable Diffusion 1.x, and without words with DDPM.\n"
     "\n"
     "  likeness generate -p \"a photo of a dog\" -s 42 -o dog.png\n"
     "  likeness inspect dog.png\n"
@@ -26,7 +26,8 @@ int fail(int status, const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    for (char *c = text; *c; c++) /* a file name or prompt must not move the cursor or break the line */
+    /* A file name or prompt must not move the cursor or break the line. */
+    for (char *c = text; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 127) *c = ' ';
     fprintf(stderr, "likeness: %s\n", text);
     return status;

@@ -23,7 +23,8 @@ static bool option_named(const option *o, const char *flag, size_t n)
 {
     for (const char *name = o->names; *name;) {
         size_t length = strcspn(name, " "), i = 0;
-        while (length == n && i < n && (name[i] == '_' ? '-' : name[i]) == (flag[i] == '_' ? '-' : flag[i]))
+        while (length == n && i < n &&
+               (name[i] == '_' ? '-' : name[i]) == (flag[i] == '_' ? '-' : flag[i]))
             i++;
         if (length == n && i == n) return true;
         name += length + strspn(name + length, " ");
@@ -65,7 +66,8 @@ static int option_set(const option *o, const char *flag, const char *text)
     case OPTION_FLAG: *(bool *)o->value = true; return STATUS_DONE;
     case OPTION_TEXT: *(const char **)o->value = text; return STATUS_DONE;
     case OPTION_TEXTS:
-        return text_list_add(o->value, text) ? STATUS_DONE : fail(STATUS_FAILED, "not enough memory");
+        return text_list_add(o->value, text) ? STATUS_DONE
+                                             : fail(STATUS_FAILED, "not enough memory");
     case OPTION_INT: return option_int(o, flag, text);
     case OPTION_FLOAT: return option_float(o, flag, text);
     }

@@ -22,7 +22,8 @@ static void interrupt_note(int signal)
 
 void interrupt_watch(void)
 {
-    struct sigaction action = {.sa_handler = interrupt_note, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    struct sigaction action = {.sa_handler = interrupt_note,
+                               .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -81,8 +82,8 @@ static void bar(progress_line *line, const lk_progress *p)
     rate(speed, sizeof speed, p);
     snprintf(count, sizeof count, "%d/%d ", p->picture, p->pictures);
     int room = terminal_columns() - 1 - (int)(strlen(count) + strlen(speed) + 24 + 20);
-    fprintf(stderr, "\r%s%.*s [%s] %d/%d %s\033[K", count, text_cut(line->what, room > 0 ? room : 0),
-            line->what, cells, p->step, p->steps, speed);
+    fprintf(stderr, "\r%s%.*s [%s] %d/%d %s\033[K", count,
+            text_cut(line->what, room > 0 ? room : 0), line->what, cells, p->step, p->steps, speed);
     fflush(stderr);
     line->shown = true;
 }

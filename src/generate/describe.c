@@ -51,8 +51,8 @@ static void write_scheduler(FILE *out, const scheduler_config *c)
 {
     static const char *const betas[] = {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"};
     static const char *const predicts[] = {"epsilon", "v_prediction", "sample"};
-    fprintf(out, "  %-14s%s, %d steps, predicts %s, betas ", "scheduler", c->class_name, c->train_steps,
-            predicts[c->predicts]);
+    fprintf(out, "  %-14s%s, %d steps, predicts %s, betas ", "scheduler", c->class_name,
+            c->train_steps, predicts[c->predicts]);
     if (c->trained_betas)
         fputs("as listed\n", out);
     else
@@ -60,14 +60,15 @@ static void write_scheduler(FILE *out, const scheduler_config *c)
                 c->zero_snr ? ", zero terminal SNR" : "");
 }
 
-/* Of the UNet's tensors in the order of their names: the same for a folder and for its single file. */
+/* Of the UNet's tensors in the order of their names: a folder and its single file have the same. */
 static void write_hash(FILE *out, const weight_set *set)
 {
     sha256 s;
     char hex[65];
     sha256_start(&s);
     for (size_t i = 0; i < set->count; i++)
-        sha256_add(&s, set->item[i].data, weight_count(&set->item[i]) * dtype_size(set->item[i].type));
+        sha256_add(&s, set->item[i].data,
+                   weight_count(&set->item[i]) * dtype_size(set->item[i].type));
     sha256_end(&s, hex);
     fprintf(out, "  %-14s%.16s (SHA-256 of the UNet's weights)\n", "hash", hex);
 }
@@ -82,7 +83,8 @@ static void write_model(FILE *out, const model *m)
     fprintf(out, "  %-14s%dx%d\n", "pictures", size, size);
     if (conditional) {
         write_set(out, "text encoder", &m->clip_weights);
-        fprintf(out, "%d layers of %d, %d tokens\n", m->clip.layers, m->clip.hidden, m->clip.positions);
+        fprintf(out, "%d layers of %d, %d tokens\n", m->clip.layers, m->clip.hidden,
+                m->clip.positions);
     }
     write_set(out, "unet", &m->unet_weights);
     fputs("levels ", out);

@@ -11,7 +11,8 @@
 
 #include "base/platform.h"
 
-/* The UNet for one size and batch, and beside it the graph of its cross-attention's keys and values. */
+/* The UNet for one size and batch, and beside it the graph of its cross-attention's keys and
+ * values. */
 typedef struct denoiser {
     graph *unet, *text;
     int height, width, batch;         /* of the latents; height 0: nothing planned */
@@ -38,7 +39,7 @@ typedef struct text_state {
 struct generator {
     device *device;                   /* borrowed */
     model *model;                     /* borrowed */
-    scheduler_config scheduler;       /* the model's, as the pipeline reads it; trained_betas borrowed */
+    scheduler_config scheduler; /* the model's, as the pipeline reads it; trained_betas borrowed */
     denoiser denoiser;
     decoder decoder;
     text_state text;
@@ -50,7 +51,7 @@ typedef struct job {
     const generate_options *o;
     const char *prompt, *negative;
     int channels, height, width, batch; /* of the latents */
-    int out_channels;                 /* the network's: twice as many where the variance is learned */
+    int out_channels; /* the network's: twice as many where the variance is learned */
     sampler *sampler;
     rng rng;
     float *latent;                    /* [C,h,w] */
@@ -72,7 +73,10 @@ static int64_t tensor_count(const tensor *t)
     return n;
 }
 
-static size_t tensor_bytes(const tensor *t) { return (size_t)tensor_count(t) * dtype_size(t->type); }
+static size_t tensor_bytes(const tensor *t)
+{
+    return (size_t)tensor_count(t) * dtype_size(t->type);
+}
 
 static bool all_finite(const float *x, size_t n)
 {
@@ -81,31 +85,35 @@ static bool all_finite(const float *x, size_t n)
     return true;
 }
 
-/* A bad value came out of a run: the same inputs, just written again, but looking at every tensor. */
+/* A bad value came out of a run: again, with its inputs written anew, looking at every tensor. */
 static bool blame(graph *g, const char *where, error *e)
 {
     error found = {0};
     if (graph_run_checked(g, &found))
-        error_set(&found, ERROR_NUMERIC, "NaN or infinity in the result, but in no tensor before it");
+        error_set(&found, ERROR_NUMERIC,
+                  "NaN or infinity in the result, but in no tensor before it");
     return error_set(e, found.code, "%s: %s", where, found.text);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 /* The parts come from files of their own, and must agree where they meet. */
 static bool model_fits(const model *m, error *e)
 {
     if (m->kind == MODEL_UNCONDITIONAL)
         return m->unet.in_channels == 3 ||
-               error_set(e, ERROR_MODEL, "%s: the network makes %d channels; a picture has 3", m->path,
-                         m->unet.in_channels);
+               error_set(e, ERROR_MODEL, "%s: the network makes %d channels; a picture has 3",
+                         m->path, m->unet.in_channels);
     if (m->unet.in_channels != m->vae.latent_channels)
-        return error_set(e, ERROR_MODEL, "%s: the UNet reads latents of %d channels, the autoencoder has "
-                         "%d; give the autoencoder that belongs to it (--vae)", m->path,
-                         m->unet.in_channels, m->vae.latent_channels);
+        return error_set(e, ERROR_MODEL,
+                         "%s: the UNet reads latents of %d channels, the autoencoder has "
+                         "%d; give the autoencoder that belongs to it (--vae)",
+                         m->path, m->unet.in_channels, m->vae.latent_channels);
     return m->unet.cross_dim == m->clip.hidden ||
-           error_set(e, ERROR_MODEL, "%s: the UNet reads text embeddings of %d numbers, the text encoder "
-                     "makes %d: they do not belong together", m->path, m->unet.cross_dim, m->clip.hidden);
+           error_set(e, ERROR_MODEL,
+                     "%s: the UNet reads text embeddings of %d numbers, the text encoder "
+                     "makes %d: they do not belong together",
+                     m->path, m->unet.cross_dim, m->clip.hidden);
 }
 
 bool generator_open(generator **out, device *d, model *m, error *e)
@@ -158,8 +166,8 @@ void generator_close(generator **g)
 void generator_size(const generator *g, int *width, int *height, int *multiple)
 {
     *width = *height = g->model->unet.sample_size * vae_factor(g);
-    /* Any latent size runs in a Stable Diffusion UNet (it upsamples to its skips' sizes); UNet2DModel
-     * needs sides that halve evenly all the way down. */
+    /* Any latent size runs in a Stable Diffusion UNet (it upsamples to its skips' sizes);
+     * UNet2DModel needs sides that halve evenly all the way down. */
     *multiple = conditional(g) ? vae_factor(g) : 1 << (g->model->unet.blocks - 1);
 }
 
@@ -172,7 +180,7 @@ void generator_latents(const generator *g, int width, int height, int shape[3])
     shape[2] = (width ? width : own_width) / vae_factor(g);
 }
 
-/* ---- planning --------------------------------------------------------------------------------- */
+/* ---- planning ------------------------------------------------------------------------------ */
 
 /* The text graph, for its keys' and values' shapes; then the UNet that has them as inputs. */
 static bool denoiser_plan_text(generator *g, denoiser *n, int batch, error *e)
@@ -190,7 +198,8 @@ static bool denoiser_plan_text(generator *g, denoiser *n, int batch, error *e)
     return graph_plan(n->text, g->device, e);
 }
 
-static bool denoiser_plan_unet(generator *g, denoiser *n, int batch, int height, int width, error *e)
+static bool denoiser_plan_unet(generator *g, denoiser *n, int batch, int height, int width,
+                               error *e)
 {
     const unet_config *c = &g->model->unet;
     int64_t shape[4] = {batch, height, width, c->in_channels};
@@ -244,7 +253,7 @@ static bool decoder_plan(generator *g, int height, int width, error *e)
     return true;
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------------------------- */
 
 static double packed_bytes(const device *d, const weight_set *set)
 {
@@ -262,12 +271,13 @@ static bool memory_check(double need, int width, int height, error *e)
     double have = (double)memory_available(), gib = 1024.0 * 1024 * 1024;
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
-                     "a picture of %dx%d needs %.1f GiB of memory and %.1f GiB can be had; choose a "
-                     "smaller size (-W, -H), or close other programs", width, height, need / gib,
-                     have / gib);
+                     "a picture of %dx%d needs %.1f GiB of memory and %.1f GiB can be had; choose "
+                     "a smaller size (-W, -H), or close other programs",
+                     width, height, need / gib, have / gib);
 }
 
-/* Before planning: what the widest maps alone must take, so that an absurd size is not even planned. */
+/* Before planning: what the widest maps alone must take, so that an absurd size is not even
+ * planned. */
 static bool memory_check_least(const generator *g, int width, int height, error *e)
 {
     int channels = conditional(g) ? g->model->vae.channels[0] : g->model->unet.channels[0];
@@ -287,7 +297,7 @@ static bool memory_check_planned(const generator *g, int width, int height, erro
     return memory_check(block + weights, width, height, e);
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------------- */
 
 /* out [N,hidden]: diffusers' encode_prompt for one text. */
 static bool text_encode(generator *g, const char *text, int clip_skip, float *out, error *e)
@@ -358,7 +368,8 @@ static bool text_prepare(generator *g, const job *j, error *e)
               error_memory(e, "text embeddings", one * (size_t)j->batch * sizeof *context);
     /* [unconditional, conditional]; diffusers applies clip_skip to the prompt alone. */
     if (j->batch > 1) ok = ok && text_encode(g, j->negative, 0, context, e);
-    ok = ok && text_encode(g, j->prompt, j->o->clip_skip, context + one * (size_t)(j->batch - 1), e);
+    float *last = context + one * (size_t)(j->batch - 1);
+    ok = ok && text_encode(g, j->prompt, j->o->clip_skip, last, e);
     for (size_t i = 0; i < g->model->clip_weights.count; i++)
         device_forget(&g->model->clip_weights.item[i]); /* not needed until the next prompt */
     weights_drop_pages(&g->model->clip_weights);
@@ -371,7 +382,7 @@ static bool text_prepare(generator *g, const job *j, error *e)
     return ok;
 }
 
-/* ---- a job ------------------------------------------------------------------------------------ */
+/* ---- a job --------------------------------------------------------------------------------- */
 
 static void job_close(job *j)
 {
@@ -390,8 +401,10 @@ static bool job_size(const generator *g, const generate_options *o, job *j, erro
     if (o->width) width = o->width;
     if (o->height) height = o->height;
     if (width < multiple || height < multiple || width % multiple || height % multiple)
-        return error_set(e, ERROR_USAGE, "a size of %dx%d: width and height must be multiples of %d "
-                         "with this model, such as %dx%d", width, height, multiple,
+        return error_set(e, ERROR_USAGE,
+                         "a size of %dx%d: width and height must be multiples of %d "
+                         "with this model, such as %dx%d",
+                         width, height, multiple,
                          width < multiple ? multiple : width / multiple * multiple,
                          height < multiple ? multiple : height / multiple * multiple);
     if (!memory_check_least(g, width, height, e)) return false;
@@ -410,8 +423,10 @@ static bool job_text(const generator *g, const job *j, char **cut, error *e)
         return !*j->prompt || error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no "
                                         "prompt", g->model->path);
     if (j->o->clip_skip < 0 || j->o->clip_skip >= c->layers)
-        return error_set(e, ERROR_USAGE, "clip skip %d: this text encoder has %d layers, so 0 to %d "
-                         "can be left out", j->o->clip_skip, c->layers, c->layers - 1);
+        return error_set(e, ERROR_USAGE,
+                         "clip skip %d: this text encoder has %d layers, so 0 to %d "
+                         "can be left out",
+                         j->o->clip_skip, c->layers, c->layers - 1);
     int32_t *ids = malloc((size_t)c->positions * sizeof *ids);
     if (!ids) return error_memory(e, "a prompt's tokens", (size_t)c->positions * sizeof *ids);
     bool ok = tokenizer_encode(g->model->tokens, j->prompt, c->positions, ids, cut, e) &&
@@ -420,24 +435,31 @@ static bool job_text(const generator *g, const job *j, char **cut, error *e)
     return ok;
 }
 
-/* A learned variance is a second half of the network's output channels; the sampler must know of it. */
+/* A learned variance is a second half of the network's output channels; the sampler must know of
+ * it. */
 static bool job_variance(const generator *g, const job *j, error *e)
 {
     int in = g->model->unet.in_channels, out = g->model->unet.out_channels;
     bool learned = sampler_learned(j->sampler);
     if (out == (learned ? 2 * in : in)) return true;
     if (learned)
-        return error_set(e, ERROR_USAGE, "a learned variance needs a network with %d output channels, and "
-                         "this one has %d; choose --variance fixed_small or fixed_large", 2 * in, out);
-    return error_set(e, ERROR_MODEL, "the network reads %d channels and makes %d; this is only understood "
-                     "with --sampler ddpm --variance learned or learned_range and %d channels", in, out,
-                     2 * in);
+        return error_set(e, ERROR_USAGE,
+                         "a learned variance needs a network with %d output channels, and "
+                         "this one has %d; choose --variance fixed_small or fixed_large",
+                         2 * in, out);
+    return error_set(e, ERROR_MODEL,
+                     "the network reads %d channels and makes %d; this is only understood "
+                     "with --sampler ddpm --variance learned or learned_range and %d channels",
+                     in, out, 2 * in);
 }
 
-/* Everything but the work: checks all options, plans, and compares the memory needed with what there is. */
+/* Everything but the work: checks all options, plans, and compares the memory needed with what
+ * there is. */
 static bool job_open(generator *g, const generate_options *o, job *j, char **cut, error *e)
 {
-    *j = (job){.o = o, .prompt = o->prompt ? o->prompt : "", .negative = o->negative ? o->negative : ""};
+    *j = (job){.o = o};
+    j->prompt = o->prompt ? o->prompt : "";
+    j->negative = o->negative ? o->negative : "";
     j->batch = conditional(g) && o->guidance > 1 ? 2 : 1;
     if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
         return error_set(e, ERROR_USAGE, "guidance must be a number");
@@ -457,7 +479,7 @@ bool generator_check(generator *g, const generate_options *o, char **cut, error 
     return ok;
 }
 
-/* ---- denoising -------------------------------------------------------------------------------- */
+/* ---- denoising ----------------------------------------------------------------------------- */
 
 /* [C,h,w] -> [h,w,C] */
 static void to_channels_last(float *out, const float *in, size_t channels, size_t space)
@@ -492,7 +514,7 @@ static bool job_allocate(job *j, error *e)
            error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
 }
 
-/* The planner may give an input's place to others once it was read, so all are written each time. */
+/* The planner gives an input's place to others once it was read, so all are written each time. */
 static void denoiser_write(const generator *g, const job *j, int timestep)
 {
     const denoiser *n = &g->denoiser;
@@ -513,7 +535,7 @@ static double deviation(const float *x, size_t n)
     return sqrt(squares / (double)(n - 1));
 }
 
-/* Classifier-free guidance: j->out [2,h,w,C'] -> j->guided [C',h,w]; diffusers' rescale_noise_cfg. */
+/* Classifier-free guidance and rescale_noise_cfg: j->out [2,h,w,C'] -> j->guided [C',h,w]. */
 static void guide(const job *j)
 {
     size_t space = (size_t)j->height * (size_t)j->width, n = (size_t)j->out_channels * space;
@@ -539,8 +561,8 @@ static bool predict(generator *g, job *j, int i, error *e)
     graph_read(n->unet, n->out, j->out);
     if (!all_finite(j->out, (size_t)tensor_count(n->out))) {
         char where[80];
-        snprintf(where, sizeof where, "step %d of %d (timestep %d)", i + 1, sampler_count(j->sampler),
-                 timestep);
+        snprintf(where, sizeof where, "step %d of %d (timestep %d)", i + 1,
+                 sampler_count(j->sampler), timestep);
         denoiser_write(g, j, timestep);
         return blame(n->unet, where, e);
     }
@@ -550,7 +572,8 @@ static bool predict(generator *g, job *j, int i, error *e)
 
 static bool progress(const job *j, int step, error *e)
 {
-    if (!j->o->progress || !j->o->progress(j->o->user, step, sampler_count(j->sampler))) return true;
+    if (!j->o->progress || !j->o->progress(j->o->user, step, sampler_count(j->sampler)))
+        return true;
     return error_set(e, ERROR_CANCELLED, "stopped");
 }
 
@@ -575,7 +598,7 @@ static bool denoise(generator *g, job *j, error *e)
     return ok;
 }
 
-/* ---- decoding --------------------------------------------------------------------------------- */
+/* ---- decoding ------------------------------------------------------------------------------ */
 
 /* VaeImageProcessor.denormalize and numpy_to_pil: y [H,W,3], rounded half to even. */
 static bool picture_from(image *out, const float *y, int width, int height, error *e)
@@ -626,7 +649,7 @@ static bool picture_from_sample(job *j, image *out, error *e)
     return picture_from(out, j->x, j->width, j->height, e);
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ----------------------------------------------------------------------------- */
 
 void generate_result_free(generate_result *r)
 {
