@@ -10,9 +10,6 @@
 
 #include "model/model.h"
 
-/* A network on its way: device, graph, weights by formula. */
-typedef struct bench { device *d; graph *g; weight_set set; float *block; } bench;
-
 static inline int64_t product(int rank, const int64_t *dim)
 {
     int64_t n = 1;
@@ -42,6 +39,30 @@ static inline void fill_by_formula(float *out, const char *name, int rank, const
         out[i] = (float)(sin(0.37 * (double)i + 0.11 * (double)length) * s + norm);
 }
 
+/* Weights that look random (scatter in tools/fixtures_model.py): sines leave a deep network badly conditioned. */
+static inline void fill_scattered(float *out, const char *name, int rank, const int64_t *dim)
+{
+    int64_t n = product(rank, dim);
+    double s = rank >= 2 ? 1 / sqrt((double)n / (double)dim[0]) : 0.1;
+    size_t length = strlen(name);
+    bool norm = rank == 1 && strstr(name, "norm") && !strcmp(name + length - 6, "weight");
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t x = (uint32_t)i * 2654435761u + 97 * (uint32_t)length;
+        x = (x ^ x >> 15) * 73244475u;
+        x = (x ^ x >> 13) * 73244475u;
+        out[i] = (float)(((double)(x ^ x >> 16) / 2147483648.0 - 1) * s + norm);
+    }
+}
+
+/* A network on its way: device, graph, and weights by `fill`. */
+typedef struct bench {
+    device *d;
+    graph *g;
+    void (*fill)(float *out, const char *name, int rank, const int64_t *dim);
+    weight_set set;
+    float *block;
+} bench;
+
 static inline void check(bool ok, const error *e)
 {
     if (!ok)
@@ -50,7 +71,7 @@ static inline void check(bool ok, const error *e)
 
 static inline bench bench_open(void)
 {
-    bench b = {0};
+    bench b = {.fill = fill_by_formula};
     error e = {0};
     check(device_open_cpu(&b.d, 2, DTYPE_F32, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
     return b;
@@ -72,7 +93,7 @@ static inline void make_weights(bench *b)
         w->rank = t->rank;
         memcpy(w->dim, t->dim, sizeof w->dim);
         w->data = p;
-        fill_by_formula(p, t->name, t->rank, t->dim);
+        b->fill(p, t->name, t->rank, t->dim);
         p += elements(t);
     }
     qsort(b->set.item, count, sizeof *b->set.item, by_name);

@@ -73,6 +73,7 @@ static void check_gradients(bench *b, tensor *loss, const char *network, void (*
     error e = {0};
     graph_output(b->g, loss);
     check(graph_gradient(b->g, loss, NULL, of, count, grad, &e), &e);
+    b->fill = fill_scattered;
     bench_ready(b);
     write(b, inputs);
     bench_run(b);

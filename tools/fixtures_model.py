@@ -7,7 +7,7 @@ tensor "key canonical type dims" below its file's "@ path", canonical being the 
 so no weights are stored. Weights by formula: golden.md G5.
 
 gradients.txt: for every weight of four toy networks the gradient of a mean squared error, by torch autograd in
-float64: largest absolute value, its dot products with cos(0.21 i + 0.5) and sin(0.37 i + 0.2), the middle value.
+float64 (weights: scatter below): largest absolute value, its dot products with cos(0.21 i + 0.5) and sin(0.37 i + 0.2), the middle value.
 
 Run: python tools/fixtures_model.py
 """
@@ -48,6 +48,24 @@ def fill(module):
             i = torch.arange(p.numel(), dtype=torch.float64)
             s = 1 / math.sqrt(p.numel() / p.shape[0]) if p.dim() >= 2 else 0.1
             v = torch.sin(0.37 * i + 0.11 * len(name)) * s
+            if p.dim() == 1 and "norm" in name and name.endswith("weight"):
+                v = 1 + v
+            p.copy_(v.float().reshape(p.shape))
+    return module.eval()
+
+
+def scatter(module):
+    """As fill, but with weights that look random: sines leave a deep network badly conditioned, and a gradient's
+    last digits would be float32's noise."""
+    mask = 0xFFFFFFFF
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            name = canonical_text(name) if isinstance(module, CLIPTextModel) else name
+            x = (torch.arange(p.numel(), dtype=torch.int64) * 2654435761 + 97 * len(name)) & mask
+            x = ((x ^ (x >> 15)) * 73244475) & mask
+            x = ((x ^ (x >> 13)) * 73244475) & mask
+            v = (x ^ (x >> 16)).double() / 2**31 - 1
+            v = v / math.sqrt(p.numel() / p.shape[0]) if p.dim() >= 2 else 0.1 * v
             if p.dim() == 1 and "norm" in name and name.endswith("weight"):
                 v = 1 + v
             p.copy_(v.float().reshape(p.shape))
@@ -304,14 +322,14 @@ def gradients():
             name = canonical_text(name) if network == "clip" else name
             rows.append(f"{network} {name} " + " ".join(f"{v.item():.7g}" for v in values))
 
-    unet = fill(UNet2DConditionModel(**UNET)).double()
+    unet = scatter(UNet2DConditionModel(**UNET)).double()
     note("unet", unet, mse(unet(wave(2, 4, 8, 8), torch.tensor([37.0, 801.0]), wave(2, 5, 12)).sample))
-    plain = fill(UNet2DModel(**PLAIN)).double()
+    plain = scatter(UNet2DModel(**PLAIN)).double()
     note("plain", plain, mse(plain(wave(2, 3, 8, 8), torch.tensor([37.0, 801.0])).sample))
-    vae = fill(AutoencoderKL(**VAE)).double()
+    vae = scatter(AutoencoderKL(**VAE)).double()
     moments = vae.encode(wave(1, 3, 16, 16)).latent_dist.parameters
     note("vae", vae, mse(moments) + mse(vae.decode(wave(1, 4, 8, 8)).sample))
-    text = fill(CLIPTextModel(CLIPTextConfig(**TEXT))).double()
+    text = scatter(CLIPTextModel(CLIPTextConfig(**TEXT))).double()
     note("clip", text, mse(text(torch.tensor([[516, 5, 17, 3, 500, 517, 517, 517]])).last_hidden_state))
     with open(os.path.join(OUT, "gradients.txt"), "w") as f:
         f.write("\n".join(rows) + "\n")
