@@ -65,7 +65,8 @@ static void test_layout(void **state)
     image a = solid(WIDE, SIDE, 201), b = solid(WIDE, SIDE, 203), c = solid(20, 10, 205), sheet;
     const image *cell[4] = {&a, &b, NULL, &c};
     assert_true(grid_make(&sheet, cell, 2, 2, NULL, NULL, NULL));
-    box first = find_box(&sheet, 201), second = find_box(&sheet, 203), small = find_box(&sheet, 205);
+    box first = find_box(&sheet, 201), second = find_box(&sheet, 203),
+        small = find_box(&sheet, 205);
     assert_int_equal(first.right - first.left, WIDE);
     assert_int_equal(first.bottom - first.top, SIDE);
     assert_int_equal(second.top, first.top);
@@ -96,9 +97,11 @@ static void test_labels(void **state)
     assert_true(grid_make(&sheet, cell, 2, 2, row, column, NULL));
     int left = sheet.width - bare.width, top = sheet.height - bare.height; /* room for labels */
     assert_true(left > 60 && left < 250 && top > 10 && top < 60);
-    int margin = (bare.width - 2 * 128) / 2, cells_left = left + margin - 2, cells_top = top + margin - 4;
+    int margin = (bare.width - 2 * 128) / 2, cells_left = left + margin - 2,
+        cells_top = top + margin - 4;
     assert_true(ink(&sheet, 0, cells_top, cells_left, cells_top + 128) > 200);
-    assert_int_equal(ink(&sheet, 0, cells_top + 134, cells_left, sheet.height), 0); /* no second label */
+    /* no second label */
+    assert_int_equal(ink(&sheet, 0, cells_top + 134, cells_left, sheet.height), 0);
     assert_true(ink(&sheet, cells_left, 0, cells_left + 128, cells_top + 4) > 50);
     assert_true(ink(&sheet, cells_left + 132, 0, sheet.width, cells_top + 4) > 50);
     assert_int_equal(ink(&sheet, cells_left, cells_top + 4, sheet.width, sheet.height), 0);

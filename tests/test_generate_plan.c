@@ -44,8 +44,9 @@ static void test_bad_seeds(void **state)
     (void)state;
     check_bad_seeds("42-", "seeds: \"42-\" has no end; write a range as 42-45");
     check_bad_seeds("-1", "seeds: \"-1\" is negative; seeds are 0 to 18446744073709551615");
-    check_bad_seeds("18446744073709551616",
-                    "seeds: \"18446744073709551616\" is too large; seeds are 0 to 18446744073709551615");
+    check_bad_seeds(
+        "18446744073709551616",
+        "seeds: \"18446744073709551616\" is too large; seeds are 0 to 18446744073709551615");
     check_bad_seeds("1-99999999999999999999",
                     "seeds: \"1-99999999999999999999\" is too large; seeds are 0 to "
                     "18446744073709551615");
@@ -136,14 +137,17 @@ static void test_bad_sweep(void **state)
 {
     (void)state;
     check_bad_sweep("", "sweep: nothing is given; write it as \"sampler=ddpm,ddim steps=200,50\"");
-    check_bad_sweep("stepz=3", "sweep: there is no setting \"stepz\"; there are sampler, steps, guidance, "
+    check_bad_sweep("stepz=3",
+                    "sweep: there is no setting \"stepz\"; there are sampler, steps, guidance, "
                     "guidance_rescale, eta, variance, spacing, clip_skip, width, height");
-    check_bad_sweep("steps", "sweep: \"steps\" should be a setting and its values, such as steps=200,50");
+    check_bad_sweep("steps",
+                    "sweep: \"steps\" should be a setting and its values, such as steps=200,50");
     check_bad_sweep("sampler=ddim,euler", "sweep: sampler cannot be \"euler\"; give ddim or ddpm");
     check_bad_sweep("steps=10,0", "sweep: steps cannot be \"0\"; give a whole number from 1 on");
     check_bad_sweep("steps=", "sweep: steps cannot be \"\"; give a whole number from 1 on");
-    check_bad_sweep("steps=99999999999999999999",
-                    "sweep: steps cannot be \"99999999999999999999\"; give a whole number from 1 on");
+    check_bad_sweep(
+        "steps=99999999999999999999",
+        "sweep: steps cannot be \"99999999999999999999\"; give a whole number from 1 on");
     check_bad_sweep("eta=1.5", "sweep: eta cannot be \"1.5\"; give a number from 0 to 1");
     check_bad_sweep("guidance=nan", "sweep: guidance cannot be \"nan\"; give a number from 0 on");
     check_bad_sweep("spacing=even",

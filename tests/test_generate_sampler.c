@@ -9,7 +9,7 @@
 
 #include "generate/sampler.h"
 
-/* ---- golden.md G2 ----------------------------------------------------------------------------- */
+/* ---- golden.md G2 ---- */
 
 static scheduler_config linear_config(void)
 {
@@ -54,7 +54,7 @@ static void test_tables(void **state)
     noise_schedule_close(&b);
 }
 
-/* ---- golden.md G3 ----------------------------------------------------------------------------- */
+/* ---- golden.md G3 ---- */
 
 typedef struct golden {
     const char *name;
@@ -71,9 +71,11 @@ static const golden goldens[] = {
      {1.085598, 0.06858063, 0.4777953, 2.484888}},
     {"DDIM trailing", {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_TRAILING},
      false, false, false, false, 999, 99, {2.103207, -1.422098, -0.108358, 8.539418}},
-    {"DDIM linspace alpha1", {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_LINSPACE},
+    {"DDIM linspace alpha1",
+     {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_LINSPACE},
      false, true, false, false, 999, 0, {1.945926, -1.376493, -0.07113355, 6.93837}},
-    {"DDIM v zsnr trailing", {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_TRAILING},
+    {"DDIM v zsnr trailing",
+     {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_TRAILING},
      false, false, true, true, 999, 99, {0.2699164, -0.2194265, 0.01481121, 0.6470134}},
     {"DDPM linear fixed_small", {.kind = SAMPLER_DDPM}, true, false, false, false, 900, 0,
      {0.7277517, 0.3609492, 0.4878452, 0.771787}},
@@ -134,7 +136,7 @@ static void test_golden(void **state)
     for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) run_golden(&goldens[i]);
 }
 
-/* ---- diffusers' runs -------------------------------------------------------------------------- */
+/* ---- diffusers' runs ---- */
 
 static int integer(const json_t *run, const char *key)
 {
@@ -167,7 +169,8 @@ static void check_timesteps(const sampler *s, const json_t *list)
     assert_true(given == n || given == 6);
     for (int i = 0; i < given; i++) {
         int at = given == n || i < 3 ? i : n - 6 + i;
-        assert_int_equal(sampler_timestep(s, at), json_integer_value(json_array_get(list, (size_t)i)));
+        json_int_t wanted = json_integer_value(json_array_get(list, (size_t)i));
+        assert_int_equal(sampler_timestep(s, at), wanted);
     }
 }
 
@@ -220,7 +223,7 @@ static void repeat_run(const json_t *run, double *worst, double *worst_alpha)
     for (size_t k = 0; k < VALUES; k++)
         wanted[k] = (float)json_number_value(json_array_get(json_object_get(run, "out"), k));
     double off = relative_error(x, wanted, VALUES);
-    /* torch 2.15's square roots are not correctly rounded (AVX2), so that equal bits are not to be had. */
+    /* torch 2.15's square roots are not correctly rounded (AVX2): no equal bits to be had. */
     if (!(off <= (o.steps > 200 ? 1e-5 : 3e-6))) fail_msg("%s: off by %g", name, off);
     if (off > *worst) *worst = off;
     sampler_close(&s);
@@ -243,7 +246,7 @@ static void test_diffusers(void **state)
     json_decref(runs);
 }
 
-/* ---- draws, spacing, refusals ----------------------------------------------------------------- */
+/* ---- draws, spacing, refusals ---- */
 
 /* DDPM draws in every step but at timestep 0, DDIM in every one once eta is above 0. */
 static void test_draws(void **state)
@@ -288,7 +291,7 @@ static void test_no_signal(void **state)
     sampler_close(&s);
 }
 
-/* numpy's arange gives one step too many for 61 of 1000; we do not. Every list falls and stays inside. */
+/* numpy's arange gives one step too many for 61 of 1000; we do not. Lists fall and stay inside. */
 static void test_every_count(void **state)
 {
     (void)state;
@@ -324,18 +327,21 @@ static void test_refused(void **state)
     check_refused(&c, (sampler_options){.steps = 0}, "steps is 0; give at least 1");
     check_refused(&c, (sampler_options){.steps = -3}, "steps is -3; give at least 1");
     check_refused(&c, (sampler_options){.steps = 1001},
-                  "steps is 1001, but the model was trained with 1000 timesteps; give at most 1000");
+                  "steps is 1001, but the model was trained with 1000 timesteps; give at most "
+                  "1000");
     check_refused(&c, (sampler_options){.steps = 1000},
-                  "1000 steps with leading spacing and steps_offset 1 begin at timestep 1000, past the "
-                  "model's last, 999; give fewer steps or trailing spacing");
+                  "1000 steps with leading spacing and steps_offset 1 begin at timestep 1000, past "
+                  "the model's last, 999; give fewer steps or trailing spacing");
     check_refused(&c, (sampler_options){.steps = 10, .eta = 1.5f},
                   "eta is 1.5; give a number from 0 to 1");
     check_refused(&c, (sampler_options){.steps = 10, .eta = NAN},
                   "eta is nan; give a number from 0 to 1");
     c.zero_snr = true;
-    check_refused(&c, (sampler_options){.steps = 10, .has_spacing = true, .spacing = SPACING_TRAILING},
-                  "at timestep 999 the model's schedule has no signal left (rescale_betas_zero_snr), "
-                  "and predicted noise cannot begin there; use leading spacing");
+    sampler_options trailing = {.steps = 10, .has_spacing = true, .spacing = SPACING_TRAILING};
+    check_refused(&c, trailing,
+                  "at timestep 999 the model's schedule has no signal left "
+                  "(rescale_betas_zero_snr), and predicted noise cannot begin there; use "
+                  "leading spacing");
     c.thresholding = true;
     c.threshold_ratio = 2;
     check_refused(&c, (sampler_options){.steps = 10},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of the settings text: what is written, that it comes back, and how AUTOMATIC1111's reader takes
- * texts of others, its odd cases too. */
+ * Tests of the settings text: what is written, that it comes back, and how AUTOMATIC1111's reader
+ * takes texts of others, its odd cases too. */
 #include "support.h"
 
 #include "generate/settings.h"
@@ -37,7 +37,8 @@ static void test_write(void **state)
 
     fill(&s, NULL, "");
     assert_true(settings_write(&text, &s, NULL));
-    assert_string_equal(text, "Steps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615");
+    assert_string_equal(text,
+                        "Steps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615");
     free(text);
     settings_close(&s);
 }
@@ -68,9 +69,12 @@ static void test_round_trip(void **state)
     (void)state;
     static const char *const texts[] = {
         "", "a dog", "one, two: three", "two\nlines", "a\n\n\nb", "Steps: 20, Sampler: x, Seed: 3",
-        "he said \"no\"", "\"quoted\"", "\"", "\"\"", "\\", "ends with \\", "\\\"", "\\n", "tab\there",
-        "r\xC3\xA9sum\xC3\xA9 \xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E \xF0\x9F\x90\xB6", "{\"json\": [1, 2]}",
-        "<lora:name:0.8>", "(a:1.2), [b]", "100%", "%s%n", "a\x01z", ":", ",", ",,,", ": ,", "C:\\new",
+        "he said \"no\"", "\"quoted\"", "\"", "\"\"", "\\", "ends with \\", "\\\"", "\\n",
+        "tab\there",
+        "r\xC3\xA9sum\xC3\xA9 \xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E \xF0\x9F\x90\xB6",
+        "{\"json\": [1, 2]}",
+        "<lora:name:0.8>", "(a:1.2), [b]", "100%", "%s%n", "a\x01z", ":", ",", ",,,", ": ,",
+        "C:\\new",
         "Size: 5", "key: \"a\\", "not Negative prompt: this", "bad \xFF\xC3 bytes",
     };
     size_t count = sizeof texts / sizeof *texts;
@@ -85,7 +89,8 @@ static void test_round_trip(void **state)
 }
 
 /* Pairs as key=value; of a text's settings. */
-static void check_parse(const char *text, const char *prompt, const char *negative, const char *pairs)
+static void check_parse(const char *text, const char *prompt, const char *negative,
+                        const char *pairs)
 {
     settings s;
     char joined[1000] = "";
@@ -106,12 +111,14 @@ static void test_parse(void **state)
     check_parse("", "", "", "");
     check_parse("  \n\n ", "", "", "");
     check_parse("a dog", "a dog", "", "");
-    check_parse("a dog\nSteps: 20, Sampler: Euler a, Seed: 965400086, Size: 512x768, Model hash: 45dee52b",
+    check_parse("a dog\nSteps: 20, Sampler: Euler a, Seed: 965400086, Size: 512x768, "
+                "Model hash: 45dee52b",
                 "a dog", "",
-                "Steps=20|Sampler=Euler a|Seed=965400086|Size-1=512|Size-2=768|Model hash=45dee52b");
+                "Steps=20|Sampler=Euler a|Seed=965400086|Size-1=512|Size-2=768|"
+                "Model hash=45dee52b");
     /* two pairs are no settings */
     check_parse("a dog\nSteps: 20, Sampler: Euler a", "a dog\nSteps: 20, Sampler: Euler a", "", "");
-    /* settings alone; keys begin at their first letter, are two or more long, the last of a name wins */
+    /* settings alone; keys begin at their first letter, are two or more long; the last one wins */
     check_parse("Steps: 1, x: 2, -ab: 3, , cd/: 4, Steps: 5", "", "", "Steps=5|ab=3|cd/=4");
     /* lines are stripped; from the mark on they are the negative prompt's */
     check_parse(" a \n  b\nNegative prompt:c \n d\nNegative prompt: e\nAb: 1, Cd: 2, Ef: 3", "a\nb",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * grid: the layout of a sheet of pictures; see grid.h. Sizes follow the pictures': letters and gaps grow
- * with them, so that a sheet of small pictures and one of large look alike. */
+ * grid: the layout of a sheet of pictures; see grid.h. Sizes follow the pictures': letters and gaps
+ * grow with them, so that a sheet of small pictures and one of large look alike. */
 #include "generate/grid.h"
 
 #include <assert.h>
@@ -30,7 +30,7 @@ typedef struct sheet {
 static int largest(int a, int b) { return a > b ? a : b; }
 static int between(int low, int x, int high) { return x < low ? low : x > high ? high : x; }
 
-/* ---- labels ----------------------------------------------------------------------------------- */
+/* ---- labels ---- */
 
 static bool block_make(block *out, font *f, const char *text, int width, error *e)
 {
@@ -50,7 +50,8 @@ static bool block_make(block *out, font *f, const char *text, int width, error *
 }
 
 /* centred: each line in the middle of width, else all at x. */
-static void block_draw(const block *b, const sheet *s, image *m, int x, int y, int width, bool centred)
+static void block_draw(const block *b, const sheet *s, image *m, int x, int y, int width,
+                       bool centred)
 {
     const char *line = b->text;
     for (int i = 0; i < b->lines; i++, line += strlen(line) + 1, y += s->line) {
@@ -73,26 +74,30 @@ static int widest(const block *b, int count)
     return width;
 }
 
-/* Row labels are wrapped to about a picture's width; wider where they would be higher than a picture. */
+/* Row labels are wrapped to about a picture's width; wider where they would be higher than it. */
 static bool wrap_row_labels(sheet *s, const char *const *label, error *e)
 {
-    int width = largest(s->cell_width * 5 / 4, 7 * s->line);
+    int width = between(7 * s->line, s->cell_width * 5 / 4, 14 * s->line);
     int limit = largest(4 * s->cell_width, width);
     for (;; width = largest(width * 5 / 4, width + 1)) {
         for (int i = 0; i < s->rows; i++)
             if (!block_make(&s->row_label[i], s->font, label[i], width, e)) return false;
-        if (width >= limit || most_lines(s->row_label, s->rows) * s->line <= s->cell_height) return true;
+        if (width >= limit || most_lines(s->row_label, s->rows) * s->line <= s->cell_height)
+            return true;
     }
 }
 
+/* Column labels are wrapped to a picture's width; columns of tiny pictures become wider. */
 static bool wrap_column_labels(sheet *s, const char *const *label, error *e)
 {
+    int width = largest(s->cell_width, 4 * s->line);
     for (int i = 0; i < s->columns; i++)
-        if (!block_make(&s->column_label[i], s->font, label[i], s->cell_width, e)) return false;
+        if (!block_make(&s->column_label[i], s->font, label[i], width, e)) return false;
+    s->cell_width = largest(s->cell_width, widest(s->column_label, s->columns));
     return true;
 }
 
-/* ---- layout ----------------------------------------------------------------------------------- */
+/* ---- layout ---- */
 
 static void measure_cells(sheet *s, const image *const *cell)
 {
@@ -109,7 +114,7 @@ static bool sheet_open(sheet *s, const image *const *cell, const char *const *ro
 {
     measure_cells(s, cell);
     int side = s->cell_width < s->cell_height ? s->cell_width : s->cell_height;
-    int letters = between(13, 9 + side / 24, 28);
+    int letters = between(13, 9 + side / 22, 36);
     s->gap = between(4, side / 28, 16);
     s->margin = letters * 3 / 2;
     s->row_label = calloc((size_t)s->rows, sizeof *s->row_label);
@@ -142,13 +147,14 @@ static int row_height(const sheet *s, int row)
     return largest(s->cell_height, s->row_label[row].lines * s->line);
 }
 
-/* ---- drawing ---------------------------------------------------------------------------------- */
+/* ---- drawing ---- */
 
 static void paste(image *m, const image *picture, int x, int y)
 {
     for (int row = 0; row < picture->height; row++)
         memcpy(m->pixels + 3 * ((size_t)(y + row) * (size_t)m->width + (size_t)x),
-               picture->pixels + 3 * (size_t)row * (size_t)picture->width, 3 * (size_t)picture->width);
+               picture->pixels + 3 * (size_t)row * (size_t)picture->width,
+               3 * (size_t)picture->width);
 }
 
 static void draw(const sheet *s, image *m, const image *const *cell)
@@ -187,9 +193,10 @@ bool grid_make(image *out, const image *const *cell, int rows, int columns,
         int64_t height = s.top - s.gap + s.margin;
         for (int i = 0; i < rows; i++) height += row_height(&s, i) + s.gap;
         if (width > LONGEST_SIDE || height > LONGEST_SIDE)
-            ok = error_set(e, ERROR_USAGE, "the sheet would be %lld x %lld pixels, and %d is the longest "
-                           "side; put fewer pictures on it", (long long)width, (long long)height,
-                           LONGEST_SIDE);
+            ok = error_set(e, ERROR_USAGE,
+                           "the sheet would be %lld x %lld pixels, and %d is the longest "
+                           "side; put fewer pictures on it",
+                           (long long)width, (long long)height, LONGEST_SIDE);
         else
             ok = image_new(out, (int)width, (int)height, e);
     }

@@ -7,8 +7,8 @@
 #include "file/image.h"
 
 /* cell: rows x columns, row by row; NULL leaves a place empty. A cell is as large as the largest
- * picture; smaller ones stand in its middle. Row labels are wrapped; labels, and each of them, may be
- * NULL. The sheet is made new. */
+ * picture; smaller ones stand in its middle. Row labels are wrapped; labels, and each of them, may
+ * be NULL. The sheet is made new. */
 bool grid_make(image *out, const image *const *cell, int rows, int columns,
                const char *const *row_label, const char *const *column_label, error *e);
 

@@ -13,12 +13,13 @@
 
 enum { SLUG_LIMIT = 180, SHOWN = 60 }; /* SHOWN: of a word in a message */
 
-/* ---- seeds ------------------------------------------------------------------------------------ */
+/* ---- seeds ---- */
 
 /* One word of a list of seeds, as "seeds "42-": why". */
 static bool bad_seed(error *e, const char *word, int length, const char *why)
 {
-    return error_set(e, ERROR_USAGE, "seeds: \"%.*s\" %s", length < SHOWN ? length : SHOWN, word, why);
+    return error_set(e, ERROR_USAGE, "seeds: \"%.*s\" %s", length < SHOWN ? length : SHOWN, word,
+                     why);
 }
 
 /* The digits at *p; false where there are none or they pass 2^64 - 1 (*large). */
@@ -42,7 +43,8 @@ static bool read_range(uint64_t *first, uint64_t *last, const char *word, const 
     int length = (int)(end - word);
     bool large;
     if (p == end)
-        return error_set(e, ERROR_USAGE, "seeds: a number is missing; write them as 42,43 or 42-45");
+        return error_set(e, ERROR_USAGE,
+                         "seeds: a number is missing; write them as 42,43 or 42-45");
     if (*p == '-')
         return bad_seed(e, word, length, "is negative; seeds are 0 to 18446744073709551615");
     bool ok = read_seed(first, &p, end, &large);
@@ -96,18 +98,19 @@ bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, error *e)
     return false;
 }
 
-/* ---- sweeps: what can be swept ---------------------------------------------------------------- */
+/* ---- sweeps: what can be swept ---- */
 
 typedef enum sweep_key {
-    KEY_SAMPLER, KEY_STEPS, KEY_GUIDANCE, KEY_RESCALE, KEY_ETA, KEY_VARIANCE, KEY_SPACING, KEY_CLIP_SKIP,
-    KEY_WIDTH, KEY_HEIGHT, KEY_COUNT,
+    KEY_SAMPLER, KEY_STEPS, KEY_GUIDANCE, KEY_RESCALE, KEY_ETA, KEY_VARIANCE, KEY_SPACING,
+    KEY_CLIP_SKIP, KEY_WIDTH, KEY_HEIGHT, KEY_COUNT,
 } sweep_key;
 
 static const struct { const char *name; sweep_key key; } key_names[] = {
     {"sampler", KEY_SAMPLER}, {"steps", KEY_STEPS}, {"guidance", KEY_GUIDANCE},
-    {"guidance_scale", KEY_GUIDANCE}, {"cfg_scale", KEY_GUIDANCE}, {"guidance_rescale", KEY_RESCALE},
-    {"eta", KEY_ETA}, {"variance", KEY_VARIANCE}, {"spacing", KEY_SPACING}, {"clip_skip", KEY_CLIP_SKIP},
-    {"width", KEY_WIDTH}, {"height", KEY_HEIGHT},
+    {"guidance_scale", KEY_GUIDANCE}, {"cfg_scale", KEY_GUIDANCE},
+    {"guidance_rescale", KEY_RESCALE}, {"eta", KEY_ETA}, {"variance", KEY_VARIANCE},
+    {"spacing", KEY_SPACING}, {"clip_skip", KEY_CLIP_SKIP}, {"width", KEY_WIDTH},
+    {"height", KEY_HEIGHT},
 };
 
 static bool find_key(sweep_key *out, const char *name)
@@ -144,7 +147,8 @@ static bool read_float(float *out, const char *text, double high)
 /* Puts a value into the options; otherwise says what the key takes. */
 static const char *apply(generate_options *o, sweep_key key, const char *value)
 {
-    static const char *const size = "a whole number of pixels", *const share = "a number from 0 to 1";
+    static const char *const size = "a whole number of pixels";
+    static const char *const share = "a number from 0 to 1";
     sampler_options *s = &o->sampler;
     switch (key) {
     case KEY_SAMPLER:   return sampler_kind_parse(&s->kind, value) ? NULL : "ddim or ddpm";
@@ -152,13 +156,15 @@ static const char *apply(generate_options *o, sweep_key key, const char *value)
     case KEY_GUIDANCE:  return read_float(&o->guidance, value, 1e6) ? NULL : "a number from 0 on";
     case KEY_RESCALE:   return read_float(&o->guidance_rescale, value, 1) ? NULL : share;
     case KEY_ETA:       return read_float(&s->eta, value, 1) ? NULL : share;
-    case KEY_CLIP_SKIP: return read_int(&o->clip_skip, value, 0) ? NULL : "a whole number from 0 on";
     case KEY_WIDTH:     return read_int(&o->width, value, 1) ? NULL : size;
     case KEY_HEIGHT:    return read_int(&o->height, value, 1) ? NULL : size;
+    case KEY_CLIP_SKIP:
+        return read_int(&o->clip_skip, value, 0) ? NULL : "a whole number from 0 on";
     case KEY_VARIANCE:
         s->has_variance = variance_parse(&s->variance, value);
-        return s->has_variance ? NULL : "fixed_small, fixed_small_log, fixed_large, fixed_large_log, "
-                                        "learned or learned_range";
+        return s->has_variance ? NULL
+                               : "fixed_small, fixed_small_log, fixed_large, fixed_large_log, "
+                                 "learned or learned_range";
     default:
         s->has_spacing = spacing_parse(&s->spacing, value);
         return s->has_spacing ? NULL : "leading, trailing or linspace";
@@ -180,7 +186,9 @@ static void describe(char *name, char *label, size_t size, sweep_key key, const 
         snprintf(label, size, "%d step%s", s->steps, s->steps == 1 ? "" : "s");
         break;
     case KEY_GUIDANCE:  snprintf(label, size, "guidance %g", (double)o->guidance); break;
-    case KEY_RESCALE:   snprintf(label, size, "guidance rescale %g", (double)o->guidance_rescale); break;
+    case KEY_RESCALE:
+        snprintf(label, size, "guidance rescale %g", (double)o->guidance_rescale);
+        break;
     case KEY_ETA:       snprintf(label, size, "eta %g", (double)s->eta); break;
     case KEY_VARIANCE:  snprintf(label, size, "%s", variance_name(s->variance)); break;
     case KEY_SPACING:   snprintf(label, size, "%s", spacing_name(s->spacing)); break;
@@ -194,14 +202,15 @@ static void describe(char *name, char *label, size_t size, sweep_key key, const 
         if (*p == ' ' || *p == '_') *p = '-';
 }
 
-/* ---- sweeps: reading -------------------------------------------------------------------------- */
+/* ---- sweeps: reading ---- */
 
 /* One key and its values: count texts that follow each other, each with its NUL. */
 typedef struct axis { sweep_key key; const char *values; size_t count; } axis;
 
 static bool unknown_key(error *e, const char *name)
 {
-    return error_set(e, ERROR_USAGE, "sweep: there is no setting \"%.*s\"; there are sampler, steps, "
+    return error_set(e, ERROR_USAGE,
+                     "sweep: there is no setting \"%.*s\"; there are sampler, steps, "
                      "guidance, guidance_rescale, eta, variance, spacing, clip_skip, width, height",
                      SHOWN, name);
 }
@@ -212,8 +221,10 @@ static bool read_axis(axis *out, char *word, error *e)
     char *equals = strchr(word, '=');
     generate_options trial = {0};
     if (!equals)
-        return error_set(e, ERROR_USAGE, "sweep: \"%.*s\" should be a setting and its values, such as "
-                         "steps=200,50", SHOWN, word);
+        return error_set(e, ERROR_USAGE,
+                         "sweep: \"%.*s\" should be a setting and its values, such as "
+                         "steps=200,50",
+                         SHOWN, word);
     *equals = '\0';
     if (!find_key(&out->key, word)) return unknown_key(e, word);
     out->values = equals + 1;
@@ -223,8 +234,8 @@ static bool read_axis(axis *out, char *word, error *e)
         if (comma) *comma = '\0';
         const char *wanted = apply(&trial, out->key, value);
         if (wanted)
-            return error_set(e, ERROR_USAGE, "sweep: %s cannot be \"%.*s\"; give %s", word, SHOWN, value,
-                             wanted);
+            return error_set(e, ERROR_USAGE, "sweep: %s cannot be \"%.*s\"; give %s", word, SHOWN,
+                             value, wanted);
         out->count++;
     }
     return true;
@@ -241,8 +252,9 @@ static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *t
         if (!read_axis(&next, word, e)) return false;
         for (size_t i = 0; i < *count; i++)
             if (axes[i].key == next.key)
-                return error_set(e, ERROR_USAGE, "sweep: \"%s\" is given twice; put its values into one "
-                                 "list", word);
+                return error_set(e, ERROR_USAGE,
+                                 "sweep: \"%s\" is given twice; put its values into "
+                                 "one list", word);
         if (*rows > PLAN_MAX_ROWS / next.count)
             return error_set(e, ERROR_USAGE, "sweep: more than %d combinations", PLAN_MAX_ROWS);
         *rows *= next.count;
@@ -292,7 +304,8 @@ bool sweep_parse(sweep *out, const char *text, const generate_options *base, err
     size_t count = 0, rows = 0;
     *out = (sweep){0};
     char *copy = strdup(text);
-    bool ok = copy ? read_axes(axes, &count, &rows, copy, e) : error_memory(e, "a sweep", strlen(text));
+    bool ok =
+        copy ? read_axes(axes, &count, &rows, copy, e) : error_memory(e, "a sweep", strlen(text));
     if (ok) {
         out->row = calloc(rows, sizeof *out->row);
         ok = out->row || error_memory(e, "a sweep", rows * sizeof *out->row);
@@ -315,7 +328,7 @@ void sweep_close(sweep *s)
     *s = (sweep){0};
 }
 
-/* ---- names of files --------------------------------------------------------------------------- */
+/* ---- names of files ---- */
 
 char *slug_make(const char *text)
 {

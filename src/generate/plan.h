@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan: how many pictures of one call are written down: seeds, sweeps of settings, names of files. */
+ * plan: how many pictures of one call are written: seeds, sweeps of settings, names of files. */
 #ifndef LIKENESS_GENERATE_PLAN_H
 #define LIKENESS_GENERATE_PLAN_H
 
@@ -11,21 +11,21 @@ enum { PLAN_MAX_SEEDS = 100000, PLAN_MAX_ROWS = 10000 };
 /* "42", "42,43,44", "42-45" (both ends included) and mixtures, in order. *seeds is malloc'ed. */
 bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, error *e);
 
-/* "sampler=ddpm,ddim steps=200,50,10": every combination, the first key turning slowest. Keys: sampler,
- * steps, guidance (cfg_scale, guidance_scale), guidance_rescale, eta, variance, spacing, clip_skip, width,
- * height; - and _ are the same. */
+/* "sampler=ddpm,ddim steps=200,50,10": every combination, the first key turning slowest. Keys:
+ * sampler, steps, guidance (cfg_scale, guidance_scale), guidance_rescale, eta, variance, spacing,
+ * clip_skip, width, height; - and _ are the same. */
 typedef struct sweep_row {
     generate_options options; /* base with this row's values */
-    char *name;               /* for files: "ddpm-200"; a number other than steps is named: "eta-0.5" */
+    char *name; /* for files: "ddpm-200"; a number other than steps is named: "eta-0.5" */
     char *label;              /* for people: "DDPM, 200 steps" */
 } sweep_row;
 typedef struct sweep { sweep_row *row; size_t count; } sweep;
 bool sweep_parse(sweep *out, const char *text, const generate_options *base, error *e);
 void sweep_close(sweep *s);
 
-/* "A photo of a dog!" -> "a-photo-of-a-dog": lower case, every run of characters other than a-z and 0-9
- * one '-', trimmed; "empty" where nothing is left; cut at 180 characters (names of files are at most
- * 255). malloc'ed; NULL when memory is out. */
+/* "A photo of a dog!" -> "a-photo-of-a-dog": lower case, every run of characters other than a-z and
+ * 0-9 one '-', trimmed; "empty" where nothing is left; cut at 180 characters (names of files are at
+ * most 255). malloc'ed; NULL when memory is out. */
 char *slug_make(const char *text);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: timesteps and steps of diffusers' DDIMScheduler and DDPMScheduler. Coefficients are float32
- * and each operation stands alone, in the order of their step(), since torch rounds after each. */
+ * sampler: timesteps and steps of diffusers' DDIMScheduler and DDPMScheduler. Coefficients are
+ * float32 and each operation stands alone, in the order of their step(), since torch rounds after
+ * each. */
 #include "generate/sampler.h"
 
 #include <assert.h>
@@ -24,7 +25,7 @@ struct sampler {
     int *timestep;       /* [count], falling */
 };
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ---- */
 
 static const char *const kind_names[] = {"ddim", "ddpm"};
 static const char *const spacing_names[] = {"leading", "trailing", "linspace"};
@@ -64,11 +65,11 @@ const char *sampler_kind_name(sampler_kind k) { return kind_names[k]; }
 const char *variance_name(variance v) { return variance_names[v]; }
 const char *spacing_name(spacing s) { return spacing_names[s]; }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
-/* set_timesteps of both schedulers, in double and rounded half to even as numpy does. Trailing spacing
- * gives N steps for every N: numpy's arange in set_timesteps, by a rounding error, gives one more, at
- * timestep -1, for some (61, 103, 121 ... of 1000). */
+/* set_timesteps of both schedulers, in double and rounded half to even as numpy does. Trailing
+ * spacing gives N steps for every N: numpy's arange in set_timesteps, by a rounding error, gives
+ * one more, at timestep -1, for some (61, 103, 121 ... of 1000). */
 static void fill_timesteps(int *t, int n, int train_steps, spacing how, int offset)
 {
     for (int i = 0; i < n; i++) {
@@ -94,24 +95,30 @@ static bool check_options(const scheduler_config *c, const sampler_options *o, e
     if (o->steps < 1)
         return error_set(e, ERROR_USAGE, "steps is %d; give at least 1", o->steps);
     if (o->steps > c->train_steps)
-        return error_set(e, ERROR_USAGE, "steps is %d, but the model was trained with %d timesteps; "
-                         "give at most %d", o->steps, c->train_steps, c->train_steps);
+        return error_set(e, ERROR_USAGE,
+                         "steps is %d, but the model was trained with %d timesteps; "
+                         "give at most %d",
+                         o->steps, c->train_steps, c->train_steps);
     if (!(o->eta >= 0 && o->eta <= 1))
         return error_set(e, ERROR_USAGE, "eta is %g; give a number from 0 to 1", (double)o->eta);
     if (c->thresholding && !(c->threshold_ratio >= 0 && c->threshold_ratio <= 1))
-        return error_set(e, ERROR_MODEL, "the scheduler's dynamic_thresholding_ratio is %g; it should "
-                         "lie between 0 and 1", (double)c->threshold_ratio);
+        return error_set(e, ERROR_MODEL,
+                         "the scheduler's dynamic_thresholding_ratio is %g; it should "
+                         "lie between 0 and 1",
+                         (double)c->threshold_ratio);
     return true;
 }
 
-/* Steps that the schedule cannot take: past its end, or from no signal at all by predicted noise. */
+/* Steps that the schedule cannot take: past its end, or from no signal by predicted noise. */
 static bool check_timesteps(const sampler *s, const scheduler_config *c, error *e)
 {
     int first = s->timestep[0];
     if (first >= c->train_steps)
-        return error_set(e, ERROR_USAGE, "%d steps with leading spacing and steps_offset %d begin at "
-                         "timestep %d, past the model's last, %d; give fewer steps or trailing spacing",
-                         s->count, c->steps_offset, first, c->train_steps - 1);
+        return error_set(
+            e, ERROR_USAGE,
+            "%d steps with leading spacing and steps_offset %d begin at "
+            "timestep %d, past the model's last, %d; give fewer steps or trailing spacing",
+            s->count, c->steps_offset, first, c->train_steps - 1);
     if (s->predicts == PREDICT_EPSILON && !(s->schedule.alpha_bar[first] > 0))
         return error_set(e, ERROR_MODEL, "at timestep %d the model's schedule has no signal left "
                          "(rescale_betas_zero_snr), and predicted noise cannot begin there; use "
@@ -183,11 +190,11 @@ bool sampler_learned(const sampler *s)
            (s->variance == VARIANCE_LEARNED || s->variance == VARIANCE_LEARNED_RANGE);
 }
 
-/* ---- the clean picture ------------------------------------------------------------------------ */
+/* ---- the clean picture ---- */
 
 /* x0 from the network's output m at latent x. */
-static void predict_clean(const sampler *s, float alpha_bar, const float *x, const float *m, float *x0,
-                          size_t n)
+static void predict_clean(const sampler *s, float alpha_bar, const float *x, const float *m,
+                          float *x0, size_t n)
 {
     float a = sqrtf(alpha_bar), b = sqrtf(1 - alpha_bar);
     for (size_t i = 0; i < n; i++) {
@@ -236,10 +243,11 @@ static bool limit_clean(const sampler *s, float *x0, size_t n, error *e)
     return true;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------ */
+/* ---- steps ---- */
 
-/* DDIMScheduler.step: toward x0 and back along the predicted noise. The timestep before t is t - T//N
- * whatever the spacing, as there (it misses linspace's, and trailing's where N does not divide T). */
+/* DDIMScheduler.step: toward x0 and back along the predicted noise. Before timestep t comes
+ * t - T//N whatever the spacing, as there (not linspace's, nor trailing's where N does not
+ * divide T). */
 static void ddim_step(const sampler *s, int t, float *x, const float *m, const float *x0, size_t n,
                       const float *noise)
 {
@@ -249,7 +257,7 @@ static void ddim_step(const sampler *s, int t, float *x, const float *m, const f
     float a = sqrtf(at), b = sqrtf(1 - at);
     float v = (1 - ap) / (1 - at) * (1 - at / ap);
     float sigma = s->eta * sqrtf(v);
-    /* Without signal at t, sigma^2 is all of 1 - ap, and rounding may leave less than nothing: NaN there. */
+    /* Without signal at t, sigma^2 is all of 1 - ap; rounded, it may be more (NaN there). */
     float along = sqrtf(fmaxf(1 - ap - sigma * sigma, 0)), toward = sqrtf(ap);
     for (size_t i = 0; i < n; i++) {
         float epsilon = m[i];
@@ -277,10 +285,10 @@ static float fixed_deviation(variance kind, float small, float large)
     }
 }
 
-/* DDPMScheduler.step: the posterior's mean, and noise unless noise is NULL. learned: the second half
- * of the network's output. */
-static void ddpm_step(const sampler *s, int i, float *x, const float *learned, const float *x0, size_t n,
-                      const float *noise)
+/* DDPMScheduler.step: the posterior's mean, and noise unless noise is NULL. learned: the second
+ * half of the network's output. */
+static void ddpm_step(const sampler *s, int i, float *x, const float *learned, const float *x0,
+                      size_t n, const float *noise)
 {
     float at = s->schedule.alpha_bar[s->timestep[i]];
     float ap = i + 1 < s->count ? s->schedule.alpha_bar[s->timestep[i + 1]] : 1;
@@ -323,7 +331,8 @@ bool sampler_step_with(const sampler *s, int i, float *latent, const float *outp
     return ok;
 }
 
-bool sampler_step(const sampler *s, int i, float *latent, const float *output, size_t n, rng *r, error *e)
+bool sampler_step(const sampler *s, int i, float *latent, const float *output, size_t n, rng *r,
+                  error *e)
 {
     if (!sampler_draws(s, i)) return sampler_step_with(s, i, latent, output, n, NULL, e);
     float *noise = malloc(n * sizeof *noise);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: noise schedules, timesteps, and the DDPM and DDIM steps of diffusers (numerics.md section 4).
- * A sampler sees latents as plain float arrays in PyTorch's order ([C,h,w] of one picture) and knows
- * nothing of networks. Arithmetic is float32 in diffusers' order, so that a long run does not drift. */
+ * sampler: noise schedules, timesteps, and the DDPM and DDIM steps of diffusers (numerics.md
+ * section 4). A sampler sees latents as plain float arrays in PyTorch's order ([C,h,w] of one
+ * picture) and knows nothing of networks. Arithmetic is float32 in diffusers' order, so that a long
+ * run does not drift. */
 #ifndef LIKENESS_GENERATE_SAMPLER_H
 #define LIKENESS_GENERATE_SAMPLER_H
 
@@ -27,7 +28,8 @@ typedef struct sampler_options {
 
 /* Keys that the config lacks take the sampler's own defaults (leading, offset 0, clip_sample,
  * set_alpha_to_one): both samplers have the same ones, and config.h fills them in. What a Stable
- * Diffusion pipeline forces (steps_offset 1, no clip_sample) is its caller's to put into the config. */
+ * Diffusion pipeline forces (steps_offset 1, no clip_sample) is its caller's to put into the
+ * config. */
 typedef struct sampler sampler;
 bool sampler_open(sampler **out, const scheduler_config *c, const sampler_options *o, error *e);
 void sampler_close(sampler **s);
@@ -44,7 +46,8 @@ bool sampler_draws(const sampler *s, int i);    /* step i draws noise */
 bool sampler_learned(const sampler *s);         /* output must hold 2n: the variance is learned */
 /* One step in place: latent and output hold n values of one picture; output holds 2n where the
  * variance is learned (mean half first). noise is drawn from r only when the sampler needs it. */
-bool sampler_step(const sampler *s, int i, float *latent, const float *output, size_t n, rng *r, error *e);
+bool sampler_step(const sampler *s, int i, float *latent, const float *output, size_t n, rng *r,
+                  error *e);
 /* The same with the noise given: n values, not read (may be NULL) where the step draws none. */
 bool sampler_step_with(const sampler *s, int i, float *latent, const float *output, size_t n,
                        const float *noise, error *e);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * schedule: the tables of a noise schedule (betas, cumulated alphas), value for value as torch makes
- * them in float32: a difference in the last place grows along 200 steps. */
+ * schedule: the tables of a noise schedule (betas, cumulated alphas), value for value as torch
+ * makes them in float32: a difference in the last place grows along 200 steps. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +9,8 @@
 
 #include "generate/sampler.h"
 
-/* The number as the config file wrote it: the shortest decimal that reads back as this float. Python
- * computes with that double (its square root, a difference) before anything becomes float32. */
+/* The number as the config file wrote it: the shortest decimal that reads back as this float.
+ * Python computes with that double (its square root, a difference) before all becomes float32. */
 static double as_written(float value)
 {
     char text[32];
@@ -78,8 +78,8 @@ static void cumulate(float *alpha_bar, const float *beta, int n)
     }
 }
 
-/* diffusers' rescale_zero_terminal_snr: sqrt(alpha_bar) shifted to end at 0 and scaled to begin where it
- * did; the betas follow as 1 minus the ratios. */
+/* diffusers' rescale_zero_terminal_snr: sqrt(alpha_bar) shifted to end at 0 and scaled to begin
+ * where it did; the betas follow as 1 minus the ratios. */
 static void rescale_zero_snr(float *beta, float *alpha_bar, int n)
 {
     cumulate(alpha_bar, beta, n);

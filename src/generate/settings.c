@@ -20,13 +20,14 @@ static const char negative_mark[] = "Negative prompt:";
 /* A part of a text that is not the caller's to change. */
 typedef struct piece { const char *at; size_t length; } piece;
 
-/* ---- characters, as Python's re and str.strip see them ---------------------------------------- */
+/* ---- characters, as Python's re and str.strip see them ---- */
 
-/* The code point at text and its length in bytes; a byte that is no UTF-8 is U+FFFD. At the end 0. */
+/* The code point at text and its length in bytes; a byte that is no UTF-8 is U+FFFD. At end: 0. */
 static int32_t decode(const char *text, const char *end, size_t *length)
 {
     utf8proc_int32_t c = 0;
-    utf8proc_ssize_t n = end > text ? utf8proc_iterate((const utf8proc_uint8_t *)text, end - text, &c) : 0;
+    utf8proc_ssize_t n =
+        end > text ? utf8proc_iterate((const utf8proc_uint8_t *)text, end - text, &c) : 0;
     *length = n > 0 ? (size_t)n : end > text;
     return n > 0 ? c : n < 0 ? 0xFFFD : 0;
 }
@@ -34,8 +35,8 @@ static int32_t decode(const char *text, const char *end, size_t *length)
 static bool is_space(int32_t c)
 {
     return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-           c == 0x205F || c == 0x3000;
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 static bool is_word(int32_t c)
@@ -57,9 +58,12 @@ static piece strip(const char *text, const char *end)
     return (piece){text, last > text ? (size_t)(last - text) : 0};
 }
 
-/* ---- what settings hold ----------------------------------------------------------------------- */
+/* ---- what settings hold ---- */
 
-static bool no_memory(error *e, size_t bytes) { return error_memory(e, "a picture's settings", bytes); }
+static bool no_memory(error *e, size_t bytes)
+{
+    return error_memory(e, "a picture's settings", bytes);
+}
 
 void settings_close(settings *s)
 {
@@ -127,7 +131,7 @@ const char *settings_get(const settings *s, const char *key)
     return NULL;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 /* A text that grows; once memory is out, data is NULL and stays so. */
 typedef struct builder { char *data; size_t used, room; } builder;
@@ -202,7 +206,7 @@ bool settings_write(char **out, const settings *s, error *e)
     return true;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 /* A value in quotes that is followed by a comma or the end: "(?:\\.|[^\\"])+" */
 static bool quoted_value(const char *text, const char *end, piece *value)
@@ -214,8 +218,8 @@ static bool quoted_value(const char *text, const char *end, piece *value)
     return true;
 }
 
-/* The next pair of \s*(\w[\w \-/]+):\s*(quoted|[^,]*)(?:,|$) at or after *at, which moves on. A key is
- * what stands before a colon, from the first \w of its run on. */
+/* The next pair of \s*(\w[\w \-/]+):\s*(quoted|[^,]*)(?:,|$) at or after *at, which moves on. A key
+ * is what stands before a colon, from the first \w of its run on. */
 static bool next_pair(const char **at, const char *end, piece *key, piece *value)
 {
     const char *p = *at;
@@ -260,8 +264,8 @@ static int hex_digits(const char *text, const char *end)
     return value;
 }
 
-/* The character of \uXXXX (and of the second half that may follow); *p stands behind the u. What C's
- * strings or UTF-8 cannot hold (U+0000, half a pair) is U+FFFD. */
+/* The character of \uXXXX (and of the second half that may follow); *p stands behind the u. What
+ * C's strings or UTF-8 cannot hold (U+0000, half a pair) is U+FFFD. */
 static bool json_code_point(const char **p, const char *end, int32_t *out)
 {
     int high = hex_digits(*p, end);
@@ -279,7 +283,7 @@ static bool json_code_point(const char **p, const char *end, int32_t *out)
     return true;
 }
 
-/* Python's json.loads of a string in its quotes into out (as long as the text); false where it is none. */
+/* Python's json.loads of a string in its quotes into out, as long as the text; false if none. */
 static bool json_string(char *out, piece text)
 {
     const char *p = text.at + 1, *end = text.at + text.length - 1;
@@ -306,7 +310,7 @@ static bool json_string(char *out, piece text)
     return true;
 }
 
-/* The value a pair stands for: its JSON string, or as it is where it is none. NULL: out of memory. */
+/* The value a pair stands for: its JSON string, or as it is. NULL: out of memory. */
 static const char *unquote(settings *s, piece value)
 {
     if (value.length >= 2 && value.at[0] == '"' && value.at[value.length - 1] == '"') {
@@ -320,7 +324,8 @@ static const char *unquote(settings *s, piece value)
 static size_t digits(const char *text, const char *end)
 {
     size_t total = 0, length;
-    while (utf8proc_category(decode(text + total, end, &length)) == UTF8PROC_CATEGORY_ND) total += length;
+    while (utf8proc_category(decode(text + total, end, &length)) == UTF8PROC_CATEGORY_ND)
+        total += length;
     return total;
 }
 
@@ -373,7 +378,8 @@ static bool read_pairs(settings *s, piece line, error *e)
 static bool read_prompts(settings *s, piece text, error *e)
 {
     const char *at = text.at, *end = text.at + text.length;
-    char *out[2] = {arena_alloc(&s->memory, text.length + 1), arena_alloc(&s->memory, text.length + 1)};
+    char *out[2] = {arena_alloc(&s->memory, text.length + 1),
+                    arena_alloc(&s->memory, text.length + 1)};
     size_t used[2] = {0, 0}, mark = strlen(negative_mark);
     int which = 0;
     if (!out[0] || !out[1]) return no_memory(e, text.length);
@@ -402,9 +408,11 @@ bool settings_parse(settings *out, const char *text, error *e)
     const char *newline = memrchr(whole.at, '\n', whole.length);
     const char *line = newline ? newline + 1 : whole.at, *end = whole.at + whole.length;
     int pairs = 0;
-    for (const char *at = line; pairs < PAIRS_OF_A_SETTINGS_LINE && next_pair(&at, end, &key, &value);)
+    for (const char *at = line;
+         pairs < PAIRS_OF_A_SETTINGS_LINE && next_pair(&at, end, &key, &value);)
         pairs++;
-    piece last = {line, (size_t)(end - line)}, before = {whole.at, newline ? (size_t)(newline - whole.at) : 0};
+    piece last = {line, (size_t)(end - line)},
+          before = {whole.at, newline ? (size_t)(newline - whole.at) : 0};
     if (pairs < PAIRS_OF_A_SETTINGS_LINE) {
         before = whole;
         last.length = 0;

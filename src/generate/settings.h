@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * settings: the text that a picture carries about itself, as AUTOMATIC1111 writes it ("parameters") and
- * reads it back:
+ * settings: the text that a picture carries about itself, as AUTOMATIC1111 writes it ("parameters")
+ * and reads it back:
  *
  *     a photo of a dog
  *     Negative prompt: blurry
  *     Steps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 42, Size: 512x512, Model: "a, b"
  *
- * Its reader takes the last line for settings when it finds at least 3 there, so write that many. Ends
- * of lines lose their spaces, and a prompt's line that begins with "Negative prompt:" is what it says. */
+ * Its reader takes the last line for settings when it finds at least 3 there, so write that many.
+ * Ends of lines lose their spaces, and a prompt's line that begins with "Negative prompt:" is what
+ * it says. */
 #ifndef LIKENESS_GENERATE_SETTINGS_H
 #define LIKENESS_GENERATE_SETTINGS_H
 
@@ -26,7 +27,8 @@ typedef struct settings {
 } settings;
 
 void settings_close(settings *s);
-bool settings_prompt(settings *s, const char *prompt, const char *negative, error *e); /* NULL: empty */
+/* NULL: empty. */
+bool settings_prompt(settings *s, const char *prompt, const char *negative, error *e);
 /* Sets a key (2 or more letters, digits, spaces, - and /) to a text, printf-style. */
 bool settings_set(settings *s, error *e, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -34,9 +36,9 @@ const char *settings_get(const settings *s, const char *key); /* NULL: not there
 
 /* The text, malloc'ed. Values with a comma, colon, newline or quote are written as JSON strings. */
 bool settings_write(char **out, const settings *s, error *e);
-/* Reads what settings_write, AUTOMATIC1111 and its kin write, as its parse_generation_parameters does:
- * any text at all is read; sizes such as Size: 512x768 become "Size-1" and "Size-2". What it adds for
- * keys that are not there is left out. */
+/* Reads what settings_write, AUTOMATIC1111 and its kin write, as its parse_generation_parameters
+ * does: any text at all is read; sizes such as Size: 512x768 become "Size-1" and "Size-2". What it
+ * adds for keys that are not there is left out. */
 bool settings_parse(settings *out, const char *text, error *e);
 
 #endif
