@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tests/fixtures/image/: small pictures of every kind that is read, and expected.txt with what Pillow
-makes of them. tests/test_file_image.c compares. A line is
+"""Writes tests/fixtures/image/: small pictures of every kind that is read, and expected.txt with
+what Pillow (13 or later) makes of them. tests/test_file_image.c compares. A line is
 
     read FILE WIDTH HEIGHT HASH            ImageOps.exif_transpose + convert("RGB")
     resize FILE FILTER WIDTH HEIGHT HASH   Image.resize
-    jpeg FILE QUALITY HASH                 the RGB pixels after Pillow wrote FILE as JPEG and read it back
+    jpeg FILE QUALITY HASH                 FILE written as JPEG by Pillow and read back
 
 HASH is 64-bit FNV-1a of the RGB bytes."""
+
 import io
 import pathlib
 import struct
@@ -38,11 +39,21 @@ def scene(width, height, seed=1):
     y, x = np.mgrid[0:height, 0:width]
     a = np.stack([x * 255 / max(width - 1, 1), y * 255 / max(height - 1, 1), (x + y) * 7 % 256], -1)
     a[(x // 5 + y // 4) % 3 == 0] = (250, 3, 240)
-    a[height // 2 :, width // 2 :] = rng.integers(0, 256, (height - height // 2, width - width // 2, 3))
+    a[height // 2 :, width // 2 :] = rng.integers(
+        0, 256, (height - height // 2, width - width // 2, 3)
+    )
     return a.astype(np.uint8)
 
 
-ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+ADAM7 = [
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+]
 
 
 def png(name, samples, color, depth, interlaced=False, palette=None, transparency=None):
@@ -62,11 +73,15 @@ def png(name, samples, color, depth, interlaced=False, palette=None, transparenc
         return out
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     parts = [samples[y0::dy, x0::dx] for x0, y0, dx, dy in ADAM7] if interlaced else [samples]
     data = b"".join(scanlines(p) for p in parts if p.size)
-    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced))
+    out = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
+    )
     if palette is not None:
         out += chunk(b"PLTE", palette.astype(np.uint8).tobytes())
     if transparency is not None:
@@ -77,7 +92,13 @@ def png(name, samples, color, depth, interlaced=False, palette=None, transparenc
 
 def write_pngs():
     rng = np.random.default_rng(2)
-    colors = {0: ("grey", 1), 2: ("rgb", 3), 3: ("palette", 1), 4: ("grey-alpha", 2), 6: ("rgba", 4)}
+    colors = {
+        0: ("grey", 1),
+        2: ("rgb", 3),
+        3: ("palette", 1),
+        4: ("grey-alpha", 2),
+        6: ("rgba", 4),
+    }
     for color, (word, channels) in colors.items():
         for depth in {0: (1, 2, 4, 8, 16), 3: (1, 2, 4, 8)}.get(color, (8, 16)):
             samples = rng.integers(0, 2**depth, (13, 19, channels))
@@ -94,7 +115,14 @@ def write_pngs():
     expect("rgb-interlaced.png")
     png("rgb-colour-key.png", samples, 2, 8, False, None, struct.pack(">3H", *samples[3, 3]))
     expect("rgb-colour-key.png")
-    png("palette-4-interlaced.png", rng.integers(0, 16, (5, 3, 1)), 3, 4, True, rng.integers(0, 256, (16, 3)))
+    png(
+        "palette-4-interlaced.png",
+        rng.integers(0, 16, (5, 3, 1)),
+        3,
+        4,
+        True,
+        rng.integers(0, 256, (16, 3)),
+    )
     expect("palette-4-interlaced.png")
 
 
@@ -146,15 +174,23 @@ def write_webps():
     picture.save(OUT / "lossy.webp", quality=80)
     expect("lossy.webp")
     alpha = Image.fromarray(np.dstack([scene(37, 29), scene(37, 29, 5)[:, :, 1] | 1]), "RGBA")
-    for name, options in (("alpha-lossy", {"quality": 80}), ("alpha-lossless", {"lossless": True, "exact": True})):
+    for name, options in (
+        ("alpha-lossy", {"quality": 80}),
+        ("alpha-lossless", {"lossless": True, "exact": True}),
+    ):
         alpha.save(OUT / f"{name}.webp", **options)
         expect(f"{name}.webp")
-    picture.save(OUT / "animated.webp", save_all=True, append_images=[Image.fromarray(scene(37, 29, 9))])
+    picture.save(
+        OUT / "animated.webp", save_all=True, append_images=[Image.fromarray(scene(37, 29, 9))]
+    )
 
 
 def write_texts():
     picture = Image.fromarray(scene(6, 5))
-    for name, text in (("latin1", "a caf\u00e9\nSteps: 20"), ("unicode", "\u732b and \U0001f431\nSteps: 20")):
+    for name, text in (
+        ("latin1", "a caf\u00e9\nSteps: 20"),
+        ("unicode", "\u732b and \U0001f431\nSteps: 20"),
+    ):
         info = PngInfo()
         info.add_text("Software", "x")
         info.add_text("parameters", text)
@@ -171,7 +207,18 @@ def write_texts():
 def write_resizes():
     filters = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS}
     pictures = {"scene.png": scene(37, 23), "dot.png": scene(1, 1), "line.png": scene(40, 1, 7)}
-    sizes = [(80, 61), (11, 7), (37, 23), (37, 9), (50, 23), (1, 1), (1, 50), (50, 1), (36, 100), (200, 3)]
+    sizes = [
+        (80, 61),
+        (11, 7),
+        (37, 23),
+        (37, 9),
+        (50, 23),
+        (1, 1),
+        (1, 50),
+        (50, 1),
+        (36, 100),
+        (200, 3),
+    ]
     for name, pixels in pictures.items():
         picture = Image.fromarray(pixels)
         picture.save(OUT / name)

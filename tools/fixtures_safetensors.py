@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tests/fixtures/safetensors/python.safetensors with the Python library: tests/test_file_safetensors.c
-reads it, and writes the same bytes."""
+"""Writes tests/fixtures/safetensors/python.safetensors with the Python library:
+tests/test_file_safetensors.c reads it, and writes the same bytes."""
+
 import pathlib
 import torch
 from safetensors.torch import save_file

@@ -39,7 +39,7 @@ char *path_join(const char *a, const char *b);
 char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *path_of_program(void); /* folder of the running program, malloc'ed */
 
-/* A block of zeroed memory, 64-byte aligned, huge pages asked for; NULL when it is not to be had. */
+/* A block of zeroed memory, 64-byte aligned, huge pages asked for; NULL when memory is out. */
 void *block_alloc(size_t size);
 void block_free(void *block, size_t size);
 uint64_t memory_available(void);   /* bytes the system says can be had now (cgroup limit too) */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include <ft2build.h>
-#include FT_FREETYPE_H
+#include <freetype/freetype.h>
 
 #include "file/formats.h"
 

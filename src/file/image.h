@@ -39,8 +39,8 @@ int font_line_height(const font *f);
 int font_text_width(font *f, const char *utf8);
 /* Draws one line, (x, y) its top left, dark grey; clipped to the picture. */
 void font_draw(font *f, image *m, int x, int y, const char *utf8);
-/* A copy with newlines, so that no line is wider than width (words are broken only when wider than a
- * whole line); malloc'ed, NULL when memory is out. */
+/* A copy with newlines, so that no line is wider than width (words are broken only when wider than
+ * a whole line); malloc'ed, NULL when memory is out. */
 char *font_wrap(font *f, const char *utf8, int width);
 
 #endif
