@@ -438,6 +438,9 @@ static void test_types(void **state)
         for (int k = 0; product && k < n->in_count && k != 2; k++)
             if (n->in[k] && !n->in[k]->is_weight) assert_int_equal(n->in[k]->type, DTYPE_BF16);
         if (n->kind == OP_CAST) assert_int_not_equal(n->in[0]->type, n->out[0]->type);
+        /* a conversion made in one segment is not kept for another */
+        const node *from = product ? n->in[0]->from : NULL;
+        if (from && from->kind == OP_CAST) assert_int_equal(from->segment, n->segment);
     }
     reference_device d = reference_device_of(DTYPE_BF16);
     if (!graph_plan(g, &d.device, &e)) fail_msg("%s", e.text);
