@@ -160,7 +160,7 @@ def old_layout(new_lines):
         old = name if path.startswith("text_encoder") else legacy_attention(name) if path.startswith("vae") else key
         lines.append(f"{path} {old} {'=' if old == name else name} {dtype} {dims}")
     lines.append("text_encoder/model.safetensors text_model.embeddings.position_ids - I64 1,8")
-    return lines
+    return sorted(lines)  # file by file
 
 
 # ---- original names ----
