@@ -168,7 +168,7 @@ void field_only(fields *f, const char *name, const char *only)
     json_decref(wanted);
     if (same)
         return;
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
     f->ok = error_set(f->e, ERROR_MODEL, "%s: \"%s\" is %.80s, which is not supported (only %s is)",
                       f->where, name, text ? text : "something else", only);
     free(text);
