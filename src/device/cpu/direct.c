@@ -51,7 +51,8 @@ const float *product_row(const product *p, const float *x, int64_t row, int tap)
 
 static bool is_plain(const product *p) /* row r of the input is row r of the output */
 {
-    return product_taps(p) == 1 && p->stride == 1 && p->spread == 1;
+    return product_taps(p) == 1 && p->stride == 1 && p->spread == 1 && p->pad_top == 0 &&
+           p->pad_left == 0 && p->h == p->oh && p->w == p->ow;
 }
 
 static bool is_gathered(const product *p) { return p->c < GATHER_BELOW && product_taps(p) > 1; }
