@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utf8proc.h>
+#include "model/characters.h"
 
 enum { PAIRS_OF_A_SETTINGS_LINE = 3 };
 
@@ -20,41 +20,21 @@ static const char negative_mark[] = "Negative prompt:";
 /* A part of a text that is not the caller's to change. */
 typedef struct piece { const char *at; size_t length; } piece;
 
-/* ---- characters, as Python's re and str.strip see them ---- */
+/* ---- pieces ---- */
 
-/* The code point at text and its length in bytes; a byte that is no UTF-8 is U+FFFD. At end: 0. */
-static int32_t decode(const char *text, const char *end, size_t *length)
+static bool is_key(int32_t c)
 {
-    utf8proc_int32_t c = 0;
-    utf8proc_ssize_t n =
-        end > text ? utf8proc_iterate((const utf8proc_uint8_t *)text, end - text, &c) : 0;
-    *length = n > 0 ? (size_t)n : end > text;
-    return n > 0 ? c : n < 0 ? 0xFFFD : 0;
+    return c == ' ' || c == '-' || c == '/' || character_is_word(c);
 }
 
-static bool is_space(int32_t c)
-{
-    return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-static bool is_word(int32_t c)
-{
-    utf8proc_category_t kind = utf8proc_category(c);
-    return c == '_' || (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO) ||
-           (kind >= UTF8PROC_CATEGORY_ND && kind <= UTF8PROC_CATEGORY_NO);
-}
-
-static bool is_key(int32_t c) { return c == ' ' || c == '-' || c == '/' || is_word(c); }
-
+/* Without the spaces at both ends. */
 static piece strip(const char *text, const char *end)
 {
     const char *last = text; /* after the last that is no space */
     size_t length;
-    while (text < end && is_space(decode(text, end, &length))) text += length;
+    while (text < end && character_is_space(character_at(text, end, &length))) text += length;
     for (const char *p = text; p < end; p += length)
-        if (!is_space(decode(p, end, &length))) last = p + length;
+        if (!character_is_space(character_at(p, end, &length))) last = p + length;
     return (piece){text, last > text ? (size_t)(last - text) : 0};
 }
 
@@ -227,8 +207,8 @@ static bool next_pair(const char **at, const char *end, piece *key, piece *value
     for (;;) {
         const char *first = NULL;
         size_t letters = 0; /* from first on */
-        for (int32_t c; p < end && is_key(c = decode(p, end, &length)); p += length) {
-            if (!first && is_word(c)) first = p;
+        for (int32_t c; p < end && is_key(c = character_at(p, end, &length)); p += length) {
+            if (!first && character_is_word(c)) first = p;
             letters += first != NULL;
         }
         if (p >= end) return false;
@@ -236,11 +216,11 @@ static bool next_pair(const char **at, const char *end, piece *key, piece *value
             *key = (piece){first, (size_t)(p - first)};
             break;
         }
-        decode(p, end, &length);
+        character_at(p, end, &length);
         p += length;
     }
     p++;
-    while (p < end && is_space(decode(p, end, &length))) p += length;
+    while (p < end && character_is_space(character_at(p, end, &length))) p += length;
     if (p >= end || *p != '"' || !quoted_value(p, end, value)) {
         const char *comma = p < end ? memchr(p, ',', (size_t)(end - p)) : NULL;
         *value = (piece){p, (size_t)((comma ? comma : end) - p)};
@@ -299,7 +279,7 @@ static bool json_string(char *out, piece text)
         int32_t c;
         if (*p++ == 'u') {
             if (!json_code_point(&p, end, &c)) return false;
-            out += utf8proc_encode_char(c, (utf8proc_uint8_t *)out);
+            out += character_put(out, c);
         } else if (found) {
             *out++ = signs[found - letters];
         } else {
@@ -324,7 +304,7 @@ static const char *unquote(settings *s, piece value)
 static size_t digits(const char *text, const char *end)
 {
     size_t total = 0, length;
-    while (utf8proc_category(decode(text + total, end, &length)) == UTF8PROC_CATEGORY_ND)
+    while (character_is_digit(character_at(text + total, end, &length)))
         total += length;
     return total;
 }

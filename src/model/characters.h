@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * characters: UTF-8 and the classes of characters as Python's str and re see them, for texts that its
- * programs write and read. */
+ * characters: UTF-8 and the classes of characters as Python's str and re see them, for texts that
+ * its programs write and read. */
 #ifndef LIKENESS_MODEL_CHARACTERS_H
 #define LIKENESS_MODEL_CHARACTERS_H
 
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The code point at text and its length in bytes; a byte that is no UTF-8 is U+FFFD. At end: 0, 0. */
+/* The code point at text and its length in bytes; a byte that is no UTF-8 is U+FFFD. At end: 0. */
 int32_t character_at(const char *text, const char *end, size_t *length);
 size_t character_put(char *out, int32_t c); /* writes 1 to 4 bytes; says how many */
 bool character_is_space(int32_t c);         /* \s */
