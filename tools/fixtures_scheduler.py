@@ -4,7 +4,8 @@ tests/test_generate_sampler.c repeats.
 
 Every run starts from one [1,1,4,4] draw of a generator with the run's seed (where the variance is
 learned, the network gives [1,2,4,4]), later draws come from the same generator, and the "network" is
-the polynomial 0.6 x + 0.0002 t - 0.05 x^2 (and 0.3 x for a learned range, 0.02 + 0.01 x^2 for a learned variance).
+the polynomial 0.6 x + 0.0002 t - 0.05 x^2 (and 0.3 x for a learned range,
+0.02 + 0.01 x^2 for a learned variance).
 Run with a Python that has torch and diffusers 0.42:  python tools/fixtures_scheduler.py
 """
 import json
