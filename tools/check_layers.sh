@@ -43,8 +43,9 @@ while IFS= read -r file; do
         continue
     fi
     while IFS=: read -r line text; do
-        header=$(sed -E 's/^[^"<]*["<]([^">]*)[">].*/\1/' <<<"$text")
-        if [[ $text =~ \< ]]; then
+        [[ $text =~ [\"\<]([^\"\>]*)[\"\>] ]] || continue
+        header=${BASH_REMATCH[1]}
+        if [[ $text == *\<* ]]; then
             allowed_system "$header" "$room" || fail "$file:$line: <$header> does not belong in $room/"
             continue
         fi
@@ -52,7 +53,7 @@ while IFS= read -r file; do
             [ "$room" = cli ] || [ "$room" = likeness.c ] || fail "$file:$line: only cli/ and likeness.c include likeness.h"
             continue
         fi
-        if [ -f "$(dirname "$file")/$header" ]; then
+        if [ -f "${file%/*}/$header" ]; then
             target=$room # a neighbour, or a folder of the same room
             [[ $header == ../* ]] && target=${header#../} && target=${target%%/*}
         else
