@@ -21,7 +21,7 @@ static bool output_fits(const op_call *call)
 
 /* -- group norm --------------------------------------------------------------------------------- */
 
-/* Scratch: doubles [threads][2][C], then floats [6][C] of channel values and [threads][3][C]. */
+/* Scratch: doubles [threads][2][C], then floats [7][C] of channel values and [threads][3][C]. */
 typedef struct group_scratch {
     double *sums;
     channel_values values;
@@ -31,7 +31,7 @@ typedef struct group_scratch {
 static size_t group_scratch_size(int64_t channels, int threads)
 {
     return (size_t)channels * ((size_t)threads * (2 * sizeof(double) + 3 * sizeof(float)) +
-                               6 * sizeof(float));
+                               7 * sizeof(float));
 }
 
 static group_scratch group_scratch_at(void *scratch, int64_t channels, int threads)
@@ -39,8 +39,8 @@ static group_scratch group_scratch_at(void *scratch, int64_t channels, int threa
     group_scratch s = {.sums = scratch};
     float *f = (float *)(s.sums + 2 * channels * threads);
     s.values = (channel_values){f, f + channels, f + 2 * channels, f + 3 * channels,
-                                f + 4 * channels, f + 5 * channels};
-    s.work = f + 6 * channels;
+                                f + 4 * channels, f + 5 * channels, f + 6 * channels};
+    s.work = f + 7 * channels;
     return s;
 }
 
@@ -87,6 +87,7 @@ static void group_stats(const double *sums, int64_t space, int threads, int64_t 
         for (int64_t c = g * width; c < (g + 1) * width; c++) {
             v->mean[c] = (float)mean;
             v->inverse[c] = (float)inverse;
+            v->scale[c] = (float)(inverse * (double)v->gamma[c]);
         }
     }
 }

@@ -10,9 +10,10 @@
 
 #include "device/cpu/view.h"
 
-/* Of each channel: (x - mean) * inverse * gamma + beta; m1, m2: the gradient's two means. */
+/* Of each channel: (x - mean) * inverse * gamma + beta, scale = inverse * gamma; m1, m2: the
+ * gradient's two means. */
 typedef struct channel_values {
-    float *mean, *inverse, *gamma, *beta, *m1, *m2;
+    float *mean, *inverse, *gamma, *beta, *scale, *m1, *m2;
 } channel_values;
 
 struct norm_kernels {

@@ -10,27 +10,37 @@
 #include "device/cpu/simd_math.h"
 #include "device/cpu/simd_view.h"
 
-/* sum[c] += x - pivot[c], square[c] += (x - pivot[c])^2 of `rows` (1 or 4) rows */
-SIMD void add_rows(view x, int64_t row, int rows, int64_t channels, const float *pivot,
-                   float *sum, float *square)
+/* Inner functions (_at) take n, the lanes of one vector, and views whose type is a constant where it
+ * is F32: inlined, they lose every branch. */
+
+/* sum[c] += x - pivot[c], square[c] += (x - pivot[c])^2 of `rows` rows from element i on */
+SIMD void add_rows_at(view x, int64_t i, int64_t channels, int rows, int64_t n, const float *pivot,
+                      float *sum, float *square)
 {
-    for (int64_t c = 0; c < channels; c += LANES) {
-        int64_t n = lanes_at(c, channels);
-        vf p = load_f32(pivot + c, n), s = vf_zero(), q = vf_zero();
-        for (int r = 0; r < rows; r++) {
-            vf d = view_load(x, (row + r) * channels + c, n) - p;
-            s += d;
-            q = vf_fma(d, d, q);
-        }
-        store_f32(sum + c, n, load_f32(sum + c, n) + s);
-        store_f32(square + c, n, load_f32(square + c, n) + q);
+    vf p = load_f32(pivot, n), s = load_f32(sum, n), q = load_f32(square, n);
+    for (int r = 0; r < rows; r++) {
+        vf d = view_load(x, i + r * channels, n) - p;
+        s += d;
+        q = vf_fma(d, d, q);
     }
+    store_f32(sum, n, s);
+    store_f32(square, n, q);
+}
+
+SIMD void add_rows(view x, int64_t row, int64_t channels, int rows, const float *pivot, float *sum,
+                   float *square)
+{
+    int64_t c = 0, i = row * channels;
+    for (; c + LANES <= channels; c += LANES)
+        add_rows_at(x, i + c, channels, rows, LANES, pivot + c, sum + c, square + c);
+    if (c < channels)
+        add_rows_at(x, i + c, channels, rows, channels - c, pivot + c, sum + c, square + c);
 }
 
 /* Blocks small enough to be read again from a near cache: the first reading finds a pivot near the
  * block's mean, the second sums deviations from it, so that a large mean costs no accuracy. */
-static void moments(view x, int64_t begin, int64_t end, int64_t channels, double *mean,
-                    double *m2, float *work)
+SIMD void moments_of(view x, int64_t begin, int64_t end, int64_t channels, double *mean,
+                     double *m2, float *work)
 {
     int64_t block = 8192 / channels;
     block = block < 8 ? 8 : block > 64 ? 64 : block;
@@ -41,15 +51,16 @@ static void moments(view x, int64_t begin, int64_t end, int64_t channels, double
         int64_t stop = row + block < end ? row + block : end, r = row;
         double count = (double)(stop - row), total = before + count;
         for (int64_t c = 0; c < channels; c++) pivot[c] = 0;
-        for (; r < stop; r++)
-            for (int64_t c = 0; c < channels; c += LANES) {
-                int64_t n = lanes_at(c, channels);
-                store_f32(pivot + c, n, load_f32(pivot + c, n) + view_load(x, r * channels + c, n));
-            }
+        for (; r < stop; r++) {
+            int64_t c = 0, i = r * channels;
+            for (; c + LANES <= channels; c += LANES)
+                vf_store(pivot + c, vf_load(pivot + c) + view_load(x, i + c, LANES));
+            for (; c < channels; c++) pivot[c] += view_load(x, i + c, 1)[0];
+        }
         float part = 1.0f / (float)count;
         for (int64_t c = 0; c < channels; c++) pivot[c] *= part, sum[c] = square[c] = 0;
-        for (r = row; r + 4 <= stop; r += 4) add_rows(x, r, 4, channels, pivot, sum, square);
-        for (; r < stop; r++) add_rows(x, r, 1, channels, pivot, sum, square);
+        for (r = row; r + 4 <= stop; r += 4) add_rows(x, r, channels, 4, pivot, sum, square);
+        for (; r < stop; r++) add_rows(x, r, channels, 1, pivot, sum, square);
         double share = count / total, both = before * share, inverse = 1 / count;
         for (int64_t c = 0; c < channels; c++) { /* merge (mean, m2) of the block into the whole */
             double s = (double)sum[c] * inverse, delta = (double)pivot[c] + s - mean[c];
@@ -60,26 +71,46 @@ static void moments(view x, int64_t begin, int64_t end, int64_t channels, double
     }
 }
 
+static void moments(view x, int64_t begin, int64_t end, int64_t channels, double *mean,
+                    double *m2, float *work)
+{
+    if (x.type == DTYPE_F32)
+        moments_of(as_f32(x), begin, end, channels, mean, m2, work);
+    else
+        moments_of(x, begin, end, channels, mean, m2, work);
+}
+
+SIMD void apply_at(view x, view y, int64_t i, int64_t n, const float *mean, const float *scale,
+                   const float *beta, bool silu)
+{
+    vf d = view_load(x, i, n) - load_f32(mean, n);
+    vf out = vf_fma(d, load_f32(scale, n), load_f32(beta, n));
+    view_store(y, i, n, silu ? out * vf_sigmoid(out) : out);
+}
+
 SIMD void apply_rows(view x, view y, int64_t begin, int64_t end, int64_t channels,
                      const channel_values *v, bool silu)
 {
-    for (int64_t r = begin; r < end; r++)
-        for (int64_t c = 0; c < channels; c += LANES) {
-            int64_t n = lanes_at(c, channels);
-            vf scale = load_f32(v->inverse + c, n) * load_f32(v->gamma + c, n);
-            vf d = view_load(x, r * channels + c, n) - load_f32(v->mean + c, n);
-            vf out = vf_fma(d, scale, load_f32(v->beta + c, n));
-            view_store(y, r * channels + c, n, silu ? out * vf_sigmoid(out) : out);
-        }
+    const float *mean = v->mean, *scale = v->scale, *beta = v->beta;
+    for (int64_t r = begin; r < end; r++) {
+        int64_t c = 0, i = r * channels;
+        for (; c + LANES <= channels; c += LANES)
+            apply_at(x, y, i + c, LANES, mean + c, scale + c, beta + c, silu);
+        if (c < channels)
+            apply_at(x, y, i + c, channels - c, mean + c, scale + c, beta + c, silu);
+    }
 }
 
 static void apply(view x, view y, int64_t begin, int64_t end, int64_t channels,
                   const channel_values *v, bool silu)
 {
-    if (silu)
-        apply_rows(x, y, begin, end, channels, v, true);
+    bool f32 = x.type == DTYPE_F32 && y.type == DTYPE_F32;
+    if (f32 && silu)
+        apply_rows(as_f32(x), as_f32(y), begin, end, channels, v, true);
+    else if (f32)
+        apply_rows(as_f32(x), as_f32(y), begin, end, channels, v, false);
     else
-        apply_rows(x, y, begin, end, channels, v, false);
+        apply_rows(x, y, begin, end, channels, v, silu);
 }
 
 /* dy through the gradient of SiLU at the norm's output for normalised x */
@@ -101,19 +132,27 @@ static void add_to_double(double *sum, float *part, int64_t n)
     }
 }
 
-static void grad_sums(view dy, view x, int64_t begin, int64_t end, int64_t channels,
-                      const channel_values *v, bool silu, double *sum, double *sum_x, float *work)
+SIMD void grad_sums_at(view dy, view x, int64_t i, int64_t c, int64_t n, const channel_values *v,
+                       bool silu, float *part, float *part_x)
 {
+    vf normal = (view_load(x, i, n) - load_f32(v->mean + c, n)) * load_f32(v->inverse + c, n);
+    vf g = grad_in(dy, i, n, normal, v, c, silu);
+    store_f32(part + c, n, load_f32(part + c, n) + g);
+    store_f32(part_x + c, n, vf_fma(g, normal, load_f32(part_x + c, n)));
+}
+
+SIMD void grad_sums_of(view dy, view x, int64_t begin, int64_t end, int64_t channels,
+                       const channel_values *values, bool silu, double *sum, double *sum_x,
+                       float *work)
+{
+    const channel_values v = *values;
     float *part = work, *part_x = work + channels;
     for (int64_t c = 0; c < channels; c++) sum[c] = sum_x[c] = part[c] = part_x[c] = 0;
     for (int64_t r = begin; r < end; r++) {
-        for (int64_t c = 0; c < channels; c += LANES) {
-            int64_t n = lanes_at(c, channels), i = r * channels + c;
-            vf normal = (view_load(x, i, n) - load_f32(v->mean + c, n)) * load_f32(v->inverse + c, n);
-            vf g = grad_in(dy, i, n, normal, v, c, silu);
-            store_f32(part + c, n, load_f32(part + c, n) + g);
-            store_f32(part_x + c, n, vf_fma(g, normal, load_f32(part_x + c, n)));
-        }
+        int64_t c = 0, i = r * channels;
+        for (; c + LANES <= channels; c += LANES)
+            grad_sums_at(dy, x, i + c, c, LANES, &v, silu, part, part_x);
+        if (c < channels) grad_sums_at(dy, x, i + c, c, channels - c, &v, silu, part, part_x);
         if ((r - begin) % 32 == 31 || r + 1 == end) {
             add_to_double(sum, part, channels);
             add_to_double(sum_x, part_x, channels);
@@ -121,18 +160,44 @@ static void grad_sums(view dy, view x, int64_t begin, int64_t end, int64_t chann
     }
 }
 
-static void grad_apply(view dy, view x, view dx, int64_t begin, int64_t end,
-                       int64_t channels, const channel_values *v, bool silu)
+static void grad_sums(view dy, view x, int64_t begin, int64_t end, int64_t channels,
+                      const channel_values *v, bool silu, double *sum, double *sum_x, float *work)
 {
-    for (int64_t r = begin; r < end; r++)
-        for (int64_t c = 0; c < channels; c += LANES) {
-            int64_t n = lanes_at(c, channels), i = r * channels + c;
-            vf inverse = load_f32(v->inverse + c, n);
-            vf normal = (view_load(x, i, n) - load_f32(v->mean + c, n)) * inverse;
-            vf g = grad_in(dy, i, n, normal, v, c, silu) * load_f32(v->gamma + c, n);
-            vf d = g - load_f32(v->m1 + c, n) - normal * load_f32(v->m2 + c, n);
-            view_store(dx, i, n, d * inverse);
-        }
+    if (dy.type == DTYPE_F32 && x.type == DTYPE_F32)
+        grad_sums_of(as_f32(dy), as_f32(x), begin, end, channels, v, silu, sum, sum_x, work);
+    else
+        grad_sums_of(dy, x, begin, end, channels, v, silu, sum, sum_x, work);
+}
+
+SIMD void grad_apply_at(view dy, view x, view dx, int64_t i, int64_t c, int64_t n,
+                        const channel_values *v, bool silu)
+{
+    vf inverse = load_f32(v->inverse + c, n);
+    vf normal = (view_load(x, i, n) - load_f32(v->mean + c, n)) * inverse;
+    vf g = grad_in(dy, i, n, normal, v, c, silu) * load_f32(v->gamma + c, n);
+    vf d = g - load_f32(v->m1 + c, n) - normal * load_f32(v->m2 + c, n);
+    view_store(dx, i, n, d * inverse);
+}
+
+SIMD void grad_apply_of(view dy, view x, view dx, int64_t begin, int64_t end, int64_t channels,
+                        const channel_values *values, bool silu)
+{
+    const channel_values v = *values;
+    for (int64_t r = begin; r < end; r++) {
+        int64_t c = 0, i = r * channels;
+        for (; c + LANES <= channels; c += LANES)
+            grad_apply_at(dy, x, dx, i + c, c, LANES, &v, silu);
+        if (c < channels) grad_apply_at(dy, x, dx, i + c, c, channels - c, &v, silu);
+    }
+}
+
+static void grad_apply(view dy, view x, view dx, int64_t begin, int64_t end, int64_t channels,
+                       const channel_values *v, bool silu)
+{
+    if (dy.type == DTYPE_F32 && x.type == DTYPE_F32 && dx.type == DTYPE_F32)
+        grad_apply_of(as_f32(dy), as_f32(x), as_f32(dx), begin, end, channels, v, silu);
+    else
+        grad_apply_of(dy, x, dx, begin, end, channels, v, silu);
 }
 
 static void layer(view x, view y, int64_t begin, int64_t end, int64_t channels,

@@ -38,11 +38,19 @@ SIMD vf slope_of(unary_kind kind, vf x)
     return s * (ONE + steep * x * (ONE - s));
 }
 
-SIMD void unary_run(unary_kind kind, view x, view y, int64_t i, int64_t end)
+SIMD void unary_of_type(unary_kind kind, view x, view y, int64_t i, int64_t end)
 {
     for (; i + LANES <= end; i += LANES)
-        vf_store_as(y.data, y.type, i, unary_of(kind, vf_load_as(x.data, x.type, i)));
+        view_store(y, i, LANES, unary_of(kind, view_load(x, i, LANES)));
     if (i < end) view_store(y, i, end - i, unary_of(kind, view_load(x, i, end - i)));
+}
+
+SIMD void unary_run(unary_kind kind, view x, view y, int64_t i, int64_t end)
+{
+    if (x.type == DTYPE_F32 && y.type == DTYPE_F32)
+        unary_of_type(kind, as_f32(x), as_f32(y), i, end);
+    else
+        unary_of_type(kind, x, y, i, end);
 }
 
 static void unary(unary_kind kind, view x, view y, int64_t i, int64_t n)
@@ -102,14 +110,27 @@ static void copy(view x, int64_t xi, view y, int64_t yi, int64_t n)
     if (i < n) view_store(y, yi + i, n - i, view_load(x, xi + i, n - i));
 }
 
+SIMD void geglu_at(view x, view y, int64_t i, int64_t channels, int64_t to, int64_t n)
+{
+    vf gate = unary_of(UNARY_GELU, view_load(x, i + channels, n));
+    view_store(y, to, n, view_load(x, i, n) * gate);
+}
+
+SIMD void geglu_rows(view x, view y, int64_t begin, int64_t end, int64_t channels)
+{
+    for (int64_t r = begin; r < end; r++) {
+        int64_t c = 0, i = r * 2 * channels, to = r * channels;
+        for (; c + LANES <= channels; c += LANES) geglu_at(x, y, i + c, channels, to + c, LANES);
+        if (c < channels) geglu_at(x, y, i + c, channels, to + c, channels - c);
+    }
+}
+
 static void geglu(view x, view y, int64_t begin, int64_t end, int64_t channels)
 {
-    for (int64_t r = begin; r < end; r++)
-        for (int64_t c = 0; c < channels; c += LANES) {
-            int64_t n = lanes_at(c, channels), i = r * 2 * channels + c;
-            vf gate = unary_of(UNARY_GELU, view_load(x, i + channels, n));
-            view_store(y, r * channels + c, n, view_load(x, i, n) * gate);
-        }
+    if (x.type == DTYPE_F32 && y.type == DTYPE_F32)
+        geglu_rows(as_f32(x), as_f32(y), begin, end, channels);
+    else
+        geglu_rows(x, y, begin, end, channels);
 }
 
 static void geglu_grad(view dy, view x, view dx, int64_t begin, int64_t end, int64_t channels)

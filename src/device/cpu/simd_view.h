@@ -7,6 +7,9 @@
 #include "device/cpu/simd.h"
 #include "device/cpu/view.h"
 
+/* A view whose type the compiler knows: inlined functions lose their branches. */
+SIMD view as_f32(view x) { return (view){x.data, DTYPE_F32}; }
+
 /* Elements of the vector at i of [.., end): LANES, or what is left. */
 SIMD int64_t lanes_at(int64_t i, int64_t end) { return end - i < LANES ? end - i : LANES; }
 
