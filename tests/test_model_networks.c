@@ -97,7 +97,7 @@ static void cached_text(void **state)
     tensor *x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 4});
     tensor *t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){1});
     for (size_t i = 0; i < count; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "kv%zu", i);
         in[i] = graph_input(b.g, name, kv[i]->type, kv[i]->rank, kv[i]->dim);
     }

@@ -70,7 +70,7 @@ static bool load_network(weight_set *out, weight_files *files, const naming *nam
 static char *component_dir(const char *path, const char *name)
 {
     char *inner = path_join(path, name);
-    if (inner && path_is_dir(inner))
+    if (!inner || path_is_dir(inner))
         return inner;
     free(inner);
     return strdup(path);
