@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cpu device's linear layers, convolutions and their gradients against plain double loops, on every
- * instruction set this machine has (the others are skipped, and counted as skipped), in float32 and
- * bfloat16, at odd sizes; the same bytes in every run and on any number of threads; weight sets. */
+ * The cpu device's linear layers, convolutions and their gradients against plain double loops, on
+ * every instruction set this machine has (the others are skipped, and counted as skipped), in
+ * float32 and bfloat16, at odd sizes; the same bytes in every run and on any number of threads;
+ * weight sets. */
 #include "support.h"
 
 #include "base/half.h"
@@ -123,7 +124,8 @@ static struct data data_open(const struct shape *s, bool bf16)
         q.w = (array){.rank = 2, .dim = {s->o, s->c}};
     }
     q.xn = count_of(&q.x), q.yn = count_of(&q.y), q.wn = count_of(&q.w);
-    q.xv = values(q.xn, 1, bf16), q.wv = values(q.wn, 2, bf16), q.bv = values((size_t)s->o, 3, bf16);
+    q.xv = values(q.xn, 1, bf16), q.wv = values(q.wn, 2, bf16);
+    q.bv = values((size_t)s->o, 3, bf16);
     q.av = values(q.yn, 4, bf16), q.dyv = values(q.yn, 5, bf16);
     q.y_want = calloc(q.yn, sizeof(double));
     q.dx_want = calloc(q.xn, sizeof(double));
@@ -177,7 +179,8 @@ static void call_run(device *d, op_call *call, float *out)
     size_t size = 0, n = count_of(&call->out[0]), bytes = n * dtype_size(call->out[0].type);
     char *y = malloc(2 * bytes);
     assert_non_null(y);
-    if (!d->prepare(d, call, &state, &size, &e) || !d->bind(d, call, state, &e)) fail_msg("%s", e.text);
+    if (!d->prepare(d, call, &state, &size, &e) || !d->bind(d, call, state, &e))
+        fail_msg("%s", e.text);
     scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
     assert_non_null(scratch);
     for (int i = 0; i < 2; i++) {
@@ -317,7 +320,7 @@ static void test_weight_set(void **state)
     assert_non_null(set.item);
     const char *const names[] = {"a.bias", "a.weight", "b.weight"};
     for (int i = 0; i < 3; i++)
-        set.item[i] = (weight){.name = names[i], .type = DTYPE_F32, .rank = 1, .dim = {3}, .data = one};
+        set.item[i] = (weight){.name = names[i], .rank = 1, .dim = {3}, .data = one};
     for (int i = 0; i < 3; i++) assert_ptr_equal(weight_find(&set, names[i]), &set.item[i]);
     assert_null(weight_find(&set, "a"));
     assert_null(weight_find(&set, "b.weight.more"));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench_product: times the products of Stable Diffusion 1.x on this machine's cpu device, one line per
- * shape with its effective GFLOP/s (those of the direct sum). Usage: bench_product [threads] [f32|bf16]
- * [only names that contain this]. */
+ * bench_product: times the products of Stable Diffusion 1.x on this machine's cpu device, one line
+ * per shape with its effective GFLOP/s (those of the direct sum). Usage: bench_product [threads]
+ * [f32|bf16] [only names that contain this]. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +87,8 @@ static int bench(device *d, const struct shape *s)
                        : s->batch * s->side * s->side;
     size_t xs = (size_t)(rows * s->c) * 4, ys = (size_t)(rows * s->o) * 4;
     size_t ws = (size_t)(s->c * s->o * s->k * s->k) * 4;
-    float *x = block_alloc(xs), *y = block_alloc(ys), *data = block_alloc(ws), *dw = block_alloc(ws);
+    float *x = block_alloc(xs), *y = block_alloc(ys);
+    float *data = block_alloc(ws), *dw = block_alloc(ws);
     weight w = {.name = s->name, .type = DTYPE_F32, .rank = s->kind == OP_LINEAR ? 2 : 4,
                 .dim = {s->o, s->c, s->k, s->k}, .data = data};
     bool bf16 = d->compute == DTYPE_BF16 && s->kind == OP_LINEAR;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * direct: products and convolutions as they stand. The rows of the register tile are pointers into
- * the input map, one per tap and output pixel, so nothing is copied: a convolution is a product whose
- * rows move. Only maps of few channels are gathered first, because a tap of 3 or 4 channels is too
- * short a sum.
+ * the input map, one per tap and output pixel, so nothing is copied: a convolution is a product
+ * whose rows move. Only maps of few channels are gathered first, because a tap of 3 or 4 channels
+ * is too short a sum.
  *
- * Each thread owns a rectangle of the output and goes through it in blocks: rows (their input stays in
- * the second-level cache), then pieces of the sum (a piece of one packed panel stays in the first
- * level), then panels, then tiles. Every sum has one order, whatever the number of threads. */
+ * Each thread owns a rectangle of the output and goes through it in blocks: rows (their input stays
+ * in the second-level cache), then pieces of the sum (a piece of one packed panel stays in the
+ * first level), then panels, then tiles. Every sum has one order, for any number of threads. */
 #include <string.h>
 
 #include "device/cpu/product.h"
@@ -18,8 +18,8 @@ enum {
     GATHER_BELOW = 16 /* channels */
 };
 
-/* Threads over m rows x n columns so that the slowest has the least to do; a little is added for the
- * input and the weights that each rectangle must read. */
+/* Threads over m rows x n columns so that the slowest has the least to do; a little is added for
+ * the input and the weights that each rectangle must read. */
 void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n)
 {
     double best = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * grad_w: the gradient by the weight, dw[o][c][tap] = sum over rows of dy[row][o] * x[row moved by
- * tap][c]. It is a product whose sum runs over pixels: blocks of pixels of dy are transposed to be the
- * tile's rows, and x's rows are copied into panels. Each thread owns a rectangle of dw (outputs x
- * panels of all taps) and adds every pixel to it in one order, so no sum depends on the threads. */
+ * tap][c]. It is a product whose sum runs over pixels: blocks of pixels of dy are transposed to be
+ * the tile's rows, and x's rows are copied into panels. Each thread owns a rectangle of dw (outputs
+ * x panels of all taps) and adds every pixel to it in one order, for any number of threads. */
 #include <string.h>
 
 #include "device/cpu/product.h"
@@ -62,8 +62,8 @@ static void panel_gather(float *panel, int nr, const product *p, const float *x,
 
 /* Outputs [o0, o1), units [u0, u1) of (tap, panel of c). */
 static void rectangle_run(const struct product_kernels *kernel, const product *p, const float *dy,
-                          const float *x, float *sums, int64_t o0, int64_t o1, int64_t u0, int64_t u1,
-                          const struct own *own)
+                          const float *x, float *sums, int64_t o0, int64_t o1, int64_t u0,
+                          int64_t u1, const struct own *own)
 {
     int64_t rows = product_rows(p), nr = kernel->nr, panels = (p->c + nr - 1) / nr;
     int64_t tiles = (o1 - o0 + kernel->mr - 1) / kernel->mr;
@@ -95,21 +95,23 @@ static void rectangle_run(const struct product_kernels *kernel, const product *p
     }
 }
 
-void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw, char *scratch)
+void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
+                char *scratch)
 {
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
     int taps = product_taps(p), threads = d->threads, nr = kernel->nr;
     float *sums = taps == 1 ? dw : (float *)(void *)scratch;
+    int64_t x_count = p->batch * p->h * p->w * p->c, y_count = product_rows(p) * p->o;
     scratch += sums_bytes(p);
     if (p->x_type != DTYPE_F32) {
-        product_widen(d, threads, (float *)(void *)scratch, x, p->x_type, p->batch * p->h * p->w * p->c);
+        product_widen(d, threads, (float *)(void *)scratch, x, p->x_type, x_count);
         x = scratch;
-        scratch += wide_bytes(p->x_type, p->batch * p->h * p->w * p->c);
+        scratch += wide_bytes(p->x_type, x_count);
     }
     if (p->y_type != DTYPE_F32) {
-        product_widen(d, threads, (float *)(void *)scratch, dy, p->y_type, product_rows(p) * p->o);
+        product_widen(d, threads, (float *)(void *)scratch, dy, p->y_type, y_count);
         dy = scratch;
-        scratch += wide_bytes(p->y_type, product_rows(p) * p->o);
+        scratch += wide_bytes(p->y_type, y_count);
     }
     int64_t units = taps * ((p->c + nr - 1) / nr);
     int grid_m = 1, grid_n = 1;

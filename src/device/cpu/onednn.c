@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * onednn: products and convolutions by oneDNN. A plain product is its matmul, anything else its
- * convolution on channels-last maps; the weight lies in whatever layout the primitive asks for. What
- * differs between versions 2 and 3 of its interface is gathered at the top. */
+ * convolution on channels-last maps; the weight lies in whatever layout the primitive asks for.
+ * What differs between versions 2 and 3 of its interface is gathered at the top. */
 #include "device/cpu/onednn.h"
 
 #include <omp.h>
@@ -41,7 +41,7 @@ static dnnl_status_t desc_open(dnnl_memory_desc_t *d, int rank, const dnnl_dims_
 static dnnl_status_t post_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1); }
 #endif
 
-/* The operands' layouts; weights with the tag "any" ask the primitive, else are the checkpoint's. */
+/* The operands' layouts; the weight's is left to the primitive. */
 struct descs {
     dnnl_memory_desc_t x, w, bias, y;
 };
@@ -55,7 +55,8 @@ static dnnl_status_t matmul_open(dnnl_primitive_desc_t *out, dnnl_engine_t engin
 #else
     dnnl_matmul_desc_t d;
     dnnl_status_t status = dnnl_matmul_desc_init(&d, &s->x, &s->w, bias ? &s->bias : NULL, &s->y);
-    return status != dnnl_success ? status : dnnl_primitive_desc_create(out, &d, attr, engine, NULL);
+    if (!status) status = dnnl_primitive_desc_create(out, &d, attr, engine, NULL);
+    return status;
 #endif
 }
 
@@ -76,7 +77,8 @@ static dnnl_status_t convolution_open(dnnl_primitive_desc_t *out, dnnl_engine_t 
     dnnl_status_t status = dnnl_convolution_forward_desc_init(
         &d, dnnl_forward_inference, dnnl_convolution_direct, &s->x, &s->w,
         bias ? &s->bias : NULL, &s->y, strides, before, after);
-    return status != dnnl_success ? status : dnnl_primitive_desc_create(out, &d, attr, engine, NULL);
+    if (!status) status = dnnl_primitive_desc_create(out, &d, attr, engine, NULL);
+    return status;
 #endif
 }
 

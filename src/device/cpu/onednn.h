@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * onednn: the one place that knows oneDNN, in its versions 2 and 3. It takes the bfloat16 products of
- * processors that multiply bfloat16. */
+ * onednn: the one place that knows oneDNN, in its versions 2 and 3. It takes the bfloat16 products
+ * of processors that multiply bfloat16. */
 #ifndef LIKENESS_DEVICE_CPU_ONEDNN_H
 #define LIKENESS_DEVICE_CPU_ONEDNN_H
 

@@ -81,8 +81,8 @@ void device_forget(weight *w)
     }
 }
 
-/* Panels: [n / nr][taps][k][nr] of a weight [o][c][taps]. As it stands n is o and k is c; transposed
- * (a gradient by x) n is c, k is o, and the taps run backwards. */
+/* Panels: [n / nr][taps][k][nr] of a weight [o][c][taps]. As it stands n is o and k is c;
+ * transposed (a gradient by x) n is c, k is o, and the taps run backwards. */
 struct panels {
     int64_t n, k, c; /* c: the weight's second dimension */
     int taps, nr;

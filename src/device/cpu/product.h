@@ -4,16 +4,16 @@
  *
  * Every such operation is one problem: out[row][n] = sum over taps t and channels k of
  * in[row moved by t][k] * b[t][k][n], where `in` is a map [batch, h, w, c], a row is a pixel of the
- * output, and b is the weight packed in panels of nr columns: [panel][tap][c][nr]. A linear layer has
- * one tap; the gradient by x is the same with the weight transposed and turned round. */
+ * output, and b is the weight packed in panels of nr columns: [panel][tap][c][nr]. A linear layer
+ * has one tap; the gradient by x is the same with the weight transposed and turned round. */
 #ifndef LIKENESS_DEVICE_CPU_PRODUCT_H
 #define LIKENESS_DEVICE_CPU_PRODUCT_H
 
 #include "device/cpu/cpu.h"
 
 /* One register tile: m rows (1..mr) of n columns (1..nr) are
- * c = bias + add + sum over taps, k of rows[tap * m + row][offset + k] * b[(tap * k_count + k) * nr + column].
- * To go on with a sum, `add` is c itself. */
+ * c = bias + add + sum over taps, k of rows[tap][row][offset + k] * b[tap][k][column],
+ * where b is [taps][k][nr]. To go on with a sum, `add` is c itself. */
 struct tile_job {
     const float *const *rows; /* [taps][m] */
     int64_t offset;
@@ -90,7 +90,8 @@ void winograd_run(device *d, const product *p, const struct product_data *data);
 
 /* grad_w.c: dw of a product; p describes the forward problem. */
 size_t grad_w_scratch(const device *d, const product *p);
-void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw, char *scratch);
+void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
+                char *scratch);
 
 /* pack.c: the weight as panels [o / nr][taps][c][nr], float32 or bfloat16, zero-filled columns. */
 bool panels_bind(weight *w, const product *p, int nr, error *e);

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * winograd: 3x3 convolutions of stride 1 by F(4x4,3x3): 36 products per tile of 16 pixels in place of
- * 144. The transformed weight is 4 times the weight, so it is never kept: it is made in every call,
- * which costs as much as the product of two or three tiles. Of the two transformed operands the smaller
- * is made whole first; the other is made block by block, by each thread for itself:
+ * winograd: 3x3 convolutions of stride 1 by F(4x4,3x3): 36 products per tile of 16 pixels in place
+ * of 144. The transformed weight is 4 times the weight, so it is never kept: it is made in every
+ * call, which costs as much as the product of two or three tiles. Of the two transformed operands
+ * the smaller is made whole first; the other is made block by block, by each thread for itself:
  *
  *   weights first (large maps): per block of tiles: input -> v; products; output
  *   input first (small maps):   per few panels of the weight: filter -> u; products; output
  *
- * Layouts: v [36][tiles][channels], u [panels][36][k][nr], m [36][panels][tiles][nr]; the strides of the
- * 36 are kept off powers of two, which would all fall into the same lines of the cache. */
+ * Layouts: v [36][tiles][channels], u [panels][36][k][nr], m [36][panels][tiles][nr]; the strides
+ * of the 36 are kept off powers of two, which would all fall into the same lines of the cache. */
 #include "device/cpu/winograd.h"
 
 #include <string.h>
 
 enum { LINE = 16, K_BLOCK = 384, TILE_BLOCK = 48 }; /* weights first */
 
-/* Input first: how much of u and m is made at a time, by the number of tiles. u is used once per tile,
- * so with few tiles it should stay in the second-level cache; with many, v is what is read most, once
- * per block of columns. Measured on Zen 3 (1280 channels at 8 and 16, 640 at 32, 512 at 64). */
+/* Input first: how much of u and m is made at a time, by the number of tiles. u is used once per
+ * tile, so with few tiles it should stay in the second-level cache; with many, v is what is read
+ * most, once per block of columns. Measured on Zen 3 (1280 channels at 8 and 16, 640 at 32, 512 at
+ * 64). */
 static const struct {
     int64_t tiles_below, k_block, columns;
 } input_first_blocks[] = {{64, 128, 32}, {INT64_MAX, 384, 128}};
@@ -123,9 +124,9 @@ static void input_run(const struct winograd_kernels *kernel, const product *p, c
 }
 
 /* Transforms panels [begin, end), k from `k` on, of the packed weight into u. */
-static void filter_run(const struct winograd_kernels *kernel, const product *p, const struct plan *q,
-                       const void *packed, int nr, int64_t begin, int64_t end, int64_t k,
-                       int64_t count, float *u)
+static void filter_run(const struct winograd_kernels *kernel, const product *p,
+                       const struct plan *q, const void *packed, int nr, int64_t begin,
+                       int64_t end, int64_t k, int64_t count, float *u)
 {
     int64_t tap_stride = p->c * nr;
     for (int64_t panel = begin; panel < end; panel++) {
@@ -165,9 +166,9 @@ static void multiply(const struct product_kernels *kernel, const struct plan *q,
 }
 
 /* Transforms the sums of tiles [begin, end), panels [panel, panel + panels) into y. */
-static void output_run(const struct winograd_kernels *kernel, const product *p, const struct plan *q,
-                       const struct product_data *data, int nr, int64_t begin, int64_t end,
-                       int64_t panel, int64_t panels, const float *m)
+static void output_run(const struct winograd_kernels *kernel, const product *p,
+                       const struct plan *q, const struct product_data *data, int nr,
+                       int64_t begin, int64_t end, int64_t panel, int64_t panels, const float *m)
 {
     struct winograd_output job = {
         .m_stride = q->m_stride,
@@ -234,8 +235,8 @@ static void weights_first_run(device *d, const product *p, const struct plan *q,
             input_run(kernels->winograd, p, q, data->x, begin, end, own.operand);
             for (int64_t k = 0; k < p->c; k += q->k_block) {
                 int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-                multiply(kernels->product, q, own.rows, end - begin, k, count, u, k, q->panels, k > 0,
-                         own.m);
+                multiply(kernels->product, q, own.rows, end - begin, k, count, u, k, q->panels,
+                         k > 0, own.m);
             }
             output_run(kernels->winograd, p, q, data, nr, begin, end, 0, q->panels, own.m);
         }

@@ -15,12 +15,12 @@ struct winograd_kernels {
     /* v[point * v_stride + channel] = B' d B for channels [0, c), zero up to a whole line of 16;
      * pixel[36] are the tile's input pixels of `type`, row by row. */
     void (*input)(float *v, int64_t v_stride, const void *const *pixel, dtype type, int64_t c);
-    /* u[point * u_stride + k * nr + column] = G g G' for k in [0, count); w is a packed panel at its
-     * first k, tap_stride numbers from tap to tap. */
+    /* u[point * u_stride + k * nr + column] = G g G' for k in [0, count); w is a packed panel at
+     * its first k, tap_stride numbers from tap to tap. */
     void (*filter)(float *u, int64_t u_stride, const void *w, dtype type, int64_t tap_stride,
                    int64_t count);
-    /* A' m A of one tile for n <= nr columns: m[point * m_stride + column] -> y[row * y_row + column *
-     * y_column + n] of `rows` x `columns` pixels, + bias (or NULL) + add (or NULL; as y). */
+    /* A' m A of one tile for n <= nr columns: m[point * m_stride + column] -> y[row * y_row +
+     * column * y_column + n] of `rows` x `columns` pixels, + bias (or NULL) + add (or NULL). */
     void (*output)(const struct winograd_output *job);
 };
 
