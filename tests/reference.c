@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * reference: every forward operation of device.h in plain double-precision loops, written to be read
- * against the definition, not to be fast. */
+ * reference: every forward operation of device.h in plain double-precision loops, written to be
+ * read against the definition, not to be fast. */
 #include "reference.h"
 
 #include <assert.h>
@@ -33,7 +33,8 @@ static bool present(const op_call *call, int i)
 static void conv2d(const op_call *call, double *const in[], double *y)
 {
     const int64_t *xd = call->in[0].dim, *wd = call->in[1].dim, *yd = call->out[0].dim;
-    int64_t height = xd[1], width = xd[2], channels = xd[3], kh = wd[2], kw = wd[3], o_count = wd[0];
+    int64_t height = xd[1], width = xd[2], channels = xd[3];
+    int64_t kh = wd[2], kw = wd[3], o_count = wd[0];
     const op_params *p = &call->params;
     int64_t stride = p->stride > 0 ? p->stride : 1, at = 0;
     for (int64_t b = 0; b < yd[0]; b++)
@@ -134,7 +135,7 @@ static void normalise(double *const in[], double *y, double *stats, int64_t batc
                 for (int64_t c = 0; c < width; c++) {
                     double v = (x[s * channels + c] - mean) * inverse * in[1][g * width + c] +
                                in[2][g * width + c];
-                    y[b * space * channels + s * channels + g * width + c] = with_silu ? silu(v) : v;
+                    y[(b * space + s) * channels + g * width + c] = with_silu ? silu(v) : v;
                 }
         }
 }
@@ -189,8 +190,10 @@ static void upsample(const op_call *call, const double *x, double *y)
     for (int64_t b = 0, at = 0; b < yd[0]; b++)
         for (int64_t i = 0; i < yd[1]; i++)
             for (int64_t j = 0; j < yd[2]; j++)
-                for (int64_t c = 0; c < yd[3]; c++, at++)
-                    y[at] = x[((b * xd[1] + i * xd[1] / yd[1]) * xd[2] + j * xd[2] / yd[2]) * xd[3] + c];
+                for (int64_t c = 0; c < yd[3]; c++, at++) {
+                    int64_t row = b * xd[1] + i * xd[1] / yd[1];
+                    y[at] = x[(row * xd[2] + j * xd[2] / yd[2]) * xd[3] + c];
+                }
 }
 
 static void sums(const op_call *call, const double *x, double *y)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cpu device's own kernels (attention, norms, pointwise, shapes, lookups, loss) against the plain
- * double loops of reference.c at odd sizes, and their gradients against central differences of them,
- * on every instruction set this machine has (the others are skipped, and counted as skipped). */
+ * The cpu device's own kernels (attention, norms, pointwise, shapes, lookups, loss) against the
+ * plain double loops of reference.c at odd sizes, and their gradients against central differences
+ * of them, on every instruction set this machine has (the others are skipped, and counted so). */
 #include <math.h>
 
 #include "base/half.h"
@@ -145,7 +145,7 @@ static const struct test_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
-/* -- operands ----------------------------------------------------------------------------------- */
+/* -- operands ---------------------------------------------------------------------------------- */
 
 static void *allocate(size_t size)
 {
@@ -166,7 +166,8 @@ static double *random_values(const struct test_case *c, const array *a, uint32_t
         if (a->type == DTYPE_BF16) x = bf16_to_float(bf16_from_float(x));
         if (a->type == DTYPE_F16) x = half_to_float(half_from_float(x));
         v[i] = (double)x;
-        if (a->type == DTYPE_I32) v[i] = floor((double)(f[i] * 0.5f + 0.5f) * (double)c->call.in[1].dim[0]);
+        if (a->type == DTYPE_I32) /* ids of rows of the table */
+            v[i] = floor((double)(f[i] * 0.5f + 0.5f) * (double)c->call.in[1].dim[0]);
     }
     free(f);
     return v;
@@ -204,7 +205,7 @@ static double error_of(const array *a, const double *want)
     return worst / most;
 }
 
-/* -- running ------------------------------------------------------------------------------------ */
+/* -- running ----------------------------------------------------------------------------------- */
 
 static device *device_of(const char *level, int threads)
 {
@@ -238,7 +239,8 @@ struct bound {
     weight w[OP_MAX_IN];
 };
 
-static void bind_input(struct bound *b, int i, const array *shape, const double *values, bool is_weight)
+static void bind_input(struct bound *b, int i, const array *shape, const double *values,
+                       bool is_weight)
 {
     array *a = &b->call.in[i];
     *a = *shape;
@@ -301,9 +303,9 @@ static double check(const char *name, const char *level, struct bound *b, double
     return worst;
 }
 
-/* -- one case ----------------------------------------------------------------------------------- */
+/* -- one case ---------------------------------------------------------------------------------- */
 
-/* Inputs, outputs and the gradient of the first output; slope[i]: the wanted gradient of input i. */
+/* Inputs, outputs, the gradient of the first output; slope[i]: the wanted gradient of input i. */
 struct values {
     double *in[OP_MAX_IN], *out[OP_MAX_OUT], *dy, *slope[OP_MAX_IN];
 };
@@ -342,7 +344,7 @@ static double loss_of(const struct test_case *c, const struct values *v)
     return loss;
 }
 
-/* Central differences: of every element of input i, or of some 8 of a large one; others stay NaN. */
+/* Central differences: of every element of input i, or of some 8 of a large one; others are NaN. */
 static double *differences(const struct test_case *c, const struct values *v, int i)
 {
     size_t n = array_count(&c->call.in[i]), step = n <= 100 ? 1 : n / 8;
@@ -455,7 +457,7 @@ static void test_avx2(void **state) { kernels_of("avx2", *state); }
 static void test_avx512(void **state) { kernels_of("avx512", *state); }
 static void test_avx512bf16(void **state) { kernels_of("avx512bf16", *state); }
 
-/* -- particular things --------------------------------------------------------------------------- */
+/* -- particular things ------------------------------------------------------------------------- */
 
 static device *best_device(void)
 {
@@ -557,7 +559,8 @@ static void test_unary_exact(void **state)
         assert_true(absolute < 2e-7 && (kind == UNARY_GELU ? relative < 4e-6 : relative < 1e-6));
     }
     float odd[4] = {NAN, INFINITY, -100, 0}, out[4];
-    op_call call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1, .in = {F32(4)}, .out = {F32(4)}};
+    op_call call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1, .in = {F32(4)},
+                    .out = {F32(4)}};
     call.in[0].data = odd;
     call.out[0].data = out;
     run_call(d, &call);
@@ -595,8 +598,9 @@ static void test_refused(void **state)
 {
     (void)state;
     device *d = best_device();
-    op_call attention = {.kind = OP_ATTENTION, .in_count = 3, .out_count = 1, .params = {.heads = 3},
-                         .in = {F32(1, 4, 8), F32(1, 4, 8), F32(1, 4, 8)}, .out = {F32(1, 4, 8)}};
+    op_call attention = {.kind = OP_ATTENTION, .in_count = 3, .out_count = 1,
+                         .params = {.heads = 3}, .out = {F32(1, 4, 8)},
+                         .in = {F32(1, 4, 8), F32(1, 4, 8), F32(1, 4, 8)}};
     op_call group = {.kind = OP_GROUP_NORM, .in_count = 3, .out_count = 1, .params = {.groups = 3},
                      .in = {F32(1, 4, 8), F32(8), F32(8)}, .out = {F32(1, 4, 8)}};
     op_call scale = {.kind = OP_SCALE, .in_count = 1, .out_count = 1, .in = {F16(4)},

@@ -59,7 +59,8 @@ static op_call call_of(const struct shape *s)
     row.rank = 1;
     row.dim[0] = s->c;
     if (s->kind == OP_ATTENTION || s->kind == OP_ATTENTION_GRAD) {
-        array q = array3(s->batch, s->n, s->c * s->size), k = array3(s->batch, s->m, s->c * s->size);
+        array q = array3(s->batch, s->n, s->c * s->size);
+        array k = array3(s->batch, s->m, s->c * s->size);
         array lse = array3(s->batch, s->c, s->n);
         if (s->kind == OP_ATTENTION) {
             call.in[0] = call.out[0] = q;

@@ -5,7 +5,7 @@
  * All work is done on one head. One side of a product is a strip of 12 rows; the other side is
  * walked in blocks of `block` rows that were packed once per head, in two forms:
  *   columns: [block][tile][depth][tile width]  rows lie across the vector: scores = strip x block^T
- *   rows:    [block][column tile][row][width]  channels lie across the vector: out += weights x block
+ *   rows:    [block][column tile][row][width]  channels lie across it: out += weights x block
  * The backward pass uses the same two products with the sides exchanged for dk and dv, so that no
  * two threads ever add to the same place. */
 #ifndef LIKENESS_DEVICE_CPU_ATTENTION_H
@@ -64,7 +64,7 @@ struct attention_kernels {
     void (*backward_kv)(const head_task *t, int64_t begin, int64_t end, float *scratch);
 };
 
-/* Floats of one thread's scratch: two strips' inputs and outputs, two tables of scores, statistics. */
+/* Floats of one thread's scratch: inputs and outputs of strips, two tables of scores, two sums. */
 static inline int64_t attention_scratch(int64_t depth, int64_t depth_padded)
 {
     int64_t rows = ATTENTION_STRIPS * ATTENTION_STRIP;

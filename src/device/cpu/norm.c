@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * norm: group norm (with SiLU), layer norm, and their gradients. The rows of a sample are shared out
- * among the threads, so that one large map keeps all of them busy; their sums are merged in thread
- * order. Both norms may write over their input. */
+ * norm: group norm (with SiLU), layer norm, and their gradients. The rows of a sample are shared
+ * out among the threads, so that one large map keeps all of them busy; their sums are merged in
+ * thread order. Both norms may write over their input. */
 #include "device/cpu/norm.h"
 
 #include <math.h>
@@ -19,7 +19,7 @@ static bool output_fits(const op_call *call)
     return is_activation(&call->out[0]) || !array_present(&call->out[0]);
 }
 
-/* -- group norm --------------------------------------------------------------------------------- */
+/* -- group norm -------------------------------------------------------------------------------- */
 
 /* Scratch: doubles [threads][2][C], then floats [7][C] of channel values and [threads][3][C]. */
 typedef struct group_scratch {
@@ -130,8 +130,8 @@ static void group_run(device *d, const op_call *call, void *state, void *scratch
     }
 }
 
-/* Merges the threads' sums of one sample, adds to dgamma and dbeta (set where b is 0) and gives each
- * group's means of g and g * x. */
+/* Merges the threads' sums of one sample, adds to dgamma and dbeta (set where b is 0) and gives
+ * each group's means of g and g * x. */
 static void group_grad_means(double *sums, int threads, int64_t channels, int64_t groups,
                              int64_t space, int64_t b, float *dgamma, float *dbeta,
                              channel_values *v)
@@ -196,7 +196,7 @@ static void group_grad_run(device *d, const op_call *call, void *state, void *sc
     }
 }
 
-/* -- layer norm --------------------------------------------------------------------------------- */
+/* -- layer norm -------------------------------------------------------------------------------- */
 
 static bool layer_prepare(device *d, const op_call *call, void **state, size_t *scratch, error *e)
 {
@@ -265,9 +265,11 @@ static void layer_grad_run(device *d, const op_call *call, void *state, void *sc
     }
 }
 
-const struct cpu_op cpu_group_norm = {.prepare = group_prepare, .bind = operands_bind, .run = group_run};
+const struct cpu_op cpu_group_norm = {.prepare = group_prepare, .bind = operands_bind,
+                                      .run = group_run};
 const struct cpu_op cpu_group_norm_grad = {.prepare = group_prepare, .bind = operands_bind,
                                            .run = group_grad_run};
-const struct cpu_op cpu_layer_norm = {.prepare = layer_prepare, .bind = operands_bind, .run = layer_run};
+const struct cpu_op cpu_layer_norm = {.prepare = layer_prepare, .bind = operands_bind,
+                                      .run = layer_run};
 const struct cpu_op cpu_layer_norm_grad = {.prepare = layer_prepare, .bind = operands_bind,
                                            .run = layer_grad_run};

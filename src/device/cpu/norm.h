@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * norm: what norm.c (statistics, threads) and simd_norm.c (passes over rows) share. A map is rows of
- * C channels; everything known of a channel is an array of C floats. */
+ * norm: what norm.c (statistics, threads) and simd_norm.c (passes over rows) share. A map is rows
+ * of C channels; everything known of a channel is an array of C floats. */
 #ifndef LIKENESS_DEVICE_CPU_NORM_H
 #define LIKENESS_DEVICE_CPU_NORM_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pointwise: activations, GEGLU, sums, scaling, conversion and their gradients: runs of elements
- * shared out among the threads. Unary operations, OP_ADD, OP_ADD_CHANNEL and OP_SCALE may write over
- * their first input. */
+ * shared out among the threads. Unary operations, OP_ADD, OP_ADD_CHANNEL and OP_SCALE may write
+ * over their first input. */
 #include "device/cpu/pointwise.h"
 
 #include <omp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pointwise: the kernels over runs of elements that pointwise.c, shape.c, lookup.c and loss.c share.
- * An index beside a view is the run's first element in it. */
+ * pointwise: the kernels over runs of elements that pointwise.c, shape.c, lookup.c and loss.c
+ * share. An index beside a view is the run's first element in it. */
 #ifndef LIKENESS_DEVICE_CPU_POINTWISE_H
 #define LIKENESS_DEVICE_CPU_POINTWISE_H
 

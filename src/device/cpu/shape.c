@@ -68,7 +68,7 @@ static void slice_run(device *d, const op_call *call, void *state, void *scratch
     }
 }
 
-/* -- nearest upsample --------------------------------------------------------------------------- */
+/* -- nearest upsample -------------------------------------------------------------------------- */
 
 static void upsample_run(device *d, const op_call *call, void *state, void *scratch)
 {
@@ -89,7 +89,10 @@ static void upsample_run(device *d, const op_call *call, void *state, void *scra
 }
 
 /* The first output position whose source is i or later: ceil(i * to / from). */
-static int64_t first_from(int64_t i, int64_t from, int64_t to) { return (i * to + from - 1) / from; }
+static int64_t first_from(int64_t i, int64_t from, int64_t to)
+{
+    return (i * to + from - 1) / from;
+}
 
 static bool upsample_grad_prepare(device *d, const op_call *call, void **state, size_t *scratch,
                                   error *e)
@@ -122,11 +125,11 @@ static void upsample_grad_run(device *d, const op_call *call, void *state, void 
     }
 }
 
-/* -- sums --------------------------------------------------------------------------------------- */
+/* -- sums -------------------------------------------------------------------------------------- */
 
 enum { SUM_WIDTH = 1024, SUM_ROWS = 32 };
 
-/* x [batch][rows][width] -> [batch][width]; few columns: the rows are cut into parts, one a thread. */
+/* x [batch][rows][width] -> [batch][width]; many rows are cut into parts, one a thread. */
 typedef struct sum_shape {
     int64_t batch, rows, width;
     int parts;

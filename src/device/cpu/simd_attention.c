@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * simd_attention: packing, the two small matrix products, softmax and its gradient of attention, for
- * a few strips of rows of one head (see attention.h). */
+ * simd_attention: packing, the two small matrix products, softmax and its gradient of attention,
+ * for a few strips of rows of one head (see attention.h). */
 #include "device/cpu/attention.h"
 
 #include <math.h>
@@ -22,9 +22,14 @@ enum {
 
 static int64_t round_tile(int64_t n) { return (n + TILE - 1) / TILE * TILE; }
 
-static float load_as(const void *p, dtype type, int64_t i)
+/* Element i of an activation; bfloat16 is the upper half of a float32. */
+SIMD float load_as(const void *p, dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? ((const float *)p)[i] : bf16_to_float(((const uint16_t *)p)[i]);
+    if (type == DTYPE_F32) return ((const float *)p)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 static void pack_columns(const head_task *t, const head_rows *in, const side *s, int64_t block,
@@ -118,8 +123,8 @@ static void unpack_strips(const head_task *t, const head_rows *out, int64_t begi
     }
 }
 
-/* out [12][BLOCK] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth is
- * cut so that its part of the strip stays in the first-level cache. */
+/* out [12][BLOCK] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth
+ * is cut so that its part of the strip stays in the first-level cache. */
 static void scores(const float *strip, const float *block, int64_t depth, int64_t rows, float *out)
 {
     for (int64_t from = 0; from < depth; from += DEPTH_PART) {
@@ -248,7 +253,8 @@ static void forward(const head_task *t, int64_t begin, int64_t end, float *scrat
         for (int64_t s = 0; s < strips; s++) {
             int64_t n = begin + s * STRIP;
             if (visible(t, n + STRIP - 1, key0, rows) == 0) continue;
-            scores(q + s * STRIP * t->depth, t->k_columns + key0 * t->depth, t->depth, padded, table);
+            scores(q + s * STRIP * t->depth, t->k_columns + key0 * t->depth, t->depth, padded,
+                   table);
             for (int r = 0; r < STRIP; r++) {
                 int64_t at = s * STRIP + r;
                 float factor = softmax_row(table + r * BLOCK, visible(t, n + r, key0, rows), padded,

@@ -10,8 +10,8 @@
 #include "device/cpu/simd_math.h"
 #include "device/cpu/simd_view.h"
 
-/* Inner functions (_at) take n, the lanes of one vector, and views whose type is a constant where it
- * is F32: inlined, they lose every branch. */
+/* Inner functions (_at) take n, the lanes of one vector, and views whose type is a constant where
+ * it is F32: inlined, they lose every branch. */
 
 /* sum[c] += x - pivot[c], square[c] += (x - pivot[c])^2 of `rows` rows from element i on */
 SIMD void add_rows_at(view x, int64_t i, int64_t channels, int rows, int64_t n, const float *pivot,
