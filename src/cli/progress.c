@@ -9,7 +9,10 @@
 
 #include "cli/cli.h"
 
-enum { PLAIN_EVERY = 30 }; /* seconds between plain lines */
+enum {
+    PLAIN_EVERY = 30, /* seconds between plain lines */
+    BAR = 16,         /* cells of the bar */
+};
 
 /* A signal handler can reach nothing but a global. */
 static volatile sig_atomic_t interrupted;
@@ -75,15 +78,16 @@ static int text_cut(const char *text, int n)
 
 static void bar(progress_line *line, const lk_progress *p)
 {
-    char speed[64], count[64], cells[25];
-    int filled = p->steps ? p->step * 24 / p->steps : 0;
-    for (int i = 0; i < 24; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
-    cells[24] = '\0';
+    char speed[64], count[64], steps[64], cells[BAR + 1];
+    int filled = p->steps ? p->step * BAR / p->steps : 0;
+    for (int i = 0; i < BAR; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+    cells[BAR] = '\0';
     rate(speed, sizeof speed, p);
     snprintf(count, sizeof count, "%d/%d ", p->picture, p->pictures);
-    int room = terminal_columns() - 1 - (int)(strlen(count) + strlen(speed) + 24 + 20);
-    fprintf(stderr, "\r%s%.*s [%s] %d/%d %s\033[K", count,
-            text_cut(line->what, room > 0 ? room : 0), line->what, cells, p->step, p->steps, speed);
+    snprintf(steps, sizeof steps, " [%s] %*d/%d ", cells, p->steps < 100 ? 2 : 4, p->step, p->steps);
+    int room = terminal_columns() - 1 - (int)(strlen(count) + strlen(steps) + strlen(speed));
+    int n = text_cut(line->what, room > 0 ? room : 0);
+    fprintf(stderr, "\r%s%.*s%s%s\033[K", count, n, line->what, steps, speed);
     fflush(stderr);
     line->shown = true;
 }
