@@ -35,13 +35,14 @@ int fail(int status, const char *format, ...)
     return status;
 }
 
-/* GNU OpenMP's threads wait for each other by spinning for milliseconds. Where another program wants the
- * cores too, that makes small models ten times slower (pocket, 10 steps, a busy machine: 5.4 s against
- * 1.2 s). How long they spin is read before main() begins, so set it and begin again. */
+/* GNU OpenMP's threads wait for each other by spinning for milliseconds. Where another program wants
+ * the cores too, that makes small models many times slower (pocket model, 50 steps, one other busy
+ * process: 16 s against 2.4 s). How long they spin is read before main() begins, so set it and begin
+ * again. */
 static void wait_briefly(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (setenv("GOMP_SPINCOUNT", "20000", 1) == 0) execv("/proc/self/exe", argv);
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)
