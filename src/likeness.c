@@ -435,8 +435,9 @@ static bool settings_fill(settings *s, const lk_model *m, const lk_generate_opti
     if (o->spacing)
         ok =
             ok && settings_set(s, e, "Spacing", "%s", spacing_name((spacing)((int)o->spacing - 1)));
-    if (o->latents) ok = ok && settings_set(s, e, "Initial latents", "given");
-    if (!o->latents) ok = ok && settings_set(s, e, "RNG", "CPU"); /* there, noise is the GPU's otherwise */
+    /* without RNG, AUTOMATIC1111 takes the GPU's noise */
+    ok = ok && (o->latents ? settings_set(s, e, "Initial latents", "given")
+                           : settings_set(s, e, "RNG", "CPU"));
     if (m->precision == DTYPE_BF16) ok = ok && settings_set(s, e, "Precision", "bf16");
     return ok && settings_set(s, e, "Version", "likeness %s", lk_version());
 }
