@@ -242,7 +242,7 @@ static void the_pocket_model_opens(void **state)
     assert_int_equal(m->unet_weights.item[0].type, DTYPE_F16);
     assert_int_equal(m->unet.blocks, 3);
     assert_int_equal(m->clip.positions, 32);
-    weights_drop_pages(&m->unet_weights);
+    m->unet_weights.storage_drop(m->unet_weights.storage);
     model_close(&m);
 }
 

@@ -32,13 +32,15 @@ typedef struct weight {
     struct weight_pack *packs; /* the device's; freed by device_forget() */
 } weight;
 
-/* Weights sorted by name (strcmp). storage/storage_free: whatever data points into (a mapped file,
- * a block); filled by the loader. */
+/* Weights sorted by name (strcmp). storage: whatever data points into (a mapped file, a block), filled
+ * by the loader; storage_drop gives its resident pages back, to come again when read (NULL: it has
+ * none to give). */
 typedef struct weight_set {
     weight *item;
     size_t count;
     void *storage;
     void (*storage_free)(void *storage);
+    void (*storage_drop)(void *storage);
 } weight_set;
 
 weight *weight_find(const weight_set *set, const char *name); /* NULL where there is none */

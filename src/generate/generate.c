@@ -372,7 +372,6 @@ static bool text_prepare(generator *g, const job *j, error *e)
     ok = ok && text_encode(g, j->prompt, j->o->clip_skip, last, e);
     for (size_t i = 0; i < g->model->clip_weights.count; i++)
         device_forget(&g->model->clip_weights.item[i]); /* not needed until the next prompt */
-    weights_drop_pages(&g->model->clip_weights);
     ok = ok && text_keys(g, context, t, e);
     free(context);
     t->batch = j->batch;
@@ -582,7 +581,6 @@ static bool denoise(generator *g, job *j, error *e)
     size_t n = (size_t)j->channels * (size_t)j->height * (size_t)j->width;
     int steps = sampler_count(j->sampler);
     if (!graph_bind(g->denoiser.unet, &g->model->unet_weights, e)) return false;
-    if (!g->unet_packed) weights_drop_pages(&g->model->unet_weights);
     g->unet_packed = true;
     if (!graph_allocate(g->denoiser.unet, e)) return false;
     bool ok = progress(j, 0, e);
@@ -624,7 +622,6 @@ static bool decode(generator *g, job *j, image *out, error *e)
 {
     decoder *n = &g->decoder;
     if (!graph_bind(n->graph, &g->model->vae_weights, e)) return false;
-    if (!g->vae_packed) weights_drop_pages(&g->model->vae_weights);
     g->vae_packed = true;
     float *y = malloc(tensor_bytes(n->image));
     bool ok = y || error_memory(e, "the decoded picture", tensor_bytes(n->image));

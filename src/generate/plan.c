@@ -72,7 +72,7 @@ bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, error *e)
     for (const char *p = text, *comma; p; p = comma ? comma + 1 : NULL) {
         comma = strchr(p, ',');
         const char *end = comma ? comma : p + strlen(p);
-        uint64_t first, last;
+        uint64_t first = 0, last = 0;
         while (p < end && isspace((unsigned char)*p)) p++;
         while (end > p && isspace((unsigned char)end[-1])) end--;
         if (!read_range(&first, &last, p, end, e)) break;

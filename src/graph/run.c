@@ -110,9 +110,14 @@ static bool find_weights(graph *g, const weight_set *set, error *e)
                      g->weights.count, list, more);
 }
 
+/* The device has its own copies: what has been read of the weights' file is given back as it goes, so
+ * that file and copies are not in memory together. */
+enum { DROP_EVERY = 256 << 20 };
+
 bool graph_bind(graph *g, const weight_set *set, error *e)
 {
     assert(g->device && g->prepared == g->run_count);
+    size_t read = 0;
     g->bound = false;
     if (!find_weights(g, set, e)) return false;
     for (size_t k = 0; k < g->run_count; k++) {
@@ -124,8 +129,13 @@ bool graph_bind(graph *g, const weight_set *set, error *e)
             n->call.in[i].w = root->plan->bound;
             n->call.in[i].type = root->plan->bound->type;
             has_weight = true;
+            read += tensor_bytes(root);
         }
         if (has_weight && !g->device->bind(g->device, &n->call, n->state, e)) return false;
+        if (set->storage_drop && (read > DROP_EVERY || k + 1 == g->run_count)) {
+            set->storage_drop(set->storage);
+            read = 0;
+        }
     }
     g->bound = true;
     return true;

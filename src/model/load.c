@@ -145,6 +145,13 @@ static void storage_free(void *p)
     free(s);
 }
 
+static void storage_drop(void *p)
+{
+    const weight_storage *s = p;
+    for (size_t i = 0; i < s->files->count; i++)
+        file_map_drop(&s->files->file[i].map);
+}
+
 typedef struct loader {
     weight_files *files;
     const naming *names;
@@ -239,7 +246,7 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
     if (!ok)
         error_memory(e, "the list of weights", count * sizeof *item);
     if (ok) {
-        weight_set set = {item, count, storage, storage_free};
+        weight_set set = {item, count, storage, storage_free, storage_drop};
         ok = name_weights(&set, &storage->names, expected, e);
         for (size_t i = 0; ok && i < count; i++)
             load_one(&l, graph_weight_at(expected, i), &item[i]);
@@ -261,15 +268,6 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
             storage_free(storage);
     }
     return ok;
-}
-
-void weights_drop_pages(const weight_set *set)
-{
-    if (set->storage_free != storage_free)
-        return;
-    const weight_storage *s = set->storage;
-    for (size_t i = 0; i < s->files->count; i++)
-        file_map_drop(&s->files->file[i].map);
 }
 
 /* ---- NaN and infinity ---- */
@@ -310,16 +308,26 @@ static size_t weight_elements(const weight *w)
     return n;
 }
 
+/* The scan touches every page of the files: it gives them back as it goes, so that they do not add up. */
+enum { SCAN_AT_ONCE = 128 << 20 };
+
 bool weights_check_finite(const weight_set *set, const char *where, error *e)
 {
-    long first = (long)set->count;
+    long count = (long)set->count, first = count;
+    for (long begin = 0, end; begin < count && first == count; begin = end) {
+        size_t bytes = 0;
+        for (end = begin; end < count && bytes < SCAN_AT_ONCE; end++)
+            bytes += weight_elements(&set->item[end]) * dtype_size(set->item[end].type);
 #pragma omp parallel for schedule(dynamic) reduction(min : first)
-    for (long i = 0; i < (long)set->count; i++) {
-        const weight *w = &set->item[i];
-        if (has_non_finite(w->data, w->type, weight_elements(w)) && i < first)
-            first = i;
+        for (long i = begin; i < end; i++) {
+            const weight *w = &set->item[i];
+            if (has_non_finite(w->data, w->type, weight_elements(w)) && i < first)
+                first = i;
+        }
+        if (set->storage_drop)
+            set->storage_drop(set->storage);
     }
-    return first == (long)set->count ||
+    return first == count ||
            error_set(e, ERROR_NUMERIC, "%s: tensor %s holds a NaN or an infinity; the file is damaged, "
                      "take another copy", where, set->item[first].name);
 }

@@ -60,7 +60,6 @@ static bool load_network(weight_set *out, weight_files *files, const naming *nam
               weights_load(out, files, names, expected, where, e) &&
               weights_check_finite(out, where, e);
     graph_close(&expected);
-    weights_drop_pages(out); /* the scan has touched all of them */
     return ok;
 }
 

@@ -30,9 +30,6 @@ typedef struct model {
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                 error *e);
 void model_close(model **m);
-/* Gives the file's pages that a set's data lies in back to the system; they come again when read. For
- * after a bind, when the device has its own copy: it halves the memory of a run. */
-void weights_drop_pages(const weight_set *set);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */
 tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context);
