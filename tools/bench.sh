@@ -11,7 +11,7 @@
 #
 # Bars (against the peer, same run): no row slower, none with more memory, UNet float32 1.5 times as fast, bfloat16
 # 1.3 times, VAE decode float32 2 times. Where the processor lacks AVX-512-BF16, the peer's bfloat16 is emulated and
-# only printed (one run), and ours has to be no slower than 1.1 times our float32.
+# only printed (one run, 5 minutes at most), and ours has to be no slower than 1.1 times our float32.
 set -u
 build=$1
 model=${MODEL:-/tmp/sd15-random}
@@ -47,8 +47,9 @@ done
 if [ $peer = yes ]; then
     "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" --repeats "$repeats" --size "$size" \
         --types "float32$([ $native = yes ] && echo ,bfloat16)" >>"$work/peer" || exit 1
-    [ $native = yes ] || "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" --repeats 0 \
-        --size "$size" --types bfloat16 --layouts default >>"$work/peer" || exit 1
+    [ $native = yes ] || timeout 300 "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" \
+        --repeats 0 --size "$size" --types bfloat16 --layouts default >>"$work/peer" ||
+        echo "bench: the peer's emulated bfloat16 was stopped after 5 minutes; rows it lacks are empty" >&2
 fi
 
 echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($widths)"
@@ -81,7 +82,7 @@ awk -v native=$native '
             } else if (key in peer) {
                 want = key in bar ? bar[key] : 1
                 note = sprintf("%.1f times: %s, memory: %s (%s)", want, peer[key] / ours[key] >= want ? "met" : "MISSED",
-                               ours_mb[key] <= peer_mb[key] ? "met" : "MISSED", layout[key])
+                               ours_mb[key] + 0 <= peer_mb[key] + 0 ? "met" : "MISSED", layout[key])
             } else note = ""
             if (key in peer)
                 printf "%-14s %9.3f %9.3f %7.2f %9.0f %9.0f  %s\n", key, ours[key], peer[key], peer[key] / ours[key],
