@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+int64_t weight_elements(const weight *w)
+{
+    int64_t n = 1;
+    for (int i = 0; i < w->rank; i++) n *= w->dim[i];
+    return n;
+}
+
 weight *weight_find(const weight_set *set, const char *name)
 {
     size_t low = 0, high = set->count;

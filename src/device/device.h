@@ -32,6 +32,8 @@ typedef struct weight {
     struct weight_pack *packs; /* the device's; freed by device_forget() */
 } weight;
 
+int64_t weight_elements(const weight *w); /* the product of its dimensions */
+
 /* Weights sorted by name (strcmp). storage: whatever data points into (a mapped file, a block), filled
  * by the loader; storage_drop gives its resident pages back, to come again when read (NULL: it has
  * none to give). */

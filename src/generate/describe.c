@@ -9,13 +9,6 @@
 
 #include "base/sha256.h"
 
-static unsigned long long weight_count(const weight *w)
-{
-    unsigned long long n = 1;
-    for (int i = 0; i < w->rank; i++) n *= (unsigned long long)w->dim[i];
-    return n;
-}
-
 /* "9,497,092" */
 static void write_count(FILE *out, unsigned long long n)
 {
@@ -31,7 +24,7 @@ static void write_set(FILE *out, const char *name, const weight_set *set)
 {
     unsigned long long count = 0, of_type[DTYPE_COUNT] = {0};
     for (size_t i = 0; i < set->count; i++) {
-        count += weight_count(&set->item[i]);
+        count += weight_elements(&set->item[i]);
         of_type[set->item[i].type]++;
     }
     fprintf(out, "  %-14s", name);
@@ -68,7 +61,7 @@ static void write_hash(FILE *out, const weight_set *set)
     sha256_start(&s);
     for (size_t i = 0; i < set->count; i++)
         sha256_add(&s, set->item[i].data,
-                   weight_count(&set->item[i]) * dtype_size(set->item[i].type));
+                   weight_elements(&set->item[i]) * dtype_size(set->item[i].type));
     sha256_end(&s, hex);
     fprintf(out, "  %-14s%.16s (SHA-256 of the UNet's weights)\n", "hash", hex);
 }

@@ -177,13 +177,6 @@ static int64_t first_bad(const void *data, dtype type, int64_t n, float *value)
     return -1;
 }
 
-static int64_t weight_elements(const weight *w)
-{
-    int64_t n = 1;
-    for (int i = 0; i < w->rank; i++) n *= w->dim[i];
-    return n;
-}
-
 static const weight *weight_of(const node *n)
 {
     for (int i = 0; i < n->in_count; i++)

@@ -300,14 +300,6 @@ static bool has_non_finite(const void *data, dtype type, size_t n)
     return (all & top) != top;
 }
 
-static size_t weight_elements(const weight *w)
-{
-    size_t n = 1;
-    for (int i = 0; i < w->rank; i++)
-        n *= (size_t)w->dim[i];
-    return n;
-}
-
 /* The scan touches every page of the files: it gives them back as it goes, so that they do not add up. */
 enum { SCAN_AT_ONCE = 128 << 20 };
 

@@ -53,17 +53,10 @@ void weight_pack_drop(weight *w, weight_pack *p)
     pack_free(p);
 }
 
-static int64_t weight_count(const weight *w)
-{
-    int64_t n = 1;
-    for (int i = 0; i < w->rank; i++) n *= w->dim[i];
-    return n;
-}
-
 bool weight_f32_bind(weight *w, error *e)
 {
     if (weight_pack_find(w, FORM_F32)) return true;
-    size_t n = (size_t)weight_count(w);
+    size_t n = (size_t)weight_elements(w);
     weight_pack *p = weight_pack_new(w, FORM_F32, n * sizeof(float), e);
     if (!p) return false;
     convert_to_float(p->data, w->data, w->type, n);
