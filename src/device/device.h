@@ -133,6 +133,29 @@ typedef struct op_call {
     array out[OP_MAX_OUT];
 } op_call;
 
+/* An AdamW update of one tensor (numerics.md sections 6 and 7). */
+typedef enum moment_kind {
+    MOMENTS_F32,  /* torch.optim.AdamW: decay, then the step */
+    MOMENTS_8BIT, /* bitsandbytes AdamW8bit's CUDA kernel: blocks of 256, the step, then decay */
+    MOMENTS_F32_BNB, /* bitsandbytes' float32 path, for tensors below MOMENTS_8BIT_FROM elements */
+    MOMENTS_F16,  /* torch.optim.AdamW on half tensors: every intermediate tensor rounded to half */
+} moment_kind;
+
+enum { MOMENTS_BLOCK = 256, MOMENTS_8BIT_FROM = 4096 };
+
+typedef struct moments {
+    moment_kind kind;
+    int64_t count;             /* elements */
+    void *m, *v;               /* [count] F32, U8 or F16 */
+    float *absmax_m, *absmax_v; /* [ceil(count / 256)], 8-bit alone */
+} moments;
+
+typedef struct adamw_step {
+    int64_t step;              /* 1: the first */
+    double rate, beta1, beta2, epsilon, weight_decay;
+    float grad_scale;          /* the gradient is multiplied by it: clipping */
+} adamw_step;
+
 typedef struct device device;
 struct device {
     const char *name;     /* "cpu avx2, 2 threads" */
@@ -148,8 +171,19 @@ struct device {
     bool (*bind)(device *d, const op_call *call, void *state, error *e);
     /* Runs it: data, w and scratch (64-byte aligned) are set. Cannot fail. */
     void (*run)(device *d, const op_call *call, void *state, void *scratch);
+    /* Updates weights p (F32, or F16 for MOMENTS_F16) and their moments from gradient g (F32). */
+    void (*adamw)(device *d, const adamw_step *step, void *p, const float *g, const moments *m);
+    /* Adds b to a, [n]. */
+    void (*accumulate)(device *d, float *a, const float *b, int64_t n);
+    /* The sum of squares of g, in double, in one order; not finite where g is not. */
+    double (*sum_squares)(device *d, const float *g, int64_t n);
     void (*close)(device *d);
 };
+
+/* Bytes of the two moments of n elements (kind F32 or F32_BNB: 8 n; 8BIT: 2 n and 8 a block; F16: 4 n), and
+ * where its parts lie in a block of that size, 64-byte aligned; the block begins as zeros. */
+size_t moments_bytes(moment_kind kind, int64_t n);
+void moments_place(moments *m, moment_kind kind, int64_t n, void *block);
 
 /* The processor. threads 0: all cores. precision DTYPE_F32 or DTYPE_BF16. LIKENESS_CPU=plain, avx2,
  * avx512 or avx512bf16 in the environment forces a lower instruction set; one the machine lacks, or

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: noise schedules, timesteps, and the DDPM and DDIM steps of diffusers (numerics.md
+ * sampler: timesteps, and the DDPM and DDIM steps of diffusers (numerics.md
  * section 4). A sampler sees latents as plain float arrays in PyTorch's order ([C,h,w] of one
  * picture) and knows nothing of networks. Arithmetic is float32 in diffusers' order, so that a long
  * run does not drift. */
@@ -8,12 +8,7 @@
 #define LIKENESS_GENERATE_SAMPLER_H
 
 #include "base/random.h"
-#include "model/config.h"
-
-/* betas and cumulated alphas, T values each. */
-typedef struct noise_schedule { int steps; float *beta, *alpha_bar; } noise_schedule;
-bool noise_schedule_open(noise_schedule *s, const scheduler_config *c, error *e);
-void noise_schedule_close(noise_schedule *s);
+#include "model/schedule.h"
 
 typedef enum sampler_kind { SAMPLER_DDIM, SAMPLER_DDPM } sampler_kind;
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "generate/sampler.h"
+#include "model/schedule.h"
 
 /* The number as the config file wrote it: the shortest decimal that reads back as this float.
  * Python computes with that double (its square root, a difference) before all becomes float32. */

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * photos: a folder of training pictures, and the pixels that a crop of one of them gives:
+ * train_dreambooth.py's DreamBoothDataset (EXIF orientation, RGB, shorter side resized to the
+ * resolution with Pillow's bilinear, crop, to -1..1). */
+#ifndef LIKENESS_TRAIN_PHOTOS_H
+#define LIKENESS_TRAIN_PHOTOS_H
+
+#include "file/image.h"
+
+/* Pictures in a folder, sorted by name (diffusers takes the order of the directory, which differs from
+ * machine to machine). Held decoded and resized: 3 bytes a pixel. */
+typedef struct photo {
+    char *path;
+    image picture;      /* resized: the shorter side is the resolution */
+    char sha256[65];    /* of the file's bytes */
+} photo;
+
+typedef struct photo_set {
+    photo *item;
+    size_t count;
+    int resolution;
+    char *skipped;      /* one line naming what lies in the folder but is no picture; NULL: nothing */
+} photo_set;
+
+/* Files whose names begin with a dot, folders, and files that are no picture by content AND ending
+ * (.txt, .json, ...) are skipped and told in `skipped`; a file with a picture's ending (.png .jpg .jpeg
+ * .webp) that cannot be read is an error that names it. limit: at most that many, 0: all. An empty or
+ * missing folder is an error, and so is one with no picture. manifest.json is silently passed over.
+ * what: "instance" or "class", for messages. On failure *out is empty. */
+bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t limit,
+                    const char *what, error *e);
+void photo_set_close(photo_set *s);
+
+/* How many pictures of a folder can be decoded (not how many files it has); 0 where it is missing. */
+bool photo_count(size_t *count, const char *folder, error *e);
+
+/* True where every picture fits the square as it is or the crop is the centre: no draws, so its latents
+ * can be computed once. */
+bool photo_set_fixed(const photo_set *s, bool center_crop);
+
+typedef struct crop { int top, left; } crop;
+/* torchvision's centre: round((L - size) / 2), halves to even. */
+crop photo_center(const photo *p, int resolution);
+/* [resolution, resolution, 3] in -1..1, as float((x / 255 - 0.5) / 0.5). */
+void photo_pixels(const photo *p, crop c, int resolution, float *out);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * settings: what a DreamBooth run is asked to do, with the names, defaults and meaning of diffusers'
+ * train_dreambooth.py (numerics.md section 6), and what can be found wrong with it before anything is
+ * opened. */
+#ifndef LIKENESS_TRAIN_SETTINGS_H
+#define LIKENESS_TRAIN_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "train/rate.h"
+
+typedef enum train_optimizer {
+    OPTIMIZER_ADAMW,      /* torch.optim.AdamW, float32 */
+    OPTIMIZER_ADAMW_8BIT, /* bitsandbytes AdamW8bit: moments in 8 bits, arithmetic in float32 */
+    OPTIMIZER_ADAMW_F16,  /* weights and moments in half precision: made to fail (docs/WHY-NAN.md) */
+} train_optimizer;
+
+typedef struct train_settings {
+    const char *instance_data_dir, *instance_prompt; /* needed */
+    const char *class_data_dir, *class_prompt;       /* needed with prior preservation */
+    const char *output_dir;                          /* needed */
+    int resolution;                /* 0: the model's own */
+    bool center_crop;
+    int train_batch_size;          /* 4 */
+    int gradient_accumulation_steps; /* 1 */
+    int64_t max_train_steps;       /* 0: num_train_epochs decides */
+    int num_train_epochs;          /* 1 */
+    double learning_rate;          /* 5e-6 */
+    bool scale_lr;
+    rate_schedule lr_scheduler;    /* constant */
+    int64_t lr_warmup_steps;       /* 500; constant has none */
+    int lr_num_cycles;             /* 1 */
+    double lr_power;               /* 1 */
+    train_optimizer optimizer;
+    double adam_beta1, adam_beta2, adam_weight_decay, adam_epsilon; /* .9 .999 1e-2 1e-8 */
+    double max_grad_norm;          /* 1 */
+    uint64_t seed;
+    bool has_seed;                 /* false: taken from the clock, and recorded */
+    bool train_text_encoder;
+    bool gradient_checkpointing;
+    double snr_gamma;              /* 0: off */
+    bool offset_noise;
+    double offset_noise_factor;    /* 0.1 */
+    bool with_prior_preservation;
+    double prior_loss_weight;      /* 1 */
+    int num_class_images;          /* 100 */
+    bool prior_from_base;          /* the base model's prediction in place of class pictures */
+    bool cache_latents;            /* where crops are fixed; true */
+    int64_t checkpointing_steps;   /* 500 */
+    int checkpoints_total_limit;   /* 0: all are kept */
+    const char *resume_from_checkpoint; /* NULL, "latest", or a checkpoint's folder */
+    const char *validation_prompt; /* NULL: none */
+    int num_validation_images;     /* 4 */
+    int64_t validation_steps;      /* 100 */
+} train_settings;
+
+void train_settings_defaults(train_settings *s);
+/* Everything that needs neither the model nor the disk: texts that are missing, numbers out of range.
+ * Messages name the flag. */
+bool train_settings_check(const train_settings *s, error *e);
+
+#endif
