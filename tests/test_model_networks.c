@@ -168,8 +168,8 @@ static void autoencoder(void **state)
     bench b = bench_open();
     tensor *image = graph_input(b.g, "image", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 3});
     tensor *latent = graph_input(b.g, "latent", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 4});
-    tensor *moments = vae_build_encoder(b.g, &c, image), *decoded = vae_build_decoder(b.g, &c, latent);
-    graph_output(b.g, moments);
+    tensor *encoded = vae_build_encoder(b.g, &c, image), *decoded = vae_build_decoder(b.g, &c, latent);
+    graph_output(b.g, encoded);
     graph_output(b.g, decoded);
     bench_ready(&b);
     assert_int_equal(parameters(&b), 658375);
@@ -177,9 +177,9 @@ static void autoencoder(void **state)
     write_wave(b.g, latent, 0.21);
     bench_run(&b);
     float out[768];
-    read_planes(b.g, moments, 0, 4, out);
+    read_planes(b.g, encoded, 0, 4, out);
     compare(out, &mean);
-    read_planes(b.g, moments, 4, 4, out);
+    read_planes(b.g, encoded, 4, 4, out);
     compare(out, &logvar);
     read_planes(b.g, decoded, 0, 3, out);
     compare(out, &picture);

@@ -191,8 +191,10 @@ void moments_place(moments *m, moment_kind kind, int64_t n, void *block);
 bool device_open_cpu(device **out, int threads, dtype precision, error *e);
 void device_close(device **d);
 
-/* Frees the packed copies of one weight (after an optimizer step, or when a set is closed). */
-void device_forget(weight *w);
+/* The data of a weight have changed (an optimizer step): its packed copies are made anew, in their own
+ * memory, by the next bind. */
+void device_touch(weight *w);
+void device_forget(weight *w); /* frees the packed copies of one weight */
 void weight_set_close(weight_set *set); /* forgets every pack, frees item and storage */
 
 #endif

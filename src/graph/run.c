@@ -110,9 +110,14 @@ static bool find_weights(graph *g, const weight_set *set, error *e)
                      g->weights.count, list, more);
 }
 
-/* The device has its own copies: what has been read of the weights' file is given back as it goes, so
- * that file and copies are not in memory together. */
+/* Where the device makes copies of weights, what has been read of their file is given back as it goes,
+ * so that file and copies are not in memory together. */
 enum { DROP_EVERY = 256 << 20 };
+
+static bool device_copies(const device *d, const weight *w)
+{
+    return d->compute == DTYPE_BF16 || dtype_size(d->weight_type) < dtype_size(w->type);
+}
 
 bool graph_bind(graph *g, const weight_set *set, error *e)
 {
@@ -129,10 +134,10 @@ bool graph_bind(graph *g, const weight_set *set, error *e)
             n->call.in[i].w = root->plan->bound;
             n->call.in[i].type = root->plan->bound->type;
             has_weight = true;
-            read += tensor_bytes(root);
+            if (device_copies(g->device, root->plan->bound)) read += tensor_bytes(root);
         }
         if (has_weight && !g->device->bind(g->device, &n->call, n->state, e)) return false;
-        if (set->storage_drop && (read > DROP_EVERY || k + 1 == g->run_count)) {
+        if (set->storage_drop && read > DROP_EVERY) {
             set->storage_drop(set->storage);
             read = 0;
         }

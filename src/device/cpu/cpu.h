@@ -63,6 +63,7 @@ typedef struct weight_pack weight_pack;
 struct weight_pack {
     weight_pack *next;
     uint64_t form;              /* what it is; 0 is the plain float32 copy */
+    bool stale;                 /* the weight has changed since it was made */
     void *data;                 /* 64-byte aligned, `size` bytes; freed by weight_pack_free */
     size_t size;
     void (*close)(weight_pack *p); /* frees what else `owned` holds; may be NULL */
@@ -74,7 +75,8 @@ weight_pack *weight_pack_find(const weight *w, uint64_t form);
 weight_pack *weight_pack_new(weight *w, uint64_t form, size_t size, error *e);
 void weight_pack_drop(weight *w, weight_pack *p); /* frees one pack of w */
 
-/* The weight as float32 in the checkpoint's layout: bind makes it, run gets it. */
+/* The weight as float32 in the checkpoint's layout (itself where it is that): bind makes it, run gets
+ * it. */
 bool weight_f32_bind(weight *w, error *e);
 const float *weight_f32(const weight *w);
 

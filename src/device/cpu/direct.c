@@ -15,7 +15,8 @@
 enum {
     ROW_BLOCK = 96,   /* rows of a block: a multiple of every mr */
     K_BLOCK = 384,    /* channels (of all taps together) of a piece */
-    GATHER_BELOW = 16 /* channels */
+    GATHER_BELOW = 16, /* channels */
+    MADE_BYTES = 2 << 20 /* of panels that a thread packs at a time, where they are not kept */
 };
 
 /* Threads over m rows x n columns so that the slowest has the least to do; a little is added for
@@ -62,7 +63,22 @@ struct block {
     const float **rows;  /* [tiles][taps][rows of the tile] */
     float *gathered;     /* [ROW_BLOCK][taps * c] */
     float *panel;        /* [K_BLOCK or a tap's channels][nr], expanded from bfloat16 */
+    float *made;         /* [made_panels][taps][c][nr], packed for the moment */
 };
+
+/* Panels from `first` on, packed. */
+struct packed {
+    const void *data;
+    dtype type;
+    int64_t first;
+};
+
+static int64_t made_panels(const product *p, int nr)
+{
+    int64_t fit = MADE_BYTES / ((int64_t)sizeof(float) * product_taps(p) * p->c * nr);
+    int64_t panels = (p->o + nr - 1) / nr;
+    return fit < 1 ? 1 : fit < panels ? fit : panels;
+}
 
 static size_t block_bytes(const product *p, int nr, struct block *b, char *at)
 {
@@ -70,12 +86,16 @@ static size_t block_bytes(const product *p, int nr, struct block *b, char *at)
     size_t rows = round_line(ROW_BLOCK * taps * sizeof(float *));
     size_t gathered = is_gathered(p) ? round_line(ROW_BLOCK * taps * c * sizeof(float)) : 0;
     size_t panel = p->pack_type == DTYPE_BF16 ? round_line((size_t)K_BLOCK * (size_t)nr * 4) : 0;
+    size_t made = panels_may_be_made(p)
+                      ? round_line((size_t)(made_panels(p, nr) * nr) * taps * c * sizeof(float))
+                      : 0;
     if (b) {
         b->rows = (const float **)(void *)at;
         b->gathered = (float *)(void *)(at + rows);
         b->panel = (float *)(void *)(at + rows + gathered);
+        b->made = (float *)(void *)(at + rows + gathered + panel);
     }
-    return rows + gathered + panel;
+    return rows + gathered + panel + made;
 }
 
 /* x, and the sums before they become bfloat16, as float32. */
@@ -143,7 +163,7 @@ static struct piece piece_at(int tap, int64_t k, int taps, int64_t c)
 
 /* One thread's rectangle: rows [m0, m1), panels [n0, n1). */
 static void rectangle_run(const struct product_kernels *kernel, const product *p,
-                          const struct product_data *data, const void *packed,
+                          const struct product_data *data, const struct packed *packed,
                           int64_t m0, int64_t m1, int64_t n0, int64_t n1, struct block *b)
 {
     int taps = is_gathered(p) ? 1 : product_taps(p), nr = kernel->nr;
@@ -159,19 +179,20 @@ static void rectangle_run(const struct product_kernels *kernel, const product *p
                 q = piece_at(tap, k, taps, c);
                 bool first = tap == 0 && k == 0;
                 for (int64_t panel = n0; panel < n1; panel++) {
-                    int64_t at = panel * panel_size + (tap * c + k) * nr, n = panel * nr;
+                    int64_t n = panel * nr;
+                    int64_t at = (panel - packed->first) * panel_size + (tap * c + k) * nr;
                     struct tile_job job = {
                         .offset = k,
                         .taps = q.taps,
                         .k = q.count,
-                        .b = (const float *)packed + at,
+                        .b = (const float *)packed->data + at,
                         .bias = first && data->bias ? data->bias + n : NULL,
                         .add_stride = p->o,
                         .c_stride = p->o,
                         .n = p->o - n < nr ? p->o - n : nr,
                     };
-                    if (p->pack_type == DTYPE_BF16) {
-                        kernel->expand(b->panel, (const uint16_t *)packed + at,
+                    if (packed->type == DTYPE_BF16) {
+                        kernel->expand(b->panel, (const uint16_t *)packed->data + at,
                                        q.taps * q.count * nr);
                         job.b = b->panel;
                     }
@@ -187,6 +208,21 @@ static void rectangle_run(const struct product_kernels *kernel, const product *p
                 }
             }
         }
+    }
+}
+
+/* As rectangle_run, with panels that are packed here, as many at a time as there is room for. */
+static void rectangle_make_run(const struct product_kernels *kernel, const product *p,
+                               const struct product_data *data, int64_t m0, int64_t m1,
+                               int64_t n0, int64_t n1, struct block *b)
+{
+    int64_t group = made_panels(p, kernel->nr);
+    int64_t panel_size = product_taps(p) * p->c * kernel->nr;
+    for (int64_t n = n0; n < n1; n += group) {
+        int64_t end = n1 - n < group ? n1 : n + group;
+        for (int64_t i = n; i < end; i++)
+            panels_make(kernel, b->made + (i - n) * panel_size, data->w, p, i, 0, p->c);
+        rectangle_run(kernel, p, data, &(struct packed){b->made, DTYPE_F32, n}, m0, m1, n, end, b);
     }
 }
 
@@ -220,7 +256,7 @@ static void wide_run(device *d, const product *p, const struct product_data *dat
 {
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
     int threads = p->grid_m * p->grid_n;
-    const void *packed = panels_of(data->w, p);
+    struct packed kept = {panels_of(data->w, p), p->pack_type, 0};
     int64_t panels = (p->o + kernel->nr - 1) / kernel->nr;
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int t = 0; t < threads; t++) {
@@ -230,7 +266,10 @@ static void wide_run(device *d, const product *p, const struct product_data *dat
         struct block b;
         size_t bytes = block_bytes(p, kernel->nr, NULL, NULL);
         block_bytes(p, kernel->nr, &b, scratch + (size_t)t * bytes);
-        if (n1 > n0) rectangle_run(kernel, p, data, packed, m0, m1, n0, n1, &b);
+        if (n1 > n0 && kept.data)
+            rectangle_run(kernel, p, data, &kept, m0, m1, n0, n1, &b);
+        else if (n1 > n0 && m1 > m0)
+            rectangle_make_run(kernel, p, data, m0, m1, n0, n1, &b);
     }
 }
 

@@ -283,7 +283,9 @@ static dnnl_status_t reorder(const struct onednn_product *o, const product *p, f
 
 bool onednn_bind(const device *d, const product *p, weight *w, error *e)
 {
-    if (pack_find(w, p)) return true;
+    weight_pack *old = pack_find(w, p);
+    if (old && !old->stale) return true;
+    if (old) weight_pack_drop(w, old);
     const struct onednn_product *o = p->onednn;
     size_t size = dnnl_memory_desc_get_size(weight_desc(p));
     float *plain = weight_copy(w, p);

@@ -61,7 +61,7 @@ static inline view view_of(const array *a, int64_t from)
 /* A small weight as float32 (bound), or an activation. */
 static inline view view_of_operand(const array *a)
 {
-    return a->w ? (view){weight_pack_find(a->w, 0)->data, DTYPE_F32} : view_of(a, 0);
+    return a->w ? (view){(void *)(uintptr_t)weight_f32(a->w), DTYPE_F32} : view_of(a, 0);
 }
 
 /* Fewer elements than this are not worth waking other threads for. */

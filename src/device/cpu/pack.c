@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pack: the copies of weights in the forms kernels want, kept in weight->packs. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,17 +54,33 @@ void weight_pack_drop(weight *w, weight_pack *p)
     pack_free(p);
 }
 
+/* Whether the weight's own data serve as its float32 copy. */
+static bool is_f32(const weight *w)
+{
+    return w->type == DTYPE_F32 && (uintptr_t)w->data % sizeof(float) == 0;
+}
+
 bool weight_f32_bind(weight *w, error *e)
 {
-    if (weight_pack_find(w, FORM_F32)) return true;
+    weight_pack *p = weight_pack_find(w, FORM_F32);
+    if (is_f32(w) || (p && !p->stale)) return true;
     size_t n = (size_t)weight_elements(w);
-    weight_pack *p = weight_pack_new(w, FORM_F32, n * sizeof(float), e);
+    if (!p) p = weight_pack_new(w, FORM_F32, n * sizeof(float), e);
     if (!p) return false;
+    p->stale = false;
     convert_to_float(p->data, w->data, w->type, n);
     return true;
 }
 
-const float *weight_f32(const weight *w) { return weight_pack_find(w, FORM_F32)->data; }
+const float *weight_f32(const weight *w)
+{
+    return is_f32(w) ? w->data : weight_pack_find(w, FORM_F32)->data;
+}
+
+void device_touch(weight *w)
+{
+    for (weight_pack *p = w->packs; p; p = p->next) p->stale = true;
+}
 
 void device_forget(weight *w)
 {
@@ -74,93 +91,87 @@ void device_forget(weight *w)
     }
 }
 
-/* Panels: [n / nr][taps][k][nr] of a weight [o][c][taps]. As it stands n is o and k is c;
- * transposed (a gradient by x) n is c, k is o, and the taps run backwards. */
-struct panels {
-    int64_t n, k, c; /* c: the weight's second dimension */
-    int taps, nr;
-    bool transposed;
-    dtype type;
+/* ---- panels ---- */
+
+enum {
+    KEEP_BELOW = 512 * 1024, /* numbers of a weight; more than that is packed while used */
+    PIECE = 8192             /* numbers packed at a time on their way to bfloat16 */
 };
 
-/* Numbers of a row of the weight turned to float32 at a time. */
-enum { PIECE = 1152, NR_MAX = 32 };
-
-static void panel_put(void *out, const struct panels *q, int64_t k, int tap,
-                      const float *const *rows, int64_t at)
+bool panels_may_be_made(const product *p)
 {
-    int64_t place = ((int64_t)tap * q->k + k) * q->nr;
-    if (q->type == DTYPE_F32) {
-        float *to = (float *)out + place;
-        for (int j = 0; j < q->nr; j++) to[j] = rows[j][at];
-    } else {
-        uint16_t *to = (uint16_t *)out + place;
-        for (int j = 0; j < q->nr; j++) to[j] = bf16_from_float(rows[j][at]);
-    }
+    return p->o * p->c * product_taps(p) >= KEEP_BELOW;
 }
 
-/* n is o: each column is a row of the weight, read piece by piece. */
-static void panel_straight(void *out, const struct panels *q, const weight *w, int64_t panel)
+static bool are_kept(const weight *w, const product *p)
 {
-    float piece[NR_MAX][PIECE];
-    const float *rows[NR_MAX];
-    size_t size = dtype_size(w->type);
-    int64_t step = PIECE / q->taps;
-    for (int j = 0; j < q->nr; j++) rows[j] = piece[j];
-    memset(piece, 0, sizeof piece);
-    for (int64_t k = 0; k < q->k; k += step) {
-        int64_t count = q->k - k < step ? q->k - k : step;
-        for (int j = 0; j < q->nr && panel * q->nr + j < q->n; j++) {
-            int64_t from = ((panel * q->nr + j) * q->k + k) * q->taps;
-            convert_to_float(piece[j], (const char *)w->data + (size_t)from * size, w->type,
-                             (size_t)(count * q->taps));
-        }
-        for (int tap = 0; tap < q->taps; tap++)
-            for (int64_t i = 0; i < count; i++)
-                panel_put(out, q, k + i, tap, rows, i * q->taps + tap);
-    }
+    return !panels_may_be_made(p) || dtype_size(p->pack_type) < dtype_size(w->type);
 }
 
-/* n is c: the columns lie side by side in each row of the weight. */
-static void panel_transposed(void *out, const struct panels *q, const weight *w, int64_t panel)
+/* The job of k [k, k + count) of one panel. */
+static struct pack_job job_of(const weight *w, const product *p, int nr, int64_t panel, int64_t k,
+                              int64_t count)
+{
+    int taps = product_taps(p);
+    int64_t n = panel * nr, row = (p->transposed ? p->o : p->c) * taps;
+    int64_t from = p->transposed ? k * row + n * taps : n * row + k * taps;
+    return (struct pack_job){
+        .w = (const char *)w->data + (size_t)from * dtype_size(w->type),
+        .type = w->type,
+        .row = row,
+        .columns = p->o - n < nr ? p->o - n : nr,
+        .count = count,
+        .taps = taps,
+        .transposed = p->transposed,
+    };
+}
+
+void panels_make(const struct product_kernels *kernel, float *out, const weight *w,
+                 const product *p, int64_t panel, int64_t k, int64_t count)
+{
+    struct pack_job job = job_of(w, p, kernel->nr, panel, k, count);
+    job.out = out;
+    job.tap_stride = count * kernel->nr;
+    kernel->pack(&job);
+}
+
+/* One whole panel, as bfloat16. */
+static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, const weight *w,
+                         const product *p, int64_t panel)
 {
     float piece[PIECE];
-    const float *rows[NR_MAX];
-    size_t size = dtype_size(w->type);
-    int64_t n = panel * q->nr, count = q->n - n < q->nr ? q->n - n : q->nr;
-    for (int j = 0; j < q->nr; j++) rows[j] = piece + j * q->taps;
-    memset(piece, 0, sizeof piece);
-    for (int64_t k = 0; k < q->k; k++) {
-        int64_t from = (k * q->c + n) * q->taps;
-        convert_to_float(piece, (const char *)w->data + (size_t)from * size, w->type,
-                         (size_t)(count * q->taps));
-        for (int tap = 0; tap < q->taps; tap++)
-            panel_put(out, q, k, tap, rows, q->taps - 1 - tap);
+    int64_t nr = kernel->nr, taps = product_taps(p), step = PIECE / (taps * nr);
+    for (int64_t k = 0; k < p->c; k += step) {
+        int64_t count = p->c - k < step ? p->c - k : step;
+        panels_make(kernel, piece, w, p, panel, k, count);
+        for (int64_t tap = 0; tap < taps; tap++)
+            kernel->narrow(out + (tap * p->c + k) * nr, piece + tap * count * nr, count * nr);
     }
 }
 
-bool panels_bind(weight *w, const product *p, int nr, error *e)
+bool panels_bind(weight *w, const product *p, const struct product_kernels *kernel, error *e)
 {
-    if (weight_pack_find(w, p->form)) return true;
-    struct panels q = {.n = p->o, .k = p->c, .c = p->transposed ? p->o : p->c,
-                       .taps = product_taps(p), .nr = nr, .transposed = p->transposed,
-                       .type = p->pack_type};
-    int64_t panels = (q.n + nr - 1) / nr;
-    size_t one = (size_t)(q.taps * q.k * nr) * dtype_size(q.type);
-    weight_pack *pack = weight_pack_new(w, p->form, (size_t)panels * one, e);
+    weight_pack *pack = weight_pack_find(w, p->form);
+    if (!are_kept(w, p) || (pack && !pack->stale)) return true;
+    int64_t panels = (p->o + kernel->nr - 1) / kernel->nr;
+    int64_t one = product_taps(p) * p->c * kernel->nr;
+    if (!pack)
+        pack = weight_pack_new(w, p->form, (size_t)(panels * one) * dtype_size(p->pack_type), e);
     if (!pack) return false;
+    pack->stale = false;
+    assert(product_taps(p) * kernel->nr <= PIECE);
 #pragma omp parallel for schedule(static) num_threads(p->grid_m * p->grid_n)
     for (int64_t i = 0; i < panels; i++) {
-        void *out = (char *)pack->data + (size_t)i * one;
-        if (q.transposed)
-            panel_transposed(out, &q, w, i);
+        if (p->pack_type == DTYPE_BF16)
+            panel_narrow(kernel, (uint16_t *)pack->data + i * one, w, p, i);
         else
-            panel_straight(out, &q, w, i);
+            panels_make(kernel, (float *)pack->data + i * one, w, p, i, 0, p->c);
     }
     return true;
 }
 
 const void *panels_of(const weight *w, const product *p)
 {
-    return weight_pack_find(w, p->form)->data;
+    const weight_pack *pack = weight_pack_find(w, p->form);
+    return pack ? pack->data : NULL;
 }

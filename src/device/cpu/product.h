@@ -27,8 +27,26 @@ struct tile_job {
     int64_t n;
 };
 
+/* Panels of nr columns out of a weight [rows][row], turned to float32: for each of `count` k and each
+ * tap, out[tap * tap_stride + k * nr + column], columns past `columns` zero.
+ * As it stands a column is a row of the weight, of which w is the first k; transposed a k is a row
+ * of the weight, of which w is the first column, and the taps run backwards. */
+enum { PACK_TAPS_MAX = 64 };
+
+struct pack_job {
+    const void *w;
+    dtype type;    /* F32, F16 or BF16 */
+    int64_t row;   /* numbers from row to row */
+    int64_t columns, count;
+    int taps;
+    bool transposed;
+    float *out;
+    int64_t tap_stride;
+};
+
 struct product_kernels {
     int mr, nr;
+    void (*pack)(const struct pack_job *job);
     void (*tile)(int m, const struct tile_job *job);
     void (*expand)(float *out, const uint16_t *in, int64_t n); /* bfloat16 to float32 */
     void (*narrow)(uint16_t *out, const float *in, int64_t n); /* and back */
@@ -93,8 +111,15 @@ size_t grad_w_scratch(const device *d, const product *p);
 void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
                 char *scratch);
 
-/* pack.c: the weight as panels [o / nr][taps][c][nr], float32 or bfloat16, zero-filled columns. */
-bool panels_bind(weight *w, const product *p, int nr, error *e);
-const void *panels_of(const weight *w, const product *p);
+/* pack.c: the weight as panels [o / nr][taps][c][nr] with zero-filled columns. Those of a small weight
+ * are kept (as float32 or bfloat16), and so is a bfloat16 copy that is smaller than the weight; a
+ * large one, which is read whole by few evaluations before it is asked for again, is packed piece by
+ * piece while it is used: no second copy of it has to be made before the first step, or held. */
+bool panels_may_be_made(const product *p); /* known before the weight is */
+bool panels_bind(weight *w, const product *p, const struct product_kernels *kernel, error *e);
+const void *panels_of(const weight *w, const product *p); /* NULL: not kept */
+/* k [k, k + count) of one panel, all taps: out[taps][count][nr]. */
+void panels_make(const struct product_kernels *kernel, float *out, const weight *w,
+                 const product *p, int64_t panel, int64_t k, int64_t count);
 
 #endif

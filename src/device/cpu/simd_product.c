@@ -138,9 +138,128 @@ static void transpose(float *restrict out, int64_t out_stride, const float *rest
     }
 }
 
+SIMD vf load_weight(const void *p, dtype type, int64_t i)
+{
+    if (type == DTYPE_F32) return vf_load((const float *)p + i);
+    return type == DTYPE_F16 ? vf_load_f16((const uint16_t *)p + i)
+                             : vf_load_bf16((const uint16_t *)p + i);
+}
+
+SIMD vf load_weight_n(const void *p, dtype type, int64_t i, int64_t n)
+{
+    if (n == LANES) return load_weight(p, type, i);
+    if (type == DTYPE_F32) return vf_load_n((const float *)p + i, n);
+    uint16_t part[LANES] = {0};
+    memcpy(part, (const uint16_t *)p + i, (size_t)n * sizeof part[0]);
+    return load_weight(part, type, 0);
+}
+
+/* One round of a transposition: the off-diagonal blocks of `step` lanes change places. */
+SIMD void exchange_blocks(vf *row, int step)
+{
+    vi lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    vi upper = (lane & step) != 0;
+    vi to_a = (lane & ~upper) | ((lane + (LANES - step)) & upper);
+    vi to_b = ((lane + step) & ~upper) | ((lane + LANES) & upper);
+#pragma GCC unroll 16
+    for (int r = 0; r < LANES; r++) {
+        if (r & step) continue;
+        vf a = __builtin_shuffle(row[r], row[r + step], to_a);
+        row[r + step] = __builtin_shuffle(row[r], row[r + step], to_b);
+        row[r] = a;
+    }
+}
+
+/* LANES x LANES numbers: element l of row r becomes element r of row l. */
+SIMD void transpose_square(vf row[LANES])
+{
+    exchange_blocks(row, 1);
+    exchange_blocks(row, 2);
+#if defined(LK_ISA_avx2) || defined(LK_ISA_avx512)
+    exchange_blocks(row, 4);
+#endif
+#if defined(LK_ISA_avx512)
+    exchange_blocks(row, 8);
+#endif
+}
+
+/* Numbers i of a row of the weight are (k, tap) = (i / taps, i % taps). */
+SIMD void pack_straight(const struct pack_job *job, dtype type)
+{
+    int64_t numbers = job->count * job->taps;
+    for (int64_t half = 0; half < NR; half += LANES) {
+        float *k_out = job->out + half;
+        int tap = 0;
+        for (int64_t i = 0; i < numbers; i += LANES) {
+            int64_t n = numbers - i < LANES ? numbers - i : LANES;
+            vf row[LANES];
+#pragma GCC unroll 16
+            for (int r = 0; r < LANES; r++)
+                row[r] = half + r < job->columns
+                             ? load_weight_n(job->w, type, (half + r) * job->row + i, n)
+                             : vf_zero();
+            transpose_square(row);
+            for (int l = 0; l < n; l++) {
+                vf_store(k_out + tap * job->tap_stride, row[l]);
+                if (++tap < job->taps) continue;
+                tap = 0;
+                k_out += NR;
+            }
+        }
+    }
+}
+
+/* n numbers of the weight from i on as float32: where they lie, or in `wide`. */
+SIMD const float *widened(float *wide, const void *w, dtype type, int64_t i, int64_t n)
+{
+    if (type == DTYPE_F32) return (const float *)w + i;
+    for (int64_t j = 0; j < n; j += LANES)
+        vf_store(wide + j, load_weight_n(w, type, i + j, n - j < LANES ? n - j : LANES));
+    return wide;
+}
+
+/* Columns lie side by side in a row of the weight, their taps innermost. */
+SIMD void pack_transposed(const struct pack_job *job, dtype type)
+{
+    float wide[NR * PACK_TAPS_MAX];
+    int taps = job->taps;
+    for (int64_t k = 0; k < job->count; k++) {
+        float *out = job->out + k * NR;
+        const float *in = widened(wide, job->w, type, k * job->row, job->columns * taps);
+        for (int tap = 0; tap < taps; tap++) {
+            float *to = out + (taps - 1 - tap) * job->tap_stride;
+            if (job->columns == NR) {
+#pragma GCC unroll 8
+                for (int j = 0; j < NR; j++) to[j] = in[j * taps + tap];
+            } else {
+                for (int j = 0; j < NR; j++) to[j] = j < job->columns ? in[j * taps + tap] : 0;
+            }
+        }
+    }
+}
+
+static void pack(const struct pack_job *job)
+{
+    switch (job->type) {
+    case DTYPE_F32:
+        if (job->transposed) pack_transposed(job, DTYPE_F32);
+        else pack_straight(job, DTYPE_F32);
+        break;
+    case DTYPE_F16:
+        if (job->transposed) pack_transposed(job, DTYPE_F16);
+        else pack_straight(job, DTYPE_F16);
+        break;
+    default:
+        if (job->transposed) pack_transposed(job, DTYPE_BF16);
+        else pack_straight(job, DTYPE_BF16);
+    }
+}
+
 const struct product_kernels ISA(product_kernels) = {
     .mr = MR,
     .nr = NR,
+    .pack = pack,
     .tile = tile,
     .expand = expand,
     .narrow = narrow,

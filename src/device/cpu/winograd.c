@@ -15,6 +15,7 @@
 #include <string.h>
 
 enum { LINE = 16, K_BLOCK = 384, TILE_BLOCK = 48 }; /* weights first */
+enum { MADE_K = 64 }; /* channels of a panel that are packed at a time, where it is not kept */
 
 /* Input first: how much of u and m is made at a time, by the number of tiles. u is used once per
  * tile, so with few tiles it should stay in the second-level cache; with many, v is what is read
@@ -37,7 +38,7 @@ struct plan {
     int64_t k_block;
     int64_t v_stride, u_stride, m_panel, m_stride; /* floats */
     size_t shared, own;     /* bytes of scratch: of all, of each thread */
-    size_t v_bytes, u_bytes, m_bytes, row_bytes;
+    size_t v_bytes, u_bytes, m_bytes, row_bytes, made_bytes;
 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -82,7 +83,8 @@ static struct plan plan_of(const device *d, const product *p)
     q.m_bytes = round_line((size_t)(WINO_POINTS * q.m_stride) * sizeof(float));
     q.row_bytes = round_line((size_t)v_tiles * sizeof(float *));
     q.shared = q.weights_first ? q.u_bytes : q.v_bytes;
-    q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.row_bytes;
+    q.made_bytes = round_line((size_t)(MADE_K * WINO_TAPS * nr) * sizeof(float));
+    q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.row_bytes + q.made_bytes;
     return q;
 }
 
@@ -123,17 +125,27 @@ static void input_run(const struct winograd_kernels *kernel, const product *p, c
     }
 }
 
-/* Transforms panels [begin, end), k from `k` on, of the packed weight into u. */
-static void filter_run(const struct winograd_kernels *kernel, const product *p,
-                       const struct plan *q, const void *packed, int nr, int64_t begin,
-                       int64_t end, int64_t k, int64_t count, float *u)
+/* Transforms panels [begin, end), k from `k` on, of the weight into u. made: [MADE_K][taps][nr]. */
+static void filter_run(const struct cpu_kernels *kernels, const product *p, const struct plan *q,
+                       const weight *w, int64_t begin, int64_t end, int64_t k, int64_t count,
+                       float *u, float *made)
 {
-    int64_t tap_stride = p->c * nr;
+    const void *kept = panels_of(w, p);
+    int64_t nr = kernels->product->nr, tap_stride = p->c * nr;
     for (int64_t panel = begin; panel < end; panel++) {
-        int64_t at = panel * WINO_TAPS * tap_stride + k * nr;
-        kernel->filter(u + (panel - begin) * WINO_POINTS * q->u_stride, q->u_stride,
-                       (const char *)packed + (size_t)at * dtype_size(p->pack_type), p->pack_type,
-                       tap_stride, count);
+        float *to = u + (panel - begin) * WINO_POINTS * q->u_stride;
+        if (kept) {
+            int64_t at = panel * WINO_TAPS * tap_stride + k * nr;
+            kernels->winograd->filter(to, q->u_stride,
+                                      (const char *)kept + (size_t)at * dtype_size(p->pack_type),
+                                      p->pack_type, tap_stride, count);
+            continue;
+        }
+        for (int64_t i = 0; i < count; i += MADE_K) {
+            int64_t some = count - i < MADE_K ? count - i : MADE_K;
+            panels_make(kernels->product, made, w, p, panel, k + i, some);
+            kernels->winograd->filter(to + i * nr, q->u_stride, made, DTYPE_F32, some * nr, some);
+        }
     }
 }
 
@@ -198,6 +210,7 @@ static void output_run(const struct winograd_kernels *kernel, const product *p,
 /* One thread's own scratch. */
 struct own {
     float *operand, *m; /* operand: v (weights first) or u (input first) */
+    float *made;
     const float **rows;
 };
 
@@ -206,7 +219,8 @@ static struct own own_of(const struct plan *q, char *scratch, int t)
     char *at = scratch + q->shared + (size_t)t * q->own;
     size_t operand = q->weights_first ? q->v_bytes : q->u_bytes;
     return (struct own){(float *)(void *)at, (float *)(void *)(at + operand),
-                        (const float **)(void *)(at + operand + q->m_bytes)};
+                        (float *)(void *)(at + operand + q->m_bytes),
+                        (const float **)(void *)(at + operand + q->m_bytes + q->made_bytes)};
 }
 
 static void weights_first_run(device *d, const product *p, const struct plan *q,
@@ -215,13 +229,12 @@ static void weights_first_run(device *d, const product *p, const struct plan *q,
     const struct cpu_kernels *kernels = cpu_kernels_of(d);
     int nr = kernels->product->nr, threads = d->threads;
     float *u = (float *)(void *)data->scratch;
-    const void *packed = panels_of(data->w, p);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int t = 0; t < threads; t++) {
         int64_t begin, end;
         thread_range(q->panels, 1, t, threads, &begin, &end);
-        filter_run(kernels->winograd, p, q, packed, nr, begin, end, 0, p->c,
-                   u + begin * WINO_POINTS * q->u_stride);
+        filter_run(kernels, p, q, data->w, begin, end, 0, p->c,
+                   u + begin * WINO_POINTS * q->u_stride, own_of(q, data->scratch, t).made);
     }
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int t = 0; t < threads; t++) {
@@ -249,7 +262,6 @@ static void input_first_run(device *d, const product *p, const struct plan *q,
     const struct cpu_kernels *kernels = cpu_kernels_of(d);
     int nr = kernels->product->nr, threads = d->threads;
     float *v = (float *)(void *)data->scratch;
-    const void *packed = panels_of(data->w, p);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int t = 0; t < threads; t++) {
         int64_t begin, end;
@@ -267,7 +279,7 @@ static void input_first_run(device *d, const product *p, const struct plan *q,
             if (end > q->panels) end = q->panels;
             for (int64_t k = 0; k < p->c; k += q->k_block) {
                 int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-                filter_run(kernels->winograd, p, q, packed, nr, begin, end, k, count, own.operand);
+                filter_run(kernels, p, q, data->w, begin, end, k, count, own.operand, own.made);
                 multiply(kernels->product, q, own.rows, q->tiles, k, count, own.operand, 0,
                          end - begin, k > 0, own.m);
             }
