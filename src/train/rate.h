@@ -12,6 +12,9 @@ typedef enum rate_schedule {
     RATE_POLYNOMIAL,
 } rate_schedule;
 
+/* Where the polynomial ends; its base rate must be above. */
+#define RATE_POLYNOMIAL_END 1e-7
+
 /* By diffusers' names ("cosine_with_restarts"); false where there is no such name. */
 bool rate_schedule_parse(rate_schedule *out, const char *name);
 const char *rate_schedule_name(rate_schedule s);
