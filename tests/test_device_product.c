@@ -53,8 +53,13 @@ static const struct shape shapes[] = {
     {1, 101, 1, 77, 100, 0, 0, 0, 0, false, false},
     {1, 13, 1, 1000, 33, 0, 0, 0, 0, true, false},
     {1, 300, 1, 3, 3, 0, 0, 0, 0, false, true},
+    /* weights too large for their packed copy to be kept */
+    {1, 9, 1, 1040, 523, 0, 0, 0, 0, true, false},
+    {1, 5, 7, 250, 243, 3, 1, 1, 1, true, true},
+    {1, 3, 2, 451, 150, 3, 2, 1, 1, true, false},
+    {1, 12, 22, 3660, 16, 3, 1, 1, 1, true, false},
 };
-enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+enum { SHAPES = sizeof shapes / sizeof shapes[0], SMALL_SHAPES = SHAPES - 4 };
 
 static int64_t out_side(const struct shape *s, int64_t side)
 {
@@ -263,9 +268,10 @@ static void level_check(const char *level, int threads, dtype precision)
     }
     bool bf16 = precision == DTYPE_BF16;
     dtype type = d->compute;
-    for (int i = 0; i < SHAPES; i++)
-        shape_check(d, i, type, i % 2 && !bf16 ? DTYPE_F32 : DTYPE_BF16, true, 5e-5);
-    for (int i = 0; i < SHAPES && !bf16; i++) shape_check(d, i, type, DTYPE_F32, false, 5e-5);
+    static const dtype weights[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
+    for (int i = 0; i < SHAPES; i++) shape_check(d, i, type, weights[i % 3], true, 5e-5);
+    for (int i = 0; i < SMALL_SHAPES && !bf16; i++)
+        shape_check(d, i, type, DTYPE_F32, false, 5e-5);
     device_close(&d);
     assert_null(d);
 }
@@ -364,6 +370,34 @@ static void test_memory(void **state)
     device_close(&d);
 }
 
+/* A weight that has changed: its packs are made anew, in the same memory. */
+static void test_touch(void **state)
+{
+    (void)state;
+    device *d = device_of("plain", 2, DTYPE_F32);
+    struct data q = data_open(&shapes[0], false);
+    void *ws, *xs;
+    weight w = weight_of(&q.w, q.wv, DTYPE_F16, &ws);
+    op_call call = {.kind = OP_CONV2D, .params = {.stride = 1, .pad_top = 1, .pad_left = 1,
+                    .pad_bottom = 1, .pad_right = 1}, .in_count = 2, .out_count = 1,
+                    .in = {with_data(q.x, q.xv, DTYPE_F32, &xs), with_weight(q.w, &w)},
+                    .out = {q.y}};
+    float *before = malloc(q.yn * sizeof *before), *after = malloc(q.yn * sizeof *after);
+    assert_true(before && after);
+    call_run(d, &call, before);
+    const void *packs = w.packs;
+    uint16_t *half = ws;
+    for (size_t i = 0; i < q.wn; i++) half[i] = half_from_float(2 * half_to_float(half[i]));
+    device_touch(&w);
+    call_run(d, &call, after);
+    assert_ptr_equal(w.packs, packs);
+    for (size_t i = 0; i < q.yn; i++) assert_true(after[i] == 2 * before[i]);
+    device_forget(&w);
+    free(before), free(after), free(ws), free(xs);
+    data_close(&q);
+    device_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_avx2_bf16),   cmocka_unit_test(test_avx512),
         cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_avx512bf16),
         cmocka_unit_test(test_avx512bf16_bf16), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_touch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
