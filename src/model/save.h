@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * save: a Stable Diffusion model written as a diffusers folder. */
+#ifndef LIKENESS_MODEL_SAVE_H
+#define LIKENESS_MODEL_SAVE_H
+
+#include "model/model.h"
+
+/* Writes `folder` (made with its parents) so that StableDiffusionPipeline.from_pretrained loads it:
+ * model_index.json, unet, text_encoder, vae, scheduler, tokenizer. unet, clip: float32 weights that take
+ * the place of the model's own (safetensors, names of current diffusers/transformers releases that both
+ * old and new read); NULL: the model's own, in their own type. What the model's folder holds
+ * (configurations, tokenizer files, feature extractor) is copied as it is; for a single file it is
+ * written. safety_checker is left out, and said so in model_index.json as diffusers does (null). Every
+ * file is written beside its target and renamed. Unconditional models are refused. */
+bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
+                error *e);
+/* One network's folder alone: config.json and its weights, as save_pretrained writes them. */
+bool model_save_unet(const model *m, const char *folder, const weight_set *unet, error *e);
+bool model_save_clip(const model *m, const char *folder, const weight_set *clip, error *e);
+
+/* 64 hex digits over a weight set's names, types, shapes and bytes, in the order of names. */
+void weight_set_hash(const weight_set *set, char out[65]);
+
+#endif
