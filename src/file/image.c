@@ -62,21 +62,32 @@ static bool turn(image *m, int orientation, error *e)
     return true;
 }
 
-static bool starts_with(const mapped_file *f, size_t at, const char *bytes, size_t n)
+static bool starts_with(const void *data, size_t size, size_t at, const char *bytes, size_t n)
 {
-    return f->size >= at + n && memcmp(f->data + at, bytes, n) == 0;
+    return size >= at + n && memcmp((const char *)data + at, bytes, n) == 0;
 }
+
+typedef bool reader(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
+
+static reader *reader_of(const void *data, size_t size)
+{
+    if (starts_with(data, size, 0, "\x89PNG\r\n\x1a\n", 8)) return png_read;
+    if (starts_with(data, size, 0, "\xff\xd8\xff", 3)) return jpeg_read;
+    if (starts_with(data, size, 0, "RIFF", 4) && starts_with(data, size, 8, "WEBP", 4))
+        return webp_read;
+    return NULL;
+}
+
+bool image_known(const void *data, size_t size) { return reader_of(data, size); }
 
 static bool read_by_content(picture *out, const mapped_file *f, const char *path, error *e)
 {
-    if (starts_with(f, 0, "\x89PNG\r\n\x1a\n", 8)) return png_read(out, f->data, f->size, path, e);
-    if (starts_with(f, 0, "\xff\xd8\xff", 3)) return jpeg_read(out, f->data, f->size, path, e);
-    if (starts_with(f, 0, "RIFF", 4) && starts_with(f, 8, "WEBP", 4))
-        return webp_read(out, f->data, f->size, path, e);
-    const char *kind = starts_with(f, 4, "ftyp", 4)   ? " (it looks like HEIC or AVIF)"
-                       : starts_with(f, 0, "GIF8", 4) ? " (it is a GIF)"
-                       : f->size == 0                 ? " (it is empty)"
-                                                      : "";
+    reader *read = reader_of(f->data, f->size);
+    if (read) return read(out, f->data, f->size, path, e);
+    const char *kind = starts_with(f->data, f->size, 4, "ftyp", 4)   ? " (it looks like HEIC or AVIF)"
+                       : starts_with(f->data, f->size, 0, "GIF8", 4) ? " (it is a GIF)"
+                       : f->size == 0                                ? " (it is empty)"
+                                                                     : "";
     return error_set(e, ERROR_FORMAT,
                      "%s: is not a PNG, JPEG or WebP picture%s; convert it to one of these", path,
                      kind);

@@ -21,6 +21,8 @@ void image_free(image *m);
 /* By content, not by name. *text (may be NULL): the PNG's "parameters" text (tEXt or iTXt, UTF-8),
  * or the EXIF UserComment of a JPEG or WebP, malloc'ed; NULL where there is none. */
 bool image_read(image *out, char **text, const char *path, error *e);
+/* Whether a file's bytes begin as PNG, JPEG or WebP do. */
+bool image_known(const void *data, size_t size);
 /* By the path's ending (.png .jpg .jpeg .webp). text: settings, may be NULL; PNG carries it as
  * "parameters". quality 1..100 for JPEG and WebP (100: lossless WebP). */
 bool image_write(const image *m, const char *path, const char *text, int quality, error *e);

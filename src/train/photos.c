@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * photos: reading a folder of pictures, and cropping them; see photos.h. */
+#include "train/photos.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "base/platform.h"
+#include "base/sha256.h"
+
+enum {
+    NAMES_SHOWN = 5,           /* of skipped files in a message */
+    LARGEST_RESIZED = 1 << 28, /* pixels */
+};
+
+/* ---- the folder's names ---- */
+
+typedef struct names { char **item; size_t count, room; } names;
+
+static void names_free(names *n)
+{
+    for (size_t i = 0; i < n->count; i++) free(n->item[i]);
+    free(n->item);
+    *n = (names){0};
+}
+
+static bool names_add(names *n, const char *name)
+{
+    if (n->count == n->room) {
+        size_t room = n->room ? 2 * n->room : 16;
+        char **item = realloc(n->item, room * sizeof *item);
+        if (!item) return false;
+        n->item = item;
+        n->room = room;
+    }
+    n->item[n->count] = strdup(name);
+    return n->item[n->count] && ++n->count;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* All that lies in the folder, sorted by bytes. *found is false where there is no such folder. */
+static bool names_read(names *out, const char *folder, bool *found, error *e)
+{
+    *out = (names){0};
+    DIR *d = opendir(folder);
+    *found = d || (errno != ENOENT && errno != ENOTDIR);
+    if (!d) {
+        if (!*found) return true;
+        if (errno == ENOMEM) return error_memory(e, folder, 0);
+        return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions",
+                         folder, strerror(errno));
+    }
+    bool ok = true;
+    errno = 0;
+    for (const struct dirent *entry; ok && (entry = readdir(d)); errno = 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            !names_add(out, entry->d_name))
+            ok = error_memory(e, folder, strlen(entry->d_name) + 1);
+    if (ok && errno)
+        ok = error_set(e, ERROR_FILE, "%s: cannot read the folder: %s", folder, strerror(errno));
+    closedir(d);
+    if (!ok)
+        names_free(out);
+    else if (out->count)
+        qsort(out->item, out->count, sizeof *out->item, compare_names);
+    return ok;
+}
+
+/* ---- which of them are pictures ---- */
+
+/* Endings that promise a picture; what cannot be read behind one is an error. */
+static bool named_as_picture(const char *name)
+{
+    static const char *const endings[] = {".png", ".jpg",  ".jpeg", ".webp", ".gif", ".bmp",
+                                          ".tif", ".tiff", ".heic", ".heif", ".avif"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
+        if (!strcasecmp(dot, endings[i])) return true;
+    return false;
+}
+
+/* A dot before the name, a folder, a pipe, a link to nothing. */
+static bool no_file(const char *name, const char *path)
+{
+    struct stat info;
+    if (name[0] == '.') return true;
+    if (stat(path, &info) != 0) return !named_as_picture(name);
+    return !S_ISREG(info.st_mode);
+}
+
+/* The hash of its bytes, and whether they begin as a picture does. */
+static bool look_at_bytes(char hex[65], bool *known, const char *path, error *e)
+{
+    mapped_file file;
+    sha256 hash;
+    if (!file_map(&file, path, e)) return false;
+    sha256_start(&hash);
+    if (file.size) sha256_add(&hash, file.data, file.size);
+    sha256_end(&hash, hex);
+    *known = image_known(file.data, file.size);
+    file_unmap(&file);
+    return true;
+}
+
+/* torchvision's Resize(resolution) of a PIL picture: the shorter side becomes the resolution. */
+static bool resize_shorter(image *m, int resolution, const char *path, error *e)
+{
+    bool upright = m->width <= m->height;
+    int shorter = upright ? m->width : m->height, longer = upright ? m->height : m->width;
+    int64_t to = (int64_t)((double)((int64_t)resolution * longer) / shorter); /* Python's int(a / b) */
+    if (to > LARGEST_RESIZED / resolution)
+        return error_set(e, ERROR_FORMAT,
+                         "%s: a picture of %d x %d is too long and narrow to train at %d; crop it "
+                         "nearer to a square", path, m->width, m->height, resolution);
+    int width = upright ? resolution : (int)to, height = upright ? (int)to : resolution;
+    if (width == m->width && height == m->height) return true;
+    image out;
+    if (!image_resize(&out, m, width, height, RESIZE_BILINEAR, e)) return false;
+    image_free(m);
+    *m = out;
+    return true;
+}
+
+/* *is_picture is false where the file is to be skipped; on failure p holds nothing. */
+static bool photo_read(photo *p, bool *is_picture, const char *name, const char *path,
+                       int resolution, error *e)
+{
+    bool known;
+    *p = (photo){0};
+    *is_picture = false;
+    if (!look_at_bytes(p->sha256, &known, path, e)) return false;
+    if (!known && !named_as_picture(name)) return true;
+    *is_picture = true;
+    if (!image_read(&p->picture, NULL, path, e)) return false;
+    if (resize_shorter(&p->picture, resolution, path, e)) {
+        p->path = strdup(path);
+        if (p->path) return true;
+        error_memory(e, path, strlen(path) + 1);
+    }
+    image_free(&p->picture);
+    return false;
+}
+
+/* ---- what is told of the others ---- */
+
+typedef struct skipping { char *list; size_t count; } skipping;
+
+/* "a.txt, b.json"; a name's control characters are shown as '?' so that the line stays one. */
+static bool skip_add(skipping *s, const char *name)
+{
+    if (s->count++ >= NAMES_SHOWN) return true;
+    char *list = string_format("%s%s%s", s->list ? s->list : "", s->list ? ", " : "", name);
+    free(s->list);
+    s->list = list;
+    for (char *c = list; c && *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    return list;
+}
+
+/* The whole line, malloc'ed; NULL when memory is out. */
+static char *skip_line(const skipping *s, const char *folder)
+{
+    if (s->count <= NAMES_SHOWN)
+        return string_format("%s: skipped what is no picture: %s", folder, s->list);
+    return string_format("%s: skipped what is no picture: %s and %zu more", folder, s->list,
+                         s->count - NAMES_SHOWN);
+}
+
+/* ---- the set ---- */
+
+static bool nothing_there(error *e, const char *folder, const char *what, const char *skipped,
+                          bool found)
+{
+    const char *advice = !strcmp(what, "instance") ? "put 3 to 10 pictures of your subject there"
+                                                   : "put pictures of other subjects of its kind there";
+    if (!found)
+        return error_set(e, ERROR_FILE, "%s: there is no such folder; check --%s_data_dir", folder,
+                         what);
+    if (skipped)
+        return error_set(e, ERROR_FILE, "%s; nothing is left: %s (--%s_data_dir)", skipped, advice,
+                         what);
+    return error_set(e, ERROR_FILE, "%s: the folder is empty; %s (--%s_data_dir)", folder, advice,
+                     what);
+}
+
+/* Adds the picture, if it is one. */
+static bool read_one(photo_set *out, skipping *skipped, const char *folder, const char *name,
+                     error *e)
+{
+    bool ok, is_picture = false;
+    char *path = path_join(folder, name);
+    if (!path) return error_memory(e, folder, strlen(folder) + strlen(name) + 2);
+    if (no_file(name, path))
+        ok = true;
+    else
+        ok = photo_read(&out->item[out->count], &is_picture, name, path, out->resolution, e);
+    free(path);
+    if (!ok) return false;
+    if (is_picture)
+        out->count++;
+    else if (strcmp(name, "manifest.json") != 0 && !skip_add(skipped, name))
+        return error_memory(e, folder, strlen(name) + 1);
+    return true;
+}
+
+static bool read_all(photo_set *out, const names *n, const char *folder, size_t limit,
+                     skipping *skipped, error *e)
+{
+    size_t most = limit && limit < n->count ? limit : n->count;
+    if (most) out->item = calloc(most, sizeof *out->item);
+    if (most && !out->item) return error_memory(e, folder, most * sizeof *out->item);
+    for (size_t i = 0; i < n->count && out->count < most; i++)
+        if (!read_one(out, skipped, folder, n->item[i], e)) return false;
+    if (!skipped->count) return true;
+    out->skipped = skip_line(skipped, folder);
+    return out->skipped || error_memory(e, folder, 1);
+}
+
+bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t limit,
+                    const char *what, error *e)
+{
+    assert(resolution >= 1);
+    *out = (photo_set){.resolution = resolution};
+    names n;
+    bool found;
+    if (!names_read(&n, folder, &found, e)) return false;
+    skipping skipped = {0};
+    bool ok = read_all(out, &n, folder, limit, &skipped, e);
+    if (ok && !out->count) ok = nothing_there(e, folder, what, out->skipped, found);
+    free(skipped.list);
+    names_free(&n);
+    if (!ok) photo_set_close(out);
+    return ok;
+}
+
+void photo_set_close(photo_set *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->item[i].path);
+        image_free(&s->item[i].picture);
+    }
+    free(s->item);
+    free(s->skipped);
+    *s = (photo_set){0};
+}
+
+bool photo_count(size_t *count, const char *folder, error *e)
+{
+    names n;
+    bool found, ok = true;
+    *count = 0;
+    if (!names_read(&n, folder, &found, e)) return false;
+    for (size_t i = 0; ok && i < n.count; i++) {
+        error why = {0};
+        image m = {0};
+        char *path = path_join(folder, n.item[i]);
+        if (!path)
+            ok = error_memory(e, folder, strlen(folder) + strlen(n.item[i]) + 2);
+        else if (!no_file(n.item[i], path) && image_read(&m, NULL, path, &why))
+            ++*count;
+        else if (why.code == ERROR_MEMORY)
+            ok = error_set(e, why.code, "%s", why.text);
+        image_free(&m);
+        free(path);
+    }
+    names_free(&n);
+    return ok;
+}
+
+/* ---- crops ---- */
+
+bool photo_set_fixed(const photo_set *s, bool center_crop)
+{
+    for (size_t i = 0; i < s->count && !center_crop; i++)
+        if (s->item[i].picture.width != s->item[i].picture.height) return false;
+    return true;
+}
+
+/* Python's round(spare / 2). */
+static int half_to_even(int spare)
+{
+    int down = spare / 2;
+    return down + (spare % 2 && down % 2);
+}
+
+crop photo_center(const photo *p, int resolution)
+{
+    return (crop){.top = half_to_even(p->picture.height - resolution),
+                  .left = half_to_even(p->picture.width - resolution)};
+}
+
+void photo_pixels(const photo *p, crop c, int resolution, float *out)
+{
+    const image *m = &p->picture;
+    assert(c.top >= 0 && c.top + resolution <= m->height);
+    assert(c.left >= 0 && c.left + resolution <= m->width);
+    float value[256]; /* torchvision's ToTensor and Normalize, each rounding to float32 */
+    for (int i = 0; i < 256; i++) value[i] = ((float)i / 255.0f - 0.5f) / 0.5f;
+    for (int y = 0; y < resolution; y++) {
+        const uint8_t *row =
+            m->pixels + 3 * ((size_t)(c.top + y) * (size_t)m->width + (size_t)c.left);
+        for (int x = 0; x < 3 * resolution; x++) *out++ = value[row[x]];
+    }
+}
