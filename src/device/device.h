@@ -191,6 +191,8 @@ void moments_place(moments *m, moment_kind kind, int64_t n, void *block);
 bool device_open_cpu(device **out, int threads, dtype precision, error *e);
 void device_close(device **d);
 
+/* Bytes of the copies of a weight that binding it makes, as far as can be said before. */
+size_t device_copy_bytes(const device *d, const weight *w);
 /* The data of a weight have changed (an optimizer step): its packed copies are made anew, in their own
  * memory, by the next bind. */
 void device_touch(weight *w);

@@ -258,11 +258,7 @@ static bool decoder_plan(generator *g, int height, int width, error *e)
 static double packed_bytes(const device *d, const weight_set *set)
 {
     double total = 0;
-    for (size_t i = 0; i < set->count; i++) {
-        double n = 1;
-        for (int k = 0; k < set->item[i].rank; k++) n *= (double)set->item[i].dim[k];
-        total += n * (double)dtype_size(set->item[i].rank > 1 ? d->weight_type : DTYPE_F32);
-    }
+    for (size_t i = 0; i < set->count; i++) total += (double)device_copy_bytes(d, &set->item[i]);
     return total;
 }
 

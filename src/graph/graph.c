@@ -213,11 +213,13 @@ void graph_output(graph *g, tensor *t)
 void graph_segment_begin(graph *g)
 {
     assert(!g->segment && "segments do not nest");
-    g->segment = ++g->segment_count;
+    if (!g->keep_all) g->segment = ++g->segment_count;
 }
 
 void graph_segment_end(graph *g)
 {
-    assert(g->segment);
+    assert(g->segment || g->keep_all);
     g->segment = 0;
 }
+
+void graph_keep_all(graph *g) { g->keep_all = true; }

@@ -71,6 +71,8 @@ tensor *mse(graph *g, tensor *pred, tensor *target, tensor *weight, tensor **per
  * backward pass but computed again there. Segments do not nest. */
 void graph_segment_begin(graph *g);
 void graph_segment_end(graph *g);
+/* From here on segments are not marked: every value that a gradient reads is kept. */
+void graph_keep_all(graph *g);
 /* Records the gradient of a scalar F32 loss [1] with respect to of[0..n-1] (weights or inputs) and
  * marks grad[0..n-1] (F32, of's shape) as outputs. loss_scale: the number the chain starts from, an
  * input tensor [1], or NULL for 1. A tensor the loss does not depend on gets grad NULL. */
@@ -86,8 +88,12 @@ bool graph_allocate(graph *g, error *e);  /* takes the block (huge pages asked f
 void graph_release(graph *g);             /* gives it back; plan and binding stay */
 /* Finds every weight by name in the set (all missing or misshapen ones reported at once), packs. */
 bool graph_bind(graph *g, const weight_set *set, error *e);
+/* As graph_bind, each weight out of the first set that has it. */
+bool graph_bind_sets(graph *g, const weight_set *const *sets, size_t count, error *e);
 void graph_write(graph *g, tensor *input, const void *data);      /* whole tensor, its own type */
 void graph_read(graph *g, tensor *output, void *data);
+/* Where a computed output lies, until the next run or release. */
+const void *graph_data(const graph *g, tensor *output);
 bool graph_run(graph *g, error *e);
 /* As graph_run, but looks at every value: the first NaN or infinity is ERROR_NUMERIC naming node
  * and nearest weight. For finding out where a bad output came from. */

@@ -56,6 +56,7 @@ struct graph {
     pointer_list inputs, weights, outputs; /* tensor * */
     size_t tensor_count;
     int segment, segment_count;
+    bool keep_all;        /* segments are not marked */
     tensor harmless;      /* what recording returns after a failure */
     tensor_plan harmless_plan;
     tensor *one;          /* the constant 1 that a gradient starts from */

@@ -64,6 +64,12 @@ void graph_read(graph *g, tensor *output, void *data)
     }
 }
 
+const void *graph_data(const graph *g, tensor *output)
+{
+    assert(g->block && output->plan->is_output && !tensor_root(output)->is_weight);
+    return data_of(g, output);
+}
+
 /* ---- weights ---- */
 
 /* What is wrong with a weight that was found (or not), as text; false where nothing is. */
@@ -89,7 +95,7 @@ static bool weight_trouble(const tensor *t, const weight *w, char *text, size_t 
 }
 
 /* Finds all weights; reports everything that is wrong in one message. */
-static bool find_weights(graph *g, const weight_set *set, error *e)
+static bool find_weights(graph *g, const weight_set *const *sets, size_t count, error *e)
 {
     enum { SHOWN = 10 };
     char list[sizeof e->text - 200] = "";
@@ -97,7 +103,8 @@ static bool find_weights(graph *g, const weight_set *set, error *e)
     for (size_t i = 0; i < g->weights.count; i++) {
         tensor *t = g->weights.item[i];
         char text[512];
-        weight *w = weight_find(set, t->name);
+        weight *w = NULL;
+        for (size_t k = 0; k < count && !w; k++) w = weight_find(sets[k], t->name);
         t->plan->bound = w;
         if (!weight_trouble(t, w, text, sizeof text)) continue;
         if (wrong++ < SHOWN && at < sizeof list)
@@ -119,12 +126,23 @@ static bool device_copies(const device *d, const weight *w)
     return d->compute == DTYPE_BF16 || dtype_size(d->weight_type) < dtype_size(w->type);
 }
 
+static void drop_read(const weight_set *const *sets, size_t count)
+{
+    for (size_t k = 0; k < count; k++)
+        if (sets[k]->storage_drop) sets[k]->storage_drop(sets[k]->storage);
+}
+
 bool graph_bind(graph *g, const weight_set *set, error *e)
+{
+    return graph_bind_sets(g, &set, 1, e);
+}
+
+bool graph_bind_sets(graph *g, const weight_set *const *sets, size_t count, error *e)
 {
     assert(g->device && g->prepared == g->run_count);
     size_t read = 0;
     g->bound = false;
-    if (!find_weights(g, set, e)) return false;
+    if (!find_weights(g, sets, count, e)) return false;
     for (size_t k = 0; k < g->run_count; k++) {
         node *n = g->run[k];
         bool has_weight = false;
@@ -137,8 +155,8 @@ bool graph_bind(graph *g, const weight_set *set, error *e)
             if (device_copies(g->device, root->plan->bound)) read += tensor_bytes(root);
         }
         if (has_weight && !g->device->bind(g->device, &n->call, n->state, e)) return false;
-        if (set->storage_drop && read > DROP_EVERY) {
-            set->storage_drop(set->storage);
+        if (read > DROP_EVERY) {
+            drop_read(sets, count);
             read = 0;
         }
     }

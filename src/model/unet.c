@@ -102,13 +102,23 @@ static tensor *resnet(const scope *s, unet_state *u, tensor *x, int64_t width)
     return nn_resnet(s, x, u->temb, width, u->c->groups, u->c->eps);
 }
 
-/* One resnet, and the attention behind it where the block has one. */
-static tensor *unet_layer(const scope *block, unet_state *u, tensor *x, int level, int j,
-                          bool has_attention)
+/* One resnet, of x and the skip (may be NULL) side by side, and the attention behind it where the block
+ * has one; each is a segment, as diffusers' gradient checkpointing has it. */
+static tensor *unet_layer(const scope *block, unet_state *u, tensor *x, tensor *skip, int level,
+                          int j, bool has_attention)
 {
     scope res = scope_in(block, "resnets.%d", j), attn = scope_in(block, "attentions.%d", j);
+    graph_segment_begin(block->g);
+    if (skip)
+        x = concat(block->g, x, skip);
     x = resnet(&res, u, x, u->c->channels[level]);
-    return has_attention ? unet_attention(&attn, u, x, level) : x;
+    graph_segment_end(block->g);
+    if (!has_attention)
+        return x;
+    graph_segment_begin(block->g);
+    x = unet_attention(&attn, u, x, level);
+    graph_segment_end(block->g);
+    return x;
 }
 
 static tensor *down_block(const scope *s, unet_state *u, tensor *x, int i)
@@ -116,7 +126,7 @@ static tensor *down_block(const scope *s, unet_state *u, tensor *x, int i)
     const unet_config *c = u->c;
     scope block = scope_in(s, "down_blocks.%d", i);
     for (int j = 0; j < c->layers[i]; j++) {
-        x = unet_layer(&block, u, x, i, j, c->down_attention[i]);
+        x = unet_layer(&block, u, x, NULL, i, j, c->down_attention[i]);
         push(u, x);
     }
     if (i < c->blocks - 1) {
@@ -133,7 +143,7 @@ static tensor *mid_block(const scope *s, unet_state *u, tensor *x)
     if (!c->mid_block)
         return x;
     scope block = scope_in(s, "mid_block"), second = scope_in(&block, "resnets.1");
-    x = unet_layer(&block, u, x, last, 0, c->mid_attention);
+    x = unet_layer(&block, u, x, NULL, last, 0, c->mid_attention);
     /* A conditional UNet without attention here has UNetMidBlock2D(num_layers=0): one resnet. */
     return c->mid_attention || !c->conditional ? resnet(&second, u, x, c->channels[last]) : x;
 }
@@ -145,8 +155,8 @@ static tensor *up_block(const scope *s, unet_state *u, tensor *x, int i)
     int level = c->blocks - 1 - i;
     scope block = scope_in(s, "up_blocks.%d", i);
     for (int j = 0; j < c->layers[level] + 1; j++) {
-        x = concat(s->g, x, u->skip[--u->skips]);
-        x = unet_layer(&block, u, x, level, j, c->up_attention[i]);
+        tensor *skip = u->skip[--u->skips];
+        x = unet_layer(&block, u, x, skip, level, j, c->up_attention[i]);
     }
     if (level > 0) {
         /* The next skip's size: twice this one, or one less where a side was odd. */

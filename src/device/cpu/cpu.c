@@ -17,12 +17,14 @@
     extern const struct attention_kernels attention_kernels_##set;                                 \
     extern const struct norm_kernels norm_kernels_##set;                                           \
     extern const struct pointwise_kernels pointwise_kernels_##set;                                 \
+    extern const struct optimizer_kernels optimizer_kernels_##set;                                 \
     static const struct cpu_kernels kernels_##set = {                                              \
         .product = &product_kernels_##set,                                                         \
         .winograd = &winograd_kernels_##set,                                                       \
         .attention = &attention_kernels_##set,                                                     \
         .norm = &norm_kernels_##set,                                                               \
         .pointwise = &pointwise_kernels_##set,                                                     \
+        .optimizer = &optimizer_kernels_##set,                                                     \
     };
 
 KERNELS_OF(plain)
@@ -173,8 +175,12 @@ bool device_open_cpu(device **out, int threads, dtype precision, error *e)
         .unprepare = cpu_unprepare,
         .bind = cpu_bind,
         .run = cpu_run,
+        .adamw = cpu_adamw,
+        .accumulate = cpu_accumulate,
+        .sum_squares = cpu_sum_squares,
         .close = cpu_close,
     };
+    moment_maps_fill(&c->maps);
     snprintf(c->name, sizeof c->name, "cpu %s, %d thread%s", levels[level].word,
              c->device.threads, c->device.threads == 1 ? "" : "s");
     *out = &c->device;

@@ -7,6 +7,7 @@
 #ifndef LIKENESS_DEVICE_CPU_CPU_H
 #define LIKENESS_DEVICE_CPU_CPU_H
 
+#include "device/cpu/optimizer.h"
 #include "device/device.h"
 
 enum cpu_isa { CPU_PLAIN, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
@@ -18,12 +19,14 @@ struct cpu_kernels {
     const struct attention_kernels *attention; /* simd_attention.c */
     const struct norm_kernels *norm;           /* simd_norm.c */
     const struct pointwise_kernels *pointwise; /* simd_pointwise.c */
+    const struct optimizer_kernels *optimizer; /* simd_optimizer.c */
 };
 
 typedef struct cpu {
     device device; /* first: a device * of this kind is a cpu * */
     enum cpu_isa isa;
     struct cpu_kernels kernels;
+    struct moment_maps maps; /* of the 8-bit optimizer */
     char name[64];
 } cpu;
 
