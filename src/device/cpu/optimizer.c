@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * optimizer: AdamW in its four kinds, shared out among the threads in runs (whole blocks of the
+ * 8-bit moments), so that the bytes do not depend on their number; the maps of the 8-bit moments. */
+#include "device/cpu/optimizer.h"
+
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "device/cpu/cpu.h"
+#include "device/cpu/operand.h"
+
+enum { STEP = 64, SUMS = 256 };
+
+/* torch.linspace(0.1, 1, n + 1)[i], to the bit: pairs of 8-vectors counted from the nearer end, what
+ * is left of 16 one by one. Torch's builds differ here by an ulp; this is the one whose maps have
+ * the hashes of golden.md G7. */
+static float linspace_at(int i, int n)
+{
+    float step = (1.0f - 0.1f) / (float)n;
+    int first = i < (n + 1) / 16 * 16 ? i / 8 * 8 : i;
+    double from = first < (n + 1) / 2 ? (double)0.1f + (double)step * first
+                                      : 1 - (double)step * (n - first);
+    return (float)from + step * (float)(i - first);
+}
+
+/* Nearest value; bitsandbytes' search, which ends on an even index, keeps that index at a tie. */
+static void thresholds_fill(struct moment_map *map)
+{
+    for (int i = 0; i + 1 < MAP_SIZE; i++) {
+        float middle = (map->value[i] + map->value[i + 1]) * 0.5f;
+        map->threshold[i] = i % 2 == 0 ? nextafterf(middle, INFINITY) : middle;
+    }
+    map->threshold[MAP_SIZE - 1] = INFINITY;
+}
+
+/* zero: the index of the value 0; count: how many values the first decade has (1 or 2) */
+static void map_fill(struct moment_map *map, int zero, int count)
+{
+    int at = zero + 1;
+    for (int e = 0; e < MAP_DECADES; e++) {
+        int n = count << e;
+        for (int i = 0; i < n; i++) {
+            float middle = (linspace_at(i, n) + linspace_at(i + 1, n)) / 2;
+            map->value[at++] = (float)pow(10, e - 6) * middle;
+        }
+        map->scale[e + 1] = (float)(pow(10, 6 - e) / 0.9);
+    }
+    map->value[at] = 1;
+    map->value[zero] = 0;
+    for (int i = 0; i < zero; i++) map->value[i] = -map->value[2 * zero - i];
+    map->scale[0] = 0;
+    thresholds_fill(map);
+    for (int e = 0, first = zero + 1; e < MAP_DECADES; first += count << e++)
+        map->decade[e] = map->threshold[first - 1];
+    map->decade[MAP_DECADES] = INFINITY;
+}
+
+void moment_maps_fill(struct moment_maps *maps)
+{
+    map_fill(&maps->m, 127, 1);
+    map_fill(&maps->v, 0, 2);
+}
+
+/* Python computes in double and torch rounds each constant on its way into a tensor. */
+static struct adamw_values values_of_torch(const adamw_step *s)
+{
+    double left1 = 1 - pow(s->beta1, (double)s->step), left2 = 1 - pow(s->beta2, (double)s->step);
+    return (struct adamw_values){
+        .grad_scale = s->grad_scale,
+        .decay = (float)(1 - s->rate * s->weight_decay),
+        .keep1 = (float)s->beta1,
+        .keep2 = (float)s->beta2,
+        .take1 = (float)(1 - s->beta1),
+        .take2 = (float)(1 - s->beta2),
+        .step = (float)-(s->rate / left1),
+        .root = (float)sqrt(left2),
+        .epsilon = (float)s->epsilon,
+    };
+}
+
+/* The CUDA kernels get float32 constants and go on in float32. */
+static struct adamw_values values_of_bnb(const adamw_step *s)
+{
+    float rate = (float)s->rate, beta1 = (float)s->beta1, beta2 = (float)s->beta2;
+    float left1 = 1 - powf(beta1, (float)s->step);
+    float root = sqrtf(1 - powf(beta2, (float)s->step));
+    return (struct adamw_values){
+        .grad_scale = s->grad_scale,
+        .decay = 1 - rate * (float)s->weight_decay,
+        .keep1 = beta1,
+        .keep2 = beta2,
+        .take1 = 1 - beta1,
+        .take2 = 1 - beta2,
+        .step = -rate * root / left1,
+        .root = root,
+        .epsilon = root * (float)s->epsilon,
+    };
+}
+
+static void run_elements(device *d, const struct adamw_values *a, void *p, const float *g,
+                         const moments *m)
+{
+    const struct optimizer_kernels *k = cpu_kernels_of(d)->optimizer;
+#pragma omp parallel num_threads(threads_for(d, m->count))
+    {
+        int64_t i, end;
+        thread_range(m->count, STEP, omp_get_thread_num(), omp_get_num_threads(), &i, &end);
+        if (m->kind == MOMENTS_F16)
+            k->f16(a, (uint16_t *)p + i, g + i, (uint16_t *)m->m + i, (uint16_t *)m->v + i, end - i);
+        else
+            (m->kind == MOMENTS_F32 ? k->f32 : k->f32_bnb)(a, (float *)p + i, g + i,
+                                                           (float *)m->m + i, (float *)m->v + i,
+                                                           end - i);
+    }
+}
+
+/* The last, short block: filled up with elements that stay zero. */
+static void run_short_block(device *d, const struct adamw_values *a, float *p, const float *g,
+                            const moments *m, int64_t from)
+{
+    const cpu *c = (const cpu *)(const void *)d;
+    size_t n = (size_t)(m->count - from);
+    float value[MOMENTS_BLOCK] = {0}, gradient[MOMENTS_BLOCK] = {0};
+    uint8_t first[MOMENTS_BLOCK], second[MOMENTS_BLOCK] = {0};
+    uint8_t *to_m = (uint8_t *)m->m + from, *to_v = (uint8_t *)m->v + from;
+    memset(first, 127, sizeof first); /* zero */
+    memcpy(first, to_m, n);
+    memcpy(second, to_v, n);
+    memcpy(value, p + from, n * sizeof *p);
+    memcpy(gradient, g + from, n * sizeof *g);
+    c->kernels.optimizer->bytes(a, &c->maps, value, gradient, first, second,
+                                m->absmax_m + from / MOMENTS_BLOCK,
+                                m->absmax_v + from / MOMENTS_BLOCK, 1);
+    memcpy(to_m, first, n);
+    memcpy(to_v, second, n);
+    memcpy(p + from, value, n * sizeof *p);
+}
+
+static void run_blocks(device *d, const struct adamw_values *a, float *p, const float *g,
+                       const moments *m)
+{
+    const cpu *c = (const cpu *)(const void *)d;
+    int64_t blocks = m->count / MOMENTS_BLOCK;
+#pragma omp parallel num_threads(threads_for(d, m->count))
+    {
+        int64_t b, end;
+        thread_range(blocks, 1, omp_get_thread_num(), omp_get_num_threads(), &b, &end);
+        int64_t i = b * MOMENTS_BLOCK;
+        c->kernels.optimizer->bytes(a, &c->maps, p + i, g + i, (uint8_t *)m->m + i,
+                                    (uint8_t *)m->v + i, m->absmax_m + b, m->absmax_v + b, end - b);
+    }
+    if (blocks * MOMENTS_BLOCK < m->count)
+        run_short_block(d, a, p, g, m, blocks * MOMENTS_BLOCK);
+}
+
+void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const moments *m)
+{
+    assert(step->step >= 1);
+    bool torch = m->kind == MOMENTS_F32 || m->kind == MOMENTS_F16;
+    struct adamw_values a = torch ? values_of_torch(step) : values_of_bnb(step);
+    if (m->kind == MOMENTS_8BIT)
+        run_blocks(d, &a, p, g, m);
+    else
+        run_elements(d, &a, p, g, m);
+}
+
+void cpu_accumulate(device *d, float *a, const float *b, int64_t n)
+{
+    const struct optimizer_kernels *k = cpu_kernels_of(d)->optimizer;
+#pragma omp parallel num_threads(threads_for(d, n))
+    {
+        int64_t i, end;
+        thread_range(n, STEP, omp_get_thread_num(), omp_get_num_threads(), &i, &end);
+        k->accumulate(a + i, b + i, end - i);
+    }
+}
+
+/* In as many parts for any number of threads, summed in their order. */
+double cpu_sum_squares(device *d, const float *g, int64_t n)
+{
+    const struct optimizer_kernels *k = cpu_kernels_of(d)->optimizer;
+    double sums[SUMS], sum = 0;
+#pragma omp parallel for schedule(static) num_threads(threads_for(d, n))
+    for (int part = 0; part < SUMS; part++) {
+        int64_t i, end;
+        thread_range(n, STEP, part, SUMS, &i, &end);
+        sums[part] = k->sum_squares(g + i, end - i);
+    }
+    for (int part = 0; part < SUMS; part++) sum += sums[part];
+    return sum;
+}
