@@ -4,6 +4,7 @@
 #include "support.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <ftw.h>
 #include <math.h>
 #include <sys/stat.h>
@@ -43,6 +44,7 @@ static bool fails_now(const void *caller)
 {
     if (countdown < 0 || spared(caller) || countdown-- > 0) return false;
     struck = true;
+    errno = ENOMEM;
     return true;
 }
 
