@@ -14,7 +14,8 @@ static void test_golden(void **state)
 {
     (void)state;
     static const int steps[] = {0, 50, 100, 550, 999};
-    static const double linear[] = {0, 0.5, 1, 0.5, 0.001111}, cosine[] = {0, 0.5, 1, 0.5, 0.000003};
+    static const double linear[] = {0, 0.5, 1, 0.5, 0.001111};
+    static const double cosine[] = {0, 0.5, 1, 0.5, 0.000003};
     for (int i = 0; i < 5; i++) {
         double l = rate_multiplier(RATE_LINEAR, steps[i], 100, 1000, 1, 1, 1e-4);
         double c = rate_multiplier(RATE_COSINE, steps[i], 100, 1000, 1, 1, 1e-4);

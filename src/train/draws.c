@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * draws: epochs, batches and crops in the order in which torch's DataLoader, wrapped by accelerate,
- * takes them from the default generator; see draws.h. Also the state as bytes: little-endian, all of
- * it looked at before any of it is believed. */
+ * draws: epochs, batches and crops in the order in which torch's DataLoader, wrapped by
+ * accelerate, takes them from the default generator; see draws.h. Also the state as bytes:
+ * little-endian, all of it looked at before any of it is believed. */
 #include "train/draws.h"
 
 #include <assert.h>
@@ -178,8 +178,8 @@ bool draws_save(const draws *d, void **data, size_t *size, error *e)
 
 static bool damaged(error *e)
 {
-    return error_set(e, ERROR_FORMAT, "the saved state of the random draws is cut short or damaged; "
-                                      "resume from another checkpoint");
+    return error_set(e, ERROR_FORMAT, "the saved state of the random draws is cut short or "
+                                      "damaged; resume from another checkpoint");
 }
 
 /* That the crop of a picture lies in it. */

@@ -117,7 +117,8 @@ static bool resize_shorter(image *m, int resolution, const char *path, error *e)
 {
     bool upright = m->width <= m->height;
     int shorter = upright ? m->width : m->height, longer = upright ? m->height : m->width;
-    int64_t to = (int64_t)((double)((int64_t)resolution * longer) / shorter); /* Python's int(a / b) */
+    /* Python's int(resolution * longer / shorter) */
+    int64_t to = (int64_t)((double)((int64_t)resolution * longer) / shorter);
     if (to > LARGEST_RESIZED / resolution)
         return error_set(e, ERROR_FORMAT,
                          "%s: a picture of %d x %d is too long and narrow to train at %d; crop it "
@@ -181,8 +182,9 @@ static char *skip_line(const skipping *s, const char *folder)
 static bool nothing_there(error *e, const char *folder, const char *what, const char *skipped,
                           bool found)
 {
-    const char *advice = !strcmp(what, "instance") ? "put 3 to 10 pictures of your subject there"
-                                                   : "put pictures of other subjects of its kind there";
+    const char *advice = strcmp(what, "instance") == 0
+                             ? "put 3 to 10 pictures of your subject there"
+                             : "put pictures of other subjects of its kind there";
     if (!found)
         return error_set(e, ERROR_FILE, "%s: there is no such folder; check --%s_data_dir", folder,
                          what);

@@ -37,7 +37,8 @@ static double polynomial(int64_t step, int64_t warmup, int64_t total, double pow
 {
     if (step > total || total <= warmup) return RATE_POLYNOMIAL_END / base_rate;
     double remaining = 1 - (double)(step - warmup) / (double)(total - warmup);
-    return ((base_rate - RATE_POLYNOMIAL_END) * pow(remaining, power) + RATE_POLYNOMIAL_END) / base_rate;
+    double rate = (base_rate - RATE_POLYNOMIAL_END) * pow(remaining, power) + RATE_POLYNOMIAL_END;
+    return rate / base_rate;
 }
 
 double rate_multiplier(rate_schedule s, int64_t step, int64_t warmup, int64_t total, int cycles,

@@ -42,8 +42,8 @@ static bool check_texts(const train_settings *s, error *e)
         return error_set(e, ERROR_USAGE, "--instance_data_dir is missing; name the folder with the "
                                          "pictures of your subject");
     if (missing(s->instance_prompt))
-        return error_set(e, ERROR_USAGE, "--instance_prompt is missing; say what the pictures show, "
-                                         "such as \"a photo of sks dog\"");
+        return error_set(e, ERROR_USAGE, "--instance_prompt is missing; say what the pictures "
+                                         "show, such as \"a photo of sks dog\"");
     if (missing(s->output_dir))
         return error_set(e, ERROR_USAGE,
                          "--output_dir is missing; name the folder for the trained model");
@@ -64,9 +64,9 @@ static bool check_prior(const train_settings *s, error *e)
                                              "\"a photo of a dog\"");
     } else if (s->with_prior_preservation) {
         if (missing(s->class_data_dir))
-            return error_set(e, ERROR_USAGE, "--with_prior_preservation needs --class_data_dir, the "
-                                             "folder for the class pictures (or --prior_from_base "
-                                             "in its place)");
+            return error_set(e, ERROR_USAGE,
+                             "--with_prior_preservation needs --class_data_dir, the folder for the "
+                             "class pictures (or --prior_from_base in its place)");
         if (missing(s->class_prompt))
             return error_set(e, ERROR_USAGE, "--with_prior_preservation needs --class_prompt, such "
                                              "as \"a photo of a dog\"");
@@ -84,8 +84,8 @@ static bool check_count(const char *flag, int64_t value, int64_t least, error *e
 static bool check_counts(const train_settings *s, error *e)
 {
     if (s->resolution != 0 && s->resolution < 8)
-        return error_set(e, ERROR_USAGE, "--resolution must be at least 8, not %d; leave it out for "
-                                         "the model's own size", s->resolution);
+        return error_set(e, ERROR_USAGE, "--resolution must be at least 8, not %d; leave it out "
+                                         "for the model's own size", s->resolution);
     if (s->max_train_steps < 0)
         return error_set(e, ERROR_USAGE, "--max_train_steps must be at least 1, not %lld; leave it "
                                          "out to train --num_train_epochs epochs",
