@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares two trainings of one model by what each changed in every weight tensor.
+
+python tools/compare_training.py OURS REFERENCE BASE [--limit 0.01]
+
+The three are diffusers folders. A tensor's error is ||(ours - base) - (reference - base)|| / ||reference - base||; the
+worst five of the UNet and of the text encoder are named. Exit status 1 when one is above the limit, when a tensor is
+missing or has another shape, or when ours changed one that the reference left alone.
+
+The text encoder's k_proj.bias are shown apart and do not count: softmax does not see them, so their gradient is
+rounding noise, which Adam makes into steps of full length and of either sign.
+"""
+import argparse
+import math
+import os
+import sys
+
+from safetensors.torch import load_file
+
+FILES = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}
+
+
+def tensors(folder, part):
+    path = os.path.join(folder, part, FILES[part])
+    if not os.path.isfile(path):
+        sys.exit(f"compare_training: there is no {path}")
+    # the text encoder's names have lost their first part in newer versions of transformers
+    return {name.removeprefix("text_model."): t.double() for name, t in load_file(path).items()
+            if not name.endswith("position_ids")}
+
+
+def errors(ours, reference, base):
+    """[(error, name)], worst first, and what is wrong with the sets of tensors."""
+    found, wrong = [], []
+    for name, was in base.items():
+        if name not in ours or name not in reference:
+            wrong.append(f"{name} is missing in {'ours' if name not in ours else 'the reference'}")
+        elif not ours[name].shape == reference[name].shape == was.shape:
+            wrong.append(f"{name} has another shape")
+        else:
+            difference = (ours[name] - reference[name]).norm().item()
+            moved = (reference[name] - was).norm().item()
+            error = difference / moved if moved else math.inf if difference else 0.0
+            found.append((math.inf if math.isnan(error) else error, name))
+    return sorted(found, reverse=True), wrong + [f"{name} is not in the base" for name in ours if name not in base]
+
+
+def main():
+    p = argparse.ArgumentParser()
+    for name in ("ours", "reference", "base"):
+        p.add_argument(name)
+    p.add_argument("--limit", type=float, default=0.01)
+    a = p.parse_args()
+    failed = False
+    for part in FILES:
+        base, reference = tensors(a.base, part), tensors(a.reference, part)
+        found, wrong = errors(tensors(a.ours, part), reference, base)
+        blind = [e for e in found if part == "text_encoder" and e[1].endswith("k_proj.bias")]
+        found = [e for e in found if e not in blind]
+        still = all((reference[name] == base[name]).all() for name in base if name in reference)
+        over = sum(error > a.limit for error, _ in found)
+        print(f"{part}: {len(found)} tensors{', not trained in the reference' if still else ''}; {over} above "
+              f"{100 * a.limit:g} %")
+        for error, name in found[:5]:
+            print(f"  {100 * error:10.5f} %  {name}")
+        if blind and not still:
+            print(f"  not counted: {len(blind)} k_proj.bias, up to {100 * blind[0][0]:.1f} %")
+        for line in wrong:
+            print(f"  {line}")
+        failed = failed or over > 0 or bool(wrong)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
