@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * step: records the graph that step.h describes. */
+#include "train/step.h"
+
+#include <stdlib.h>
+
+static void record_inputs(step *s, const model *m)
+{
+    const step_options *o = &s->options;
+    int64_t n = o->samples, map[4] = {n, o->height, o->width, m->unet.in_channels};
+    graph *g = s->graph;
+    s->x = graph_input(g, "latents", DTYPE_F32, 4, map);
+    s->t = graph_input(g, "timesteps", DTYPE_F32, 1, &n);
+    if (o->train_text_encoder)
+        s->ids = graph_input(g, "tokens", DTYPE_I32, 2, (int64_t[]){n, m->clip.positions});
+    else
+        s->context = graph_input(g, "text embedding", DTYPE_F32, 3,
+                                 (int64_t[]){n, m->clip.positions, m->unet.cross_dim});
+    if (!o->gradients) return;
+    s->target = graph_input(g, "target", DTYPE_F32, 4, map);
+    s->weight = graph_input(g, "loss weights", DTYPE_F32, 1, &n);
+    s->start = graph_input(g, "loss scale", DTYPE_F32, 1, (int64_t[]){1});
+}
+
+/* The gradient of the loss by every weight that the graph has. */
+static bool record_gradients(step *s, error *e)
+{
+    graph *g = s->graph;
+    s->count = graph_weight_count(g);
+    s->grad = calloc(s->count + 1, sizeof *s->grad);
+    tensor **of = calloc(s->count + 1, sizeof *of);
+    bool ok = (s->grad && of) || error_memory(e, "the gradients", s->count * sizeof *of);
+    for (size_t i = 0; ok && i < s->count; i++)
+        of[i] = (tensor *)(uintptr_t)graph_weight_at(g, i);
+    ok = ok && graph_gradient(g, s->loss, s->start, of, s->count, s->grad, e);
+    free(of);
+    return ok;
+}
+
+static bool record_all(step *s, const model *m, error *e)
+{
+    graph *g = s->graph;
+    if (!s->options.recompute) graph_keep_all(g);
+    record_inputs(s, m);
+    tensor *context = s->context;
+    if (s->ids) context = cast(g, clip_build(g, &m->clip, s->ids, 0), DTYPE_F32);
+    tensor *out = cast(g, unet_build(g, &m->unet, s->x, s->t, context), DTYPE_F32);
+    if (!s->options.gradients) {
+        s->prediction = out;
+        graph_output(g, out);
+        return true;
+    }
+    s->loss = mse(g, out, s->target, s->weight, &s->each);
+    graph_output(g, s->loss);
+    graph_output(g, s->each);
+    return record_gradients(s, e);
+}
+
+bool step_open(step *s, device *d, const model *m, const step_options *o, error *e)
+{
+    *s = (step){.options = *o};
+    if (graph_open(&s->graph, d->compute, e) && record_all(s, m, e) &&
+        graph_plan(s->graph, d, e))
+        return true;
+    step_close(s);
+    return false;
+}
+
+void step_close(step *s)
+{
+    graph_close(&s->graph);
+    free(s->grad);
+    *s = (step){0};
+}

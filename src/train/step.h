@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * step: the graph of one training step: (text encoder and) UNet forward, the weighted mean-squared
+ * error, and the gradients of every trained weight. */
+#ifndef LIKENESS_TRAIN_STEP_H
+#define LIKENESS_TRAIN_STEP_H
+
+#include "model/model.h"
+
+typedef struct step_options {
+    int samples;             /* pictures of a batch, class pictures included */
+    int height, width;       /* of the latents */
+    bool train_text_encoder; /* the text goes in as tokens, else as embeddings */
+    bool recompute;          /* gradient checkpointing */
+    bool gradients;          /* false: the prediction alone (prior_from_base's target) */
+} step_options;
+
+/* Latents and predictions are channels-last. All but graph are the graph's. */
+typedef struct step {
+    graph *graph;
+    step_options options;
+    tensor *x;           /* [S,h,w,C] noised latents */
+    tensor *t;           /* [S] timesteps */
+    tensor *ids;         /* [S,N] tokens, or */
+    tensor *context;     /* [S,N,hidden] embeddings */
+    tensor *target;      /* [S,h,w,C] */
+    tensor *weight;      /* [S]: the loss is the mean of weight * mse */
+    tensor *start;       /* [1]: what gradients are multiplied with (accumulation) */
+    tensor *loss;        /* [1] */
+    tensor *each;        /* [S] mse of each sample */
+    tensor *prediction;  /* [S,h,w,C], where there are no gradients */
+    size_t count;        /* of trained weights: every weight of the graph, in its order */
+    tensor **grad;       /* [count]; NULL where the loss does not depend on it */
+} step;
+
+/* Recorded and planned, so that graph_bytes is known; neither bound nor allocated. */
+bool step_open(step *s, device *d, const model *m, const step_options *o, error *e);
+void step_close(step *s);
+
+#endif

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * trainer: opening a run, and one batch of it. The order in which random numbers are drawn is
+ * train_dreambooth.py's: a batch's posterior noise, noise, offset noise, timesteps. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "base/platform.h"
+#include "train/update.h"
+
+/* One batch's numbers, of as many samples as there can be. Planes are in PyTorch's order [C,h,w], maps
+ * channels-last. */
+struct trainer_buffers {
+    example *batch;
+    float *latents, *noise, *offset;   /* planes; offset [S,C] */
+    float *t, *weight, *each;          /* [S] */
+    float *noisy, *target;             /* maps */
+    int32_t *ids;
+    float *context;
+    size_t plane;                      /* C*h*w */
+    int channels, height, width, samples;
+};
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+static void buffers_close(struct trainer_buffers *b)
+{
+    if (!b) return;
+    free(b->batch), free(b->latents), free(b->noise), free(b->offset);
+    free(b->t), free(b->weight), free(b->each), free(b->noisy), free(b->target);
+    free(b->ids), free(b->context);
+    free(b);
+}
+
+static bool has_prior(const trainer *t)
+{
+    return t->settings.with_prior_preservation || t->settings.prior_from_base;
+}
+
+static bool buffers_open(trainer *t, error *e)
+{
+    struct trainer_buffers *b = t->buffers = calloc(1, sizeof *b);
+    if (!b) return error_memory(e, "a batch", sizeof *b);
+    const model *m = t->model;
+    size_t batch = (size_t)t->settings.train_batch_size, n = has_prior(t) ? 2 * batch : batch;
+    size_t text = n * (size_t)m->clip.positions;
+    b->channels = m->unet.in_channels;
+    b->height = b->width = t->settings.resolution >> (m->vae.blocks - 1);
+    b->plane = (size_t)b->channels * (size_t)b->height * (size_t)b->width;
+    b->samples = (int)n;
+    b->batch = calloc(batch, sizeof *b->batch);
+    b->latents = malloc(n * b->plane * sizeof(float));
+    b->noise = malloc(n * b->plane * sizeof(float));
+    b->offset = malloc(n * (size_t)b->channels * sizeof(float));
+    b->t = malloc(n * sizeof(float));
+    b->weight = malloc(n * sizeof(float));
+    b->each = malloc(n * sizeof(float));
+    b->noisy = malloc(n * b->plane * sizeof(float));
+    b->target = malloc(n * b->plane * sizeof(float));
+    b->ids = malloc(text * sizeof *b->ids);
+    b->context = malloc(text * (size_t)m->clip.hidden * sizeof(float));
+    return (b->batch && b->latents && b->noise && b->offset && b->t && b->weight && b->each &&
+            b->noisy && b->target && b->ids && b->context) ||
+           error_memory(e, "a batch", 4 * n * b->plane * sizeof(float));
+}
+
+static bool open_photos(trainer *t, error *e)
+{
+    const train_settings *s = &t->settings;
+    if (!photo_set_open(&t->instances, s->instance_data_dir, s->resolution, 0, "instance", e))
+        return false;
+    bool classes = s->with_prior_preservation && !s->prior_from_base;
+    if (classes && !photo_set_open(&t->classes, s->class_data_dir, s->resolution,
+                                   (size_t)s->num_class_images, "class", e))
+        return false;
+    const photo_set *class_set = classes ? &t->classes : NULL;
+    latents_options o = {&t->instances, class_set, s->resolution, s->center_crop,
+                         s->cache_latents};
+    return draws_open(&t->draws, s->seed, &t->instances, class_set, s->center_crop,
+                      (uint32_t)s->train_batch_size, e) &&
+           latents_open(&t->latents, t->device, t->model, &o, e);
+}
+
+static bool open_texts(trainer *t, error *e)
+{
+    const train_settings *s = &t->settings;
+    return prompt_text_open(&t->instance_text, t->device, t->model, s->instance_prompt, e) &&
+           (!has_prior(t) ||
+            prompt_text_open(&t->class_text, t->device, t->model, s->class_prompt, e));
+}
+
+static bool check_resolution(trainer *t, error *e)
+{
+    const model *m = t->model;
+    int factor = 1 << (m->vae.blocks - 1);
+    if (t->settings.resolution == 0) t->settings.resolution = m->unet.sample_size * factor;
+    return t->settings.resolution % factor == 0 ||
+           error_set(e, ERROR_USAGE, "--resolution %d is not a multiple of %d, which this model's "
+                     "autoencoder needs; use %d", t->settings.resolution, factor,
+                     t->settings.resolution / factor * factor + factor);
+}
+
+/* The number of updates, and the learning rate, as the script has them. */
+static void count_updates(trainer *t)
+{
+    train_settings *s = &t->settings;
+    int64_t batches = (t->draws.length + t->draws.batch - 1) / t->draws.batch;
+    int64_t accumulation = s->gradient_accumulation_steps;
+    int64_t updates = (batches + accumulation - 1) / accumulation;
+    t->total = s->max_train_steps ? s->max_train_steps : s->num_train_epochs * updates;
+    t->rate = s->learning_rate;
+    if (s->scale_lr) t->rate *= (double)(accumulation * s->train_batch_size);
+}
+
+static step_options options_for(const trainer *t, int samples)
+{
+    const struct trainer_buffers *b = t->buffers;
+    return (step_options){.samples = samples,
+                          .height = b->height,
+                          .width = b->width,
+                          .train_text_encoder = t->settings.train_text_encoder,
+                          .recompute = t->settings.gradient_checkpointing,
+                          .gradients = true};
+}
+
+train_needs trainer_needs(const trainer *t)
+{
+    train_needs n = {.weights = (double)parameters_bytes(t->model, &t->settings),
+                     .encoder = (double)latents_bytes(t->latents)};
+    const weight_set *sets[] = {&t->parameters.unet.set, &t->parameters.clip.set};
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < sets[k]->count; i++)
+            n.weights += 2 * (double)device_copy_bytes(t->device, &sets[k]->item[i]);
+    double prior = t->priors[0].graph ? (double)graph_bytes(t->priors[0].graph) : 0;
+    n.gradients_and_activations = fmax((double)graph_bytes(t->steps[0].graph), prior);
+    return n;
+}
+
+/* Before the weights are copied: what the run will take, against what there is. */
+static bool check_memory(const trainer *t, error *e)
+{
+    train_needs n = trainer_needs(t);
+    double need = n.weights + n.gradients_and_activations + n.encoder, gib = 1024.0 * 1024 * 1024;
+    double have = (double)memory_available();
+    const train_settings *s = &t->settings;
+    if (need <= have) return true;
+    return error_set(e, ERROR_MEMORY,
+                     "training needs %.1f GiB of memory (%.1f for weights and optimizer, %.1f for "
+                     "gradients and activations) and %.1f GiB can be had; %s%s%suse a smaller "
+                     "--resolution or --train_batch_size, or close other programs",
+                     need / gib, n.weights / gib, n.gradients_and_activations / gib, have / gib,
+                     s->gradient_checkpointing ? "" : "add --gradient_checkpointing, ",
+                     s->optimizer == OPTIMIZER_ADAMW ? "add --use_8bit_adam, " : "",
+                     s->train_text_encoder ? "leave out --train_text_encoder, " : "");
+}
+
+static bool open_steps(trainer *t, error *e)
+{
+    step_options o = options_for(t, t->buffers->samples);
+    if (!step_open(&t->steps[0], t->device, t->model, &o, e)) return false;
+    if (!t->settings.prior_from_base) return true;
+    o.samples /= 2;
+    o.gradients = o.train_text_encoder = false;
+    return step_open(&t->priors[0], t->device, t->model, &o, e);
+}
+
+bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s, error *e)
+{
+    *t = (trainer){.device = d, .model = m, .settings = *s};
+    if (m->kind != MODEL_STABLE_DIFFUSION)
+        return error_set(e, ERROR_MODEL, "%s: is an unconditional model; DreamBooth needs one that "
+                         "takes a prompt (Stable Diffusion 1.x)", m->path);
+    if (train_settings_check(s, e) && check_resolution(t, e) && open_photos(t, e) &&
+        open_texts(t, e) && noise_schedule_open(&t->schedule, &m->scheduler, e) &&
+        buffers_open(t, e) && open_steps(t, e) && check_memory(t, e) &&
+        parameters_open(&t->parameters, m, &t->settings, e)) {
+        count_updates(t);
+        return true;
+    }
+    trainer_close(t);
+    return false;
+}
+
+void trainer_close(trainer *t)
+{
+    for (int i = 0; i < TRAINER_STEPS; i++) {
+        step_close(&t->steps[i]);
+        step_close(&t->priors[i]);
+    }
+    buffers_close(t->buffers);
+    parameters_close(&t->parameters);
+    noise_schedule_close(&t->schedule);
+    prompt_text_close(&t->instance_text);
+    prompt_text_close(&t->class_text);
+    latents_close(&t->latents);
+    draws_close(&t->draws);
+    photo_set_close(&t->instances);
+    photo_set_close(&t->classes);
+    *t = (trainer){0};
+}
+
+model trainer_model(const trainer *t)
+{
+    model m = *t->model;
+    m.unet_weights = t->parameters.unet.set;
+    if (t->settings.train_text_encoder) m.clip_weights = t->parameters.clip.set;
+    return m;
+}
+
+/* ---- one batch ------------------------------------------------------------------------------ */
+
+/* Planes [C,h,w] to a map [h,w,C]. */
+static void to_map(const struct trainer_buffers *b, float *map, const float *planes)
+{
+    size_t pixels = b->plane / (size_t)b->channels, channels = (size_t)b->channels;
+    for (size_t k = 0; k < channels; k++)
+        for (size_t i = 0; i < pixels; i++) map[i * channels + k] = planes[k * pixels + i];
+}
+
+/* Draws noise and timesteps; noised latents and target of each sample (diffusers' DDPMScheduler.add_noise
+ * and get_velocity). */
+static void noise_batch(trainer *t, int samples)
+{
+    struct trainer_buffers *b = t->buffers;
+    const noise_schedule *schedule = &t->schedule;
+    size_t n = (size_t)samples, pixels = b->plane / (size_t)b->channels;
+    rng_randn(&t->draws.random, b->noise, n * b->plane);
+    if (t->settings.offset_noise) {
+        float factor = (float)t->settings.offset_noise_factor;
+        rng_randn(&t->draws.random, b->offset, n * (size_t)b->channels);
+        for (size_t i = 0; i < n * b->plane; i++) b->noise[i] += factor * b->offset[i / pixels];
+    }
+    for (int k = 0; k < samples; k++)
+        b->t[k] = (float)rng_below(&t->draws.random, (uint32_t)schedule->steps);
+    bool velocity = t->model->scheduler.predicts == PREDICT_V;
+    for (int k = 0; k < samples; k++) {
+        float *x = b->latents + (size_t)k * b->plane, *z = b->noise + (size_t)k * b->plane;
+        float alpha_bar = schedule->alpha_bar[(int)b->t[k]];
+        float signal = sqrtf(alpha_bar), sigma = sqrtf(1 - alpha_bar);
+        for (size_t i = 0; i < b->plane; i++) {
+            float noisy = signal * x[i] + sigma * z[i];
+            if (velocity) z[i] = signal * z[i] - sigma * x[i];
+            x[i] = noisy;
+        }
+        to_map(b, b->noisy + (size_t)k * b->plane, x);
+        to_map(b, b->target + (size_t)k * b->plane, z);
+    }
+}
+
+/* prior_from_base: the class half is the instance half again, under the class prompt. */
+static void repeat_half(struct trainer_buffers *b, int half)
+{
+    size_t n = (size_t)half;
+    memcpy(b->noisy + n * b->plane, b->noisy, n * b->plane * sizeof(float));
+    memcpy(b->t + n, b->t, n * sizeof *b->t);
+}
+
+/* The loss is the mean of weight * mse over all samples: instance half (weighted by min-SNR) plus
+ * prior_loss_weight times the class half, each half's own mean. */
+static void weigh_batch(trainer *t, int count, int samples)
+{
+    struct trainer_buffers *b = t->buffers;
+    double gamma = t->settings.snr_gamma;
+    for (int k = 0; k < samples; k++) {
+        float share = (float)samples / (float)count;
+        if (k >= count) {
+            b->weight[k] = share * (float)t->settings.prior_loss_weight;
+            continue;
+        }
+        float alpha_bar = t->schedule.alpha_bar[(int)b->t[k]], snr = alpha_bar / (1 - alpha_bar);
+        float share_of_snr = fminf(snr, (float)gamma) /
+                             (t->model->scheduler.predicts == PREDICT_V ? snr + 1 : snr);
+        b->weight[k] = gamma > 0 ? share * share_of_snr : share;
+    }
+}
+
+/* The step of this many samples with its memory taken; the other gives its own back. */
+static step *step_for(trainer *t, step *steps, int samples, const step_options *o, error *e)
+{
+    step *s = NULL;
+    for (int i = 0; i < TRAINER_STEPS && !s; i++)
+        if (!steps[i].graph || steps[i].options.samples == samples) s = &steps[i];
+    if (!s->graph && !step_open(s, t->device, t->model, o, e)) return NULL;
+    if (t->active != s) {
+        if (t->active) graph_release(t->active->graph);
+        t->active = NULL;
+        if (!graph_allocate(s->graph, e)) return NULL;
+        t->active = s;
+    }
+    return s;
+}
+
+static void write_text(trainer *t, const step *s, int count, bool all_class)
+{
+    struct trainer_buffers *b = t->buffers;
+    size_t positions = (size_t)t->model->clip.positions;
+    size_t numbers = positions * (size_t)t->model->clip.hidden;
+    for (int k = 0; k < s->options.samples; k++) {
+        const prompt_text *text = k >= count || all_class ? &t->class_text : &t->instance_text;
+        memcpy(b->ids + (size_t)k * positions, text->ids, positions * sizeof *b->ids);
+        memcpy(b->context + (size_t)k * numbers, text->embedding, numbers * sizeof(float));
+    }
+    if (s->ids)
+        graph_write(s->graph, s->ids, b->ids);
+    else
+        graph_write(s->graph, s->context, b->context);
+}
+
+/* The base model's prediction for the instance half under the class prompt: the class half's target. */
+static bool predict_prior(trainer *t, int count, error *e)
+{
+    struct trainer_buffers *b = t->buffers;
+    step_options o = options_for(t, count);
+    o.gradients = o.train_text_encoder = false;
+    step *s = step_for(t, t->priors, count, &o, e);
+    if (!s || !graph_bind(s->graph, &t->model->unet_weights, e)) return false;
+    write_text(t, s, 0, true);
+    graph_write(s->graph, s->x, b->noisy);
+    graph_write(s->graph, s->t, b->t);
+    if (!graph_run(s->graph, e)) return false;
+    graph_read(s->graph, s->prediction, b->target + (size_t)count * b->plane);
+    return true;
+}
+
+static bool run_step(trainer *t, step *s, int count, error *e)
+{
+    struct trainer_buffers *b = t->buffers;
+    const weight_set *sets[] = {&t->parameters.unet.set, &t->parameters.clip.set};
+    float start = 1.0f / (float)t->settings.gradient_accumulation_steps;
+    if (!graph_bind_sets(s->graph, sets, 2, e)) return false;
+    write_text(t, s, count, false);
+    graph_write(s->graph, s->x, b->noisy);
+    graph_write(s->graph, s->t, b->t);
+    graph_write(s->graph, s->target, b->target);
+    graph_write(s->graph, s->weight, b->weight);
+    graph_write(s->graph, s->start, &start);
+    return graph_run(s->graph, e);
+}
+
+static void read_losses(trainer *t, const step *s, int count, train_report *r)
+{
+    struct trainer_buffers *b = t->buffers;
+    int samples = s->options.samples;
+    double instance = 0, prior = 0;
+    graph_read(s->graph, s->each, b->each);
+    graph_read(s->graph, s->loss, &r->loss);
+    for (int k = 0; k < samples; k++) {
+        double share = (double)samples / count;
+        if (k < count)
+            instance += (double)b->each[k] * b->weight[k] / share / count;
+        else
+            prior += (double)b->each[k] / (samples - count);
+    }
+    r->instance_loss = (float)instance;
+    r->prior_loss = (float)prior;
+}
+
+bool trainer_batch(trainer *t, train_report *r, error *e)
+{
+    struct trainer_buffers *b = t->buffers;
+    uint32_t given;
+    bool last;
+    double began = clock_seconds();
+    draws_next(&t->draws, b->batch, &given, &last);
+    int count = (int)given, samples = has_prior(t) ? 2 * count : count;
+    int drawn = t->settings.prior_from_base ? count : samples;
+    *r = (train_report){0};
+    if (!latents_sample(t->latents, b->batch, given, &t->draws.random, b->latents, e)) return false;
+    noise_batch(t, drawn);
+    if (t->settings.prior_from_base) {
+        repeat_half(b, count);
+        if (!predict_prior(t, count, e)) return false;
+    }
+    weigh_batch(t, count, samples);
+    step_options o = options_for(t, samples);
+    step *s = step_for(t, t->steps, samples, &o, e);
+    if (!s || !run_step(t, s, count, e)) return false;
+    read_losses(t, s, count, r);
+    if (!isfinite(r->loss)) return update_blame(t, s, "the loss is not a number", e);
+    t->batches++;
+    if (t->settings.gradient_accumulation_steps > 1) update_accumulate(t, s);
+    r->network_seconds = clock_seconds() - began;
+    bool due = last || t->batches % t->settings.gradient_accumulation_steps == 0;
+    return !due || update_run(t, s, r, e);
+}

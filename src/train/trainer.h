@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * trainer: the state of a DreamBooth run and its step: draws, latents, noise, the graph, the guard
+ * against NaN, clipping, the optimizer. Everything that a checkpoint must hold is in `parameters`,
+ * `draws` and `done`. */
+#ifndef LIKENESS_TRAIN_TRAINER_H
+#define LIKENESS_TRAIN_TRAINER_H
+
+#include "model/schedule.h"
+#include "train/draws.h"
+#include "train/latents.h"
+#include "train/parameters.h"
+#include "train/step.h"
+#include "train/text.h"
+
+/* Of every batch size that occurs (a whole batch, an epoch's rest) one. */
+enum { TRAINER_STEPS = 2 };
+
+typedef struct trainer {
+    device *device;
+    const model *model;
+    train_settings settings;
+    photo_set instances, classes; /* classes.count 0: no class pictures */
+    draws draws;
+    latents *latents;
+    noise_schedule schedule;
+    parameters parameters;
+    prompt_text instance_text, class_text;
+    step steps[TRAINER_STEPS];
+    step priors[TRAINER_STEPS];  /* prior_from_base: the base's prediction */
+    step *active;                /* whose memory is taken; NULL: none's */
+    int64_t done, total;         /* updates */
+    int batches;                 /* since the last update */
+    double rate;                 /* learning_rate, scaled */
+    struct trainer_buffers *buffers;
+} trainer;
+
+/* One batch's outcome. */
+typedef struct train_report {
+    float loss, instance_loss, prior_loss; /* loss = instance + prior_loss_weight * prior */
+    bool updated;             /* this batch ended in an update; the rest is filled then alone */
+    int64_t step;             /* 1: the first update */
+    double rate, norm;        /* the gradient's norm before clipping */
+    double network_seconds;   /* of this update's batches: forward and backward together */
+    double optimizer_seconds;
+} train_report;
+
+typedef struct train_needs {
+    double weights, gradients_and_activations, encoder; /* bytes */
+} train_needs;
+
+/* Opens the photos, encodes what can be kept, copies the weights. The model is borrowed. Nothing is
+ * written anywhere. Fails where memory will not do, with advice. */
+bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s, error *e);
+void trainer_close(trainer *t);
+train_needs trainer_needs(const trainer *t);
+/* One batch, and the update where one is due. On ERROR_NUMERIC the trained weights are those of the last
+ * good update (t->done), if trainer_finite says so. */
+bool trainer_batch(trainer *t, train_report *r, error *e);
+/* Whether every trained weight and moment is finite; else the first that is not, in e. */
+bool trainer_finite(const trainer *t, error *e);
+/* The model with the trained weights in their places: a view, valid while t is. */
+model trainer_model(const trainer *t);
+
+#endif
