@@ -85,7 +85,8 @@ static void repeat_run(const json_t *run)
     draws d;
     error e = {0};
     uint32_t seed = (uint32_t)integer(run, "seed"), batch = (uint32_t)integer(run, "batch");
-    assert_true(draws_open(&d, seed, &instances.set, prior ? &classes.set : NULL, false, batch, &e));
+    assert_true(draws_open(&d, seed, &instances.set, prior ? &classes.set : NULL, false, batch,
+                           &e));
     int epochs = 0;
     for (size_t i = 0; i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i), *want = json_object_get(step, "examples");
