@@ -142,6 +142,9 @@ static bool open_clip(model *m, error *e)
 static bool open_vae_folder(model *m, const char *folder, error *e)
 {
     naming names = {.network = NETWORK_VAE, .prefix = "", .vae = &m->vae};
+    m->vae_folder = strdup(folder);
+    if (!m->vae_folder)
+        return error_memory(e, folder, strlen(folder));
     return open_component(folder, "diffusion_pytorch_model", &names, &m->vae, read_vae, record_vae,
                           &m->vae_weights, e);
 }
@@ -192,7 +195,14 @@ static bool open_vae_path(model *m, const char *path, const vae_config *sizes, e
     return ok;
 }
 
-/* ---- tokenizers of single files ---- */
+/* ---- tokenizers ---- */
+
+static bool open_tokenizer(model *m, const char *folder, error *e)
+{
+    m->tokenizer_folder = strdup(folder);
+    return m->tokenizer_folder ? tokenizer_open(&m->tokens, folder, e)
+                               : error_memory(e, folder, strlen(folder));
+}
 
 static bool has_tokenizer(const char *folder)
 {
@@ -238,9 +248,9 @@ static char *find_tokenizer(const char *file)
 static bool open_single_tokenizer(model *m, const char *tokenizer_path, error *e)
 {
     if (tokenizer_path)
-        return tokenizer_open(&m->tokens, tokenizer_path, e);
+        return open_tokenizer(m, tokenizer_path, e);
     char *folder = find_tokenizer(m->path);
-    bool ok = folder ? tokenizer_open(&m->tokens, folder, e)
+    bool ok = folder ? open_tokenizer(m, folder, e)
                      : error_set(e, ERROR_FILE, "%s: a single file has no tokenizer, and none was found: "
                                  "put CLIP's vocab.json and merges.txt into a folder \"tokenizer\" beside "
                                  "it, or name their folder in LIKENESS_TOKENIZER", m->path);
@@ -309,7 +319,7 @@ static bool open_folder(model *m, const char *vae_path, const char *tokenizer_pa
              open_unet(m, e) && check_output(m, e);
     if (ok && m->unet.conditional) {
         m->kind = MODEL_STABLE_DIFFUSION;
-        ok = tokenizer_open(&m->tokens, tokenizer_path ? tokenizer_path : tokens, e) && open_clip(m, e) &&
+        ok = open_tokenizer(m, tokenizer_path ? tokenizer_path : tokens, e) && open_clip(m, e) &&
              (vae_path ? open_vae_path(m, vae_path, NULL, e) : open_vae_folder(m, vae, e)) &&
              finish_stable_diffusion(m, e);
     } else if (ok) {
@@ -417,6 +427,8 @@ void model_close(model **handle)
     weight_set_close(&m->vae_weights);
     tokenizer_close(&m->tokens);
     scheduler_config_close(&m->scheduler);
+    free(m->tokenizer_folder);
+    free(m->vae_folder);
     free(m->path);
     free(m);
     *handle = NULL;

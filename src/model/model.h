@@ -16,6 +16,8 @@ typedef struct model {
     model_kind kind;
     char *path;
     const char *format;        /* "diffusers folder", "single file (LDM names)", ... */
+    char *tokenizer_folder;    /* where the tokenizer's files lie; NULL when unconditional */
+    char *vae_folder;          /* where the VAE's config.json lies; NULL: it came from a single file */
     clip_config clip;
     unet_config unet;
     vae_config vae;
