@@ -154,7 +154,11 @@ def losses(a, scheduler, prediction, target, timesteps):
 
 def draw(a, vae, scheduler, pixels):
     """The step's random numbers in the script's order: posterior, noise, offset, timesteps. Returns the noised
-    latents, what the network is to say, and the timesteps."""
+    latents, what the network is to say, and the timesteps.
+
+    randn_like depends on the latents' strides. The VAE's attention leaves its output channels-last, which the layers
+    behind it keep in a batch of two or more (not in a batch of one): the noise then comes one value after the other
+    in the order [N,H,W,C], by torch's path for small and strided tensors (doubles), not in blocks of 16."""
     with torch.no_grad():
         latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
         noise = torch.randn_like(latents)
