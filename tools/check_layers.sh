@@ -30,7 +30,8 @@ declare -A below=(
 allowed_system() { # header room
     case $1 in
     dnnl*.h | oneapi/* | *intrin.h | cpuid.h | cuda* | cudnn* | cublas*) [ "$2" = device ] ;;
-    jansson.h | png.h | jpeglib.h | webp/* | ft2build.h) [ "$2" = file ] || { [ "$1" = jansson.h ] && [ "$2" = model ]; } ;;
+    jansson.h) [[ $2 =~ ^(file|model|train)$ ]] ;;
+    png.h | jpeglib.h | webp/* | ft2build.h) [ "$2" = file ] ;;
     utf8proc.h) [ "$2" = model ] ;;
     esac
 }

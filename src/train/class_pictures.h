@@ -22,15 +22,16 @@ typedef struct class_request {
     int wanted;                 /* --num_class_images */
     uint64_t seed;              /* of the run; picture k of the folder is seeded seed + k */
     const char *model_hash;     /* weight_set_hash of the base UNet */
-    /* NULL, or told before each picture is made: it is the done-th of `total`; true: stop. */
+    /* NULL, or told before each picture is made that `done` of the `total` missing ones are; true:
+     * stop (ERROR_CANCELLED). */
     bool (*progress)(void *user, int done, int total);
     void *user;
 } class_request;
 
 /* Counts the pictures of the folder that can be decoded, makes the shortfall (PNG, class-0000.png and
  * on, never over an existing file, settings inside), and keeps manifest.json (one entry a picture made
- * here: file, prompt, seed, model hash, settings, sha256; written anew after each picture, so that a kill
- * loses at most the one in the making). *made: how many. *warning (malloc'ed or NULL): one line where
+ * here: file, prompt, seed, model hash, settings, sha256; written anew before each picture gets its name,
+ * so that a kill loses at most the one in the making). *made: how many, also on failure. *warning (malloc'ed or NULL): one line where
  * the manifest says that pictures come from another model or another prompt, or where pictures have no
  * entry ("12 of 50 class pictures were not made by this model: ..."). */
 bool class_pictures_make(const class_request *r, const model *m, const picture_maker *maker, int *made,

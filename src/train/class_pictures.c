@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * class_pictures: see class_pictures.h. A picture is first written under a hidden name, then entered in
+ * the manifest, then given its name: a kill in between leaves an entry without a picture, never a
+ * picture without an entry. */
+#include "train/class_pictures.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+#include "base/sha256.h"
+#include "model/fields.h"
+#include "train/photos.h"
+
+enum { MANIFEST_LIMIT = 64 << 20, PROMPT_SHOWN = 100 };
+
+#define MANIFEST "manifest.json"
+
+/* ---- the manifest ---- */
+
+/* {"pictures": [{file, prompt, seed, model, settings, sha256}, ...]} */
+typedef struct manifest { char *path; json_t *root, *pictures; } manifest;
+
+static void manifest_close(manifest *m)
+{
+    json_decref(m->root);
+    free(m->path);
+    *m = (manifest){0};
+}
+
+static bool manifest_read(manifest *m, error *e)
+{
+    fields f;
+    if (!fields_open(&f, m->path, MANIFEST_LIMIT, e)) return false;
+    m->root = f.root; /* ours from here */
+    m->pictures = json_object_get(m->root, "pictures");
+    return json_is_array(m->pictures) ||
+           error_set(e, ERROR_FORMAT, "%s: has no list \"pictures\", so it is not Likeness's; move it "
+                     "out of the class pictures' folder", m->path);
+}
+
+/* The folder's manifest, empty where there is none. */
+static bool manifest_open(manifest *m, const char *folder, error *e)
+{
+    *m = (manifest){.path = path_join(folder, MANIFEST)};
+    if (!m->path) return error_memory(e, folder, strlen(folder) + sizeof MANIFEST);
+    bool ok;
+    if (path_is_file(m->path)) {
+        ok = manifest_read(m, e);
+    } else {
+        m->root = json_pack("{s:[]}", "pictures");
+        m->pictures = json_object_get(m->root, "pictures");
+        ok = m->root || error_memory(e, m->path, 64);
+    }
+    if (!ok) manifest_close(m);
+    return ok;
+}
+
+static bool manifest_write(const manifest *m, error *e)
+{
+    char *text = json_dumps(m->root, JSON_INDENT(2));
+    file_writer *w = NULL;
+    bool ok = text ? file_writer_open(&w, m->path, e) && file_writer_put(w, text, strlen(text), e)
+                   : error_memory(e, m->path, MANIFEST_LIMIT);
+    if (ok) ok = file_writer_commit(&w, e);
+    file_writer_abandon(&w);
+    free(text);
+    return ok;
+}
+
+static const char *entry_text(const json_t *entry, const char *key)
+{
+    const char *text = json_string_value(json_object_get(entry, key));
+    return text ? text : "";
+}
+
+/* Seeds past what JSON's readers take for an integer are written as text. */
+static json_t *seed_json(uint64_t seed)
+{
+    char text[32];
+    if (seed <= INT64_MAX) return json_integer((json_int_t)seed);
+    snprintf(text, sizeof text, "%" PRIu64, seed);
+    return json_string(text);
+}
+
+/* Enters a picture, in place of an entry of the same file. */
+static bool manifest_add(manifest *m, const class_request *r, const char *file, uint64_t seed,
+                         const char *settings, const char *hash, error *e)
+{
+    for (size_t i = json_array_size(m->pictures); i-- > 0;)
+        if (!strcmp(entry_text(json_array_get(m->pictures, i), "file"), file))
+            json_array_remove(m->pictures, i);
+    json_t *entry = json_pack("{s:s, s:s, s:o, s:s, s:s?, s:s}", "file", file, "prompt", r->prompt,
+                              "seed", seed_json(seed), "model", r->model_hash, "settings", settings,
+                              "sha256", hash);
+    return (entry && json_array_append_new(m->pictures, entry) == 0) ||
+           error_memory(e, m->path, strlen(r->prompt));
+}
+
+/* ---- what the folder's pictures are ---- */
+
+static bool hash_file(char hex[65], const char *path, error *e)
+{
+    mapped_file file;
+    sha256 hash;
+    if (!file_map(&file, path, e)) return false;
+    sha256_start(&hash);
+    if (file.size) sha256_add(&hash, file.data, file.size);
+    sha256_end(&hash, hex);
+    file_unmap(&file);
+    return true;
+}
+
+/* How many pictures were there before; of those in the manifest (and unchanged since), how many are of
+ * another model, or of this one but another prompt. */
+typedef struct census {
+    size_t all, listed, other_model, other_prompt;
+    const char *prompt; /* one of the other prompts; the manifest's */
+} census;
+
+/* Whether the entry's file lies in the folder as it was made. */
+static bool entry_holds(bool *holds, const char *folder, const json_t *entry, error *e)
+{
+    const char *file = entry_text(entry, "file");
+    *holds = false;
+    if (!*file || strchr(file, '/')) return true;
+    char hash[65], *path = path_join(folder, file);
+    if (!path) return error_memory(e, folder, strlen(folder) + strlen(file));
+    bool ok = true;
+    if (path_is_file(path)) {
+        ok = hash_file(hash, path, e);
+        *holds = ok && !strcmp(hash, entry_text(entry, "sha256"));
+    }
+    free(path);
+    return ok;
+}
+
+static bool take_census(census *c, const manifest *m, const class_request *r, error *e)
+{
+    *c = (census){0};
+    if (!photo_count(&c->all, r->folder, e)) return false;
+    for (size_t i = 0; i < json_array_size(m->pictures); i++) {
+        const json_t *entry = json_array_get(m->pictures, i);
+        bool holds;
+        if (!entry_holds(&holds, r->folder, entry, e)) return false;
+        if (!holds || c->listed == c->all) continue;
+        c->listed++;
+        if (strcmp(entry_text(entry, "model"), r->model_hash) != 0) {
+            c->other_model++;
+        } else if (strcmp(entry_text(entry, "prompt"), r->prompt) != 0) {
+            c->other_prompt++;
+            c->prompt = entry_text(entry, "prompt");
+        }
+    }
+    return true;
+}
+
+/* ` ("a prompt")`, on one line and not too long; malloc'ed, NULL when memory is out. */
+static char *show_prompt(const char *prompt)
+{
+    if (!prompt || strlen(prompt) > PROMPT_SHOWN) return strdup("");
+    char *text = string_format(" (\"%s\")", prompt);
+    for (char *c = text; c && *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    return text;
+}
+
+/* The warning, or NULL in *out where there is nothing to warn of. total: pictures by now. */
+static bool describe_census(char **out, const census *c, const char *folder, size_t total, error *e)
+{
+    size_t unlisted = c->all - c->listed, foreign = unlisted + c->other_model + c->other_prompt;
+    *out = NULL;
+    if (!foreign) return true;
+    char part[3][96] = {"", "", ""}, *prompt = show_prompt(c->prompt);
+    if (c->other_model) snprintf(part[0], sizeof part[0], "%zu by another model", c->other_model);
+    if (c->other_prompt)
+        snprintf(part[1], sizeof part[1], "%s%zu for another prompt", *part[0] ? ", " : "",
+                 c->other_prompt);
+    if (unlisted)
+        snprintf(part[2], sizeof part[2], "%s%zu without an entry in " MANIFEST,
+                 *part[0] || *part[1] ? ", " : "", unlisted);
+    if (prompt)
+        *out = string_format("%s: %zu of %zu class pictures were not made by this model%s: %s%s%s%s; "
+                             "choose another folder, or remove them to have them made anew", folder,
+                             foreign, total,
+                             foreign > c->other_model ? " for this prompt" : "", part[0], part[1],
+                             c->other_prompt ? prompt : "", part[2]);
+    free(prompt);
+    return *out || error_memory(e, "a warning", sizeof part);
+}
+
+/* ---- making ---- */
+
+/* A picture on its way: where it will lie, and where it does until it is entered. */
+typedef struct target { char name[32], *path, *hidden; } target;
+
+static void target_close(target *t)
+{
+    free(t->path);
+    free(t->hidden);
+    *t = (target){0};
+}
+
+static bool target_open(target *t, const char *folder, uint64_t number, error *e)
+{
+    snprintf(t->name, sizeof t->name, "class-%04" PRIu64 ".png", number);
+    t->path = path_join(folder, t->name);
+    t->hidden = string_format("%s/.%s", folder, t->name);
+    if (t->path && t->hidden) return true;
+    target_close(t);
+    return error_memory(e, folder, strlen(folder) + sizeof t->name);
+}
+
+/* The first number from *number on whose file is not there; a link to nowhere counts as a file. */
+static bool find_free(target *t, const char *folder, uint64_t *number, error *e)
+{
+    struct stat info;
+    for (;; ++*number) {
+        if (!target_open(t, folder, *number, e)) return false;
+        if (lstat(t->path, &info) != 0) return true;
+        target_close(t);
+    }
+}
+
+/* Gives the picture its name, which another program must not have taken meanwhile. */
+static bool give_name(const target *t, error *e)
+{
+    if (renameat2(AT_FDCWD, t->hidden, AT_FDCWD, t->path, RENAME_NOREPLACE) == 0) return true;
+    if (errno == EINVAL || errno == ENOSYS) /* a file system that cannot promise this */
+        if (rename(t->hidden, t->path) == 0) return true;
+    return errno == EEXIST
+               ? error_set(e, ERROR_FILE, "%s: appeared while it was made here; is another run making "
+                           "class pictures in that folder?", t->path)
+               : error_set(e, ERROR_FILE, "%s: cannot be written: %s", t->path, strerror(errno));
+}
+
+static bool keep_picture(manifest *list, const class_request *r, const target *t, const image *picture,
+                         uint64_t seed, const char *settings, error *e)
+{
+    char hash[65];
+    return image_write(picture, t->hidden, settings, 100, e) && hash_file(hash, t->hidden, e) &&
+           manifest_add(list, r, t->name, seed, settings, hash, e) && manifest_write(list, e) &&
+           give_name(t, e);
+}
+
+static bool make_one(manifest *list, const class_request *r, const model *m, const picture_maker *maker,
+                     uint64_t *number, error *e)
+{
+    target t;
+    if (!find_free(&t, r->folder, number, e)) return false;
+    image picture = {0};
+    char *settings = NULL;
+    uint64_t seed = r->seed + *number;
+    bool ok = maker->make(maker->user, m, r->prompt, seed, &picture, &settings, e) &&
+              keep_picture(list, r, &t, &picture, seed, settings, e);
+    if (!ok) unlink(t.hidden);
+    image_free(&picture);
+    free(settings);
+    target_close(&t);
+    ++*number;
+    return ok;
+}
+
+static bool make_missing(manifest *list, const class_request *r, const model *m,
+                         const picture_maker *maker, int missing, int *made, error *e)
+{
+    uint64_t number = 0;
+    for (; *made < missing; ++*made) {
+        if (r->progress && r->progress(r->user, *made, missing))
+            return error_set(e, ERROR_CANCELLED, "stopped after %d of %d class pictures", *made, missing);
+        if (!make_one(list, r, m, maker, &number, e)) return false;
+    }
+    return true;
+}
+
+bool class_pictures_make(const class_request *r, const model *m, const picture_maker *maker, int *made,
+                         char **warning, error *e)
+{
+    assert(r->wanted >= 0);
+    manifest list;
+    census c;
+    *made = 0;
+    *warning = NULL;
+    if (!manifest_open(&list, r->folder, e)) return false;
+    bool ok = take_census(&c, &list, r, e);
+    int missing = ok && c.all < (size_t)r->wanted ? r->wanted - (int)c.all : 0;
+    /* The warning is put together first: entries that it names may be replaced. */
+    ok = ok && describe_census(warning, &c, r->folder, c.all + (size_t)missing, e);
+    if (ok && missing)
+        ok = path_make_dir(r->folder, e) && make_missing(&list, r, m, maker, missing, made, e);
+    manifest_close(&list);
+    if (!ok) {
+        free(*warning);
+        *warning = NULL;
+    }
+    return ok;
+}
