@@ -188,16 +188,9 @@ static json_t *vae_json(const vae_config *c)
         "use_post_quant_conv", c->post_quant_conv, "use_quant_conv", c->quant_conv);
 }
 
-/* torch's name of what a set is stored in. */
-static const char *torch_type(const weight_set *set)
-{
-    dtype type = set->count ? set->item[0].type : DTYPE_F32;
-    return type == DTYPE_F16 ? "float16" : type == DTYPE_BF16 ? "bfloat16" : "float32";
-}
-
 /* The special tokens' ids are those of every Stable Diffusion 1 (and not the tokenizer's: legacy, and of
  * no effect on the hidden states). */
-static json_t *clip_json(const clip_config *c, const weight_set *set)
+static json_t *clip_json(const clip_config *c)
 {
     return json_pack(
         "{s:[s], s:i, s:i, s:s, s:i, s:i, s:f, s:i, s:s, s:i, s:i, s:i, s:i, s:s, s:i}",
@@ -206,7 +199,7 @@ static json_t *clip_json(const clip_config *c, const weight_set *set)
         "intermediate_size", c->intermediate, "layer_norm_eps", plain(c->eps),
         "max_position_embeddings", c->positions, "model_type", "clip_text_model",
         "num_attention_heads", c->heads, "num_hidden_layers", c->layers, "pad_token_id", 1,
-        "projection_dim", c->hidden, "torch_dtype", torch_type(set), "vocab_size", c->vocab);
+        "projection_dim", c->hidden, "torch_dtype", "float32", "vocab_size", c->vocab);
 }
 
 /* A single file's: the published one, but for what it predicts. timestep_spacing is left to the scheduler
@@ -239,10 +232,11 @@ static bool change_text(json_t *object, const char *key, const char *text, bool 
     return json_object_set_new(object, key, json_string(text)) == 0;
 }
 
-/* Copies a text encoder's config.json, which says what type to load the weights in: theirs. */
-static bool copy_typed_config(const char *from, const char *folder, const char *type, error *e)
+/* Copies a text encoder's config.json, which says in what type to load the weights: in float32, whatever
+ * they are stored in, for so does diffusers load the other networks. */
+static bool copy_clip_config(const char *from, const char *folder, error *e)
 {
-    static const char *const keys[] = {"torch_dtype", "dtype"};
+    static const char *const keys[] = {"torch_dtype", "dtype"}, type[] = "float32";
     char *path = path_join(from, "config.json");
     fields f;
     bool changed = false, ok = path ? fields_open(&f, path, CONFIG_LIMIT, e)
@@ -326,21 +320,23 @@ bool model_save_unet(const model *m, const char *folder, const weight_set *unet,
     return ok && write_weights(unet ? unet : &m->unet_weights, folder, UNET_WEIGHTS, e);
 }
 
+/* as_is: the configuration says what the source's says. */
+static bool save_clip(const model *m, const char *folder, const weight_set *clip, bool as_is, error *e)
+{
+    if (!from_folder(m))
+        return write_json(clip_json(&m->clip), folder, "config.json", e) &&
+               write_weights(clip, folder, CLIP_WEIGHTS, e);
+    char *from = path_join(m->path, "text_encoder");
+    bool ok = !from ? error_memory(e, m->path, strlen(m->path))
+            : as_is ? copy_file(from, folder, "config.json", e) : copy_clip_config(from, folder, e);
+    free(from);
+    return ok && write_weights(clip, folder, CLIP_WEIGHTS, e);
+}
+
 bool model_save_clip(const model *m, const char *folder, const weight_set *clip, error *e)
 {
-    if (!refuse_unconditional(m, e) || !path_make_dir(folder, e))
-        return false;
-    const weight_set *set = clip ? clip : &m->clip_weights;
-    char *from = path_join(m->path, "text_encoder");
-    bool ok = from || error_memory(e, m->path, strlen(m->path));
-    if (ok && !from_folder(m))
-        ok = write_json(clip_json(&m->clip, set), folder, "config.json", e);
-    else if (ok && clip)
-        ok = copy_typed_config(from, folder, torch_type(set), e);
-    else if (ok)
-        ok = copy_file(from, folder, "config.json", e);
-    free(from);
-    return ok && write_weights(set, folder, CLIP_WEIGHTS, e);
+    return refuse_unconditional(m, e) && path_make_dir(folder, e) &&
+           save_clip(m, folder, clip ? clip : &m->clip_weights, !clip, e);
 }
 
 static bool save_vae(const model *m, const char *folder, error *e)
@@ -470,13 +466,17 @@ static bool save_in(const model *m, const char *folder, const char *part, save_p
     return ok;
 }
 
-static bool save_network_in(const model *m, const char *folder, const char *part,
-                            bool (*save)(const model *, const char *, const weight_set *, error *),
-                            const weight_set *set, error *e)
+/* A text encoder that stays half beside a UNet in float32 would not run with it as diffusers loads them. */
+static bool save_networks(const model *m, const char *folder, const weight_set *unet,
+                          const weight_set *clip, error *e)
 {
-    char *path = make_part(folder, part, e);
-    bool ok = path && save(m, path, set, e);
-    free(path);
+    char *unet_folder = make_part(folder, "unet", e);
+    char *clip_folder = unet_folder ? make_part(folder, "text_encoder", e) : NULL;
+    bool ok = clip_folder &&
+              save_clip(m, clip_folder, clip ? clip : &m->clip_weights, !clip && !unet, e) &&
+              model_save_unet(m, unet_folder, unet, e);
+    free(clip_folder);
+    free(unet_folder);
     return ok;
 }
 
@@ -489,9 +489,7 @@ bool model_save(const model *m, const char *folder, const weight_set *unet, cons
            save_in(m, folder, "scheduler", save_scheduler, e) &&
            save_in(m, folder, "tokenizer", save_tokenizer, e) &&
            save_feature_extractor(m, folder, &feature_extractor, e) &&
-           save_in(m, folder, "vae", save_vae, e) &&
-           save_network_in(m, folder, "text_encoder", model_save_clip, clip, e) &&
-           save_network_in(m, folder, "unet", model_save_unet, unet, e) &&
+           save_in(m, folder, "vae", save_vae, e) && save_networks(m, folder, unet, clip, e) &&
            save_index(m, folder, feature_extractor, e);
 }
 
