@@ -27,41 +27,73 @@ static float linspace_at(int i, int n)
 }
 
 /* Nearest value; bitsandbytes' search, which ends on an even index, keeps that index at a tie. */
-static void thresholds_fill(struct moment_map *map)
+static void thresholds_fill(const float *value, float *threshold)
 {
     for (int i = 0; i + 1 < MAP_SIZE; i++) {
-        float middle = (map->value[i] + map->value[i + 1]) * 0.5f;
-        map->threshold[i] = i % 2 == 0 ? nextafterf(middle, INFINITY) : middle;
+        float middle = (value[i] + value[i + 1]) * 0.5f;
+        threshold[i] = i % 2 == 0 ? nextafterf(middle, INFINITY) : middle;
     }
-    map->threshold[MAP_SIZE - 1] = INFINITY;
+    threshold[MAP_SIZE - 1] = INFINITY;
 }
 
-/* zero: the index of the value 0; count: how many values the first decade has (1 or 2) */
-static void map_fill(struct moment_map *map, int zero, int count)
+/* zero: the index of the value 0; n: how many values the first decade has. A decade [10^(e-7),
+ * 10^(e-6)] has twice as many as the one before it, the middles of n equal parts. */
+static void map_fill(float *value, int zero, int n)
 {
     int at = zero + 1;
-    for (int e = 0; e < MAP_DECADES; e++) {
-        int n = count << e;
+    for (int e = 0; e < MAP_DECADES; e++, n *= 2)
         for (int i = 0; i < n; i++) {
             float middle = (linspace_at(i, n) + linspace_at(i + 1, n)) / 2;
-            map->value[at++] = (float)pow(10, e - 6) * middle;
+            value[at++] = (float)pow(10, e - 6) * middle;
         }
-        map->scale[e + 1] = (float)(pow(10, 6 - e) / 0.9);
+    value[at] = 1;
+    value[zero] = 0;
+    for (int i = 0; i < zero; i++) value[i] = -value[2 * zero - i];
+}
+
+/* The number whose place it is */
+static float number_at(int32_t place, bool is_signed)
+{
+    bool negative = is_signed && place < PLACE_ZERO_M;
+    int32_t bits = negative ? PLACE_ONE - place
+                            : PLACE_LEAST + place - (is_signed ? PLACE_ZERO_M : 0);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return negative ? -x : x;
+}
+
+static int index_at(const struct moment_maps *maps, int32_t place, bool is_signed)
+{
+    float x = number_at(place, is_signed);
+    return is_signed ? nearest_m(maps, x, x) : nearest(maps->threshold_v, x);
+}
+
+static void cells_fill(const struct moment_maps *maps, int32_t *cell, int count, int bits,
+                       bool is_signed)
+{
+    for (int i = 0; i < count; i++) {
+        int32_t begin = i << bits, end = begin + (1 << bits);
+        int32_t low = begin, high = end; /* where the second index begins, or the end */
+        int first = index_at(maps, begin, is_signed);
+        while (low < high) {
+            int32_t middle = low + (high - low) / 2;
+            if (index_at(maps, middle, is_signed) == first)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        cell[i] = (first << bits) + (end - high) - begin;
     }
-    map->value[at] = 1;
-    map->value[zero] = 0;
-    for (int i = 0; i < zero; i++) map->value[i] = -map->value[2 * zero - i];
-    map->scale[0] = 0;
-    thresholds_fill(map);
-    for (int e = 0, first = zero + 1; e < MAP_DECADES; first += count << e++)
-        map->decade[e] = map->threshold[first - 1];
-    map->decade[MAP_DECADES] = INFINITY;
 }
 
 void moment_maps_fill(struct moment_maps *maps)
 {
-    map_fill(&maps->m, 127, 1);
-    map_fill(&maps->v, 0, 2);
+    map_fill(maps->m, 127, 1);
+    map_fill(maps->v, 0, 2);
+    thresholds_fill(maps->m, maps->threshold_m);
+    thresholds_fill(maps->v, maps->threshold_v);
+    cells_fill(maps, maps->cell_m, CELLS_M, CELL_M, true);
+    cells_fill(maps, maps->cell_v, CELLS_V, CELL_V, false);
 }
 
 /* Python computes in double and torch rounds each constant on its way into a tensor. */

@@ -6,25 +6,53 @@
 #ifndef LIKENESS_DEVICE_CPU_OPTIMIZER_H
 #define LIKENESS_DEVICE_CPU_OPTIMIZER_H
 
+#include <math.h>
 #include <stdint.h>
 
 #include "device/device.h"
 
 enum { MAP_SIZE = 256, MAP_DECADES = 7 };
 
-/* bitsandbytes' "dynamic" map: a byte is an index into its sorted values. The values of one decade
- * [10^(e-7), 10^(e-6)], e = 0..6, are evenly spaced: 2^e of them (m, whose map has the negatives
- * too) or 2^(e+1) (v). */
-struct moment_map {
-    float value[MAP_SIZE];
-    float threshold[MAP_SIZE]; /* [i]: the least number that is i + 1 rather than i; the last: inf */
-    float decade[8];           /* [e]: the least magnitude that is one of decade e's values; inf */
-    float scale[8];            /* [e + 1]: 1 / (0.9 * 10^(e-6)); [0] is 0: below the decades */
+/* The place of a number of [-1, 1] is an integer that grows with it: a positive number's bits less
+ * those of 2^-23, to which smaller ones are raised; in m, whose numbers have signs, the negatives
+ * first. A place without its last CELL_M or CELL_V bits is a cell, small enough for at most two
+ * indices to meet in it. */
+enum {
+    CELL_M = 17,
+    CELL_V = 16,
+    PLACE_LEAST = 104 << 23, /* the bits of 2^-23 */
+    PLACE_ONE = 127 << 23,   /* and of 1 */
+    PLACE_ZERO_M = PLACE_ONE - PLACE_LEAST + (1 << CELL_M), /* m's place of 2^-23; of -1 it is 0 */
+    CELLS_M = 2 * PLACE_ZERO_M >> CELL_M,
+    CELLS_V = ((PLACE_ONE - PLACE_LEAST) >> CELL_V) + 1,
 };
 
+/* bitsandbytes' "dynamic" maps: a byte is an index into sorted values, and a number's byte is that of
+ * the nearest value. m's map has the negatives too. */
 struct moment_maps {
-    struct moment_map m, v;
+    float m[MAP_SIZE], v[MAP_SIZE];
+    float threshold_m[MAP_SIZE], threshold_v[MAP_SIZE]; /* [i]: the least number that is i + 1 rather
+                                                           than i; at the end inf */
+    int32_t cell_m[CELLS_M], cell_v[CELLS_V]; /* added to a place: the index, above the cell's bits */
 };
+
+/* How many thresholds x has reached: the index of the nearest value. NaN: 0, as bitsandbytes' search. */
+static inline int nearest(const float *threshold, float x)
+{
+    int index = 0;
+    for (int half = MAP_SIZE / 2; half > 0; half /= 2)
+        if (x >= threshold[index + half - 1]) index += half;
+    return index;
+}
+
+/* The byte of moment x scaled to `scaled`: a sign that is lost is put right, so that nothing negative
+ * becomes zero. In a block of zeros (0 / 0) that turns 0 into 255, as on CUDA. */
+static inline uint8_t nearest_m(const struct moment_maps *maps, float x, float scaled)
+{
+    int index = nearest(maps->threshold_m, scaled);
+    if (!signbit(maps->m[index]) != !signbit(x)) index += x > 0 ? 1 : -1;
+    return (uint8_t)index;
+}
 
 /* One step's constants, rounded as the kind of update rounds them. */
 struct adamw_values {
@@ -48,8 +76,8 @@ struct optimizer_kernels {
                   const float *g, uint8_t *m, uint8_t *v, float *absmax_m, float *absmax_v,
                   int64_t blocks);
     /* One block's indices of x / absmax. */
-    void (*quantise_m)(const struct moment_map *map, const float *x, float absmax, uint8_t *out);
-    void (*quantise_v)(const struct moment_map *map, const float *x, float absmax, uint8_t *out);
+    void (*quantise_m)(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out);
+    void (*quantise_v)(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out);
     void (*accumulate)(float *a, const float *b, int64_t n);
     double (*sum_squares)(const float *g, int64_t n);
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * simd_optimizer: AdamW over runs of elements, torch's and bitsandbytes' order of operations, each
- * rounded by itself; the 8-bit moments; sums over gradients. */
+ * simd_optimizer: AdamW over runs of elements in torch's and bitsandbytes' order of operations (the
+ * file is compiled without contraction); the 8-bit moments; sums over gradients. */
 #include "device/cpu/optimizer.h"
 
 #include <float.h>
@@ -10,9 +10,6 @@
 #include "device/cpu/simd.h"
 #include "device/cpu/simd_math.h"
 #include "device/cpu/simd_view.h"
-
-typedef uint8_t vb __attribute__((vector_size(LANES)));
-typedef uint8_t vb_any __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 SIMD vf vf_sqrt(vf x)
 {
@@ -26,49 +23,63 @@ SIMD vf vf_sqrt(vf x)
 #endif
 }
 
-/* table[index], any table */
-SIMD vf vf_gather(const float *table, vi index)
+/* table[index] of tables that the nearest cache holds. One by one is faster than AVX2's gather. */
+SIMD vf bytes_lookup(const float *t, const uint8_t *index)
 {
 #if defined(LK_ISA_avx512)
-    return (vf)_mm512_i32gather_ps((__m512i)index, table, 4);
+    __m512i all = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)index));
+    return (vf)_mm512_i32gather_ps(all, t, 4);
 #elif defined(LK_ISA_avx2)
-    return (vf)_mm256_i32gather_ps(table, (__m256i)index, 4);
+    return (vf){t[index[0]], t[index[1]], t[index[2]], t[index[3]],
+                t[index[4]], t[index[5]], t[index[6]], t[index[7]]};
 #else
-    vf v;
-    for (int i = 0; i < LANES; i++) v[i] = table[index[i]];
-    return v;
+    return (vf){t[index[0]], t[index[1]], t[index[2]], t[index[3]]};
 #endif
 }
 
-/* table[index], a table of 8 */
-SIMD vf vf_pick(const float *table, vi index)
+SIMD vi vi_lookup(const int32_t *table, vi index)
 {
 #if defined(LK_ISA_avx512)
-    __m512 all = _mm512_broadcast_f32x8(_mm256_loadu_ps(table));
-    return (vf)_mm512_permutexvar_ps((__m512i)index, all);
+    return (vi)_mm512_i32gather_epi32((__m512i)index, table, 4);
 #elif defined(LK_ISA_avx2)
-    return (vf)_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
+    typedef float bits __attribute__((may_alias)); /* floats are put together faster */
+    const bits *t = (const bits *)table;
+    __m256i all = (__m256i)index;
+    uint64_t a = (uint64_t)_mm256_extract_epi64(all, 0), b = (uint64_t)_mm256_extract_epi64(all, 1);
+    uint64_t c = (uint64_t)_mm256_extract_epi64(all, 2), d = (uint64_t)_mm256_extract_epi64(all, 3);
+    return (vi)(vf){t[(uint32_t)a], t[a >> 32], t[(uint32_t)b], t[b >> 32],
+                    t[(uint32_t)c], t[c >> 32], t[(uint32_t)d], t[d >> 32]};
 #else
-    return vf_gather(table, index);
+    return (vi){table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
 #endif
 }
 
-/* Bit i: whether lane i of a comparison holds. */
-SIMD uint32_t mask_bits(vi mask)
+/* lanes in 0..255 */
+SIMD void bytes_store(uint8_t *p, vi v)
 {
 #if defined(LK_ISA_avx512)
-    return _mm512_movepi32_mask((__m512i)mask);
+    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8((__m512i)v));
 #elif defined(LK_ISA_avx2)
-    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+    __m256i wide = (__m256i)v;
+    __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storel_epi64((void *)p, _mm_packus_epi16(half, half));
 #else
-    uint32_t bits = 0;
-    for (int i = 0; i < LANES; i++) bits |= (uint32_t)(mask[i] & 1) << i;
-    return bits;
+    for (int i = 0; i < LANES; i++) p[i] = (uint8_t)v[i];
 #endif
 }
 
-SIMD vi bytes_load(const uint8_t *p) { return __builtin_convertvector((vb)*(const vb_any *)p, vi); }
-SIMD void bytes_store(uint8_t *p, vi v) { *(vb_any *)p = (vb_any)__builtin_convertvector(v, vb); }
+/* a * b + c rounded once, as torch's lerp has it: in float16 it tells at ties */
+SIMD vf vf_fused(vf a, vf b, vf c)
+{
+#if defined(LK_ISA_avx512)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(LK_ISA_avx2)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#endif
+}
 
 /* float32 -------------------------------------------------------------------------------------- */
 
@@ -78,7 +89,7 @@ SIMD void f32_at(const struct adamw_values *a, float *p, const float *g, float *
 {
     vf grad = load_f32(g, n) * vf_set(a->grad_scale);
     vf first = load_f32(m, n), second = load_f32(v, n);
-    first = first + vf_set(a->take1) * (grad - first);
+    first = vf_fused(vf_set(a->take1), grad - first, first);
     second = second * vf_set(a->keep2) + vf_set(a->take2) * grad * grad;
     vf below = vf_sqrt(second) / vf_set(a->root) + vf_set(a->epsilon);
     vf value = load_f32(p, n) * vf_set(a->decay);
@@ -130,13 +141,19 @@ static void f32_bnb(const struct adamw_values *a, float *p, const float *g, floa
 
 SIMD vf round_half(vf v)
 {
-    uint16_t half[LANES];
-    vf_store_f16(half, v);
-    return vf_load_f16(half);
+#if defined(LK_ISA_avx512)
+    return (vf)_mm512_cvtph_ps(_mm512_cvtps_ph((__m512)v, 0));
+#elif defined(LK_ISA_avx2)
+    return (vf)_mm256_cvtph_ps(_mm256_cvtps_ph((__m256)v, 0));
+#else
+    for (int i = 0; i < LANES; i++) v[i] = half_to_float(half_from_float(v[i]));
+    return v;
+#endif
 }
 
 SIMD vf load_half(const uint16_t *p, int64_t n)
 {
+    if (n == LANES) return vf_load_f16(p);
     uint16_t part[LANES] = {0};
     memcpy(part, p, (size_t)n * sizeof *p);
     return vf_load_f16(part);
@@ -144,112 +161,72 @@ SIMD vf load_half(const uint16_t *p, int64_t n)
 
 SIMD void store_half(uint16_t *p, int64_t n, vf v)
 {
+    if (n == LANES) {
+        vf_store_f16(p, v);
+        return;
+    }
     uint16_t part[LANES];
     vf_store_f16(part, v);
     memcpy(p, part, (size_t)n * sizeof *p);
 }
 
-/* As f32: torch computes each operation in float32 and rounds what it stores. */
+/* As f32_at: torch computes each operation in float32 and rounds what it stores. */
+SIMD void f16_at(const struct adamw_values *a, uint16_t *p, const float *g, uint16_t *m,
+                 uint16_t *v, int64_t n)
+{
+    vf grad = round_half(load_f32(g, n) * vf_set(a->grad_scale));
+    vf first = load_half(m, n), second = load_half(v, n);
+    first = round_half(vf_fused(vf_set(a->take1), grad - first, first));
+    second = round_half(second * vf_set(a->keep2));
+    second = round_half(second + vf_set(a->take2) * grad * grad);
+    vf below = round_half(round_half(vf_sqrt(second)) / vf_set(a->root));
+    below = round_half(below + vf_set(a->epsilon));
+    vf value = round_half(load_half(p, n) * vf_set(a->decay));
+    store_half(p, n, value + vf_set(a->step) * first / below);
+    store_half(m, n, first);
+    store_half(v, n, second);
+}
+
 static void f16(const struct adamw_values *a, uint16_t *p, const float *g, uint16_t *m, uint16_t *v,
                 int64_t n)
 {
-    for (int64_t i = 0; i < n; i += LANES) {
-        int64_t lanes = lanes_at(i, n);
-        vf grad = round_half(load_f32(g + i, lanes) * vf_set(a->grad_scale));
-        vf first = load_half(m + i, lanes), second = load_half(v + i, lanes);
-        first = round_half(first + vf_set(a->take1) * (grad - first));
-        second = round_half(second * vf_set(a->keep2));
-        second = round_half(second + vf_set(a->take2) * grad * grad);
-        vf below = round_half(round_half(vf_sqrt(second)) / vf_set(a->root));
-        below = round_half(below + vf_set(a->epsilon));
-        vf value = round_half(load_half(p + i, lanes) * vf_set(a->decay));
-        store_half(p + i, lanes, value + vf_set(a->step) * first / below);
-        store_half(m + i, lanes, first);
-        store_half(v + i, lanes, second);
-    }
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) f16_at(a, p + i, g + i, m + i, v + i, LANES);
+    if (i < n) f16_at(a, p + i, g + i, m + i, v + i, n - i);
 }
 
 /* 8 bits --------------------------------------------------------------------------------------- */
 
-/* The index of the nearest value: how many thresholds x has reached. NaN: 0, as the search that
- * only ever goes down. */
-static int nearest(const struct moment_map *map, float x)
-{
-    int index = 0;
-    for (int half = MAP_SIZE / 2; half > 0; half /= 2)
-        if (x >= map->threshold[index + half - 1]) index += half;
-    return index;
-}
+/* Whether numbers can be divided by it */
+SIMD bool divides(float absmax) { return absmax > 0 && absmax <= FLT_MAX; }
 
-/* The same for magnitudes x, counted from `zero` on, but in *unsure lanes: the numbers of a decade
- * are n evenly spaced cells, so that the index is n + floor(position in the decade * n). A cell's
- * bound computed thus is off by at most 1e-4 of a cell (thresholds are rounded): lanes that near to
- * one are unsure. The bounds between decades are compared as they are; the last cell of a decade
- * reaches a little beyond it. one: 1 for the map whose first decade has two values. */
-SIMD vi nearest_lanes(const struct moment_map *map, vf x, int one, vi *unsure)
-{
-    vi decade = {0};
-#pragma GCC unroll 8
-    for (int e = 0; e < MAP_DECADES; e++) decade -= (vi)(x >= vf_set(map->decade[e]));
-    vf n = (vf)((decade + (126 + one)) << 23);
-    vf at = n * (x * vf_pick(map->scale, decade) + vf_set(8.0f / 9));
-    at = vf_min(n + n - vf_set(0.5f), at);
-    if (one) at = vf_max(vf_set(1.1f), at); /* below the decades */
-    vi index = __builtin_convertvector(at, vi);
-    vf rest = at - __builtin_convertvector(index, vf);
-    const float near = 1.0f / 4096;
-    *unsure = ~((vi)(rest > vf_set(near)) & (vi)(rest < vf_set(1 - near)));
-    return index - one - (vi)(x >= vf_set(map->threshold[MAP_SIZE - 2]));
-}
+SIMD vi bits_of_size(vf x) { return (vi)vf_max(vf_abs(x), vf_set(0x1p-23f)); }
 
-/* A sign that the value's byte has lost is put right: nothing negative becomes zero. */
-static uint8_t nearest_m(const struct moment_map *map, float x)
+static void quantise_m(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out)
 {
-    int index = nearest(map, x);
-    bool negative = __builtin_signbit(x);
-    if (index == 127 && negative) index = 126;
-    if (index < 127 && !negative) index = x > 0 ? index + 1 : (index + 255) % 256; /* x is NaN */
-    return (uint8_t)index;
-}
-
-/* 0 / 0 for every element: byte 0, which the sign then moves to 255. */
-static void quantise_zeros(const float *x, uint8_t *out)
-{
-    for (int i = 0; i < MOMENTS_BLOCK; i++) out[i] = __builtin_signbit(x[i]) ? 0 : 255;
-}
-
-static void quantise_m(const struct moment_map *map, const float *x, float absmax, uint8_t *out)
-{
-    if (absmax == 0) {
-        quantise_zeros(x, out);
+    if (!divides(absmax)) {
+        for (int i = 0; i < MOMENTS_BLOCK; i++) out[i] = nearest_m(maps, x[i], x[i] / absmax);
         return;
     }
     for (int i = 0; i < MOMENTS_BLOCK; i += LANES) {
         vf value = vf_load(x + i) / vf_set(absmax);
-        vi unsure, negative = (vi)value >> 31;
-        vi away = nearest_lanes(map, vf_abs(value), 0, &unsure); /* 0..128 from the middle */
-        vi below = away - (vi)(away < 1) + (vi)(away > 127); /* 1..127: no -0, no -1.0 */
-        bytes_store(out + i, 127 + (away & ~negative) - (below & negative));
-        for (uint32_t bits = mask_bits(unsure); bits; bits &= bits - 1) {
-            int j = i + __builtin_ctz(bits);
-            out[j] = nearest_m(map, x[j] / absmax);
-        }
+        vi negative = (vi)value >> 31, upward = (bits_of_size(value) ^ negative) - negative;
+        vi place = upward + (PLACE_ZERO_M - PLACE_LEAST) +
+                   (negative & (PLACE_ONE - (PLACE_ZERO_M - PLACE_LEAST)));
+        bytes_store(out + i, (vi_lookup(maps->cell_m, place >> CELL_M) + place) >> CELL_M);
     }
 }
 
-static void quantise_v(const struct moment_map *map, const float *x, float absmax, uint8_t *out)
+static void quantise_v(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out)
 {
-    if (absmax == 0) {
-        memset(out, 0, MOMENTS_BLOCK);
+    if (!divides(absmax)) {
+        for (int i = 0; i < MOMENTS_BLOCK; i++)
+            out[i] = (uint8_t)nearest(maps->threshold_v, x[i] / absmax);
         return;
     }
     for (int i = 0; i < MOMENTS_BLOCK; i += LANES) {
-        vi unsure, index = nearest_lanes(map, vf_load(x + i) / vf_set(absmax), 1, &unsure);
-        bytes_store(out + i, index);
-        for (uint32_t bits = mask_bits(unsure); bits; bits &= bits - 1) {
-            int j = i + __builtin_ctz(bits);
-            out[j] = (uint8_t)nearest(map, x[j] / absmax);
-        }
+        vi place = bits_of_size(vf_load(x + i) / vf_set(absmax)) - PLACE_LEAST;
+        bytes_store(out + i, (vi_lookup(maps->cell_v, place >> CELL_V) + place) >> CELL_V);
     }
 }
 
@@ -264,8 +241,8 @@ static void bytes(const struct adamw_values *a, const struct moment_maps *maps, 
         for (int i = 0; i < MOMENTS_BLOCK; i += LANES) {
             vf raw = vf_load(g + i), grad = raw * vf_set(a->grad_scale);
             vi finite = (vi)(vf_abs(raw) <= vf_set(FLT_MAX));
-            vf old_m = vf_gather(maps->m.value, bytes_load(m + i)) * scale_m;
-            vf old_v = vf_gather(maps->v.value, bytes_load(v + i)) * scale_v;
+            vf old_m = bytes_lookup(maps->m, m + i) * scale_m;
+            vf old_v = bytes_lookup(maps->v, v + i) * scale_v;
             vf new_m = (vf)((vi)bnb_first(a, old_m, grad) & finite);
             vf new_v = (vf)((vi)bnb_second(a, old_v, grad) & finite);
             vf value = vf_load(p + i);
@@ -277,8 +254,8 @@ static void bytes(const struct adamw_values *a, const struct moment_maps *maps, 
         }
         absmax_m[b] = vf_hmax(most_m);
         absmax_v[b] = vf_hmax(most_v);
-        quantise_m(&maps->m, first, absmax_m[b], m);
-        quantise_v(&maps->v, second, absmax_v[b], v);
+        quantise_m(maps, first, absmax_m[b], m);
+        quantise_v(maps, second, absmax_v[b], v);
         p += MOMENTS_BLOCK, g += MOMENTS_BLOCK, m += MOMENTS_BLOCK, v += MOMENTS_BLOCK;
     }
 }
