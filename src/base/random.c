@@ -150,7 +150,7 @@ static void normal_block(float *x)
 void rng_randn(rng *r, float *out, size_t n)
 {
     if (n < BLOCK) {
-        for (size_t i = 0; i < n; i++) out[i] = small_normal(r);
+        rng_randn_strided(r, out, n);
         return;
     }
     for (size_t i = 0; i < n; i++) out[i] = rng_uniform(r);
@@ -160,6 +160,11 @@ void rng_randn(rng *r, float *out, size_t n)
         for (int i = 0; i < BLOCK; i++) last[i] = rng_uniform(r);
         normal_block(last);
     }
+}
+
+void rng_randn_strided(rng *r, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = small_normal(r);
 }
 
 uint32_t rng_below(rng *r, uint32_t n)

@@ -221,6 +221,35 @@ static void to_map(const struct trainer_buffers *b, float *map, const float *pla
         for (size_t i = 0; i < pixels; i++) map[i * channels + k] = planes[k * pixels + i];
 }
 
+/* Whether the script's latents, and so its randn_like(latents), are channels-last in memory: then PyTorch
+ * draws the noise in that order, one value at a time. On the CPU it depends on the autoencoder's last
+ * convolution: behind the middle's attention maps are channels-last, and oneDNN, which keeps them so, is
+ * chosen for more than one picture or more than 20,480 numbers (aten's use_mkldnn). */
+static bool noise_is_channels_last(const trainer *t, int samples)
+{
+    const struct trainer_buffers *b = t->buffers;
+    const vae_config *c = &t->model->vae;
+    int width = c->quant_conv ? 2 * c->latent_channels : c->channels[c->blocks - 1];
+    return c->mid_attention && (samples > 1 || width * b->height * b->width > 20480);
+}
+
+static void draw_noise(trainer *t, int samples)
+{
+    struct trainer_buffers *b = t->buffers;
+    size_t n = (size_t)samples * b->plane, channels = (size_t)b->channels;
+    size_t pixels = b->plane / channels;
+    if (!noise_is_channels_last(t, samples)) {
+        rng_randn(&t->draws.random, b->noise, n);
+        return;
+    }
+    float *maps = b->target; /* free until the noise is there */
+    rng_randn_strided(&t->draws.random, maps, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t sample = i / b->plane, k = i / pixels % channels, pixel = i % pixels;
+        b->noise[i] = maps[sample * b->plane + pixel * channels + k];
+    }
+}
+
 /* Draws noise and timesteps; noised latents and target of each sample (diffusers' DDPMScheduler.add_noise
  * and get_velocity). */
 static void noise_batch(trainer *t, int samples)
@@ -228,7 +257,7 @@ static void noise_batch(trainer *t, int samples)
     struct trainer_buffers *b = t->buffers;
     const noise_schedule *schedule = &t->schedule;
     size_t n = (size_t)samples, pixels = b->plane / (size_t)b->channels;
-    rng_randn(&t->draws.random, b->noise, n * b->plane);
+    draw_noise(t, samples);
     if (t->settings.offset_noise) {
         float factor = (float)t->settings.offset_noise_factor;
         rng_randn(&t->draws.random, b->offset, n * (size_t)b->channels);

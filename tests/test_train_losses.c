@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_train_losses: training runs on the pocket model, loss for loss and norm for norm against
+ * diffusers' way of doing them (tests/fixtures/train/losses.json, tools/fixtures_train.py). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "support.h"
+#include "train/trainer.h"
+
+typedef struct world {
+    device *device;
+    model *model;
+    json_t *runs;
+} world;
+
+static int world_open(void **state)
+{
+    static world w;
+    error e = {0};
+    json_error_t bad;
+    w.runs = json_load_file(SOURCE_DIR "/tests/fixtures/train/losses.json", 0, &bad);
+    if (!w.runs || !device_open_cpu(&w.device, 2, DTYPE_F32, &e) ||
+        !model_open(&w.model, SOURCE_DIR "/models/pocket", NULL, NULL, &e)) {
+        print_error("%s%s\n", e.text, w.runs ? "" : bad.text);
+        return -1;
+    }
+    *state = &w;
+    return 0;
+}
+
+static int world_close(void **state)
+{
+    world *w = *state;
+    json_decref(w->runs);
+    model_close(&w->model);
+    device_close(&w->device);
+    return 0;
+}
+
+static double number(const json_t *settings, const char *key, double otherwise)
+{
+    const json_t *v = json_object_get(settings, key);
+    return json_is_boolean(v) ? json_is_true(v) : v ? json_number_value(v) : otherwise;
+}
+
+/* A path of the fixture, which is relative to the source tree. */
+static const char *place(const json_t *settings, const char *key, char out[512])
+{
+    const char *path = json_string_value(json_object_get(settings, key));
+    if (!path) return NULL;
+    snprintf(out, 512, "%s/%s", SOURCE_DIR, path);
+    return out;
+}
+
+static train_settings settings_of(const json_t *j, char folder[2][512])
+{
+    train_settings s;
+    train_settings_defaults(&s);
+    s.output_dir = "unused";
+    s.instance_data_dir = place(j, "instance_data_dir", folder[0]);
+    s.class_data_dir = place(j, "class_data_dir", folder[1]);
+    s.instance_prompt = json_string_value(json_object_get(j, "instance_prompt"));
+    s.class_prompt = json_string_value(json_object_get(j, "class_prompt"));
+    s.resolution = (int)number(j, "resolution", 0);
+    s.train_batch_size = (int)number(j, "train_batch_size", 0);
+    s.gradient_accumulation_steps = (int)number(j, "gradient_accumulation_steps", 0);
+    s.max_train_steps = (int64_t)number(j, "max_train_steps", 0);
+    s.learning_rate = number(j, "learning_rate", 0);
+    s.scale_lr = number(j, "scale_lr", 0) != 0;
+    assert_true(rate_schedule_parse(&s.lr_scheduler,
+                                    json_string_value(json_object_get(j, "lr_scheduler"))));
+    s.lr_warmup_steps = (int64_t)number(j, "lr_warmup_steps", 0);
+    s.lr_num_cycles = (int)number(j, "lr_num_cycles", 1);
+    s.lr_power = number(j, "lr_power", 1);
+    s.adam_beta1 = number(j, "adam_beta1", 0);
+    s.adam_beta2 = number(j, "adam_beta2", 0);
+    s.adam_weight_decay = number(j, "adam_weight_decay", 0);
+    s.adam_epsilon = number(j, "adam_epsilon", 0);
+    s.max_grad_norm = number(j, "max_grad_norm", 0);
+    s.center_crop = number(j, "center_crop", 0) != 0;
+    s.train_text_encoder = number(j, "train_text_encoder", 0) != 0;
+    s.offset_noise = number(j, "offset_noise", 0) != 0;
+    s.with_prior_preservation = number(j, "with_prior_preservation", 0) != 0;
+    s.prior_loss_weight = number(j, "prior_loss_weight", 1);
+    s.num_class_images = (int)number(j, "num_class_images", 100);
+    s.snr_gamma = number(j, "snr_gamma", 0);
+    s.seed = (uint64_t)number(j, "seed", 0);
+    s.has_seed = true;
+    return s;
+}
+
+static double value_at(const json_t *run, const char *key, size_t i)
+{
+    const json_t *list = json_object_get(run, key);
+    assert_true(i < json_array_size(list));
+    return json_number_value(json_array_get(list, i));
+}
+
+static double off(double got, double want) { return fabs(got - want) / (fabs(want) + 1e-12); }
+
+static void check_run(world *w, const json_t *run)
+{
+    const char *name = json_string_value(json_object_get(run, "name"));
+    const char *type = json_string_value(json_object_get(run, "prediction_type"));
+    char folder[2][512];
+    train_settings s = settings_of(json_object_get(run, "settings"), folder);
+    size_t batches = json_array_size(json_object_get(run, "loss"));
+    size_t updates = json_array_size(json_object_get(run, "synced")), done = 0;
+    double worst[2] = {0, 0}, worst_norm = 0;
+    trainer t;
+    error e = {0};
+    w->model->scheduler.predicts = strcmp(type, "epsilon") == 0 ? PREDICT_EPSILON : PREDICT_V;
+    if (!trainer_open(&t, w->device, w->model, &s, &e)) fail_msg("%s: %s", name, e.text);
+    for (size_t i = 0; i < batches; i++) {
+        train_report r;
+        if (!trainer_batch(&t, &r, &e)) fail_msg("%s, batch %zu: %s", name, i, e.text);
+        worst[i >= 10] = fmax(worst[i >= 10], off(r.loss, value_at(run, "loss", i)));
+        worst[i >= 10] = fmax(worst[i >= 10], off(r.instance_loss, value_at(run, "instance", i)));
+        if (s.with_prior_preservation)
+            worst[i >= 10] = fmax(worst[i >= 10], off(r.prior_loss, value_at(run, "prior", i)));
+        bool due = done < updates && value_at(run, "synced", done) == (double)(i + 1);
+        assert_int_equal(r.updated, due);
+        if (!due) continue;
+        if (off(r.rate, value_at(run, "lr", done)) > 1e-6)
+            fail_msg("%s, update %zu: rate %g, should be %g", name, done, r.rate,
+                     value_at(run, "lr", done));
+        worst_norm = fmax(worst_norm, off(r.norm, value_at(run, "norm", done)));
+        assert_int_equal(r.step, ++done);
+    }
+    assert_int_equal(t.total, s.max_train_steps);
+    assert_true(trainer_finite(&t, &e));
+    trainer_close(&t);
+    w->model->scheduler.predicts = PREDICT_EPSILON;
+    print_message("%-26s %2zu losses: the first ten within %.1e, the rest %.1e; norms %.1e\n", name,
+                  batches, worst[0], worst[1], worst_norm);
+    assert_true(worst[0] <= 1e-4);
+    assert_true(worst[1] <= 1e-3);
+    assert_true(worst_norm <= 1e-3);
+}
+
+static void test_runs(void **state)
+{
+    world *w = *state;
+    size_t i;
+    const json_t *run;
+    json_array_foreach(json_object_get(w->runs, "runs"), i, run) check_run(w, run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs)};
+    return cmocka_run_group_tests(tests, world_open, world_close);
+}
