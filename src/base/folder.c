@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * folder: folders on Linux. */
+#include "base/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+
+static bool fail(error *e, const char *path, const char *what)
+{
+    if (errno == ENOMEM) return error_memory(e, path, 0);
+    return error_set(e, ERROR_FILE, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool push(folder_names *names, size_t *capacity, const char *name)
+{
+    if (names->count == *capacity) {
+        size_t wanted = *capacity ? 2 * *capacity : 32;
+        char **more = realloc(names->name, wanted * sizeof *more);
+        if (!more) return false;
+        names->name = more;
+        *capacity = wanted;
+    }
+    char *copy = strdup(name);
+    if (!copy) return false;
+    names->name[names->count++] = copy;
+    return true;
+}
+
+bool folder_list(folder_names *out, const char *path, error *e)
+{
+    *out = (folder_names){0};
+    size_t capacity = 0;
+    DIR *dir = opendir(path);
+    if (!dir) return fail(e, path, "read the folder");
+    bool ok = true;
+    for (const struct dirent *entry; ok && (entry = readdir(dir));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            ok = push(out, &capacity, entry->d_name) || error_memory(e, path, capacity);
+    closedir(dir);
+    if (!ok)
+        folder_list_free(out);
+    else if (out->count)
+        qsort(out->name, out->count, sizeof *out->name, by_name);
+    return ok;
+}
+
+void folder_list_free(folder_names *names)
+{
+    for (size_t i = 0; i < names->count; i++) free(names->name[i]);
+    free(names->name);
+    *names = (folder_names){0};
+}
+
+bool folder_remove(const char *path, error *e)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0) return errno == ENOENT || fail(e, path, "look at it");
+    if (!S_ISDIR(info.st_mode)) return unlink(path) == 0 || fail(e, path, "remove it");
+    folder_names names;
+    bool ok = folder_list(&names, path, e);
+    for (size_t i = 0; ok && i < names.count; i++) {
+        char *below = path_join(path, names.name[i]);
+        ok = below ? folder_remove(below, e) : error_memory(e, path, strlen(path));
+        free(below);
+    }
+    folder_list_free(&names);
+    return ok && (rmdir(path) == 0 || fail(e, path, "remove the folder"));
+}
+
+/* Makes what happened in a folder outlive a power cut, where the file system can. */
+static void sync_folder(const char *path)
+{
+    int file = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return;
+    (void)!fsync(file);
+    close(file);
+}
+
+bool folder_move(const char *from, const char *to, error *e)
+{
+    sync_folder(from);
+    if (rename(from, to) != 0) return fail(e, to, "move the folder into place");
+    const char *slash = strrchr(to, '/');
+    char *above = slash ? strndup(to, (size_t)(slash - to) + 1) : strdup(".");
+    if (above) sync_folder(above);
+    free(above);
+    return true;
+}
+
+uint64_t folder_space(const char *path)
+{
+    struct statvfs info;
+    if (statvfs(path, &info) != 0) return UINT64_MAX;
+    return (uint64_t)info.f_bavail * info.f_frsize;
+}
+
+bool folder_lock(int *lock, const char *path, error *e)
+{
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0) return fail(e, path, "open the folder");
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;
+    bool busy = errno == EWOULDBLOCK;
+    if (busy)
+        error_set(e, ERROR_FILE, "%s: another run is writing there; wait for it, or choose another "
+                                 "folder", path);
+    else
+        fail(e, path, "lock the folder");
+    folder_unlock(lock);
+    return false;
+}
+
+void folder_unlock(int *lock)
+{
+    if (*lock >= 0) close(*lock);
+    *lock = -1;
+}

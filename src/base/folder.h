@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * folder: whole folders: listing, removing, moving into place, and holding one against other runs. */
+#ifndef LIKENESS_BASE_FOLDER_H
+#define LIKENESS_BASE_FOLDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Names in a folder (without . and ..), sorted by strcmp; for folder_list_free. */
+typedef struct folder_names {
+    char **name;
+    size_t count;
+} folder_names;
+bool folder_list(folder_names *out, const char *path, error *e);
+void folder_list_free(folder_names *names);
+
+/* Removes a folder and all below it; fine if it is not there. Links are removed, not followed. */
+bool folder_remove(const char *path, error *e);
+/* Renames a folder; what is at `to` must not exist. The rename outlives a power cut. */
+bool folder_move(const char *from, const char *to, error *e);
+
+/* Bytes that can be written below path now; UINT64_MAX where the system does not say. */
+uint64_t folder_space(const char *path);
+
+/* Holds a folder for this process: another's folder_lock fails until unlock or the process's end, however
+ * it ends. *lock is -1 on failure. */
+bool folder_lock(int *lock, const char *path, error *e);
+void folder_unlock(int *lock);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * describe: a run in JSON: its settings under the names of their flags, its pictures and their hashes,
+ * and the files that record it. */
+#ifndef LIKENESS_TRAIN_DESCRIBE_H
+#define LIKENESS_TRAIN_DESCRIBE_H
+
+#include <jansson.h>
+
+#include "train/trainer.h"
+
+json_t *describe_settings(const train_settings *s);
+json_t *describe_pictures(const trainer *t); /* {"instance": {file: sha256, ...}, "class": ...} */
+/* Writes folder/name, indented, beside its target and renamed. */
+bool describe_write(const json_t *j, const char *folder, const char *name, error *e);
+
+#endif
