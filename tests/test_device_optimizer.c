@@ -94,7 +94,7 @@ static float float_of(uint32_t bits)
     return x;
 }
 
-/* Halves equal bit for bit (NaN: both); floats to an ulp or two: torch contracts some of its sums. */
+/* Halves equal bit for bit (NaN: both), floats to an ulp or two. */
 static void expect_same(const void *ours, const uint32_t *want, bool half)
 {
     for (int i = 0; i < FIXTURE; i++) {
@@ -154,7 +154,7 @@ static void test_torch(void **state)
     }
 }
 
-/* ---- bitsandbytes ------------------------------------------------------------------------------ */
+/* ---- bitsandbytes --------------------------------------------------------------------------- */
 
 static void expect_hash(const float *map, const char *want)
 {
@@ -361,8 +361,8 @@ static void plain_block(const struct moment_maps *maps, const adamw_step *s, flo
     }
 }
 
-/* Bytes equal to the plain loops' on a length that is no whole number of blocks: with NaN and inf, a
- * block of zeros, clipping, no decay. */
+/* Bytes equal to the plain loops' on a length that is no whole number of blocks: with NaN and inf,
+ * a block of zeros, clipping, no decay. */
 static void test_8bit_plain(void **state)
 {
     (void)state;
@@ -401,7 +401,7 @@ static void test_8bit_plain(void **state)
     }
 }
 
-/* ---- all kinds -------------------------------------------------------------------------------- */
+/* ---- all kinds ------------------------------------------------------------------------------ */
 
 /* Float32 updates in double, one element at a time */
 static void plain_float(moment_kind kind, const adamw_step *s, double *p, float gradient, double *m,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * optimizer: AdamW in its four kinds, shared out among the threads in runs (whole blocks of the
- * 8-bit moments), so that the bytes do not depend on their number; the maps of the 8-bit moments. */
+ * optimizer: AdamW in its four kinds, shared out among the threads in runs (whole blocks of 8-bit
+ * moments), so that the bytes do not depend on their number; the maps of the 8-bit moments. */
 #include "device/cpu/optimizer.h"
 
 #include <assert.h>
@@ -14,9 +14,9 @@
 
 enum { STEP = 64, SUMS = 256 };
 
-/* torch.linspace(0.1, 1, n + 1)[i], to the bit: pairs of 8-vectors counted from the nearer end, what
- * is left of 16 one by one. Torch's builds differ here by an ulp; this is the one whose maps have
- * the hashes of golden.md G7. */
+/* torch.linspace(0.1, 1, n + 1)[i], to the bit: pairs of 8-vectors, each counted from the nearer end,
+ * and what is left of 16 one by one. Torch's builds differ here by an ulp; this is the one whose
+ * maps have the hashes of golden.md G7. */
 static float linspace_at(int i, int n)
 {
     float step = (1.0f - 0.1f) / (float)n;
@@ -73,8 +73,9 @@ static void cells_fill(const struct moment_maps *maps, int32_t *cell, int count,
 {
     for (int i = 0; i < count; i++) {
         int32_t begin = i << bits, end = begin + (1 << bits);
-        int32_t low = begin, high = end; /* where the second index begins, or the end */
         int first = index_at(maps, begin, is_signed);
+        bool whole = index_at(maps, end - 1, is_signed) == first;
+        int32_t low = whole ? end : begin, high = end; /* where the second index begins */
         while (low < high) {
             int32_t middle = low + (high - low) / 2;
             if (index_at(maps, middle, is_signed) == first)
@@ -140,12 +141,13 @@ static void run_elements(device *d, const struct adamw_values *a, void *p, const
     {
         int64_t i, end;
         thread_range(m->count, STEP, omp_get_thread_num(), omp_get_num_threads(), &i, &end);
+        int64_t n = end - i;
         if (m->kind == MOMENTS_F16)
-            k->f16(a, (uint16_t *)p + i, g + i, (uint16_t *)m->m + i, (uint16_t *)m->v + i, end - i);
+            k->f16(a, (uint16_t *)p + i, g + i, (uint16_t *)m->m + i, (uint16_t *)m->v + i, n);
+        else if (m->kind == MOMENTS_F32)
+            k->f32(a, (float *)p + i, g + i, (float *)m->m + i, (float *)m->v + i, n);
         else
-            (m->kind == MOMENTS_F32 ? k->f32 : k->f32_bnb)(a, (float *)p + i, g + i,
-                                                           (float *)m->m + i, (float *)m->v + i,
-                                                           end - i);
+            k->f32_bnb(a, (float *)p + i, g + i, (float *)m->m + i, (float *)m->v + i, n);
     }
 }
 

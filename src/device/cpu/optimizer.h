@@ -27,16 +27,17 @@ enum {
     CELLS_V = ((PLACE_ONE - PLACE_LEAST) >> CELL_V) + 1,
 };
 
-/* bitsandbytes' "dynamic" maps: a byte is an index into sorted values, and a number's byte is that of
- * the nearest value. m's map has the negatives too. */
+/* bitsandbytes' "dynamic" maps: a byte is an index into sorted values, and a number's byte is that
+ * of the nearest value. m's map has the negatives too. */
 struct moment_maps {
     float m[MAP_SIZE], v[MAP_SIZE];
-    float threshold_m[MAP_SIZE], threshold_v[MAP_SIZE]; /* [i]: the least number that is i + 1 rather
-                                                           than i; at the end inf */
-    int32_t cell_m[CELLS_M], cell_v[CELLS_V]; /* added to a place: the index, above the cell's bits */
+    /* [i]: the least number that is i + 1 rather than i; at the end inf */
+    float threshold_m[MAP_SIZE], threshold_v[MAP_SIZE];
+    /* Added to a place of that cell: the index, above CELL_M or CELL_V bits */
+    int32_t cell_m[CELLS_M], cell_v[CELLS_V];
 };
 
-/* How many thresholds x has reached: the index of the nearest value. NaN: 0, as bitsandbytes' search. */
+/* How many thresholds x has reached: the index of the nearest value. NaN: 0, as in bitsandbytes. */
 static inline int nearest(const float *threshold, float x)
 {
     int index = 0;
@@ -45,8 +46,8 @@ static inline int nearest(const float *threshold, float x)
     return index;
 }
 
-/* The byte of moment x scaled to `scaled`: a sign that is lost is put right, so that nothing negative
- * becomes zero. In a block of zeros (0 / 0) that turns 0 into 255, as on CUDA. */
+/* The byte of moment x scaled to `scaled`: a sign that is lost is put right, so that nothing
+ * negative becomes zero. In a block of zeros (0 / 0) that turns 0 into 255, as on CUDA. */
 static inline uint8_t nearest_m(const struct moment_maps *maps, float x, float scaled)
 {
     int index = nearest(maps->threshold_m, scaled);
