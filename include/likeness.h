@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * likeness: pictures from Stable Diffusion 1.x and unconditional DDPM models, on the CPU, the same
- * as diffusers makes. This is the whole public interface. A program that makes one picture:
+ * as diffusers makes, and DreamBooth training. This is the whole public interface. A program that makes one picture:
  *
  *     #include <likeness.h>
  *     #include <stdio.h>
@@ -209,6 +209,79 @@ char *lk_slug(const char *text);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made. */
 bool lk_can_write(const char *path, bool make_folder, lk_error *error);
+
+/* ---- training ---- */
+
+typedef enum lk_rate_schedule {
+    LK_RATE_CONSTANT,
+    LK_RATE_CONSTANT_WITH_WARMUP,
+    LK_RATE_LINEAR,
+    LK_RATE_COSINE,
+    LK_RATE_COSINE_WITH_RESTARTS,
+    LK_RATE_POLYNOMIAL,
+} lk_rate_schedule;
+bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name); /* diffusers' names */
+
+typedef enum lk_optimizer {
+    LK_ADAMW,      /* torch.optim.AdamW */
+    LK_ADAMW_8BIT, /* bitsandbytes' AdamW8bit: a quarter of the memory for its state */
+    LK_ADAMW_F16,  /* weights and state in half precision, which fails: docs/WHY-NAN.md */
+} lk_optimizer;
+
+typedef struct lk_train_progress {
+    bool class_pictures;   /* done and total count pictures of the class, else updates */
+    int64_t done, total;
+    float loss, instance_loss, prior_loss; /* of the last update, as all that follows */
+    double rate, norm;     /* learning rate; the gradient's norm before clipping */
+    double seconds;
+    double left;           /* seconds to the end, about */
+} lk_train_progress;
+
+/* DreamBooth. Names, meaning and defaults are those of diffusers' train_dreambooth.py; what that has
+ * not is said here. */
+typedef struct lk_train_options {
+    const char *instance_data_dir, *instance_prompt, *output_dir; /* needed */
+    const char *class_data_dir, *class_prompt;
+    int resolution;                  /* 0: the model's own */
+    bool center_crop;
+    int train_batch_size, gradient_accumulation_steps;
+    int64_t max_train_steps;         /* 0: num_train_epochs decides */
+    int num_train_epochs;
+    double learning_rate;
+    bool scale_lr;
+    lk_rate_schedule lr_scheduler;
+    int64_t lr_warmup_steps;
+    int lr_num_cycles;
+    double lr_power;
+    lk_optimizer optimizer;
+    double adam_beta1, adam_beta2, adam_weight_decay, adam_epsilon, max_grad_norm;
+    uint64_t seed;
+    bool train_text_encoder, gradient_checkpointing;
+    double snr_gamma;                /* 0: off; each sample by its own weight, also with a prior */
+    bool offset_noise;
+    bool with_prior_preservation;
+    double prior_loss_weight;
+    int num_class_images;            /* the missing ones are made; never more are used */
+    bool prior_from_base;            /* no class pictures: the base model's own prediction is kept */
+    bool cache_latents;              /* encode once, where crops are fixed; true */
+    int64_t checkpointing_steps;
+    int checkpoints_total_limit;     /* 0: all are kept */
+    const char *resume_from_checkpoint; /* NULL, "latest", or a checkpoint's folder */
+    const char *validation_prompt;   /* NULL: none */
+    int num_validation_images;
+    int64_t validation_steps;
+    /* NULL, or called before the first step, after each, and after each class picture; nonzero asks to
+     * stop: a checkpoint is saved first (LK_CANCELLED). */
+    int (*progress)(void *user, const lk_train_progress *progress);
+    void (*say)(void *user, const char *line); /* NULL, or told warnings, forecast, files written */
+    void *user;
+} lk_train_options;
+
+void lk_train_defaults(lk_train_options *options);
+/* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is. output_dir
+ * becomes a diffusers folder of the trained model, with train.jsonl, train.json, checkpoint-N and
+ * validation beside it. NaN stops it (LK_NUMERIC); what was good is kept. */
+bool lk_train(lk_model *model, const lk_train_options *options, lk_error *error);
 
 /* ---- inspecting ---- */
 

@@ -14,6 +14,7 @@ enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_WRONG_USAGE = 2, STATUS_INTERR
 
 int command_generate(int argc, char **argv);
 int command_inspect(int argc, char **argv);
+int command_train(int argc, char **argv);
 
 /* One line on stderr: "likeness: ...", control characters made harmless. Returns status. */
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -27,7 +28,9 @@ typedef enum option_kind {
     OPTION_TEXT,  /* const char ** */
     OPTION_TEXTS, /* text_list *: may be given several times */
     OPTION_INT,   /* int * */
+    OPTION_LONG,  /* int64_t * */
     OPTION_FLOAT, /* float * */
+    OPTION_DOUBLE, /* double * */
 } option_kind;
 
 typedef struct option {
@@ -53,6 +56,7 @@ typedef struct progress_line {
 
 void progress_start(progress_line *line, const char *what);
 void progress_show(progress_line *line, const lk_progress *p);
+void progress_train(progress_line *line, const lk_train_progress *p);
 void progress_clear(progress_line *line); /* the bar leaves the screen */
 
 /* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one ends the program at once. */

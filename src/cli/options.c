@@ -43,20 +43,28 @@ static int option_int(const option *o, const char *flag, const char *text)
 {
     char *end;
     errno = 0;
-    long v = strtol(text, &end, 10);
-    if (end == text || *end || errno || v > INT_MAX || v < INT_MIN)
+    long long v = strtoll(text, &end, 10);
+    bool fits = o->kind == OPTION_LONG || (v <= INT_MAX && v >= INT_MIN);
+    if (end == text || *end || errno || !fits)
         return fail(STATUS_WRONG_USAGE, "%s wants a whole number, not \"%s\"", flag, text);
-    *(int *)o->value = (int)v;
+    if (o->kind == OPTION_LONG)
+        *(int64_t *)o->value = v;
+    else
+        *(int *)o->value = (int)v;
     return STATUS_DONE;
 }
 
 static int option_float(const option *o, const char *flag, const char *text)
 {
     char *end;
-    float v = strtof(text, &end);
-    if (end == text || *end || v != v || v - v != 0)
+    double v = strtod(text, &end);
+    float narrow = (float)v;
+    if (end == text || *end || narrow != narrow || narrow - narrow != 0)
         return fail(STATUS_WRONG_USAGE, "%s wants a number, not \"%s\"", flag, text);
-    *(float *)o->value = v;
+    if (o->kind == OPTION_DOUBLE)
+        *(double *)o->value = v;
+    else
+        *(float *)o->value = strtof(text, NULL);
     return STATUS_DONE;
 }
 
@@ -68,8 +76,10 @@ static int option_set(const option *o, const char *flag, const char *text)
     case OPTION_TEXTS:
         return text_list_add(o->value, text) ? STATUS_DONE
                                              : fail(STATUS_FAILED, "not enough memory");
-    case OPTION_INT: return option_int(o, flag, text);
-    case OPTION_FLOAT: return option_float(o, flag, text);
+    case OPTION_INT:
+    case OPTION_LONG: return option_int(o, flag, text);
+    case OPTION_FLOAT:
+    case OPTION_DOUBLE: return option_float(o, flag, text);
     }
     return STATUS_DONE;
 }

@@ -126,3 +126,33 @@ void progress_clear(progress_line *line)
     fflush(stderr);
     line->shown = false;
 }
+
+/* "loss 0.1234, " where an update was made. */
+static void loss_text(char *out, size_t size, const lk_train_progress *p)
+{
+    out[0] = '\0';
+    if (!p->class_pictures && p->done) snprintf(out, size, "loss %.4f, ", (double)p->loss);
+}
+
+void progress_train(progress_line *line, const lk_train_progress *p)
+{
+    char left[24], loss[32], cells[BAR + 1];
+    const char *what = p->class_pictures ? "class pictures" : "training";
+    int filled = p->total ? (int)(p->done * BAR / p->total) : 0;
+    duration(left, p->left);
+    loss_text(loss, sizeof loss, p);
+    if (line->terminal) {
+        for (int i = 0; i < BAR; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+        cells[BAR] = '\0';
+        fprintf(stderr, "\r%s [%s] %lld/%lld %s%s%s\033[K", what, cells, (long long)p->done,
+                (long long)p->total, loss, p->left > 0 ? left : "", p->left > 0 ? " left" : "");
+        fflush(stderr);
+        line->shown = true;
+        return;
+    }
+    line->told += p->seconds;
+    if (p->class_pictures || (line->told < PLAIN_EVERY && p->done < p->total) || !p->done) return;
+    line->told = 0;
+    fprintf(stderr, "step %lld of %lld, %s%s left\n", (long long)p->done, (long long)p->total, loss,
+            left);
+}
