@@ -222,15 +222,11 @@ static void to_map(const struct trainer_buffers *b, float *map, const float *pla
 }
 
 /* Whether the script's latents, and so its randn_like(latents), are channels-last in memory: then PyTorch
- * draws the noise in that order, one value at a time. On the CPU it depends on the autoencoder's last
- * convolution: behind the middle's attention maps are channels-last, and oneDNN, which keeps them so, is
- * chosen for more than one picture or more than 20,480 numbers (aten's use_mkldnn). */
+ * draws the noise in that order, one value at a time. On the CPU the attention in the autoencoder's middle
+ * leaves the maps of two or more pictures so (seen with diffusers 0.42, torch 2.15 at every size tried). */
 static bool noise_is_channels_last(const trainer *t, int samples)
 {
-    const struct trainer_buffers *b = t->buffers;
-    const vae_config *c = &t->model->vae;
-    int width = c->quant_conv ? 2 * c->latent_channels : c->channels[c->blocks - 1];
-    return c->mid_attention && (samples > 1 || width * b->height * b->width > 20480);
+    return t->model->vae.mid_attention && samples > 1;
 }
 
 static void draw_noise(trainer *t, int samples)
