@@ -54,7 +54,7 @@ test-sanitize: test-packages
 
 bench:
 	@$(MAKE) --no-print-directory all
-	@$(call compile,$(BUILD)) --target bench
+	@$(call compile,$(BUILD)) --target bench bench_train
 	@PYTHON="$(PYTHON)" tools/bench.sh $(BUILD)
 
 install: all

@@ -12,12 +12,18 @@
 # Bars (against the peer, same run): no row slower, none with more memory, UNet float32 1.5 times as fast, bfloat16
 # 1.3 times, VAE decode float32 2 times. Where the processor lacks AVX-512-BF16, the peer's bfloat16 is emulated and
 # only printed (one run, 5 minutes at most), and ours has to be no slower than 1.1 times our float32.
+#
+# Then a DreamBooth training step of the UNet at batch 1, latents and text at hand, 8-bit AdamW, without and with
+# gradient checkpointing: forward, backward, update (clipping included), peak memory. Bars: 1.5 times as fast as
+# diffusers with bitsandbytes in float32; in bfloat16, where the processor has it, 2 times, and 1.2 times as fast as
+# with torch's AdamW; with checkpointing at most 10 GB. PARTS (generate train) chooses.
 set -u
 build=$1
 model=${MODEL:-/tmp/sd15-random}
 threads=${THREADS:-2}
 repeats=${REPEATS:-3}
 size=${SIZE:-512}
+parts=${PARTS:-generate train}
 python=${PYTHON:-python3}
 tools=$(dirname "$0")
 load=$(cut -d" " -f1 /proc/loadavg)
@@ -38,13 +44,13 @@ widths=$(echo $(grep -m1 ^flags /proc/cpuinfo | tr ' ' '\n' | grep -xE 'avx2|avx
 native=no
 [[ " $widths " == *" avx512_bf16 "* ]] && native=yes
 
-for row in unet vae text; do
+for row in $([[ $parts == *generate* ]] && echo unet vae text); do
     for type in f32 bf16; do
         "$build/bench" "$model" $row $type "$threads" "$repeats" "$size" >>"$work/ours" || exit 1
     done
 done
 : >"$work/peer"
-if [ $peer = yes ]; then
+if [ $peer = yes ] && [[ $parts == *generate* ]]; then
     "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" --repeats "$repeats" --size "$size" \
         --types "float32$([ $native = yes ] && echo ,bfloat16)" >>"$work/peer" || exit 1
     [ $native = yes ] || timeout 300 "$python" "$tools/bench_diffusers.py" "$model" --threads "$threads" \
@@ -52,12 +58,25 @@ if [ $peer = yes ]; then
         echo "bench: the peer's emulated bfloat16 was stopped after 5 minutes; rows it lacks are empty" >&2
 fi
 
+if [[ $parts == *train* ]]; then
+    types="float32$([ $native = yes ] && echo ,bfloat16)"
+    optimizers="adamw8bit$([ $native = yes ] && echo ,adamw)"
+    for type in f32 $([ $native = yes ] && echo bf16); do
+        for checkpointing in no yes; do
+            "$build/bench_train" "$model" $type adamw8bit $checkpointing "$threads" "$repeats" "$size" \
+                >>"$work/ours-train" || exit 1
+        done
+    done
+    [ $peer = no ] || "$python" "$tools/bench_train_diffusers.py" "$model" --threads "$threads" --size "$size" \
+        --types "$types" --optimizers "$optimizers" --checkpointing no,yes >>"$work/peer-train" || exit 1
+fi
+
 echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($widths)"
 echo "ours:      $(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work/ours" | head -n 1)"
 [ $peer = yes ] && echo "peer:      $("$python" -c 'import torch, diffusers
 print(f"diffusers {diffusers.__version__}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")')"
 echo "run:       $threads threads, ${size}x${size}, load before it $load"
-awk -v native=$native '
+[[ $parts != *generate* ]] || awk -v native=$native '
     function field(name,   t) {
         if (!match($0, "\"" name "\": [^,}]*")) return ""
         t = substr($0, RSTART, RLENGTH); sub(/^[^:]*: /, "", t); gsub(/"/, "", t)
@@ -91,3 +110,40 @@ awk -v native=$native '
                 printf "%-14s %9.3f %9s %7s %9.0f %9s  %s\n", key, ours[key], "-", "-", ours_mb[key], "-", note
         }
     }' "$work/ours" "$work/peer"
+
+[[ $parts == *train* ]] || exit 0
+touch "$work/peer-train"
+awk '
+    function field(name,   t) {
+        if (!match($0, "\"" name "\": [^,}]*")) return ""
+        t = substr($0, RSTART, RLENGTH); sub(/^[^:]*: /, "", t); gsub(/"/, "", t)
+        return t
+    }
+    function line(who) {
+        printf "%-9s %-10s %-13s %-6s %8.2f %8.2f %8.2f %8.2f %9.0f", field("type"), field("optimizer"),
+               field("checkpointing"), who, field("forward_s"), field("backward_s"), field("optimizer_s"),
+               field("seconds"), field("peak_mb")
+    }
+    !/"row": "train"/ { next }
+    FILENAME ~ /ours-train$/ {
+        if (!shown++) printf "\n%-9s %-10s %-13s %-6s %8s %8s %8s %8s %9s  %s\n", "training", "optimizer",
+                             "checkpointing", "whose", "forward", "backward", "update", "step s", "peak MB", "bar"
+        key = field("type") " " field("checkpointing")
+        ours[key] = field("seconds")
+        line("ours")
+        note = field("checkpointing") == "yes" ? sprintf("  10 GB: %s", field("peak_mb") <= 10240 ? "met" : "MISSED") : ""
+        print note
+        next
+    }
+    {
+        key = field("type") " " field("checkpointing")
+        line("peer")
+        if (key in ours) {
+            ratio = field("seconds") / ours[key]
+            want = field("type") == "float32" ? 1.5 : field("optimizer") == "adamw" ? 1.2 : 2
+            printf "  ours is %.2f times as fast", ratio
+            if (field("checkpointing") == "no" && (field("type") != "float32" || field("optimizer") == "adamw8bit"))
+                printf " (%.1f: %s)", want, ratio >= want ? "met" : "MISSED"
+        }
+        print ""
+    }' "$work/ours-train" "$work/peer-train"

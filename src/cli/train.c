@@ -198,10 +198,8 @@ static int work(task *t, const lk_context_options *context)
               lk_train(t->opened, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok)
-        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED
-                    : t->error.code == LK_USAGE   ? STATUS_WRONG_USAGE
-                                                  : STATUS_FAILED,
-                    "%s", t->error.text);
+        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED : STATUS_FAILED, "%s",
+                    t->error.text);
     puts(t->options.output_dir);
     return STATUS_DONE;
 }

@@ -44,6 +44,7 @@ struct generator {
     decoder decoder;
     text_state text;
     bool unet_packed, vae_packed;     /* the device holds its copy of the weights */
+    bool active;                      /* the UNet's graph is bound and has its memory */
 };
 
 /* One call's options, made definite. */
@@ -57,6 +58,10 @@ typedef struct job {
     float *latent;                    /* [C,h,w] */
     float *x, *out;                   /* [B,h,w,C], [B,h,w,C']: the network's edge */
     float *guided;                    /* [C',h,w] */
+    generator *const *models;         /* what takes turns, as `mix` says */
+    int model_count;
+    const mix *mix;
+    float *part;                      /* several models in one step: [B,h,w,C'] */
 } job;
 
 static bool conditional(const generator *g) { return g->model->kind == MODEL_STABLE_DIFFUSION; }
@@ -386,6 +391,7 @@ static void job_close(job *j)
     free(j->x);
     free(j->out);
     free(j->guided);
+    free(j->part);
     *j = (job){0};
 }
 
@@ -505,6 +511,8 @@ static bool job_allocate(job *j, error *e)
         memcpy(j->latent, j->o->latents, in * sizeof(float));
     else
         rng_randn(&j->rng, j->latent, in); /* torch.randn([1,C,h,w]) */
+    j->part = malloc(out * batch * sizeof(float));
+    if (!j->part) return error_memory(e, "latents", out * batch * sizeof(float));
     return all_finite(j->latent, in) ||
            error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
 }
@@ -520,6 +528,15 @@ static void denoiser_write(const generator *g, const job *j, int timestep)
     graph_write(n->unet, n->x, j->x);
     graph_write(n->unet, n->t, t);
     for (size_t i = 0; i < n->kv_count; i++) graph_write(n->unet, n->kv_in[i], g->text.kv[i]);
+}
+
+/* Binds the weights and takes the memory, unless that is done. */
+static bool activate(generator *g, error *e)
+{
+    if (g->active) return true;
+    if (!graph_bind(g->denoiser.unet, &g->model->unet_weights, e)) return false;
+    g->unet_packed = true;
+    return g->active = graph_allocate(g->denoiser.unet, e);
 }
 
 static double deviation(const float *x, size_t n)
@@ -546,21 +563,57 @@ static void guide(const job *j)
     to_channels_first(j->guided, j->out, (size_t)j->out_channels, space);
 }
 
-/* The guided output of the network at step i. */
-static bool predict(generator *g, job *j, int i, error *e)
+/* The network's output at step i, before guidance, in j->out. */
+static bool evaluate(generator *g, job *j, int i, error *e)
 {
     denoiser *n = &g->denoiser;
     int timestep = sampler_timestep(j->sampler, i);
+    if (!activate(g, e)) return false;
     denoiser_write(g, j, timestep);
     if (!graph_run(n->unet, e)) return false;
     graph_read(n->unet, n->out, j->out);
-    if (!all_finite(j->out, (size_t)tensor_count(n->out))) {
-        char where[80];
-        snprintf(where, sizeof where, "step %d of %d (timestep %d)", i + 1,
-                 sampler_count(j->sampler), timestep);
-        denoiser_write(g, j, timestep);
-        return blame(n->unet, where, e);
+    if (all_finite(j->out, (size_t)tensor_count(n->out))) return true;
+    char where[80];
+    snprintf(where, sizeof where, "step %d of %d (timestep %d)", i + 1, sampler_count(j->sampler),
+             timestep);
+    denoiser_write(g, j, timestep);
+    return blame(n->unet, where, e);
+}
+
+/* The weighted sum of several models' predictions. Guidance is linear, so the sum is guided as a whole
+ * would be; each is guided by itself. */
+static bool predict_sum(job *j, const mix_step *s, int i, error *e)
+{
+    size_t n = (size_t)j->out_channels * (size_t)j->height * (size_t)j->width;
+    memset(j->part, 0, n * sizeof *j->part);
+    for (int k = 0; k < s->terms; k++) {
+        if (!evaluate(j->models[s->model[k]], j, i, e)) return false;
+        guide(j);
+        for (size_t x = 0; x < n; x++) j->part[x] += s->share[k] * j->guided[x];
     }
+    memcpy(j->guided, j->part, n * sizeof *j->part);
+    return true;
+}
+
+/* The unconditional half from one model, the conditional from another. */
+static bool predict_split(job *j, const mix_step *s, int i, error *e)
+{
+    size_t half = (size_t)j->out_channels * (size_t)j->height * (size_t)j->width;
+    if (!evaluate(j->models[s->model[0]], j, i, e)) return false;
+    memcpy(j->part, j->out, half * sizeof *j->part);
+    if (!evaluate(j->models[s->model[1]], j, i, e)) return false;
+    if (j->batch > 1) memcpy(j->out, j->part, half * sizeof *j->part);
+    guide(j);
+    return true;
+}
+
+/* The guided output at step i. */
+static bool predict(job *j, int i, error *e)
+{
+    const mix_step *s = j->mix ? &j->mix->step[i] : NULL;
+    if (s && s->split) return predict_split(j, s, i, e);
+    if (s && (s->terms > 1 || s->share[0] != 1)) return predict_sum(j, s, i, e);
+    if (!evaluate(j->models[s ? s->model[0] : 0], j, i, e)) return false;
     guide(j);
     return true;
 }
@@ -572,23 +625,29 @@ static bool progress(const job *j, int step, error *e)
     return error_set(e, ERROR_CANCELLED, "stopped");
 }
 
-static bool denoise(generator *g, job *j, error *e)
+static void tell_reached(const job *j, int step)
+{
+    generate_snapshot now = {step, j->latent, &j->rng};
+    if (j->o->reached) j->o->reached(j->o->user, &now);
+}
+
+static bool denoise(job *j, error *e)
 {
     size_t n = (size_t)j->channels * (size_t)j->height * (size_t)j->width;
-    int steps = sampler_count(j->sampler);
-    if (!graph_bind(g->denoiser.unet, &g->model->unet_weights, e)) return false;
-    g->unet_packed = true;
-    if (!graph_allocate(g->denoiser.unet, e)) return false;
-    bool ok = progress(j, 0, e);
-    for (int i = 0; ok && i < steps; i++) {
-        ok = predict(g, j, i, e) &&
-             sampler_step(j->sampler, i, j->latent, j->guided, n, &j->rng, e);
+    int steps = sampler_count(j->sampler), first = j->o->from ? j->o->from->step : 0;
+    bool ok = progress(j, first, e);
+    for (int i = first; ok && i < steps; i++) {
+        ok = predict(j, i, e) && sampler_step(j->sampler, i, j->latent, j->guided, n, &j->rng, e);
         if (ok && !all_finite(j->latent, n))
             ok = error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try "
                            "other settings (sampler, spacing, guidance)", i + 1, steps);
+        if (ok) tell_reached(j, i + 1);
         ok = ok && progress(j, i + 1, e);
     }
-    graph_release(g->denoiser.unet);
+    for (int k = 0; k < j->model_count; k++) {
+        graph_release(j->models[k]->denoiser.unet);
+        j->models[k]->active = false;
+    }
     return ok;
 }
 
@@ -665,18 +724,79 @@ static bool result_start(const job *j, generate_result *out, error *e)
     return true;
 }
 
-bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e)
+/* Whether any step asks model k. */
+static bool is_asked(const mix *m, int k)
+{
+    for (int i = 0; m && i < m->count; i++)
+        for (int t = 0; t < m->step[i].terms; t++)
+            if (m->step[i].model[t] == k) return true;
+    return !m && k == 0;
+}
+
+/* The other models of a mix: they must fit the first, and have their graphs and texts. */
+static bool join(const generator *first, generator *g, const job *j, error *e)
+{
+    const unet_config *a = &first->model->unet, *b = &g->model->unet;
+    if (first->model->kind != g->model->kind || a->in_channels != b->in_channels ||
+        a->out_channels != b->out_channels)
+        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: their latents differ",
+                         first->model->path, g->model->path);
+    if (first->scheduler.predicts != g->scheduler.predicts)
+        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: one predicts noise, the other "
+                         "velocity", first->model->path, g->model->path);
+    return job_text(g, j, NULL, e) && denoiser_plan(g, j->batch, j->height, j->width, e) &&
+           (!conditional(g) || decoder_plan(g, j->height, j->width, e));
+}
+
+static bool join_all(generator *const *models, int count, const mix *m, const job *j, error *e)
+{
+    bool ok = true;
+    for (int k = 0; ok && k < count; k++) {
+        if (!is_asked(m, k)) continue;
+        ok = join(models[m ? m->step[0].model[0] : 0], models[k], j, e);
+        ok = ok && (!conditional(models[k]) || text_prepare(models[k], j, e));
+    }
+    return ok;
+}
+
+static bool start_from(job *j, error *e)
+{
+    const generate_snapshot *from = j->o->from;
+    size_t n = (size_t)j->channels * (size_t)j->height * (size_t)j->width;
+    if (!from) return true;
+    if (from->step < 0 || from->step > sampler_count(j->sampler))
+        return error_set(e, ERROR_USAGE, "a run of %d steps cannot go on from step %d",
+                         sampler_count(j->sampler), from->step);
+    memcpy(j->latent, from->latent, n * sizeof *j->latent);
+    j->rng = *from->random;
+    return true;
+}
+
+bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
+                         generate_result *out, error *e)
 {
     job j;
+    generator *first = models[m ? m->step[0].model[0] : 0];
+    generator *last = models[m ? mix_last_model(m) : 0];
     *out = (generate_result){0};
-    bool ok = job_open(g, o, &j, NULL, e) && job_allocate(&j, e) && result_start(&j, out, e) &&
-              (!conditional(g) || text_prepare(g, &j, e)) && denoise(g, &j, e);
+    bool ok = job_open(first, o, &j, NULL, e);
+    j.models = models;
+    j.model_count = count;
+    j.mix = m;
+    assert(!ok || !m || m->count == sampler_count(j.sampler));
+    ok = ok && join_all(models, count, m, &j, e) && job_allocate(&j, e) &&
+         result_start(&j, out, e) && start_from(&j, e) && denoise(&j, e);
     if (ok)
         memcpy(out->final, j.latent,
                (size_t)j.channels * (size_t)j.height * (size_t)j.width * sizeof(float));
-    ok = ok && (conditional(g) ? decode(g, &j, &out->picture, e)
-                               : picture_from_sample(&j, &out->picture, e));
+    ok = ok && (conditional(last) ? decode(last, &j, &out->picture, e)
+                                  : picture_from_sample(&j, &out->picture, e));
     job_close(&j);
     if (!ok) generate_result_free(out);
     return ok;
+}
+
+bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e)
+{
+    return generator_run_mixed(&g, 1, NULL, o, out, e);
 }

@@ -8,6 +8,7 @@
 #define LIKENESS_GENERATE_GENERATE_H
 
 #include "file/image.h"
+#include "generate/mix.h"
 #include "generate/sampler.h"
 #include "model/model.h"
 
@@ -15,6 +16,13 @@ typedef struct generator generator;
 
 /* Called before the first step (step 0) and after each; true asks to stop. */
 typedef bool (*generate_progress)(void *user, int step, int steps);
+
+/* A run after some of its steps: what the rest follows from. */
+typedef struct generate_snapshot {
+    int step;                      /* steps that are done */
+    const float *latent;           /* [C,h,w] */
+    const rng *random;             /* the state of the picture's generator */
+} generate_snapshot;
 
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
@@ -25,7 +33,10 @@ typedef struct generate_options {
     float guidance_rescale;
     int clip_skip;                 /* layers left out at the end, as in diffusers */
     const float *latents;          /* the noise to start from, [C,h,w]; NULL: drawn from the seed */
+    const generate_snapshot *from; /* NULL: from the noise; else the run goes on from there */
     generate_progress progress;    /* NULL: none */
+    /* NULL, or told the state after each step; what it points to is gone afterwards. */
+    void (*reached)(void *user, const generate_snapshot *state);
     void *user;
 } generate_options;
 
@@ -49,6 +60,11 @@ void generator_latents(const generator *g, int width, int height, int shape[3]);
 bool generator_check(generator *g, const generate_options *o, char **cut, error *e);
 /* Makes one picture. On failure nothing is in out. */
 bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e);
+/* As generator_run, the models (of one size and kind) taking turns as the mix says; m->count must be the
+ * number of steps. Each model has its own text encoder's reading of the prompts; the last in force
+ * decodes. */
+bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
+                         generate_result *out, error *e);
 void generate_result_free(generate_result *r);
 
 #endif

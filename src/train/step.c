@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-static void record_inputs(step *s, const model *m)
+static void record_inputs(step_graph *s, const model *m)
 {
     const step_options *o = &s->options;
     int64_t n = o->samples, map[4] = {n, o->height, o->width, m->unet.in_channels};
@@ -24,7 +24,7 @@ static void record_inputs(step *s, const model *m)
 }
 
 /* The gradient of the loss by every weight that the graph has. */
-static bool record_gradients(step *s, error *e)
+static bool record_gradients(step_graph *s, error *e)
 {
     graph *g = s->graph;
     s->count = graph_weight_count(g);
@@ -38,7 +38,7 @@ static bool record_gradients(step *s, error *e)
     return ok;
 }
 
-static bool record_all(step *s, const model *m, error *e)
+static bool record_all(step_graph *s, const model *m, error *e)
 {
     graph *g = s->graph;
     if (!s->options.recompute) graph_keep_all(g);
@@ -57,9 +57,9 @@ static bool record_all(step *s, const model *m, error *e)
     return record_gradients(s, e);
 }
 
-bool step_open(step *s, device *d, const model *m, const step_options *o, error *e)
+bool step_open(step_graph *s, device *d, const model *m, const step_options *o, error *e)
 {
-    *s = (step){.options = *o};
+    *s = (step_graph){.options = *o};
     if (graph_open(&s->graph, d->compute, e) && record_all(s, m, e) &&
         graph_plan(s->graph, d, e))
         return true;
@@ -67,9 +67,9 @@ bool step_open(step *s, device *d, const model *m, const step_options *o, error 
     return false;
 }
 
-void step_close(step *s)
+void step_close(step_graph *s)
 {
     graph_close(&s->graph);
     free(s->grad);
-    *s = (step){0};
+    *s = (step_graph){0};
 }

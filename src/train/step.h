@@ -16,7 +16,7 @@ typedef struct step_options {
 } step_options;
 
 /* Latents and predictions are channels-last. All but graph are the graph's. */
-typedef struct step {
+typedef struct step_graph {
     graph *graph;
     step_options options;
     tensor *x;           /* [S,h,w,C] noised latents */
@@ -31,10 +31,10 @@ typedef struct step {
     tensor *prediction;  /* [S,h,w,C], where there are no gradients */
     size_t count;        /* of trained weights: every weight of the graph, in its order */
     tensor **grad;       /* [count]; NULL where the loss does not depend on it */
-} step;
+} step_graph;
 
 /* Recorded and planned, so that graph_bytes is known; neither bound nor allocated. */
-bool step_open(step *s, device *d, const model *m, const step_options *o, error *e);
-void step_close(step *s);
+bool step_open(step_graph *s, device *d, const model *m, const step_options *o, error *e);
+void step_close(step_graph *s);
 
 #endif

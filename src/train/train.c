@@ -103,11 +103,12 @@ static bool resume(run *r, error *e)
     if (!from) return true;
     if (!checkpoint_load(&r->owner, t, from, &path, e)) return false;
     r->saved = t->done;
-    say(r->events, "going on from %s", path);
+    bool more = t->done < t->total ||
+                error_set(e, ERROR_USAGE, "%s has %lld updates already and --max_train_steps is %lld; "
+                          "ask for more", path, (long long)t->done, (long long)t->total);
+    if (more) say(r->events, "going on from %s", path);
     free(path);
-    return t->done < t->total ||
-           error_set(e, ERROR_USAGE, "the checkpoint has %lld updates already and --max_train_steps is "
-                     "%lld; ask for more", (long long)t->done, (long long)t->total);
+    return more;
 }
 
 static bool prepare(run *r, const train_settings *s, device *d, const model *m, error *e)
@@ -120,7 +121,7 @@ static bool prepare(run *r, const train_settings *s, device *d, const model *m, 
     say_skipped(r->events, &r->trainer.instances);
     say_skipped(r->events, &r->trainer.classes);
     checkpoint_owner_of(&r->owner, &r->trainer);
-    return forecast(r, e) && resume(r, e) &&
+    return resume(r, e) && forecast(r, e) &&
            record_open(&r->record, s->output_dir, r->trainer.done, e) &&
            record_settings(&r->trainer, r->owner.model_hash, e);
 }

@@ -104,6 +104,19 @@ static bool check_resolution(trainer *t, error *e)
                      t->settings.resolution / factor * factor + factor);
 }
 
+/* Before anything is read: what the autoencoder's widest maps alone must take, so that an absurd size
+ * is not even planned. */
+static bool check_memory_least(const trainer *t, error *e)
+{
+    double side = t->settings.resolution, gib = 1024.0 * 1024 * 1024;
+    double need = side * side * t->model->vae.channels[0] * 2 * sizeof(float);
+    double have = (double)memory_available();
+    return need <= have ||
+           error_set(e, ERROR_MEMORY, "--resolution %d needs %.1f GiB of memory for one picture's latents, "
+                     "and %.1f GiB can be had; use a smaller one", t->settings.resolution, need / gib,
+                     have / gib);
+}
+
 /* The number of updates, and the learning rate, as the script has them. */
 static void count_updates(trainer *t)
 {
@@ -174,7 +187,8 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
     if (m->kind != MODEL_STABLE_DIFFUSION)
         return error_set(e, ERROR_MODEL, "%s: is an unconditional model; DreamBooth needs one that "
                          "takes a prompt (Stable Diffusion 1.x)", m->path);
-    if (train_settings_check(s, e) && check_resolution(t, e) && open_photos(t, e) &&
+    if (train_settings_check(s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
+        open_photos(t, e) &&
         open_texts(t, e) && noise_schedule_open(&t->schedule, &m->scheduler, e) &&
         buffers_open(t, e) && open_steps(t, e) && check_memory(t, e) &&
         parameters_open(&t->parameters, m, &t->settings, e)) {
@@ -304,9 +318,9 @@ static void weigh_batch(trainer *t, int count, int samples)
 }
 
 /* The step of this many samples with its memory taken; the other gives its own back. */
-static step *step_for(trainer *t, step *steps, int samples, const step_options *o, error *e)
+static step_graph *step_for(trainer *t, step_graph *steps, int samples, const step_options *o, error *e)
 {
-    step *s = NULL;
+    step_graph *s = NULL;
     for (int i = 0; i < TRAINER_STEPS && !s; i++)
         if (!steps[i].graph || steps[i].options.samples == samples) s = &steps[i];
     if (!s->graph && !step_open(s, t->device, t->model, o, e)) return NULL;
@@ -319,7 +333,7 @@ static step *step_for(trainer *t, step *steps, int samples, const step_options *
     return s;
 }
 
-static void write_text(trainer *t, const step *s, int count, bool all_class)
+static void write_text(trainer *t, const step_graph *s, int count, bool all_class)
 {
     struct trainer_buffers *b = t->buffers;
     size_t positions = (size_t)t->model->clip.positions;
@@ -341,7 +355,7 @@ static bool predict_prior(trainer *t, int count, error *e)
     struct trainer_buffers *b = t->buffers;
     step_options o = options_for(t, count);
     o.gradients = o.train_text_encoder = false;
-    step *s = step_for(t, t->priors, count, &o, e);
+    step_graph *s = step_for(t, t->priors, count, &o, e);
     if (!s || !graph_bind(s->graph, &t->model->unet_weights, e)) return false;
     write_text(t, s, 0, true);
     graph_write(s->graph, s->x, b->noisy);
@@ -351,7 +365,7 @@ static bool predict_prior(trainer *t, int count, error *e)
     return true;
 }
 
-static bool run_step(trainer *t, step *s, int count, error *e)
+static bool run_step(trainer *t, step_graph *s, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
     const weight_set *sets[] = {&t->parameters.unet.set, &t->parameters.clip.set};
@@ -366,7 +380,7 @@ static bool run_step(trainer *t, step *s, int count, error *e)
     return graph_run(s->graph, e);
 }
 
-static void read_losses(trainer *t, const step *s, int count, train_report *r)
+static void read_losses(trainer *t, const step_graph *s, int count, train_report *r)
 {
     struct trainer_buffers *b = t->buffers;
     int samples = s->options.samples;
@@ -402,7 +416,7 @@ bool trainer_batch(trainer *t, train_report *r, error *e)
     }
     weigh_batch(t, count, samples);
     step_options o = options_for(t, samples);
-    step *s = step_for(t, t->steps, samples, &o, e);
+    step_graph *s = step_for(t, t->steps, samples, &o, e);
     if (!s || !run_step(t, s, count, e)) return false;
     read_losses(t, s, count, r);
     if (!isfinite(r->loss)) return update_blame(t, s, "the loss is not a number", e);

@@ -26,9 +26,9 @@ typedef struct trainer {
     noise_schedule schedule;
     parameters parameters;
     prompt_text instance_text, class_text;
-    step steps[TRAINER_STEPS];
-    step priors[TRAINER_STEPS];  /* prior_from_base: the base's prediction */
-    step *active;                /* whose memory is taken; NULL: none's */
+    step_graph steps[TRAINER_STEPS];
+    step_graph priors[TRAINER_STEPS];  /* prior_from_base: the base's prediction */
+    step_graph *active;                /* whose memory is taken; NULL: none's */
     int64_t done, total;         /* updates */
     int batches;                 /* since the last update */
     double rate;                 /* learning_rate, scaled */

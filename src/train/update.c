@@ -11,14 +11,14 @@
 #include "base/platform.h"
 
 /* The gradient by the step's i-th weight, and the weight; gradient NULL: the loss does not depend on it. */
-static const float *gradient_of(const trainer *t, const step *s, size_t i, parameter *p)
+static const float *gradient_of(const trainer *t, const step_graph *s, size_t i, parameter *p)
 {
     *p = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name);
     if (!s->grad[i]) return NULL;
     return p->sum ? p->sum : graph_data(s->graph, s->grad[i]);
 }
 
-void update_accumulate(trainer *t, const step *s)
+void update_accumulate(trainer *t, const step_graph *s)
 {
     for (size_t i = 0; i < s->count; i++) {
         parameter p = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name);
@@ -39,7 +39,7 @@ static bool guard(const trainer *t, const char *found, error *e)
                      "%lld; %s", (long long)t->done + 1, found, (long long)t->done, why);
 }
 
-bool update_blame(trainer *t, const step *s, const char *what, error *e)
+bool update_blame(trainer *t, const step_graph *s, const char *what, error *e)
 {
     error found = {0};
     char text[sizeof found.text];
@@ -134,7 +134,7 @@ static void backup_restore(const backup *b, const trainer *t)
 /* ---- the update ---- */
 
 /* The norm of all gradients together; not finite: the first bad gradient's weight in *bad. */
-static double norm_of(const trainer *t, const step *s, const char **bad)
+static double norm_of(const trainer *t, const step_graph *s, const char **bad)
 {
     double sum = 0;
     *bad = NULL;
@@ -149,7 +149,7 @@ static double norm_of(const trainer *t, const step *s, const char **bad)
     return sqrt(sum);
 }
 
-static void apply(const trainer *t, const step *s, const adamw_step *a)
+static void apply(const trainer *t, const step_graph *s, const adamw_step *a)
 {
     for (size_t i = 0; i < s->count; i++) {
         parameter p;
@@ -161,7 +161,7 @@ static void apply(const trainer *t, const step *s, const adamw_step *a)
 }
 
 /* As apply, in half precision: weights that are not finite afterwards are put back. */
-static bool apply_half(const trainer *t, const step *s, const adamw_step *a, error *e)
+static bool apply_half(const trainer *t, const step_graph *s, const adamw_step *a, error *e)
 {
     backup b;
     if (!backup_open(&b, t, e)) return false;
@@ -189,7 +189,7 @@ static void sums_clear(const trainer *t)
         if (sets[k]->sums) memset(sets[k]->sums, 0, sets[k]->sums_size);
 }
 
-bool update_run(trainer *t, const step *s, train_report *r, error *e)
+bool update_run(trainer *t, const step_graph *s, train_report *r, error *e)
 {
     const train_settings *o = &t->settings;
     const char *bad;

@@ -8,11 +8,11 @@
 #include "train/trainer.h"
 
 /* Adds the step's gradients to the sums. */
-void update_accumulate(trainer *t, const step *s);
+void update_accumulate(trainer *t, const step_graph *s);
 /* The update itself; fills the report's second half. A gradient or a new weight that is not finite
  * leaves the weights and moments as they were. */
-bool update_run(trainer *t, const step *s, train_report *r, error *e);
+bool update_run(trainer *t, const step_graph *s, train_report *r, error *e);
 /* Runs the step again looking at every tensor, and fails naming the first that is not finite. */
-bool update_blame(trainer *t, const step *s, const char *what, error *e);
+bool update_blame(trainer *t, const step_graph *s, const char *what, error *e);
 
 #endif

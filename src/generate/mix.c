@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mix: reads and writes schedules of models. */
+#include "generate/mix.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct reader {
+    const char *text, *at;
+    const char *const *names;
+    int models;
+    error *e;
+} reader;
+
+static void spaces(reader *r)
+{
+    while (isspace((unsigned char)*r->at)) r->at++;
+}
+
+static bool wrong(const reader *r, const char *what)
+{
+    return error_set(r->e, ERROR_USAGE, "the schedule \"%s\" %s, at \"%.40s\"; write it as \"base x15, "
+                     "tuned rest\"", r->text, what, r->at);
+}
+
+static bool name_character(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.' || (unsigned char)c >= 128;
+}
+
+static bool read_name(reader *r, int *model)
+{
+    size_t n = 0;
+    spaces(r);
+    while (name_character(r->at[n])) n++;
+    if (!n) return wrong(r, "lacks the name of a model");
+    for (int i = 0; i < r->models; i++)
+        if (strlen(r->names[i]) == n && strncmp(r->names[i], r->at, n) == 0) {
+            r->at += n;
+            *model = i;
+            return true;
+        }
+    return error_set(r->e, ERROR_USAGE, "the schedule \"%s\" names %.*s, and no model has that name; "
+                     "give it with -m %.*s=PATH", r->text, (int)n, r->at, (int)n, r->at);
+}
+
+/* "0.3*base" or "base". */
+static bool read_term(reader *r, mix_step *s)
+{
+    if (s->terms == MIX_MAX_TERMS) return wrong(r, "has more than 8 models in one step");
+    char *end;
+    spaces(r);
+    double share = strtod(r->at, &end);
+    const char *after = end;
+    while (isspace((unsigned char)*after)) after++;
+    bool weighted = end > r->at && *after == '*';
+    if (weighted && !isfinite(share)) return wrong(r, "has a weight that is no number");
+    if (weighted) r->at = after + 1;
+    s->share[s->terms] = weighted ? (float)share : 1;
+    return read_name(r, &s->model[s->terms++]);
+}
+
+static bool read_models(reader *r, mix_step *s)
+{
+    *s = (mix_step){0};
+    if (!read_term(r, s)) return false;
+    spaces(r);
+    if (*r->at == '|') {
+        r->at++;
+        s->split = true;
+        if (!read_term(r, s)) return false;
+        return (s->share[0] == 1 && s->share[1] == 1) || wrong(r, "weights the halves of a split");
+    }
+    while (*r->at == '+') {
+        r->at++;
+        if (!read_term(r, s)) return false;
+        spaces(r);
+    }
+    return true;
+}
+
+/* "x15", "rest" or nothing; -1: what is left. */
+static bool read_count(reader *r, int *count)
+{
+    spaces(r);
+    *count = -1;
+    if (strncmp(r->at, "rest", 4) == 0 && !name_character(r->at[4])) {
+        r->at += 4;
+        return true;
+    }
+    if (*r->at != 'x') return true;
+    char *end;
+    long n = strtol(r->at + 1, &end, 10);
+    if (end == r->at + 1 || n < 0 || n > 1000000 || !isdigit((unsigned char)r->at[1]))
+        return wrong(r, "has a count that is no number of steps");
+    r->at = end;
+    *count = (int)n;
+    return true;
+}
+
+static bool append(mix *m, const mix_step *s, int count, int steps, const reader *r)
+{
+    if (count < 0) count = steps - m->count;
+    if (count > steps - m->count)
+        return error_set(r->e, ERROR_USAGE, "the schedule \"%s\" has more steps than the run, which has "
+                         "%d; make them add up, or end with rest", r->text, steps);
+    for (int i = 0; i < count; i++) m->step[m->count++] = *s;
+    return true;
+}
+
+bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps, error *e)
+{
+    reader r = {text, text, names, models, e};
+    *out = (mix){malloc((size_t)(steps + 1) * sizeof *out->step), 0};
+    bool ok = out->step || error_memory(e, "a schedule", (size_t)steps * sizeof *out->step);
+    for (bool more = true; ok && more;) {
+        mix_step s;
+        int count = -1;
+        ok = read_models(&r, &s) && read_count(&r, &count) && append(out, &s, count, steps, &r);
+        spaces(&r);
+        more = ok && *r.at == ',';
+        if (ok && !more && *r.at) ok = wrong(&r, "has something it should not");
+        if (more && count < 0) ok = wrong(&r, "goes on after what takes all that is left");
+        if (more) r.at++;
+    }
+    if (ok && out->count < steps)
+        ok = error_set(e, ERROR_USAGE, "the schedule \"%s\" has %d steps and the run has %d; make them "
+                       "add up, or end with rest", text, out->count, steps);
+    if (!ok) mix_close(out);
+    return ok;
+}
+
+void mix_close(mix *m)
+{
+    free(m->step);
+    *m = (mix){0};
+}
+
+bool mix_step_equal(const mix_step *a, const mix_step *b)
+{
+    if (a->terms != b->terms || a->split != b->split) return false;
+    for (int i = 0; i < a->terms; i++)
+        if (a->model[i] != b->model[i] || a->share[i] != b->share[i]) return false;
+    return true;
+}
+
+int mix_common(const mix *a, const mix *b)
+{
+    int n = 0;
+    while (n < a->count && n < b->count && mix_step_equal(&a->step[n], &b->step[n])) n++;
+    return n;
+}
+
+int mix_last_model(const mix *m)
+{
+    const mix_step *s = &m->step[m->count - 1];
+    return s->model[s->terms - 1];
+}
+
+static bool is_single(const mix_step *s) { return s->terms == 1 && s->share[0] == 1; }
+
+bool mix_is_switch(const mix *m, int *first, int *second, int *at)
+{
+    *at = 0;
+    for (int i = 0; i < m->count; i++) {
+        if (!is_single(&m->step[i])) return false;
+        if (i == 0 || m->step[i].model[0] == m->step[i - 1].model[0]) continue;
+        if (*at) return false;
+        *at = i;
+    }
+    if (!*at) return false;
+    *first = m->step[0].model[0];
+    *second = m->step[*at].model[0];
+    return true;
+}
+
+static void write_step(FILE *out, const mix_step *s, const char *const *names)
+{
+    for (int i = 0; i < s->terms; i++) {
+        if (i) fputc(s->split ? '|' : '+', out);
+        if (s->share[i] != 1) fprintf(out, "%.9g*", (double)s->share[i]);
+        fputs(names[s->model[i]], out);
+    }
+}
+
+char *mix_text(const mix *m, const char *const *names)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    for (int i = 0, next; i < m->count; i = next) {
+        for (next = i + 1; next < m->count && mix_step_equal(&m->step[i], &m->step[next]);) next++;
+        if (i) fputs(", ", out);
+        write_step(out, &m->step[i], names);
+        fprintf(out, " x%d", next - i);
+    }
+    bool bad = ferror(out);
+    if (fclose(out) != 0 || bad) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * program: see program.h. */
+#include "program.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support.h"
+
+char folder[256];
+struct outcome last;
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+const char *in_folder(const char *name)
+{
+    static char path[8][600];
+    static int turn;
+    turn = (turn + 1) % 8;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+void slurp(const char *path, char *text)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    text[fread(text, 1, MAX_TEXT - 1, f)] = '\0';
+    fclose(f);
+}
+
+bool exists(const char *name) { return access(in_folder(name), F_OK) == 0; }
+
+/* Starts a program in the folder, its output in files out and err. */
+pid_t start(const char *const *args, rlim_t file_limit)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        if (file_limit) {
+            struct rlimit limit = {file_limit, file_limit};
+            signal(SIGXFSZ, SIG_IGN);
+            setrlimit(RLIMIT_FSIZE, &limit);
+        }
+        if (chdir(folder) != 0 || !freopen("out", "wb", stdout) || !freopen("err", "wb", stderr))
+            _exit(99);
+        execv(args[0], (char *const *)args);
+        _exit(98);
+    }
+    assert_true(child > 0);
+    return child;
+}
+
+void finish(pid_t child)
+{
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    last.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    slurp(in_folder("out"), last.out);
+    slurp(in_folder("err"), last.err);
+}
+
+/* likeness with these words; NULL ends them. Returns the exit status. */
+int likeness(const char *first, ...)
+{
+    const char *args[MAX_ARGS] = {PROGRAM, first};
+    va_list list;
+    va_start(list, first);
+    for (int n = 2; args[n - 1]; n++) {
+        assert_true(n < MAX_ARGS);
+        args[n] = va_arg(list, const char *);
+    }
+    va_end(list);
+    finish(start(args, 0));
+    return last.status;
+}
+
+/* The last run failed with this status and one line on stderr that holds `words`. */
+void failed(int status, const char *words)
+{
+    const char *line = last.err;
+    if (last.status != status || !strstr(last.err, words))
+        fail_msg("wanted status %d and \"%s\", got %d and: %s", status, words, last.status,
+                 last.err);
+    assert_int_equal(strncmp(line, "likeness: ", 10), 0);
+    if (strchr(line, '\n') != line + strlen(line) - 1) fail_msg("not one line: %s", line);
+    assert_string_equal(last.out, "");
+    assert_false(exists("x.png"));
+}
+
+void says(const char *text, const char *words)
+{
+    if (!strstr(text, words)) fail_msg("\"%s\" is not in: %s", words, text);
+}
+
+void drop(const char *name) { unlink(in_folder(name)); }
+
+void write_file(const char *path, const void *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, size, f), size);
+    fclose(f);
+}
+

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * program: running likeness as a user does, in a folder of the test, and what came of it. PROGRAM is the
+ * path of the built likeness. */
+#ifndef LIKENESS_TESTS_PROGRAM_H
+#define LIKENESS_TESTS_PROGRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+enum { MAX_ARGS = 64, MAX_TEXT = 64 * 1024 };
+
+extern char folder[256]; /* everything lies here: to be set first */
+extern struct outcome { int status; char out[MAX_TEXT], err[MAX_TEXT]; } last;
+
+/* A path in the folder; eight buffers in turn. */
+const char *in_folder(const char *name);
+bool exists(const char *name);
+void drop(const char *name);
+void slurp(const char *path, char *text);
+void write_file(const char *path, const void *data, size_t size);
+
+/* Starts a program (NULL ends args) in the folder, its output in files out and err; no file may pass
+ * file_limit bytes (0: any may). */
+pid_t start(const char *const *args, rlim_t file_limit);
+void finish(pid_t child); /* waits for it; fills last */
+/* likeness with these words; NULL ends them. Returns the exit status. */
+int likeness(const char *first, ...);
+
+/* The last run failed with this status and one line on stderr that holds `words`, and left no x.png. */
+void failed(int status, const char *words);
+void says(const char *text, const char *words);
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bench_train: times the training step of a model folder's UNet (DreamBooth, batch 1, latents and text at
+ * hand) and prints one line of JSON: the median seconds of forward, backward and update, and this
+ * process's peak resident memory. tools/bench.sh prints it beside the peer's.
+ *
+ *   bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2 [REPEATS=2 [SIZE=512]]]] */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+#include "base/random.h"
+#include "train/update.h"
+
+enum { MAX_REPEATS = 100 };
+
+static bool fill(graph *g, tensor *input, rng *r, error *e)
+{
+    size_t n = 1;
+    for (int i = 0; i < input->rank; i++) n *= (size_t)input->dim[i];
+    float *noise = malloc(n * sizeof *noise);
+    if (!noise) return error_memory(e, "an input", n * sizeof *noise);
+    rng_randn(r, noise, n);
+    graph_write(g, input, noise);
+    free(noise);
+    return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *seconds, int n)
+{
+    qsort(seconds, (size_t)n, sizeof *seconds, by_value);
+    return seconds[n / 2];
+}
+
+static bool inputs(step_graph *s, error *e)
+{
+    rng r;
+    float one = 1, t = 500;
+    rng_seed(&r, 0);
+    graph_write(s->graph, s->t, &t);
+    if (s->weight) {
+        graph_write(s->graph, s->weight, &one);
+        graph_write(s->graph, s->start, &one);
+    }
+    return fill(s->graph, s->x, &r, e) && fill(s->graph, s->context, &r, e) &&
+           (!s->target || fill(s->graph, s->target, &r, e));
+}
+
+/* The forward pass alone, in a graph of its own that is gone afterwards. */
+static bool time_forward(trainer *t, step_options o, int repeats, double *seconds, error *e)
+{
+    step_graph s = {0};
+    double each[MAX_REPEATS];
+    o.gradients = false;
+    bool ok = step_open(&s, t->device, t->model, &o, e) && graph_allocate(s.graph, e) &&
+              graph_bind(s.graph, &t->parameters.unet.set, e) && inputs(&s, e);
+    for (int i = -1; ok && i < repeats; i++) {
+        double began = clock_seconds();
+        ok = graph_run(s.graph, e);
+        if (i >= 0) each[i] = clock_seconds() - began;
+    }
+    step_close(&s);
+    if (ok) *seconds = median(each, repeats);
+    return ok;
+}
+
+/* Whole steps: binding (packs made anew), forward, backward, clipping, AdamW. */
+static bool time_steps(trainer *t, step_options o, int repeats, double *network, double *update,
+                       error *e)
+{
+    step_graph s = {0};
+    double each[MAX_REPEATS], last[MAX_REPEATS];
+    bool ok = step_open(&s, t->device, t->model, &o, e) && graph_allocate(s.graph, e);
+    for (int i = -1; ok && i < repeats; i++) {
+        train_report r = {0};
+        double began = clock_seconds();
+        ok = graph_bind(s.graph, &t->parameters.unet.set, e) && inputs(&s, e) &&
+             graph_run(s.graph, e);
+        double ran = clock_seconds();
+        ok = ok && update_run(t, &s, &r, e);
+        if (i < 0) continue;
+        each[i] = ran - began;
+        last[i] = clock_seconds() - ran;
+    }
+    step_close(&s);
+    if (!ok) return false;
+    *network = median(each, repeats);
+    *update = median(last, repeats);
+    return true;
+}
+
+static bool bench(char **argv, int argc, error *e)
+{
+    int threads = argc > 5 ? atoi(argv[5]) : 2, repeats = argc > 6 ? atoi(argv[6]) : 2;
+    int size = argc > 7 ? atoi(argv[7]) : 512;
+    bool bf16 = strcmp(argv[2], "bf16") == 0, recompute = argc > 4 && !strcmp(argv[4], "yes");
+    model *m = NULL;
+    device *d = NULL;
+    trainer t = {0};
+    double forward, network, update;
+    if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8)
+        return error_set(e, ERROR_USAGE, "threads and repeats (at most %d) start at 1, size at 8",
+                         MAX_REPEATS);
+    train_settings_defaults(&t.settings);
+    t.settings.optimizer = strcmp(argv[3], "adamw8bit") ? OPTIMIZER_ADAMW : OPTIMIZER_ADAMW_8BIT;
+    t.rate = t.settings.learning_rate;
+    t.total = repeats + 1;
+    bool ok = model_open(&m, argv[1], NULL, NULL, e) &&
+              device_open_cpu(&d, threads, bf16 ? DTYPE_BF16 : DTYPE_F32, e);
+    if (ok) {
+        step_options o = {.samples = 1, .height = size / 8, .width = size / 8,
+                          .recompute = recompute, .gradients = true};
+        t.device = d;
+        t.model = m;
+        ok = parameters_open(&t.parameters, m, &t.settings, e) &&
+             time_forward(&t, o, repeats, &forward, e) &&
+             time_steps(&t, o, repeats, &network, &update, e);
+    }
+    if (ok)
+        printf("{\"row\": \"train\", \"type\": \"%s\", \"optimizer\": \"%s\", \"checkpointing\": "
+               "\"%s\", \"forward_s\": %.4f, \"backward_s\": %.4f, \"optimizer_s\": %.4f, "
+               "\"seconds\": %.4f, \"peak_mb\": %.1f, \"device\": \"%s\"}\n",
+               bf16 ? "bfloat16" : "float32", argv[3], recompute ? "yes" : "no", forward,
+               network - forward, update, network + update, (double)memory_peak() / 1048576,
+               d->name);
+    parameters_close(&t.parameters);
+    device_close(&d);
+    model_close(&m);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    error e = {0};
+    if (argc < 4 || argc > 8) {
+        fprintf(stderr, "use: bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes [THREADS [REPEATS "
+                        "[SIZE]]]]\n");
+        return 2;
+    }
+    if (bench(argv, argc, &e)) return 0;
+    fprintf(stderr, "bench_train: %s\n", e.text);
+    return 1;
+}
