@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plan: what a study is: models (a path, or a training), and sections, each a grid of cells. Read from
+ * JSON (examples/report.json shows every form; docs/STUDY.md explains). */
+#ifndef LIKENESS_STUDY_PLAN_H
+#define LIKENESS_STUDY_PLAN_H
+
+#include "base/arena.h"
+#include "generate/generate.h"
+#include "train/settings.h"
+
+/* A model: from a path, or taught from another model of the plan. */
+typedef struct study_model {
+    const char *name;
+    const char *path;          /* NULL: trained. "pocket": the default model, found by the caller */
+    int base;                  /* trained: index of the model it is taught from (an earlier one) */
+    train_settings train;      /* trained: output_dir NULL (the study's business) */
+    /* class pictures made for the training: sampler steps and guidance (50 and 7.5) */
+    int class_steps;
+    float class_guidance;
+} study_model;
+
+/* One picture. Text belongs to the plan. */
+typedef struct study_cell {
+    const char *prompt, *negative; /* "" where there is none */
+    uint64_t seed;
+    sampler_options sampler;
+    float guidance, guidance_rescale;
+    int width, height;             /* 0: the model's own */
+    int clip_skip;
+    mix mix;                       /* which model predicts which step; owned */
+    const char *schedule;          /* the same as text ("base", "base x15, tuned x35") */
+    char name[17];                 /* 16 hex digits of what determines it; filled by cells_name */
+} study_cell;
+
+typedef struct study_section {
+    const char *id;                /* for anchors: a-z, 0-9 and - */
+    const char *title, *about;     /* about: a paragraph, "" where there is none */
+    int rows, columns;
+    const char **row_label, **column_label;
+    study_cell *cell;              /* [rows * columns], row by row */
+} study_section;
+
+typedef struct study_plan {
+    const char *title, *about;
+    study_model *model;
+    int models;
+    const char **model_name;       /* [models], as mix_parse takes them */
+    study_section *section;
+    int sections;
+    int measure_timesteps;         /* of the likeness measure (6) */
+    int measure_noises;            /* draws of noise at each (1) */
+    arena memory;
+} study_plan;
+
+/* JSON, relative paths in it taken from the plan's own folder, else from `root` (the source tree or the
+ * place where examples lie). Messages name file and place ("sections[2].rows[1]: ..."). Unknown keys are
+ * errors. On failure *out is empty. */
+bool study_plan_read(study_plan *out, const char *path, const char *root, error *e);
+void study_plan_close(study_plan *p);
+
+/* Index of a model alone over the whole run, or -1. */
+int cell_model(const study_cell *c);
+
+#endif
