@@ -30,7 +30,7 @@ declare -A below=(
 allowed_system() { # header room
     case $1 in
     dnnl*.h | oneapi/* | *intrin.h | cpuid.h | cuda* | cudnn* | cublas*) [ "$2" = device ] ;;
-    jansson.h) [[ $2 =~ ^(file|model|train)$ ]] ;;
+    jansson.h) [[ $2 =~ ^(file|model|train|study)$ ]] ;;
     png.h | jpeglib.h | webp/* | ft2build.h) [ "$2" = file ] ;;
     utf8proc.h) [ "$2" = model ] ;;
     esac
