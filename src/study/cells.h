@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cells: the pictures of a study: their names, and making those that are missing so that steps which
+ * several have in common are computed once. */
+#ifndef LIKENESS_STUDY_CELLS_H
+#define LIKENESS_STUDY_CELLS_H
+
+#include "study/plan.h"
+
+/* Fills each cell's name: a hash of everything that determines the picture. model_hash: [plan->models]. */
+bool cells_name(study_plan *p, const char *const *model_hash, dtype precision, error *e);
+
+/* One picture to be made. */
+typedef struct cell_task {
+    const study_cell *cell;
+    int shared;           /* its first steps that the task before it leaves ready */
+} cell_task;
+
+/* The distinct pictures that are not in folder/cells yet (folder NULL: all), in an order in which neighbours have as many
+ * first steps in common as can be. */
+typedef struct cell_work {
+    cell_task *task;
+    int count;
+    int64_t steps, saved; /* of all tasks alone; of them computed only once for several */
+} cell_work;
+
+bool cells_plan(cell_work *out, const study_plan *p, const char *folder, error *e);
+void cells_work_close(cell_work *w);
+
+/* What making needs. */
+typedef struct cell_maker {
+    const study_plan *plan;
+    generator *const *generators; /* [plan->models] */
+    const char *folder;
+    /* A picture's settings text, malloc'ed; supplied from above. */
+    bool (*describe)(void *user, const study_cell *c, char **text, error *e);
+    /* After each step; true: stop. */
+    bool (*stepped)(void *user);
+    void *user;
+} cell_maker;
+
+/* Makes them all into folder/cells/<name>.png. */
+bool cells_make(const cell_work *w, const cell_maker *m, error *e);
+
+#endif

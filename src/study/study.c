@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * study: the flow of a study. */
+#include "study/study.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/folder.h"
+#include "base/platform.h"
+#include "generate/settings.h"
+#include "study/cells.h"
+#include "study/page.h"
+#include "study/taught.h"
+#include "train/describe.h"
+
+/* How long an update, a class picture's step and a measured picture are, in steps of a picture; measured
+ * on the pocket model. */
+#define UPDATE_STEPS 5.0
+#define MEASURE_STEPS 3.0
+
+typedef struct run {
+    device *device;
+    const study_options *options;
+    const study_events *events;
+    study_plan plan;
+    study_models models;
+    cell_work work;
+    int lock;
+    const char *what;
+    double done, total, began; /* of the whole, in steps */
+    double phase;              /* what was done when this phase began */
+    double earlier;            /* seconds that earlier runs took */
+    int64_t all_steps, shared_steps; /* of every picture; of them computed once for several */
+} run;
+
+__attribute__((format(printf, 2, 3))) static void say(const run *r, const char *format, ...)
+{
+    char line[2048];
+    va_list args;
+    if (!r->events->say) return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    r->events->say(r->events->user, line);
+}
+
+/* Tells how far the study is; true: stop. */
+static bool tell(run *r, double done)
+{
+    r->done = done;
+    double spent = clock_seconds() - r->began;
+    study_progress p = {.what = r->what, .done = done, .total = r->total};
+    if (done > 0 && spent > 1) p.left = spent / done * (r->total - done);
+    return r->events->progress && r->events->progress(r->events->user, &p);
+}
+
+/* ---- what there is to do --------------------------------------------------------------------- */
+
+static double teaching_steps(const run *r, int i)
+{
+    const study_model *s = &r->plan.model[i];
+    if (r->models.is_ready[i]) return 0;
+    bool classes = s->train.with_prior_preservation && !s->train.prior_from_base;
+    double updates = s->train.max_train_steps ? (double)s->train.max_train_steps : 100;
+    return updates * UPDATE_STEPS * (s->train.with_prior_preservation ? 2 : 1) +
+           (classes ? s->train.num_class_images * s->class_steps : 0);
+}
+
+static int distinct_cells(const study_plan *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->sections; i++) n += p->section[i].rows * p->section[i].columns;
+    return n;
+}
+
+static bool count_work(run *r, error *e)
+{
+    cell_work all;
+    if (!cells_name(&r->plan, r->models.hash_text, r->device->weight_type, e) ||
+        !cells_plan(&all, &r->plan, NULL, e))
+        return false;
+    r->all_steps = all.steps;
+    r->shared_steps = all.saved;
+    cells_work_close(&all);
+    if (!cells_plan(&r->work, &r->plan, r->options->folder, e)) return false;
+    r->total = (double)(r->work.steps - r->work.saved);
+    for (int i = 0; i < r->plan.models; i++) r->total += teaching_steps(r, i);
+    r->total += MEASURE_STEPS * r->work.count;
+    return true;
+}
+
+static void dry_run(const run *r)
+{
+    for (int i = 0; i < r->plan.models; i++)
+        say(r, "model %s: %s", r->plan.model[i].name,
+            r->models.is_ready[i] ? r->models.folder[i] : "to be taught");
+    for (int i = 0; i < r->plan.sections; i++) {
+        const study_section *s = &r->plan.section[i];
+        say(r, "%s: %d x %d pictures", s->title, s->rows, s->columns);
+    }
+    say(r, "%d pictures in all, %d of them to be made: %lld steps, %lld with shared beginnings "
+        "computed once", distinct_cells(&r->plan), r->work.count, (long long)r->work.steps,
+        (long long)(r->work.steps - r->work.saved));
+    for (int i = 0; i < r->work.count; i++) {
+        const study_cell *c = r->work.task[i].cell;
+        say(r, "%s  %s, seed %llu, %d steps (%d shared), %s", c->name, c->prompt,
+            (unsigned long long)c->seed, c->mix.count, r->work.task[i].shared, c->schedule);
+    }
+}
+
+/* ---- teaching -------------------------------------------------------------------------------- */
+
+typedef struct teaching {
+    run *run;
+    double steps;
+} teaching;
+
+static bool on_teaching(void *user, const train_progress *p)
+{
+    teaching *t = user;
+    double share = p->total ? (double)p->done / (double)p->total : 0;
+    return tell(t->run, t->run->phase +
+                            t->steps * (p->class_pictures ? 0.2 * share : 0.2 + 0.8 * share));
+}
+
+static void on_teaching_say(void *user, const char *line)
+{
+    const teaching *t = user;
+    say(t->run, "%s", line);
+}
+
+static bool teach_all(run *r, error *e)
+{
+    for (int i = 0; i < r->plan.models; i++) {
+        char what[200];
+        teaching t = {r, teaching_steps(r, i)};
+        train_events events = {on_teaching, on_teaching_say, &t};
+        if (r->models.is_ready[i]) continue;
+        snprintf(what, sizeof what, "teaching %s", r->plan.model[i].name);
+        r->what = what;
+        r->phase = r->done;
+        if (!study_models_teach(&r->models, i, r->device, &r->plan, r->options->folder, &events, e))
+            return false;
+        r->done = r->phase + t.steps;
+        r->what = "";
+    }
+    return true;
+}
+
+/* ---- pictures -------------------------------------------------------------------------------- */
+
+static bool describe(void *user, const study_cell *c, char **text, error *e)
+{
+    run *r = user;
+    settings s = {0};
+    bool ok = settings_prompt(&s, c->prompt, c->negative, e) &&
+              settings_set(&s, e, "Steps", "%d", c->sampler.steps) &&
+              settings_set(&s, e, "Sampler", "%s",
+                           c->sampler.kind == SAMPLER_DDIM ? "DDIM" : "DDPM") &&
+              settings_set(&s, e, "CFG scale", "%g", (double)c->guidance) &&
+              settings_set(&s, e, "Seed", "%llu", (unsigned long long)c->seed) &&
+              settings_set(&s, e, "Model", "%s",
+                           r->plan.model_name[c->mix.step[0].model[0]]);
+    if (c->sampler.kind == SAMPLER_DDPM && c->sampler.has_variance)
+        ok = ok && settings_set(&s, e, "Variance", "%s", variance_name(c->sampler.variance));
+    if (cell_model(c) < 0) ok = ok && settings_set(&s, e, "Schedule", "%s", c->schedule);
+    ok = ok && settings_set(&s, e, "RNG", "CPU") &&
+         settings_set(&s, e, "Version", "likeness %s", r->options->version) &&
+         settings_write(text, &s, e);
+    settings_close(&s);
+    return ok;
+}
+
+static bool on_step(void *user)
+{
+    run *r = user;
+    return tell(r, r->done + 1);
+}
+
+static bool make_pictures(run *r, error *e)
+{
+    char *cells = path_join(r->options->folder, "cells");
+    cell_maker maker = {.plan = &r->plan,
+                        .generators = r->models.generator,
+                        .folder = r->options->folder,
+                        .describe = describe,
+                        .stepped = on_step,
+                        .user = r};
+    bool ok = cells ? path_make_dir(cells, e) : error_memory(e, "a folder's name", 64);
+    r->what = "pictures";
+    ok = ok && cells_make(&r->work, &maker, e);
+    free(cells);
+    return ok;
+}
+
+/* ---- measures and page ----------------------------------------------------------------------- */
+
+static bool on_measure(void *user, int done, int total)
+{
+    run *r = user;
+    double rest = r->total - r->phase;
+    return tell(r, r->phase + (total ? rest * done / total : 0));
+}
+
+/* Seconds that earlier runs of this folder took, which times.json sums up. */
+static double earlier_seconds(const char *folder)
+{
+    char *path = path_join(folder, "times.json");
+    json_t *j = path && path_is_file(path) ? json_load_file(path, 0, NULL) : NULL;
+    double seconds = json_number_value(json_object_get(j, "seconds"));
+    json_decref(j);
+    free(path);
+    return seconds;
+}
+
+static bool save_times(const run *r, error *e)
+{
+    json_t *j = json_pack("{s:f, s:f}", "seconds", r->earlier + clock_seconds() - r->began, "peak_mb",
+                          (double)memory_peak() / 1e6);
+    bool ok = describe_write(j, r->options->folder, "times.json", e);
+    json_decref(j);
+    return ok;
+}
+
+static bool write_page(run *r, const study_measures *m, error *e)
+{
+    page_source s = {.plan = &r->plan,
+                     .measures = m,
+                     .folder = r->options->folder,
+                     .model_hash = r->models.hash_text,
+                     .device = r->device->name,
+                     .version = r->options->version,
+                     .steps = r->all_steps,
+                     .steps_shared = r->shared_steps,
+                     .seconds = r->earlier + clock_seconds() - r->began,
+                     .peak_mb = (double)memory_peak() / 1e6,
+                     .training_seconds = r->models.seconds};
+    return study_measures_write(m, &r->plan, r->options->folder, e) && page_write_cells(&s, e) &&
+           page_write(&s, e);
+}
+
+static bool measure(run *r, error *e)
+{
+    study_measures measures;
+    measure_source s = {.device = r->device,
+                        .plan = &r->plan,
+                        .models = r->models.open,
+                        .folder = r->options->folder,
+                        .class_folder = (const char *const *)r->models.class_folder,
+                        .progress = on_measure,
+                        .user = r};
+    r->what = "measuring";
+    r->phase = r->done;
+    if (!study_measure(&measures, &s, e)) return false;
+    bool ok = write_page(r, &measures, e);
+    study_measures_close(&measures);
+    return ok;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+static bool work(run *r, error *e)
+{
+    bool ok = path_make_dir(r->options->folder, e) &&
+              folder_lock(&r->lock, r->options->folder, e);
+    r->earlier = ok ? earlier_seconds(r->options->folder) : 0;
+    ok = ok && teach_all(r, e) && make_pictures(r, e) && measure(r, e);
+    if (r->lock >= 0) {
+        error ignored = {0};
+        ok = save_times(r, ok ? e : &ignored) && ok;
+    }
+    folder_unlock(&r->lock);
+    return ok;
+}
+
+bool study_run(device *d, const study_options *o, const study_events *events, error *e)
+{
+    run r = {.device = d, .options = o, .events = events, .lock = -1, .what = "",
+             .began = clock_seconds()};
+    bool ok = study_plan_read(&r.plan, o->plan, o->root, e);
+    if (!ok) return false;
+    ok = study_models_open(&r.models, d, &r.plan, o->folder, o->pocket, e) && count_work(&r, e);
+    if (ok && o->dry_run)
+        dry_run(&r);
+    else
+        ok = ok && work(&r, e);
+    if (ok && !o->dry_run) say(&r, "%s/report.html", o->folder);
+    cells_work_close(&r.work);
+    study_models_close(&r.models);
+    study_plan_close(&r.plan);
+    return ok;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * study: the whole experiment: models opened or taught, every picture made, everything measured, one page
+ * written. What a folder holds already is not made again; a run that was killed goes on. */
+#ifndef LIKENESS_STUDY_STUDY_H
+#define LIKENESS_STUDY_STUDY_H
+
+#include "study/plan.h"
+
+typedef struct study_options {
+    const char *plan;      /* JSON */
+    const char *root;      /* where relative paths of a plan may start from, besides its own folder */
+    const char *pocket;    /* the default model's folder */
+    const char *folder;    /* of the study; made */
+    bool dry_run;          /* tell what would be done, and do nothing */
+    const char *version;
+} study_options;
+
+typedef struct study_progress {
+    const char *what;      /* "teaching tuned", "pictures", "measuring" */
+    double done, total;    /* of the whole study, in steps of about equal length */
+    double left;           /* seconds, about; 0: not known yet */
+} study_progress;
+
+typedef struct study_events {
+    bool (*progress)(void *user, const study_progress *p); /* true: stop */
+    void (*say)(void *user, const char *line);
+    void *user;
+} study_events;
+
+bool study_run(device *d, const study_options *o, const study_events *events, error *e);
+
+#endif
