@@ -72,7 +72,7 @@ if [[ $parts == *train* ]]; then
 fi
 
 echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($widths)"
-echo "ours:      $(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work/ours" | head -n 1)"
+echo "ours:      $(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work"/ours* | head -n 1)"
 [ $peer = yes ] && echo "peer:      $("$python" -c 'import torch, diffusers
 print(f"diffusers {diffusers.__version__}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")')"
 echo "run:       $threads threads, ${size}x${size}, load before it $load"
