@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * html: text of a page, escaped by default, and numbers with the digits that they deserve. */
+#include "study/html.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+/* Control characters have no place in HTML, not even escaped: they become U+FFFD. */
+void html_text(FILE *out, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        switch (c) {
+        case '&': fputs("&amp;", out); break;
+        case '<': fputs("&lt;", out); break;
+        case '>': fputs("&gt;", out); break;
+        case '"': fputs("&quot;", out); break;
+        case '\'': fputs("&#39;", out); break;
+        default:
+            if ((c < 32 && c != '\n' && c != '\t') || c == 127)
+                fputs("\xef\xbf\xbd", out);
+            else
+                fputc(c, out);
+        }
+    }
+}
+
+/* One conversion, %...X, of which the specification is cut out as a format of its own. */
+static const char *print_one(FILE *out, const char *at, va_list *list)
+{
+    char one[32];
+    size_t n = 1 + strspn(at + 1, "-+ #0123456789.");
+    size_t longs = strspn(at + n, "l");
+    n += longs;
+    assert(n + 2 < sizeof one);
+    memcpy(one, at, n + 1);
+    one[n + 1] = 0;
+    switch (at[n]) {
+    case '%': fputc('%', out); break;
+    case 's': html_text(out, va_arg(*list, const char *)); break;
+    case 'd':
+        if (longs)
+            fprintf(out, one, va_arg(*list, long long));
+        else
+            fprintf(out, one, va_arg(*list, int));
+        break;
+    case 'u': fprintf(out, one, va_arg(*list, unsigned long long)); break;
+    case 'f':
+    case 'g': fprintf(out, one, va_arg(*list, double)); break;
+    default: assert(!"html_print knows no such conversion");
+    }
+    return at + n + 1;
+}
+
+void html_print(FILE *out, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    for (const char *at = format; *at;) {
+        size_t plain = strcspn(at, "%");
+        fwrite(at, 1, plain, out);
+        at += plain;
+        if (*at) at = print_one(out, at, &list);
+    }
+    va_end(list);
+}
+
+void csv_text(FILE *out, const char *text)
+{
+    if (!text[strcspn(text, ",\"\r\n")]) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"') fputc('"', out);
+        fputc(*text, out);
+    }
+    fputc('"', out);
+}
+
+/* ---- numbers ------------------------------------------------------------------------------- */
+
+number number_fixed(double v, int decimals)
+{
+    number n;
+    if (!isfinite(v)) {
+        snprintf(n.text, sizeof n.text, "not a number");
+        return n;
+    }
+    char digits[48];
+    snprintf(digits, sizeof digits, "%.*f", decimals, fabs(v));
+    bool zero = strspn(digits, "0.") == strlen(digits);
+    snprintf(n.text, sizeof n.text, "%s%s", v < 0 && !zero ? "\xe2\x88\x92" : "", digits);
+    return n;
+}
+
+/* Decimals that show so many digits of v. */
+static int decimals_for(double v, int digits)
+{
+    if (v == 0 || !isfinite(v)) return digits - 1;
+    int d = digits - 1 - (int)floor(log10(fabs(v)));
+    return d < 0 ? 0 : d > 9 ? 9 : d;
+}
+
+number number_plain(double v)
+{
+    return v == 0 ? number_fixed(0, 0) : number_fixed(v, decimals_for(v, 3));
+}
+
+number number_estimate(double mean, double error)
+{
+    if (!(error > 0)) return number_plain(mean);
+    int d = decimals_for(error, 2);
+    number m = number_fixed(mean, d), r = number_fixed(error, d), n;
+    snprintf(n.text, sizeof n.text, "%.28s \xc2\xb1 %.28s", m.text, r.text);
+    return n;
+}
+
+number number_signed(double mean, double error)
+{
+    number m = number_estimate(mean, error), n;
+    snprintf(n.text, sizeof n.text, "%s%.60s", mean > 0 ? "+" : "", m.text);
+    return n;
+}
+
+number number_count(long long v)
+{
+    number n;
+    char digits[32];
+    snprintf(digits, sizeof digits, "%lld", v);
+    size_t length = strlen(digits), k = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0 && digits[i - 1] != '-') n.text[k++] = ',';
+        n.text[k++] = digits[i];
+    }
+    n.text[k] = 0;
+    return n;
+}
+
+bool is_measurable(double difference, double error)
+{
+    return error > 0 && fabs(difference) > 2 * error;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * html: text of a page, escaped by default, and numbers with the digits that they deserve. */
+#ifndef LIKENESS_STUDY_HTML_H
+#define LIKENESS_STUDY_HTML_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* printf of the conversions %s %d %lld %llu %f %g (with flags, width, precision) and %%. What a %s
+ * brings is escaped for text and attributes; the format itself is markup and goes out as it is. */
+void html_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void html_text(FILE *out, const char *text);
+
+/* A field of a CSV file (RFC 4180): quoted where it must be. */
+void csv_text(FILE *out, const char *text);
+
+/* A number in UTF-8, its minus a real one. */
+typedef struct number { char text[64]; } number;
+number number_plain(double v);                 /* three digits: "0.0312", "45.1", "1,230" */
+number number_fixed(double v, int decimals);
+/* "0.0312 ± 0.0021": the error with two digits and the mean as far; an error of 0 is not shown. */
+number number_estimate(double mean, double error);
+number number_signed(double mean, double error); /* the same, its sign always shown */
+number number_count(long long n);              /* "9,497,092" */
+
+/* Whether a difference is one at all: 2 standard errors, which it must have. */
+bool is_measurable(double difference, double error);
+
+#endif
