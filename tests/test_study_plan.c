@@ -429,7 +429,8 @@ static void test_bad_schedules(void **state)
     check_bad(ROWS("{\"schedule\": [\"base x15, tuned x34\"]}"), AT ".rows[0] x columns[0]: the schedule "
               "\"base x15, tuned x34\" has 49 steps and the run has 50; make them add up, or end with rest");
     check_bad(ROWS("{\"schedule\": [\"tunde\"]}"),
-              AT ".rows[0] x columns[0]: the schedule \"tunde\" names tunde, and no model has that name; ...");
+              AT ".rows[0] x columns[0]: the schedule \"tunde\" names tunde, and no model has that name; there "
+              "are base, tuned");
     check_bad(ROWS("{\"schedule\": [\"base x\"]}"), AT ".rows[0] x columns[0]: the schedule \"base x\" ...");
 }
 

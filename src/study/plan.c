@@ -521,13 +521,24 @@ static bool read_axis(reader *r, json_t *section, const char *name, axis *out)
 
 /* ---- cells ---------------------------------------------------------------------------------- */
 
+/* What mix_parse said, its advice on flags replaced by the plan's models. */
+static bool wrong_schedule(const reader *r, error *why)
+{
+    char list[512];
+    if (why->code == ERROR_MEMORY) return no_memory(r);
+    char *advice = strstr(why->text, "; give it with -m");
+    if (!advice) return wrong(r, "%.600s", why->text);
+    *advice = '\0';
+    return wrong(r, "%.400s; there are %s", why->text, list_models(r, list, sizeof list));
+}
+
 /* The mix and its normal text: the model's name where it is alone. */
 static bool make_mix(reader *r, study_cell *c)
 {
     const study_plan *p = r->plan;
     error why = {0};
     if (!mix_parse(&c->mix, c->schedule, p->model_name, p->models, c->sampler.steps, &why))
-        return why.code == ERROR_MEMORY ? no_memory(r) : wrong(r, "%.600s", why.text);
+        return wrong_schedule(r, &why);
     int alone = cell_model(c);
     if (alone >= 0) {
         c->schedule = p->model_name[alone];
