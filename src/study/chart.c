@@ -153,10 +153,8 @@ static void write_series(FILE *out, const chart_series *s, const axis *x, const 
 
 static void write_svg_start(FILE *out, const chart *c, int height)
 {
-    html_print(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-labelledby=\"%s-t %s-d\" "
-               "xmlns=\"http://www.w3.org/2000/svg\">\n<title id=\"%s-t\">%s</title>"
-               "<desc id=\"%s-d\">%s The numbers are in the table below.</desc>\n",
-               WIDTH, height, c->id, c->id, c->id, c->title, c->id, c->about);
+    html_print(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n<title>%s</title>"
+               "<desc>%s The numbers are in the table below.</desc>\n", WIDTH, height, c->title, c->about);
 }
 
 static void write_line_axes(FILE *out, const chart *c, const axis *x, const axis *y)

@@ -464,7 +464,7 @@ static void write_head(page *p)
 {
     const study_plan *plan = p->s->plan;
     html_print(p->out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-               "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+               "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n"
                "<meta name=\"generator\" content=\"likeness %s\">\n<title>%s</title>\n<style>\n", p->s->version,
                plan->title);
     fputs(page_style, p->out);

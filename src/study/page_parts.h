@@ -4,6 +4,8 @@
 #ifndef LIKENESS_STUDY_PAGE_PARTS_H
 #define LIKENESS_STUDY_PAGE_PARTS_H
 
+#include <stdio.h>
+
 #include "study/page.h"
 
 typedef struct page {
