@@ -190,6 +190,25 @@ bool lk_generate_check(lk_model *model, const lk_generate_options *options, char
 bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *options,
                  lk_error *error);
 
+/* ---- several models in one picture ---- */
+
+/* models: of one context, each with a name. schedule: which predicts which steps,
+ * "base x15, tuned x35" (or "tuned rest"); a step may be predicted by a sum of models
+ * ("0.3*base+0.7*tuned x10"), or its unconditional part by one and its conditional by another
+ * ("base|tuned"). Each model reads the prompt with its own text encoder. The steps must add up. */
+bool lk_schedule_check(const char *schedule, const char *const *names, int count, int steps,
+                       lk_error *error); /* the text alone */
+bool lk_generate_check_mixed(lk_model *const *models, const char *const *names, int count,
+                             const char *schedule, const lk_generate_options *options, char **cut,
+                             lk_error *error);
+bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *const *names,
+                       int count, const char *schedule, const lk_generate_options *options,
+                       lk_error *error);
+/* A model whose UNet and text encoder are the weighted sum ("0.5*base+0.5*tuned") of several, in
+ * float32, as a diffusers folder; all else is the first's of the sum. */
+bool lk_merge(lk_model *const *models, const char *const *names, int count, const char *sum,
+              const char *folder, lk_error *error);
+
 /* ---- many pictures ---- */
 
 /* "42", "42,43,44", "42-45" and mixtures. */

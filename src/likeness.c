@@ -17,6 +17,7 @@
 #include "generate/grid.h"
 #include "generate/plan.h"
 #include "generate/settings.h"
+#include "model/merge.h"
 #include "train/train.h"
 
 enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
@@ -411,11 +412,56 @@ static void model_name(char out[128], const char *path)
     snprintf(out, 128, "%.*s", (int)n, path + start);
 }
 
+/* Models that take turns. mix NULL: the first alone. */
+typedef struct turns {
+    lk_model *const *model;
+    const char *const *name;
+    int count;
+    const mix *mix;
+} turns;
+
+static lk_model *turns_first(const turns *t)
+{
+    return t->model[t->mix ? t->mix->step[0].model[0] : 0];
+}
+
+/* "base=pocket, tuned=dog", malloc'ed; NULL when memory is out. */
+static char *turns_models(const turns *t)
+{
+    char *text = strdup("");
+    for (int i = 0; text && i < t->count; i++) {
+        char name[128];
+        model_name(name, t->model[i]->model->path);
+        char *longer = string_format("%s%s%s=%s", text, i ? ", " : "", t->name[i], name);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static bool settings_turns(settings *s, const turns *t, error *e)
+{
+    int first, second, at;
+    char name[128], *text = mix_text(t->mix, t->name), *models = turns_models(t);
+    bool ok = (text && models) || error_memory(e, "a schedule", 64);
+    ok = ok && settings_set(s, e, "Schedule", "%s", text) &&
+         settings_set(s, e, "Models", "%s", models);
+    if (mix_is_switch(t->mix, &first, &second, &at)) {
+        model_name(name, t->model[second]->model->path);
+        ok = ok && settings_set(s, e, "Refiner", "%s", name) &&
+             settings_set(s, e, "Refiner switch at", "%g", (double)at / t->mix->count);
+    }
+    free(models);
+    free(text);
+    return ok;
+}
+
 /* The keys that AUTOMATIC1111 has for them, and our own where it has none. */
-static bool settings_fill(settings *s, const lk_model *m, const lk_generate_options *o,
+static bool settings_fill(settings *s, const turns *t, const lk_generate_options *o,
                           const image *made, error *e)
 {
     static const char *const sampler_name[] = {"DDIM", "DDPM"};
+    const lk_model *m = turns_first(t);
     bool conditional = m->model->kind == MODEL_STABLE_DIFFUSION;
     char name[128];
     model_name(name, m->model->path);
@@ -425,7 +471,7 @@ static bool settings_fill(settings *s, const lk_model *m, const lk_generate_opti
     if (conditional) ok = ok && settings_set(s, e, "CFG scale", "%g", (double)o->guidance);
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", made->width, made->height) &&
-         settings_set(s, e, "Model", "%s", name);
+         settings_set(s, e, "Model", "%s", name) && (!t->mix || settings_turns(s, t, e));
     /* clip skip counts from 1 there */
     if (o->clip_skip) ok = ok && settings_set(s, e, "Clip skip", "%d", o->clip_skip + 1);
     if (o->guidance_rescale > 0)
@@ -445,28 +491,120 @@ static bool settings_fill(settings *s, const lk_model *m, const lk_generate_opti
     return ok && settings_set(s, e, "Version", "likeness %s", lk_version());
 }
 
-bool lk_generate(lk_picture **out, lk_model *m, const lk_generate_options *o, lk_error *caller)
+/* malloc'ed; NULL on failure. */
+static generator **generators_of(const turns *t, error *e)
 {
-    error e = {0};
+    generator **out = calloc((size_t)t->count + 1, sizeof *out);
+    if (!out) error_memory(e, "a list of models", (size_t)t->count * sizeof *out);
+    for (int i = 0; out && i < t->count; i++) out[i] = t->model[i]->generator;
+    return out;
+}
+
+static bool turns_run(lk_picture **out, const turns *t, const lk_generate_options *o, error *e)
+{
     watch w = {.o = o};
     settings s = {0};
     generate_options options = options_in(o);
+    generator **generators = generators_of(t, e);
     if (o->progress) {
         options.progress = on_progress;
         options.user = &w;
     }
     *out = calloc(1, sizeof **out);
-    bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) && latents_fit(m, o, &e) &&
-              generator_run(m->generator, &options, &(*out)->latents, &e);
+    bool ok = generators && (*out || error_memory(e, "a picture", sizeof **out)) &&
+              latents_fit(turns_first(t), o, e) &&
+              generator_run_mixed(generators, t->count, t->mix, &options, &(*out)->latents, e);
     if (ok) {
         (*out)->image = (*out)->latents.picture;
         (*out)->latents.picture = (image){0};
     }
-    ok = ok && settings_fill(&s, m, o, &(*out)->image, &e) &&
-         settings_write(&(*out)->settings, &s, &e);
+    ok = ok && settings_fill(&s, t, o, &(*out)->image, e) &&
+         settings_write(&(*out)->settings, &s, e);
     settings_close(&s);
+    free(generators);
     if (!ok) lk_picture_close(out);
+    return ok;
+}
+
+bool lk_generate(lk_picture **out, lk_model *m, const lk_generate_options *o, lk_error *caller)
+{
+    error e = {0};
+    turns t = {.model = &m, .count = 1};
+    return report(turns_run(out, &t, o, &e), &e, caller);
+}
+
+/* ---- several models in one picture --------------------------------------------------------- */
+
+static bool names_check(const char *const *names, int count, error *e)
+{
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(names[i], names[k]) == 0)
+                return error_set(e, ERROR_USAGE, "two models have the name %s; give each its own",
+                                 names[i]);
+    return true;
+}
+
+static bool models_check(const turns *t, error *e)
+{
+    for (int i = 1; i < t->count; i++)
+        if (t->model[i]->device != t->model[0]->device)
+            return error_set(e, ERROR_USAGE, "%s and %s are open in two contexts; models of one "
+                             "picture share one", t->name[0], t->name[i]);
+    return names_check(t->name, t->count, e);
+}
+
+bool lk_schedule_check(const char *schedule, const char *const *names, int count, int steps,
+                       lk_error *caller)
+{
+    error e = {0};
+    mix m = {0};
+    bool ok = names_check(names, count, &e) && mix_parse(&m, schedule, names, count, steps, &e);
+    mix_close(&m);
     return report(ok, &e, caller);
+}
+
+bool lk_generate_check_mixed(lk_model *const *models, const char *const *names, int count,
+                             const char *schedule, const lk_generate_options *o, char **cut,
+                             lk_error *caller)
+{
+    error e = {0};
+    mix m = {0};
+    turns t = {models, names, count, &m};
+    generate_options options = options_in(o);
+    if (cut) *cut = NULL;
+    bool ok = models_check(&t, &e) && mix_parse(&m, schedule, names, count, o->steps, &e);
+    generator **generators = ok ? generators_of(&t, &e) : NULL;
+    ok = generators && generator_check_mixed(generators, count, &m, &options, cut, &e) &&
+         latents_fit(turns_first(&t), o, &e);
+    free(generators);
+    mix_close(&m);
+    return report(ok, &e, caller);
+}
+
+bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *const *names,
+                       int count, const char *schedule, const lk_generate_options *o,
+                       lk_error *caller)
+{
+    error e = {0};
+    mix m = {0};
+    turns t = {models, names, count, &m};
+    *out = NULL;
+    bool ok = models_check(&t, &e) && mix_parse(&m, schedule, names, count, o->steps, &e) &&
+              turns_run(out, &t, o, &e);
+    mix_close(&m);
+    return report(ok, &e, caller);
+}
+
+bool lk_merge(lk_model *const *models, const char *const *names, int count, const char *sum,
+              const char *folder, lk_error *caller)
+{
+    error e = {0};
+    mix_step s;
+    const model *part[MIX_MAX_TERMS];
+    bool ok = names_check(names, count, &e) && mix_parse_sum(&s, sum, names, count, &e);
+    for (int i = 0; ok && i < s.terms; i++) part[i] = models[s.model[i]]->model;
+    return report(ok && model_merge(part, s.share, s.terms, folder, &e), &e, caller);
 }
 
 /* ---- many pictures ------------------------------------------------------------------------- */

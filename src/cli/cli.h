@@ -15,6 +15,7 @@ enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_WRONG_USAGE = 2, STATUS_INTERR
 int command_generate(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_train(int argc, char **argv);
+int command_convert(int argc, char **argv);
 
 /* One line on stderr: "likeness: ...", control characters made harmless. Returns status. */
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -44,6 +45,23 @@ typedef struct option {
  * STATUS_FAILED. */
 int options_parse(const option *list, int argc, char **argv, const char *command, text_list *rest);
 bool text_list_add(text_list *list, const char *text); /* false when memory is out */
+
+/* ---- models.c ---- */
+
+typedef struct model_list {
+    text_list given;     /* the values of -m: PATH or NAME=PATH */
+    size_t count;
+    char **name;         /* [count], malloc'ed; NULL: a plain path */
+    const char **path;   /* NULL: the pocket model */
+    lk_model **opened;
+} model_list;
+
+/* Fills name and path. needs_names: the flag for whose sake every model must have a name; NULL: there is
+ * at most one model (none: the pocket model). Returns a status, as options_parse. */
+int models_read(model_list *list, const char *needs_names);
+bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,
+                 lk_error *error);
+void models_close(model_list *list); /* frees all of it */
 
 /* ---- progress.c ---- */
 

@@ -20,6 +20,10 @@ static const char help[] =
     "\n"
     "With\n"
     "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket)\n"
+    "  -m NAME=PATH ...           several models, for a schedule\n"
+    "      --schedule \"base x15, tuned x35\"   which predicts which steps (the last: tuned rest);\n"
+    "                             also \"0.3*base+0.7*tuned x10\", and \"base|tuned\": the\n"
+    "                             unconditional prediction by base, the conditional by tuned\n"
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16   (default f32)\n"
@@ -55,7 +59,8 @@ typedef struct task {
     /* flags */
     bool help;
     text_list prompts, rest;
-    const char *negative, *seed_text, *model, *vae, *tokenizer, *precision, *sampler, *variance,
+    model_list models;
+    const char *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler, *variance,
         *spacing, *init_latents, *save_latents, *output, *sweep_text, *grid;
     int width, height, steps, clip_skip, threads;
     float guidance, guidance_rescale, eta;
@@ -71,7 +76,6 @@ typedef struct task {
     char **row_label;
     /* at work */
     lk_context *context;
-    lk_model *opened;
     progress_line line;
     lk_error error;
 } task;
@@ -98,7 +102,8 @@ static int flags_read(task *t, int argc, char **argv)
         {"-h --help", OPTION_FLAG, &t->help},
         {"-p --prompt", OPTION_TEXTS, &t->prompts},
         {"-n --negative_prompt --negative", OPTION_TEXT, &t->negative},
-        {"-m --model", OPTION_TEXT, &t->model},
+        {"-m --model", OPTION_TEXTS, &t->models.given},
+        {"--schedule", OPTION_TEXT, &t->schedule},
         {"-s --seed --seeds", OPTION_TEXT, &t->seed_text},
         {"--steps --num_inference_steps", OPTION_INT, &t->steps},
         {"--sampler", OPTION_TEXT, &t->sampler},
@@ -304,18 +309,27 @@ static int on_progress(void *user, const lk_progress *p)
     return interrupt_seen();
 }
 
-static int model_open(task *t)
+/* Each setting may have its own number of steps. */
+static int schedule_check(task *t)
 {
-    lk_model_options o;
+    size_t settings = t->sweep_text ? t->sweep.count : 1;
+    const model_list *m = &t->models;
+    for (size_t i = 0; t->schedule && i < settings; i++) {
+        int steps = t->sweep_text ? t->sweep.options[i].steps : t->steps;
+        if (!lk_schedule_check(t->schedule, (const char *const *)m->name, (int)m->count, steps,
+                               &t->error))
+            return failed(t);
+    }
+    return STATUS_DONE;
+}
+
+static int open_all(task *t)
+{
     lk_model_info info;
-    lk_model_defaults(&o);
-    o.path = t->model;
-    o.vae = t->vae;
-    o.tokenizer = t->tokenizer;
     if (!lk_context_open(&t->context, &t->context_options, &t->error) ||
-        !lk_model_open(&t->opened, t->context, &o, &t->error))
+        !models_open(&t->models, t->context, t->vae, t->tokenizer, &t->error))
         return failed(t);
-    lk_model_describe(t->opened, &info);
+    lk_model_describe(t->models.opened[0], &info);
     if (!info.unconditional && !t->prompts.count)
         return fail(STATUS_WRONG_USAGE, "what should be in the picture? Say it with -p \"...\"");
     if (!t->prompts.count && !text_list_add(&t->prompts, "")) return no_memory();
@@ -329,7 +343,12 @@ static int rows_check(task *t)
     for (size_t r = 0; r < t->rows; r++) {
         const cell *c = &t->cells[r * t->seed_count];
         char *cut = NULL;
-        bool ok = lk_generate_check(t->opened, &c->options, &cut, &t->error);
+        bool ok = t->schedule ? lk_generate_check_mixed(t->models.opened,
+                                                        (const char *const *)t->models.name,
+                                                        (int)t->models.count, t->schedule,
+                                                        &c->options, &cut, &t->error)
+                              : lk_generate_check(t->models.opened[0], &c->options, &cut,
+                                                  &t->error);
         if (ok && cut && r % settings == 0)
             fail(STATUS_DONE,
                  "warning: the prompt is too long for the model, which will not see \"%s\"",
@@ -345,7 +364,11 @@ static int cell_run(task *t, cell *c)
     progress_start(&t->line, c->what);
     c->options.progress = on_progress;
     c->options.user = &t->line;
-    bool ok = lk_generate(&c->picture, t->opened, &c->options, &t->error);
+    bool ok = t->schedule ? lk_generate_mixed(&c->picture, t->models.opened,
+                                              (const char *const *)t->models.name,
+                                              (int)t->models.count, t->schedule, &c->options,
+                                              &t->error)
+                          : lk_generate(&c->picture, t->models.opened[0], &c->options, &t->error);
     progress_clear(&t->line);
     ok = ok && lk_picture_save(c->picture, c->path, &t->error) &&
          (!c->latents_path || lk_picture_save_latents(c->picture, c->latents_path, &t->error));
@@ -413,7 +436,9 @@ static int prepare(task *t)
     if (!lk_seeds_parse(&t->seeds, &t->seed_count, t->seed_text, &t->error)) return failed(t);
     if (t->sweep_text && !lk_sweep_parse(&t->sweep, t->sweep_text, &t->base, &t->error))
         return failed(t);
-    int status = model_open(t);
+    int status = models_read(&t->models, t->schedule ? "--schedule" : NULL);
+    if (status == STATUS_DONE) status = schedule_check(t);
+    if (status == STATUS_DONE) status = open_all(t);
     if (status == STATUS_DONE) status = cells_make(t);
     if (status == STATUS_DONE) status = names_check(t);
     if (status == STATUS_DONE) status = rows_check(t);
@@ -432,7 +457,7 @@ static void task_free(task *t)
     free(t->cells);
     for (size_t r = 0; t->row_label && r < t->rows; r++) free(t->row_label[r]);
     free(t->row_label);
-    lk_model_close(&t->opened);
+    models_close(&t->models);
     lk_context_close(&t->context);
     lk_latents_close(&t->latents);
     lk_sweep_close(&t->sweep);

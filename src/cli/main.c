@@ -18,6 +18,7 @@ static const char help[] =
     "Commands\n"
     "  generate   pictures from a prompt\n"
     "  train      teach a model a subject from about five pictures (DreamBooth)\n"
+    "  convert    models blended into one\n"
     "  inspect    what a model is, or the settings inside a picture\n"
     "\n"
     "likeness COMMAND --help tells more. likeness --version says which this is.\n";
@@ -52,6 +53,7 @@ int main(int argc, char **argv)
     const char *command = argc > 1 ? argv[1] : "";
     if (!strcmp(command, "generate")) return command_generate(argc - 2, argv + 2);
     if (!strcmp(command, "train")) return command_train(argc - 2, argv + 2);
+    if (!strcmp(command, "convert")) return command_convert(argc - 2, argv + 2);
     if (!strcmp(command, "inspect")) return command_inspect(argc - 2, argv + 2);
     if (!strcmp(command, "--version") || !strcmp(command, "-V")) {
         printf("likeness %s\n", lk_version());
@@ -65,5 +67,6 @@ int main(int argc, char **argv)
         fputs(help, stderr);
         return STATUS_WRONG_USAGE;
     }
-    return fail(STATUS_WRONG_USAGE, "unknown command %s; there are generate, train and inspect", command);
+    return fail(STATUS_WRONG_USAGE,
+                "unknown command %s; there are generate, train, convert and inspect", command);
 }

@@ -645,8 +645,9 @@ static bool denoise(job *j, error *e)
         ok = ok && progress(j, i + 1, e);
     }
     for (int k = 0; k < j->model_count; k++) {
-        graph_release(j->models[k]->denoiser.unet);
-        j->models[k]->active = false;
+        generator *g = j->models[k];
+        if (g->denoiser.unet) graph_release(g->denoiser.unet); /* a model may not be asked at all */
+        g->active = false;
     }
     return ok;
 }
@@ -733,29 +734,70 @@ static bool is_asked(const mix *m, int k)
     return !m && k == 0;
 }
 
-/* The other models of a mix: they must fit the first, and have their graphs and texts. */
+static bool same_noise(const scheduler_config *a, const scheduler_config *b)
+{
+    size_t n = (size_t)a->train_steps;
+    return a->train_steps == b->train_steps && a->beta_start == b->beta_start &&
+           a->beta_end == b->beta_end && a->betas == b->betas && a->zero_snr == b->zero_snr &&
+           !a->trained_betas == !b->trained_betas &&
+           (!a->trained_betas ||
+            memcmp(a->trained_betas, b->trained_betas, n * sizeof *a->trained_betas) == 0);
+}
+
+/* The other models of a mix: they must fit the first, and have their graphs. */
 static bool join(const generator *first, generator *g, const job *j, error *e)
 {
     const unet_config *a = &first->model->unet, *b = &g->model->unet;
-    if (first->model->kind != g->model->kind || a->in_channels != b->in_channels ||
-        a->out_channels != b->out_channels)
+    if (first->model->kind != g->model->kind)
+        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: one makes pictures from a prompt, "
+                         "the other without", first->model->path, g->model->path);
+    if (a->in_channels != b->in_channels || a->out_channels != b->out_channels ||
+        vae_factor(first) != vae_factor(g) ||
+        (conditional(g) && first->model->vae.scaling_factor != g->model->vae.scaling_factor))
         return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: their latents differ",
                          first->model->path, g->model->path);
     if (first->scheduler.predicts != g->scheduler.predicts)
         return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: one predicts noise, the other "
                          "velocity", first->model->path, g->model->path);
+    if (!same_noise(&first->scheduler, &g->scheduler))
+        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: they were trained with other "
+                         "noise (scheduler_config.json)", first->model->path, g->model->path);
     return job_text(g, j, NULL, e) && denoiser_plan(g, j->batch, j->height, j->width, e) &&
            (!conditional(g) || decoder_plan(g, j->height, j->width, e));
+}
+
+/* All models of a mix are resident at once; *j is open. */
+static bool memory_check_mixed(generator *const *models, int count, const mix *m, const job *j, error *e)
+{
+    const generator *last = models[mix_last_model(m)];
+    double blocks = 0, weights = 0, picture = 0;
+    for (int k = 0; k < count; k++) {
+        const generator *g = models[k];
+        if (!is_asked(m, k)) continue;
+        blocks += (double)graph_bytes(g->denoiser.unet);
+        if (!g->unet_packed) weights += packed_bytes(g->device, &g->model->unet_weights);
+    }
+    if (conditional(last)) {
+        picture = (double)graph_bytes(last->decoder.graph);
+        if (!last->vae_packed) weights += packed_bytes(last->device, &last->model->vae_weights);
+    }
+    return memory_check((blocks > picture ? blocks : picture) + weights, j->width * vae_factor(last),
+                        j->height * vae_factor(last), e);
 }
 
 static bool join_all(generator *const *models, int count, const mix *m, const job *j, error *e)
 {
     bool ok = true;
-    for (int k = 0; ok && k < count; k++) {
-        if (!is_asked(m, k)) continue;
-        ok = join(models[m ? m->step[0].model[0] : 0], models[k], j, e);
-        ok = ok && (!conditional(models[k]) || text_prepare(models[k], j, e));
-    }
+    for (int k = 0; ok && m && k < count; k++)
+        if (is_asked(m, k)) ok = join(models[m->step[0].model[0]], models[k], j, e);
+    return ok && (!m || memory_check_mixed(models, count, m, j, e));
+}
+
+static bool text_prepare_all(generator *const *models, int count, const mix *m, const job *j, error *e)
+{
+    bool ok = true;
+    for (int k = 0; ok && k < count; k++)
+        if (is_asked(m, k) && conditional(models[k])) ok = text_prepare(models[k], j, e);
     return ok;
 }
 
@@ -784,7 +826,8 @@ bool generator_run_mixed(generator *const *models, int count, const mix *m, cons
     j.model_count = count;
     j.mix = m;
     assert(!ok || !m || m->count == sampler_count(j.sampler));
-    ok = ok && join_all(models, count, m, &j, e) && job_allocate(&j, e) &&
+    ok = ok && join_all(models, count, m, &j, e) && text_prepare_all(models, count, m, &j, e) &&
+         job_allocate(&j, e) &&
          result_start(&j, out, e) && start_from(&j, e) && denoise(&j, e);
     if (ok)
         memcpy(out->final, j.latent,
@@ -793,6 +836,18 @@ bool generator_run_mixed(generator *const *models, int count, const mix *m, cons
                                   : picture_from_sample(&j, &out->picture, e));
     job_close(&j);
     if (!ok) generate_result_free(out);
+    return ok;
+}
+
+bool generator_check_mixed(generator *const *models, int count, const mix *m,
+                           const generate_options *o, char **cut, error *e)
+{
+    job j;
+    if (cut) *cut = NULL;
+    bool ok = job_open(models[m->step[0].model[0]], o, &j, cut, e);
+    assert(!ok || m->count == sampler_count(j.sampler));
+    ok = ok && join_all(models, count, m, &j, e);
+    job_close(&j);
     return ok;
 }
 

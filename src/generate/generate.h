@@ -65,6 +65,9 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
  * decodes. */
 bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
                          generate_result *out, error *e);
+/* As generator_check, for all the models that the mix asks: whether they fit each other, too. */
+bool generator_check_mixed(generator *const *models, int count, const mix *m,
+                           const generate_options *o, char **cut, error *e);
 void generate_result_free(generate_result *r);
 
 #endif

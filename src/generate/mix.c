@@ -10,6 +10,7 @@
 #include <string.h>
 
 typedef struct reader {
+    const char *what, *example; /* for messages: "the schedule", "base x15, tuned rest" */
     const char *text, *at;
     const char *const *names;
     int models;
@@ -23,8 +24,10 @@ static void spaces(reader *r)
 
 static bool wrong(const reader *r, const char *what)
 {
-    return error_set(r->e, ERROR_USAGE, "the schedule \"%s\" %s, at \"%.40s\"; write it as \"base x15, "
-                     "tuned rest\"", r->text, what, r->at);
+    char where[80] = ", at its end";
+    if (*r->at) snprintf(where, sizeof where, ", at \"%.40s\"", r->at);
+    return error_set(r->e, ERROR_USAGE, "%s \"%s\" %s%s; write it as \"%s\"", r->what, r->text, what,
+                     where, r->example);
 }
 
 static bool name_character(char c)
@@ -44,8 +47,8 @@ static bool read_name(reader *r, int *model)
             *model = i;
             return true;
         }
-    return error_set(r->e, ERROR_USAGE, "the schedule \"%s\" names %.*s, and no model has that name; "
-                     "give it with -m %.*s=PATH", r->text, (int)n, r->at, (int)n, r->at);
+    return error_set(r->e, ERROR_USAGE, "%s \"%s\" names %.*s, and no model has that name; give it with "
+                     "-m %.*s=PATH", r->what, r->text, (int)n, r->at, (int)n, r->at);
 }
 
 /* "0.3*base" or "base". */
@@ -95,7 +98,7 @@ static bool read_count(reader *r, int *count)
     if (*r->at != 'x') return true;
     char *end;
     long n = strtol(r->at + 1, &end, 10);
-    if (end == r->at + 1 || n < 0 || n > 1000000 || !isdigit((unsigned char)r->at[1]))
+    if (end == r->at + 1 || n < 0 || n > MIX_MAX_STEPS || !isdigit((unsigned char)r->at[1]))
         return wrong(r, "has a count that is no number of steps");
     r->at = end;
     *count = (int)n;
@@ -114,8 +117,11 @@ static bool append(mix *m, const mix_step *s, int count, int steps, const reader
 
 bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps, error *e)
 {
-    reader r = {text, text, names, models, e};
-    *out = (mix){malloc((size_t)(steps + 1) * sizeof *out->step), 0};
+    reader r = {"the schedule", "base x15, tuned rest", text, text, names, models, e};
+    *out = (mix){0};
+    if (steps < 1 || steps > MIX_MAX_STEPS)
+        return error_set(e, ERROR_USAGE, "steps is %d; give 1 to %d", steps, MIX_MAX_STEPS);
+    out->step = malloc((size_t)steps * sizeof *out->step);
     bool ok = out->step || error_memory(e, "a schedule", (size_t)steps * sizeof *out->step);
     for (bool more = true; ok && more;) {
         mix_step s;
@@ -132,6 +138,15 @@ bool mix_parse(mix *out, const char *text, const char *const *names, int models,
                        "add up, or end with rest", text, out->count, steps);
     if (!ok) mix_close(out);
     return ok;
+}
+
+bool mix_parse_sum(mix_step *out, const char *text, const char *const *names, int models, error *e)
+{
+    reader r = {"the blend", "0.5*base+0.5*tuned", text, text, names, models, e};
+    if (!read_models(&r, out)) return false;
+    spaces(&r);
+    if (out->split) return wrong(&r, "has a |, which is for schedules");
+    return !*r.at || wrong(&r, "has something it should not");
 }
 
 void mix_close(mix *m)

@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 
-enum { MIX_MAX_TERMS = 8 };
+enum { MIX_MAX_TERMS = 8, MIX_MAX_STEPS = 1000000 };
 
 /* What predicts one step. One term of share 1: that model alone. */
 typedef struct mix_step {
@@ -33,6 +33,8 @@ typedef struct mix {
 /* names: the models there are. The counts must add up to `steps`. On failure *out is empty. */
 bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps, error *e);
 void mix_close(mix *m);
+/* The sum of one step alone, "0.5*base+0.5*tuned": neither split nor count. */
+bool mix_parse_sum(mix_step *out, const char *text, const char *const *names, int models, error *e);
 
 bool mix_step_equal(const mix_step *a, const mix_step *b);
 int mix_common(const mix *a, const mix *b);     /* how many first steps are the same */

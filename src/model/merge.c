@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * merge: see merge.h. A sum is held in one block; what it is made of is read from where it lies, one
+ * weight at a time. */
+#include "model/merge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "base/platform.h"
+#include "model/load.h"
+#include "model/save.h"
+
+/* "[320, 4, 3, 3]" */
+static void shape_text(char out[96], const weight *w)
+{
+    size_t n = (size_t)snprintf(out, 96, "[");
+    for (int i = 0; i < w->rank && n < 80; i++)
+        n += (size_t)snprintf(out + n, 96 - n, "%s%lld", i ? ", " : "", (long long)w->dim[i]);
+    snprintf(out + n, 96 - n, "]");
+}
+
+/* Both sets hold the same weights; a is the first's. */
+static bool same_network(const weight_set *a, const char *where_a, const weight_set *b,
+                         const char *where_b, error *e)
+{
+    for (size_t i = 0; i < a->count && i < b->count; i++) {
+        const weight *x = &a->item[i], *y = &b->item[i];
+        int order = strcmp(x->name, y->name);
+        if (order)
+            return error_set(e, ERROR_MODEL, "%s and %s cannot be blended: only %s has %s", where_a,
+                             where_b, order < 0 ? where_a : where_b, order < 0 ? x->name : y->name);
+        if (x->rank != y->rank || memcmp(x->dim, y->dim, (size_t)x->rank * sizeof *x->dim) != 0) {
+            char one[96], other[96];
+            shape_text(one, x);
+            shape_text(other, y);
+            return error_set(e, ERROR_MODEL, "%s and %s cannot be blended: %s is %s in one and %s in the "
+                             "other", where_a, where_b, x->name, one, other);
+        }
+    }
+    const weight_set *longer = a->count > b->count ? a : b;
+    return a->count == b->count ||
+           error_set(e, ERROR_MODEL, "%s and %s cannot be blended: only %s has %s", where_a, where_b,
+                     longer == a ? where_a : where_b,
+                     longer->item[a->count < b->count ? a->count : b->count].name);
+}
+
+/* One weight's sum; part has room for one of its terms. */
+static void add_up(float *out, float *part, const weight_set *const *set, const float *share, int count,
+                   size_t i)
+{
+    size_t n = (size_t)weight_elements(&set[0]->item[i]);
+    for (int k = 0; k < count; k++) {
+        const weight *w = &set[k]->item[i];
+        convert_to_float(part, w->data, w->type, n);
+        for (size_t x = 0; x < n; x++) out[x] = k ? out[x] + share[k] * part[x] : share[k] * part[x];
+    }
+}
+
+static void drop(const weight_set *const *set, int count)
+{
+    for (int k = 0; k < count; k++)
+        if (set[k]->storage_drop) set[k]->storage_drop(set[k]->storage);
+}
+
+bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
+                   const char *const *where, int count, error *e)
+{
+    size_t total = 0, largest = 0;
+    *out = (weight_set){0};
+    for (int k = 1; k < count; k++)
+        if (!same_network(set[0], where[0], set[k], where[k], e)) return false;
+    for (size_t i = 0; i < set[0]->count; i++) {
+        size_t n = (size_t)weight_elements(&set[0]->item[i]);
+        total += n;
+        if (n > largest) largest = n;
+    }
+    float *sum = malloc((total + 1) * sizeof *sum), *part = malloc((largest + 1) * sizeof *part);
+    weight *item = calloc(set[0]->count + 1, sizeof *item);
+    bool ok = (sum && part && item) || error_memory(e, "blended weights", total * sizeof *sum);
+    if (ok) *out = (weight_set){item, set[0]->count, sum, free, NULL};
+    for (size_t i = 0, at = 0; ok && i < set[0]->count; i++) {
+        item[i] = set[0]->item[i];
+        item[i].packs = NULL;
+        item[i].type = DTYPE_F32;
+        item[i].data = sum + at;
+        add_up(sum + at, part, set, share, count, i);
+        at += (size_t)weight_elements(&item[i]);
+    }
+    drop(set, count);
+    free(part);
+    if (!ok) {
+        free(item);
+        free(sum);
+        return false;
+    }
+    ok = weights_check_finite(out, "the blend", e);
+    if (!ok) weight_set_close(out);
+    return ok;
+}
+
+static bool refuse_part_folder(const model *m, const char *folder, error *e)
+{
+    char *mine = realpath(m->path, NULL), *other = realpath(folder, NULL);
+    bool same = mine && other && !strcmp(mine, other);
+    free(mine);
+    free(other);
+    return !same || error_set(e, ERROR_USAGE, "%s: one of the models lies there; choose another folder "
+                              "to save to", folder);
+}
+
+static bool fits(const model *first, const model *m, error *e)
+{
+    if (first->kind != m->kind)
+        return error_set(e, ERROR_MODEL, "%s and %s cannot be blended: one makes pictures from a prompt, "
+                         "the other without", first->path, m->path);
+    return first->scheduler.predicts == m->scheduler.predicts ||
+           error_set(e, ERROR_MODEL, "%s and %s cannot be blended: one predicts noise, the other "
+                     "velocity", first->path, m->path);
+}
+
+bool model_merge(const model *const *part, const float *share, int count, const char *folder, error *e)
+{
+    const weight_set *unet[16], *clip[16];
+    const char *where[16];
+    if (count < 1 || count > 16)
+        return error_set(e, ERROR_USAGE, "a blend of %d models; there can be 1 to 16", count);
+    for (int k = 0; k < count; k++) {
+        if (!fits(part[0], part[k], e) || !refuse_part_folder(part[k], folder, e)) return false;
+        unet[k] = &part[k]->unet_weights;
+        clip[k] = &part[k]->clip_weights;
+        where[k] = part[k]->path;
+    }
+    weight_set u = {0}, c = {0};
+    bool ok = weights_merge(&u, unet, share, where, count, e) &&
+              weights_merge(&c, clip, share, where, count, e) && model_save(part[0], folder, &u, &c, e);
+    weight_set_close(&u);
+    weight_set_close(&c);
+    return ok;
+}
