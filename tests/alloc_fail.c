@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * alloc_fail: a model is opened, a picture made and saved, with the k-th allocation failing, for k
- * = 1, 2, ... Each run must end in an error, or do without and make the same picture; it must
- * neither crash nor (as the sanitized build sees) leak. Linked with --wrap for every function that
+ * alloc_fail: a model is opened, a picture made and saved, or a subject taught, with the k-th
+ * allocation failing, for k = 1, 2, ... Each run must end in an error, or do without and make the
+ * same picture; it must neither crash nor (as the sanitized build sees) leak. Linked with --wrap for every function that
  * gives memory; what shared libraries allocate inside is theirs and does not fail. */
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 #include "toy.h"
 
 enum { EVERY_ONE = 400 };            /* so many allocations fail one by one; then a sample */
-static const double budget = 40;     /* seconds */
+static const double budget = 30;     /* seconds */
 
 static long allocations, failing;    /* failing: which one; 0: none */
 
@@ -88,17 +88,50 @@ static bool use(const char *model_path, const char *picture_path, const char *pr
     return ok;
 }
 
-static int run_all(const char *folder, const char *picture, const char *prompt)
+/* One whole training: an update on the pictures of the repository, with a checkpoint. */
+static bool use_train(const char *model_path, const char *output, const char *prompt, unsigned *sum,
+                      lk_error *why)
+{
+    lk_context_options c;
+    lk_model_options m;
+    lk_train_options o;
+    lk_context *context = NULL;
+    lk_model *opened = NULL;
+    char folder[128];
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(output, '/') - output), output);
+    lk_context_defaults(&c);
+    c.threads = 1;
+    lk_model_defaults(&m);
+    m.path = model_path;
+    lk_train_defaults(&o);
+    o.instance_data_dir = SOURCE_DIR "/examples/subject";
+    o.instance_prompt = prompt;
+    o.output_dir = folder;
+    o.train_batch_size = 1;
+    o.max_train_steps = o.checkpointing_steps = 1;
+    o.train_text_encoder = true;
+    *sum = 1;
+    bool ok = lk_context_open(&context, &c, why) && lk_model_open(&opened, context, &m, why) &&
+              lk_train(opened, &o, why);
+    lk_model_close(&opened);
+    lk_context_close(&context);
+    return ok;
+}
+
+typedef bool use_function(const char *, const char *, const char *, unsigned *, lk_error *);
+
+/* picture: the file that is there if, and only if, it went well. */
+static int run_all(use_function *use_it, const char *folder, const char *picture, const char *prompt)
 {
     unsigned expected, sum;
     lk_error why = {LK_OK, ""};
-    if (!use(folder, picture, prompt, &expected, &why)) { /* also warms the libraries' caches */
+    if (!use_it(folder, picture, prompt, &expected, &why)) { /* also warms the libraries' caches */
         fprintf(stderr, "alloc_fail: without any failure: %s\n", why.text);
         return 1;
     }
     allocations = 0;
     double start = clock_seconds();
-    use(folder, picture, prompt, &sum, &why);
+    use_it(folder, picture, prompt, &sum, &why);
     double one = clock_seconds() - start;
     long total = allocations, step = 1, runs = 0, borne = 0, wrong = 0;
     if (one * (double)total > budget / 2) step = (long)(one * (double)total / (budget / 2)) + 1;
@@ -107,7 +140,7 @@ static int run_all(const char *folder, const char *picture, const char *prompt)
         remove(picture);
         allocations = 0;
         failing = k;
-        bool ok = use(folder, picture, prompt, &sum, &why);
+        bool ok = use_it(folder, picture, prompt, &sum, &why);
         failing = 0;
         bool whole = access(picture, F_OK) == 0;
         borne += ok;
@@ -126,14 +159,15 @@ static int run_all(const char *folder, const char *picture, const char *prompt)
 
 int main(void)
 {
-    char folder[] = "/tmp/likeness-alloc-XXXXXX", path[3][64], command[128];
+    char folder[] = "/tmp/likeness-alloc-XXXXXX", path[4][64], command[128];
     error e = {0};
     if (!mkdtemp(folder)) return 1;
-    const char *const name[3] = {"model", "ddpm", "picture.png"};
-    for (int i = 0; i < 3; i++) snprintf(path[i], sizeof path[i], "%s/%s", folder, name[i]);
+    const char *const name[4] = {"model", "ddpm", "picture.png", "taught/model_index.json"};
+    for (int i = 0; i < 4; i++) snprintf(path[i], sizeof path[i], "%s/%s", folder, name[i]);
     int status = 1;
     if (toy_stable_diffusion(path[0], &e) && toy_unconditional(path[1], &e))
-        status = run_all(path[0], path[2], "a dog") | run_all(path[1], path[2], NULL);
+        status = run_all(use, path[0], path[2], "a dog") | run_all(use, path[1], path[2], NULL) |
+                 run_all(use_train, path[0], path[3], "a dog");
     else
         fprintf(stderr, "alloc_fail: the toy models: %s\n", e.text);
     snprintf(command, sizeof command, "rm -rf %s", folder);

@@ -11,6 +11,13 @@
 #include "support.h"
 #include "train/trainer.h"
 
+/* Under the sanitizers, which look at memory and not at numbers, a few batches of each run do. */
+#ifdef __SANITIZE_ADDRESS__
+enum { MOST_BATCHES = 3 };
+#else
+enum { MOST_BATCHES = 1000 };
+#endif
+
 typedef struct world {
     device *device;
     model *model;
@@ -111,6 +118,7 @@ static void check_run(world *w, const json_t *run)
     size_t batches = json_array_size(json_object_get(run, "loss"));
     size_t updates = json_array_size(json_object_get(run, "synced")), done = 0;
     double worst[2] = {0, 0}, worst_norm = 0;
+    if (batches > MOST_BATCHES) batches = MOST_BATCHES;
     trainer t;
     error e = {0};
     w->model->scheduler.predicts = strcmp(type, "epsilon") == 0 ? PREDICT_EPSILON : PREDICT_V;

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_study_cells: a study's pictures, made with shared beginnings, are the pictures made alone; the
+ * number of steps that are run is the number promised; a second run makes nothing. */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+#include "study/cells.h"
+#include "support.h"
+#include "toy.h"
+
+enum { STEPS = 6, MODELS = 2 };
+
+static const char *const names[MODELS] = {"base", "tuned"};
+static const char *const hashes[MODELS] = {"hash of base", "hash of tuned"};
+
+typedef struct world {
+    device *device;
+    model *model[MODELS];
+    generator *generator[MODELS];
+    char folder[300];
+    int stepped;
+    int stop_after;  /* 0: never */
+} world;
+
+/* A toy with other weights: signs in the UNet's file are turned. */
+static void turn_signs(const char *folder)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", folder);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    for (long i = 1; i <= 400; i++) {
+        fseek(f, -4 * i + 3, SEEK_END);
+        int byte = fgetc(f);
+        fseek(f, -4 * i + 3, SEEK_END);
+        fputc(byte ^ 0x80, f);
+    }
+    fclose(f);
+}
+
+static void world_open(world *w)
+{
+    error e = {0};
+    *w = (world){0};
+    snprintf(w->folder, sizeof w->folder, "%s", scratch_dir());
+    assert_true(device_open_cpu(&w->device, 1, DTYPE_F32, &e));
+    for (int i = 0; i < MODELS; i++) {
+        char path[400];
+        snprintf(path, sizeof path, "%s/%s", w->folder, names[i]);
+        if (!toy_stable_diffusion(path, &e)) fail_msg("%s", e.text);
+        if (i) turn_signs(path);
+        if (!model_open(&w->model[i], path, NULL, NULL, &e) ||
+            !generator_open(&w->generator[i], w->device, w->model[i], &e))
+            fail_msg("%s", e.text);
+    }
+    char cells[400];
+    snprintf(cells, sizeof cells, "%s/cells", w->folder);
+    assert_int_equal(mkdir(cells, 0777), 0);
+}
+
+static void world_close(world *w)
+{
+    for (int i = 0; i < MODELS; i++) {
+        generator_close(&w->generator[i]);
+        model_close(&w->model[i]);
+    }
+    device_close(&w->device);
+}
+
+static const char *const schedules[] = {
+    "base", "tuned", "base x2, tuned rest", "base x4, tuned rest", "tuned x2, base rest",
+    "base x2, tuned x2, base x2", "0.5*base+0.5*tuned x3, base x3", "base|tuned", "base x6"};
+enum { SCHEDULES = sizeof schedules / sizeof *schedules, SEEDS = 2 };
+
+/* One section: schedules x seeds, the last row being the first again under another text. */
+static void plan_fill(study_plan *p, study_section *s, study_cell *cell, sampler_kind kind)
+{
+    error e = {0};
+    *p = (study_plan){.models = MODELS, .section = s, .sections = 1};
+    *s = (study_section){.rows = SCHEDULES, .columns = SEEDS, .cell = cell};
+    for (int i = 0; i < SCHEDULES * SEEDS; i++) {
+        cell[i] = (study_cell){.prompt = "a dog", .negative = "", .seed = 7 + (uint64_t)(i % SEEDS),
+                               .sampler = {.kind = kind, .steps = STEPS}, .guidance = 3,
+                               .schedule = schedules[i / SEEDS]};
+        if (!mix_parse(&cell[i].mix, cell[i].schedule, names, MODELS, STEPS, &e))
+            fail_msg("%s", e.text);
+    }
+}
+
+static bool describe(void *user, const study_cell *c, char **text, error *e)
+{
+    (void)user, (void)e;
+    *text = strdup(c->schedule);
+    return *text != NULL;
+}
+
+static bool stepped(void *user)
+{
+    world *w = user;
+    w->stepped++;
+    return w->stop_after && w->stepped == w->stop_after;
+}
+
+static void check_alone(world *w, const study_cell *c)
+{
+    error e = {0};
+    generate_result alone;
+    image made;
+    char path[400];
+    generate_options o = {.prompt = c->prompt, .seed = c->seed, .sampler = c->sampler,
+                          .guidance = c->guidance};
+    if (!generator_run_mixed(w->generator, MODELS, &c->mix, &o, &alone, &e)) fail_msg("%s", e.text);
+    snprintf(path, sizeof path, "%s/cells/%s.png", w->folder, c->name);
+    if (!image_read(&made, NULL, path, &e)) fail_msg("%s", e.text);
+    assert_int_equal(made.width, alone.picture.width);
+    assert_memory_equal(made.pixels, alone.picture.pixels,
+                        (size_t)made.width * (size_t)made.height * 3);
+    image_free(&made);
+    generate_result_free(&alone);
+}
+
+static void check_sampler(world *w, sampler_kind kind)
+{
+    error e = {0};
+    study_plan p;
+    study_section s;
+    study_cell cell[SCHEDULES * SEEDS];
+    cell_work work;
+    plan_fill(&p, &s, cell, kind);
+    assert_true(cells_name(&p, hashes, DTYPE_F32, &e));
+    assert_string_equal(cell[0].name, cell[SCHEDULES * SEEDS - SEEDS].name);
+    assert_string_not_equal(cell[0].name, cell[1].name);
+    assert_true(cells_plan(&work, &p, w->folder, &e));
+    assert_int_equal(work.count, (SCHEDULES - 1) * SEEDS);
+    assert_int_equal(work.steps, (SCHEDULES - 1) * SEEDS * STEPS);
+    /* base; 4 of base x4; 2 of base x2, and 4 of its sister with 2 more by tuned; 2 of tuned x2 */
+    assert_int_equal(work.saved, (4 + 2 + 4 + 2) * SEEDS);
+    cell_maker maker = {&p, w->generator, w->folder, describe, stepped, w};
+    w->stepped = 0;
+    w->stop_after = 20;
+    assert_false(cells_make(&work, &maker, &e));
+    assert_int_equal(e.code, ERROR_CANCELLED);
+    cells_work_close(&work);
+    e = (error){0};
+    assert_true(cells_plan(&work, &p, w->folder, &e));
+    int64_t promised = work.steps - work.saved;
+    w->stepped = w->stop_after = 0;
+    if (!cells_make(&work, &maker, &e)) fail_msg("%s", e.text);
+    assert_int_equal(w->stepped, promised);
+    cells_work_close(&work);
+    for (int i = 0; i < SCHEDULES * SEEDS; i++) check_alone(w, &cell[i]);
+    assert_true(cells_plan(&work, &p, w->folder, &e));
+    assert_int_equal(work.count, 0);
+    cells_work_close(&work);
+    for (int i = 0; i < SCHEDULES * SEEDS; i++) mix_close(&cell[i].mix);
+}
+
+static void test_ddim(void **state)
+{
+    (void)state;
+    world w;
+    world_open(&w);
+    check_sampler(&w, SAMPLER_DDIM);
+    world_close(&w);
+}
+
+/* The state of a picture's generator goes on too. */
+static void test_ddpm(void **state)
+{
+    (void)state;
+    world w;
+    world_open(&w);
+    check_sampler(&w, SAMPLER_DDPM);
+    world_close(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ddim), cmocka_unit_test(test_ddpm)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
