@@ -342,6 +342,8 @@ static void test_page(void **state)
     assert_true(count(text, "likeness generate -m base=pocket -m plain=models/plain --schedule &#39;base x15, plain rest&#39; -p") > 0);
     assert_true(count(text, "likeness generate -p &#39;a photo of a dog&#39; -s 42 --sampler ddpm --steps 200") > 0);
     assert_true(count(text, "-n &#39;blurry, &quot;dark&quot;&#39;") > 0);
+    /* a row of the models' table shows the first digits of a hash */
+    assert_int_equal(count(text, "<code>0f3a742a15ff8020</code>"), MODELS);
     /* charts: losses, likeness and switches by prompt, leakage, drift twice, structure, diversity */
     assert_int_equal(count(text, "role=\"img\""), 2 + 2 + 1 + 1 + 2 + 1 + 1);
     free(text);
@@ -357,7 +359,7 @@ static void test_findings(void **state)
     assert_true(page_write(&s.source, NULL));
     char *text = read_text(s.folder, "report.html");
     assert_non_null(strstr(text, "Of 3 prompts that do not name the subject, 2 took on likeness to it in plain: <q>a photo of a dog</q> "
-                                 "+0.02200 \xc2\xb1 0.00090"));
+                                 "+0.0220 \xc2\xb1 0.0009"));
     assert_non_null(strstr(text, "Of 3 prompts that do not name the subject, 0 took on likeness to it in prior. No measurable "
                                  "difference: <q>a photo of a dog</q>"));
     assert_non_null(strstr(text, "half-way between switches at 15 and 20"));
@@ -452,6 +454,7 @@ static void test_numbers(void **state)
     (void)state;
     assert_string_equal(number_estimate(.031234, .0021).text, "0.0312 \xc2\xb1 0.0021");
     assert_string_equal(number_estimate(-45.13, 12.7).text, "\xe2\x88\x92" "45 \xc2\xb1 13");
+    assert_string_equal(number_estimate(83.4, 3.04).text, "83 \xc2\xb1 3");
     assert_string_equal(number_estimate(.5, 0).text, "0.500");
     assert_string_equal(number_signed(.5, .1).text, "+0.50 \xc2\xb1 0.10");
     assert_string_equal(number_fixed(-.0001, 2).text, "0.00");

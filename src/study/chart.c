@@ -53,7 +53,7 @@ static void axis_ticks(axis *a, int about, bool round)
     double rough = (a->high - a->low) / about;
     double power = pow(10, floor(log10(rough)));
     double lead = rough / power;
-    a->step = power * (lead <= 1 ? 1 : lead <= 2 ? 2 : lead <= 5 ? 5 : 10);
+    a->step = power * (lead < 1.5 ? 1 : lead < 3.5 ? 2 : lead < 7.5 ? 5 : 10);
     if (round) {
         a->low = floor(a->low / a->step + 1e-9) * a->step;
         a->high = ceil(a->high / a->step - 1e-9) * a->step;

@@ -395,9 +395,9 @@ static void diverse(page *p, int who)
         same = diversities(p, who, 0, false);
     if (!(less + more + same)) return;
     item(p, "Diversity.");
-    html_print(p->out, "Against %s, the seeds of %s differ less under %d, more under %d and not measurably otherwise "
-               "under %d of %d prompts.", name_of(p, p->s->plan->model[who].base), name_of(p, who), less,
-               more, same, less + more + same);
+    html_print(p->out, "Of %d prompts, %s\xe2\x80\x99s pictures differ from seed to seed measurably less than %s\xe2\x80\x99s "
+               "under %d, and more under %d.", less + more + same, name_of(p, who),
+               name_of(p, p->s->plan->model[who].base), less, more);
     if (less) {
         fputs(" Less: ", p->out);
         diversities(p, who, -1, true);

@@ -6,12 +6,15 @@
 #include <assert.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Control characters have no place in HTML, not even escaped: they become U+FFFD. */
-void html_text(FILE *out, const char *text)
+/* At most `most` bytes of a text. Control characters have no place in HTML, not even escaped: they become
+ * U+FFFD. */
+static void print_text(FILE *out, const char *text, size_t most)
 {
-    for (; *text; text++) {
+    for (; most-- && *text; text++) {
         unsigned char c = (unsigned char)*text;
         switch (c) {
         case '&': fputs("&amp;", out); break;
@@ -28,6 +31,8 @@ void html_text(FILE *out, const char *text)
     }
 }
 
+void html_text(FILE *out, const char *text) { print_text(out, text, SIZE_MAX); }
+
 /* One conversion, %...X, of which the specification is cut out as a format of its own. */
 static const char *print_one(FILE *out, const char *at, va_list *list)
 {
@@ -40,7 +45,11 @@ static const char *print_one(FILE *out, const char *at, va_list *list)
     one[n + 1] = 0;
     switch (at[n]) {
     case '%': fputc('%', out); break;
-    case 's': html_text(out, va_arg(*list, const char *)); break;
+    case 's': {
+        const char *dot = strchr(one, '.');
+        print_text(out, va_arg(*list, const char *), dot ? strtoul(dot + 1, NULL, 10) : SIZE_MAX);
+        break;
+    }
     case 'd':
         if (longs)
             fprintf(out, one, va_arg(*list, long long));
@@ -114,7 +123,8 @@ number number_plain(double v)
 number number_estimate(double mean, double error)
 {
     if (!(error > 0)) return number_plain(mean);
-    int d = decimals_for(error, 2);
+    double lead = error / pow(10, floor(log10(error)));
+    int d = decimals_for(error, lead < 2.95 ? 2 : 1);
     number m = number_fixed(mean, d), r = number_fixed(error, d), n;
     snprintf(n.text, sizeof n.text, "%.28s \xc2\xb1 %.28s", m.text, r.text);
     return n;

@@ -19,7 +19,8 @@ void csv_text(FILE *out, const char *text);
 typedef struct number { char text[64]; } number;
 number number_plain(double v);                 /* three digits: "0.0312", "45.1", "1,230" */
 number number_fixed(double v, int decimals);
-/* "0.0312 ± 0.0021": the error with two digits and the mean as far; an error of 0 is not shown. */
+/* "0.0312 ± 0.0021", "83 ± 3": the error with two digits where it begins with 1 or 2, else with one, and
+ * the mean as far; an error of 0 is not shown. */
 number number_estimate(double mean, double error);
 number number_signed(double mean, double error); /* the same, its sign always shown */
 number number_count(long long n);              /* "9,497,092" */

@@ -29,14 +29,15 @@ static bool picture_size(const page_source *s, const study_cell *c, int *width, 
     return *width > 0 && *height > 0;
 }
 
-/* Prompts, or the row's settings for a model that takes none, as the words of a picture. */
+static const char *sampler_label(sampler_kind k) { return k == SAMPLER_DDPM ? "DDPM" : "DDIM"; }
+
+/* A picture in words. */
 static void write_alt(FILE *out, const study_cell *c)
 {
     if (*c->prompt) html_print(out, "\xe2\x80\x9c%s\xe2\x80\x9d, ", c->prompt);
-    html_print(out, "%s, seed %llu", c->schedule, (unsigned long long)c->seed);
+    html_print(out, "%s, seed %llu, %s, %d steps", c->schedule, (unsigned long long)c->seed,
+               sampler_label(c->sampler.kind), c->sampler.steps);
 }
-
-static const char *sampler_label(sampler_kind k) { return k == SAMPLER_DDPM ? "DDPM" : "DDIM"; }
 
 static void write_settings(FILE *out, const study_cell *c)
 {

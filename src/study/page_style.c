@@ -93,6 +93,7 @@ const char page_style[] =
     ".key svg{width:28px;height:12px;margin-right:.4rem;vertical-align:-1px;overflow:visible}\n"
     ".axis text,.label{font-size:12px;fill:var(--soft)}\n"
     ".label,.axis .name{fill:var(--ink)}\n"
+    ".label{paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}\n"
     ".rule,.zero{stroke:var(--rule);stroke-width:1;fill:none}\n"
     ".zero{stroke:var(--soft)}\n"
     ".line,.bar{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}\n"
