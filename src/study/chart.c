@@ -76,7 +76,7 @@ static axis value_axis(const chart *c, double from, double to)
         widen(&a, c->level[i].mean + 2 * c->level[i].error);
     }
     if (c->from_zero) widen(&a, 0);
-    axis_ticks(&a, 5, true);
+    axis_ticks(&a, c->category ? 4 : 5, true);
     return a;
 }
 

@@ -155,7 +155,7 @@ static void drift_charts(page *p)
     static const chart about[3] = {
         {.id = "chart-leakage", .title = "Leakage by prompt",
          .about = "Likeness of a trained model\xe2\x80\x99s pictures to its subject, minus that of its base\xe2\x80\x99s from the "
-                  "same noise: mean and standard error over seeds. To the right of 0 the subject shows.",
+                  "same noise: mean and standard error over seeds. Above 0 they are more like the subject.",
          .y_name = "leakage", .from_zero = true},
         {.id = "chart-drift", .title = "Drift by prompt",
          .about = "How far a trained model\xe2\x80\x99s pictures are from its base\xe2\x80\x99s from equal noise: root mean square "
