@@ -302,6 +302,26 @@ void lk_train_defaults(lk_train_options *options);
  * validation beside it. NaN stops it (LK_NUMERIC); what was good is kept. */
 bool lk_train(lk_model *model, const lk_train_options *options, lk_error *error);
 
+/* ---- a study: models, pictures, measures, one page ---- */
+
+typedef struct lk_study_progress {
+    const char *what;    /* "teaching tuned", "pictures", "measuring" */
+    double done, total;  /* of the whole study, in steps of about equal length */
+    double left;         /* seconds, about; 0: not known yet */
+} lk_study_progress;
+
+typedef struct lk_study_options {
+    const char *plan;    /* a plan in JSON (docs/STUDY.md); NULL: the report's experiment */
+    const char *folder;  /* where everything goes: report.html, cells/, models/ */
+    bool dry_run;        /* tell what would be done (through say), and do nothing */
+    int (*progress)(void *user, const lk_study_progress *progress); /* NULL; nonzero: stop */
+    void (*say)(void *user, const char *line);                      /* NULL, or told what happens */
+    void *user;
+} lk_study_options;
+
+/* What the folder holds already is not made again; a run that was killed or stopped goes on. */
+bool lk_study(lk_context *context, const lk_study_options *options, lk_error *error);
+
 /* ---- inspecting ---- */
 
 /* What a model or a picture is, in lines for people, for lk_free. */

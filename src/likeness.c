@@ -18,6 +18,7 @@
 #include "generate/plan.h"
 #include "generate/settings.h"
 #include "model/merge.h"
+#include "study/study.h"
 #include "train/train.h"
 
 enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
@@ -823,6 +824,52 @@ bool lk_train(lk_model *m, const lk_train_options *o, lk_error *caller)
     picture_maker maker = {train_picture, m};
     train_events events = {on_train_progress, on_train_say, (void *)(uintptr_t)o};
     return report(train_run(m->device, m->model, &s, &maker, &events, &e), &e, caller);
+}
+
+/* ---- study --------------------------------------------------------------------------------- */
+
+static bool on_study_progress(void *user, const study_progress *p)
+{
+    const lk_study_options *o = user;
+    lk_study_progress out = {p->what, p->done, p->total, p->left};
+    return o->progress && o->progress(o->user, &out) != 0;
+}
+
+static void on_study_say(void *user, const char *line)
+{
+    const lk_study_options *o = user;
+    if (o->say) o->say(o->user, line);
+}
+
+/* The folder that holds `examples`: the source tree, or where the program is installed. malloc'ed. */
+static char *root_find(error *e)
+{
+    char *program = path_of_program();
+    char *found = program ? pocket_at(program, "../share/likeness") : NULL;
+    free(program);
+    if (!found) found = strdup(LIKENESS_SOURCE_DIR);
+    if (!found) error_memory(e, "a path", 64);
+    return found;
+}
+
+bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
+{
+    error e = {0};
+    char *root = root_find(&e), *pocket = root ? pocket_find(&e) : NULL;
+    char *plan = root && !o->plan ? path_join(root, "examples/report.json") : NULL;
+    study_options options = {.plan = o->plan ? o->plan : plan,
+                             .root = root,
+                             .pocket = pocket,
+                             .folder = o->folder,
+                             .dry_run = o->dry_run,
+                             .version = lk_version()};
+    study_events events = {on_study_progress, on_study_say, (void *)(uintptr_t)o};
+    bool ok = pocket && (options.plan || error_memory(&e, "a plan", 64)) &&
+              study_run(c->device, &options, &events, &e);
+    free(root);
+    free(pocket);
+    free(plan);
+    return report(ok, &e, caller);
 }
 
 /* ---- inspecting ---------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@ int command_generate(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_convert(int argc, char **argv);
+int command_study(int argc, char **argv);
 
 /* One line on stderr: "likeness: ...", control characters made harmless. Returns status. */
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -75,6 +76,7 @@ typedef struct progress_line {
 void progress_start(progress_line *line, const char *what);
 void progress_show(progress_line *line, const lk_progress *p);
 void progress_train(progress_line *line, const lk_train_progress *p);
+void progress_study(progress_line *line, const lk_study_progress *p);
 void progress_clear(progress_line *line); /* the bar leaves the screen */
 
 /* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one ends the program at once. */

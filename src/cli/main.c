@@ -18,6 +18,7 @@ static const char help[] =
     "Commands\n"
     "  generate   pictures from a prompt\n"
     "  train      teach a model a subject from about five pictures (DreamBooth)\n"
+    "  study      the whole comparison, measured, as one page (report.html)\n"
     "  convert    models blended into one\n"
     "  inspect    what a model is, or the settings inside a picture\n"
     "\n"
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
     const char *command = argc > 1 ? argv[1] : "";
     if (!strcmp(command, "generate")) return command_generate(argc - 2, argv + 2);
     if (!strcmp(command, "train")) return command_train(argc - 2, argv + 2);
+    if (!strcmp(command, "study")) return command_study(argc - 2, argv + 2);
     if (!strcmp(command, "convert")) return command_convert(argc - 2, argv + 2);
     if (!strcmp(command, "inspect")) return command_inspect(argc - 2, argv + 2);
     if (!strcmp(command, "--version") || !strcmp(command, "-V")) {
@@ -68,5 +70,5 @@ int main(int argc, char **argv)
         return STATUS_WRONG_USAGE;
     }
     return fail(STATUS_WRONG_USAGE,
-                "unknown command %s; there are generate, train, convert and inspect", command);
+                "unknown command %s; there are generate, train, study, convert and inspect", command);
 }

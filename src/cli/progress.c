@@ -156,3 +156,25 @@ void progress_train(progress_line *line, const lk_train_progress *p)
     fprintf(stderr, "step %lld of %lld, %s%s left\n", (long long)p->done, (long long)p->total, loss,
             left);
 }
+
+void progress_study(progress_line *line, const lk_study_progress *p)
+{
+    char left[24] = "", cells[BAR + 1];
+    double share = p->total > 0 ? p->done / p->total : 0;
+    int filled = share > 1 ? BAR : (int)(share * BAR);
+    if (p->left > 0) duration(left, p->left);
+    if (line->terminal) {
+        for (int i = 0; i < BAR; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+        cells[BAR] = '\0';
+        fprintf(stderr, "\rstudy [%s] %3.0f%% %s%s%s\033[K", cells, 100 * share, p->what,
+                *left ? ", " : "", *left ? left : "");
+        if (*left) fputs(" left", stderr);
+        fflush(stderr);
+        line->shown = true;
+        return;
+    }
+    if (share < line->told) return;
+    line->told = share + 0.05;
+    fprintf(stderr, "study %.0f%%: %s%s%s%s\n", 100 * share, p->what, *left ? ", " : "", left,
+            *left ? " left" : "");
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * study: likeness study, the whole comparison as one page. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const char help[] =
+    "likeness study [PLAN.json] [-o DIR] [flags]\n"
+    "\n"
+    "Makes every picture of a plan, teaches the models that it asks for, measures what leaks from one prompt\n"
+    "into another, and writes DIR/report.html. Without a plan: the report's experiment, all five parts, on the\n"
+    "pocket model. Run again, it makes only what is missing or has changed. docs/STUDY.md tells of plans.\n"
+    "\n"
+    "  -o, --output DIR           (default: study)\n"
+    "      --dry-run              say what would be made, and how many steps it takes\n"
+    "      --precision f32|bf16   (default f32)\n"
+    "  -t, --threads N            (default: every core)\n";
+
+typedef struct task {
+    bool help;
+    text_list rest;
+    const char *output, *precision;
+    int threads;
+    lk_study_options options;
+    progress_line line;
+    lk_context *context;
+    lk_error error;
+} task;
+
+static int on_progress(void *user, const lk_study_progress *p)
+{
+    task *t = user;
+    progress_study(&t->line, p);
+    return interrupt_seen();
+}
+
+static void on_line(void *user, const char *line)
+{
+    task *t = user;
+    progress_clear(&t->line);
+    fprintf(t->options.dry_run ? stdout : stderr, "%s\n", line);
+}
+
+static int work(task *t)
+{
+    lk_context_options context;
+    lk_context_defaults(&context);
+    bool bf16 = strcmp(t->precision, "bf16") == 0;
+    if (!bf16 && strcmp(t->precision, "f32") != 0)
+        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
+    if (t->rest.count > 1)
+        return fail(STATUS_WRONG_USAGE, "one plan at a time, not also \"%s\"", t->rest.item[1]);
+    context.precision = bf16 ? LK_BF16 : LK_F32;
+    context.threads = t->threads;
+    t->options.plan = t->rest.count ? t->rest.item[0] : NULL;
+    t->options.folder = t->output;
+    t->options.progress = on_progress;
+    t->options.say = on_line;
+    t->options.user = t;
+    progress_start(&t->line, "study");
+    interrupt_watch();
+    bool ok = lk_context_open(&t->context, &context, &t->error) &&
+              lk_study(t->context, &t->options, &t->error);
+    progress_clear(&t->line);
+    if (!ok)
+        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED : STATUS_FAILED, "%s",
+                    t->error.text);
+    if (!t->options.dry_run) printf("%s/report.html\n", t->output);
+    return STATUS_DONE;
+}
+
+int command_study(int argc, char **argv)
+{
+    task t = {.output = "study", .precision = "f32"};
+    const option list[] = {
+        {"-h --help", OPTION_FLAG, &t.help},
+        {"-o --output", OPTION_TEXT, &t.output},
+        {"--dry_run", OPTION_FLAG, &t.options.dry_run},
+        {"--precision", OPTION_TEXT, &t.precision},
+        {"-t --threads", OPTION_INT, &t.threads},
+        {NULL, OPTION_FLAG, NULL},
+    };
+    int status = options_parse(list, argc, argv, "study", &t.rest);
+    if (status == STATUS_DONE && t.help)
+        fputs(help, stdout);
+    else if (status == STATUS_DONE)
+        status = work(&t);
+    lk_context_close(&t.context);
+    free(t.rest.item);
+    return status;
+}
