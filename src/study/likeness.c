@@ -34,8 +34,9 @@ struct likeness {
 
 int likeness_timestep(int k, int count, int steps)
 {
-    /* The outer fifths say little: near no noise both models know the answer, near no signal neither
-     * does. */
+    /* On the pocket model's trainings six timesteps from 0.15 to 0.775 of the schedule, one draw each, hold
+     * the subject's photos 10 to 13 standard deviations above class pictures; past them the difference
+     * itself vanishes (0.008 at 0.775, 0.1 at 0.15). */
     return (int)(steps * (0.15 + 0.75 * k / count));
 }
 

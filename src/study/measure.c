@@ -131,19 +131,19 @@ static estimate mean_likeness(const tables *t, const int *set, int n, int subjec
 
 static bool fill_drift(tables *t, int subject, const char *prompt, error *e)
 {
-    running pixels = {0}, latents = {0}, leakage = {0};
+    running pixels = {0}, apart = {0}, leakage = {0};
     int n = choose_pairs(t, subject, prompt);
     for (int i = 0; i < n; i++) {
         const measured_pair *p = pair_of(t, subject, t->set[i]);
         if (!compare(t, p->base, p->trained, pixel_rms, &pixels, e)) return false;
-        take(&latents, p->latents);
+        take(&apart, p->latents);
         take(&leakage, t->all.picture[p->trained].likeness[subject] -
                            t->all.picture[p->base].likeness[subject]);
     }
     if (n)
         t->out->drift[t->out->drifts++] =
             (drift_row){t->all.subject[subject].model, prompt, estimate_of(&pixels),
-                        estimate_of(&latents), estimate_of(&leakage)};
+                        estimate_of(&apart), estimate_of(&leakage)};
     return true;
 }
 
@@ -151,11 +151,11 @@ static bool fill_drift(tables *t, int subject, const char *prompt, error *e)
 static void fill_likeness(tables *t, int subject, const char *prompt)
 {
     const measured_subject *j = &t->all.subject[subject];
-    const int model[2] = {j->base, j->model};
+    const int of[2] = {j->base, j->model};
     int pairs = choose_pairs(t, subject, prompt), n = 0;
     for (int k = 0; !pairs && k < t->all.cells; k++) {
         int alone = cell_model(t->all.picture[k].cell);
-        if ((alone == model[0] || alone == model[1]) && is_of(t, k, prompt)) t->set[n++] = k;
+        if ((alone == of[0] || alone == of[1]) && is_of(t, k, prompt)) t->set[n++] = k;
     }
     if (!pairs) n = keep_usual(t, t->set, n, ANY_SEED | ANY_MIX);
     for (int side = 0; side < 2; side++) {
@@ -163,11 +163,11 @@ static void fill_likeness(tables *t, int subject, const char *prompt)
         for (int i = 0; i < pairs; i++)
             t->other[count++] = side ? t->set[i] : pair_of(t, subject, t->set[i])->base;
         for (int i = 0; i < n; i++)
-            if (cell_model(t->all.picture[t->set[i]].cell) == model[side])
+            if (cell_model(t->all.picture[t->set[i]].cell) == of[side])
                 t->other[count++] = t->set[i];
         if (count)
             t->out->likeness[t->out->likenesses++] =
-                (likeness_row){model[side], j->model, prompt, mean_likeness(t, t->other, count, subject)};
+                (likeness_row){of[side], j->model, prompt, mean_likeness(t, t->other, count, subject)};
     }
 }
 
@@ -222,12 +222,12 @@ static int with_most_steps(const tables *t, int i)
     return best;
 }
 
-static bool fill_structure(tables *t, sampler_kind sampler, const char *prompt, error *e)
+static bool fill_structure(tables *t, sampler_kind kind, const char *prompt, error *e)
 {
     int n = 0;
     for (int i = 0; i < t->all.cells; i++) {
         const study_cell *c = t->all.picture[i].cell;
-        if (is_of(t, i, prompt) && c->sampler.kind == sampler && cell_model(c) >= 0 &&
+        if (is_of(t, i, prompt) && c->sampler.kind == kind && cell_model(c) >= 0 &&
             with_most_steps(t, i) != i)
             t->set[n++] = i;
     }
@@ -246,7 +246,7 @@ static bool fill_structure(tables *t, sampler_kind sampler, const char *prompt, 
         }
         if (is_first)
             t->out->structure[t->out->structures++] =
-                (structure_row){sampler, prompt, steps, most, estimate_of(&r)};
+                (structure_row){kind, prompt, steps, most, estimate_of(&r)};
     }
     return true;
 }
@@ -257,17 +257,17 @@ static bool fill_diversity(tables *t, const char *prompt, error *e)
     for (int i = 0; i < t->all.cells; i++)
         if (is_of(t, i, prompt) && cell_model(t->all.picture[i].cell) >= 0) t->set[n++] = i;
     n = keep_usual(t, t->set, n, ANY_SEED | ANY_MIX);
-    for (int model = 0; model < t->source->plan->models; model++) {
+    for (int which = 0; which < t->source->plan->models; which++) {
         running r = {0};
         for (int i = 0; i < n; i++)
             for (int k = i + 1; k < n; k++)
-                if (cell_model(t->all.picture[t->set[i]].cell) == model &&
-                    cell_model(t->all.picture[t->set[k]].cell) == model &&
+                if (cell_model(t->all.picture[t->set[i]].cell) == which &&
+                    cell_model(t->all.picture[t->set[k]].cell) == which &&
                     !compare(t, t->set[i], t->set[k], pixel_rms, &r, e))
                     return false;
         if (r.n)
             t->out->diversity[t->out->diversities++] =
-                (diversity_row){model, prompt, estimate_of(&r)};
+                (diversity_row){which, prompt, estimate_of(&r)};
     }
     return true;
 }

@@ -7,8 +7,9 @@
  * for every picture; likeness is the mean over them of
  *     |B(x_t, class prompt) - noise|^2  -  |T(x_t, instance prompt) - noise|^2      (means per number)
  * that is, how much better T under the subject's name explains it than B under the class's: a diffusion
- * classifier (Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier"). About zero for
- * the class, high for the subject's own photos. */
+ * classifier (Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier"). High for the
+ * subject's own photos; about zero for the class where prior preservation kept it, below zero where the
+ * training forgot it. Only differences and the calibration say what a value means. */
 #ifndef LIKENESS_STUDY_MEASURE_H
 #define LIKENESS_STUDY_MEASURE_H
 
