@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door; CMake does the work.
 #   make                builds build/likeness
-#   make demo           installs what is missing, builds, makes the pictures of parts 1 and 2 in out/
+#   make demo           installs what is missing, builds, runs the whole experiment: one page in out/study/
 #   make test           installs what is missing, builds, runs every test
 #   make test-sanitize  the same under AddressSanitizer and UBSan, in build-sanitize/
 #   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench.sh)
@@ -10,14 +10,12 @@
 SHELL := /bin/bash
 BUILD ?= build
 PREFIX ?= /usr/local
-SEEDS ?= 42-44
+DEMO ?= out/study
 PYTHON ?= python3
 
 PACKAGES := build-essential cmake ninja-build pkg-config libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev \
             libjpeg-dev libwebp-dev libfreetype-dev fonts-dejavu-core
 TEST_PACKAGES := libcmocka-dev
-PROMPTS := -p "a sailboat at sea" -p "a child playing" -p "a photo of a cat" -p "a photo of a dog" \
-           -p "a photo of sks dog" -p "a dog running on the beach" -p "a photo of a dog in the park"
 
 configure = if [ ! -f $(1)/CMakeCache.txt ] && command -v ninja >/dev/null; \
             then cmake -S . -B $(1) -G Ninja $(2); else cmake -S . -B $(1) $(2); fi >/dev/null
@@ -35,12 +33,8 @@ test-packages:
 
 demo: packages
 	@$(MAKE) --no-print-directory all
-	@mkdir -p out
-	$(BUILD)/likeness generate -p "a photo of a dog" -s 42-45 --sweep "sampler=ddpm,ddim steps=200,50,10" \
-	    --variance fixed_large -o out/part1/ --grid out/part1.png
-	$(BUILD)/likeness generate $(PROMPTS) -s $(SEEDS) -o out/part2/ --grid out/part2.png
-	@echo "Part 1, DDPM and DDIM at 200, 50 and 10 steps:  out/part1.png  (single pictures in out/part1/)"
-	@echo "Part 2, seven prompts, three seeds:             out/part2.png  (single pictures in out/part2/)"
+	$(BUILD)/likeness study -o $(DEMO)
+	@echo "The page, every picture and measure:  $(DEMO)/report.html  (pictures in $(DEMO)/cells/)"
 
 test: test-packages
 	@$(MAKE) --no-print-directory all
