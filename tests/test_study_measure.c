@@ -12,6 +12,7 @@
 #include "study/likeness.h"
 #include "study/measured.h"
 #include "toy.h"
+#include "train/step.h"
 
 enum { BASE, TAUGHT, CELLS = 9, STEPS = 4 };
 
@@ -165,7 +166,43 @@ static char *kept(void)
     return text;
 }
 
-/* A picture's likeness as measure.h has it, by hand from likeness.h's halves. */
+/* The error of a model, sample by sample through a graph of one. */
+static double plain_error(const likeness_view *v, const latents_of_picture *x)
+{
+    error e = {0};
+    step_graph g;
+    step_options o = {.samples = 1, .height = x->height, .width = x->width};
+    if (!step_open(&g, cpu, v->model, &o, &e) || !graph_bind(g.graph, &v->model->unet_weights, &e) ||
+        !graph_allocate(g.graph, &e))
+        fail_msg("%s", e.text);
+    static float noise[1024], map[1024], out[1024];
+    const float times[] = {150, 400, 650};
+    size_t pixels = (size_t)x->height * (size_t)x->width, n = 4 * pixels;
+    assert_int_equal(n, 1024);
+    double sum = 0;
+    rng random;
+    rng_seed(&random, 20260);
+    for (int k = 0; k < 6; k++) {
+        double signal = sqrt((double)v->schedule.alpha_bar[(int)times[k / 2]]);
+        rng_randn(&random, noise, n);
+        for (size_t i = 0; i < n; i++)
+            map[i % pixels * 4 + i / pixels] =
+                (float)(signal * (double)x->value[i] + sqrt(1 - signal * signal) * (double)noise[i]);
+        graph_write(g.graph, g.x, map);
+        graph_write(g.graph, g.t, &times[k / 2]);
+        graph_write(g.graph, g.context, v->text.embedding);
+        assert_true(graph_run(g.graph, &e));
+        graph_read(g.graph, g.prediction, out);
+        for (size_t i = 0; i < n; i++) {
+            double d = (double)out[i % pixels * 4 + i / pixels] - (double)noise[i];
+            sum += d * d / (double)n / 6;
+        }
+    }
+    step_close(&g);
+    return sum;
+}
+
+/* A picture's likeness as measure.h has it, from likeness.h's halves, and those by hand. */
 static double by_hand(const study_cell *c)
 {
     error e = {0};
@@ -184,6 +221,8 @@ static double by_hand(const study_cell *c)
     double sum = 0;
     for (int k = 0; k < 6; k++) sum += likeness_each(l)[k];
     near(sum / 6, of_base);
+    near(plain_error(&t, &x), of_taught);
+    near(plain_error(&b, &x), of_base);
     latents_of_picture_free(&x);
     likeness_view_close(&b);
     likeness_view_close(&t);
