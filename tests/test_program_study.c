@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_program_study: likeness study as a user runs it: everything in one folder, nothing made twice,
+ * kills at any moment, and bad plans. */
+#include <signal.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+#include "base/random.h"
+#include "program.h"
+#include "support.h"
+#include "toy.h"
+
+/* A toy, the same taught for 6 updates, 2 prompts x 2 seeds on both, and switching between them. */
+static void write_plan(const char *name, const char *prompts)
+{
+    char text[4096];
+    int n = snprintf(
+        text, sizeof text,
+        "{\"title\": \"A toy study\", \"defaults\": {\"steps\": 4, \"guidance\": 3},\n"
+        " \"models\": {\"base\": {\"path\": \"%s/toy\"},\n"
+        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": \"%s/examples/subject\",\n"
+        "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
+        "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"learning_rate\": 1e-3,\n"
+        "   \"train_batch_size\": 1, \"max_train_steps\": 6},\n"
+        "   \"class_steps\": 2, \"class_guidance\": 2}},\n"
+        " \"sections\": [\n"
+        "  {\"title\": \"Base\", \"settings\": {\"model\": \"base\"}, \"rows\": {\"prompt\": [%s]},\n"
+        "   \"columns\": {\"seed\": [1, 2]}},\n"
+        "  {\"title\": \"Tuned\", \"settings\": {\"model\": \"tuned\"}, \"rows\": {\"prompt\": [%s]},\n"
+        "   \"columns\": {\"seed\": [1, 2]}},\n"
+        "  {\"title\": \"Switching\", \"settings\": {\"prompt\": \"a dog\"},\n"
+        "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 2, 4]}},\n"
+        "   \"columns\": {\"seed\": [1, 2]}}],\n"
+        " \"measures\": {\"timesteps\": 2, \"noises\": 1}}\n",
+        folder, SOURCE_DIR, prompts, prompts);
+    assert_true(n > 0 && n < (int)sizeof text);
+    write_file(in_folder(name), text, (size_t)n);
+}
+
+static void done(void)
+{
+    if (last.status != 0) fail_msg("status %d: %s", last.status, last.err);
+}
+
+static int count_files(const char *pattern)
+{
+    char command[900], text[MAX_TEXT];
+    snprintf(command, sizeof command, "cd %s && ls -d %s 2>/dev/null | wc -l >count", folder, pattern);
+    assert_int_equal(system(command), 0);
+    slurp(in_folder("count"), text);
+    return atoi(text);
+}
+
+/* Everything but what tells of time: times.json, the training's record, the page's last line. */
+static void same_folders(const char *a, const char *b)
+{
+    char command[1800];
+    snprintf(command, sizeof command,
+             "cd %s && for d in %s %s; do (cd $d && find . -type f ! -name times.json ! -name train.jsonl "
+             "! -name report.html ! -name train.json ! -name '*.csv' ! -name manifest.json | sort | "
+             "xargs sha256sum; sed '/<footer/,/<\\/footer>/d' report.html | sha256sum; "
+             "sha256sum < cells.csv) >$d.sums; done; cmp %s.sums %s.sums",
+             folder, a, b, a, b);
+    if (system(command) != 0) fail_msg("%s and %s differ", a, b);
+}
+
+static void test_study(void **state)
+{
+    (void)state;
+    struct stat before, after;
+    write_plan("plan.json", "\"a dog\", \"a cat\"");
+    likeness("study", "plan.json", "-o", "one", "-t", "1", "--dry-run", NULL);
+    done();
+    says(last.out, "model tuned: to be taught");
+    says(last.out, "16 pictures in all, 12 of them to be made: 48 steps");
+    assert_false(exists("one"));
+    likeness("study", "plan.json", "-o", "one", "-t", "1", NULL);
+    done();
+    assert_string_equal(last.out, "one/report.html\n");
+    assert_int_equal(count_files("one/cells/*.png"), 12);
+    assert_int_equal(count_files("one/class/tuned/*.png"), 2);
+    assert_true(exists("one/models/tuned/model_index.json"));
+    assert_true(exists("one/measures.json") && exists("one/cells.csv"));
+    assert_false(exists("one/models/tuned/checkpoint-6"));
+    assert_int_equal(stat(in_folder("one/models/tuned/model_index.json"), &before), 0);
+    likeness("study", "plan.json", "-o", "one", "-t", "1", NULL);
+    done();
+    assert_int_equal(stat(in_folder("one/models/tuned/model_index.json"), &after), 0);
+    assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+    likeness("study", "plan.json", "-o", "one", "-t", "1", "--dry-run", NULL);
+    says(last.out, "0 of them to be made");
+    /* another prompt: its pictures alone are new */
+    write_plan("more.json", "\"a dog\", \"a cat\", \"a ship\"");
+    likeness("study", "more.json", "-o", "one", "-t", "1", "--dry-run", NULL);
+    says(last.out, "4 of them to be made");
+    likeness("study", "plan.json", "-o", "two", "-t", "1", NULL);
+    done();
+    same_folders("one", "two");
+}
+
+static void test_kills(void **state)
+{
+    (void)state;
+    enum { KILLS = 10 };
+    rng r;
+    rng_seed(&r, 3);
+    write_plan("plan.json", "\"a dog\", \"a cat\"");
+    const char *args[] = {PROGRAM, "study", "plan.json", "-o", "whole", "-t", "1", NULL};
+    double began = clock_seconds();
+    finish(start(args, 0));
+    done();
+    double one = clock_seconds() - began;
+    args[4] = "killed";
+    for (int i = 0; i <= KILLS; i++) {
+        pid_t child = start(args, 0);
+        if (i < KILLS) {
+            long nanoseconds = (long)((double)rng_uniform(&r) * one * 0.7e9);
+            nanosleep(&(struct timespec){nanoseconds / 1000000000, nanoseconds % 1000000000}, NULL);
+            kill(child, SIGKILL);
+        }
+        finish(child);
+    }
+    done();
+    char command[700];
+    snprintf(command, sizeof command, "find %s -name '.*.tmp' -delete", in_folder("killed"));
+    assert_int_equal(system(command), 0);
+    same_folders("whole", "killed");
+}
+
+static void test_bad_plans(void **state)
+{
+    (void)state;
+    likeness("study", "no-plan.json", "-o", "bad", NULL);
+    failed(1, "no-plan.json");
+    write_file(in_folder("bad.json"), "{\"title\": ", 10);
+    likeness("study", "bad.json", "-o", "bad", NULL);
+    failed(1, "bad.json");
+    write_plan("plan.json", "\"a dog\", 5");
+    likeness("study", "plan.json", "-o", "bad", NULL);
+    failed(1, "sections[0]");
+    write_plan("plan.json", "\"a dog\"");
+    likeness("study", "plan.json", "another.json", "-o", "bad", NULL);
+    failed(2, "another.json");
+    likeness("study", "plan.json", "-o", "/proc/study", NULL);
+    failed(1, "/proc/study");
+    assert_false(exists("bad"));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    error e = {0};
+    char toy[300];
+    unsetenv("LIKENESS_MODELS");
+    snprintf(folder, sizeof folder, "%s", scratch_dir());
+    snprintf(toy, sizeof toy, "%s/toy", folder);
+    if (toy_stable_diffusion(toy, &e)) return 0;
+    fprintf(stderr, "%s\n", e.text);
+    return -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_study), cmocka_unit_test(test_kills),
+                                       cmocka_unit_test(test_bad_plans)};
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
