@@ -298,14 +298,29 @@ static void switched(page *p, const switch_row *start)
     item_end(p);
 }
 
+static int points_of(const study_measures *m, const switch_row *start)
+{
+    int n = 0;
+    for (const switch_row *r = next_point(m, start, -1); r; r = next_point(m, start, r->at)) n++;
+    return n;
+}
+
+/* Of each direction the curve with the most points, the first of several: the others are in the charts. */
 static void switches(page *p)
 {
     const study_measures *m = p->s->measures;
     for (int i = 0; i < m->switch_count; i++) {
-        bool first = true;
-        for (int k = 0; k < i; k++)
-            if (same_curve(&m->switches[k], &m->switches[i])) first = false;
-        if (first) switched(p, &m->switches[i]);
+        const switch_row *r = &m->switches[i];
+        int points = points_of(m, r);
+        bool told = true;
+        for (int k = 0; k < m->switch_count && told; k++) {
+            const switch_row *other = &m->switches[k];
+            bool same_way = other->first == r->first && other->second == r->second &&
+                            other->subject == r->subject;
+            int others = same_way ? points_of(m, other) : 0;
+            told = others < points || (others == points && k >= i);
+        }
+        if (told) switched(p, r);
     }
 }
 

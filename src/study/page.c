@@ -152,7 +152,7 @@ static void write_command(FILE *out, const study_plan *plan, const study_cell *c
 /* ---- grids --------------------------------------------------------------------------------- */
 
 /* CSS pixels that the longer side of a thumbnail may have: the more columns, the smaller. */
-static int thumbnail_side(const study_section *s) { return s->columns <= 5 ? 160 : s->columns <= 8 ? 128 : 96; }
+static int thumbnail_side(const study_section *s) { return s->columns <= 5 ? 160 : s->columns <= 8 ? 128 : s->columns <= 9 ? 96 : 80; }
 
 static void write_picture(page *p, const study_section *s, const study_cell *c, const char *id)
 {
@@ -305,7 +305,7 @@ static void write_measures(page *p)
     html_print(p->out, "<section id=\"measures\" aria-labelledby=\"measures-h\">\n<h2 id=\"measures-h\">Measures</h2>\n"
                "<p class=\"about\">Likeness is how much better a trained model, given the subject\xe2\x80\x99s prompt, explains a picture "
                "than its base does, given the class prompt: the difference of their denoising errors over %d timesteps with %d draw%s of "
-               "noise, the same for every picture. It is about zero for the class and high for the subject\xe2\x80\x99s own pictures. "
+               "noise, the same for every picture. It is high for the subject\xe2\x80\x99s own pictures, and about zero or below for the class. "
                "Error bars are one standard error.</p>\n<div class=\"charts\">\n", p->s->plan->measure_timesteps,
                p->s->plan->measure_noises, p->s->plan->measure_noises == 1 ? "" : "s");
     figures_measures(p);
