@@ -314,12 +314,14 @@ typedef struct lk_study_options {
     const char *plan;    /* a plan in JSON (docs/STUDY.md); NULL: the report's experiment */
     const char *folder;  /* where everything goes: report.html, cells/, models/ */
     bool dry_run;        /* tell what would be done (through say), and do nothing */
+    bool yes;            /* thousands of pictures are meant */
     int (*progress)(void *user, const lk_study_progress *progress); /* NULL; nonzero: stop */
     void (*say)(void *user, const char *line);                      /* NULL, or told what happens */
     void *user;
 } lk_study_options;
 
-/* What the folder holds already is not made again; a run that was killed or stopped goes on. */
+/* What the folder holds already is not made again; a run that was killed or stopped goes on. A picture that
+ * cannot be made does not keep the others: the page says why, and the result is false. */
 bool lk_study(lk_context *context, const lk_study_options *options, lk_error *error);
 
 /* ---- inspecting ---- */

@@ -862,6 +862,7 @@ bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
                              .pocket = pocket,
                              .folder = o->folder,
                              .dry_run = o->dry_run,
+                             .yes = o->yes,
                              .version = lk_version()};
     study_events events = {on_study_progress, on_study_say, (void *)(uintptr_t)o};
     bool ok = pocket && (options.plan || error_memory(&e, "a plan", 64)) &&

@@ -149,6 +149,53 @@ static void test_bad_plans(void **state)
     assert_false(exists("bad"));
 }
 
+/* One picture that its model cannot make: the others are made, and the page says which and why. */
+static void test_failing_cell(void **state)
+{
+    (void)state;
+    char text[2048], *page;
+    error e = {0};
+    int n = snprintf(text, sizeof text,
+                     "{\"title\": \"t\", \"defaults\": {\"steps\": 2, \"prompt\": \"a dog\"},\n"
+                     " \"models\": {\"base\": {\"path\": \"%s/toy\"}}, \"sections\": [{\"id\": \"s\",\n"
+                     " \"title\": \"s\", \"rows\": [{\"label\": \"good\", \"width\": 32}, {\"label\": \"bad\",\n"
+                     " \"width\": 33}], \"columns\": {\"seed\": [1, 2]}}]}", folder);
+    write_file(in_folder("plan.json"), text, (size_t)n);
+    likeness("study", "plan.json", "-o", "failing", "-t", "1", NULL);
+    assert_int_equal(last.status, 1);
+    says(last.err, "2 of 4 pictures could not be made");
+    assert_int_equal(count_files("failing/cells/*.png"), 2);
+    assert_true(file_read(in_folder("failing/report.html"), 1 << 22, &page, NULL, &e));
+    says(page, "Not made: a size of 33x32");
+    free(page);
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "study", "plan.json", "-o", "full", "-t", "1", NULL};
+    write_plan("plan.json", "\"a dog\"");
+    finish(start(args, 1024)); /* no file may pass 1 KiB */
+    assert_int_equal(last.status, 1);
+    says(last.err, "full");
+    assert_false(exists("full/report.html"));
+}
+
+static void test_many(void **state)
+{
+    (void)state;
+    char text[2048];
+    int n = snprintf(text, sizeof text,
+                     "{\"title\": \"t\", \"defaults\": {\"steps\": 2, \"prompt\": \"a dog\"},\n"
+                     " \"models\": {\"base\": {\"path\": \"%s/toy\"}}, \"sections\": [{\"id\": \"s\",\n"
+                     " \"title\": \"s\", \"rows\": {\"seed\": \"1-100\"}, \"columns\": [{\"guidance\": [2, 3, 4, 5, 6,\n"
+                     " 7, 8, 9, 10, 11]}, {\"steps\": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}]}]}", folder);
+    write_file(in_folder("plan.json"), text, (size_t)n);
+    likeness("study", "plan.json", "-o", "many", NULL);
+    failed(1, "asks for 10000 pictures, 55000 steps");
+    assert_false(exists("many"));
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -165,6 +212,8 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_study), cmocka_unit_test(test_kills),
-                                       cmocka_unit_test(test_bad_plans)};
+                                       cmocka_unit_test(test_bad_plans),
+                                       cmocka_unit_test(test_failing_cell),
+                                       cmocka_unit_test(test_full_disk), cmocka_unit_test(test_many)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

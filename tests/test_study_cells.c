@@ -137,18 +137,20 @@ static void check_sampler(world *w, sampler_kind kind)
     assert_int_equal(work.steps, (SCHEDULES - 1) * SEEDS * STEPS);
     /* base; 4 of base x4; 2 of base x2, and 4 of its sister with 2 more by tuned; 2 of tuned x2 */
     assert_int_equal(work.saved, (4 + 2 + 4 + 2) * SEEDS);
-    cell_maker maker = {&p, w->generator, w->folder, describe, stepped, w};
+    cell_maker maker = {MODELS, w->generator, w->folder, describe, stepped, w};
+    int bad;
     w->stepped = 0;
     w->stop_after = 20;
-    assert_false(cells_make(&work, &maker, &e));
+    assert_false(cells_make(&work, &maker, &p, &bad, &e));
     assert_int_equal(e.code, ERROR_CANCELLED);
     cells_work_close(&work);
     e = (error){0};
     assert_true(cells_plan(&work, &p, w->folder, &e));
     int64_t promised = work.steps - work.saved;
     w->stepped = w->stop_after = 0;
-    if (!cells_make(&work, &maker, &e)) fail_msg("%s", e.text);
+    if (!cells_make(&work, &maker, &p, &bad, &e)) fail_msg("%s", e.text);
     assert_int_equal(w->stepped, promised);
+    assert_int_equal(bad, 0);
     cells_work_close(&work);
     for (int i = 0; i < SCHEDULES * SEEDS; i++) check_alone(w, &cell[i]);
     assert_true(cells_plan(&work, &p, w->folder, &e));

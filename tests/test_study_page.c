@@ -391,13 +391,11 @@ static void test_missing(void **state)
     char *again = read_text(s.folder, "report.html");
     assert_string_equal(first, again);
     free(again);
-    const char **why = need(&s, (size_t)s.pictures * sizeof *why);
     char *path = string_format("%s/cells/%s.png", s.folder, s.plan.section[0].cell[1].name);
     assert_non_null(path);
     assert_int_equal(unlink(path), 0);
     free(path);
-    why[1] = "steps <2>";
-    s.source.cell_error = why;
+    s.plan.section[0].cell[1].why = "steps <2>";
     assert_true(page_write(&s.source, NULL));
     again = read_text(s.folder, "report.html");
     check_balanced(again);

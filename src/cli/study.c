@@ -16,6 +16,7 @@ static const char help[] =
     "\n"
     "  -o, --output DIR           (default: study)\n"
     "      --dry-run              say what would be made, and how many steps it takes\n"
+    "      --yes                  make thousands of pictures without asking\n"
     "      --precision f32|bf16   (default f32)\n"
     "  -t, --threads N            (default: every core)\n";
 
@@ -79,6 +80,7 @@ int command_study(int argc, char **argv)
         {"-h --help", OPTION_FLAG, &t.help},
         {"-o --output", OPTION_TEXT, &t.output},
         {"--dry_run", OPTION_FLAG, &t.options.dry_run},
+        {"--yes", OPTION_FLAG, &t.options.yes},
         {"--precision", OPTION_TEXT, &t.precision},
         {"-t --threads", OPTION_INT, &t.threads},
         {NULL, OPTION_FLAG, NULL},

@@ -281,18 +281,41 @@ static bool make_one(making *m, error *e)
                           .progress = stepped,
                           .reached = keep,
                           .user = m};
-    bool ok = generator_run_mixed(generators, m->maker->plan->models, &c->mix, &o, &made, e);
+    bool ok = generator_run_mixed(generators, m->maker->models, &c->mix, &o, &made, e);
     if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", m->latent_bytes);
     ok = ok && save(m, &made.picture, e);
     generate_result_free(&made);
     return ok;
 }
 
-bool cells_make(const cell_work *w, const cell_maker *maker, error *e)
+/* Whether a failure is the picture's own. */
+static bool is_own(error_code code)
+{
+    return code == ERROR_USAGE || code == ERROR_MODEL || code == ERROR_NUMERIC;
+}
+
+static bool note_failure(study_plan *p, const char *name, const char *why, error *e)
+{
+    const char *copy = arena_strdup(&p->memory, why);
+    if (!copy) return error_memory(e, "a picture's failure", strlen(why));
+    for (int i = 0; i < p->sections; i++)
+        for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++)
+            if (strcmp(p->section[i].cell[k].name, name) == 0) p->section[i].cell[k].why = copy;
+    return true;
+}
+
+bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int *failed, error *e)
 {
     making m = {.work = w, .maker = maker};
     bool ok = true;
-    for (m.at = 0; ok && m.at < w->count; m.at++) ok = make_one(&m, e);
+    *failed = 0;
+    for (m.at = 0; ok && m.at < w->count; m.at++) {
+        error why = {0};
+        if (make_one(&m, &why)) continue;
+        ok = is_own(why.code) ? note_failure(p, w->task[m.at].cell->name, why.text, e)
+                              : error_set(e, why.code, "%s", why.text);
+        ++*failed;
+    }
     drop_above(&m, -1);
     free(m.stack);
     return ok;

@@ -29,8 +29,8 @@ void cells_work_close(cell_work *w);
 
 /* What making needs. */
 typedef struct cell_maker {
-    const study_plan *plan;
-    generator *const *generators; /* [plan->models] */
+    int models;
+    generator *const *generators; /* [models] */
     const char *folder;
     /* A picture's settings text, malloc'ed; supplied from above. */
     bool (*describe)(void *user, const study_cell *c, char **text, error *e);
@@ -39,7 +39,9 @@ typedef struct cell_maker {
     void *user;
 } cell_maker;
 
-/* Makes them all into folder/cells/<name>.png. */
-bool cells_make(const cell_work *w, const cell_maker *m, error *e);
+/* Makes them all into folder/cells/<name>.png. One that cannot be made (wrong for its model, NaN) does not
+ * keep the others: its reason goes into the `why` of every cell of that name in the plan (text of its
+ * arena), *failed counts them. A full disk, memory and a stop end it all. */
+bool cells_make(const cell_work *w, const cell_maker *m, study_plan *p, int *failed, error *e);
 
 #endif

@@ -282,7 +282,7 @@ static void fill_cells(tables *t)
         for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++, to += p->models) {
             int at = measured_find(&t->all, p->section[i].cell[k].name);
             for (int j = 0; j < p->models; j++) to[j] = NAN;
-            for (int j = 0; j < t->all.subjects; j++)
+            for (int j = 0; at >= 0 && j < t->all.subjects; j++)
                 to[t->all.subject[j].model] = t->all.picture[at].likeness[j];
         }
 }

@@ -103,7 +103,7 @@ static bool list_cells(measured *m, const study_plan *p, error *e)
         for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++) {
             const study_cell *c = &p->section[i].cell[k];
             measured_picture *of;
-            if (measured_find(m, c->name) >= 0) continue;
+            if (c->why || measured_find(m, c->name) >= 0) continue;
             if (!new_picture(m, c->name, &of, e)) return false;
             of->cell = c;
             for (int j = 0; j < m->subjects; j++)

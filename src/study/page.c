@@ -170,12 +170,11 @@ static void write_picture(page *p, const study_section *s, const study_cell *c, 
     fputs("\"></a>", p->out);
 }
 
-static void write_missing(page *p, const study_cell *c, int index)
+static void write_missing(page *p, const study_cell *c)
 {
-    const char *why = p->s->cell_error ? p->s->cell_error[index] : NULL;
     fputs("<span class=\"missing\" tabindex=\"0\"><span class=\"hidden\">", p->out);
     write_alt(p->out, c);
-    html_print(p->out, ": </span>Not made%s%s</span>", why ? ": " : "", why ? why : "");
+    html_print(p->out, ": </span>Not made%s%s</span>", c->why ? ": " : "", c->why ? c->why : "");
 }
 
 /* index: of the cell in the study. */
@@ -188,7 +187,7 @@ static void write_cell(page *p, const study_section *s, const study_cell *c, int
     if (picture_size(p->s, c, &width, &height))
         write_picture(p, s, c, id);
     else
-        write_missing(p, c, index);
+        write_missing(p, c);
     html_print(p->out, "<div class=\"tip\"><dl id=\"%s\">", id);
     write_settings(p->out, c);
     write_cell_likeness(p->out, p->s, index);

@@ -18,7 +18,6 @@ typedef struct page_source {
     double seconds;                 /* of all runs that made it; 0: not told */
     double peak_mb;
     double *training_seconds;       /* [plan->models] 0: not trained */
-    const char *const *cell_error;  /* NULL, or [cells of all sections in order]: why one has no picture; NULL: it has */
 } page_source;
 
 bool page_write(const page_source *s, error *e);       /* folder/report.html */

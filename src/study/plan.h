@@ -31,6 +31,7 @@ typedef struct study_cell {
     mix mix;                       /* which model predicts which step; owned */
     const char *schedule;          /* the same as text ("base", "base x15, tuned x35") */
     char name[17];                 /* 16 hex digits of what determines it; filled by cells_name */
+    const char *why;               /* it could not be made: why; NULL: it was. Filled by cells_make */
 } study_cell;
 
 typedef struct study_section {

@@ -35,6 +35,7 @@ typedef struct run {
     double done, total, began; /* of the whole, in steps */
     double phase;              /* what was done when this phase began */
     double earlier;            /* seconds that earlier runs took */
+    int failed;                /* pictures that could not be made */
     int64_t all_steps, shared_steps; /* of every picture; of them computed once for several */
 } run;
 
@@ -113,6 +114,16 @@ static void dry_run(const run *r)
     }
 }
 
+/* So many pictures are made only when they are meant. */
+static bool check_cost(const run *r, error *e)
+{
+    enum { MANY = 5000 };
+    if (r->work.count < MANY || r->options->yes) return true;
+    return error_set(e, ERROR_USAGE, "%s asks for %d pictures, %lld steps (%lld with shared beginnings "
+                     "computed once); see --dry-run, or say --yes", r->options->plan, r->work.count,
+                     (long long)r->work.steps, (long long)(r->work.steps - r->work.saved));
+}
+
 /* ---- teaching -------------------------------------------------------------------------------- */
 
 typedef struct teaching {
@@ -185,7 +196,7 @@ static bool on_step(void *user)
 static bool make_pictures(run *r, error *e)
 {
     char *cells = path_join(r->options->folder, "cells");
-    cell_maker maker = {.plan = &r->plan,
+    cell_maker maker = {.models = r->plan.models,
                         .generators = r->models.generator,
                         .folder = r->options->folder,
                         .describe = describe,
@@ -193,7 +204,7 @@ static bool make_pictures(run *r, error *e)
                         .user = r};
     bool ok = cells ? path_make_dir(cells, e) : error_memory(e, "a folder's name", 64);
     r->what = "pictures";
-    ok = ok && cells_make(&r->work, &maker, e);
+    ok = ok && cells_make(&r->work, &maker, &r->plan, &r->failed, e);
     free(cells);
     return ok;
 }
@@ -288,8 +299,11 @@ bool study_run(device *d, const study_options *o, const study_events *events, er
     if (ok && o->dry_run)
         dry_run(&r);
     else
-        ok = ok && work(&r, e);
+        ok = ok && check_cost(&r, e) && work(&r, e);
     if (ok && !o->dry_run) say(&r, "%s/report.html", o->folder);
+    if (ok && r.failed)
+        ok = error_set(e, ERROR_NUMERIC, "%d of %d pictures could not be made; %s/report.html says which and "
+                       "why", r.failed, r.work.count, o->folder);
     cells_work_close(&r.work);
     study_models_close(&r.models);
     study_plan_close(&r.plan);

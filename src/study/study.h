@@ -12,6 +12,7 @@ typedef struct study_options {
     const char *root;      /* where relative paths of a plan may start from, besides its own folder */
     const char *pocket;    /* the default model's folder */
     const char *folder;    /* of the study; made */
+    bool yes;              /* so many pictures are meant */
     bool dry_run;          /* tell what would be done, and do nothing */
     const char *version;
 } study_options;
