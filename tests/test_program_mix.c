@@ -52,6 +52,48 @@ static void shell(const char *command)
     assert_int_equal(system(line), 0);
 }
 
+/* ---- against diffusers --------------------------------------------------------------------- */
+
+static void compare_with_fixture(const char *name)
+{
+    image ours, theirs;
+    error e = {0};
+    char path[64];
+    int worst = 0;
+    snprintf(path, sizeof path, "mix/%s.png", name);
+    assert_true(image_read(&ours, NULL, in_folder("x.png"), &e));
+    if (!image_read(&theirs, NULL, fixture_path(path), &e)) fail_msg("%s", e.text);
+    assert_int_equal(ours.width, theirs.width);
+    for (int i = 0; i < ours.width * ours.height * 3; i++) {
+        int off = abs(ours.pixels[i] - theirs.pixels[i]);
+        worst = off > worst ? off : worst;
+    }
+    print_message("%s: worst %d\n", name, worst);
+    assert_true(worst <= 1);
+    image_free(&ours);
+    image_free(&theirs);
+}
+
+/* The pocket model is taught here as tools/fixtures_mix.sh has diffusers teach it; then both take turns. */
+static void test_diffusers(void **state)
+{
+    (void)state;
+    likeness("train", "--instance_data_dir", SOURCE_DIR "/examples/subject", "--instance_prompt",
+             "a photo of sks dog", "--train_batch_size", "1", "--max_train_steps", "20",
+             "--learning_rate", "1e-4", "--train_text_encoder", "--seed", "27", "--output_dir",
+             "taught", "-m", SOURCE_DIR "/models/pocket", NULL);
+    done();
+#define TURNS(schedule) \
+    likeness("generate", "-m", "base=" SOURCE_DIR "/models/pocket", "-m", "tuned=taught", "-p", \
+             "a sailboat at sea", "-s", "42", "--schedule", schedule, "-o", "x.png", NULL)
+    TURNS("base x15, tuned rest");
+    done();
+    compare_with_fixture("base-tuned-15");
+    TURNS("tuned x35, base rest");
+    done();
+    compare_with_fixture("tuned-base-35");
+}
+
 /* ---- schedules ----------------------------------------------------------------------------- */
 
 static void test_schedule(void **state)
@@ -290,7 +332,8 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_schedule), TEST(test_many),  TEST(test_pocket),     TEST(test_bad_schedules),
+        TEST(test_diffusers), TEST(test_schedule), TEST(test_many), TEST(test_pocket),
+        TEST(test_bad_schedules),
         TEST(test_merge),    TEST(test_bad_merges),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -26,6 +26,7 @@ def main():
     p.add_argument("tuned")
     p.add_argument("dir")
     p.add_argument("--prompts", type=int, default=len(SEVEN))
+    p.add_argument("--seeds", type=lambda t: [int(s) for s in t.split(",")], default=[42, 43, 44])
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args()
 
@@ -61,7 +62,7 @@ def main():
                 pipe.unet = pipes[second].unet
                 return {"prompt_embeds": text[second]}
 
-            for seed in (42, 43, 44):
+            for seed in a.seeds:
                 runner.unet, runner.vae = pipes[begin].unet, pipes[end].vae
                 uncond, cond = text[begin].chunk(2)
                 image = runner(prompt_embeds=cond, negative_prompt_embeds=uncond, num_inference_steps=STEPS,
