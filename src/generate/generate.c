@@ -32,6 +32,7 @@ typedef struct text_state {
     bool valid;
     char *prompt, *negative;
     int clip_skip, batch;
+    float *context;                   /* [batch,N,hidden], what they were computed from */
     void **kv;                        /* kv_count blocks, in the compute type */
     size_t kv_count;
 } text_state;
@@ -153,6 +154,7 @@ static void text_forget(text_state *t)
 {
     for (size_t i = 0; i < t->kv_count; i++) free(t->kv[i]);
     free(t->kv);
+    free(t->context);
     free(t->prompt);
     free(t->negative);
     *t = (text_state){0};
@@ -352,29 +354,81 @@ static bool text_keys(generator *g, const float *context, text_state *t, error *
     return ok;
 }
 
+static bool is_text_of(const text_state *t, const job *j)
+{
+    return t->valid && t->batch == j->batch && t->clip_skip == j->o->clip_skip &&
+           strcmp(t->prompt, j->prompt) == 0 && strcmp(t->negative, j->negative) == 0;
+}
+
+static bool same_weights(const weight_set *a, const weight_set *b)
+{
+    if (a->count != b->count) return false;
+    for (size_t i = 0; i < a->count; i++) {
+        const weight *x = &a->item[i], *y = &b->item[i];
+        size_t bytes = (size_t)weight_elements(x) * dtype_size(x->type);
+        if (strcmp(x->name, y->name) != 0 || x->type != y->type ||
+            weight_elements(x) != weight_elements(y) || memcmp(x->data, y->data, bytes) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool same_tokens(const generator *a, const generator *b, const char *text, int32_t *ids)
+{
+    int n = a->model->clip.positions;
+    return tokenizer_encode(a->model->tokens, text, n, ids, NULL, NULL) &&
+           tokenizer_encode(b->model->tokens, text, n, ids + n, NULL, NULL) &&
+           memcmp(ids, ids + n, (size_t)n * sizeof *ids) == 0;
+}
+
+/* Another model of the job that has read the same texts with equal weights; NULL: none has. */
+static const generator *same_reader(const generator *g, const job *j)
+{
+    const clip_config *c = &g->model->clip;
+    const generator *found = NULL;
+    int32_t *ids = malloc(2 * (size_t)c->positions * sizeof *ids);
+    for (int k = 0; ids && !found && k < j->model_count; k++) {
+        const generator *other = j->models[k];
+        if (other == g || !is_text_of(&other->text, j) ||
+            memcmp(c, &other->model->clip, sizeof *c) != 0 ||
+            !same_tokens(g, other, j->prompt, ids) || !same_tokens(g, other, j->negative, ids) ||
+            !same_weights(&g->model->clip_weights, &other->model->clip_weights))
+            continue;
+        found = other;
+    }
+    free(ids);
+    return found;
+}
+
+/* [unconditional, conditional]; diffusers applies clip_skip to the prompt alone. */
+static bool text_read(generator *g, const job *j, float *context, size_t one, error *e)
+{
+    const generator *same = same_reader(g, j);
+    if (same) {
+        memcpy(context, same->text.context, one * (size_t)j->batch * sizeof *context);
+        return true;
+    }
+    bool ok = j->batch < 2 || text_encode(g, j->negative, 0, context, e);
+    ok = ok && text_encode(g, j->prompt, j->o->clip_skip, context + one * (size_t)(j->batch - 1), e);
+    for (size_t i = 0; i < g->model->clip_weights.count; i++)
+        device_forget(&g->model->clip_weights.item[i]); /* not needed until the next prompt */
+    return ok;
+}
+
 /* Makes g->text that of the job's prompts, unless it is already. */
 static bool text_prepare(generator *g, const job *j, error *e)
 {
     text_state *t = &g->text;
     const clip_config *c = &g->model->clip;
-    if (t->valid && t->batch == j->batch && t->clip_skip == j->o->clip_skip &&
-        strcmp(t->prompt, j->prompt) == 0 && strcmp(t->negative, j->negative) == 0)
-        return true;
+    if (is_text_of(t, j)) return true;
     text_forget(t);
     size_t one = (size_t)c->positions * (size_t)c->hidden;
-    float *context = malloc(one * (size_t)j->batch * sizeof *context);
+    t->context = malloc(one * (size_t)j->batch * sizeof *t->context);
     t->prompt = strdup(j->prompt);
     t->negative = strdup(j->negative);
-    bool ok = (context && t->prompt && t->negative) ||
-              error_memory(e, "text embeddings", one * (size_t)j->batch * sizeof *context);
-    /* [unconditional, conditional]; diffusers applies clip_skip to the prompt alone. */
-    if (j->batch > 1) ok = ok && text_encode(g, j->negative, 0, context, e);
-    float *last = context + one * (size_t)(j->batch - 1);
-    ok = ok && text_encode(g, j->prompt, j->o->clip_skip, last, e);
-    for (size_t i = 0; i < g->model->clip_weights.count; i++)
-        device_forget(&g->model->clip_weights.item[i]); /* not needed until the next prompt */
-    ok = ok && text_keys(g, context, t, e);
-    free(context);
+    bool ok = (t->context && t->prompt && t->negative) ||
+              error_memory(e, "text embeddings", one * (size_t)j->batch * sizeof *t->context);
+    ok = ok && text_read(g, j, t->context, one, e) && text_keys(g, t->context, t, e);
     t->batch = j->batch;
     t->clip_skip = j->o->clip_skip;
     t->valid = ok;
