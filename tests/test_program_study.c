@@ -76,6 +76,8 @@ static void test_study(void **state)
     done();
     says(last.out, "model tuned: to be taught");
     says(last.out, "16 pictures in all, 12 of them to be made: 48 steps");
+    says(last.out, " s of work at ");
+    says(last.out, "GiB (measured)");
     assert_false(exists("one"));
     likeness("study", "plan.json", "-o", "one", "-t", "1", NULL);
     done();

@@ -17,6 +17,7 @@
 #include "study/page.h"
 #include "study/taught.h"
 #include "train/describe.h"
+#include "train/parameters.h"
 
 /* How long an update, a class picture's step and a measured picture are, in steps of a picture; measured
  * on the pocket model. */
@@ -95,7 +96,58 @@ static bool count_work(run *r, error *e)
     return true;
 }
 
-static void dry_run(const run *r)
+/* ---- a dry run ------------------------------------------------------------------------------- */
+
+typedef struct stopwatch {
+    double first, last;
+    int steps;
+} stopwatch;
+
+static void note_step(void *user, const generate_snapshot *now)
+{
+    stopwatch *w = user;
+    w->last = clock_seconds();
+    if (!w->steps++) w->first = w->last;
+    (void)now;
+}
+
+/* Seconds of one step of the first picture, by running three with a model that is ready. */
+static bool time_step(const run *r, double *seconds, error *e)
+{
+    enum { RUN = 3 };
+    const study_cell *c = &r->plan.section[0].cell[0];
+    stopwatch w = {0};
+    generate_result made;
+    int k = 0;
+    while (k < r->plan.models && !r->models.is_ready[k]) k++;
+    generate_options o = {.prompt = c->prompt, .negative = c->negative, .seed = c->seed,
+                          .width = c->width, .height = c->height,
+                          .sampler = {.kind = SAMPLER_DDIM, .steps = RUN},
+                          .guidance = c->guidance, .reached = note_step, .user = &w};
+    if (!generator_run(r->models.generator[k], &o, &made, e)) return false;
+    generate_result_free(&made);
+    *seconds = (w.last - w.first) / (RUN - 1);
+    return true;
+}
+
+static bool say_cost(const run *r, error *e)
+{
+    double step, teaching = 0;
+    if (!time_step(r, &step, e)) return false;
+    for (int i = 0; i < r->plan.models; i++)
+        if (!r->models.is_ready[i]) {
+            int base = r->plan.model[i].base; /* which may itself be still to be taught: of one size */
+            while (!r->models.is_ready[base]) base = r->plan.model[base].base;
+            double bytes = (double)parameters_bytes(r->models.open[base], &r->plan.model[i].train);
+            teaching = bytes > teaching ? bytes : teaching;
+        }
+    say(r, "about %.0f s of work at %.3f s a step, measured just now; memory: pictures %.2f GiB (measured), "
+        "teaching %.2f GiB more for weights and optimizer", r->total * step, step,
+        (double)memory_peak() / 1073741824, teaching / 1073741824);
+    return true;
+}
+
+static bool dry_run(const run *r, error *e)
 {
     for (int i = 0; i < r->plan.models; i++)
         say(r, "model %s: %s", r->plan.model[i].name,
@@ -107,11 +159,13 @@ static void dry_run(const run *r)
     say(r, "%d pictures in all, %d of them to be made: %lld steps, %lld with shared beginnings "
         "computed once", distinct_cells(&r->plan), r->work.count, (long long)r->work.steps,
         (long long)(r->work.steps - r->work.saved));
+    if (r->total > 0 && !say_cost(r, e)) return false;
     for (int i = 0; i < r->work.count; i++) {
         const study_cell *c = r->work.task[i].cell;
         say(r, "%s  %s, seed %llu, %d steps (%d shared), %s", c->name, c->prompt,
             (unsigned long long)c->seed, c->mix.count, r->work.task[i].shared, c->schedule);
     }
+    return true;
 }
 
 /* So many pictures are made only when they are meant. */
@@ -297,7 +351,7 @@ bool study_run(device *d, const study_options *o, const study_events *events, er
     if (!ok) return false;
     ok = study_models_open(&r.models, d, &r.plan, o->folder, o->pocket, e) && count_work(&r, e);
     if (ok && o->dry_run)
-        dry_run(&r);
+        ok = dry_run(&r, e);
     else
         ok = ok && check_cost(&r, e) && work(&r, e);
     if (ok && !o->dry_run) say(&r, "%s/report.html", o->folder);
