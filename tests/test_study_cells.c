@@ -89,9 +89,10 @@ static void plan_fill(study_plan *p, study_section *s, study_cell *cell, sampler
     }
 }
 
-static bool describe(void *user, const study_cell *c, char **text, error *e)
+static bool describe(void *user, const study_cell *c, const image *made, char **text, error *e)
 {
     (void)user, (void)e;
+    assert_true(made->width > 0);
     *text = strdup(c->schedule);
     return *text != NULL;
 }

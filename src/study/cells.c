@@ -248,7 +248,7 @@ static bool save(const making *m, const image *picture, error *e)
     const study_cell *c = m->work->task[m->at].cell;
     char *path = picture_path(m->maker->folder, c->name), *text = NULL;
     bool ok = path || error_memory(e, "a picture's name", 64);
-    ok = ok && m->maker->describe(m->maker->user, c, &text, e) &&
+    ok = ok && m->maker->describe(m->maker->user, c, picture, &text, e) &&
          image_write(picture, path, text, 100, e);
     free(text);
     free(path);

@@ -219,7 +219,16 @@ static bool teach_all(run *r, error *e)
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
-static bool describe(void *user, const study_cell *c, char **text, error *e)
+/* A single switch, as AUTOMATIC1111 names it. */
+static bool describe_switch(const run *r, const study_cell *c, settings *s, error *e)
+{
+    int first, second, at;
+    if (!mix_is_switch(&c->mix, &first, &second, &at)) return true;
+    return settings_set(s, e, "Refiner", "%s", r->plan.model_name[second]) &&
+           settings_set(s, e, "Refiner switch at", "%g", (double)at / c->mix.count);
+}
+
+static bool describe(void *user, const study_cell *c, const image *made, char **text, error *e)
 {
     run *r = user;
     settings s = {0};
@@ -229,11 +238,18 @@ static bool describe(void *user, const study_cell *c, char **text, error *e)
                            c->sampler.kind == SAMPLER_DDIM ? "DDIM" : "DDPM") &&
               settings_set(&s, e, "CFG scale", "%g", (double)c->guidance) &&
               settings_set(&s, e, "Seed", "%llu", (unsigned long long)c->seed) &&
+              settings_set(&s, e, "Size", "%dx%d", made->width, made->height) &&
               settings_set(&s, e, "Model", "%s",
                            r->plan.model_name[c->mix.step[0].model[0]]);
     if (c->sampler.kind == SAMPLER_DDPM && c->sampler.has_variance)
         ok = ok && settings_set(&s, e, "Variance", "%s", variance_name(c->sampler.variance));
+    if (c->guidance_rescale > 0)
+        ok = ok && settings_set(&s, e, "Guidance rescale", "%g", (double)c->guidance_rescale);
+    if (c->sampler.kind == SAMPLER_DDIM && c->sampler.eta > 0)
+        ok = ok && settings_set(&s, e, "Eta", "%g", (double)c->sampler.eta);
+    if (c->clip_skip) ok = ok && settings_set(&s, e, "Clip skip", "%d", c->clip_skip + 1);
     if (cell_model(c) < 0) ok = ok && settings_set(&s, e, "Schedule", "%s", c->schedule);
+    ok = ok && describe_switch(r, c, &s, e);
     ok = ok && settings_set(&s, e, "RNG", "CPU") &&
          settings_set(&s, e, "Version", "likeness %s", r->options->version) &&
          settings_write(text, &s, e);
