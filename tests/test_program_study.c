@@ -172,6 +172,27 @@ static void test_failing_cell(void **state)
     free(page);
 }
 
+/* Another model where the old one was: its pictures, and those of what was taught from it, are new. */
+static void test_changed_model(void **state)
+{
+    (void)state;
+    char command[900];
+    write_plan("plan.json", "\"a dog\"");
+    likeness("study", "plan.json", "-o", "changed", "-t", "1", NULL);
+    done();
+    snprintf(command, sizeof command,
+             "cd %s && cp -r toy kept && printf '\\001' | dd of=toy/unet/diffusion_pytorch_model.safetensors "
+             "bs=1 conv=notrunc seek=$(($(stat -c %%s toy/unet/diffusion_pytorch_model.safetensors) - 3)) "
+             "2>/dev/null", folder);
+    assert_int_equal(system(command), 0);
+    likeness("study", "plan.json", "-o", "changed", "-t", "1", "--dry-run", NULL);
+    done();
+    says(last.out, "model tuned: to be taught");
+    says(last.out, "8 of them to be made");
+    snprintf(command, sizeof command, "cd %s && rm -r toy && mv kept toy", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void test_full_disk(void **state)
 {
     (void)state;
@@ -216,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_study), cmocka_unit_test(test_kills),
                                        cmocka_unit_test(test_bad_plans),
                                        cmocka_unit_test(test_failing_cell),
+                                       cmocka_unit_test(test_changed_model),
                                        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_many)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
