@@ -117,7 +117,7 @@ const char page_style[] =
     "main>section{break-before:page;border:0;padding:0 0 1rem}main>section:first-child{break-before:auto}"
     "h2,h3{break-after:avoid}.chart,.grid tr,.findings li{break-inside:avoid}.grid thead{display:table-header-group}"
     ".scroll{overflow:visible}.grid tbody th{position:static;min-width:0;width:7rem}.grid{width:100%}"
-    ".grid img{width:100%;max-width:3.4cm;min-width:0}.grid th{font-size:8pt}.grid td{padding:0 .12cm .12cm 0}"
+    ".grid img{width:100%;max-width:2.7cm;min-width:0}.grid th{font-size:8pt}.grid td{padding:0 .12cm .12cm 0}"
     ".charts{grid-template-columns:1fr 1fr;gap:.6cm}"
     "a{text-decoration:none}}\n"
     "@page{margin:1.5cm}\n";
