@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "file/image.h"
 #include "support.h"
 
 char folder[256];
@@ -106,3 +107,20 @@ void write_file(const char *path, const void *data, size_t size)
     fclose(f);
 }
 
+void done(void)
+{
+    if (last.status != 0) fail_msg("status %d: %s", last.status, last.err);
+}
+
+bool same_pixels(const char *a, const char *b)
+{
+    image x, y;
+    error e = {0};
+    assert_true(image_read(&x, NULL, in_folder(a), &e));
+    assert_true(image_read(&y, NULL, in_folder(b), &e));
+    bool same = x.width == y.width && x.height == y.height &&
+                memcmp(x.pixels, y.pixels, (size_t)x.width * (size_t)x.height * 3) == 0;
+    image_free(&x);
+    image_free(&y);
+    return same;
+}

@@ -32,5 +32,7 @@ int likeness(const char *first, ...);
 /* The last run failed with this status and one line on stderr that holds `words`, and left no x.png. */
 void failed(int status, const char *words);
 void says(const char *text, const char *words);
+void done(void); /* the last run exited with 0 */
+bool same_pixels(const char *a, const char *b); /* two pictures of the folder */
 
 #endif

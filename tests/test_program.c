@@ -25,19 +25,6 @@ static char toy_path[300], ddpm_path[300];
 #define TOY(...) likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", "-o", "x.png", \
                           __VA_ARGS__, NULL)
 
-static bool same_pixels(const char *a, const char *b)
-{
-    image x, y;
-    error e = {0};
-    assert_true(image_read(&x, NULL, in_folder(a), &e));
-    assert_true(image_read(&y, NULL, in_folder(b), &e));
-    bool same = x.width == y.width && x.height == y.height &&
-                memcmp(x.pixels, y.pixels, (size_t)x.width * (size_t)x.height * 3) == 0;
-    image_free(&x);
-    image_free(&y);
-    return same;
-}
-
 /* ---- what it does -------------------------------------------------------------------------- */
 
 static void test_usage(void **state)

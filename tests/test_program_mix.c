@@ -21,24 +21,6 @@ static char toy_path[300];
                           __VA_ARGS__, NULL)
 #define TWO "-m", "base=toy", "-m", "tuned=toy2"
 
-static void done(void)
-{
-    if (last.status != 0) fail_msg("status %d: %s", last.status, last.err);
-}
-
-static bool same_pixels(const char *a, const char *b)
-{
-    image x, y;
-    error e = {0};
-    assert_true(image_read(&x, NULL, in_folder(a), &e));
-    assert_true(image_read(&y, NULL, in_folder(b), &e));
-    bool same = x.width == y.width && x.height == y.height &&
-                memcmp(x.pixels, y.pixels, (size_t)x.width * (size_t)x.height * 3) == 0;
-    image_free(&x);
-    image_free(&y);
-    return same;
-}
-
 static void keep(const char *name)
 {
     done();

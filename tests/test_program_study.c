@@ -40,11 +40,6 @@ static void write_plan(const char *name, const char *prompts)
     write_file(in_folder(name), text, (size_t)n);
 }
 
-static void done(void)
-{
-    if (last.status != 0) fail_msg("status %d: %s", last.status, last.err);
-}
-
 static int count_files(const char *pattern)
 {
     char command[900], text[MAX_TEXT];

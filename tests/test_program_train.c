@@ -28,11 +28,6 @@ static char toy_path[300];
              "--instance_prompt", "a photo of sks dog", "--output_dir", out, "--seed", "5", \
              "--train_batch_size", "2", "--learning_rate", "1e-3", __VA_ARGS__, NULL)
 
-static void done(void)
-{
-    if (last.status != 0) fail_msg("status %d: %s", last.status, last.err);
-}
-
 static bool same_file(const char *a, const char *b)
 {
     mapped_file x, y;

@@ -47,11 +47,16 @@ bool folder_list(folder_names *out, const char *path, error *e)
     *out = (folder_names){0};
     size_t capacity = 0;
     DIR *dir = opendir(path);
-    if (!dir) return fail(e, path, "read the folder");
+    if (!dir && errno == ENOMEM) return error_memory(e, path, 0);
+    if (!dir)
+        return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions", path,
+                         strerror(errno));
     bool ok = true;
-    for (const struct dirent *entry; ok && (entry = readdir(dir));)
+    errno = 0;
+    for (const struct dirent *entry; ok && (entry = readdir(dir)); errno = 0)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             ok = push(out, &capacity, entry->d_name) || error_memory(e, path, capacity);
+    if (ok && errno) ok = fail(e, path, "read the folder");
     closedir(dir);
     if (!ok)
         folder_list_free(out);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/platform.h"
+
 static const uint32_t round_constant[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -78,4 +80,16 @@ void sha256_end(sha256 *s, char hex[65])
     while (s->size % 64 != 56) sha256_add(s, "", 1);
     sha256_add(s, tail, 8);
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", s->state[i]);
+}
+
+bool sha256_file(char hex[65], const char *path, error *e)
+{
+    mapped_file file;
+    sha256 hash;
+    if (!file_map(&file, path, e)) return false;
+    sha256_start(&hash);
+    if (file.size) sha256_add(&hash, file.data, file.size);
+    sha256_end(&hash, hex);
+    file_unmap(&file);
+    return true;
 }

@@ -4,8 +4,11 @@
 #ifndef LIKENESS_BASE_SHA256_H
 #define LIKENESS_BASE_SHA256_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/error.h"
 
 typedef struct sha256 {
     uint32_t state[8];
@@ -16,5 +19,7 @@ typedef struct sha256 {
 void sha256_start(sha256 *s);
 void sha256_add(sha256 *s, const void *data, size_t size);
 void sha256_end(sha256 *s, char hex[65]);
+/* The hash of a whole file. */
+bool sha256_file(char hex[65], const char *path, error *e);
 
 #endif

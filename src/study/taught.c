@@ -15,6 +15,7 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "model/save.h"
+#include "train/checkpoint.h"
 #include "train/describe.h"
 
 enum { CHECKPOINT_EVERY = 100 };
@@ -222,33 +223,6 @@ static bool claim_folder(const char *folder, const char *key, error *e)
     return ok;
 }
 
-static bool any_checkpoint(const char *folder)
-{
-    folder_names names;
-    bool found = false;
-    if (!folder_list(&names, folder, NULL)) return false;
-    for (size_t i = 0; i < names.count; i++)
-        found = found || strncmp(names.name[i], "checkpoint-", 11) == 0;
-    folder_list_free(&names);
-    return found;
-}
-
-/* The checkpoints have served once the model is whole. */
-static bool remove_checkpoints(const char *folder, error *e)
-{
-    folder_names names;
-    if (!folder_list(&names, folder, e)) return false;
-    bool ok = true;
-    for (size_t i = 0; ok && i < names.count; i++) {
-        if (strncmp(names.name[i], "checkpoint-", 11) != 0) continue;
-        char *path = path_join(folder, names.name[i]);
-        ok = path ? folder_remove(path, e) : error_memory(e, folder, 64);
-        free(path);
-    }
-    folder_list_free(&names);
-    return ok;
-}
-
 bool study_models_teach(study_models *m, int i, device *d, const study_plan *p, const char *folder,
                         const train_events *events, error *e)
 {
@@ -262,9 +236,9 @@ bool study_models_teach(study_models *m, int i, device *d, const study_plan *p, 
     settings.checkpointing_steps = CHECKPOINT_EVERY;
     settings.checkpoints_total_limit = 1;
     if (!claim_folder(m->folder[i], m->hash[i], e)) return false;
-    if (any_checkpoint(m->folder[i])) settings.resume_from_checkpoint = "latest";
+    if (checkpoint_any(m->folder[i])) settings.resume_from_checkpoint = "latest";
     if (!train_run(d, m->open[s->base], &settings, &maker, events, e) ||
-        !remove_checkpoints(m->folder[i], e))
+        !checkpoint_remove_all(m->folder[i], e))
         return false;
     m->seconds[i] = training_seconds(m->folder[i]);
     return open_one(m, i, d, e);

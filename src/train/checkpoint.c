@@ -170,16 +170,8 @@ static bool load_weights(trained_set *set, const char *folder, const char *name,
 
 static bool hash_file(const char *folder, const char *name, char out[65], error *e)
 {
-    mapped_file map;
-    sha256 hash;
     char *path = path_join(folder, name);
-    bool ok = path ? file_map(&map, path, e) : error_memory(e, folder, strlen(folder));
-    if (ok) {
-        sha256_start(&hash);
-        sha256_add(&hash, map.data, map.size);
-        sha256_end(&hash, out);
-        file_unmap(&map);
-    }
+    bool ok = path ? sha256_file(out, path, e) : error_memory(e, folder, strlen(folder));
     free(path);
     return ok;
 }
@@ -351,19 +343,40 @@ static bool limit_count(const checkpoint_owner *o, int limit, error *e)
     return true;
 }
 
-bool checkpoint_sweep(const char *output_dir, error *e)
+/* Removes the folders whose names `is_meant`. */
+static bool remove_folders(const char *output_dir, bool (*is_meant)(const char *), error *e)
 {
     folder_names names;
     if (!folder_list(&names, output_dir, e)) return false;
     bool ok = true;
     for (size_t i = 0; ok && i < names.count; i++) {
-        if (strncmp(names.name[i], PARTIAL, strlen(PARTIAL)) != 0) continue;
+        if (!is_meant(names.name[i])) continue;
         char *path = path_join(output_dir, names.name[i]);
         ok = path ? folder_remove(path, e) : error_memory(e, output_dir, strlen(output_dir));
         free(path);
     }
     folder_list_free(&names);
     return ok;
+}
+
+static bool is_partial(const char *name) { return strncmp(name, PARTIAL, strlen(PARTIAL)) == 0; }
+static bool is_checkpoint(const char *name) { return step_of(name) > 0; }
+
+bool checkpoint_sweep(const char *output_dir, error *e)
+{
+    return remove_folders(output_dir, is_partial, e);
+}
+
+bool checkpoint_any(const char *output_dir)
+{
+    size_t count;
+    free(find(output_dir, false, &count));
+    return count > 0;
+}
+
+bool checkpoint_remove_all(const char *output_dir, error *e)
+{
+    return remove_folders(output_dir, is_checkpoint, e);
 }
 
 /* ---- saving and loading ---- */

@@ -25,5 +25,7 @@ bool checkpoint_save(const checkpoint_owner *o, const trainer *t, error *e);
 bool checkpoint_load(const checkpoint_owner *o, trainer *t, const char *from, char **path, error *e);
 /* Removes what a killed run left half-written in the output folder. */
 bool checkpoint_sweep(const char *output_dir, error *e);
+bool checkpoint_any(const char *output_dir); /* whether there is one to resume from */
+bool checkpoint_remove_all(const char *output_dir, error *e);
 
 #endif

@@ -108,18 +108,6 @@ static bool manifest_add(manifest *m, const class_request *r, const char *file, 
 
 /* ---- what the folder's pictures are ---- */
 
-static bool hash_file(char hex[65], const char *path, error *e)
-{
-    mapped_file file;
-    sha256 hash;
-    if (!file_map(&file, path, e)) return false;
-    sha256_start(&hash);
-    if (file.size) sha256_add(&hash, file.data, file.size);
-    sha256_end(&hash, hex);
-    file_unmap(&file);
-    return true;
-}
-
 /* How many pictures were there before; of those in the manifest (and unchanged since), how many are of
  * another model, or of this one but another prompt. */
 typedef struct census {
@@ -137,7 +125,7 @@ static bool entry_holds(bool *holds, const char *folder, const json_t *entry, er
     if (!path) return error_memory(e, folder, strlen(folder) + strlen(file));
     bool ok = true;
     if (path_is_file(path)) {
-        ok = hash_file(hash, path, e);
+        ok = sha256_file(hash, path, e);
         *holds = ok && !strcmp(hash, entry_text(entry, "sha256"));
     }
     free(path);
@@ -247,7 +235,7 @@ static bool keep_picture(manifest *list, const class_request *r, const target *t
                          uint64_t seed, const char *settings, error *e)
 {
     char hash[65];
-    return image_write(picture, t->hidden, settings, 100, e) && hash_file(hash, t->hidden, e) &&
+    return image_write(picture, t->hidden, settings, 100, e) && sha256_file(hash, t->hidden, e) &&
            manifest_add(list, r, t->name, seed, settings, hash, e) && manifest_write(list, e) &&
            give_name(t, e);
 }

@@ -4,13 +4,13 @@
 #include "train/photos.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
 
@@ -19,61 +19,13 @@ enum {
     LARGEST_RESIZED = 1 << 28, /* pixels */
 };
 
-/* ---- the folder's names ---- */
-
-typedef struct names { char **item; size_t count, room; } names;
-
-static void names_free(names *n)
-{
-    for (size_t i = 0; i < n->count; i++) free(n->item[i]);
-    free(n->item);
-    *n = (names){0};
-}
-
-static bool names_add(names *n, const char *name)
-{
-    if (n->count == n->room) {
-        size_t room = n->room ? 2 * n->room : 16;
-        char **item = realloc(n->item, room * sizeof *item);
-        if (!item) return false;
-        n->item = item;
-        n->room = room;
-    }
-    n->item[n->count] = strdup(name);
-    return n->item[n->count] && ++n->count;
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* All that lies in the folder, sorted by bytes. *found is false where there is no such folder. */
-static bool names_read(names *out, const char *folder, bool *found, error *e)
+static bool names_read(folder_names *out, const char *folder, bool *found, error *e)
 {
-    *out = (names){0};
-    DIR *d = opendir(folder);
-    *found = d || (errno != ENOENT && errno != ENOTDIR);
-    if (!d) {
-        if (!*found) return true;
-        if (errno == ENOMEM) return error_memory(e, folder, 0);
-        return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions",
-                         folder, strerror(errno));
-    }
-    bool ok = true;
-    errno = 0;
-    for (const struct dirent *entry; ok && (entry = readdir(d)); errno = 0)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            !names_add(out, entry->d_name))
-            ok = error_memory(e, folder, strlen(entry->d_name) + 1);
-    if (ok && errno)
-        ok = error_set(e, ERROR_FILE, "%s: cannot read the folder: %s", folder, strerror(errno));
-    closedir(d);
-    if (!ok)
-        names_free(out);
-    else if (out->count)
-        qsort(out->item, out->count, sizeof *out->item, compare_names);
-    return ok;
+    struct stat info;
+    *out = (folder_names){0};
+    *found = stat(folder, &info) == 0 ? S_ISDIR(info.st_mode) : errno != ENOENT && errno != ENOTDIR;
+    return !*found || folder_list(out, folder, e);
 }
 
 /* ---- which of them are pictures ---- */
@@ -215,14 +167,14 @@ static bool read_one(photo_set *out, skipping *skipped, const char *folder, cons
     return true;
 }
 
-static bool read_all(photo_set *out, const names *n, const char *folder, size_t limit,
+static bool read_all(photo_set *out, const folder_names *n, const char *folder, size_t limit,
                      skipping *skipped, error *e)
 {
     size_t most = limit && limit < n->count ? limit : n->count;
     if (most) out->item = calloc(most, sizeof *out->item);
     if (most && !out->item) return error_memory(e, folder, most * sizeof *out->item);
     for (size_t i = 0; i < n->count && out->count < most; i++)
-        if (!read_one(out, skipped, folder, n->item[i], e)) return false;
+        if (!read_one(out, skipped, folder, n->name[i], e)) return false;
     if (!skipped->count) return true;
     out->skipped = skip_line(skipped, folder);
     return out->skipped || error_memory(e, folder, 1);
@@ -233,14 +185,14 @@ bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t l
 {
     assert(resolution >= 1);
     *out = (photo_set){.resolution = resolution};
-    names n;
+    folder_names n;
     bool found;
     if (!names_read(&n, folder, &found, e)) return false;
     skipping skipped = {0};
     bool ok = read_all(out, &n, folder, limit, &skipped, e);
     if (ok && !out->count) ok = nothing_there(e, folder, what, out->skipped, found);
     free(skipped.list);
-    names_free(&n);
+    folder_list_free(&n);
     if (!ok) photo_set_close(out);
     return ok;
 }
@@ -258,24 +210,24 @@ void photo_set_close(photo_set *s)
 
 bool photo_count(size_t *count, const char *folder, error *e)
 {
-    names n;
+    folder_names n;
     bool found, ok = true;
     *count = 0;
     if (!names_read(&n, folder, &found, e)) return false;
     for (size_t i = 0; ok && i < n.count; i++) {
         error why = {0};
         image m = {0};
-        char *path = path_join(folder, n.item[i]);
+        char *path = path_join(folder, n.name[i]);
         if (!path)
-            ok = error_memory(e, folder, strlen(folder) + strlen(n.item[i]) + 2);
-        else if (!no_file(n.item[i], path) && image_read(&m, NULL, path, &why))
+            ok = error_memory(e, folder, strlen(folder) + strlen(n.name[i]) + 2);
+        else if (!no_file(n.name[i], path) && image_read(&m, NULL, path, &why))
             ++*count;
         else if (why.code == ERROR_MEMORY)
             ok = error_set(e, why.code, "%s", why.text);
         image_free(&m);
         free(path);
     }
-    names_free(&n);
+    folder_list_free(&n);
     return ok;
 }
 
