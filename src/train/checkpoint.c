@@ -203,17 +203,12 @@ static bool save_manifest(const checkpoint_owner *o, const trainer *t, const cha
     return ok;
 }
 
-/* Settings that may differ when a run goes on: how long, and what is written beside. */
-static bool may_differ(const char *key)
+/* Settings that may differ when a run goes on: those that change no weight, how long it is, and how many
+ * class pictures there are, which are compared themselves. */
+static bool may_differ(const train_settings *s, const char *key)
 {
-    static const char *const free_keys[] = {
-        "output_dir", "max_train_steps", "num_train_epochs", "checkpointing_steps",
-        "checkpoints_total_limit", "resume_from_checkpoint", "validation_prompt",
-        "num_validation_images", "validation_steps", "cache_latents", "gradient_checkpointing",
-        "instance_data_dir", "class_data_dir", "num_class_images"};
-    for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
-        if (strcmp(key, free_keys[i]) == 0) return true;
-    return false;
+    return !train_setting_determines(s, key) || strcmp(key, "max_train_steps") == 0 ||
+           strcmp(key, "num_train_epochs") == 0 || strcmp(key, "num_class_images") == 0;
 }
 
 static bool same_settings(const json_t *saved, const trainer *t, const char *path, error *e)
@@ -223,7 +218,7 @@ static bool same_settings(const json_t *saved, const trainer *t, const char *pat
     bool ok = true;
     json_object_foreach(mine, key, value) {
         const json_t *other = json_object_get(saved, key);
-        if (!ok || may_differ(key) || json_equal(value, other)) continue;
+        if (!ok || may_differ(&t->settings, key) || json_equal(value, other)) continue;
         char *was = other ? json_dumps(other, JSON_ENCODE_ANY) : NULL;
         char *now = json_dumps(value, JSON_ENCODE_ANY);
         ok = error_set(e, ERROR_USAGE, "%s: was made with --%s %s, this run has %s; give the same "

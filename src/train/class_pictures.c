@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "model/fields.h"
+#include "train/describe.h"
 #include "train/photos.h"
 
 enum { MANIFEST_LIMIT = 64 << 20, PROMPT_SHOWN = 100 };
@@ -290,5 +290,50 @@ bool class_pictures_make(const class_request *r, const model *m, const picture_m
         free(*warning);
         *warning = NULL;
     }
+    return ok;
+}
+
+/* Whether the manifest says that this file, as it is, was made for the request. */
+static bool is_made(const manifest *list, const class_request *r, const photo_file *file)
+{
+    uint64_t number;
+    char end;
+    if (!r->model_hash || sscanf(file->name, "class-%" SCNu64 ".pn%c", &number, &end) != 2) return false;
+    json_t *seed = seed_json(r->seed + number);
+    bool made = false;
+    for (size_t i = 0; !made && i < json_array_size(list->pictures); i++) {
+        const json_t *entry = json_array_get(list->pictures, i);
+        made = !strcmp(entry_text(entry, "file"), file->name) &&
+               !strcmp(entry_text(entry, "sha256"), file->sha256) &&
+               !strcmp(entry_text(entry, "model"), r->model_hash) &&
+               !strcmp(entry_text(entry, "prompt"), r->prompt) &&
+               json_equal(json_object_get(entry, "seed"), seed);
+    }
+    json_decref(seed);
+    return made;
+}
+
+bool class_pictures_foreign(const class_request *r, json_t **out, error *e)
+{
+    manifest list;
+    photo_files files;
+    *out = NULL;
+    if (!manifest_open(&list, r->folder, e)) return false;
+    bool ok = photo_files_list(&files, r->folder, (size_t)r->wanted, e);
+    json_t *foreign = ok ? json_array() : NULL;
+    for (size_t i = 0; ok && i < files.count; i++) {
+        const photo_file *f = &files.item[i];
+        if (is_made(&list, r, f)) continue;
+        char *name = describe_name(f->name);
+        json_t *pair = name ? json_pack("[s, s]", name, f->sha256) : NULL;
+        ok = (pair && json_array_append_new(foreign, pair) == 0) || error_memory(e, r->folder, 64);
+        free(name);
+    }
+    photo_files_free(&files);
+    manifest_close(&list);
+    if (ok)
+        *out = foreign;
+    else
+        json_decref(foreign);
     return ok;
 }

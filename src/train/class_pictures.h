@@ -6,6 +6,8 @@
 #ifndef LIKENESS_TRAIN_CLASS_PICTURES_H
 #define LIKENESS_TRAIN_CLASS_PICTURES_H
 
+#include <jansson.h>
+
 #include "file/image.h"
 #include "model/model.h"
 
@@ -36,5 +38,10 @@ typedef struct class_request {
  * entry ("12 of 50 class pictures were not made by this model: ..."). */
 bool class_pictures_make(const class_request *r, const model *m, const picture_maker *maker, int *made,
                          char **warning, error *e);
+
+/* The pictures among the first `wanted` of the folder that class_pictures_make would not have made for
+ * this request, as the bytes of their names and their hashes: a list of [name, sha256], for json_decref.
+ * NULL in model_hash: it has made none yet. */
+bool class_pictures_foreign(const class_request *r, json_t **out, error *e);
 
 #endif

@@ -3,12 +3,55 @@
  * describe: see describe.h. */
 #include "train/describe.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/platform.h"
 
-static json_t *text(const char *s) { return s ? json_string(s) : json_null(); }
+/* Bytes of the UTF-8 character that s begins with; 0: it begins with none. */
+static size_t character(const char *s)
+{
+    size_t n = 1, left = strlen(s);
+    for (; n <= 4 && n <= left; n++) {
+        json_t *one = json_stringn(s, n);
+        json_decref(one);
+        if (one) return n;
+    }
+    return 0;
+}
+
+char *describe_name(const char *name)
+{
+    char *out = malloc(4 * strlen(name) + 1), *at = out;
+    while (out && *name) {
+        size_t n = character(name);
+        if (!n) {
+            at += sprintf(at, "\\x%02x", (unsigned char)*name++);
+            continue;
+        }
+        if (*name == '\\') *at++ = '\\';
+        memcpy(at, name, n);
+        at += n;
+        name += n;
+    }
+    if (out) *at = '\0';
+    return out;
+}
+
+static json_t *escaped(const char *s)
+{
+    char *name = describe_name(s);
+    json_t *j = name ? json_string(name) : NULL;
+    free(name);
+    return j;
+}
+
+static json_t *text(const char *s)
+{
+    json_t *j = s ? json_string(s) : json_null();
+    return j ? j : escaped(s);
+}
 
 static const char *optimizer_name(train_optimizer o)
 {
@@ -16,49 +59,27 @@ static const char *optimizer_name(train_optimizer o)
     return names[o];
 }
 
+static json_t *value_of(const train_settings *s, const train_setting *one)
+{
+    const void *at = (const char *)s + one->at;
+    switch (one->kind) {
+    case SETTING_BOOL: return json_boolean(*(const bool *)at);
+    case SETTING_INT: return json_integer(*(const int *)at);
+    case SETTING_LONG: return json_integer(*(const int64_t *)at);
+    case SETTING_SEED: return json_integer((json_int_t) * (const uint64_t *)at);
+    case SETTING_DOUBLE: return json_real(*(const double *)at);
+    case SETTING_TEXT: return text(*(const char *const *)at);
+    case SETTING_SCHEDULE: return text(rate_schedule_name(*(const rate_schedule *)at));
+    case SETTING_OPTIMIZER: return text(optimizer_name(*(const train_optimizer *)at));
+    }
+    return json_null();
+}
+
 json_t *describe_settings(const train_settings *s)
 {
     json_t *j = json_object();
-    json_object_set_new(j, "instance_data_dir", text(s->instance_data_dir));
-    json_object_set_new(j, "instance_prompt", text(s->instance_prompt));
-    json_object_set_new(j, "class_data_dir", text(s->class_data_dir));
-    json_object_set_new(j, "class_prompt", text(s->class_prompt));
-    json_object_set_new(j, "output_dir", text(s->output_dir));
-    json_object_set_new(j, "resolution", json_integer(s->resolution));
-    json_object_set_new(j, "center_crop", json_boolean(s->center_crop));
-    json_object_set_new(j, "train_batch_size", json_integer(s->train_batch_size));
-    json_object_set_new(j, "gradient_accumulation_steps",
-                        json_integer(s->gradient_accumulation_steps));
-    json_object_set_new(j, "max_train_steps", json_integer(s->max_train_steps));
-    json_object_set_new(j, "num_train_epochs", json_integer(s->num_train_epochs));
-    json_object_set_new(j, "learning_rate", json_real(s->learning_rate));
-    json_object_set_new(j, "scale_lr", json_boolean(s->scale_lr));
-    json_object_set_new(j, "lr_scheduler", text(rate_schedule_name(s->lr_scheduler)));
-    json_object_set_new(j, "lr_warmup_steps", json_integer(s->lr_warmup_steps));
-    json_object_set_new(j, "lr_num_cycles", json_integer(s->lr_num_cycles));
-    json_object_set_new(j, "lr_power", json_real(s->lr_power));
-    json_object_set_new(j, "optimizer", text(optimizer_name(s->optimizer)));
-    json_object_set_new(j, "adam_beta1", json_real(s->adam_beta1));
-    json_object_set_new(j, "adam_beta2", json_real(s->adam_beta2));
-    json_object_set_new(j, "adam_weight_decay", json_real(s->adam_weight_decay));
-    json_object_set_new(j, "adam_epsilon", json_real(s->adam_epsilon));
-    json_object_set_new(j, "max_grad_norm", json_real(s->max_grad_norm));
-    json_object_set_new(j, "seed", json_integer((json_int_t)s->seed));
-    json_object_set_new(j, "train_text_encoder", json_boolean(s->train_text_encoder));
-    json_object_set_new(j, "gradient_checkpointing", json_boolean(s->gradient_checkpointing));
-    json_object_set_new(j, "snr_gamma", json_real(s->snr_gamma));
-    json_object_set_new(j, "offset_noise", json_boolean(s->offset_noise));
-    json_object_set_new(j, "with_prior_preservation", json_boolean(s->with_prior_preservation));
-    json_object_set_new(j, "prior_loss_weight", json_real(s->prior_loss_weight));
-    json_object_set_new(j, "num_class_images", json_integer(s->num_class_images));
-    json_object_set_new(j, "prior_from_base", json_boolean(s->prior_from_base));
-    json_object_set_new(j, "cache_latents", json_boolean(s->cache_latents));
-    json_object_set_new(j, "checkpointing_steps", json_integer(s->checkpointing_steps));
-    json_object_set_new(j, "checkpoints_total_limit", json_integer(s->checkpoints_total_limit));
-    json_object_set_new(j, "resume_from_checkpoint", text(s->resume_from_checkpoint));
-    json_object_set_new(j, "validation_prompt", text(s->validation_prompt));
-    json_object_set_new(j, "num_validation_images", json_integer(s->num_validation_images));
-    json_object_set_new(j, "validation_steps", json_integer(s->validation_steps));
+    for (const train_setting *one = train_setting_list; one->name; one++)
+        json_object_set_new(j, one->name, value_of(s, one));
     return j;
 }
 
@@ -67,8 +88,9 @@ static json_t *hashes(const photo_set *set)
     json_t *j = json_object();
     for (size_t i = 0; i < set->count; i++) {
         const char *slash = strrchr(set->item[i].path, '/');
-        json_object_set_new(j, slash ? slash + 1 : set->item[i].path,
-                            json_string(set->item[i].sha256));
+        char *name = describe_name(slash ? slash + 1 : set->item[i].path);
+        if (name) json_object_set_new(j, name, json_string(set->item[i].sha256));
+        free(name);
     }
     return j;
 }

@@ -208,6 +208,44 @@ void photo_set_close(photo_set *s)
     *s = (photo_set){0};
 }
 
+void photo_files_free(photo_files *f)
+{
+    for (size_t i = 0; i < f->count; i++) free(f->item[i].name);
+    free(f->item);
+    *f = (photo_files){0};
+}
+
+/* Adds the file, if it is a picture by its content or its ending. */
+static bool file_add(photo_files *out, const char *folder, const char *name, error *e)
+{
+    photo_file *f = &out->item[out->count];
+    char *path = path_join(folder, name);
+    if (!path) return error_memory(e, folder, strlen(folder) + strlen(name) + 2);
+    bool known = false, ok = no_file(name, path) || look_at_bytes(f->sha256, &known, path, e);
+    bool is_picture = ok && !no_file(name, path) && (known || named_as_picture(name));
+    free(path);
+    if (!is_picture) return ok;
+    f->name = strdup(name);
+    if (f->name) out->count++;
+    return f->name || error_memory(e, folder, strlen(name) + 1);
+}
+
+bool photo_files_list(photo_files *out, const char *folder, size_t limit, error *e)
+{
+    folder_names n;
+    bool found;
+    *out = (photo_files){0};
+    if (!names_read(&n, folder, &found, e)) return false;
+    size_t most = limit && limit < n.count ? limit : n.count;
+    if (most) out->item = calloc(most, sizeof *out->item);
+    bool ok = !most || out->item || error_memory(e, folder, most * sizeof *out->item);
+    for (size_t i = 0; ok && i < n.count && out->count < most; i++)
+        ok = file_add(out, folder, n.name[i], e);
+    folder_list_free(&n);
+    if (!ok) photo_files_free(out);
+    return ok;
+}
+
 bool photo_count(size_t *count, const char *folder, error *e)
 {
     folder_names n;

@@ -32,6 +32,13 @@ bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t l
                     const char *what, error *e);
 void photo_set_close(photo_set *s);
 
+/* Which files of a folder photo_set_open would take, and the hash of each one's bytes, without decoding
+ * any. A folder that is missing has none. limit as above. */
+typedef struct photo_file { char *name; char sha256[65]; } photo_file;
+typedef struct photo_files { photo_file *item; size_t count; } photo_files;
+bool photo_files_list(photo_files *out, const char *folder, size_t limit, error *e);
+void photo_files_free(photo_files *f);
+
 /* How many pictures of a folder can be decoded (not how many files it has); 0 where it is missing. */
 bool photo_count(size_t *count, const char *folder, error *e);
 

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 void train_settings_defaults(train_settings *s)
 {
@@ -166,4 +167,76 @@ bool train_settings_check(const train_settings *s, error *e)
 {
     return check_texts(s, e) && check_prior(s, e) && check_counts(s, e) && check_rate(s, e) &&
            check_numbers(s, e);
+}
+
+/* ---- one by one ---- */
+
+#define SETTING(name, kind, effect) \
+    {#name, SETTING_##kind, offsetof(train_settings, name), EFFECT_##effect}
+
+const train_setting train_setting_list[] = {
+    SETTING(instance_data_dir, TEXT, NEVER),
+    SETTING(instance_prompt, TEXT, ALWAYS),
+    SETTING(class_data_dir, TEXT, NEVER),
+    SETTING(class_prompt, TEXT, WITH_PRIOR),
+    SETTING(output_dir, TEXT, NEVER),
+    SETTING(resolution, INT, ALWAYS),
+    SETTING(center_crop, BOOL, ALWAYS),
+    SETTING(train_batch_size, INT, ALWAYS),
+    SETTING(gradient_accumulation_steps, INT, ALWAYS),
+    SETTING(max_train_steps, LONG, ALWAYS),
+    SETTING(num_train_epochs, INT, WITH_EPOCHS),
+    SETTING(learning_rate, DOUBLE, ALWAYS),
+    SETTING(scale_lr, BOOL, ALWAYS),
+    SETTING(lr_scheduler, SCHEDULE, ALWAYS),
+    SETTING(lr_warmup_steps, LONG, WITH_WARMUP),
+    SETTING(lr_num_cycles, INT, WITH_CYCLES),
+    SETTING(lr_power, DOUBLE, WITH_POWER),
+    SETTING(optimizer, OPTIMIZER, ALWAYS),
+    SETTING(adam_beta1, DOUBLE, ALWAYS),
+    SETTING(adam_beta2, DOUBLE, ALWAYS),
+    SETTING(adam_weight_decay, DOUBLE, ALWAYS),
+    SETTING(adam_epsilon, DOUBLE, ALWAYS),
+    SETTING(max_grad_norm, DOUBLE, ALWAYS),
+    SETTING(seed, SEED, ALWAYS),
+    SETTING(train_text_encoder, BOOL, ALWAYS),
+    SETTING(gradient_checkpointing, BOOL, NEVER),
+    SETTING(snr_gamma, DOUBLE, ALWAYS),
+    SETTING(offset_noise, BOOL, ALWAYS),
+    SETTING(offset_noise_factor, DOUBLE, WITH_OFFSET),
+    SETTING(with_prior_preservation, BOOL, ALWAYS),
+    SETTING(prior_loss_weight, DOUBLE, WITH_PRIOR),
+    SETTING(num_class_images, INT, WITH_CLASS_PICTURES),
+    SETTING(prior_from_base, BOOL, ALWAYS),
+    SETTING(cache_latents, BOOL, NEVER),
+    SETTING(checkpointing_steps, LONG, NEVER),
+    SETTING(checkpoints_total_limit, INT, NEVER),
+    SETTING(resume_from_checkpoint, TEXT, NEVER),
+    SETTING(validation_prompt, TEXT, NEVER),
+    SETTING(num_validation_images, INT, NEVER),
+    SETTING(validation_steps, LONG, NEVER),
+    {NULL, SETTING_BOOL, 0, EFFECT_NEVER},
+};
+
+static bool has_effect(const train_settings *s, setting_effect effect)
+{
+    switch (effect) {
+    case EFFECT_NEVER: return false;
+    case EFFECT_ALWAYS: return true;
+    case EFFECT_WITH_EPOCHS: return !s->max_train_steps;
+    case EFFECT_WITH_WARMUP: return s->lr_scheduler != RATE_CONSTANT;
+    case EFFECT_WITH_CYCLES: return s->lr_scheduler == RATE_COSINE_WITH_RESTARTS;
+    case EFFECT_WITH_POWER: return s->lr_scheduler == RATE_POLYNOMIAL;
+    case EFFECT_WITH_OFFSET: return s->offset_noise;
+    case EFFECT_WITH_PRIOR: return s->with_prior_preservation || s->prior_from_base;
+    case EFFECT_WITH_CLASS_PICTURES: return s->with_prior_preservation && !s->prior_from_base;
+    }
+    return true;
+}
+
+bool train_setting_determines(const train_settings *s, const char *name)
+{
+    for (const train_setting *one = train_setting_list; one->name; one++)
+        if (strcmp(one->name, name) == 0) return has_effect(s, one->effect);
+    return false;
 }

@@ -7,6 +7,7 @@
 #define LIKENESS_TRAIN_SETTINGS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -61,5 +62,34 @@ void train_settings_defaults(train_settings *s);
 /* Everything that needs neither the model nor the disk: texts that are missing, numbers out of range.
  * Messages name the flag. */
 bool train_settings_check(const train_settings *s, error *e);
+
+typedef enum setting_kind {
+    SETTING_BOOL, SETTING_INT, SETTING_LONG, SETTING_SEED, SETTING_DOUBLE, SETTING_TEXT,
+    SETTING_SCHEDULE, SETTING_OPTIMIZER,
+} setting_kind;
+
+/* When a setting can change a byte of the trained model. */
+typedef enum setting_effect {
+    EFFECT_NEVER, /* what is written beside, how it is computed, and folders: what lies in them counts */
+    EFFECT_ALWAYS,
+    EFFECT_WITH_EPOCHS,      /* where epochs and not steps are counted */
+    EFFECT_WITH_WARMUP, EFFECT_WITH_CYCLES, EFFECT_WITH_POWER, /* under schedules that have it */
+    EFFECT_WITH_OFFSET,      /* with offset noise */
+    EFFECT_WITH_PRIOR,
+    EFFECT_WITH_CLASS_PICTURES,
+} setting_effect;
+
+/* Every setting under the name of its flag; `name` NULL ends the list. */
+typedef struct train_setting {
+    const char *name;
+    setting_kind kind;
+    size_t at;
+    setting_effect effect;
+} train_setting;
+extern const train_setting train_setting_list[];
+
+/* Whether this setting, beside the others of s, can change a byte of the trained model; false for a name
+ * that is none. The precision is no setting but the device's, and always can. */
+bool train_setting_determines(const train_settings *s, const char *name);
 
 #endif

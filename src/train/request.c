@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * request: see request.h. */
+#include "train/request.h"
+
+#include <jansson.h>
+
+#include "train/class_pictures.h"
+#include "train/describe.h"
+
+static json_t *determining_settings(const train_request *r)
+{
+    train_settings s = *r->settings;
+    if (!s.resolution) s.resolution = r->resolution;
+    if (s.prior_from_base) s.with_prior_preservation = true;
+    json_t *all = describe_settings(&s), *some = json_object(), *value;
+    const char *name;
+    json_object_foreach(all, name, value)
+        if (train_setting_determines(&s, name)) json_object_set(some, name, value);
+    json_decref(all);
+    return some;
+}
+
+static bool instance_hashes(json_t **out, const char *folder, error *e)
+{
+    photo_files files;
+    if (!photo_files_list(&files, folder, 0, e)) return false;
+    *out = json_array();
+    for (size_t i = 0; i < files.count; i++)
+        json_array_append_new(*out, json_string(files.item[i].sha256));
+    photo_files_free(&files);
+    return true;
+}
+
+/* Prompt, count and seed are among the settings. */
+static bool class_part(json_t *whole, const train_request *r, error *e)
+{
+    const train_settings *s = r->settings;
+    if (!train_setting_determines(s, "num_class_images")) return true;
+    class_request made = {.folder = s->class_data_dir,
+                          .prompt = s->class_prompt,
+                          .wanted = s->num_class_images,
+                          .seed = s->seed,
+                          .model_hash = r->class_model};
+    json_t *foreign = NULL;
+    if (!class_pictures_foreign(&made, &foreign, e)) return false;
+    json_object_set_new(whole, "class_maker", json_string(r->class_maker ? r->class_maker : ""));
+    json_object_set_new(whole, "class_pictures", foreign);
+    return true;
+}
+
+bool train_request_text(char **out, const train_request *r, error *e)
+{
+    json_t *whole = json_object(), *instances = NULL;
+    *out = NULL;
+    json_object_set_new(whole, "model", json_string(r->model));
+    json_object_set_new(whole, "precision", json_string(r->precision));
+    json_object_set_new(whole, "settings", determining_settings(r));
+    bool ok = instance_hashes(&instances, r->settings->instance_data_dir, e);
+    json_object_set_new(whole, "instance_pictures", instances);
+    ok = ok && class_part(whole, r, e);
+    if (ok) *out = json_dumps(whole, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_decref(whole);
+    return ok && (*out || error_memory(e, "a training's request", 4096));
+}
