@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "base/number.h"
 #include "base/platform.h"
 #include "file/image.h"
 #include "file/safetensors.h"
@@ -450,7 +451,8 @@ static bool settings_turns(settings *s, const turns *t, error *e)
     if (mix_is_switch(t->mix, &first, &second, &at)) {
         model_name(name, t->model[second]->model->path);
         ok = ok && settings_set(s, e, "Refiner", "%s", name) &&
-             settings_set(s, e, "Refiner switch at", "%g", (double)at / t->mix->count);
+             settings_set(s, e, "Refiner switch at", "%s",
+                          number_rounded((double)at / t->mix->count, 6).text);
     }
     free(models);
     free(text);
@@ -469,16 +471,17 @@ static bool settings_fill(settings *s, const turns *t, const lk_generate_options
     bool ok = settings_prompt(s, o->prompt, o->negative, e) &&
               settings_set(s, e, "Steps", "%d", o->steps) &&
               settings_set(s, e, "Sampler", "%s", sampler_name[o->sampler]);
-    if (conditional) ok = ok && settings_set(s, e, "CFG scale", "%g", (double)o->guidance);
+    if (conditional) ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", made->width, made->height) &&
          settings_set(s, e, "Model", "%s", name) && (!t->mix || settings_turns(s, t, e));
     /* clip skip counts from 1 there */
     if (o->clip_skip) ok = ok && settings_set(s, e, "Clip skip", "%d", o->clip_skip + 1);
     if (o->guidance_rescale > 0)
-        ok = ok && settings_set(s, e, "Guidance rescale", "%g", (double)o->guidance_rescale);
+        ok = ok && settings_set(s, e, "Guidance rescale", "%s",
+                                number_exact_float(o->guidance_rescale).text);
     if (o->sampler == LK_DDIM && o->eta > 0)
-        ok = ok && settings_set(s, e, "Eta", "%g", (double)o->eta);
+        ok = ok && settings_set(s, e, "Eta", "%s", number_exact_float(o->eta).text);
     if (o->sampler == LK_DDPM && o->variance)
         ok = ok &&
              settings_set(s, e, "Variance", "%s", variance_name((variance)((int)o->variance - 1)));

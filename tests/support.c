@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <ftw.h>
+#include <locale.h>
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -130,6 +131,25 @@ const char *scratch_dir(void)
         abort();
     }
     return path;
+}
+
+bool locale_with(const char *point)
+{
+    if (!strcmp(point, ".")) return setlocale(LC_ALL, "C") != NULL;
+    static int count; /* the C library keeps locales by name */
+    const char *folder = scratch_dir();
+    char path[256], name[32], command[1024];
+    snprintf(path, sizeof path, "%s/source", folder);
+    snprintf(name, sizeof name, "numbers%d", count++);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "LC_NUMERIC\ndecimal_point \"%s\"\nthousands_sep \".\"\ngrouping 3;3\nEND LC_NUMERIC\n", point);
+    assert_int_equal(fclose(f), 0);
+    snprintf(command, sizeof command, "localedef -c -i %s -f %s %s/%s >/dev/null 2>&1", path,
+             *point == '<' ? "UTF-8" : "ANSI_X3.4-1968", folder, name);
+    if (system(command) == -1) return false;
+    setenv("LOCPATH", folder, 1);
+    return setlocale(LC_ALL, name) != NULL;
 }
 
 double relative_error(const float *a, const float *b, size_t n)

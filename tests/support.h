@@ -21,6 +21,9 @@ const char *fixture_path(const char *name);
 const char *shared_path(const char *name);
 /* A fresh empty folder under /tmp, removed at exit. */
 const char *scratch_dir(void);
+/* Sets the process's locale to one whose decimal point is this ("," or "<U066B>" as localedef writes
+ * it); "." is C again. False where the system has no localedef. */
+bool locale_with(const char *point);
 /* Largest |a-b| divided by the largest |b| (relative error of a whole tensor). */
 double relative_error(const float *a, const float *b, size_t n);
 /* Deterministic values in (-1,1). */

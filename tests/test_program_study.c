@@ -72,7 +72,7 @@ static void test_study(void **state)
     says(last.out, "model tuned: to be taught");
     says(last.out, "16 pictures in all, 12 of them to be made: 48 steps");
     says(last.out, " s of work at ");
-    says(last.out, "GiB (measured)");
+    says(last.out, "B (measured)");
     assert_false(exists("one"));
     likeness("study", "plan.json", "-o", "one", "-t", "1", NULL);
     done();

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # check_layers.sh [ROOT]: fails when an include points up or sideways in the house of docs/DESIGN.md, when
-# hardware or a file format's library is spoken to outside its room, when a source lacks its SPDX line, or
-# when a file is longer than 1,000 lines. Functions past 80 lines are listed, but do not fail.
+# hardware or a file format's library is spoken to outside its room, when a number is printed or read in the
+# host's locale, when a source lacks its SPDX line, or when a file is longer than 1,000 lines. Functions past 80 lines are listed, but do not fail.
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
 export LC_ALL=C
@@ -69,6 +69,44 @@ done < <(find src -name '*.[ch]' | sort)
 while IFS= read -r line; do
     fail "include/likeness.h: includes $line"
 done < <(grep -hE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' include/*.h 2>/dev/null)
+
+# Numbers go through base/number.h: the C library's own follow the host program's locale. html_print formats
+# by base/number.h itself; cli/ is a program of ours, which leaves LC_NUMERIC as C has it. The awk joins each
+# statement and looks into its strings for a printf conversion of fractions.
+while IFS= read -r line; do
+    fail "$line"
+done < <(
+    grep -rnE '\b(strtod|strtof|strtold|strtod_l|atof|wcstod)[[:space:]]*\(' src --include='*.[ch]' |
+        grep -v '^src/\(base/number\.c\|cli/\)' | sed 's|$|   (use base/number.h)|'
+    grep -rnE '\bsetlocale[[:space:]]*\(.*LC_(ALL|NUMERIC)' src --include='*.[ch]' |
+        sed 's|$|   (numbers in cli/ count on the C locale)|'
+    find src -name '*.[ch]' ! -path 'src/cli/*' ! -path src/base/number.c -print0 | xargs -0 awk '
+        FNR == 1 { statement = ""; texts = ""; comment = 0 }
+        {
+            rest = $0
+            while (rest != "") {
+                if (comment) {
+                    at = index(rest, "*/")
+                    if (!at) break
+                    comment = 0; rest = substr(rest, at + 2)
+                } else if (match(rest, /^"([^"\\\\]|\\\\.)*"/)) {
+                    texts = texts substr(rest, 2, RLENGTH - 2); rest = substr(rest, RLENGTH + 1)
+                } else if (match(rest, /^\047([^\047\\\\]|\\\\.)*\047/)) {
+                    rest = substr(rest, RLENGTH + 1)
+                } else if (substr(rest, 1, 2) == "/*") {
+                    comment = 1; rest = substr(rest, 3)
+                } else {
+                    c = substr(rest, 1, 1); rest = substr(rest, 2)
+                    if (c ~ /[;{}]/) {
+                        gsub(/%%/, "", texts)
+                        if (texts ~ /%[-+ #0]*[0-9*]*(\.[0-9*]*)?[lL]*[aefgAEFG]/ && statement !~ /html_print *\(/)
+                            printf "%s:%d: prints a fraction in the locale of the host (use base/number.h)\n", FILENAME, FNR
+                        statement = ""; texts = ""
+                    } else statement = statement c
+                }
+            }
+        }'
+)
 
 # SPDX line near the top, and length.
 while IFS= read -r file; do

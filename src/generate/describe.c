@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/sha256.h"
 
 /* "9,497,092" */
@@ -49,8 +50,8 @@ static void write_scheduler(FILE *out, const scheduler_config *c)
     if (c->trained_betas)
         fputs("as listed\n", out);
     else
-        fprintf(out, "%s %g to %g%s\n", betas[c->betas], (double)c->beta_start, (double)c->beta_end,
-                c->zero_snr ? ", zero terminal SNR" : "");
+        fprintf(out, "%s %s to %s%s\n", betas[c->betas], number_exact_float(c->beta_start).text,
+                number_exact_float(c->beta_end).text, c->zero_snr ? ", zero terminal SNR" : "");
 }
 
 /* Of the UNet's tensors in the order of their names: a folder and its single file have the same. */
@@ -87,8 +88,8 @@ static void write_model(FILE *out, const model *m)
         write_set(out, "autoencoder", &m->vae_weights);
         fputs("levels ", out);
         write_list(out, m->vae.channels, m->vae.blocks);
-        fprintf(out, ", latents of %d channels scaled by %g\n", m->vae.latent_channels,
-                (double)m->vae.scaling_factor);
+        fprintf(out, ", latents of %d channels scaled by %s\n", m->vae.latent_channels,
+                number_exact_float(m->vae.scaling_factor).text);
     }
     write_scheduler(out, &m->scheduler);
     write_hash(out, &m->unet_weights);

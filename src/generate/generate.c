@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 
 /* The UNet for one size and batch, and beside it the graph of its cross-attention's keys and
@@ -271,12 +272,12 @@ static double packed_bytes(const device *d, const weight_set *set)
 
 static bool memory_check(double need, int width, int height, error *e)
 {
-    double have = (double)memory_available(), gib = 1024.0 * 1024 * 1024;
+    double have = (double)memory_available();
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
-                     "a picture of %dx%d needs %.1f GiB of memory and %.1f GiB can be had; choose "
+                     "a picture of %dx%d needs %s of memory and %s can be had; choose "
                      "a smaller size (-W, -H), or close other programs",
-                     width, height, need / gib, have / gib);
+                     width, height, number_bytes(need).text, number_bytes(have).text);
 }
 
 /* Before planning: what the widest maps alone must take, so that an absurd size is not even

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 typedef struct reader {
     const char *what, *example; /* for messages: "the schedule", "base x15, tuned rest" */
     const char *text, *at;
@@ -55,9 +57,10 @@ static bool read_name(reader *r, int *model)
 static bool read_term(reader *r, mix_step *s)
 {
     if (s->terms == MIX_MAX_TERMS) return wrong(r, "has more than 8 models in one step");
-    char *end;
+    const char *end;
+    double share = 0;
     spaces(r);
-    double share = strtod(r->at, &end);
+    number_parse(r->at, &end, &share);
     const char *after = end;
     while (isspace((unsigned char)*after)) after++;
     bool weighted = end > r->at && *after == '*';
@@ -197,7 +200,7 @@ static void write_step(FILE *out, const mix_step *s, const char *const *names)
 {
     for (int i = 0; i < s->terms; i++) {
         if (i) fputc(s->split ? '|' : '+', out);
-        if (s->share[i] != 1) fprintf(out, "%.9g*", (double)s->share[i]);
+        if (s->share[i] != 1) fprintf(out, "%s*", number_exact_float(s->share[i]).text);
         fputs(names[s->model[i]], out);
     }
 }

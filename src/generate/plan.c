@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 enum { SLUG_LIMIT = 180, SHOWN = 60 }; /* SHOWN: of a word in a message */
 
 /* ---- seeds ---- */
@@ -137,9 +139,9 @@ static bool read_int(int *out, const char *text, int low)
 
 static bool read_float(float *out, const char *text, double high)
 {
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= 0 && value <= high)) return false;
+    const char *end;
+    double value;
+    if (!number_parse(text, &end, &value) || *end || !(value >= 0 && value <= high)) return false;
     *out = (float)value;
     return true;
 }
@@ -185,11 +187,14 @@ static void describe(char *name, char *label, size_t size, sweep_key key, const 
         snprintf(name, size, "%d", s->steps);
         snprintf(label, size, "%d step%s", s->steps, s->steps == 1 ? "" : "s");
         break;
-    case KEY_GUIDANCE:  snprintf(label, size, "guidance %g", (double)o->guidance); break;
-    case KEY_RESCALE:
-        snprintf(label, size, "guidance rescale %g", (double)o->guidance_rescale);
+    case KEY_GUIDANCE:
+        snprintf(label, size, "guidance %s", number_exact_float(o->guidance).text);
         break;
-    case KEY_ETA:       snprintf(label, size, "eta %g", (double)s->eta); break;
+    case KEY_RESCALE:
+        snprintf(label, size, "guidance rescale %s",
+                 number_exact_float(o->guidance_rescale).text);
+        break;
+    case KEY_ETA:       snprintf(label, size, "eta %s", number_exact_float(s->eta).text); break;
     case KEY_VARIANCE:  snprintf(label, size, "%s", variance_name(s->variance)); break;
     case KEY_SPACING:   snprintf(label, size, "%s", spacing_name(s->spacing)); break;
     case KEY_CLIP_SKIP: snprintf(label, size, "clip skip %d", o->clip_skip); break;

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 struct sampler {
     sampler_kind kind;
     noise_schedule schedule;
@@ -100,12 +102,13 @@ static bool check_options(const scheduler_config *c, const sampler_options *o, e
                          "give at most %d",
                          o->steps, c->train_steps, c->train_steps);
     if (!(o->eta >= 0 && o->eta <= 1))
-        return error_set(e, ERROR_USAGE, "eta is %g; give a number from 0 to 1", (double)o->eta);
+        return error_set(e, ERROR_USAGE, "eta is %s; give a number from 0 to 1",
+                         number_exact_float(o->eta).text);
     if (c->thresholding && !(c->threshold_ratio >= 0 && c->threshold_ratio <= 1))
         return error_set(e, ERROR_MODEL,
-                         "the scheduler's dynamic_thresholding_ratio is %g; it should "
+                         "the scheduler's dynamic_thresholding_ratio is %s; it should "
                          "lie between 0 and 1",
-                         (double)c->threshold_ratio);
+                         number_exact_float(c->threshold_ratio).text);
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 
 bool fields_open(fields *f, const char *path, size_t limit, error *e)
@@ -72,8 +73,8 @@ static int one_int(fields *f, const char *name, const json_t *value, int low, in
         return 0;
     }
     if (number < low || number > high) {
-        f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"%s\" is %.0f; it should be in %d..%d", f->where,
-                          name, number, low, high);
+        f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"%s\" is %s; it should be in %d..%d", f->where,
+                          name, number_exact(number).text, low, high);
         return 0;
     }
     return (int)number;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "device/device.h"
@@ -102,20 +103,6 @@ static bool write_json(json_t *root, const char *folder, const char *name, error
     return ok;
 }
 
-/* The number a person would write for v: 0.18215, not 0.18215000629425049. */
-static double plain(float v)
-{
-    char text[32];
-    double out = (double)v;
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)v);
-        out = strtod(text, NULL);
-        if ((float)out == v)
-            break;
-    }
-    return out;
-}
-
 static json_t *list_of_ints(const int *value, int count)
 {
     json_t *list = json_array();
@@ -163,9 +150,9 @@ static json_t *unet_json(const unet_config *c)
         "cross_attention_dim", c->cross_dim, "down_block_types",
         block_names("DownBlock2D", "CrossAttnDownBlock2D", c->down_attention, c->blocks),
         "downsample_padding", c->downsample_padding, "flip_sin_to_cos", c->flip_sin_to_cos,
-        "freq_shift", plain(c->freq_shift), "in_channels", c->in_channels,
+        "freq_shift", number_as_written(c->freq_shift), "in_channels", c->in_channels,
         "layers_per_block", int_or_list(c->layers, c->blocks), "mid_block_scale_factor", 1,
-        "mid_block_type", mid, "norm_eps", plain(c->eps), "norm_num_groups", c->groups,
+        "mid_block_type", mid, "norm_eps", number_as_written(c->eps), "norm_num_groups", c->groups,
         "out_channels", c->out_channels, "sample_size", c->sample_size, "transformer_layers_per_block",
         int_or_list(c->transformer_layers, c->blocks), "up_block_types",
         block_names("UpBlock2D", "CrossAttnUpBlock2D", c->up_attention, c->blocks),
@@ -182,8 +169,8 @@ static json_t *vae_json(const vae_config *c)
         "in_channels", c->in_channels, "latent_channels", c->latent_channels,
         "layers_per_block", c->layers, "mid_block_add_attention", c->mid_attention,
         "norm_num_groups", c->groups, "out_channels", c->out_channels, "sample_size", c->sample_size,
-        "scaling_factor", plain(c->scaling_factor),
-        "shift_factor", c->shift_factor != 0 ? json_real(plain(c->shift_factor)) : json_null(),
+        "scaling_factor", number_as_written(c->scaling_factor),
+        "shift_factor", c->shift_factor != 0 ? json_real(number_as_written(c->shift_factor)) : json_null(),
         "up_block_types", block_names("UpDecoderBlock2D", NULL, NULL, c->blocks),
         "use_post_quant_conv", c->post_quant_conv, "use_quant_conv", c->quant_conv);
 }
@@ -196,7 +183,7 @@ static json_t *clip_json(const clip_config *c)
         "{s:[s], s:i, s:i, s:s, s:i, s:i, s:f, s:i, s:s, s:i, s:i, s:i, s:i, s:s, s:i}",
         "architectures", "CLIPTextModel", "bos_token_id", 0, "eos_token_id", 2, "hidden_act",
         c->activation == UNARY_GELU ? "gelu" : "quick_gelu", "hidden_size", c->hidden,
-        "intermediate_size", c->intermediate, "layer_norm_eps", plain(c->eps),
+        "intermediate_size", c->intermediate, "layer_norm_eps", number_as_written(c->eps),
         "max_position_embeddings", c->positions, "model_type", "clip_text_model",
         "num_attention_heads", c->heads, "num_hidden_layers", c->layers, "pad_token_id", 1,
         "projection_dim", c->hidden, "torch_dtype", "float32", "vocab_size", c->vocab);
@@ -210,8 +197,8 @@ static json_t *scheduler_json(const scheduler_config *c)
     assert(c->betas == BETA_SCALED_LINEAR && !c->trained_betas && !c->has_spacing);
     json_t *root = json_pack(
         "{s:s, s:s, s:f, s:s, s:f, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name", c->class_name,
-        "_diffusers_version", DIFFUSERS_VERSION, "beta_end", plain(c->beta_end),
-        "beta_schedule", "scaled_linear", "beta_start", plain(c->beta_start),
+        "_diffusers_version", DIFFUSERS_VERSION, "beta_end", number_as_written(c->beta_end),
+        "beta_schedule", "scaled_linear", "beta_start", number_as_written(c->beta_start),
         "clip_sample", c->clip_sample, "num_train_timesteps", c->train_steps,
         "prediction_type", predicts[c->predicts], "set_alpha_to_one", c->set_alpha_to_one,
         "skip_prk_steps", 1, "steps_offset", c->steps_offset, "trained_betas");

@@ -3,23 +3,11 @@
  * schedule: the tables of a noise schedule (betas, cumulated alphas), value for value as torch
  * makes them in float32: a difference in the last place grows along 200 steps. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "model/schedule.h"
-
-/* The number as the config file wrote it: the shortest decimal that reads back as this float.
- * Python computes with that double (its square root, a difference) before all becomes float32. */
-static double as_written(float value)
-{
-    char text[32];
-    for (int digits = 1; digits < 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value) return strtod(text, NULL);
-    }
-    return (double)value;
-}
 
 /* torch.linspace in float32: from the start in the first half, from the end in the second. */
 static void linspace(float *out, int n, double from, double to)
@@ -41,7 +29,7 @@ static double cosine_alpha_bar(double t)
 static void fill_betas(float *beta, const scheduler_config *c)
 {
     int n = c->train_steps;
-    double start = as_written(c->beta_start), end = as_written(c->beta_end);
+    double start = number_as_written(c->beta_start), end = number_as_written(c->beta_end);
     if (c->trained_betas) {
         memcpy(beta, c->trained_betas, (size_t)n * sizeof *beta);
         return;

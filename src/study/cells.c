@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
 
@@ -21,11 +22,13 @@ static void hash_settings(sha256 *h, const study_cell *c)
 {
     char line[512];
     const sampler_options *s = &c->sampler;
-    snprintf(line, sizeof line, "%llu %d %d %.9g %d %d %d %d %d %.9g %.9g %d %d %d",
-             (unsigned long long)c->seed, (int)s->kind, s->steps, (double)s->eta,
+    snprintf(line, sizeof line, "%llu %d %d %s %d %d %d %d %d %s %s %d %d %d",
+             (unsigned long long)c->seed, (int)s->kind, s->steps,
+             number_rounded((double)s->eta, 9).text,
              s->use_clipped_output, s->has_variance, s->has_variance ? (int)s->variance : 0,
-             s->has_spacing, s->has_spacing ? (int)s->spacing : 0, (double)c->guidance,
-             (double)c->guidance_rescale, c->width, c->height, c->clip_skip);
+             s->has_spacing, s->has_spacing ? (int)s->spacing : 0,
+             number_rounded((double)c->guidance, 9).text,
+             number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height, c->clip_skip);
     add_text(h, line);
     add_text(h, c->prompt);
     add_text(h, c->negative);
@@ -40,8 +43,7 @@ static void hash_mix(sha256 *h, const mix *m, const char *const *model_hash)
         snprintf(line, sizeof line, "%d steps by %d%s", next - i, s->terms, s->split ? " split" : "");
         add_text(h, line);
         for (int k = 0; k < s->terms; k++) {
-            snprintf(line, sizeof line, "%.9g", (double)s->share[k]);
-            add_text(h, line);
+            add_text(h, number_rounded((double)s->share[k], 9).text);
             add_text(h, model_hash[s->model[k]]);
         }
     }

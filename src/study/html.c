@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 /* At most `most` bytes of a text. Control characters have no place in HTML, not even escaped: they become
  * U+FFFD. */
 static void print_text(FILE *out, const char *text, size_t most)
@@ -32,6 +34,16 @@ static void print_text(FILE *out, const char *text, size_t most)
 }
 
 void html_text(FILE *out, const char *text) { print_text(out, text, SIZE_MAX); }
+
+/* %f, %g, %.3f, %.9g: in no locale is it a comma. */
+static void print_number(FILE *out, const char *format, double v)
+{
+    bool exact = format[1] == '.';
+    int precision = exact ? (int)strtol(format + 2, NULL, 10) : 6;
+    bool fixed = format[strlen(format) - 1] == 'f';
+    assert(exact || !format[2]);
+    fputs(fixed ? number_decimals(v, precision).text : number_rounded(v, precision).text, out);
+}
 
 /* One conversion, %...X, of which the specification is cut out as a format of its own. */
 static const char *print_one(FILE *out, const char *at, va_list *list)
@@ -58,7 +70,7 @@ static const char *print_one(FILE *out, const char *at, va_list *list)
         break;
     case 'u': fprintf(out, one, va_arg(*list, unsigned long long)); break;
     case 'f':
-    case 'g': fprintf(out, one, va_arg(*list, double)); break;
+    case 'g': print_number(out, one, va_arg(*list, double)); break;
     default: assert(!"html_print knows no such conversion");
     }
     return at + n + 1;
@@ -100,10 +112,9 @@ number number_fixed(double v, int decimals)
         snprintf(n.text, sizeof n.text, "not a number");
         return n;
     }
-    char digits[48];
-    snprintf(digits, sizeof digits, "%.*f", decimals, fabs(v));
-    bool zero = strspn(digits, "0.") == strlen(digits);
-    snprintf(n.text, sizeof n.text, "%s%s", v < 0 && !zero ? "\xe2\x88\x92" : "", digits);
+    number_text digits = number_decimals(fabs(v), decimals);
+    bool zero = strspn(digits.text, "0.") == strlen(digits.text);
+    snprintf(n.text, sizeof n.text, "%s%s", v < 0 && !zero ? "\xe2\x88\x92" : "", digits.text);
     return n;
 }
 

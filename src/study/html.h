@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* printf of the conversions %s %d %lld %llu %f %g (with flags, width, precision) and %%. What a %s
+/* printf of the conversions %s %d %lld %llu %f %g (with a precision) and %%. What a %s
  * brings is escaped for text and attributes; the format itself is markup and goes out as it is. */
 void html_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void html_text(FILE *out, const char *text);

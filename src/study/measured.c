@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "model/save.h"
@@ -22,9 +23,9 @@ enum { SAVE_EVERY = 20, MOST_PHOTOS = 32 };
 
 static double rounded(double v)
 {
-    char text[40];
-    snprintf(text, sizeof text, "%.9g", v);
-    return strtod(text, NULL);
+    double out = v;
+    number_parse(number_rounded(v, 9).text, NULL, &out);
+    return out;
 }
 
 /* ---- cells ----------------------------------------------------------------------------------- */

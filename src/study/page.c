@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 #include "study/html.h"
 #include "study/page_parts.h"
@@ -573,8 +574,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     csv_text(out, c->prompt);
     fputc(',', out);
     csv_text(out, c->negative);
-    fprintf(out, ",%llu,%s,%d,%.9g,", (unsigned long long)c->seed, sampler_kind_name(c->sampler.kind),
-            c->sampler.steps, (double)c->guidance);
+    fprintf(out, ",%llu,%s,%d,%s,", (unsigned long long)c->seed, sampler_kind_name(c->sampler.kind),
+            c->sampler.steps, number_exact_float(c->guidance).text);
     csv_text(out, c->schedule);
     if (picture_size(p->s, c, &width, &height))
         fprintf(out, ",cells/%s.png", c->name);
@@ -586,7 +587,7 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
         double v = index < p->s->measures->cells
                        ? p->s->measures->cell_likeness[(size_t)index * (size_t)models + (size_t)i] : NAN;
         fputc(',', out);
-        if (isfinite(v)) fprintf(out, "%.9g", v);
+        if (isfinite(v)) fputs(number_rounded(v, 9).text, out);
     }
     fputs("\r\n", out);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 #include "generate/plan.h"
 #include "study/plan_read.h"
@@ -186,11 +187,11 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
     case KEY_SEED: *out = arena_format(a, "seed %llu", (unsigned long long)c->seed); break;
     case KEY_SAMPLER: *out = s->kind == SAMPLER_DDIM ? "DDIM" : "DDPM"; break;
     case KEY_STEPS: *out = arena_format(a, "%d step%s", s->steps, s->steps == 1 ? "" : "s"); break;
-    case KEY_GUIDANCE: *out = arena_format(a, "guidance %g", (double)c->guidance); break;
+    case KEY_GUIDANCE: *out = arena_format(a, "guidance %s", number_exact_float(c->guidance).text); break;
     case KEY_RESCALE:
-        *out = arena_format(a, "guidance rescale %g", (double)c->guidance_rescale);
+        *out = arena_format(a, "guidance rescale %s", number_exact_float(c->guidance_rescale).text);
         break;
-    case KEY_ETA: *out = arena_format(a, "eta %g", (double)s->eta); break;
+    case KEY_ETA: *out = arena_format(a, "eta %s", number_exact_float(s->eta).text); break;
     case KEY_VARIANCE: *out = variance_name(s->variance); break;
     case KEY_SPACING: *out = spacing_name(s->spacing); break;
     case KEY_WIDTH: *out = arena_format(a, "width %d", c->width); break;

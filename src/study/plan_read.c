@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/number.h"
 #include "generate/plan.h"
 
 /* ---- places and messages -------------------------------------------------------------------- */
@@ -131,8 +132,8 @@ bool plan_read_share(plan_reader *r, fields *f, const char *key, double high, fl
     *out = field_float(f, key, 0);
     if (!f->ok) return false;
     return ((double)*out >= 0 && (double)*out <= high) ||
-           plan_wrong(r, "\"%s\" is %g; it should be a number from 0 to %g", key, (double)*out,
-                      high);
+           plan_wrong(r, "\"%s\" is %s; it should be a number from 0 to %s", key,
+                      number_exact_float(*out).text, number_exact(high).text);
 }
 
 bool plan_read_path(plan_reader *r, json_t *object, const char *key, bool needed, bool may_miss,

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "base/folder.h"
+#include "base/number.h"
 #include "base/platform.h"
 #include "generate/settings.h"
 #include "study/cells.h"
@@ -141,9 +142,9 @@ static bool say_cost(const run *r, error *e)
             double bytes = (double)parameters_bytes(r->models.open[base], &r->plan.model[i].train);
             teaching = bytes > teaching ? bytes : teaching;
         }
-    say(r, "about %.0f s of work at %.3f s a step, measured just now; memory: pictures %.2f GiB (measured), "
-        "teaching %.2f GiB more for weights and optimizer", r->total * step, step,
-        (double)memory_peak() / 1073741824, teaching / 1073741824);
+    say(r, "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
+        "teaching %s more for weights and optimizer", number_decimals(r->total * step, 0).text,
+        number_decimals(step, 3).text, number_bytes((double)memory_peak()).text, number_bytes(teaching).text);
     return true;
 }
 
@@ -225,7 +226,8 @@ static bool describe_switch(const run *r, const study_cell *c, settings *s, erro
     int first, second, at;
     if (!mix_is_switch(&c->mix, &first, &second, &at)) return true;
     return settings_set(s, e, "Refiner", "%s", r->plan.model_name[second]) &&
-           settings_set(s, e, "Refiner switch at", "%g", (double)at / c->mix.count);
+           settings_set(s, e, "Refiner switch at", "%s",
+                        number_rounded((double)at / c->mix.count, 6).text);
 }
 
 static bool describe(void *user, const study_cell *c, const image *made, char **text, error *e)
@@ -236,7 +238,7 @@ static bool describe(void *user, const study_cell *c, const image *made, char **
               settings_set(&s, e, "Steps", "%d", c->sampler.steps) &&
               settings_set(&s, e, "Sampler", "%s",
                            c->sampler.kind == SAMPLER_DDIM ? "DDIM" : "DDPM") &&
-              settings_set(&s, e, "CFG scale", "%g", (double)c->guidance) &&
+              settings_set(&s, e, "CFG scale", "%s", number_exact_float(c->guidance).text) &&
               settings_set(&s, e, "Seed", "%llu", (unsigned long long)c->seed) &&
               settings_set(&s, e, "Size", "%dx%d", made->width, made->height) &&
               settings_set(&s, e, "Model", "%s",
@@ -244,9 +246,10 @@ static bool describe(void *user, const study_cell *c, const image *made, char **
     if (c->sampler.kind == SAMPLER_DDPM && c->sampler.has_variance)
         ok = ok && settings_set(&s, e, "Variance", "%s", variance_name(c->sampler.variance));
     if (c->guidance_rescale > 0)
-        ok = ok && settings_set(&s, e, "Guidance rescale", "%g", (double)c->guidance_rescale);
+        ok = ok && settings_set(&s, e, "Guidance rescale", "%s",
+                                number_exact_float(c->guidance_rescale).text);
     if (c->sampler.kind == SAMPLER_DDIM && c->sampler.eta > 0)
-        ok = ok && settings_set(&s, e, "Eta", "%g", (double)c->sampler.eta);
+        ok = ok && settings_set(&s, e, "Eta", "%s", number_exact_float(c->sampler.eta).text);
     if (c->clip_skip) ok = ok && settings_set(&s, e, "Clip skip", "%d", c->clip_skip + 1);
     if (cell_model(c) < 0) ok = ok && settings_set(&s, e, "Schedule", "%s", c->schedule);
     ok = ok && describe_switch(r, c, &s, e);

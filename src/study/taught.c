@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "base/folder.h"
+#include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "model/save.h"
@@ -70,7 +71,8 @@ static bool hash_training(const study_model *m, const char *base_hash, char out[
     sha256_start(&h);
     sha256_add(&h, base_hash, 64);
     sha256_add(&h, text, strlen(text));
-    snprintf(line, sizeof line, " class %d %.9g ", m->class_steps, (double)m->class_guidance);
+    snprintf(line, sizeof line, " class %d %s ", m->class_steps,
+             number_rounded((double)m->class_guidance, 9).text);
     sha256_add(&h, line, strlen(line));
     free(text);
     bool ok = hash_folder(&h, m->train.instance_data_dir, e) &&
@@ -112,10 +114,10 @@ static bool is_whole(const char *folder, const char *key)
 static double training_seconds(const char *folder)
 {
     char *path = path_join(folder, "train.jsonl"), *text = NULL;
-    double sum = 0;
+    double sum = 0, seconds;
     if (path && path_is_file(path) && file_read(path, 1 << 28, &text, NULL, NULL))
         for (const char *at = text; (at = strstr(at, "\"seconds\": ")); at += 11)
-            sum += strtod(at + 11, NULL);
+            if (number_parse(at + 11, NULL, &seconds)) sum += seconds;
     free(text);
     free(path);
     return sum;

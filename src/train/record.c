@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
 #include "train/describe.h"
 
@@ -76,11 +77,14 @@ void record_close(record **r)
 
 bool record_add(record *r, const train_report *report, bool has_prior, double seconds, error *e)
 {
-    fprintf(r->file, "{\"step\": %lld, \"loss\": %.9g, \"instance_loss\": %.9g",
-            (long long)report->step, (double)report->loss, (double)report->instance_loss);
-    if (has_prior) fprintf(r->file, ", \"prior_loss\": %.9g", (double)report->prior_loss);
-    fprintf(r->file, ", \"lr\": %.9g, \"grad_norm\": %.6g, \"seconds\": %.3f, \"rss_mb\": %.0f}\n",
-            report->rate, report->norm, seconds, (double)memory_peak() / 1e6);
+    fprintf(r->file, "{\"step\": %lld, \"loss\": %s, \"instance_loss\": %s",
+            (long long)report->step, number_exact_float(report->loss).text,
+            number_exact_float(report->instance_loss).text);
+    if (has_prior)
+        fprintf(r->file, ", \"prior_loss\": %s", number_exact_float(report->prior_loss).text);
+    fprintf(r->file, ", \"lr\": %s, \"grad_norm\": %s, \"seconds\": %s, \"rss_mb\": %s}\n",
+            number_rounded(report->rate, 9).text, number_rounded(report->norm, 6).text,
+            number_decimals(seconds, 3).text, number_decimals((double)memory_peak() / 1e6, 0).text);
     return (fflush(r->file) == 0 && !ferror(r->file)) ||
            error_set(e, ERROR_FILE, "%s: cannot be written: is the disk full?", r->path);
 }

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/number.h"
+
 void train_settings_defaults(train_settings *s)
 {
     *s = (train_settings){
@@ -111,20 +113,21 @@ static bool check_rate(const train_settings *s, error *e)
 {
     double scaled = s->learning_rate;
     if (!(s->learning_rate > 0) || isinf(s->learning_rate))
-        return error_set(e, ERROR_USAGE, "--learning_rate must be a number above 0, not %g; try "
+        return error_set(e, ERROR_USAGE, "--learning_rate must be a number above 0, not %s; try "
                                          "5e-6, or 2e-6 together with --train_text_encoder",
-                         s->learning_rate);
+                         number_exact(s->learning_rate).text);
     if (s->scale_lr) scaled *= (double)s->train_batch_size * s->gradient_accumulation_steps;
     if (isinf(scaled))
-        return error_set(e, ERROR_USAGE, "--learning_rate %g is too large for --scale_lr; try 5e-6",
-                         s->learning_rate);
+        return error_set(e, ERROR_USAGE, "--learning_rate %s is too large for --scale_lr; try 5e-6",
+                         number_exact(s->learning_rate).text);
     if (s->lr_scheduler == RATE_POLYNOMIAL && !(scaled > RATE_POLYNOMIAL_END))
-        return error_set(e, ERROR_USAGE, "--learning_rate %g is not above %g, where --lr_scheduler "
+        return error_set(e, ERROR_USAGE, "--learning_rate %s is not above %s, where --lr_scheduler "
                                          "polynomial ends; raise it or choose another schedule",
-                         s->learning_rate, RATE_POLYNOMIAL_END);
+                         number_exact(s->learning_rate).text,
+                         number_exact(RATE_POLYNOMIAL_END).text);
     if (!(s->lr_power >= 0) || isinf(s->lr_power))
-        return error_set(e, ERROR_USAGE, "--lr_power must be 0 or a number above, not %g; 1 is "
-                                         "usual", s->lr_power);
+        return error_set(e, ERROR_USAGE, "--lr_power must be 0 or a number above, not %s; 1 is "
+                                         "usual", number_exact(s->lr_power).text);
     return true;
 }
 
@@ -158,8 +161,8 @@ static bool check_numbers(const train_settings *s, error *e)
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (!list[i].ok)
-            return error_set(e, ERROR_USAGE, "%s %g: %s", list[i].flag, list[i].value,
-                             list[i].range);
+            return error_set(e, ERROR_USAGE, "%s %s: %s", list[i].flag,
+                             number_exact(list[i].value).text, list[i].range);
     return true;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/folder.h"
+#include "base/number.h"
 #include "base/platform.h"
 #include "model/save.h"
 #include "train/checkpoint.h"
@@ -80,19 +81,19 @@ static bool forecast(const run *r, error *e)
 {
     const trainer *t = &r->trainer;
     train_needs n = trainer_needs(t);
-    double gib = 1024.0 * 1024 * 1024, total = n.weights + n.gradients_and_activations + n.encoder;
+    double total = n.weights + n.gradients_and_activations + n.encoder;
     double result = (double)t->parameters.unet.weights_size +
                     (double)t->parameters.clip.weights_size;
     double space = (double)folder_space(t->settings.output_dir);
-    say(r->events, "%lld steps on %zu pictures%s; memory about %.2f GiB (weights and optimizer %.2f, "
-        "gradients and activations %.2f); latents %s", (long long)t->total, t->instances.count,
-        t->classes.count ? " and as many class pictures" : "", total / gib, n.weights / gib,
-        (n.gradients_and_activations + n.encoder) / gib,
+    say(r->events, "%lld steps on %zu pictures%s; memory about %s (weights and optimizer %s, "
+        "gradients and activations %s); latents %s", (long long)t->total, t->instances.count,
+        t->classes.count ? " and as many class pictures" : "", number_bytes(total).text,
+        number_bytes(n.weights).text, number_bytes(n.gradients_and_activations + n.encoder).text,
         latents_cached(t->latents) ? "computed once" : "computed each step");
     return result <= space ||
-           error_set(e, ERROR_FILE, "%s: the trained model takes %.1f GiB and the disk has %.1f GiB "
-                     "left; free some space or choose another --output_dir", t->settings.output_dir,
-                     result / gib, space / gib);
+           error_set(e, ERROR_FILE, "%s: the trained model takes %s and the disk has %s left; "
+                     "free some space or choose another --output_dir", t->settings.output_dir,
+                     number_bytes(result).text, number_bytes(space).text);
 }
 
 static bool resume(run *r, error *e)
@@ -240,9 +241,10 @@ static bool steps(run *r, error *e)
         bool prior = s->with_prior_preservation || s->prior_from_base;
         if (!record_add(r->record, &report, prior, seconds, e)) return false;
         if (t->done == r->began_at + 1)
-            say(r->events, "a step takes %.2f s (network %.2f, optimizer %.2f): about %.0f s in all",
-                seconds, report.network_seconds, report.optimizer_seconds,
-                seconds * (double)(t->total - r->began_at));
+            say(r->events, "a step takes %s s (network %s, optimizer %s): about %s s in all",
+                number_decimals(seconds, 2).text, number_decimals(report.network_seconds, 2).text,
+                number_decimals(report.optimizer_seconds, 2).text,
+                number_decimals(seconds * (double)(t->total - r->began_at), 0).text);
         if (t->done % s->checkpointing_steps == 0 && !save_checkpoint(r, e)) return false;
         if (s->validation_prompt && t->done % s->validation_steps == 0 && !validate(r, e))
             return false;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "base/number.h"
 #include "base/platform.h"
 #include "train/update.h"
 
@@ -108,13 +109,13 @@ static bool check_resolution(trainer *t, error *e)
  * is not even planned. */
 static bool check_memory_least(const trainer *t, error *e)
 {
-    double side = t->settings.resolution, gib = 1024.0 * 1024 * 1024;
+    double side = t->settings.resolution;
     double need = side * side * t->model->vae.channels[0] * 2 * sizeof(float);
     double have = (double)memory_available();
     return need <= have ||
-           error_set(e, ERROR_MEMORY, "--resolution %d needs %.1f GiB of memory for one picture's latents, "
-                     "and %.1f GiB can be had; use a smaller one", t->settings.resolution, need / gib,
-                     have / gib);
+           error_set(e, ERROR_MEMORY, "--resolution %d needs %s of memory for one picture's latents, "
+                     "and %s can be had; use a smaller one", t->settings.resolution,
+                     number_bytes(need).text, number_bytes(have).text);
 }
 
 /* The number of updates, and the learning rate, as the script has them. */
@@ -157,15 +158,16 @@ train_needs trainer_needs(const trainer *t)
 static bool check_memory(const trainer *t, error *e)
 {
     train_needs n = trainer_needs(t);
-    double need = n.weights + n.gradients_and_activations + n.encoder, gib = 1024.0 * 1024 * 1024;
+    double need = n.weights + n.gradients_and_activations + n.encoder;
     double have = (double)memory_available();
     const train_settings *s = &t->settings;
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
-                     "training needs %.1f GiB of memory (%.1f for weights and optimizer, %.1f for "
-                     "gradients and activations) and %.1f GiB can be had; %s%s%suse a smaller "
+                     "training needs %s of memory (%s for weights and optimizer, %s for gradients "
+                     "and activations) and %s can be had; %s%s%suse a smaller "
                      "--resolution or --train_batch_size, or close other programs",
-                     need / gib, n.weights / gib, n.gradients_and_activations / gib, have / gib,
+                     number_bytes(need).text, number_bytes(n.weights).text,
+                     number_bytes(n.gradients_and_activations).text, number_bytes(have).text,
                      s->gradient_checkpointing ? "" : "add --gradient_checkpointing, ",
                      s->optimizer == OPTIMIZER_ADAMW ? "add --use_8bit_adam, " : "",
                      s->train_text_encoder ? "leave out --train_text_encoder, " : "");
