@@ -186,6 +186,10 @@ bool naming_ignores(const naming *n, const char *name)
         return strstr(name, "position_ids") || begins(name, "text_projection") ||
                begins(name, "logit_scale") || begins(name, "vision_model.") ||
                begins(name, "visual_projection.");
+    case NETWORK_VIT: /* the text half of a whole CLIP model; what only training and classifying use */
+        return strstr(name, "position_ids") || begins(name, "text_model.") ||
+               begins(name, "text_projection") || begins(name, "logit_scale") ||
+               begins(name, "pooler.") || !strcmp(name, "embeddings.mask_token");
     case NETWORK_VAE: /* the discriminator of its training */
         return n->ldm && (begins(name, "loss.") || begins(name, "model_ema."));
     default:

@@ -13,7 +13,7 @@
 
 enum { NAME_LENGTH = 256 };
 
-typedef enum network { NETWORK_CLIP, NETWORK_UNET, NETWORK_VAE } network;
+typedef enum network { NETWORK_CLIP, NETWORK_UNET, NETWORK_VAE, NETWORK_VIT } network;
 
 typedef struct naming {
     network network;
