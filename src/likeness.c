@@ -16,8 +16,8 @@
 #include "generate/describe.h"
 #include "generate/generate.h"
 #include "generate/grid.h"
+#include "generate/parameters.h"
 #include "generate/plan.h"
-#include "generate/settings.h"
 #include "model/merge.h"
 #include "study/study.h"
 #include "train/train.h"
@@ -30,7 +30,6 @@ struct lk_model {
     device *device;
     model *model;
     generator *generator;
-    dtype precision;
 };
 
 struct lk_picture {
@@ -152,7 +151,6 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *o, lk_
     free(pocket);
     if (ok) {
         m->device = c->device;
-        m->precision = c->device->weight_type;
         *out = m;
     } else {
         if (m) model_close(&m->model);
@@ -401,19 +399,6 @@ bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **cut, lk
                   caller);
 }
 
-/* The name people know a model by: the last part of its path, without .safetensors. */
-static void model_name(char out[128], const char *path)
-{
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/') end--;
-    size_t start = end;
-    while (start > 0 && path[start - 1] != '/') start--;
-    const char suffix[] = ".safetensors";
-    size_t n = end - start, m = sizeof suffix - 1;
-    if (n > m && memcmp(path + end - m, suffix, m) == 0) n -= m;
-    snprintf(out, 128, "%.*s", (int)n, path + start);
-}
-
 /* Models that take turns. mix NULL: the first alone. */
 typedef struct turns {
     lk_model *const *model;
@@ -425,74 +410,6 @@ typedef struct turns {
 static lk_model *turns_first(const turns *t)
 {
     return t->model[t->mix ? t->mix->step[0].model[0] : 0];
-}
-
-/* "base=pocket, tuned=dog", malloc'ed; NULL when memory is out. */
-static char *turns_models(const turns *t)
-{
-    char *text = strdup("");
-    for (int i = 0; text && i < t->count; i++) {
-        char name[128];
-        model_name(name, t->model[i]->model->path);
-        char *longer = string_format("%s%s%s=%s", text, i ? ", " : "", t->name[i], name);
-        free(text);
-        text = longer;
-    }
-    return text;
-}
-
-static bool settings_turns(settings *s, const turns *t, error *e)
-{
-    int first, second, at;
-    char name[128], *text = mix_text(t->mix, t->name), *models = turns_models(t);
-    bool ok = (text && models) || error_memory(e, "a schedule", 64);
-    ok = ok && settings_set(s, e, "Schedule", "%s", text) &&
-         settings_set(s, e, "Models", "%s", models);
-    if (mix_is_switch(t->mix, &first, &second, &at)) {
-        model_name(name, t->model[second]->model->path);
-        ok = ok && settings_set(s, e, "Refiner", "%s", name) &&
-             settings_set(s, e, "Refiner switch at", "%s",
-                          number_rounded((double)at / t->mix->count, 6).text);
-    }
-    free(models);
-    free(text);
-    return ok;
-}
-
-/* The keys that AUTOMATIC1111 has for them, and our own where it has none. */
-static bool settings_fill(settings *s, const turns *t, const lk_generate_options *o,
-                          const image *made, error *e)
-{
-    static const char *const sampler_name[] = {"DDIM", "DDPM"};
-    const lk_model *m = turns_first(t);
-    bool conditional = m->model->kind == MODEL_STABLE_DIFFUSION;
-    char name[128];
-    model_name(name, m->model->path);
-    bool ok = settings_prompt(s, o->prompt, o->negative, e) &&
-              settings_set(s, e, "Steps", "%d", o->steps) &&
-              settings_set(s, e, "Sampler", "%s", sampler_name[o->sampler]);
-    if (conditional) ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
-    ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
-         settings_set(s, e, "Size", "%dx%d", made->width, made->height) &&
-         settings_set(s, e, "Model", "%s", name) && (!t->mix || settings_turns(s, t, e));
-    /* clip skip counts from 1 there */
-    if (o->clip_skip) ok = ok && settings_set(s, e, "Clip skip", "%d", o->clip_skip + 1);
-    if (o->guidance_rescale > 0)
-        ok = ok && settings_set(s, e, "Guidance rescale", "%s",
-                                number_exact_float(o->guidance_rescale).text);
-    if (o->sampler == LK_DDIM && o->eta > 0)
-        ok = ok && settings_set(s, e, "Eta", "%s", number_exact_float(o->eta).text);
-    if (o->sampler == LK_DDPM && o->variance)
-        ok = ok &&
-             settings_set(s, e, "Variance", "%s", variance_name((variance)((int)o->variance - 1)));
-    if (o->spacing)
-        ok =
-            ok && settings_set(s, e, "Spacing", "%s", spacing_name((spacing)((int)o->spacing - 1)));
-    /* without RNG, AUTOMATIC1111 takes the GPU's noise */
-    ok = ok && (o->latents ? settings_set(s, e, "Initial latents", "given")
-                           : settings_set(s, e, "RNG", "CPU"));
-    if (m->precision == DTYPE_BF16) ok = ok && settings_set(s, e, "Precision", "bf16");
-    return ok && settings_set(s, e, "Version", "likeness %s", lk_version());
 }
 
 /* malloc'ed; NULL on failure. */
@@ -507,7 +424,6 @@ static generator **generators_of(const turns *t, error *e)
 static bool turns_run(lk_picture **out, const turns *t, const lk_generate_options *o, error *e)
 {
     watch w = {.o = o};
-    settings s = {0};
     generate_options options = options_in(o);
     generator **generators = generators_of(t, e);
     if (o->progress) {
@@ -522,9 +438,8 @@ static bool turns_run(lk_picture **out, const turns *t, const lk_generate_option
         (*out)->image = (*out)->latents.picture;
         (*out)->latents.picture = (image){0};
     }
-    ok = ok && settings_fill(&s, t, o, &(*out)->image, e) &&
-         settings_write(&(*out)->settings, &s, e);
-    settings_close(&s);
+    picture_job job = {generators, t->name, t->count, t->mix, &options};
+    ok = ok && parameters_text(&(*out)->settings, &job, &(*out)->image, e);
     free(generators);
     if (!ok) lk_picture_close(out);
     return ok;

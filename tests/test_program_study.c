@@ -2,6 +2,7 @@
  *
  * test_program_study: likeness study as a user runs it: everything in one folder, nothing made twice,
  * kills at any moment, and bad plans. */
+#include <glob.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -9,6 +10,7 @@
 
 #include "base/platform.h"
 #include "base/random.h"
+#include "file/image.h"
 #include "program.h"
 #include "support.h"
 #include "toy.h"
@@ -62,6 +64,48 @@ static void same_folders(const char *a, const char *b)
     if (system(command) != 0) fail_msg("%s and %s differ", a, b);
 }
 
+/* How many pictures of the pattern have the same pixels and say the same of themselves as x.png. */
+static int count_twins(const char *pattern)
+{
+    glob_t found;
+    image wanted, one;
+    char *wanted_text, *text;
+    error e = {0};
+    int twins = 0;
+    assert_true(image_read(&wanted, &wanted_text, in_folder("x.png"), &e));
+    assert_int_equal(glob(in_folder(pattern), 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        if (!image_read(&one, &text, found.gl_pathv[i], &e)) fail_msg("%s", e.text);
+        size_t bytes = (size_t)wanted.width * (size_t)wanted.height * 3;
+        assert_non_null(text);
+        twins += one.width == wanted.width && one.height == wanted.height &&
+                 !memcmp(one.pixels, wanted.pixels, bytes) && !strcmp(text, wanted_text);
+        image_free(&one);
+        free(text);
+    }
+    globfree(&found);
+    image_free(&wanted);
+    free(wanted_text);
+    drop("x.png");
+    return twins;
+}
+
+/* What a study makes is what `generate` makes, settings included: alone, in turns, and for the class. */
+static void check_twins(void)
+{
+#define X(...) likeness("generate", "-t", "1", "-p", "a dog", "-o", "x.png", __VA_ARGS__, NULL)
+    X("-m", "toy", "-s", "2", "--steps", "4", "--guidance", "3");
+    assert_int_equal(count_twins("one/cells/*.png"), 1);
+    X("-m", "one/models/tuned", "-s", "1", "--steps", "4", "--guidance", "3");
+    assert_int_equal(count_twins("one/cells/*.png"), 1);
+    X("-m", "base=toy", "-m", "tuned=one/models/tuned", "--schedule", "base x2, tuned x2", "-s", "1",
+      "--steps", "4", "--guidance", "3");
+    assert_int_equal(count_twins("one/cells/*.png"), 1);
+    X("-m", "toy", "-s", "1", "--steps", "2", "--guidance", "2");
+    assert_int_equal(count_twins("one/class/tuned/*.png"), 1);
+#undef X
+}
+
 static void test_study(void **state)
 {
     (void)state;
@@ -79,6 +123,7 @@ static void test_study(void **state)
     assert_string_equal(last.out, "one/report.html\n");
     assert_int_equal(count_files("one/cells/*.png"), 12);
     assert_int_equal(count_files("one/class/tuned/*.png"), 2);
+    check_twins();
     assert_true(exists("one/models/tuned/model_index.json"));
     assert_true(exists("one/measures.json") && exists("one/cells.csv"));
     assert_false(exists("one/models/tuned/checkpoint-6"));

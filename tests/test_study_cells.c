@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "generate/parameters.h"
 #include "study/cells.h"
 #include "support.h"
 #include "toy.h"
@@ -78,7 +79,7 @@ enum { SCHEDULES = sizeof schedules / sizeof *schedules, SEEDS = 2 };
 static void plan_fill(study_plan *p, study_section *s, study_cell *cell, sampler_kind kind)
 {
     error e = {0};
-    *p = (study_plan){.models = MODELS, .section = s, .sections = 1};
+    *p = (study_plan){.models = MODELS, .model_name = (const char **)(uintptr_t)names, .section = s, .sections = 1};
     *s = (study_section){.rows = SCHEDULES, .columns = SEEDS, .cell = cell};
     for (int i = 0; i < SCHEDULES * SEEDS; i++) {
         cell[i] = (study_cell){.prompt = "a dog", .negative = "", .seed = 7 + (uint64_t)(i % SEEDS),
@@ -87,14 +88,6 @@ static void plan_fill(study_plan *p, study_section *s, study_cell *cell, sampler
         if (!mix_parse(&cell[i].mix, cell[i].schedule, names, MODELS, STEPS, &e))
             fail_msg("%s", e.text);
     }
-}
-
-static bool describe(void *user, const study_cell *c, const image *made, char **text, error *e)
-{
-    (void)user, (void)e;
-    assert_true(made->width > 0);
-    *text = strdup(c->schedule);
-    return *text != NULL;
 }
 
 static bool stepped(void *user)
@@ -109,12 +102,17 @@ static void check_alone(world *w, const study_cell *c)
     error e = {0};
     generate_result alone;
     image made;
-    char path[400];
+    char path[400], *text, *expected;
     generate_options o = {.prompt = c->prompt, .seed = c->seed, .sampler = c->sampler,
                           .guidance = c->guidance};
     if (!generator_run_mixed(w->generator, MODELS, &c->mix, &o, &alone, &e)) fail_msg("%s", e.text);
     snprintf(path, sizeof path, "%s/cells/%s.png", w->folder, c->name);
-    if (!image_read(&made, NULL, path, &e)) fail_msg("%s", e.text);
+    if (!image_read(&made, &text, path, &e)) fail_msg("%s", e.text);
+    picture_job job = {w->generator, names, MODELS, &c->mix, &o};
+    assert_true(parameters_text(&expected, &job, &made, &e));
+    assert_string_equal(text, expected);
+    free(text);
+    free(expected);
     assert_int_equal(made.width, alone.picture.width);
     assert_memory_equal(made.pixels, alone.picture.pixels,
                         (size_t)made.width * (size_t)made.height * 3);
@@ -138,7 +136,7 @@ static void check_sampler(world *w, sampler_kind kind)
     assert_int_equal(work.steps, (SCHEDULES - 1) * SEEDS * STEPS);
     /* base; 4 of base x4; 2 of base x2, and 4 of its sister with 2 more by tuned; 2 of tuned x2 */
     assert_int_equal(work.saved, (4 + 2 + 4 + 2) * SEEDS);
-    cell_maker maker = {MODELS, w->generator, w->folder, describe, stepped, w};
+    cell_maker maker = {MODELS, w->generator, w->folder, stepped, w};
     int bad;
     w->stepped = 0;
     w->stop_after = 20;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/number.h"
-#include "base/sha256.h"
+#include "model/hash.h"
 
 /* "9,497,092" */
 static void write_count(FILE *out, unsigned long long n)
@@ -54,19 +54,6 @@ static void write_scheduler(FILE *out, const scheduler_config *c)
                 number_exact_float(c->beta_end).text, c->zero_snr ? ", zero terminal SNR" : "");
 }
 
-/* Of the UNet's tensors in the order of their names: a folder and its single file have the same. */
-static void write_hash(FILE *out, const weight_set *set)
-{
-    sha256 s;
-    char hex[65];
-    sha256_start(&s);
-    for (size_t i = 0; i < set->count; i++)
-        sha256_add(&s, set->item[i].data,
-                   weight_elements(&set->item[i]) * dtype_size(set->item[i].type));
-    sha256_end(&s, hex);
-    fprintf(out, "  %-14s%.16s (SHA-256 of the UNet's weights)\n", "hash", hex);
-}
-
 static void write_model(FILE *out, const model *m)
 {
     const unet_config *u = &m->unet;
@@ -92,7 +79,9 @@ static void write_model(FILE *out, const model *m)
                 number_exact_float(m->vae.scaling_factor).text);
     }
     write_scheduler(out, &m->scheduler);
-    write_hash(out, &m->unet_weights);
+    char hex[65];
+    model_hash(m, hex);
+    fprintf(out, "  %-14s%s\n", "hash", hex);
 }
 
 char *model_describe(const model *m, error *e)

@@ -6,7 +6,7 @@
 
 #include "model/model.h"
 
-/* malloc'ed; NULL with an error. Reads every UNet weight, for the hash. */
+/* malloc'ed; NULL with an error. Reads every weight, for the hash. */
 char *model_describe(const model *m, error *e);
 
 #endif

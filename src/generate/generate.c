@@ -171,6 +171,10 @@ void generator_close(generator **g)
     *g = NULL;
 }
 
+const model *generator_model(const generator *g) { return g->model; }
+
+const device *generator_device(const generator *g) { return g->device; }
+
 void generator_size(const generator *g, int *width, int *height, int *multiple)
 {
     *width = *height = g->model->unet.sample_size * vae_factor(g);

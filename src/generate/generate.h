@@ -50,6 +50,8 @@ typedef struct generate_result {
 bool generator_open(generator **out, device *d, model *m, error *e);
 void generator_close(generator **g);
 
+const model *generator_model(const generator *g);
+const device *generator_device(const generator *g);
 /* The size of pictures that the model was trained on, and what both sides must be multiples of. */
 void generator_size(const generator *g, int *width, int *height, int *multiple);
 /* The shape [C,h,w] of the latents of a picture of this size (0: the model's own). */

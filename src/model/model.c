@@ -339,7 +339,9 @@ static model *model_new(const char *path, error *e)
     model *m = calloc(1, sizeof *m);
     if (m)
         m->path = strdup(path);
-    if (!m || !m->path) {
+    if (m)
+        m->hash = calloc(1, 65);
+    if (!m || !m->path || !m->hash) {
         error_memory(e, "the model", sizeof *m);
         model_close(&m);
     }
@@ -430,6 +432,7 @@ void model_close(model **handle)
     free(m->tokenizer_folder);
     free(m->vae_folder);
     free(m->path);
+    free(m->hash);
     free(m);
     *handle = NULL;
 }

@@ -24,6 +24,7 @@ typedef struct model {
     scheduler_config scheduler;
     tokenizer *tokens;         /* NULL when unconditional */
     weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
+    char *hash;                /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
 /* path: a diffusers folder, an unconditional UNet2DModel folder, or a single .safetensors file.

@@ -11,7 +11,6 @@
 
 #include "base/number.h"
 #include "base/platform.h"
-#include "base/sha256.h"
 #include "device/device.h"
 #include "file/safetensors.h"
 #include "model/fields.h"
@@ -478,23 +477,4 @@ bool model_save(const model *m, const char *folder, const weight_set *unet, cons
            save_feature_extractor(m, folder, &feature_extractor, e) &&
            save_in(m, folder, "vae", save_vae, e) && save_networks(m, folder, unet, clip, e) &&
            save_index(m, folder, feature_extractor, e);
-}
-
-void weight_set_hash(const weight_set *set, char out[65])
-{
-    sha256 s;
-    sha256_start(&s);
-    for (size_t i = 0; i < set->count; i++) {
-        const weight *w = &set->item[i];
-        char text[128];
-        int n = snprintf(text, sizeof text, "%s", dtype_name(w->type));
-        for (int k = 0; k < w->rank; k++)
-            n += snprintf(text + n, sizeof text - (size_t)n, " %lld", (long long)w->dim[k]);
-        sha256_add(&s, w->name, strlen(w->name) + 1);
-        sha256_add(&s, text, (size_t)n + 1);
-        sha256_add(&s, w->data, (size_t)weight_elements(w) * dtype_size(w->type));
-    }
-    if (set->storage_drop)
-        set->storage_drop(set->storage);
-    sha256_end(&s, out);
 }

@@ -19,7 +19,4 @@ bool model_save(const model *m, const char *folder, const weight_set *unet, cons
 bool model_save_unet(const model *m, const char *folder, const weight_set *unet, error *e);
 bool model_save_clip(const model *m, const char *folder, const weight_set *clip, error *e);
 
-/* 64 hex digits over a weight set's names, types, shapes and bytes, in the order of names. */
-void weight_set_hash(const weight_set *set, char out[65]);
-
 #endif

@@ -12,6 +12,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "generate/parameters.h"
 
 /* ---- names ---------------------------------------------------------------------------------- */
 
@@ -245,19 +246,19 @@ static bool stepped(void *user, int step, int steps)
     return step > first && m->maker->stepped && m->maker->stepped(m->maker->user);
 }
 
-static bool save(const making *m, const image *picture, error *e)
+static bool save(const making *m, const picture_job *job, const image *picture, error *e)
 {
     const study_cell *c = m->work->task[m->at].cell;
     char *path = picture_path(m->maker->folder, c->name), *text = NULL;
     bool ok = path || error_memory(e, "a picture's name", 64);
-    ok = ok && m->maker->describe(m->maker->user, c, picture, &text, e) &&
+    ok = ok && parameters_text(&text, job, picture, e) &&
          image_write(picture, path, text, 100, e);
     free(text);
     free(path);
     return ok;
 }
 
-static bool make_one(making *m, error *e)
+static bool make_one(making *m, const study_plan *p, error *e)
 {
     const cell_task *task = &m->work->task[m->at];
     const study_cell *c = task->cell;
@@ -285,7 +286,8 @@ static bool make_one(making *m, error *e)
                           .user = m};
     bool ok = generator_run_mixed(generators, m->maker->models, &c->mix, &o, &made, e);
     if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", m->latent_bytes);
-    ok = ok && save(m, &made.picture, e);
+    picture_job job = {generators, p->model_name, m->maker->models, &c->mix, &o};
+    ok = ok && save(m, &job, &made.picture, e);
     generate_result_free(&made);
     return ok;
 }
@@ -313,7 +315,7 @@ bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int 
     *failed = 0;
     for (m.at = 0; ok && m.at < w->count; m.at++) {
         error why = {0};
-        if (make_one(&m, &why)) continue;
+        if (make_one(&m, p, &why)) continue;
         ok = is_own(why.code) ? note_failure(p, w->task[m.at].cell->name, why.text, e)
                               : error_set(e, why.code, "%s", why.text);
         ++*failed;

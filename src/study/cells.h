@@ -32,8 +32,6 @@ typedef struct cell_maker {
     int models;
     generator *const *generators; /* [models] */
     const char *folder;
-    /* A picture's settings text, malloc'ed; supplied from above. */
-    bool (*describe)(void *user, const study_cell *c, const image *made, char **text, error *e);
     /* After each step; true: stop. */
     bool (*stepped)(void *user);
     void *user;

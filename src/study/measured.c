@@ -13,7 +13,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
-#include "model/save.h"
+#include "model/hash.h"
 #include "study/likeness.h"
 
 /* A kill loses at most so many pictures; photos and class pictures that calibrate a measure. */
@@ -181,12 +181,9 @@ static void find_class(measured_subject *j, const measure_source *s)
 
 static void add_model(sha256 *h, const model *m)
 {
-    const weight_set *sets[] = {&m->unet_weights, &m->clip_weights, &m->vae_weights};
-    for (int i = 0; i < 3; i++) {
-        char hex[65];
-        weight_set_hash(sets[i], hex);
-        sha256_add(h, hex, 64);
-    }
+    char hex[65];
+    model_hash(m, hex);
+    sha256_add(h, hex, 64);
 }
 
 static void make_key(measured_subject *j, const measure_source *s)

@@ -13,7 +13,6 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
-#include "generate/settings.h"
 #include "study/cells.h"
 #include "study/page.h"
 #include "study/taught.h"
@@ -220,46 +219,6 @@ static bool teach_all(run *r, error *e)
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
-/* A single switch, as AUTOMATIC1111 names it. */
-static bool describe_switch(const run *r, const study_cell *c, settings *s, error *e)
-{
-    int first, second, at;
-    if (!mix_is_switch(&c->mix, &first, &second, &at)) return true;
-    return settings_set(s, e, "Refiner", "%s", r->plan.model_name[second]) &&
-           settings_set(s, e, "Refiner switch at", "%s",
-                        number_rounded((double)at / c->mix.count, 6).text);
-}
-
-static bool describe(void *user, const study_cell *c, const image *made, char **text, error *e)
-{
-    run *r = user;
-    settings s = {0};
-    bool ok = settings_prompt(&s, c->prompt, c->negative, e) &&
-              settings_set(&s, e, "Steps", "%d", c->sampler.steps) &&
-              settings_set(&s, e, "Sampler", "%s",
-                           c->sampler.kind == SAMPLER_DDIM ? "DDIM" : "DDPM") &&
-              settings_set(&s, e, "CFG scale", "%s", number_exact_float(c->guidance).text) &&
-              settings_set(&s, e, "Seed", "%llu", (unsigned long long)c->seed) &&
-              settings_set(&s, e, "Size", "%dx%d", made->width, made->height) &&
-              settings_set(&s, e, "Model", "%s",
-                           r->plan.model_name[c->mix.step[0].model[0]]);
-    if (c->sampler.kind == SAMPLER_DDPM && c->sampler.has_variance)
-        ok = ok && settings_set(&s, e, "Variance", "%s", variance_name(c->sampler.variance));
-    if (c->guidance_rescale > 0)
-        ok = ok && settings_set(&s, e, "Guidance rescale", "%s",
-                                number_exact_float(c->guidance_rescale).text);
-    if (c->sampler.kind == SAMPLER_DDIM && c->sampler.eta > 0)
-        ok = ok && settings_set(&s, e, "Eta", "%s", number_exact_float(c->sampler.eta).text);
-    if (c->clip_skip) ok = ok && settings_set(&s, e, "Clip skip", "%d", c->clip_skip + 1);
-    if (cell_model(c) < 0) ok = ok && settings_set(&s, e, "Schedule", "%s", c->schedule);
-    ok = ok && describe_switch(r, c, &s, e);
-    ok = ok && settings_set(&s, e, "RNG", "CPU") &&
-         settings_set(&s, e, "Version", "likeness %s", r->options->version) &&
-         settings_write(text, &s, e);
-    settings_close(&s);
-    return ok;
-}
-
 static bool on_step(void *user)
 {
     run *r = user;
@@ -272,7 +231,6 @@ static bool make_pictures(run *r, error *e)
     cell_maker maker = {.models = r->plan.models,
                         .generators = r->models.generator,
                         .folder = r->options->folder,
-                        .describe = describe,
                         .stepped = on_step,
                         .user = r};
     bool ok = cells ? path_make_dir(cells, e) : error_memory(e, "a folder's name", 64);

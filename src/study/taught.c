@@ -15,7 +15,8 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
-#include "model/save.h"
+#include "generate/parameters.h"
+#include "model/hash.h"
 #include "train/checkpoint.h"
 #include "train/describe.h"
 
@@ -24,19 +25,6 @@ enum { CHECKPOINT_EVERY = 100 };
 #define KEY_FILE "study.json"
 
 /* ---- what determines a model ---------------------------------------------------------------- */
-
-static void hash_model(const model *m, char out[65])
-{
-    const weight_set *sets[] = {&m->unet_weights, &m->clip_weights, &m->vae_weights};
-    sha256 h;
-    sha256_start(&h);
-    for (int i = 0; i < 3; i++) {
-        char hex[65];
-        weight_set_hash(sets[i], hex);
-        sha256_add(&h, hex, 64);
-    }
-    sha256_end(&h, out);
-}
 
 /* The bytes of every file of the folder that holds the subject's pictures. */
 static bool hash_folder(sha256 *h, const char *folder, error *e)
@@ -131,7 +119,7 @@ static bool find_one(study_models *m, int i, device *d, const study_plan *p, con
         m->folder[i] = strdup(strcmp(s->path, "pocket") == 0 && pocket ? pocket : s->path);
         if (!m->folder[i]) return error_memory(e, "a model's path", 64);
         if (!open_one(m, i, d, e)) return false;
-        hash_model(m->open[i], m->hash[i]);
+        model_hash(m->open[i], m->hash[i]);
         return true;
     }
     m->folder[i] = string_format("%s/models/%s", folder, s->name);
@@ -205,9 +193,13 @@ static bool make_picture(void *user, const model *m, const char *prompt, uint64_
                           .sampler = {.kind = SAMPLER_DDIM, .steps = t->settings->class_steps},
                           .guidance = t->settings->class_guidance};
     generate_result made;
+    picture_job job = {.models = &t->base, .count = 1, .options = &o};
     (void)m;
-    if (text) *text = NULL;
     if (!generator_run(t->base, &o, &made, e)) return false;
+    if (!parameters_text(text, &job, &made.picture, e)) {
+        generate_result_free(&made);
+        return false;
+    }
     *out = made.picture;
     made.picture = (image){0};
     generate_result_free(&made);

@@ -13,6 +13,7 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "file/safetensors.h"
+#include "model/hash.h"
 #include "model/save.h"
 #include "train/describe.h"
 
@@ -25,14 +26,7 @@
 
 void checkpoint_owner_of(checkpoint_owner *o, const trainer *t)
 {
-    char unet[65], clip[65];
-    sha256 hash;
-    weight_set_hash(&t->model->unet_weights, unet);
-    weight_set_hash(&t->model->clip_weights, clip);
-    sha256_start(&hash);
-    sha256_add(&hash, unet, 64);
-    sha256_add(&hash, clip, 64);
-    sha256_end(&hash, o->model_hash);
+    model_hash(t->model, o->model_hash);
     o->output_dir = t->settings.output_dir;
 }
 

@@ -12,7 +12,7 @@
 /* What a run's checkpoints share. */
 typedef struct checkpoint_owner {
     const char *output_dir;
-    char model_hash[65]; /* of the base's UNet and text encoder */
+    char model_hash[65]; /* of the base model */
 } checkpoint_owner;
 
 void checkpoint_owner_of(checkpoint_owner *o, const trainer *t);

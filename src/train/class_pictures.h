@@ -11,7 +11,7 @@
 #include "file/image.h"
 #include "model/model.h"
 
-/* Makes one picture with a model; settings (may be NULL): its "parameters" text, malloc'ed. Supplied from
+/* Makes one picture with a model; settings: its "parameters" text, malloc'ed. Supplied from
  * above, since train/ does not include generate/. */
 typedef struct picture_maker {
     bool (*make)(void *user, const model *m, const char *prompt, uint64_t seed, image *out,
@@ -23,7 +23,7 @@ typedef struct class_request {
     const char *folder, *prompt;
     int wanted;                 /* --num_class_images */
     uint64_t seed;              /* of the run; picture k of the folder is seeded seed + k */
-    const char *model_hash;     /* weight_set_hash of the base UNet */
+    const char *model_hash;     /* model_hash of the base */
     /* NULL, or told before each picture is made that `done` of the `total` missing ones are; true:
      * stop (ERROR_CANCELLED). */
     bool (*progress)(void *user, int done, int total);

@@ -11,6 +11,7 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
+#include "model/hash.h"
 #include "model/save.h"
 #include "train/checkpoint.h"
 #include "train/record.h"
@@ -54,7 +55,7 @@ static bool make_class_pictures(const train_settings *s, const model *m, const p
     char hash[65], *warning = NULL;
     int made = 0;
     if (!s->with_prior_preservation || s->prior_from_base) return true;
-    weight_set_hash(&m->unet_weights, hash);
+    model_hash(m, hash);
     class_request r = {.folder = s->class_data_dir,
                        .prompt = s->class_prompt,
                        .wanted = s->num_class_images,

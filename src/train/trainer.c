@@ -222,6 +222,7 @@ void trainer_close(trainer *t)
 model trainer_model(const trainer *t)
 {
     model m = *t->model;
+    m.hash = NULL;
     m.unet_weights = t->parameters.unet.set;
     if (t->settings.train_text_encoder) m.clip_weights = t->parameters.clip.set;
     return m;

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * parameters: see parameters.h. Keys are AUTOMATIC1111's, and our own where it has none. */
+#include "generate/parameters.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/number.h"
+#include "base/platform.h"
+#include "generate/settings.h"
+#include "model/hash.h"
+
+enum { SHORT_HASH = 10 }; /* digits of a hash, as AUTOMATIC1111 shows them */
+
+/* The name people know a model by: the last part of its path, without .safetensors. */
+static void model_name(char out[256], const generator *g)
+{
+    const char suffix[] = ".safetensors", *path = generator_model(g)->path;
+    size_t end = strlen(path), m = sizeof suffix - 1;
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') start--;
+    size_t n = end - start;
+    if (n > m && memcmp(path + end - m, suffix, m) == 0) n -= m;
+    snprintf(out, 256, "%.*s", (int)n, path + start);
+}
+
+/* The model that makes the whole picture alone, or -1. */
+static int model_alone(const picture_job *j)
+{
+    if (!j->mix) return 0;
+    const mix_step *s = &j->mix->step[0];
+    bool alone = s->terms == 1 && s->share[0] == 1;
+    for (int i = 1; alone && i < j->mix->count; i++) alone = mix_step_equal(s, &j->mix->step[i]);
+    return alone ? s->model[0] : -1;
+}
+
+static bool is_asked(const mix *m, int model)
+{
+    for (int i = 0; i < m->count; i++)
+        for (int k = 0; k < m->step[i].terms; k++)
+            if (m->step[i].model[k] == model) return true;
+    return false;
+}
+
+/* "base=pocket 1a2b3c4d5e, tuned=dog 6f70819203", malloc'ed; NULL when memory is out. */
+static char *list_models(const picture_job *j)
+{
+    char *text = strdup("");
+    for (int i = 0; text && i < j->count; i++) {
+        char name[256], hash[65];
+        if (!is_asked(j->mix, i)) continue;
+        model_name(name, j->models[i]);
+        model_hash(generator_model(j->models[i]), hash);
+        char *longer = string_format("%s%s%s=%s %.*s", text, *text ? ", " : "", j->names[i], name,
+                                     SHORT_HASH, hash);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static bool set_turns(settings *s, const picture_job *j, error *e)
+{
+    int first, second, at;
+    char name[256], *text = mix_text(j->mix, j->names), *models = list_models(j);
+    bool ok = (text && models) || error_memory(e, "a schedule", 64);
+    ok = ok && settings_set(s, e, "Schedule", "%s", text) &&
+         settings_set(s, e, "Models", "%s", models);
+    if (mix_is_switch(j->mix, &first, &second, &at)) {
+        model_name(name, j->models[second]);
+        ok = ok && settings_set(s, e, "Refiner", "%s", name) &&
+             settings_set(s, e, "Refiner switch at", "%s",
+                          number_rounded((double)at / j->mix->count, 6).text);
+    }
+    free(models);
+    free(text);
+    return ok;
+}
+
+static bool set_model(settings *s, const generator *g, error *e)
+{
+    char name[256], hash[65];
+    model_name(name, g);
+    model_hash(generator_model(g), hash);
+    return settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) &&
+           settings_set(s, e, "Model", "%s", name);
+}
+
+/* Where they are not what they are without being asked for. */
+static bool set_rare(settings *s, const generate_options *o, error *e)
+{
+    const sampler_options *how = &o->sampler;
+    bool ok = true;
+    /* clip skip counts from 1 there */
+    if (o->clip_skip) ok = settings_set(s, e, "Clip skip", "%d", o->clip_skip + 1);
+    if (o->guidance_rescale > 0)
+        ok = ok && settings_set(s, e, "Guidance rescale", "%s",
+                                number_exact_float(o->guidance_rescale).text);
+    if (how->kind == SAMPLER_DDIM && how->eta > 0)
+        ok = ok && settings_set(s, e, "Eta", "%s", number_exact_float(how->eta).text);
+    if (how->kind == SAMPLER_DDPM && how->has_variance)
+        ok = ok && settings_set(s, e, "Variance", "%s", variance_name(how->variance));
+    if (how->has_spacing)
+        ok = ok && settings_set(s, e, "Spacing", "%s", spacing_name(how->spacing));
+    return ok;
+}
+
+static bool fill(settings *s, const picture_job *j, const image *made, error *e)
+{
+    static const char *const sampler_name[] = {"DDIM", "DDPM"};
+    const generate_options *o = j->options;
+    int alone = model_alone(j);
+    const generator *g = j->models[alone < 0 ? j->mix->step[0].model[0] : alone];
+    bool ok = settings_prompt(s, o->prompt, o->negative, e) &&
+              settings_set(s, e, "Steps", "%d", o->sampler.steps) &&
+              settings_set(s, e, "Sampler", "%s", sampler_name[o->sampler.kind]);
+    if (generator_model(g)->kind == MODEL_STABLE_DIFFUSION)
+        ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
+    ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
+         settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, g, e) &&
+         (alone >= 0 || set_turns(s, j, e)) && set_rare(s, o, e);
+    /* without RNG, AUTOMATIC1111 takes the GPU's noise */
+    ok = ok && (o->latents ? settings_set(s, e, "Initial latents", "given")
+                           : settings_set(s, e, "RNG", "CPU"));
+    if (generator_device(g)->weight_type == DTYPE_BF16)
+        ok = ok && settings_set(s, e, "Precision", "bf16");
+    return ok && settings_set(s, e, "Version", "likeness %s", LIKENESS_VERSION);
+}
+
+bool parameters_text(char **out, const picture_job *job, const image *made, error *e)
+{
+    settings s = {0};
+    *out = NULL;
+    bool ok = fill(&s, job, made, e) && settings_write(out, &s, e);
+    settings_close(&s);
+    return ok;
+}
