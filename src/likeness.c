@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/half.h"
-#include "base/number.h"
 #include "base/platform.h"
 #include "file/image.h"
 #include "file/safetensors.h"

@@ -37,11 +37,11 @@ static int model_alone(const picture_job *j)
     return alone ? s->model[0] : -1;
 }
 
-static bool is_asked(const mix *m, int model)
+static bool is_asked(const mix *m, int which)
 {
     for (int i = 0; i < m->count; i++)
         for (int k = 0; k < m->step[i].terms; k++)
-            if (m->step[i].model[k] == model) return true;
+            if (m->step[i].model[k] == which) return true;
     return false;
 }
 

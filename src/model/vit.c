@@ -13,7 +13,7 @@
 #include "model/fields.h"
 #include "model/load.h"
 #include "model/nn.h"
-#include "model/save.h"
+#include "model/hash.h"
 #include "model/tokenizer.h"
 
 enum { CONFIG_LIMIT = 1 << 20, MAX_WIDTH = 1 << 14 };
