@@ -29,7 +29,8 @@ declare -A below=(
 # system header: the rooms that may include it
 allowed_system() { # header room
     case $1 in
-    dnnl*.h | oneapi/* | *intrin.h | cpuid.h | cuda* | cudnn* | cublas*) [ "$2" = device ] ;;
+    dnnl*.h | oneapi/* | cuda* | cudnn* | cublas*) [ "$2" = device ] ;;
+    *intrin.h | cpuid.h) [[ $2 =~ ^(base|device)$ ]] ;;
     jansson.h) [[ $2 =~ ^(file|model|train|study)$ ]] ;;
     png.h | jpeglib.h | webp/* | ft2build.h) [ "$2" = file ] ;;
     utf8proc.h) [ "$2" = model ] ;;
