@@ -26,6 +26,7 @@ typedef struct reference_device {
     int prepared;       /* calls of prepare less calls of unprepare */
     int bound;          /* calls of bind */
     int fail_prepare;   /* the prepare that fails, counted from 0; -1: none */
+    op_kind fail_run;   /* the operation that fails; OP_KIND_COUNT: none */
     size_t scratch;     /* what prepare asks for */
 } reference_device;
 
@@ -75,8 +76,11 @@ static inline double *doubles_of(const array *a)
 }
 
 /* Results are written element by element as float32, and memory beyond them is left alone. */
-static inline void reference_execute(device *d, const op_call *call, void *state, void *scratch)
+static inline bool reference_execute(device *d, const op_call *call, void *state, void *scratch,
+                                     error *e)
 {
+    if (((reference_device *)d)->fail_run == call->kind)
+        return error_set(e, ERROR_USAGE, "the device gave up");
     double *in[OP_MAX_IN] = {0}, *out[OP_MAX_OUT] = {0};
     (void)state;
     memset(scratch, 0xff, ((reference_device *)d)->scratch); /* so that an overlap would show */
@@ -93,6 +97,7 @@ static inline void reference_execute(device *d, const op_call *call, void *state
         free(out[i]);
     }
     for (int i = 0; i < call->in_count; i++) free(in[i]);
+    return true;
 }
 
 static inline reference_device reference_device_of(dtype compute)
@@ -104,6 +109,7 @@ static inline reference_device reference_device_of(dtype compute)
             .run = reference_execute,
         },
         .fail_prepare = -1,
+        .fail_run = OP_KIND_COUNT,
         .scratch = 100,
     };
 }

@@ -228,7 +228,7 @@ static void run_call(device *d, const op_call *call)
     assert_non_null(scratch);
     memset(scratch, 0xff, size);
     if (!d->bind(d, call, state, &e)) fail_msg("%s", e.text);
-    d->run(d, call, state, scratch);
+    if (!d->run(d, call, state, scratch, &e)) fail_msg("%s", e.text);
     d->unprepare(d, call, state);
     free(scratch);
 }

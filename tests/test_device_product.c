@@ -192,7 +192,7 @@ static void call_run(device *d, op_call *call, float *out)
         memset(scratch, 0xff, size);
         memset(y + (size_t)i * bytes, 0xff, bytes);
         call->out[0].data = y + (size_t)i * bytes;
-        d->run(d, call, state, scratch);
+        if (!d->run(d, call, state, scratch, &e)) fail_msg("%s", e.text);
     }
     assert_memory_equal(y, y + bytes, bytes);
     convert_to_float(out, y, call->out[0].type, n);

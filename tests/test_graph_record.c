@@ -340,6 +340,35 @@ static void test_run_checked(void **state)
     weight_set_close(&set);
 }
 
+/* a device that gives up says so, and the operation and its weight are named */
+static void test_run_fails(void **state)
+{
+    (void)state;
+    graph *g = fresh(DTYPE_F32);
+    reference_device d = reference_device_of(DTYPE_F32);
+    tensor *x = graph_input(g, "latent", DTYPE_F32, DIMS(1, 4));
+    tensor *y = linear(g, x, graph_weight(g, "first.weight", DIMS(4, 4)), NULL, NULL);
+    graph_output(g, unary(g, y, UNARY_SILU));
+    error e = {0};
+    assert_true(graph_plan(g, &d.device, &e) && graph_allocate(g, &e));
+    weight_set set = weights_for(g, DTYPE_F32, 1);
+    assert_true(graph_bind(g, &set, &e));
+    graph_write(g, x, (float[]){1, 2, 3, 4});
+    assert_true(graph_run(g, &e) && graph_run_checked(g, &e));
+    d.fail_run = OP_LINEAR;
+    assert_false(graph_run(g, &e));
+    assert_string_equal(e.text, "linear with weight first.weight: the device gave up");
+    e = (error){0};
+    assert_false(graph_run_checked(g, &e));
+    assert_string_equal(e.text, "linear with weight first.weight: the device gave up");
+    d.fail_run = OP_UNARY;
+    e = (error){0};
+    assert_false(graph_run(g, &e));
+    assert_string_equal(e.text, "unary: the device gave up");
+    graph_close(&g);
+    weight_set_close(&set);
+}
+
 /* outputs that are an input, a weight, a view of each, a value and its view */
 static void test_views(void **state)
 {
@@ -438,7 +467,8 @@ int main(void)
         cmocka_unit_test(test_shapes),      cmocka_unit_test(test_first_failure),
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_types),
         cmocka_unit_test(test_run),         cmocka_unit_test(test_bind_errors),
-        cmocka_unit_test(test_run_checked), cmocka_unit_test(test_views),
+        cmocka_unit_test(test_run_checked), cmocka_unit_test(test_run_fails),
+        cmocka_unit_test(test_views),
         cmocka_unit_test(test_prepare_fails), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -136,7 +136,7 @@ static bool bench(device *d, const struct shape *s)
     if (!scratch) return false;
     for (int i = 0; i < 4 || (i < 40 && clock_seconds() - start < 1); i++) {
         double t = clock_seconds();
-        d->run(d, &call, state, scratch);
+        d->run(d, &call, state, scratch, NULL);
         t = clock_seconds() - t;
         if (i && t < best) best = t;
     }

@@ -107,7 +107,7 @@ static int bench(device *d, const struct shape *s)
     double best = 1e9, start = clock_seconds();
     for (int i = 0; i < 3 || (i < 30 && clock_seconds() - start < 0.6); i++) {
         double t = clock_seconds();
-        d->run(d, &call, state, scratch);
+        d->run(d, &call, state, scratch, NULL);
         t = clock_seconds() - t;
         if (i && t < best) best = t;
     }

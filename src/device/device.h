@@ -169,8 +169,9 @@ struct device {
     /* Packs the call's weights (in[].w are set). Packs are kept in weight->packs and shared by all
      * calls that want the same form. */
     bool (*bind)(device *d, const op_call *call, void *state, error *e);
-    /* Runs it: data, w and scratch (64-byte aligned) are set. Cannot fail. */
-    void (*run)(device *d, const op_call *call, void *state, void *scratch);
+    /* Runs it: data, w and scratch (64-byte aligned) are set. Fails where the hardware or a library
+     * under it does; the outputs are then undefined. */
+    bool (*run)(device *d, const op_call *call, void *state, void *scratch, error *e);
     /* Updates weights p (F32, or F16 for MOMENTS_F16) and their moments from gradient g (F32). */
     void (*adamw)(device *d, const adamw_step *step, void *p, const float *g, const moments *m);
     /* Adds b to a, [n]. */

@@ -168,16 +168,30 @@ bool graph_bind_sets(graph *g, const weight_set *const *sets, size_t count, erro
 
 static bool ready(const graph *g) { return g->block && (g->bound || g->weights.count == 0); }
 
-static void run_node(const graph *g, const node *n)
+static const weight *weight_of(const node *n)
 {
-    g->device->run(g->device, &n->call, n->state, (char *)g->block + g->activation_bytes);
+    for (int i = 0; i < n->in_count; i++)
+        if (n->call.in[i].w) return n->call.in[i].w;
+    return NULL;
+}
+
+/* A failure is the device's, and names the operation. */
+static bool run_node(const graph *g, const node *n, error *e)
+{
+    void *scratch = (char *)g->block + g->activation_bytes;
+    if (g->device->run(g->device, &n->call, n->state, scratch, e)) return true;
+    const weight *w = weight_of(n);
+    char where[512];
+    snprintf(where, sizeof where, "%s%s%s", op_record_of(n->kind)->name, w ? " with weight " : "",
+             w ? w->name : "");
+    return error_prefix(e, where);
 }
 
 bool graph_run(graph *g, error *e)
 {
-    (void)e;
     assert(ready(g) && "graph_allocate and graph_bind come first");
-    for (size_t k = 0; k < g->run_count; k++) run_node(g, g->run[k]);
+    for (size_t k = 0; k < g->run_count; k++)
+        if (!run_node(g, g->run[k], e)) return false;
     return true;
 }
 
@@ -198,13 +212,6 @@ static int64_t first_bad(const void *data, dtype type, int64_t n, float *value)
             }
     }
     return -1;
-}
-
-static const weight *weight_of(const node *n)
-{
-    for (int i = 0; i < n->in_count; i++)
-        if (n->call.in[i].w) return n->call.in[i].w;
-    return NULL;
 }
 
 /* The weight of the node, or of the first node before it that has one and that leads to it. */
@@ -251,7 +258,7 @@ bool graph_run_checked(graph *g, error *e)
     }
     for (size_t k = 0; k < g->run_count; k++) {
         const node *n = g->run[k];
-        run_node(g, n);
+        if (!run_node(g, n, e)) return false;
         for (int i = 0; i < n->out_count; i++) {
             const tensor *t = n->out[i];
             int64_t at = first_bad(n->call.out[i].data, t->type, tensor_elements(t), &value);

@@ -101,9 +101,12 @@ static bool cpu_bind(device *d, const op_call *call, void *state, error *e)
     return !row->bind || row->bind(d, call, state, e);
 }
 
-static void cpu_run(device *d, const op_call *call, void *state, void *scratch)
+static bool cpu_run(device *d, const op_call *call, void *state, void *scratch, error *e)
 {
-    row_of(call)->run(d, call, state, scratch);
+    const struct cpu_op *row = row_of(call);
+    if (row->try_run) return row->try_run(d, call, state, scratch, e);
+    row->run(d, call, state, scratch);
+    return true;
 }
 
 static void cpu_close(device *d) { free(d); }

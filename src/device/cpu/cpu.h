@@ -42,6 +42,8 @@ struct cpu_op {
     void (*unprepare)(device *d, const op_call *call, void *state);
     bool (*bind)(device *d, const op_call *call, void *state, error *e);
     void (*run)(device *d, const op_call *call, void *state, void *scratch);
+    /* In place of run, where a library does work that can fail. */
+    bool (*try_run)(device *d, const op_call *call, void *state, void *scratch, error *e);
 };
 
 extern const struct cpu_op cpu_conv2d, cpu_conv2d_grad_x, cpu_conv2d_grad_w;

@@ -82,6 +82,14 @@ static dnnl_status_t convolution_open(dnnl_primitive_desc_t *out, dnnl_engine_t 
 #endif
 }
 
+/* A status that is none of success; false. */
+static bool failed(dnnl_status_t status, const char *what, size_t bytes, error *e)
+{
+    if (status == dnnl_out_of_memory) return error_memory(e, what, bytes);
+    return error_set(e, ERROR_USAGE, "oneDNN fails at %s (status %d); use precision f32", what,
+                     (int)status);
+}
+
 struct onednn_product {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
@@ -130,7 +138,8 @@ static dnnl_status_t descs_open(struct descs *s, const product *p)
     return status;
 }
 
-/* Own scratch, and y added to where there is an `add` (it is copied into y first). */
+/* Own scratch, and y added to where there is an `add` (which is copied into y first, unless it
+ * lies there). */
 static dnnl_status_t attributes_open(dnnl_primitive_attr_t *attr, bool add)
 {
     dnnl_post_ops_t ops = NULL;
@@ -305,18 +314,36 @@ bool onednn_bind(const device *d, const product *p, weight *w, error *e)
     if (status) {
         if (memory) dnnl_memory_destroy(memory);
         weight_pack_drop(w, pack);
-        return error_memory(e, w->name, size);
+        return failed(status, w->name, size, e);
     }
     pack->owned = memory;
     pack->close = pack_close;
     return true;
 }
 
-void onednn_run(const device *d, const product *p, const struct product_data *data)
+/* The status of the first of a run's calls that fails. */
+static dnnl_status_t execute(const product *p, const struct product_data *data)
 {
     const struct onednn_product *o = p->onednn;
+    const weight_pack *pack = pack_find(data->w, p);
+    dnnl_status_t status = dnnl_memory_set_data_handle(o->x, (void *)(uintptr_t)data->x);
+    if (!status) status = dnnl_memory_set_data_handle(o->y, data->y);
+    if (!status) status = dnnl_memory_set_data_handle(o->scratch, data->scratch);
+    if (!status && o->bias)
+        status = dnnl_memory_set_data_handle(o->bias, (void *)(uintptr_t)data->bias);
+    dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, o->x},
+                               {DNNL_ARG_WEIGHTS, pack->owned},
+                               {DNNL_ARG_DST, o->y},
+                               {DNNL_ARG_SCRATCHPAD, o->scratch},
+                               {DNNL_ARG_BIAS, o->bias}};
+    if (!status) status = dnnl_primitive_execute(o->primitive, o->stream, o->bias ? 5 : 4, args);
+    return status ? status : dnnl_stream_wait(o->stream);
+}
+
+bool onednn_run(const device *d, const product *p, const struct product_data *data, error *e)
+{
     size_t y_size = (size_t)(product_rows(p) * p->o) * dtype_size(p->y_type);
-    if (data->add) {
+    if (data->add && data->add != data->y) {
         int threads = d->threads;
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
         for (int t = 0; t < threads; t++) {
@@ -325,18 +352,9 @@ void onednn_run(const device *d, const product *p, const struct product_data *da
             memcpy((char *)data->y + begin, (const char *)data->add + begin, (size_t)(end - begin));
         }
     }
-    dnnl_memory_set_data_handle(o->x, (void *)(uintptr_t)data->x);
-    dnnl_memory_set_data_handle(o->y, data->y);
-    dnnl_memory_set_data_handle(o->scratch, data->scratch);
-    if (o->bias) dnnl_memory_set_data_handle(o->bias, (void *)(uintptr_t)data->bias);
-    dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, o->x},
-                               {DNNL_ARG_WEIGHTS, pack_find(data->w, p)->owned},
-                               {DNNL_ARG_DST, o->y},
-                               {DNNL_ARG_SCRATCHPAD, o->scratch},
-                               {DNNL_ARG_BIAS, o->bias}};
     int threads = omp_get_max_threads();
     omp_set_num_threads(d->threads);
-    dnnl_primitive_execute(o->primitive, o->stream, o->bias ? 5 : 4, args);
-    dnnl_stream_wait(o->stream);
+    dnnl_status_t status = execute(p, data);
     omp_set_num_threads(threads);
+    return !status || failed(status, "a product", onednn_scratch(p), e);
 }

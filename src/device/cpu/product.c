@@ -151,7 +151,7 @@ static bool product_bind(device *d, const op_call *call, void *state, error *e)
     return panels_bind(call->in[1].w, p, cpu_kernels_of(d)->product, e);
 }
 
-static void product_run(device *d, const op_call *call, void *state, void *scratch)
+static bool product_run(device *d, const op_call *call, void *state, void *scratch, error *e)
 {
     const product *p = state;
     struct product_data data = {
@@ -167,8 +167,9 @@ static void product_run(device *d, const op_call *call, void *state, void *scrat
     switch (p->method) {
     case PRODUCT_DIRECT: direct_run(d, p, &data); break;
     case PRODUCT_WINOGRAD: winograd_run(d, p, &data); break;
-    case PRODUCT_ONEDNN: onednn_run(d, p, &data); break;
+    case PRODUCT_ONEDNN: return onednn_run(d, p, &data, e);
     }
+    return true;
 }
 
 static bool grad_w_prepare(device *d, const op_call *call, void **state, size_t *scratch, error *e)
@@ -185,11 +186,16 @@ static void grad_w_call(device *d, const op_call *call, void *state, void *scrat
     grad_w_run(d, state, call->in[0].data, call->in[1].data, call->out[0].data, scratch);
 }
 
-const struct cpu_op cpu_conv2d = {product_prepare, product_unprepare, product_bind, product_run};
-const struct cpu_op cpu_conv2d_grad_x = {product_prepare, product_unprepare, product_bind,
-                                         product_run};
-const struct cpu_op cpu_conv2d_grad_w = {grad_w_prepare, product_unprepare, NULL, grad_w_call};
-const struct cpu_op cpu_linear = {product_prepare, product_unprepare, product_bind, product_run};
-const struct cpu_op cpu_linear_grad_x = {product_prepare, product_unprepare, product_bind,
-                                         product_run};
-const struct cpu_op cpu_linear_grad_w = {grad_w_prepare, product_unprepare, NULL, grad_w_call};
+#define PRODUCT(name)                                                                              \
+    const struct cpu_op name = {.prepare = product_prepare, .unprepare = product_unprepare,        \
+                                .bind = product_bind, .try_run = product_run}
+#define GRAD_W(name)                                                                               \
+    const struct cpu_op name = {.prepare = grad_w_prepare, .unprepare = product_unprepare,         \
+                                .run = grad_w_call}
+
+PRODUCT(cpu_conv2d);
+PRODUCT(cpu_conv2d_grad_x);
+PRODUCT(cpu_linear);
+PRODUCT(cpu_linear_grad_x);
+GRAD_W(cpu_conv2d_grad_w);
+GRAD_W(cpu_linear_grad_w);
