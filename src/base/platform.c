@@ -305,6 +305,29 @@ char *path_join(const char *a, const char *b)
     return string_format("%s%s%s", a, a[n - 1] == '/' ? "" : "/", b);
 }
 
+char *path_absolute(const char *path)
+{
+    if (!*path) path = ".";
+    if (path_is_dir(path)) return realpath(path, NULL);
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t name = end;
+    while (name > 0 && path[name - 1] != '/') name--;
+    char *above = name ? string_format("%.*s", (int)name, path) : strdup(".");
+    char *whole = above ? path_absolute(above) : NULL, *last = strndup(path + name, end - name);
+    char *out = whole && last ? path_join(whole, last) : NULL;
+    free(above);
+    free(whole);
+    free(last);
+    return out;
+}
+
+bool path_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 char *path_of_program(void)
 {
     char path[PATH_MAX];

@@ -35,6 +35,11 @@ bool path_is_file(const char *path);
 bool path_make_dir(const char *path, error *e); /* with its parents; fine if it exists */
 /* a + "/" + b, malloc'ed; NULL when memory is out. */
 char *path_join(const char *a, const char *b);
+/* The same place from "/" on, wherever the program stands; what is there may be a link, and need not be
+ * there. malloc'ed; NULL when memory is out. */
+char *path_absolute(const char *path);
+/* Whether both are there, and one and the same file or folder. */
+bool path_is_same(const char *a, const char *b);
 /* malloc'ed; NULL when memory is out. */
 char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *path_of_program(void); /* folder of the running program, malloc'ed */

@@ -34,7 +34,7 @@ typedef struct task {
 static int on_progress(void *user, const lk_study_progress *p)
 {
     task *t = user;
-    progress_study(&t->line, p);
+    if (p->total > 0) progress_study(&t->line, p);
     return interrupt_seen();
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "study/command.h"
 #include "study/html.h"
 #include "study/page_parts.h"
 
@@ -68,86 +69,14 @@ static void write_cell_likeness(FILE *out, const page_source *s, int index)
 
 /* ---- commands ------------------------------------------------------------------------------ */
 
-/* A word of a shell's line: as it is where nothing in it is special, else in single quotes. */
-static void write_word(FILE *out, const char *text)
+static void write_command(page *p, const study_cell *c)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+";
-    if (*text && strspn(text, plain) == strlen(text)) {
-        html_text(out, text);
-        return;
-    }
-    fputs("&#39;", out);
-    for (; *text; text++) {
-        char one[2] = {*text, 0};
-        if (*text == '\'')
-            fputs("&#39;\\&#39;&#39;", out);
-        else if ((unsigned char)*text >= 128) /* a byte of a longer letter */
-            fputc(*text, out);
-        else
-            html_text(out, one);
-    }
-    fputs("&#39;", out);
-}
-
-/* "models/tuned" for a trained model, else its path. */
-static void write_model_path(FILE *out, const study_model *m, const char *prefix)
-{
-    char *text = m->path ? string_format("%s%s", prefix, m->path) : string_format("%smodels/%s", prefix, m->name);
-    if (text) write_word(out, text);
+    char *text = command_of_cell(p->s->plan, c, p->s->precision);
+    if (text)
+        html_print(p->out, "<pre><code>%s</code></pre>", text);
+    else
+        p->no_memory = true;
     free(text);
-}
-
-static bool mix_uses(const mix *m, int which)
-{
-    for (int i = 0; i < m->count; i++)
-        for (int k = 0; k < m->step[i].terms; k++)
-            if (m->step[i].model[k] == which) return true;
-    return false;
-}
-
-static void write_models(FILE *out, const study_plan *plan, const study_cell *c)
-{
-    int alone = cell_model(c);
-    if (alone >= 0) {
-        const char *path = plan->model[alone].path;
-        if (path && !strcmp(path, "pocket")) return; /* the default */
-        fputs(" -m ", out);
-        write_model_path(out, &plan->model[alone], "");
-        return;
-    }
-    for (int i = 0; i < plan->models; i++) {
-        if (!mix_uses(&c->mix, i)) continue;
-        char *prefix = string_format("%s=", plan->model[i].name);
-        fputs(" -m ", out);
-        if (prefix) write_model_path(out, &plan->model[i], prefix);
-        free(prefix);
-    }
-    fputs(" --schedule ", out);
-    write_word(out, c->schedule);
-}
-
-static void write_command(FILE *out, const study_plan *plan, const study_cell *c)
-{
-    fputs("<pre><code>likeness generate", out);
-    write_models(out, plan, c);
-    if (*c->prompt) {
-        fputs(" -p ", out);
-        write_word(out, c->prompt);
-    }
-    if (*c->negative) {
-        fputs(" -n ", out);
-        write_word(out, c->negative);
-    }
-    html_print(out, " -s %llu --sampler %s --steps %d --guidance %.9g", (unsigned long long)c->seed,
-               sampler_kind_name(c->sampler.kind), c->sampler.steps, (double)c->guidance);
-    if (c->guidance_rescale != 0) html_print(out, " --guidance-rescale %.9g", (double)c->guidance_rescale);
-    if (c->sampler.eta != 0) html_print(out, " --eta %.9g", (double)c->sampler.eta);
-    if (c->sampler.has_variance) html_print(out, " --variance %s", variance_name(c->sampler.variance));
-    if (c->sampler.has_spacing) html_print(out, " --spacing %s", spacing_name(c->sampler.spacing));
-    if (c->clip_skip) html_print(out, " --clip-skip %d", c->clip_skip);
-    if (c->width) html_print(out, " -W %d", c->width);
-    if (c->height) html_print(out, " -H %d", c->height);
-    html_print(out, " -o %s.png</code></pre>", c->name);
 }
 
 /* ---- grids --------------------------------------------------------------------------------- */
@@ -193,7 +122,7 @@ static void write_cell(page *p, const study_section *s, const study_cell *c, int
     write_settings(p->out, c);
     write_cell_likeness(p->out, p->s, index);
     fputs("</dl>", p->out);
-    write_command(p->out, p->s->plan, c);
+    write_command(p, c);
     fputs("</div></div></td>\n", p->out);
 }
 
@@ -218,7 +147,7 @@ static void write_commands(page *p, const study_section *s)
                "<ul class=\"commands\">\n", s->title);
     for (int i = 0; i < cell_total(s); i++) {
         html_print(p->out, "<li>%s, %s", s->row_label[i / s->columns], s->column_label[i % s->columns]);
-        write_command(p->out, p->s->plan, &s->cell[i]);
+        write_command(p, &s->cell[i]);
         fputs("</li>\n", p->out);
     }
     fputs("</ul></details>\n", p->out);
@@ -451,12 +380,18 @@ static void write_training(page *p)
 
 static void write_reproduce(page *p)
 {
+    char *again = command_of_study(p->s->precision);
     fputs("<section id=\"reproduce\" aria-labelledby=\"reproduce-h\">\n<h2 id=\"reproduce-h\">Make it again</h2>\n"
           "<p>Each picture shows its settings and its command when it is pointed at or focused; each part lists its commands "
           "below its grid. Run them in the folder of this page, where <code>models/</code> holds the trained models; one "
           "click on a command selects all of it. The pictures carry their settings, too: <code>likeness inspect "
-          "FILE.png</code>. The whole study again:</p>\n<pre><code>likeness study PLAN.json -o FOLDER</code></pre>\n"
-          "</section>\n", p->out);
+          "FILE.png</code>. The whole study again, by the plan that lies in the folder: what is there already is kept, and "
+          "what is missing or was changed in the plan is made:</p>\n", p->out);
+    if (again)
+        html_print(p->out, "<pre><code>%s</code></pre>\n</section>\n", again);
+    else
+        p->no_memory = true;
+    free(again);
 }
 
 /* ---- the page ------------------------------------------------------------------------------ */

@@ -592,24 +592,58 @@ static bool read_all(plan_reader *r, json_t *root)
            plan_read_models(r, root) && read_sections(r, root);
 }
 
-bool study_plan_read(study_plan *out, const char *path, const char *root, error *e)
+/* Whether every fraction in it reads back the same from so many digits. */
+static bool is_exact(json_t *value, int digits)
 {
-    const char *slash = strrchr(path, '/');
+    const char *key;
+    json_t *inner;
+    size_t i;
+    double read = 0;
+    bool exact = true;
+    if (json_is_real(value))
+        return number_parse(number_rounded(json_real_value(value), digits).text, NULL, &read) &&
+               read == json_real_value(value);
+    json_array_foreach(value, i, inner) exact = exact && is_exact(inner, digits);
+    json_object_foreach(value, key, inner) exact = exact && is_exact(inner, digits);
+    return exact;
+}
+
+/* 1.5e-4 is to be written as 0.00015: with 17 digits it is 0.00014999999999999999. */
+static bool keep_text(plan_reader *r, json_t *json)
+{
+    char *text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(is_exact(json, 15) ? 15 : 17));
+    r->plan->text = text ? arena_format(&r->plan->memory, "%s\n", text) : NULL;
+    free(text);
+    return r->plan->text || plan_no_memory(r);
+}
+
+bool plan_read_json(study_plan *out, json_t *json, const char *path, const char *folder,
+                    const char *root, error *e)
+{
     size_t length = strlen(path);
-    plan_reader r = {.plan = out, .path = path, .root = root, .e = e};
-    fields f;
+    plan_reader r = {.plan = out, .path = path, .folder = folder, .root = root, .e = e};
     *out = (study_plan){0};
-    if (!fields_open(&f, path, FILE_LIMIT, e)) return false;
     /* Of a very long path the end says more. */
     snprintf(r.where, PLACE, "%.1000s", length > 1000 ? path + length - 1000 : path);
     r.file_length = strlen(r.where);
-    r.folder = slash == path ? strdup("/")
-               : slash       ? strndup(path, (size_t)(slash - path))
-                             : strdup(".");
-    bool ok = r.folder ? read_all(&r, f.root) : plan_no_memory(&r);
-    free(r.folder);
-    fields_close(&f);
+    bool ok = read_all(&r, json) && keep_text(&r, json);
     if (!ok) study_plan_close(out);
+    return ok;
+}
+
+bool study_plan_read(study_plan *out, const char *path, const char *root, error *e)
+{
+    const char *slash = strrchr(path, '/');
+    fields f;
+    *out = (study_plan){0};
+    if (!fields_open(&f, path, FILE_LIMIT, e)) return false;
+    char *folder = slash == path ? strdup("/")
+                   : slash       ? strndup(path, (size_t)(slash - path))
+                                 : strdup(".");
+    bool ok = folder ? plan_read_json(out, f.root, path, folder, root, e)
+                     : error_memory(e, path, strlen(path));
+    free(folder);
+    fields_close(&f);
     return ok;
 }
 

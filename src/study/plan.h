@@ -49,6 +49,7 @@ typedef struct study_plan {
     const char **model_name;       /* [models], as mix_parse takes them */
     study_section *section;
     int sections;
+    const char *text;              /* the whole plan as JSON that reads the same in any folder */
     int measure_timesteps;         /* of the likeness measure (6) */
     int measure_noises;            /* draws of noise at each (1) */
     arena memory;

@@ -6,6 +6,8 @@
 #include <limits.h>
 #include <string.h>
 
+enum { CHECKPOINT_EVERY = 100 }; /* steps; only for going on after a kill */
+
 typedef enum train_kind { TRAIN_BOOL, TRAIN_INT, TRAIN_LONG, TRAIN_DOUBLE, TRAIN_TEXT } train_kind;
 
 /* Flags of likeness train that go straight into its settings. */
@@ -177,6 +179,8 @@ static bool read_model(plan_reader *r, const char *name, json_t *object, json_t 
                        .class_steps = 50,
                        .class_guidance = 7.5f};
     train_settings_defaults(&m->train);
+    m->train.checkpointing_steps = CHECKPOINT_EVERY;
+    m->train.checkpoints_total_limit = 1;
     if (!m->name) return plan_no_memory(r);
     if (!json_is_object(object))
         return plan_wrong(

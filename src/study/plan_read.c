@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/number.h"
+#include "base/platform.h"
 #include "generate/plan.h"
 
 /* ---- places and messages -------------------------------------------------------------------- */
@@ -136,6 +137,17 @@ bool plan_read_share(plan_reader *r, fields *f, const char *key, double high, fl
                       number_exact_float(*out).text, number_exact(high).text);
 }
 
+/* Where the folders above are not named in UTF-8, JSON cannot say it: there the object keeps what it had. */
+static bool keep_path(plan_reader *r, json_t *object, const char *key, const char *path, const char **out)
+{
+    char *whole = path_absolute(path);
+    *out = whole ? arena_strdup(&r->plan->memory, whole) : NULL;
+    json_t *text = whole ? json_string(whole) : NULL;
+    if (text) json_object_set_new(object, key, text);
+    free(whole);
+    return *out || plan_no_memory(r);
+}
+
 bool plan_read_path(plan_reader *r, json_t *object, const char *key, bool needed, bool may_miss,
                     const char **out)
 {
@@ -148,8 +160,8 @@ bool plan_read_path(plan_reader *r, json_t *object, const char *key, bool needed
     const char *own = *given == '/' ? given : arena_format(a, "%s/%s", r->folder, given);
     const char *other = *given == '/' || !r->root ? own : arena_format(a, "%s/%s", r->root, given);
     if (!own || !other) return plan_no_memory(r);
-    *out = access(own, F_OK) != 0 && access(other, F_OK) == 0 ? other : own;
-    if (may_miss || access(*out, F_OK) == 0) return true;
+    const char *found = access(own, F_OK) != 0 && access(other, F_OK) == 0 ? other : own;
+    if (may_miss || access(found, F_OK) == 0) return keep_path(r, object, key, found, out);
     if (own == other) return plan_wrong(r, "\"%s\": there is no %.400s", key, own);
     return plan_wrong(r, "\"%s\": there is no %.400s, and no %.400s", key, own, other);
 }

@@ -23,7 +23,7 @@ enum {
 typedef struct plan_reader {
     study_plan *plan;
     const char *path, *root;
-    char *folder;         /* the plan's own; malloc'ed */
+    const char *folder;   /* the plan's own */
     char where[PLACE];    /* file and place, for messages */
     size_t file_length;   /* of the file's part of it */
     int64_t cells, steps; /* of all sections so far */
@@ -55,10 +55,16 @@ bool plan_read_seed(plan_reader *r, const json_t *value, uint64_t *out);
 /* A number from 0 to high. */
 bool plan_read_share(plan_reader *r, fields *f, const char *key, double high, float *out);
 /* A path of the plan: as it is, below the plan's folder, or below root; the first that exists.
- * Where none does, an error, or (may_miss) the one below the plan's folder. */
+ * Where none does, an error, or (may_miss) the one below the plan's folder. Made absolute, in the
+ * object too. */
 bool plan_read_path(plan_reader *r, json_t *object, const char *key, bool needed, bool may_miss,
                     const char **out);
 
 bool plan_read_models(plan_reader *r, json_t *root); /* plan_models.c */
+
+/* study_plan_read of JSON that is read already; its relative paths become absolute ones. `path` is for
+ * messages, `folder` is where relative paths start from. */
+bool plan_read_json(study_plan *out, json_t *json, const char *path, const char *folder,
+                    const char *root, error *e);
 
 #endif

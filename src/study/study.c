@@ -15,6 +15,7 @@
 #include "base/platform.h"
 #include "study/cells.h"
 #include "study/page.h"
+#include "study/study_folder.h"
 #include "study/taught.h"
 #include "train/describe.h"
 #include "train/parameters.h"
@@ -29,6 +30,8 @@ typedef struct run {
     const study_options *options;
     const study_events *events;
     study_plan plan;
+    study_place place;
+    study_source source;
     study_models models;
     cell_work work;
     int lock;
@@ -61,6 +64,15 @@ static bool tell(run *r, double done)
     return r->events->progress && r->events->progress(r->events->user, &p);
 }
 
+static bool stops(void *user)
+{
+    run *r = user;
+    r->what = "opening";
+    return tell(r, 0);
+}
+
+static void on_say(void *user, const char *line) { say(user, "%s", line); }
+
 /* ---- what there is to do --------------------------------------------------------------------- */
 
 static double teaching_steps(const run *r, int i)
@@ -83,7 +95,7 @@ static int distinct_cells(const study_plan *p)
 static bool count_work(run *r, error *e)
 {
     cell_work all;
-    if (!cells_name(&r->plan, r->models.hash_text, r->device->weight_type, e) ||
+    if (!cells_name(&r->plan, r->models.key_text, r->device->weight_type, e) ||
         !cells_plan(&all, &r->plan, NULL, e))
         return false;
     r->all_steps = all.steps;
@@ -147,11 +159,22 @@ static bool say_cost(const run *r, error *e)
     return true;
 }
 
+static void say_model(const run *r, int i)
+{
+    const study_models *m = &r->models;
+    const char *name = r->plan.model[i].name;
+    char *why = m->state[i] == TAUGHT_OTHER ? taught_difference(m->folder[i], m->request[i]) : NULL;
+    if (why)
+        say(r, "model %s: %s: %s; the old one is kept", name,
+            m->is_ready[i] ? "to be taken back from before" : "to be taught anew", why);
+    else
+        say(r, "model %s: %s", name, m->is_ready[i] ? m->folder[i] : "to be taught");
+    free(why);
+}
+
 static bool dry_run(const run *r, error *e)
 {
-    for (int i = 0; i < r->plan.models; i++)
-        say(r, "model %s: %s", r->plan.model[i].name,
-            r->models.is_ready[i] ? r->models.folder[i] : "to be taught");
+    for (int i = 0; i < r->plan.models; i++) say_model(r, i);
     for (int i = 0; i < r->plan.sections; i++) {
         const study_section *s = &r->plan.section[i];
         say(r, "%s: %d x %d pictures", s->title, s->rows, s->columns);
@@ -196,7 +219,7 @@ static bool on_teaching(void *user, const train_progress *p)
 static void on_teaching_say(void *user, const char *line)
 {
     const teaching *t = user;
-    say(t->run, "%s", line);
+    on_say(t->run, line);
 }
 
 static bool teach_all(run *r, error *e)
@@ -209,8 +232,7 @@ static bool teach_all(run *r, error *e)
         snprintf(what, sizeof what, "teaching %s", r->plan.model[i].name);
         r->what = what;
         r->phase = r->done;
-        if (!study_models_teach(&r->models, i, r->device, &r->plan, r->options->folder, &events, e))
-            return false;
+        if (!study_models_teach(&r->models, i, &r->source, &events, e)) return false;
         r->done = r->phase + t.steps;
         r->what = "";
     }
@@ -274,8 +296,9 @@ static bool write_page(run *r, const study_measures *m, error *e)
     page_source s = {.plan = &r->plan,
                      .measures = m,
                      .folder = r->options->folder,
-                     .model_hash = r->models.hash_text,
+                     .model_hash = r->models.key_text,
                      .device = r->device->name,
+                     .precision = r->device->weight_type,
                      .version = r->options->version,
                      .steps = r->all_steps,
                      .steps_shared = r->shared_steps,
@@ -306,13 +329,24 @@ static bool measure(run *r, error *e)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
+/* The folder is the study's from here on, and every trained model has its place in it. */
+static bool claim(run *r, error *e)
+{
+    char *moved = NULL;
+    bool ok = path_make_dir(r->options->folder, e) && folder_lock(&r->lock, r->options->folder, e) &&
+              study_folder_begin(&r->place, &r->plan, &moved, e);
+    if (moved) say(r, "the plan.json that was changed by hand is now %s", moved);
+    free(moved);
+    for (int i = 0; ok && i < r->plan.models; i++) ok = study_models_claim(&r->models, i, &r->source, e);
+    return ok;
+}
+
 static bool work(run *r, error *e)
 {
-    bool ok = path_make_dir(r->options->folder, e) &&
-              folder_lock(&r->lock, r->options->folder, e);
-    r->earlier = ok ? earlier_seconds(r->options->folder) : 0;
-    ok = ok && teach_all(r, e) && make_pictures(r, e) && measure(r, e);
-    if (r->lock >= 0) {
+    bool begun = claim(r, e);
+    r->earlier = begun ? earlier_seconds(r->options->folder) : 0;
+    bool ok = begun && teach_all(r, e) && make_pictures(r, e) && measure(r, e);
+    if (begun) {
         error ignored = {0};
         ok = save_times(r, ok ? e : &ignored) && ok;
     }
@@ -326,7 +360,11 @@ bool study_run(device *d, const study_options *o, const study_events *events, er
              .began = clock_seconds()};
     bool ok = study_plan_read(&r.plan, o->plan, o->root, e);
     if (!ok) return false;
-    ok = study_models_open(&r.models, d, &r.plan, o->folder, o->pocket, e) && count_work(&r, e);
+    r.place = (study_place){o->folder, o->plan, o->root, o->version};
+    r.source = (study_source){.device = d, .plan = &r.plan, .folder = o->folder, .pocket = o->pocket,
+                              .stop = stops, .say = on_say, .user = &r};
+    ok = study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
+         count_work(&r, e);
     if (ok && o->dry_run)
         ok = dry_run(&r, e);
     else

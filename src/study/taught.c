@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * taught: opening and teaching a study's models. folder/models/<name>/study.json is written when a
- * training begins and names what determines it; the model is whole when its model_index.json, written
- * last, is there too. */
+ * taught: opening and teaching a study's models. A model is whole when its folder has the mark of its
+ * request (taught_mark.h) and its model_index.json, written last, is there too. */
 #include "study/taught.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,145 +14,174 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
-#include "base/sha256.h"
 #include "generate/parameters.h"
+#include "generate/plan.h"
 #include "model/hash.h"
 #include "train/checkpoint.h"
-#include "train/describe.h"
+#include "train/request.h"
 
-enum { CHECKPOINT_EVERY = 100 };
-
-#define KEY_FILE "study.json"
+__attribute__((format(printf, 2, 3))) static void say(const study_source *s, const char *format, ...)
+{
+    char line[2048];
+    va_list args;
+    if (!s->say) return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    s->say(s->user, line);
+}
 
 /* ---- what determines a model ---------------------------------------------------------------- */
 
-/* The bytes of every file of the folder that holds the subject's pictures. */
-static bool hash_folder(sha256 *h, const char *folder, error *e)
+static const char *precision_name(const device *d)
 {
-    folder_names names;
-    if (!folder_list(&names, folder, e)) return false;
-    bool ok = true;
-    for (size_t i = 0; ok && i < names.count; i++) {
-        mapped_file map;
-        char *path = path_join(folder, names.name[i]);
-        ok = path || error_memory(e, folder, strlen(folder));
-        if (ok && path_is_file(path) && (ok = file_map(&map, path, e))) {
-            sha256_add(h, names.name[i], strlen(names.name[i]) + 1);
-            sha256_add(h, map.data, map.size);
-            file_unmap(&map);
-        }
-        free(path);
-    }
-    folder_list_free(&names);
-    return ok;
+    return d->weight_type == DTYPE_BF16 ? "bf16" : "no";
 }
 
-static bool hash_training(const study_model *m, const char *base_hash, char out[65], error *e)
+/* The model from a path that model i goes back to. */
+static int origin(const study_plan *p, int i)
 {
-    train_settings s = m->train;
-    s.output_dir = s.instance_data_dir = s.class_data_dir = "";
-    json_t *j = describe_settings(&s);
-    char *text = json_dumps(j, JSON_REAL_PRECISION(17) | JSON_SORT_KEYS), line[64];
-    json_decref(j);
-    if (!text) return error_memory(e, "a training's settings", 4096);
-    sha256 h;
-    sha256_start(&h);
-    sha256_add(&h, base_hash, 64);
-    sha256_add(&h, text, strlen(text));
-    snprintf(line, sizeof line, " class %d %s ", m->class_steps,
-             number_rounded((double)m->class_guidance, 9).text);
-    sha256_add(&h, line, strlen(line));
+    while (!p->model[i].path) i = p->model[i].base;
+    return i;
+}
+
+/* How class pictures are made, in words. */
+static char *class_maker(const study_model *s)
+{
+    return string_format("DDIM, %d steps, guidance %s", s->class_steps,
+                         number_exact_float(s->class_guidance).text);
+}
+
+/* folder/class/a-photo-of-dog-1a2b3c4d: the pictures of one model for one prompt in one way, shared by all
+ * trainings that ask for them. malloc'ed. */
+static char *own_class_folder(const study_models *m, const study_source *s, int i)
+{
+    const study_model *t = &s->plan->model[i];
+    char *maker = class_maker(t), *slug = slug_make(t->train.class_prompt), hash[65], *folder = NULL;
+    char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt, maker ? maker : "",
+                               (unsigned long long)t->train.seed, precision_name(s->device));
+    if (maker && slug && text) {
+        taught_key(text, hash);
+        folder = string_format("%s/class/%s-%.8s", s->folder, slug, hash);
+    }
     free(text);
-    bool ok = hash_folder(&h, m->train.instance_data_dir, e) &&
-              (!m->train.class_data_dir || !path_is_dir(m->train.class_data_dir) ||
-               hash_folder(&h, m->train.class_data_dir, e));
-    sha256_end(&h, out);
+    free(slug);
+    free(maker);
+    return folder;
+}
+
+static bool make_request(study_models *m, const study_source *s, int i, error *e)
+{
+    const study_model *t = &s->plan->model[i];
+    const model *base = m->open[t->base];
+    train_settings settings = t->train;
+    char *maker = class_maker(t), hash[65];
+    int multiple, width, height;
+    if (!maker) return error_memory(e, "a training's request", 64);
+    if (base) model_hash(base, hash);
+    generator_size(m->generator[origin(s->plan, i)], &width, &height, &multiple);
+    settings.class_data_dir = m->class_folder[i];
+    train_request r = {.settings = &settings, .model = m->key[t->base],
+                       .precision = precision_name(s->device), .resolution = width,
+                       .class_maker = maker, .class_model = base ? hash : NULL};
+    bool ok = train_request_text(&m->request[i], &r, e);
+    if (ok) taught_key(m->request[i], m->key[i]);
+    free(maker);
     return ok;
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static bool open_one(study_models *m, int i, device *d, error *e)
+static bool open_one(study_models *m, int i, device *d, const char *path, error *e)
 {
-    return model_open(&m->open[i], m->folder[i], NULL, NULL, e) &&
+    return model_open(&m->open[i], path, NULL, NULL, e) &&
            generator_open(&m->generator[i], d, m->open[i], e) && (m->is_ready[i] = true);
-}
-
-/* Whether folder/study.json names this training. */
-static bool has_key(const char *folder, const char *key)
-{
-    char *path = path_join(folder, KEY_FILE);
-    json_t *j = path ? json_load_file(path, 0, NULL) : NULL;
-    const char *found = json_string_value(json_object_get(j, "determined_by"));
-    bool same = found && strcmp(found, key) == 0;
-    json_decref(j);
-    free(path);
-    return same;
-}
-
-static bool is_whole(const char *folder, const char *key)
-{
-    char *index = path_join(folder, "model_index.json");
-    bool whole = index && path_is_file(index) && has_key(folder, key);
-    free(index);
-    return whole;
 }
 
 /* The seconds of train.jsonl's lines. */
 static double training_seconds(const char *folder)
 {
     char *path = path_join(folder, "train.jsonl"), *text = NULL;
-    double sum = 0, seconds;
-    if (path && path_is_file(path) && file_read(path, 1 << 28, &text, NULL, NULL))
-        for (const char *at = text; (at = strstr(at, "\"seconds\": ")); at += 11)
-            if (number_parse(at + 11, NULL, &seconds)) sum += seconds;
+    double sum = 0;
+    if (path && path_is_file(path)) file_read(path, 1 << 28, &text, NULL, NULL);
+    for (const char *line = text; line && *line;) {
+        size_t length = strcspn(line, "\n");
+        json_t *j = json_loadb(line, length, 0, NULL);
+        sum += json_number_value(json_object_get(j, "seconds"));
+        json_decref(j);
+        line += length + (line[length] == '\n');
+    }
     free(text);
     free(path);
     return sum;
 }
 
-static bool find_one(study_models *m, int i, device *d, const study_plan *p, const char *folder,
-                     const char *pocket, error *e)
+static bool open_path(study_models *m, const study_source *s, int i, error *e)
 {
-    const study_model *s = &p->model[i];
-    if (s->path) {
-        m->folder[i] = strdup(strcmp(s->path, "pocket") == 0 && pocket ? pocket : s->path);
-        if (!m->folder[i]) return error_memory(e, "a model's path", 64);
-        if (!open_one(m, i, d, e)) return false;
-        model_hash(m->open[i], m->hash[i]);
-        return true;
-    }
-    m->folder[i] = string_format("%s/models/%s", folder, s->name);
-    bool classes = s->train.with_prior_preservation && !s->train.prior_from_base;
-    if (classes)
-        m->class_folder[i] = s->train.class_data_dir ? strdup(s->train.class_data_dir)
-                                                     : string_format("%s/class/%s", folder, s->name);
-    if (!m->folder[i] || (classes && !m->class_folder[i]))
-        return error_memory(e, "a model's path", 64);
-    if (!hash_training(s, m->hash[s->base], m->hash[i], e)) return false;
-    if (!is_whole(m->folder[i], m->hash[i])) return true;
-    m->seconds[i] = training_seconds(m->folder[i]);
-    return open_one(m, i, d, e);
+    const char *path = s->plan->model[i].path;
+    m->folder[i] = strdup(strcmp(path, "pocket") == 0 && s->pocket ? s->pocket : path);
+    m->state[i] = TAUGHT_WHOLE;
+    if (!m->folder[i]) return error_memory(e, "a model's path", 64);
+    if (!open_one(m, i, s->device, m->folder[i], e)) return false;
+    model_hash(m->open[i], m->key[i]);
+    return true;
 }
 
-bool study_models_open(study_models *out, device *d, const study_plan *p, const char *folder,
-                       const char *pocket, error *e)
+static bool name_folders(study_models *m, const study_source *s, int i, error *e)
 {
+    const study_model *t = &s->plan->model[i];
+    bool classes = t->train.with_prior_preservation && !t->train.prior_from_base;
+    m->folder[i] = string_format("%s/models/%s", s->folder, t->name);
+    if (classes)
+        m->class_folder[i] = t->train.class_data_dir ? strdup(t->train.class_data_dir)
+                                                     : own_class_folder(m, s, i);
+    return (m->folder[i] && (!classes || m->class_folder[i])) || error_memory(e, "a model's path", 64);
+}
+
+static bool find_taught(study_models *m, const study_source *s, int i, error *e)
+{
+    if (!name_folders(m, s, i, e) || !make_request(m, s, i, e)) return false;
+    char *aside = taught_aside(m->folder[i], m->key[i]);
+    if (!aside) return error_memory(e, "a model's path", 64);
+    m->state[i] = taught_look(m->folder[i], m->key[i]);
+    bool ok = m->state[i] != TAUGHT_FOREIGN ||
+              error_set(e, ERROR_USAGE, "%s is there, and no study of likeness wrote it; move it, name the "
+                        "model \"%s\" otherwise, or give the study another folder (-o)", m->folder[i],
+                        s->plan->model[i].name);
+    const char *found = m->state[i] == TAUGHT_WHOLE                         ? m->folder[i]
+                        : taught_look(aside, m->key[i]) == TAUGHT_WHOLE ? aside
+                                                                            : NULL;
+    if (ok && found) {
+        m->seconds[i] = training_seconds(found);
+        ok = open_one(m, i, s->device, found, e);
+    }
+    free(aside);
+    return ok;
+}
+
+bool study_models_open(study_models *out, const study_source *s, error *e)
+{
+    const study_plan *p = s->plan;
     size_t n = (size_t)p->models + 1;
     *out = (study_models){.count = p->models,
                           .open = calloc(n, sizeof *out->open),
                           .generator = calloc(n, sizeof *out->generator),
-                          .hash = calloc(n, sizeof *out->hash),
-                          .hash_text = calloc(n, sizeof *out->hash_text),
+                          .key = calloc(n, sizeof *out->key),
+                          .key_text = calloc(n, sizeof *out->key_text),
+                          .request = calloc(n, sizeof *out->request),
                           .folder = calloc(n, sizeof *out->folder),
                           .class_folder = calloc(n, sizeof *out->class_folder),
+                          .state = calloc(n, sizeof *out->state),
                           .is_ready = calloc(n, sizeof *out->is_ready),
                           .seconds = calloc(n, sizeof *out->seconds)};
-    bool ok = (out->open && out->generator && out->hash && out->hash_text && out->folder && out->class_folder &&
-               out->is_ready && out->seconds) ||
-              error_memory(e, "a study's models", n * sizeof *out->hash);
-    for (int i = 0; ok && i < p->models; i++) out->hash_text[i] = out->hash[i];
-    for (int i = 0; ok && i < p->models; i++) ok = find_one(out, i, d, p, folder, pocket, e);
+    bool ok = (out->open && out->generator && out->key && out->key_text && out->request && out->folder &&
+               out->class_folder && out->state && out->is_ready && out->seconds) ||
+              error_memory(e, "a study's models", n * sizeof *out->key);
+    for (int i = 0; ok && i < p->models; i++) {
+        out->key_text[i] = out->key[i];
+        ok = !(s->stop && s->stop(s->user)) || error_set(e, ERROR_CANCELLED, "stopped");
+        ok = ok && (p->model[i].path ? open_path(out, s, i, e) : find_taught(out, s, i, e));
+    }
     if (!ok) study_models_close(out);
     return ok;
 }
@@ -162,18 +191,51 @@ void study_models_close(study_models *m)
     for (int i = 0; i < m->count; i++) {
         if (m->generator) generator_close(&m->generator[i]);
         if (m->open) model_close(&m->open[i]);
+        if (m->request) free(m->request[i]);
         if (m->folder) free(m->folder[i]);
         if (m->class_folder) free(m->class_folder[i]);
     }
     free(m->open);
     free(m->generator);
-    free(m->hash);
-    free(m->hash_text);
+    free(m->key);
+    free(m->key_text);
+    free(m->request);
     free(m->folder);
     free(m->class_folder);
+    free(m->state);
     free(m->is_ready);
     free(m->seconds);
     *m = (study_models){0};
+}
+
+/* ---- whose folder --------------------------------------------------------------------------- */
+
+/* Another request's model leaves models/<name>. */
+static bool make_room(study_models *m, int i, const study_source *s, bool comes_back, error *e)
+{
+    const char *name = s->plan->model[i].name;
+    char *why = taught_difference(m->folder[i], m->request[i]), *kept = NULL;
+    bool ok = (why || error_memory(e, "a training's request", 64)) && taught_move_aside(m->folder[i], &kept, e);
+    if (ok)
+        say(s, "model %s: %s: %s%s%s", name, why, comes_back ? "the one trained so before is taken back" : "trained anew",
+            kept ? "; the old one is kept in " : "", kept ? kept : "");
+    free(why);
+    free(kept);
+    return ok;
+}
+
+bool study_models_claim(study_models *m, int i, const study_source *s, error *e)
+{
+    if (m->state[i] == TAUGHT_BEGUN || m->state[i] == TAUGHT_WHOLE) return true;
+    char *aside = taught_aside(m->folder[i], m->key[i]);
+    taught_state kept = aside ? taught_look(aside, m->key[i]) : TAUGHT_NOTHING;
+    bool comes_back = kept == TAUGHT_WHOLE || kept == TAUGHT_BEGUN;
+    bool ok = aside || error_memory(e, "a model's path", 64);
+    if (ok && m->state[i] == TAUGHT_OTHER) ok = make_room(m, i, s, comes_back, e);
+    if (ok) ok = comes_back ? folder_move(aside, m->folder[i], e) : taught_begin(m->folder[i], m->request[i], e);
+    if (ok) m->state[i] = comes_back ? kept : TAUGHT_BEGUN;
+    free(aside);
+    return ok;
 }
 
 /* ---- teaching ------------------------------------------------------------------------------- */
@@ -206,34 +268,20 @@ static bool make_picture(void *user, const model *m, const char *prompt, uint64_
     return true;
 }
 
-/* Begins anew where the folder is another training's, and says what this one is. */
-static bool claim_folder(const char *folder, const char *key, error *e)
+bool study_models_teach(study_models *m, int i, const study_source *s, const train_events *events,
+                        error *e)
 {
-    if (has_key(folder, key)) return true;
-    if (path_is_dir(folder) && !folder_remove(folder, e)) return false;
-    json_t *j = json_pack("{s:s}", "determined_by", key);
-    bool ok = path_make_dir(folder, e) && describe_write(j, folder, KEY_FILE, e);
-    json_decref(j);
-    return ok;
-}
-
-bool study_models_teach(study_models *m, int i, device *d, const study_plan *p, const char *folder,
-                        const train_events *events, error *e)
-{
-    const study_model *s = &p->model[i];
-    teacher t = {m->generator[s->base], s};
-    picture_maker maker = {make_picture, &t};
-    train_settings settings = s->train;
-    (void)folder;
+    const study_model *t = &s->plan->model[i];
+    teacher by = {m->generator[t->base], t};
+    picture_maker maker = {make_picture, &by};
+    train_settings settings = t->train;
     settings.output_dir = m->folder[i];
     settings.class_data_dir = m->class_folder[i];
-    settings.checkpointing_steps = CHECKPOINT_EVERY;
-    settings.checkpoints_total_limit = 1;
-    if (!claim_folder(m->folder[i], m->hash[i], e)) return false;
     if (checkpoint_any(m->folder[i])) settings.resume_from_checkpoint = "latest";
-    if (!train_run(d, m->open[s->base], &settings, &maker, events, e) ||
+    if (!train_run(s->device, m->open[t->base], &settings, &maker, events, e) ||
         !checkpoint_remove_all(m->folder[i], e))
         return false;
     m->seconds[i] = training_seconds(m->folder[i]);
-    return open_one(m, i, d, e);
+    m->state[i] = TAUGHT_WHOLE;
+    return open_one(m, i, s->device, m->folder[i], e);
 }

@@ -6,27 +6,47 @@
 #define LIKENESS_STUDY_TAUGHT_H
 
 #include "study/plan.h"
+#include "study/taught_mark.h"
 #include "train/train.h"
 
 typedef struct study_models {
     int count;
     model **open;            /* [count] NULL: not open yet */
     generator **generator;   /* [count] */
-    char (*hash)[65];        /* [count] of the weights; of a taught one, what determines them */
-    const char **hash_text;  /* [count] the same, as pointers */
+    char (*key)[65];         /* [count] what names its pictures: the hash of a model from a path; of a
+                                taught one's request, which is known before it is taught */
+    const char **key_text;   /* [count] the same, as pointers */
+    char **request;          /* [count] of a taught one, as text; NULL: from a path */
     char **folder;           /* [count] path, or folder/models/<name> */
     char **class_folder;     /* [count] class pictures of a training; NULL: none */
-    bool *is_ready;          /* [count] opened from a path, or taught and whole */
+    taught_state *state;     /* [count] of folder; of a model from a path TAUGHT_WHOLE */
+    bool *is_ready;          /* [count] open, or about to be taken back from where it was kept */
     double *seconds;         /* [count] that its training took, as its record has it */
 } study_models;
 
-/* Opens what is there and finds out what must be taught. */
-bool study_models_open(study_models *out, device *d, const study_plan *p, const char *folder,
-                       const char *pocket, error *e);
+/* What the models are opened with. */
+typedef struct study_source {
+    device *device;
+    const study_plan *plan;
+    const char *folder;      /* of the study */
+    const char *pocket;      /* the default model's folder */
+    /* Asked before each model: true: stop. NULL: never. */
+    bool (*stop)(void *user);
+    /* One line for a person. */
+    void (*say)(void *user, const char *line);
+    void *user;
+} study_source;
+
+/* Opens what is there and finds out what must be taught; writes nothing. A models/<name> that is not the
+ * study's is an error. */
+bool study_models_open(study_models *out, const study_source *s, error *e);
 void study_models_close(study_models *m);
 
-/* Teaches model i (its base is open) and opens it. */
-bool study_models_teach(study_models *m, int i, device *d, const study_plan *p, const char *folder,
-                        const train_events *events, error *e);
+/* Makes models/<name> ready for model i: what another request left there moves aside, and what this one left
+ * aside comes back. What happens is said. */
+bool study_models_claim(study_models *m, int i, const study_source *s, error *e);
+/* Teaches model i (claimed; its base is open) and opens it. */
+bool study_models_teach(study_models *m, int i, const study_source *s, const train_events *events,
+                        error *e);
 
 #endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * command: see command.h. Paths of models are absolute (plan.h), or below the study's folder. */
+#include "study/command.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/number.h"
+#include "base/platform.h"
+
+/* A word of a shell's line: as it is where nothing in it is special, else in single quotes. */
+static void write_word(FILE *out, const char *text)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+";
+    if (*text && strspn(text, plain) == strlen(text)) {
+        fputs(text, out);
+        return;
+    }
+    fputc('\'', out);
+    for (; *text; text++)
+        if (*text == '\'')
+            fputs("'\\''", out);
+        else
+            fputc(*text, out);
+    fputc('\'', out);
+}
+
+/* -m NAME=PATH, or -m PATH where it is alone; nothing for the default model alone. */
+static void write_model(FILE *out, const study_model *m, bool alone)
+{
+    bool is_default = m->path && strcmp(m->path, "pocket") == 0;
+    if (alone && is_default) return;
+    fputs(" -m ", out);
+    if (!alone) fprintf(out, "%s=", m->name); /* letters, digits, -, _ and . */
+    if (m->path)
+        write_word(out, m->path);
+    else
+        fprintf(out, "models/%s", m->name);
+}
+
+static bool mix_uses(const mix *m, int which)
+{
+    for (int i = 0; i < m->count; i++)
+        for (int k = 0; k < m->step[i].terms; k++)
+            if (m->step[i].model[k] == which) return true;
+    return false;
+}
+
+static void write_models(FILE *out, const study_plan *p, const study_cell *c)
+{
+    int alone = cell_model(c);
+    if (alone >= 0) {
+        write_model(out, &p->model[alone], true);
+        return;
+    }
+    for (int i = 0; i < p->models; i++)
+        if (mix_uses(&c->mix, i)) write_model(out, &p->model[i], false);
+    fputs(" --schedule ", out);
+    write_word(out, c->schedule);
+}
+
+static void write_sampling(FILE *out, const study_cell *c)
+{
+    const sampler_options *s = &c->sampler;
+    fprintf(out, " -s %llu --sampler %s --steps %d --guidance %s", (unsigned long long)c->seed,
+            sampler_kind_name(s->kind), s->steps, number_exact_float(c->guidance).text);
+    if (c->guidance_rescale != 0)
+        fprintf(out, " --guidance-rescale %s", number_exact_float(c->guidance_rescale).text);
+    if (s->eta != 0) fprintf(out, " --eta %s", number_exact_float(s->eta).text);
+    if (s->has_variance) fprintf(out, " --variance %s", variance_name(s->variance));
+    if (s->has_spacing) fprintf(out, " --spacing %s", spacing_name(s->spacing));
+    if (c->clip_skip) fprintf(out, " --clip-skip %d", c->clip_skip);
+    if (c->width) fprintf(out, " -W %d", c->width);
+    if (c->height) fprintf(out, " -H %d", c->height);
+}
+
+static void write_precision(FILE *out, dtype precision)
+{
+    if (precision == DTYPE_BF16) fputs(" --precision bf16", out);
+}
+
+/* What was printed to `out`, or NULL. */
+static char *finish(FILE *out, char **text)
+{
+    bool ok = !ferror(out);
+    if (fclose(out) == 0 && ok) return *text;
+    free(*text);
+    return NULL;
+}
+
+char *command_of_cell(const study_plan *p, const study_cell *c, dtype precision)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    fputs("likeness generate", out);
+    write_models(out, p, c);
+    fputs(" -p ", out);
+    write_word(out, c->prompt);
+    if (*c->negative) {
+        fputs(" -n ", out);
+        write_word(out, c->negative);
+    }
+    write_sampling(out, c);
+    write_precision(out, precision);
+    fprintf(out, " -o %s.png", c->name);
+    return finish(out, &text);
+}
+
+char *command_of_study(dtype precision)
+{
+    return string_format("likeness study plan.json -o .%s",
+                         precision == DTYPE_BF16 ? " --precision bf16" : "");
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_program_study_keep: what a study keeps and what it never touches: foreign files and folders, trained
+ * models whose request has changed or not, the plan; and the commands of its page make its pictures. */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/platform.h"
+#include "program.h"
+#include "support.h"
+#include "toy.h"
+
+/* A toy, the same taught for 4 updates with a prior, one picture by each and one by both. `train` ends the
+ * training's settings (", \"seed\": 1"), `settings` are those of the pictures
+ * ("": the prompt alone). */
+static void write_plan(const char *name, const char *train, const char *settings)
+{
+    char text[4096];
+    int n = snprintf(
+        text, sizeof text,
+        "{\"title\": \"A toy study\", \"defaults\": {\"steps\": 3, \"guidance\": 3, %s},\n"
+        " \"models\": {\"base\": {\"path\": \"toy\"},\n"
+        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": \"%s/examples/subject\",\n"
+        "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
+        "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"train_batch_size\": 1,\n"
+        "   \"max_train_steps\": 4%s},\n"
+        "   \"class_steps\": 2, \"class_guidance\": 2}},\n"
+        " \"sections\": [{\"id\": \"all\", \"title\": \"All\", \"rows\": {\"schedule\": [\"base\", \"tuned\",\n"
+        "  \"base x1, tuned rest\"]}, \"columns\": {\"seed\": [1]}}],\n"
+        " \"measures\": {\"timesteps\": 1, \"noises\": 1}}\n", *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR, train);
+    assert_true(n > 0 && n < (int)sizeof text);
+    write_file(in_folder(name), text, (size_t)n);
+}
+
+static void study(const char *plan, const char *out)
+{
+    likeness("study", plan, "-o", out, "-t", "1", NULL);
+    done();
+}
+
+/* When the trained model was written; it is not when nothing was taught. */
+static struct timespec written(const char *out)
+{
+    struct stat info;
+    char name[200];
+    snprintf(name, sizeof name, "%s/models/tuned/model_index.json", out);
+    assert_int_equal(stat(in_folder(name), &info), 0);
+    return info.st_mtim;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static void run(const char *command)
+{
+    char whole[1500];
+    snprintf(whole, sizeof whole, "cd '%s' && %s", folder, command);
+    if (system(whole) != 0) fail_msg("%s", command);
+}
+
+static int count_files(const char *pattern)
+{
+    char command[900], text[MAX_TEXT];
+    snprintf(command, sizeof command, "ls -d %s 2>/dev/null | wc -l >count", pattern);
+    run(command);
+    slurp(in_folder("count"), text);
+    return atoi(text);
+}
+
+static void nothing_to_do(const char *plan, const char *out)
+{
+    likeness("study", plan, "-o", out, "-t", "1", "--dry-run", NULL);
+    done();
+    says(last.out, " 0 of them to be made");
+    if (strstr(last.out, "to be taught")) fail_msg("%s", last.out);
+}
+
+/* ---- what is not the study's ------------------------------------------------------------------ */
+
+static void test_foreign_model(void **state)
+{
+    (void)state;
+    write_plan("plan.json", "", "");
+    run("mkdir -p proj/models/tuned && echo x >proj/models/tuned/precious.safetensors");
+    likeness("study", "plan.json", "-o", "proj", NULL);
+    failed(1, "proj/models/tuned is there, and no study of likeness wrote it");
+    assert_true(exists("proj/models/tuned/precious.safetensors"));
+    assert_int_equal(count_files("proj/*"), 1);
+    run("rm proj/models/tuned/precious.safetensors"); /* an empty one is nobody's */
+    study("plan.json", "proj");
+    assert_true(exists("proj/models/tuned/model_index.json"));
+}
+
+static void test_foreign_files(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"report.html", "cells.csv", "plan.json", "times.json"};
+    char command[200];
+    write_plan("plan.json", "", "");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(command, sizeof command, "rm -rf mine && mkdir mine && echo precious >mine/%s", names[i]);
+        run(command);
+        likeness("study", "plan.json", "-o", "mine", NULL);
+        snprintf(command, sizeof command, "mine/%s is there, and no study of likeness wrote it", names[i]);
+        failed(1, command);
+        snprintf(command, sizeof command, "grep -q precious mine/%s && [ $(ls -A mine | wc -l) = 1 ]", names[i]);
+        run(command);
+    }
+}
+
+static void test_foreign_folders(void **state)
+{
+    (void)state;
+    write_plan("plan.json", "", "");
+    run("rm -rf photos && cp -r " SOURCE_DIR "/examples/subject photos");
+    likeness("study", "plan.json", "-o", SOURCE_DIR, NULL);
+    failed(1, "is the folder of likeness itself");
+    likeness("study", "plan.json", "-o", SOURCE_DIR "/models", NULL);
+    failed(1, "where the models of likeness lie");
+    likeness("study", "plan.json", "-o", SOURCE_DIR "/models/new", NULL);
+    failed(1, "where the models of likeness lie");
+    likeness("study", "plan.json", "-o", "toy", NULL);
+    failed(1, "toy is a model's folder");
+    likeness("study", "plan.json", "-o", "toy/unet/new", NULL);
+    failed(1, "the folder of the model \"base\", or lies in it");
+    likeness("study", "plan.json", "-o", SOURCE_DIR "/examples/subject", NULL);
+    failed(1, "is the folder of the subject's pictures");
+    write_plan("class.json", ", \"class_data_dir\": \"photos\"", "");
+    likeness("study", "class.json", "-o", "photos", NULL);
+    failed(1, "is the folder of the class's pictures");
+    assert_int_equal(count_files("photos/*"), 5);
+    assert_false(exists("toy/study.json") || exists("toy/unet/new"));
+}
+
+/* ---- when a model is taught again --------------------------------------------------------------- */
+
+/* A class folder that the training fills itself, or fills up, is the same request again. */
+static void test_class_folder(void **state)
+{
+    (void)state;
+    write_plan("plan.json", ", \"class_data_dir\": \"classes\"", "");
+    for (int given = 0; given < 2; given++) {
+        run("rm -rf classes o");
+        if (given) run("mkdir classes && cp " SOURCE_DIR "/examples/subject/01.png classes/mine.png");
+        study("plan.json", "o");
+        struct timespec first = written("o");
+        assert_int_equal(count_files("classes/*.png"), 2);
+        for (int again = 0; again < 2; again++) {
+            nothing_to_do("plan.json", "o");
+            study("plan.json", "o");
+            assert_true(same_time(first, written("o")));
+        }
+        assert_int_equal(count_files("o/cells/*.png"), 3);
+        assert_int_equal(count_files("o/models/*"), 1);
+    }
+    /* another picture of the user's is another request */
+    run("cp " SOURCE_DIR "/examples/subject/02.png classes/mine.png");
+    likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
+    done();
+    says(last.err, "model tuned: the class's pictures have changed: trained anew; the old one is kept in o/models/tuned.");
+    assert_int_equal(count_files("o/models/tuned.*/model_index.json"), 1);
+}
+
+static void test_cosmetic(void **state)
+{
+    (void)state;
+    run("rm -rf o");
+    write_plan("plan.json", "", "");
+    study("plan.json", "o");
+    write_plan("other.json", ", \"validation_steps\": 5, \"num_validation_images\": 1, \"checkpointing_steps\": 2, "
+               "\"checkpoints_total_limit\": 3, \"cache_latents\": false, \"gradient_checkpointing\": true, "
+               "\"lr_warmup_steps\": 7, \"lr_power\": 2, \"num_train_epochs\": 9", "");
+    nothing_to_do("other.json", "o");
+    struct timespec before = written("o");
+    study("other.json", "o");
+    assert_true(same_time(before, written("o")));
+    assert_int_equal(count_files("o/cells/*.png"), 3);
+}
+
+/* Another learning rate is another model; the old one is kept, and comes back. */
+static void test_changed(void **state)
+{
+    (void)state;
+    run("rm -rf o");
+    write_plan("plan.json", ", \"learning_rate\": 1e-4", "");
+    study("plan.json", "o");
+    struct timespec first = written("o");
+    run("cp -r o/models/tuned tuned-before");
+    write_plan("faster.json", ", \"learning_rate\": 2e-4", "");
+    likeness("study", "faster.json", "-o", "o", "--dry-run", NULL);
+    done();
+    says(last.out, "model tuned: to be taught anew: learning_rate was 0.0001, is 0.0002; the old one is kept\n");
+    assert_true(same_time(first, written("o")));
+    likeness("study", "faster.json", "-o", "o", "-t", "1", NULL);
+    done();
+    says(last.err, "model tuned: learning_rate was 0.0001, is 0.0002: trained anew; the old one is kept in o/models/tuned.");
+    assert_false(same_time(first, written("o")));
+    run("diff -r tuned-before o/models/tuned.*");
+    likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
+    done();
+    says(last.err, "learning_rate was 0.0002, is 0.0001: the one trained so before is taken back; the old one is kept in ");
+    assert_true(same_time(first, written("o")));
+    run("diff -r tuned-before o/models/tuned");
+    assert_int_equal(count_files("o/models/*"), 2);
+    nothing_to_do("plan.json", "o");
+}
+
+static void test_precision(void **state)
+{
+    (void)state;
+    run("rm -rf o");
+    write_plan("plan.json", "", "");
+    study("plan.json", "o");
+    struct timespec first = written("o");
+    likeness("study", "plan.json", "-o", "o", "-t", "1", "--precision", "bf16", NULL);
+    done();
+    says(last.err, "model tuned: precision was \"no\", is \"bf16\": trained anew; the old one is kept");
+    assert_false(same_time(first, written("o")));
+    run("grep -q '\"precision\": \"bf16\"' o/models/tuned/train.json");
+}
+
+/* ---- again ------------------------------------------------------------------------------------- */
+
+/* The plan in the folder is the study, wherever one stands; one that was edited by hand is never lost. */
+static void test_plan(void **state)
+{
+    (void)state;
+    run("rm -rf o");
+    write_plan("plan.json", ", \"class_data_dir\": \"kinds\"", "");
+    study("plan.json", "o");
+    run("cd o && " PROGRAM " study plan.json -o . -t 1 --dry-run >../again");
+    run("grep -q ' 0 of them to be made' again && ! grep 'to be taught' again");
+    run("cp o/plan.json before && cd o && " PROGRAM " study plan.json -o . -t 1 >../again 2>&1 && cmp plan.json ../before");
+    run("mkdir -p else && cd else && " PROGRAM " study ../o/plan.json -o ../o -t 1 --dry-run | grep -q ' 0 of them to be made'");
+    run("sed -i s/A.toy.study/Mine/ o/plan.json && cp o/plan.json edited");
+    likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
+    done();
+    says(last.err, "the plan.json that was changed by hand is now o/plan-");
+    run("cmp edited o/plan-????????.json && cmp before o/plan.json");
+}
+
+/* Each command of a page, as a shell takes it in the page's folder, makes the picture that is shown there. */
+static void check_commands(const char *out, int wanted)
+{
+    char command[600];
+    snprintf(command, sizeof command,
+             "cd %s && grep -o '<li>.*likeness generate.*</li>' report.html | sed -e 's/.*<code>//' -e 's/<.code>.*//' "
+             "-e \"s/&#39;/'/g\" -e 's/&quot;/\"/g' -e 's/&gt;/>/g' -e 's/&lt;/</g' -e 's/&amp;/\\&/g' >commands", out);
+    run(command);
+    snprintf(command, sizeof command, "[ $(wc -l <%s/commands) = %d ]", out, wanted);
+    run(command);
+    run("mkdir -p bin && ln -sf " PROGRAM " bin/likeness");
+    snprintf(command, sizeof command, "cd %s && PATH=../bin:$PATH sh -e commands >out 2>&1", out);
+    run(command);
+    snprintf(command, sizeof command, "cd %s/cells && ls *.png >../../made", out);
+    run(command);
+    FILE *list = fopen(in_folder("made"), "r");
+    char name[64], a[300], b[300];
+    int count = 0;
+    assert_non_null(list);
+    for (; fscanf(list, "%60s", name) == 1; count++) {
+        snprintf(a, sizeof a, "%s/%s", out, name);
+        snprintf(b, sizeof b, "%s/cells/%s", out, name);
+        assert_true(same_pixels(a, b));
+    }
+    fclose(list);
+    assert_int_equal(count, wanted);
+}
+
+static void test_commands(void **state)
+{
+    (void)state;
+    run("rm -rf o p");
+    write_plan("plan.json", "", "\"prompt\": \"it's <\\\"> & $A\", \"negative\": \"-x; y\", "
+               "\"spacing\": \"trailing\", \"guidance_rescale\": 0.3, \"clip_skip\": 1, \"eta\": 0.5");
+    study("plan.json", "o");
+    check_commands("o", 3);
+    run("rm -rf 'a b' && mkdir 'a b' && cp -r toy 'a b/toy' && sed 's/\"toy\"/\"a b\\/toy\"/' plan.json >spaced.json");
+    likeness("study", "spaced.json", "-o", "p", "-t", "1", "--precision", "bf16", NULL);
+    done();
+    check_commands("p", 3);
+    run("grep -q 'likeness study plan.json -o . --precision bf16' p/report.html");
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    error e = {0};
+    char toy[300];
+    unsetenv("LIKENESS_MODELS");
+    snprintf(folder, sizeof folder, "%s", scratch_dir());
+    snprintf(toy, sizeof toy, "%s/toy", folder);
+    if (toy_stable_diffusion(toy, &e)) return 0;
+    fprintf(stderr, "%s\n", e.text);
+    return -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_foreign_model), cmocka_unit_test(test_foreign_files),
+        cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
+        cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_plan), cmocka_unit_test(test_commands)};
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
