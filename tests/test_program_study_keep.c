@@ -284,6 +284,18 @@ static void test_commands(void **state)
     run("grep -q 'likeness study plan.json -o . --precision bf16' p/report.html");
 }
 
+/* A model has one hash: on the page, by inspect, and in the manifest of the class pictures it made. */
+static void test_hash(void **state)
+{
+    (void)state;
+    run("rm -rf o");
+    write_plan("plan.json", "", "");
+    study("plan.json", "o");
+    run("for m in toy o/models/tuned; do h=$(" PROGRAM " inspect $m | awk '$1 == \"hash\" {print substr($2, 1, 16)}');"
+        " [ ${#h} = 16 ] && grep -q \"<code>$h\" o/report.html || exit 1; done");
+    run("h=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}'); grep -q \"\\\"model\\\": \\\"$h\" o/class/*/manifest.json");
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -303,6 +315,6 @@ int main(void)
         cmocka_unit_test(test_foreign_model), cmocka_unit_test(test_foreign_files),
         cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
         cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
-        cmocka_unit_test(test_plan), cmocka_unit_test(test_commands)};
+        cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -13,6 +13,7 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
+#include "model/hash.h"
 #include "study/cells.h"
 #include "study/page.h"
 #include "study/study_folder.h"
@@ -291,12 +292,27 @@ static bool save_times(const run *r, error *e)
     return ok;
 }
 
+/* The hashes of the models' weights, which inspect and the pictures tell too; each computed once. */
+static const char **hash_models(run *r, error *e)
+{
+    const char **hash = arena_alloc(&r->plan.memory, ((size_t)r->models.count + 1) * sizeof *hash);
+    if (!hash) error_memory(e, "a study's models", 64);
+    for (int i = 0; hash && i < r->models.count; i++) {
+        char hex[65];
+        model_hash(r->models.open[i], hex);
+        hash[i] = r->models.open[i]->hash;
+    }
+    return hash;
+}
+
 static bool write_page(run *r, const study_measures *m, error *e)
 {
+    const char **hash = hash_models(r, e);
+    if (!hash) return false;
     page_source s = {.plan = &r->plan,
                      .measures = m,
                      .folder = r->options->folder,
-                     .model_hash = r->models.key_text,
+                     .model_hash = hash,
                      .device = r->device->name,
                      .precision = r->device->weight_type,
                      .version = r->options->version,
