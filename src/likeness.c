@@ -794,14 +794,9 @@ bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
 
 static bool is_picture(const char *path)
 {
-    unsigned char head[12] = {0};
-    FILE *f = fopen(path, "rb");
-    if (!f) return false;
-    size_t n = fread(head, 1, sizeof head, f);
-    fclose(f);
-    return n == sizeof head &&
-           (memcmp(head, "\x89PNG\r\n\x1a\n", 8) == 0 || memcmp(head, "\xff\xd8\xff", 3) == 0 ||
-            (memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WEBP", 4) == 0));
+    unsigned char head[16];
+    size_t n;
+    return file_begin(path, head, sizeof head, &n, NULL) && image_known(head, n);
 }
 
 bool lk_inspect(char **text, const char *path, lk_error *caller)

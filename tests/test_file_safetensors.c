@@ -200,6 +200,24 @@ static void test_valid(void **state)
     expect_read("{\"a\":{\"dtype\":\"F8_E5M2\",\"shape\":[3],\"data_offsets\":[0,3]}}", 3, 1);
 }
 
+/* The length of a header, as 80 00 01, 80 02 02 ..., begins like a pickle's protocol. */
+static void test_lengths_like_pickles(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {0x10080, 0x10180, 0x20080, 0x20280, 0x10480, 0x10088};
+    char *header = malloc(0x20300);
+    assert_non_null(header);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        memset(header, ' ', lengths[i]);
+        memcpy(header, "{}", 2);
+        header[lengths[i]] = '\0';
+        expect_read(header, 0, 0);
+    }
+    free(header);
+    write_bytes("\x80\2\x8a\nl\xfc\x9c" "F\xf9 j\xa8P\x19.", 14, "", 0); /* torch.save of old */
+    expect_refused("PyTorch pickle");
+}
+
 static void test_not_ours(void **state)
 {
     (void)state;
@@ -210,7 +228,7 @@ static void test_not_ours(void **state)
     write_bytes("PK\3\4 a zip archive", 18, "", 0);
     expect_refused("PyTorch pickle");
     write_bytes("version https://git-lfs.github.com/spec/v1", 42, "", 0);
-    expect_refused("Git LFS pointer");
+    expect_refused("git-lfs pointer");
     write_bytes("<!DOCTYPE html><html>", 21, "", 0);
     expect_refused("web page");
     write_bytes("\4\0\0\0\0\0\0\0[{}]", 12, "", 0);
@@ -415,6 +433,7 @@ int main(void)
         cmocka_unit_test_setup(test_write_metadata, setup),
         cmocka_unit_test_setup(test_write_errors, setup),
         cmocka_unit_test_setup(test_valid, setup),
+        cmocka_unit_test_setup(test_lengths_like_pickles, setup),
         cmocka_unit_test_setup(test_not_ours, setup),
         cmocka_unit_test_setup(test_header_length, setup),
         cmocka_unit_test_setup(test_header_json, setup),

@@ -429,9 +429,9 @@ static void other_single_files(void **state)
         refused(path, NULL, ERROR_MODEL, files[i].part);
     }
     write_text(path, "PK\3\4and so on");
-    refused(path, NULL, ERROR_MODEL, "is a pickle");
-    write_text(path, "GGUF...");
-    refused(path, NULL, ERROR_MODEL, "is a GGUF file");
+    refused(path, NULL, ERROR_FORMAT, "PyTorch pickle");
+    write_text(path, "GGUF.......");
+    refused(path, NULL, ERROR_FORMAT, "but GGUF");
     write_text(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
     refused(path, NULL, ERROR_FORMAT, "git-lfs pointer");
     write_text(path, "");

@@ -220,7 +220,7 @@ static void replaced(void **state)
     expect_same_set(&again->vae_weights, &m->vae_weights);
     expect_same_configs(again, m);
     expect_text(at(out, "text_encoder/config.json"), "\"torch_dtype\": \"float32\"", true);
-    expect_text(at(out, "text_encoder/config.json"), "\"layer_norm_eps\": 1e-5", true);
+    expect_text(at(out, "text_encoder/config.json"), "\"layer_norm_eps\": 1e-05", true);
     model_close(&again);
     /* over what is there; the text encoder keeps its weights, but is loaded as the UNet is */
     check(model_save(m, out.text, &unet, NULL, &e), &e);

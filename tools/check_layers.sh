@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # check_layers.sh [ROOT]: fails when an include points up or sideways in the house of docs/DESIGN.md, when
-# hardware or a file format's library is spoken to outside its room, when a number is printed or read in the
-# host's locale, when a source lacks its SPDX line, or when a file is longer than 1,000 lines. Functions past 80 lines are listed, but do not fail.
+# hardware, a file or its format's library is spoken to outside its room, when a number is printed or read in
+# the host's locale, when a source lacks its SPDX line, or when a file is longer than 1,000 lines. Functions past 80 lines are listed, but do not fail.
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 1
 export LC_ALL=C
@@ -108,6 +108,15 @@ done < <(
             }
         }'
 )
+
+# Files are opened in base/ only, where a pipe in a file's place cannot hang; JSON is read and written in
+# file/json.c only, where it does not follow the host's locale.
+while IFS= read -r line; do
+    fail "$line   (use base/platform.h)"
+done < <(grep -rnE '\b(fopen|freopen|open|openat|creat)[[:space:]]*\(' src --include='*.[ch]' | grep -v '^src/base/')
+while IFS= read -r line; do
+    fail "$line   (use file/json.h)"
+done < <(grep -rnE '\bjson_(load|dump)[a-z_]*[[:space:]]*\(' src --include='*.[ch]' | grep -v '^src/file/json\.c')
 
 # SPDX line near the top, and length.
 while IFS= read -r file; do

@@ -4,21 +4,18 @@
 #include "base/number.h"
 
 #include <assert.h>
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* newlocale gives the C locale without allocating (glibc, musl). */
-static locale_t c_locale(void) { return newlocale(LC_ALL_MASK, "C", (locale_t)0); }
+#include "base/locale.h"
 
 static number_text print(const char *format, int precision, double v)
 {
     number_text n = {""};
-    locale_t c = c_locale(), before = uselocale(c);
+    locale_change c = locale_enter();
     snprintf(n.text, sizeof n.text, format, precision, v);
-    uselocale(before);
-    freelocale(c);
+    locale_leave(c);
     return n;
 }
 
@@ -87,9 +84,9 @@ double number_as_written(float v)
 bool number_parse(const char *text, const char **end, double *out)
 {
     char *after = NULL;
-    locale_t c = c_locale();
-    double v = strtod_l(text, &after, c);
-    freelocale(c);
+    locale_change c = locale_enter();
+    double v = strtod(text, &after);
+    locale_leave(c);
     if (end) *end = after;
     if (after == text) return false;
     *out = v;

@@ -45,10 +45,10 @@ static bool fail_errno(error *e, const char *path, const char *what)
                      advice(code));
 }
 
-static int open_for_reading(const char *path, uint64_t *size, error *e)
+/* flags: besides O_NONBLOCK, with which a pipe that nobody holds at its other end does not hang us. */
+static int open_regular(const char *path, int flags, uint64_t *size, error *e)
 {
-    /* O_NONBLOCK: a pipe without a writer must not hang us */
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int file = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
     if (file < 0) {
         fail_errno(e, path, "open");
         return -1;
@@ -72,7 +72,7 @@ bool file_map(mapped_file *out, const char *path, error *e)
 {
     *out = (mapped_file){0};
     uint64_t size;
-    int file = open_for_reading(path, &size, e);
+    int file = open_regular(path, O_RDONLY, &size, e);
     if (file < 0) return false;
     bool ok = true;
     if (size > 0) {
@@ -97,12 +97,37 @@ void file_map_drop(const mapped_file *m)
     if (m->data) madvise((void *)(uintptr_t)m->data, m->size, MADV_DONTNEED);
 }
 
+/* Reads until `size` bytes or the end. */
+static bool read_bytes(int file, const char *path, char *out, size_t size, size_t *done, error *e)
+{
+    *done = 0;
+    while (*done < size) {
+        ssize_t n = read(file, out + *done, size - *done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(e, path, "read");
+        if (n == 0) break; /* it may have become shorter since it was opened */
+        *done += (size_t)n;
+    }
+    return true;
+}
+
+bool file_begin(const char *path, void *out, size_t size, size_t *got, error *e)
+{
+    uint64_t length;
+    *got = 0;
+    int file = open_regular(path, O_RDONLY, &length, e);
+    if (file < 0) return false;
+    bool ok = read_bytes(file, path, out, size, got, e);
+    close(file);
+    return ok;
+}
+
 bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e)
 {
     *data = NULL;
     if (size) *size = 0;
     uint64_t length;
-    int file = open_for_reading(path, &length, e);
+    int file = open_regular(path, O_RDONLY, &length, e);
     if (file < 0) return false;
     if (length > limit) {
         close(file);
@@ -114,20 +139,13 @@ bool file_read(const char *path, size_t limit, char **data, size_t *size, error 
         close(file);
         return error_memory(e, path, length + 1);
     }
-    size_t done = 0;
-    while (done < length) {
-        ssize_t n = read(file, text + done, length - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            fail_errno(e, path, "read");
-            free(text);
-            close(file);
-            return false;
-        }
-        if (n == 0) break; /* it became shorter while we read */
-        done += (size_t)n;
-    }
+    size_t done;
+    bool ok = read_bytes(file, path, text, length, &done, e);
     close(file);
+    if (!ok) {
+        free(text);
+        return false;
+    }
     text[done] = '\0';
     *data = text;
     if (size) *size = done;
@@ -180,8 +198,10 @@ bool file_writer_open(file_writer **out, const char *path, error *e)
     if (!w->path)
         ok = error_memory(e, path, strlen(path) + 1);
     else if (exists && !S_ISREG(old.st_mode)) { /* a device is written to, never replaced */
-        w->file = open(path, O_WRONLY | O_CLOEXEC);
-        ok = w->file >= 0 || fail_errno(e, path, "open for writing");
+        /* a pipe without a reader: ENXIO */
+        w->file = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+        ok = (w->file >= 0 && fcntl(w->file, F_SETFL, 0) == 0) ||
+             fail_errno(e, path, "open for writing");
     } else
         ok = create_temporary(w, exists ? &old : NULL, e);
     if (!ok) {
@@ -250,6 +270,20 @@ void file_writer_abandon(file_writer **writer)
     if (w->temporary) unlink(w->temporary);
     writer_free(writer);
 }
+
+FILE *file_append(const char *path, error *e)
+{
+    uint64_t size;
+    int file = open_regular(path, O_WRONLY | O_APPEND | O_CREAT, &size, e);
+    FILE *out = file >= 0 ? fdopen(file, "a") : NULL;
+    if (!out && file >= 0) {
+        error_memory(e, path, BUFSIZ);
+        close(file);
+    }
+    return out;
+}
+
+bool path_exists(const char *path) { return access(path, F_OK) == 0; }
 
 bool path_is_dir(const char *path)
 {

@@ -18,6 +18,12 @@ bool file_map(mapped_file *out, const char *path, error *e);
 void file_unmap(mapped_file *m);
 void file_map_drop(const mapped_file *m); /* gives its resident pages back; data stays readable */
 
+/* Files are opened for reading only by what follows, so that a pipe, a socket or a device given in
+ * a file's place is an error and never a wait; tools/check_layers.sh sees to it. */
+
+/* The first bytes of a file, at most `size`; *got of them are there. */
+bool file_begin(const char *path, void *out, size_t size, size_t *got, error *e);
+
 /* Reads a whole file of at most `limit` bytes; *data is NUL-terminated and the caller's to free();
  * NULL on failure. size may be NULL. */
 bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e);
@@ -29,7 +35,10 @@ bool file_writer_open(file_writer **out, const char *path, error *e);
 bool file_writer_put(file_writer *w, const void *data, size_t size, error *e);
 bool file_writer_commit(file_writer **w, error *e); /* fsync, rename; *w is NULL in any case */
 void file_writer_abandon(file_writer **w);          /* NULL is fine */
+/* A regular file to add lines to, made where it is not there; for fclose. NULL on failure. */
+FILE *file_append(const char *path, error *e);
 
+bool path_exists(const char *path); /* as whatever it is */
 bool path_is_dir(const char *path);
 bool path_is_file(const char *path);
 bool path_make_dir(const char *path, error *e); /* with its parents; fine if it exists */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file/json.h"
+
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000, ALIGNMENT = 8 };
 
 /* A name cut and without control characters, for a message of one line. */
@@ -186,30 +188,45 @@ static bool read_header(safetensors *s, json_t *header, uint64_t data_start, con
     return check_cover(s, data_start, path, e);
 }
 
-/* What a file that is no safetensors most likely is. */
-static bool fail_not_ours(error *e, const char *path, const mapped_file *map)
+/* What a file that is no safetensors is, by its first bytes; "" where they tell nothing. */
+static const char *other_kind(const mapped_file *map)
 {
-    const char *kind = "";
-    if (map->size >= 4 && memcmp(map->data, "PK\3\4", 4) == 0)
-        kind = "; it looks like a PyTorch pickle (.ckpt, .bin), which can hold programs and is not "
-               "read: "
-               "convert it to safetensors";
-    else if (map->size >= 7 && memcmp(map->data, "version", 7) == 0)
-        kind = "; it looks like a Git LFS pointer: fetch the file itself (git lfs pull)";
-    else if (map->size >= 1 && map->data[0] == '<')
-        kind = "; it looks like a web page: fetch the file itself";
-    return error_set(e, ERROR_FORMAT, "%s: is not a safetensors file%s", path, kind);
+    static const char *const pickle =
+        " but a PyTorch pickle (.ckpt, .pth, .pt, .bin), which Likeness does not read because it can "
+        "run code; convert it to .safetensors first";
+    static const struct { const char *start; size_t size; const char *kind; } kinds[] = {
+        {"GGUF", 4, " but GGUF, which is not supported; take the model as .safetensors"},
+        {"version https://git-lfs", 23,
+         " but only a git-lfs pointer; fetch the file itself (git lfs pull)"},
+        {"<", 1, " but looks like a web page; fetch the file itself"},
+        {"\x89HDF", 4, " but HDF5 (Keras); take the model as .safetensors"},
+    };
+    const uint8_t *p = map->data;
+    if (map->size == 0) return ": it is empty";
+    if (map->size >= 4 && (memcmp(p, "PK\3\4", 4) == 0 || (p[0] == 0x80 && p[1] >= 1 && p[1] <= 5)))
+        return pickle;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (map->size >= kinds[i].size && memcmp(p, kinds[i].start, kinds[i].size) == 0)
+            return kinds[i].kind;
+    return "";
 }
 
+static bool fail_not_ours(error *e, const char *path, const mapped_file *map)
+{
+    return error_set(e, ERROR_FORMAT, "%s: is not a safetensors file%s", path, other_kind(map));
+}
+
+/* The header begins with a brace at the ninth byte; what the eight before it look like (the length of
+ * a header may be spelt as a pickle begins) counts only where that is not so. */
 static bool parse(safetensors *s, const char *path, error *e)
 {
     const mapped_file *map = &s->map;
-    if (map->size < LENGTH_BYTES) return fail_not_ours(e, path, map);
+    if (map->size <= LENGTH_BYTES) return fail_not_ours(e, path, map);
     uint64_t length = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--) length = length << 8 | map->data[i];
-    bool starts_well = map->size > LENGTH_BYTES && map->data[LENGTH_BYTES] == '{';
+    if (map->data[LENGTH_BYTES] != '{') return fail_not_ours(e, path, map);
     if (length > MAX_HEADER || length < 2) {
-        if (!starts_well) return fail_not_ours(e, path, map);
+        if (*other_kind(map)) return fail_not_ours(e, path, map);
         return error_set(e, ERROR_FORMAT, "%s: the header claims %llu bytes; 2 to %d are allowed",
                          path, (unsigned long long)length, MAX_HEADER);
     }
@@ -219,9 +236,8 @@ static bool parse(safetensors *s, const char *path, error *e)
                          "%llu; it is cut short or damaged, fetch it again",
                          path, (unsigned long long)length,
                          (unsigned long long)(map->size - LENGTH_BYTES));
-    if (!starts_well) return fail_not_ours(e, path, map);
     json_error_t problem;
-    json_t *header = json_loadb((const char *)map->data + LENGTH_BYTES, length,
+    json_t *header = json_parse((const char *)map->data + LENGTH_BYTES, length,
                                 JSON_REJECT_DUPLICATES, &problem);
     if (!header) {
         /* jansson leaves the text empty where an allocation of its own failed */
@@ -321,7 +337,7 @@ static char *make_header(const safetensors_entry **order, size_t count,
         ok = put_entry(header, order[i], offset);
         offset += order[i]->bytes;
     }
-    char *text = ok ? json_dumps(header, JSON_COMPACT) : NULL;
+    char *text = ok ? json_text(header, JSON_COMPACT) : NULL;
     json_decref(header);
     if (!text) error_memory(e, path, count * sizeof(safetensors_entry));
     return text;

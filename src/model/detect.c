@@ -11,26 +11,6 @@
 #define SUPPORTED "Likeness runs Stable Diffusion 1.x and unconditional DDPM models"
 #define UNET "model.diffusion_model."
 
-bool detect_container(const char *path, error *e)
-{
-    mapped_file map;
-    if (!file_map(&map, path, e))
-        return false;
-    const uint8_t *p = map.data;
-    bool ok = true;
-    if (map.size >= 4 && (!memcmp(p, "PK\3\4", 4) || (p[0] == 0x80 && p[1] <= 5 && p[2] != 0)))
-        ok = error_set(e, ERROR_MODEL, "%s: is a pickle (.ckpt, .pt, .bin), which Likeness does not read "
-                       "because it can run code; convert it to .safetensors first", path);
-    else if (map.size >= 4 && !memcmp(p, "GGUF", 4))
-        ok = error_set(e, ERROR_MODEL, "%s: is a GGUF file, not supported; take the model as "
-                       ".safetensors", path);
-    else if (map.size >= 24 && !memcmp(p, "version https://git-lfs", 23))
-        ok = error_set(e, ERROR_FORMAT, "%s: is only a git-lfs pointer; fetch the file itself (git lfs "
-                       "pull)", path);
-    file_unmap(&map);
-    return ok;
-}
-
 /* A tensor whose presence (any dim < 0) or whose dimension tells what a file is. */
 typedef struct mark { const char *name; int dim; int64_t size; const char *what; } mark;
 

@@ -7,8 +7,6 @@
 
 #include "model/load.h"
 
-/* Refuses a path that is no safetensors file (a pickle, a GGUF, a git-lfs pointer), by its first bytes. */
-bool detect_container(const char *path, error *e);
 /* Refuses a single file that is not Stable Diffusion 1.x in the original names. */
 bool detect_single(const weight_files *files, const char *path, error *e);
 /* Refuses a folder whose model_index.json names a pipeline we do not run. A folder without it passes. */

@@ -5,25 +5,16 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "file/json.h"
 
 bool fields_open(fields *f, const char *path, size_t limit, error *e)
 {
-    char *text;
-    size_t size;
-    if (!file_read(path, limit, &text, &size, e))
-        return false;
-    json_error_t problem;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem);
-    free(text);
-    if (!root) {
-        if (json_error_code(&problem) == json_error_out_of_memory)
-            return error_memory(e, path, size);
-        return error_set(e, ERROR_FORMAT, "%s: not valid JSON (line %d: %s)", path, problem.line,
-                         problem.text);
-    }
+    json_t *root = json_read(path, limit, e);
+    if (!root) return false;
     if (!json_is_object(root)) {
         json_decref(root);
         return error_set(e, ERROR_FORMAT, "%s: should be a JSON object", path);
@@ -162,14 +153,14 @@ void field_only(fields *f, const char *name, const char *only)
     json_t *value = field(f, name);
     if (!value || !f->ok)
         return;
-    json_t *wanted = json_loads(only, JSON_DECODE_ANY, NULL);
+    json_t *wanted = json_parse(only, strlen(only), JSON_DECODE_ANY, NULL);
     bool same = wanted && (json_equal(value, wanted) ||
                            (json_is_number(value) && json_is_number(wanted) &&
                             json_number_value(value) == json_number_value(wanted)));
     json_decref(wanted);
     if (same)
         return;
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+    char *text = json_text(value, JSON_ENCODE_ANY | JSON_COMPACT);
     f->ok = error_set(f->e, ERROR_MODEL, "%s: \"%s\" is %.80s, which is not supported (only %s is)",
                       f->where, name, text ? text : "something else", only);
     free(text);

@@ -188,8 +188,7 @@ static bool open_vae_path(model *m, const char *path, const vae_config *sizes, e
         return ok;
     }
     weight_files *files = NULL;
-    bool ok = detect_container(path, e) &&
-              weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e) &&
+    bool ok = weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e) &&
               open_vae_in(m, files, path, sizes, e);
     weight_files_release(&files);
     return ok;
@@ -383,7 +382,7 @@ bool model_open_single(model **out, const char *path, const char *vae_path,
         m->unet = *sizes->unet;
     }
     weight_files *files = NULL;
-    bool ok = detect_container(path, e) && weight_files_open(&files, &m->path, 1, e) &&
+    bool ok = weight_files_open(&files, &m->path, 1, e) &&
               detect_single(files, path, e) &&
               open_single_networks(m, files, vae_path, sizes ? sizes->vae : NULL, e) &&
               open_single_tokenizer(m, tokenizer_path, e) && finish_stable_diffusion(m, e);
@@ -404,7 +403,7 @@ bool model_open(model **out, const char *path, const char *vae_path, const char 
                 error *e)
 {
     *out = NULL;
-    if (!path_is_dir(path) && !path_is_file(path))
+    if (!path_exists(path))
         return error_set(e, ERROR_FILE, "%s: no such model (a diffusers folder, or a .safetensors file)",
                          path);
     if (!path_is_dir(path))

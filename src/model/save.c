@@ -12,6 +12,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "device/device.h"
+#include "file/json.h"
 #include "file/safetensors.h"
 #include "model/fields.h"
 
@@ -78,23 +79,10 @@ static char *make_part(const char *folder, const char *part, error *e)
 
 /* ---- JSON ---- */
 
-/* 15 digits give back what people write (1e-05); where they do not hold a value, 17 do. */
-static char *json_text(const json_t *root)
-{
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-    json_t *again = text ? json_loads(text, 0, NULL) : NULL;
-    bool same = again && json_equal(root, again);
-    json_decref(again);
-    if (!text || same)
-        return text;
-    free(text);
-    return json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-}
-
 /* Frees root, which may be NULL: memory was out. */
 static bool write_json(json_t *root, const char *folder, const char *name, error *e)
 {
-    char *text = root ? json_text(root) : NULL;
+    char *text = root ? json_text(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     bool ok = text ? write_bytes(folder, name, text, strlen(text), e)
                    : error_memory(e, name, CONFIG_LIMIT);

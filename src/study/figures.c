@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/platform.h"
+#include "file/json.h"
 #include "study/chart.h"
 #include "study/html.h"
 #include "study/page_parts.h"
@@ -51,7 +52,7 @@ static void curve_read(page *p, loss_curve *c, const char *text, const char *key
     if (!raw || !smooth) return;
     *c = (loss_curve){raw, smooth, 0};
     for (const char *at = text, *end; (end = strchr(at, '\n')); at = end + 1) {
-        json_t *line = json_loadb(at, (size_t)(end - at), 0, NULL);
+        json_t *line = json_parse(at, (size_t)(end - at), 0, NULL);
         const json_t *step = json_object_get(line, "step"), *value = json_object_get(line, key);
         if (json_is_integer(step) && json_is_number(value))
             raw[c->count++] = (chart_point){(double)json_integer_value(step), json_number_value(value), 0};

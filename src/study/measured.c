@@ -13,6 +13,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "file/json.h"
 #include "model/hash.h"
 #include "study/likeness.h"
 
@@ -241,7 +242,7 @@ static bool load(measured *m, const measure_source *s, error *e)
 {
     char *path = path_join(s->folder, KEPT_FILE);
     if (!path) return error_memory(e, s->folder, strlen(s->folder));
-    json_t *j = path_is_file(path) ? json_load_file(path, 0, NULL) : NULL;
+    json_t *j = path_is_file(path) ? json_read(path, JSON_LIMIT, NULL) : NULL;
     for (int k = 0; j && k < m->subjects; k++) {
         const json_t *of = json_object_get(j, s->plan->model[m->subject[k].model].name);
         const char *key = json_string_value(json_object_get(of, "determined_by"));
@@ -289,13 +290,7 @@ static bool save(const measured *m, const measure_source *s, error *e)
     for (int k = 0; ok && k < m->subjects; k++)
         ok = !json_object_set_new(j, s->plan->model[m->subject[k].model].name, subject_json(m, k));
     char *path = path_join(s->folder, KEPT_FILE);
-    char *text = ok ? json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    file_writer *w = NULL;
-    ok = (path && text) || error_memory(e, KEPT_FILE, 4096);
-    ok = ok && file_writer_open(&w, path, e) && file_writer_put(w, text, strlen(text), e) &&
-         file_writer_put(w, "\n", 1, e) && file_writer_commit(&w, e);
-    file_writer_abandon(&w);
-    free(text);
+    ok = (ok && path) ? json_write(j, path, e) : error_memory(e, KEPT_FILE, 4096);
     free(path);
     json_decref(j);
     return ok;

@@ -22,9 +22,9 @@ static bool picture_size(const page_source *s, const study_cell *c, int *width, 
 {
     uint8_t head[24];
     char *path = string_format("%s/cells/%s.png", s->folder, c->name);
-    FILE *in = path ? fopen(path, "rbe") : NULL;
-    bool ok = in && fread(head, 1, sizeof head, in) == sizeof head && !memcmp(head + 1, "PNG", 3);
-    if (in) fclose(in);
+    size_t n;
+    bool ok = path && file_begin(path, head, sizeof head, &n, NULL) && n == sizeof head &&
+              !memcmp(head + 1, "PNG", 3);
     free(path);
     *width = ok ? head[18] << 8 | head[19] : 0;
     *height = ok ? head[22] << 8 | head[23] : 0;

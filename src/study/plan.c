@@ -12,6 +12,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "file/json.h"
 #include "generate/plan.h"
 #include "study/plan_read.h"
 
@@ -592,26 +593,9 @@ static bool read_all(plan_reader *r, json_t *root)
            plan_read_models(r, root) && read_sections(r, root);
 }
 
-/* Whether every fraction in it reads back the same from so many digits. */
-static bool is_exact(json_t *value, int digits)
-{
-    const char *key;
-    json_t *inner;
-    size_t i;
-    double read = 0;
-    bool exact = true;
-    if (json_is_real(value))
-        return number_parse(number_rounded(json_real_value(value), digits).text, NULL, &read) &&
-               read == json_real_value(value);
-    json_array_foreach(value, i, inner) exact = exact && is_exact(inner, digits);
-    json_object_foreach(value, key, inner) exact = exact && is_exact(inner, digits);
-    return exact;
-}
-
-/* 1.5e-4 is to be written as 0.00015: with 17 digits it is 0.00014999999999999999. */
 static bool keep_text(plan_reader *r, json_t *json)
 {
-    char *text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(is_exact(json, 15) ? 15 : 17));
+    char *text = json_text(json, JSON_INDENT(2));
     r->plan->text = text ? arena_format(&r->plan->memory, "%s\n", text) : NULL;
     free(text);
     return r->plan->text || plan_no_memory(r);

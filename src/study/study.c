@@ -13,6 +13,7 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
+#include "file/json.h"
 #include "model/hash.h"
 #include "study/cells.h"
 #include "study/page.h"
@@ -276,7 +277,7 @@ static bool on_measure(void *user, int done, int total)
 static double earlier_seconds(const char *folder)
 {
     char *path = path_join(folder, "times.json");
-    json_t *j = path && path_is_file(path) ? json_load_file(path, 0, NULL) : NULL;
+    json_t *j = path && path_is_file(path) ? json_read(path, JSON_LIMIT, NULL) : NULL;
     double seconds = json_number_value(json_object_get(j, "seconds"));
     json_decref(j);
     free(path);

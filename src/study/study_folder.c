@@ -13,6 +13,7 @@
 #include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "file/json.h"
 #include "train/describe.h"
 
 #define MARK_FILE "study.json"
@@ -64,7 +65,7 @@ static bool has_file(const char *folder, const char *name)
 static json_t *read_mark(const char *folder)
 {
     char *path = path_join(folder, MARK_FILE);
-    json_t *mark = path && path_is_file(path) ? json_load_file(path, 0, NULL) : NULL;
+    json_t *mark = path && path_is_file(path) ? json_read(path, JSON_LIMIT, NULL) : NULL;
     free(path);
     if (json_is_string(json_object_get(mark, "study"))) return mark;
     json_decref(mark);

@@ -14,6 +14,7 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
+#include "file/json.h"
 #include "generate/parameters.h"
 #include "generate/plan.h"
 #include "model/hash.h"
@@ -106,7 +107,7 @@ static double training_seconds(const char *folder)
     if (path && path_is_file(path)) file_read(path, 1 << 28, &text, NULL, NULL);
     for (const char *line = text; line && *line;) {
         size_t length = strcspn(line, "\n");
-        json_t *j = json_loadb(line, length, 0, NULL);
+        json_t *j = json_parse(line, length, 0, NULL);
         sum += json_number_value(json_object_get(j, "seconds"));
         json_decref(j);
         line += length + (line[length] == '\n');

@@ -15,6 +15,7 @@
 #include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "file/json.h"
 #include "train/describe.h"
 
 #define MARK_FILE "study.json"
@@ -33,7 +34,7 @@ void taught_key(const char *request, char key[65])
 static json_t *read_mark(const char *folder)
 {
     char *path = path_join(folder, MARK_FILE);
-    json_t *mark = path && path_is_file(path) ? json_load_file(path, 0, NULL) : NULL;
+    json_t *mark = path && path_is_file(path) ? json_read(path, JSON_LIMIT, NULL) : NULL;
     free(path);
     if (json_is_string(json_object_get(mark, "determined_by"))) return mark;
     json_decref(mark);
@@ -80,7 +81,7 @@ static bool write_mark(const char *folder, const char *request, error *e)
 {
     char key[65];
     taught_key(request, key);
-    json_t *asked = json_loads(request, 0, NULL);
+    json_t *asked = json_parse(request, strlen(request), 0, NULL);
     json_t *mark = json_pack("{s:s, s:o*}", "determined_by", key, "request", asked);
     bool ok = (mark || error_memory(e, folder, 64)) && describe_write(mark, folder, MARK_FILE, e);
     json_decref(mark);
@@ -135,7 +136,7 @@ bool taught_move_aside(const char *folder, char **kept, error *e)
 static char *value_text(const json_t *value)
 {
     enum { MOST = 60 };
-    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : strdup("unset");
+    char *text = value ? json_text(value, JSON_ENCODE_ANY) : strdup("unset");
     if (!text || strlen(text) <= MOST) return text;
     char *cut = string_format("%.*s...", MOST, text);
     free(text);
@@ -171,7 +172,7 @@ static void add_settings(FILE *out, json_t *was, json_t *is)
 
 char *taught_difference(const char *folder, const char *request)
 {
-    json_t *mark = read_mark(folder), *is = json_loads(request, 0, NULL);
+    json_t *mark = read_mark(folder), *is = json_parse(request, strlen(request), 0, NULL);
     json_t *was = json_object_get(mark, "request");
     char *text = NULL;
     size_t size;

@@ -12,6 +12,7 @@
 #include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "file/json.h"
 #include "file/safetensors.h"
 #include "model/hash.h"
 #include "model/save.h"
@@ -213,8 +214,8 @@ static bool same_settings(const json_t *saved, const trainer *t, const char *pat
     json_object_foreach(mine, key, value) {
         const json_t *other = json_object_get(saved, key);
         if (!ok || may_differ(&t->settings, key) || json_equal(value, other)) continue;
-        char *was = other ? json_dumps(other, JSON_ENCODE_ANY) : NULL;
-        char *now = json_dumps(value, JSON_ENCODE_ANY);
+        char *was = other ? json_text(other, JSON_ENCODE_ANY) : NULL;
+        char *now = json_text(value, JSON_ENCODE_ANY);
         ok = error_set(e, ERROR_USAGE, "%s: was made with --%s %s, this run has %s; give the same "
                        "settings, or start anew in another folder", path, key, was ? was : "unset",
                        now ? now : "another");
@@ -253,7 +254,6 @@ static bool check_files(const json_t *files, const trainer *t, const char *folde
 static bool load_manifest(const checkpoint_owner *o, trainer *t, const char *folder, error *e)
 {
     char *path = path_join(folder, "checkpoint.json");
-    json_error_t bad;
     if (!path) return error_memory(e, folder, strlen(folder));
     if (!path_is_file(path)) {
         error_set(e, ERROR_FILE, "%s: is not a checkpoint of likeness train: it has no "
@@ -261,7 +261,7 @@ static bool load_manifest(const checkpoint_owner *o, trainer *t, const char *fol
         free(path);
         return false;
     }
-    json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &bad);
+    json_t *j = json_read(path, JSON_LIMIT, NULL);
     const json_t *settings = json_object_get(j, "settings");
     int64_t done = json_integer_value(json_object_get(j, "step"));
     const char *base = json_string_value(json_object_get(j, "model"));

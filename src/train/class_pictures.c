@@ -17,6 +17,7 @@
 
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "file/json.h"
 #include "model/fields.h"
 #include "train/describe.h"
 #include "train/photos.h"
@@ -62,18 +63,6 @@ static bool manifest_open(manifest *m, const char *folder, error *e)
         ok = m->root || error_memory(e, m->path, 64);
     }
     if (!ok) manifest_close(m);
-    return ok;
-}
-
-static bool manifest_write(const manifest *m, error *e)
-{
-    char *text = json_dumps(m->root, JSON_INDENT(2));
-    file_writer *w = NULL;
-    bool ok = text ? file_writer_open(&w, m->path, e) && file_writer_put(w, text, strlen(text), e)
-                   : error_memory(e, m->path, MANIFEST_LIMIT);
-    if (ok) ok = file_writer_commit(&w, e);
-    file_writer_abandon(&w);
-    free(text);
     return ok;
 }
 
@@ -236,7 +225,7 @@ static bool keep_picture(manifest *list, const class_request *r, const target *t
 {
     char hash[65];
     return image_write(picture, t->hidden, settings, 100, e) && sha256_file(hash, t->hidden, e) &&
-           manifest_add(list, r, t->name, seed, settings, hash, e) && manifest_write(list, e) &&
+           manifest_add(list, r, t->name, seed, settings, hash, e) && json_write(list->root, list->path, e) &&
            give_name(t, e);
 }
 

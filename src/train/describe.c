@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/platform.h"
+#include "file/json.h"
 
 /* Bytes of the UTF-8 character that s begins with; 0: it begins with none. */
 static size_t character(const char *s)
@@ -106,16 +107,7 @@ json_t *describe_pictures(const trainer *t)
 bool describe_write(const json_t *j, const char *folder, const char *name, error *e)
 {
     char *path = path_join(folder, name);
-    char *text_of = json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-    file_writer *w = NULL;
-    bool ok = (path && text_of) || error_memory(e, name, 4096);
-    ok = ok && file_writer_open(&w, path, e) && file_writer_put(w, text_of, strlen(text_of), e) &&
-         file_writer_put(w, "\n", 1, e);
-    if (ok)
-        ok = file_writer_commit(&w, e);
-    else
-        file_writer_abandon(&w);
+    bool ok = path ? json_write(j, path, e) : error_memory(e, name, 4096);
     free(path);
-    free(text_of);
     return ok;
 }

@@ -10,6 +10,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "file/json.h"
 #include "train/describe.h"
 
 #define LINES "train.jsonl"
@@ -26,7 +27,7 @@ static size_t kept_bytes(const char *text, int64_t keep)
 {
     const char *at = text;
     for (const char *end; (end = strchr(at, '\n')); at = end + 1) {
-        json_t *line = json_loadb(at, (size_t)(end - at), 0, NULL);
+        json_t *line = json_parse(at, (size_t)(end - at), 0, NULL);
         json_int_t number = json_integer_value(json_object_get(line, "step"));
         json_decref(line);
         if (number < 1 || number > keep) break;
@@ -57,8 +58,7 @@ bool record_open(record **out, const char *output_dir, int64_t keep, error *e)
     if (r) r->path = path_join(output_dir, LINES);
     bool ok = (r && r->path) || error_memory(e, LINES, sizeof *r);
     ok = ok && keep_lines(r->path, keep, e);
-    if (ok) r->file = fopen(r->path, "ae");
-    ok = ok && (r->file || error_set(e, ERROR_FILE, "%s: cannot be opened for writing", r->path));
+    ok = ok && (r->file = file_append(r->path, e));
     if (ok)
         *out = r;
     else

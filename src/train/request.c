@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "file/json.h"
 #include "train/class_pictures.h"
 #include "train/describe.h"
 
@@ -59,7 +60,7 @@ bool train_request_text(char **out, const train_request *r, error *e)
     bool ok = instance_hashes(&instances, r->settings->instance_data_dir, e);
     json_object_set_new(whole, "instance_pictures", instances);
     ok = ok && class_part(whole, r, e);
-    if (ok) *out = json_dumps(whole, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(17));
+    if (ok) *out = json_text(whole, JSON_SORT_KEYS | JSON_COMPACT);
     json_decref(whole);
     return ok && (*out || error_memory(e, "a training's request", 4096));
 }
