@@ -312,6 +312,9 @@ typedef struct lk_study_progress {
 
 typedef struct lk_study_options {
     const char *plan;    /* a plan in JSON (docs/STUDY.md); NULL: the report's experiment */
+    /* NULL, or a folder of photos of one subject, which is called `name` ("sks dog") and is one of
+     * class_name ("dog"): the report's experiment with it, on the model at `model` (NULL: the default). */
+    const char *photos, *name, *class_name, *model;
     const char *folder;  /* where everything goes: report.html, cells/, models/ */
     bool dry_run;        /* tell what would be done (through say), and do nothing */
     bool yes;            /* thousands of pictures are meant */

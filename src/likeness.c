@@ -774,7 +774,9 @@ bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
     error e = {0};
     char *root = root_find(&e), *pocket = root ? pocket_find(&e) : NULL;
     char *plan = root && !o->plan ? path_join(root, "examples/report.json") : NULL;
+    photos_request photos = {o->photos, o->name, o->class_name, o->model};
     study_options options = {.plan = o->plan ? o->plan : plan,
+                             .photos = o->photos ? &photos : NULL,
                              .root = root,
                              .pocket = pocket,
                              .folder = o->folder,
@@ -783,6 +785,8 @@ bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
                              .version = lk_version()};
     study_events events = {on_study_progress, on_study_say, (void *)(uintptr_t)o};
     bool ok = pocket && (options.plan || error_memory(&e, "a plan", 64)) &&
+              (!o->photos || (!o->plan && o->name && o->class_name) ||
+               error_set(&e, ERROR_USAGE, "a study of photos needs a name and a class, and makes its own plan")) &&
               study_run(c->device, &options, &events, &e);
     free(root);
     free(pocket);

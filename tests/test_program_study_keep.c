@@ -2,6 +2,7 @@
  *
  * test_program_study_keep: what a study keeps and what it never touches: foreign files and folders, trained
  * models whose request has changed or not, the plan; and the commands of its page make its pictures. */
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -296,6 +297,73 @@ static void test_hash(void **state)
     run("h=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}'); grep -q \"\\\"model\\\": \\\"$h\" o/class/*/manifest.json");
 }
 
+/* ---- one's own photos -------------------------------------------------------------------------- */
+
+static void test_photos_wrong(void **state)
+{
+    (void)state;
+    likeness("study", "--photos", "photos", NULL);
+    failed(2, "--photos wants --name, what prompts call the subject, and --class");
+    likeness("study", "--name", "sks dog", NULL);
+    failed(2, "--name, --class and -m go with --photos");
+    likeness("study", "plan.json", "--photos", "photos", "--name", "sks dog", "--class", "dog", NULL);
+    failed(2, "leave out \"plan.json\"");
+    likeness("study", "--photos", "nowhere", "--name", "sks dog", "--class", "dog", "-o", "q", NULL);
+    failed(1, "nowhere: is no folder of photos");
+    run("mkdir -p nothing && echo x >nothing/x.txt");
+    likeness("study", "--photos", "nothing", "--name", "sks dog", "--class", "dog", "-o", "q", NULL);
+    failed(1, "nothing: there are no photos in it");
+    likeness("study", "--photos", "nothing", "--name", "", "--class", "dog", "-o", "q", NULL);
+    failed(1, "are not to be empty");
+    assert_false(exists("q"));
+}
+
+/* The report's prompts in the words of another subject; on a model that is not the default, other settings. */
+static void test_photos(void **state)
+{
+    (void)state;
+    run("rm -rf photos q && cp -r " SOURCE_DIR "/examples/subject photos");
+    likeness("study", "--photos", "photos", "--name", "sks cat", "--class", "cat", "-o", "q", "--dry-run", NULL);
+    done();
+    says(last.out, "the default model draws emoji and cannot draw photos; a real one (-m MODEL: ");
+    says(last.out, "\"instance_prompt\": \"a photo of sks cat\"");
+    says(last.out, "\"a photo of a dog\",\n"); /* the other class */
+    says(last.out, "\"a photo of sks cat\",\n");
+    says(last.out, "\"a cat running on the beach\",\n");
+    says(last.out, "\"learning_rate\": 0.00015");
+    says(last.out, "/photos\"");
+    likeness("study", "--photos", "photos", "--name", "zwx", "--class", "orange toy", "-m", "toy", "--dry-run", NULL);
+    done();
+    if (strstr(last.out, "the default model")) fail_msg("%s", last.out);
+    says(last.out, "\"instance_prompt\": \"a photo of zwx\"");
+    says(last.out, "\"a photo of an orange toy in the park\"");
+    says(last.out, "\"an orange toy on the beach\"");
+    says(last.out, "\"a photo of a cat\"");
+    says(last.out, "\"learning_rate\": 2e-06");
+    says(last.out, "/toy\"");
+    assert_null(strstr(last.out, "dog"));
+    assert_false(exists("q"));
+}
+
+/* It is a study like any other: its plan lies in its folder. */
+static void test_photos_plan(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "study", "--photos", "photos", "--name", "sks dog", "--class", "dog", "-m", "toy",
+                          "-o", "q", "-t", "1", NULL};
+    run("rm -rf photos q && cp -r " SOURCE_DIR "/examples/subject photos");
+    pid_t child = start(args, 0);
+    for (int i = 0; i < 6000 && !exists("q/class"); i++) usleep(10000);
+    assert_int_equal(kill(child, SIGINT), 0);
+    finish(child);
+    assert_int_equal(last.status, 130);
+    assert_true(exists("q/plan.json"));
+    run("cd q && " PROGRAM " study plan.json -o . -t 1 --dry-run >/dev/null && rm -r class && rm -r ../photos");
+    likeness("study", "q/plan.json", "-o", "q", NULL);
+    failed(1, "q/plan.json: models.");
+    says(last.err, "/photos");
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -315,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_foreign_model), cmocka_unit_test(test_foreign_files),
         cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
         cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
-        cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash)};
+        cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_photos_wrong), cmocka_unit_test(test_photos), cmocka_unit_test(test_photos_plan)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -3,6 +3,7 @@
  * study: the flow of a study. */
 #include "study/study.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "model/hash.h"
 #include "study/cells.h"
 #include "study/page.h"
+#include "study/plan_read.h"
 #include "study/study_folder.h"
 #include "study/taught.h"
 #include "train/describe.h"
@@ -161,6 +163,31 @@ static bool say_cost(const run *r, error *e)
     return true;
 }
 
+/* What comes of photos on the default model, and what a real one would take here: a step of Stable Diffusion
+ * 1.x at 512x512 takes about REAL_STEP of the default model's, an update of batch 1 with the text encoder 2.5
+ * steps, twice that with class pictures. */
+static bool say_default(const run *r, error *e)
+{
+    enum { REAL_STEP = 250, REAL_GIB = 11, REAL_UPDATES = 800, REAL_CLASS_STEPS = 50 * 50 };
+    double step, steps = (double)(r->all_steps - r->shared_steps) + REAL_CLASS_STEPS + REAL_UPDATES * 2.5 * 3;
+    if (!time_step(r, &step, e)) return false;
+    say(r, "the default model draws emoji and cannot draw photos; a real one (-m MODEL: a diffusers folder or a "
+        ".safetensors of Stable Diffusion 1.x) takes about %d GiB of memory, of which %s are free, and about %d "
+        "hours on this machine", REAL_GIB, number_bytes((double)memory_available()).text,
+        (int)fmax(1, round(steps * step * REAL_STEP / 3600)));
+    return true;
+}
+
+/* The plan that is made for photos, line by line. */
+static void say_plan(const run *r)
+{
+    for (const char *at = r->plan.text; *at;) {
+        int length = (int)strcspn(at, "\n");
+        say(r, "%.*s", length, at);
+        at += length + (at[length] == '\n');
+    }
+}
+
 static void say_model(const run *r, int i)
 {
     const study_models *m = &r->models;
@@ -176,6 +203,7 @@ static void say_model(const run *r, int i)
 
 static bool dry_run(const run *r, error *e)
 {
+    if (r->options->photos) say_plan(r);
     for (int i = 0; i < r->plan.models; i++) say_model(r, i);
     for (int i = 0; i < r->plan.sections; i++) {
         const study_section *s = &r->plan.section[i];
@@ -371,17 +399,29 @@ static bool work(run *r, error *e)
     return ok;
 }
 
+static bool read_plan(run *r, error *e)
+{
+    const study_options *o = r->options;
+    json_t *json;
+    if (!o->photos) return study_plan_read(&r->plan, o->plan, o->root, e);
+    if (!photos_plan(&json, o->photos, o->plan, e)) return false;
+    bool ok = plan_read_json(&r->plan, json, o->plan, ".", o->root, e);
+    json_decref(json);
+    return ok;
+}
+
 bool study_run(device *d, const study_options *o, const study_events *events, error *e)
 {
     run r = {.device = d, .options = o, .events = events, .lock = -1, .what = "",
              .began = clock_seconds()};
-    bool ok = study_plan_read(&r.plan, o->plan, o->root, e);
+    bool ok = read_plan(&r, e);
     if (!ok) return false;
-    r.place = (study_place){o->folder, o->plan, o->root, o->version};
+    r.place = (study_place){o->folder, o->photos ? NULL : o->plan, o->root, o->version};
     r.source = (study_source){.device = d, .plan = &r.plan, .folder = o->folder, .pocket = o->pocket,
                               .stop = stops, .say = on_say, .user = &r};
     ok = study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
          count_work(&r, e);
+    if (ok && o->photos && strcmp(r.plan.model[0].path, "pocket") == 0) ok = say_default(&r, e);
     if (ok && o->dry_run)
         ok = dry_run(&r, e);
     else

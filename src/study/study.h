@@ -5,10 +5,12 @@
 #ifndef LIKENESS_STUDY_STUDY_H
 #define LIKENESS_STUDY_STUDY_H
 
+#include "study/photos_plan.h"
 #include "study/plan.h"
 
 typedef struct study_options {
-    const char *plan;      /* JSON */
+    const char *plan;      /* JSON; with photos the template of their plan */
+    const photos_request *photos; /* NULL, or whose photos the plan is made for */
     const char *root;      /* where relative paths of a plan may start from, besides its own folder */
     const char *pocket;    /* the default model's folder */
     const char *folder;    /* of the study; made */
