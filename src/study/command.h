@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * command: the line for a shell that makes a picture of a study, or all of it, when it is run in the
- * study's folder. */
+ * command: the line for a shell that makes a picture of a study, or all of it, when it is run in
+ * the study's folder. */
 #ifndef LIKENESS_STUDY_COMMAND_H
 #define LIKENESS_STUDY_COMMAND_H
 
 #include "study/plan.h"
 
-/* "likeness generate ... -o NAME.png": the very pixels of cells/NAME.png. precision: what the study computes
- * in. malloc'ed; NULL when memory is out. */
+/* "likeness generate ... -o NAME.png": the very pixels of cells/NAME.png. precision: what the study
+ * computes in. malloc'ed; NULL when memory is out. */
 char *command_of_cell(const study_plan *p, const study_cell *c, dtype precision);
 /* "likeness study plan.json -o .": everything again, of which what is there is kept. malloc'ed. */
 char *command_of_study(dtype precision);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * photos_plan: see photos_plan.h. The template speaks of "sks dog", which is a "dog", and of a "cat", which
- * is none. */
+ * photos_plan: see photos_plan.h. The template speaks of "sks dog", which is a "dog", and of a
+ * "cat", which is none. */
 #include "study/photos_plan.h"
 
 #include <ctype.h>
@@ -100,16 +100,22 @@ static bool reword_all(json_t *value, const photos_request *r)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
-static bool is_default(const photos_request *r) { return !r->model || strcmp(r->model, "pocket") == 0; }
+static bool is_default(const photos_request *r)
+{
+    return !r->model || strcmp(r->model, "pocket") == 0;
+}
 
-/* What is usual for a Stable Diffusion whose text encoder is trained too; the template's settings are those
- * of the default model. */
+/* What is usual for a Stable Diffusion whose text encoder is trained too; the template's settings
+ * are those of the default model. */
 static int set_usual(json_t *train)
 {
-    static const char *const kept[] = {"model", "instance_data_dir", "instance_prompt", "class_prompt",
-                                       "with_prior_preservation", "num_class_images", "seed"};
-    json_t *out = json_pack("{s:b, s:f, s:i, s:i, s:s}", "train_text_encoder", 1, "learning_rate", 2e-6,
-                            "train_batch_size", 1, "max_train_steps", 800, "optimizer", "adamw8bit");
+    static const char *const kept[] = {
+        "model",        "instance_data_dir",       "instance_prompt",
+        "class_prompt", "with_prior_preservation", "num_class_images",
+        "seed"};
+    json_t *out =
+        json_pack("{s:b, s:f, s:i, s:i, s:s}", "train_text_encoder", 1, "learning_rate", 2e-6,
+                  "train_batch_size", 1, "max_train_steps", 800, "optimizer", "adamw8bit");
     int failed = out == NULL;
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
         json_t *value = json_object_get(train, kept[i]);
@@ -150,12 +156,16 @@ static bool set_texts(json_t *plan, const photos_request *r)
 {
     size_t i;
     json_t *section;
-    char *title = string_format("What a picture is made of: %s, DreamBooth, and two models in one run", r->name);
-    char *about = string_format("The report's experiment with the photos of \"%s\", which is one of \"%s\".", r->name,
-                                r->class_name);
+    char *title =
+        string_format("What a picture is made of: %s, DreamBooth, and two models in one run",
+                      r->name);
+    char *about =
+        string_format("The report's experiment with the photos of \"%s\", which is one of \"%s\".",
+                      r->name, r->class_name);
     int failed = !title || !about || json_object_set_new(plan, "title", json_string(title)) ||
                  json_object_set_new(plan, "about", json_string(about));
-    json_array_foreach(json_object_get(plan, "sections"), i, section) json_object_del(section, "about");
+    json_array_foreach(json_object_get(plan, "sections"), i, section)
+        json_object_del(section, "about");
     free(title);
     free(about);
     return !failed;
@@ -164,18 +174,24 @@ static bool set_texts(json_t *plan, const photos_request *r)
 static bool check(const photos_request *r, error *e)
 {
     size_t count = 0;
-    json_t *text = json_pack("[s, s, s, s]", r->folder, r->name, r->class_name, r->model ? r->model : "");
+    json_t *text =
+        json_pack("[s, s, s, s]", r->folder, r->name, r->class_name, r->model ? r->model : "");
     bool is_text = text != NULL;
     json_decref(text);
     if (!is_text)
-        return error_set(e, ERROR_USAGE, "the photos' folder, the name, the class or the model's path is no UTF-8");
+        return error_set(e, ERROR_USAGE,
+                         "the photos' folder, the name, the class or the model's path is no UTF-8");
     if (!*r->name || !*r->class_name)
-        return error_set(e, ERROR_USAGE, "the subject's name and its class are not to be empty: --name \"sks dog\" "
+        return error_set(e, ERROR_USAGE,
+                         "the subject's name and its class are not to be empty: --name \"sks dog\" "
                          "--class dog");
-    if (!path_is_dir(r->folder)) return error_set(e, ERROR_FILE, "%s: is no folder of photos", r->folder);
+    if (!path_is_dir(r->folder))
+        return error_set(e, ERROR_FILE, "%s: is no folder of photos", r->folder);
     if (!photo_count(&count, r->folder, e)) return false;
-    return count > 0 || error_set(e, ERROR_FILE, "%s: there are no photos in it that can be read; three to "
-                                  "five of one subject are usual", r->folder);
+    return count > 0 || error_set(e, ERROR_FILE,
+                                  "%s: there are no photos in it that can be read; three to "
+                                  "five of one subject are usual",
+                                  r->folder);
 }
 
 bool photos_plan(json_t **out, const photos_request *r, const char *template, error *e)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * photos_plan: the report's plan (examples/report.json) for somebody's own photos of one subject. */
+ * photos_plan: the report's plan (examples/report.json) for somebody's own photos of one subject.
+ */
 #ifndef LIKENESS_STUDY_PHOTOS_PLAN_H
 #define LIKENESS_STUDY_PHOTOS_PLAN_H
 
@@ -16,8 +17,8 @@ typedef struct photos_request {
     const char *model;      /* NULL or "pocket": the default model; else a path */
 } photos_request;
 
-/* For json_decref. template: examples/report.json. Prompts get the subject's name and class; a model other
- * than the default is trained by the settings that are usual at its size. */
+/* For json_decref. template: examples/report.json. Prompts get the subject's name and class; a
+ * model other than the default is trained by the settings that are usual at its size. */
 bool photos_plan(json_t **out, const photos_request *r, const char *template, error *e);
 
 #endif

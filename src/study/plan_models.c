@@ -3,83 +3,61 @@
  * plan_models: the models of a study's plan: paths, and trainings with their settings. */
 #include "study/plan_read.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <string.h>
 
 enum { CHECKPOINT_EVERY = 100 }; /* steps; only for going on after a kill */
 
-typedef enum train_kind { TRAIN_BOOL, TRAIN_INT, TRAIN_LONG, TRAIN_DOUBLE, TRAIN_TEXT } train_kind;
+/* Keys of a training that are no flags of likeness train; and its flags that a study does not take.
+ */
+static const char *const own_keys[] = {"model", "use_8bit_adam"};
+static const char *const no_keys[] = {"output_dir", "resume_from_checkpoint"};
 
-/* Flags of likeness train that go straight into its settings. */
-static const struct {
-    const char *name;
-    train_kind kind;
-    size_t at;
-} train_keys[] = {
-    {"instance_prompt", TRAIN_TEXT, offsetof(train_settings, instance_prompt)},
-    {"class_prompt", TRAIN_TEXT, offsetof(train_settings, class_prompt)},
-    {"resolution", TRAIN_INT, offsetof(train_settings, resolution)},
-    {"center_crop", TRAIN_BOOL, offsetof(train_settings, center_crop)},
-    {"train_batch_size", TRAIN_INT, offsetof(train_settings, train_batch_size)},
-    {"gradient_accumulation_steps", TRAIN_INT,
-     offsetof(train_settings, gradient_accumulation_steps)},
-    {"max_train_steps", TRAIN_LONG, offsetof(train_settings, max_train_steps)},
-    {"num_train_epochs", TRAIN_INT, offsetof(train_settings, num_train_epochs)},
-    {"learning_rate", TRAIN_DOUBLE, offsetof(train_settings, learning_rate)},
-    {"scale_lr", TRAIN_BOOL, offsetof(train_settings, scale_lr)},
-    {"lr_warmup_steps", TRAIN_LONG, offsetof(train_settings, lr_warmup_steps)},
-    {"lr_num_cycles", TRAIN_INT, offsetof(train_settings, lr_num_cycles)},
-    {"lr_power", TRAIN_DOUBLE, offsetof(train_settings, lr_power)},
-    {"adam_beta1", TRAIN_DOUBLE, offsetof(train_settings, adam_beta1)},
-    {"adam_beta2", TRAIN_DOUBLE, offsetof(train_settings, adam_beta2)},
-    {"adam_weight_decay", TRAIN_DOUBLE, offsetof(train_settings, adam_weight_decay)},
-    {"adam_epsilon", TRAIN_DOUBLE, offsetof(train_settings, adam_epsilon)},
-    {"max_grad_norm", TRAIN_DOUBLE, offsetof(train_settings, max_grad_norm)},
-    {"train_text_encoder", TRAIN_BOOL, offsetof(train_settings, train_text_encoder)},
-    {"gradient_checkpointing", TRAIN_BOOL, offsetof(train_settings, gradient_checkpointing)},
-    {"snr_gamma", TRAIN_DOUBLE, offsetof(train_settings, snr_gamma)},
-    {"offset_noise", TRAIN_BOOL, offsetof(train_settings, offset_noise)},
-    {"offset_noise_factor", TRAIN_DOUBLE, offsetof(train_settings, offset_noise_factor)},
-    {"with_prior_preservation", TRAIN_BOOL, offsetof(train_settings, with_prior_preservation)},
-    {"prior_loss_weight", TRAIN_DOUBLE, offsetof(train_settings, prior_loss_weight)},
-    {"num_class_images", TRAIN_INT, offsetof(train_settings, num_class_images)},
-    {"prior_from_base", TRAIN_BOOL, offsetof(train_settings, prior_from_base)},
-    {"cache_latents", TRAIN_BOOL, offsetof(train_settings, cache_latents)},
-    {"checkpointing_steps", TRAIN_LONG, offsetof(train_settings, checkpointing_steps)},
-    {"checkpoints_total_limit", TRAIN_INT, offsetof(train_settings, checkpoints_total_limit)},
-    {"validation_prompt", TRAIN_TEXT, offsetof(train_settings, validation_prompt)},
-    {"num_validation_images", TRAIN_INT, offsetof(train_settings, num_validation_images)},
-    {"validation_steps", TRAIN_LONG, offsetof(train_settings, validation_steps)},
+enum {
+    OWN_KEYS = sizeof own_keys / sizeof *own_keys,
+    NO_KEYS = sizeof no_keys / sizeof *no_keys,
+    MOST_KEYS = 100,
 };
 
-enum { TRAIN_KEYS = sizeof train_keys / sizeof *train_keys };
+static bool is_no_key(const char *name)
+{
+    for (int i = 0; i < NO_KEYS; i++)
+        if (strcmp(no_keys[i], name) == 0) return true;
+    return false;
+}
 
-/* Those that need more than a copy. */
-static const char *const train_others[] = {
-    "model",     "instance_data_dir", "class_data_dir", "lr_scheduler",
-    "optimizer", "use_8bit_adam",     "seed",
-};
+static bool read_rate(plan_reader *r, const char *name, rate_schedule *out)
+{
+    return rate_schedule_parse(out, name) ||
+           plan_wrong(r,
+                      "\"lr_scheduler\" is \"%.60s\"; there are constant, constant_with_warmup, "
+                      "linear, cosine, cosine_with_restarts, polynomial",
+                      name);
+}
 
-enum { TRAIN_OTHERS = sizeof train_others / sizeof *train_others };
-
-static bool read_train_key(plan_reader *r, json_t *object, int k, train_settings *s)
+/* A setting that the object has. */
+static bool read_given(plan_reader *r, json_t *object, const train_setting *t, train_settings *s)
 {
     fields f = {object, r->where, r->e, true};
-    const char *name = train_keys[k].name;
-    void *at = (char *)s + train_keys[k].at;
+    const char *name = t->name;
+    void *at = (char *)s + t->at;
     const json_t *value = field(&f, name);
-    if (!value) return true;
-    switch (train_keys[k].kind) {
-    case TRAIN_BOOL: *(bool *)at = field_bool(&f, name, false); return f.ok;
-    case TRAIN_INT: *(int *)at = field_int(&f, name, 0, INT_MIN, INT_MAX); return f.ok;
-    case TRAIN_TEXT: return plan_read_text(r, object, name, true, NULL, (const char **)at);
-    case TRAIN_LONG:
+    switch (t->kind) {
+    case SETTING_BOOL: *(bool *)at = field_bool(&f, name, false); return f.ok;
+    case SETTING_INT: *(int *)at = field_int(&f, name, 0, INT_MIN, INT_MAX); return f.ok;
+    case SETTING_SEED: return plan_read_seed(r, value, at);
+    case SETTING_TEXT: return plan_read_text(r, object, name, true, NULL, (const char **)at);
+    case SETTING_SCHEDULE: name = field_text(&f, name, ""); return f.ok && read_rate(r, name, at);
+    case SETTING_OPTIMIZER: return true; /* read_optimizer */
+    case SETTING_LONG:
         *(int64_t *)at = json_integer_value(value);
         return json_is_integer(value) || plan_wrong(r, "\"%s\" should be a whole number", name);
-    default:
+    case SETTING_DOUBLE:
         *(double *)at = json_number_value(value);
         return json_is_number(value) || plan_wrong(r, "\"%s\" should be a number", name);
     }
+    return true;
 }
 
 static bool read_optimizer(plan_reader *r, json_t *object, train_settings *s)
@@ -126,27 +104,20 @@ static bool read_base(plan_reader *r, json_t *object, json_t *models, study_mode
 
 static bool read_training(plan_reader *r, json_t *object, json_t *models, study_model *out)
 {
-    const char *known[TRAIN_KEYS + TRAIN_OTHERS + 1] = {0};
+    const char *known[MOST_KEYS] = {0};
     train_settings *s = &out->train;
-    fields f = {object, r->where, r->e, true};
-    for (int i = 0; i < TRAIN_OTHERS; i++) known[i] = train_others[i];
-    for (int i = 0; i < TRAIN_KEYS; i++) known[TRAIN_OTHERS + i] = train_keys[i].name;
+    int keys = 0;
+    for (; keys < OWN_KEYS; keys++) known[keys] = own_keys[keys];
+    for (const train_setting *t = train_setting_list; t->name; t++)
+        if (!is_no_key(t->name)) known[keys++] = t->name;
+    assert(keys < MOST_KEYS);
     if (json_object_get(object, "output_dir"))
         return plan_wrong(r, "\"output_dir\" is the study's business; leave it out");
     if (!plan_keys_known(r, object, known) || !read_base(r, object, models, out)) return false;
-    for (int k = 0; k < TRAIN_KEYS; k++)
-        if (!read_train_key(r, object, k, s)) return false;
-    const char *rate = field_text(&f, "lr_scheduler", "constant");
-    if (!f.ok) return false;
-    if (!rate_schedule_parse(&s->lr_scheduler, rate))
-        return plan_wrong(
-            r,
-            "\"lr_scheduler\" is \"%.60s\"; there are constant, constant_with_warmup, "
-            "linear, cosine, cosine_with_restarts, polynomial",
-            rate);
+    fields f = {object, r->where, r->e, true};
+    for (const train_setting *t = train_setting_list; t->name; t++)
+        if (!is_no_key(t->name) && field(&f, t->name) && !read_given(r, object, t, s)) return false;
     s->has_seed = true; /* 0 where none is given: a study can be repeated */
-    const json_t *seed = field(&f, "seed");
-    if (seed && !plan_read_seed(r, seed, &s->seed)) return false;
     return read_optimizer(r, object, s) &&
            plan_read_path(r, object, "instance_data_dir", true, false, &s->instance_data_dir) &&
            plan_read_path(r, object, "class_data_dir", false, true, &s->class_data_dir) &&
@@ -223,7 +194,7 @@ bool plan_read_models(plan_reader *r, json_t *root)
     p->model = arena_alloc(&p->memory, count * sizeof *p->model);
     p->model_name = arena_alloc(&p->memory, count * sizeof *p->model_name);
     if (!p->model || !p->model_name) return plan_no_memory(r);
-    json_object_foreach (models, name, object)
+    json_object_foreach(models, name, object)
         if (!read_model(r, name, object, models)) return false;
     return true;
 }

@@ -81,7 +81,7 @@ bool plan_keys_known(const plan_reader *r, json_t *object, const char *const *kn
     const char *key;
     json_t *value;
     char list[800] = "";
-    json_object_foreach (object, key, value) {
+    json_object_foreach(object, key, value) {
         size_t i = 0;
         while (known[i] && strcmp(known[i], key) != 0) i++;
         if (known[i]) continue;

@@ -23,7 +23,8 @@
 
 static bool refuse(const study_place *at, const char *why, error *e)
 {
-    return error_set(e, ERROR_USAGE, "%s %s; give the study a folder of its own (-o)", at->folder, why);
+    return error_set(e, ERROR_USAGE, "%s %s; give the study a folder of its own (-o)", at->folder,
+                     why);
 }
 
 /* Whether the folder, which need not be there, is `other` or lies below it. */
@@ -43,8 +44,10 @@ static bool check_model(const study_place *at, const study_model *m, error *e)
 {
     if (m->path && strcmp(m->path, "pocket") != 0 && path_is_dir(m->path) &&
         is_within(at->folder, m->path))
-        return error_set(e, ERROR_USAGE, "%s is the folder of the model \"%s\", or lies in it; give the "
-                         "study a folder of its own (-o)", at->folder, m->name);
+        return error_set(e, ERROR_USAGE,
+                         "%s is the folder of the model \"%s\", or lies in it; give the "
+                         "study a folder of its own (-o)",
+                         at->folder, m->name);
     if (m->path) return true;
     if (path_is_same(at->folder, m->train.instance_data_dir))
         return refuse(at, "is the folder of the subject's pictures", e);
@@ -83,14 +86,17 @@ static bool is_plan_of_folder(const study_place *at)
 
 static bool check_files(const study_place *at, error *e)
 {
-    static const char *const written[] = {MARK_FILE, PLAN_FILE, "report.html", "cells.csv",
-                                          "measures.json", "likeness.json", "times.json"};
+    static const char *const written[] = {MARK_FILE,   PLAN_FILE,       "report.html",
+                                          "cells.csv", "measures.json", "likeness.json",
+                                          "times.json"};
     json_t *mark = read_mark(at->folder);
     bool ok = true;
     for (size_t i = 0; ok && !mark && i < sizeof written / sizeof *written; i++)
         if (has_file(at->folder, written[i]) && (i != 1 || !is_plan_of_folder(at)))
-            ok = error_set(e, ERROR_USAGE, "%s/%s is there, and no study of likeness wrote it; move it, or "
-                           "give the study another folder (-o)", at->folder, written[i]);
+            ok = error_set(e, ERROR_USAGE,
+                           "%s/%s is there, and no study of likeness wrote it; move it, or "
+                           "give the study another folder (-o)",
+                           at->folder, written[i]);
     json_decref(mark);
     return ok;
 }
@@ -120,7 +126,8 @@ static void hash_text(const char *text, char out[65])
 }
 
 /* Out of the way goes a plan that the study did not write: its name gets the begin of its hash. */
-static bool move_plan(const study_place *at, const char *path, const char *written, char **moved, error *e)
+static bool move_plan(const study_place *at, const char *path, const char *written, char **moved,
+                      error *e)
 {
     char hash[65];
     if (!path_is_file(path)) return true;
@@ -141,7 +148,8 @@ static bool write_plan(const char *path, const char *text, error *e)
     return false;
 }
 
-static bool keep_plan(const study_place *at, const char *text, const json_t *mark, char **moved, error *e)
+static bool keep_plan(const study_place *at, const char *text, const json_t *mark, char **moved,
+                      error *e)
 {
     const char *written = json_string_value(json_object_get(mark, "plan"));
     char *path = path_join(at->folder, PLAN_FILE), hash[65];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * taught_mark: see taught_mark.h. A folder is made under a hidden name, marked, and renamed: so what a killed
- * run leaves under the model's name has its mark. */
+ * taught_mark: see taught_mark.h. A folder is made under a hidden name, marked, and renamed: so
+ * what a killed run leaves under the model's name has its mark. */
 #include "study/taught_mark.h"
 
 #include <errno.h>
@@ -75,7 +75,10 @@ taught_state taught_look(const char *folder, const char *key)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-char *taught_aside(const char *folder, const char *key) { return string_format("%s.%.8s", folder, key); }
+char *taught_aside(const char *folder, const char *key)
+{
+    return string_format("%s.%.8s", folder, key);
+}
 
 static bool write_mark(const char *folder, const char *request, error *e)
 {
@@ -152,7 +155,8 @@ static void add_change(FILE *out, const char *name, const json_t *was, const jso
     free(b);
 }
 
-static void add_other(FILE *out, const json_t *was, const json_t *is, const char *key, const char *words)
+static void add_other(FILE *out, const json_t *was, const json_t *is, const char *key,
+                      const char *words)
 {
     if (json_equal(json_object_get(was, key), json_object_get(is, key))) return;
     fprintf(out, "%s%s", ftell(out) > 0 ? ", " : "", words);

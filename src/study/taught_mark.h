@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * taught_mark: whose a folder models/NAME is. study.json in it, its mark, holds the request that the training
- * began with (train/request.h) and its hash, the key. A folder without a mark is not the study's. */
+ * taught_mark: whose a folder models/NAME is. study.json in it, its mark, holds the request that
+ * the training began with (train/request.h) and its hash, the key. A folder without a mark is not
+ * the study's. */
 #ifndef LIKENESS_STUDY_TAUGHT_MARK_H
 #define LIKENESS_STUDY_TAUGHT_MARK_H
 
@@ -24,11 +25,11 @@ taught_state taught_look(const char *folder, const char *key);
 char *taught_aside(const char *folder, const char *key);
 /* Makes the folder, with its mark, where nothing is. */
 bool taught_begin(const char *folder, const char *request, error *e);
-/* Moves what another request left in the folder to its place aside, which is *kept (malloc'ed); where it is
- * nothing but a mark, it goes, and *kept is NULL. */
+/* Moves what another request left in the folder to its place aside, which is *kept (malloc'ed);
+ * where it is nothing but a mark, it goes, and *kept is NULL. */
 bool taught_move_aside(const char *folder, char **kept, error *e);
-/* What differs between the folder's request and this one, for people: "learning_rate was 0.0001, is 0.0002";
- * malloc'ed, NULL when memory is out. */
+/* What differs between the folder's request and this one, for people: "learning_rate was 0.0001, is
+ * 0.0002"; malloc'ed, NULL when memory is out. */
 char *taught_difference(const char *folder, const char *request);
 
 #endif
