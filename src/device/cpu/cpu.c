@@ -5,6 +5,7 @@
 #include "device/cpu/cpu.h"
 
 #include <assert.h>
+#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,16 +125,29 @@ static const struct {
 };
 enum { LEVEL_COUNT = sizeof levels / sizeof levels[0] };
 
+/* Two that not every compiler has a name for: leaf 1, bit 29 of ecx; leaf 7, part 1, bit 5 of eax. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 29);
+}
+
+static bool has_avx512bf16(void)
+{
+    unsigned a = 0, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+}
+
 static int level_of_machine(void)
 {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("f16c"))
+        !has_f16c())
         return 0;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return 1;
-    return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+    return has_avx512bf16() ? 3 : 2;
 }
 
 static bool level_choose(int *level, error *e)

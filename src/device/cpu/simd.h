@@ -76,17 +76,27 @@ SIMD vf vf_load_n(const float *p, int64_t n)
 
 SIMD void vf_store_n(float *p, vf v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(float)); }
 
-/* Lane i gets lane i ^ step of v. */
+/* f(i, s) for every lane i, as the list that __builtin_shufflevector takes. */
+#if defined(LK_ISA_avx512)
+#define EACH_LANE(f, s) \
+    f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s), f(8, s), f(9, s), \
+        f(10, s), f(11, s), f(12, s), f(13, s), f(14, s), f(15, s)
+#elif defined(LK_ISA_avx2)
+#define EACH_LANE(f, s) f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s)
+#else
+#define EACH_LANE(f, s) f(0, s), f(1, s), f(2, s), f(3, s)
+#endif
+#define LANE_EXCHANGED(i, s) (((i) ^ (s)) % LANES)
+
+/* Lane i gets lane i ^ step of v; step is 1, 2, 4 or 8, below LANES. */
 SIMD vf vf_exchange(vf v, int step)
 {
-#if defined(LK_ISA_avx512)
-    vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-#elif defined(LK_ISA_avx2)
-    vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
-#else
-    vi lane = {0, 1, 2, 3};
-#endif
-    return __builtin_shuffle(v, lane ^ step);
+    switch (step) {
+    case 1: return __builtin_shufflevector(v, v, EACH_LANE(LANE_EXCHANGED, 1));
+    case 2: return __builtin_shufflevector(v, v, EACH_LANE(LANE_EXCHANGED, 2));
+    case 4: return __builtin_shufflevector(v, v, EACH_LANE(LANE_EXCHANGED, 4));
+    default: return __builtin_shufflevector(v, v, EACH_LANE(LANE_EXCHANGED, 8));
+    }
 }
 
 /* Sums and maxima across the lanes, always in the same order. */

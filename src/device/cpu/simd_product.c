@@ -154,33 +154,31 @@ SIMD vf load_weight_n(const void *p, dtype type, int64_t i, int64_t n)
     return load_weight(part, type, 0);
 }
 
-/* One round of a transposition: the off-diagonal blocks of `step` lanes change places. */
-SIMD void exchange_blocks(vf *row, int step)
-{
-    vi lane;
-    for (int i = 0; i < LANES; i++) lane[i] = i;
-    vi upper = (lane & step) != 0;
-    vi to_a = (lane & ~upper) | ((lane + (LANES - step)) & upper);
-    vi to_b = ((lane + step) & ~upper) | ((lane + LANES) & upper);
-#pragma GCC unroll 16
-    for (int r = 0; r < LANES; r++) {
-        if (r & step) continue;
-        vf a = __builtin_shuffle(row[r], row[r + step], to_a);
-        row[r + step] = __builtin_shuffle(row[r], row[r + step], to_b);
-        row[r] = a;
+/* One round of a transposition: the off-diagonal blocks of s lanes change places. */
+#define LANE_TO_A(i, s) ((i) & (s) ? (i) + LANES - (s) : (i))
+#define LANE_TO_B(i, s) ((i) & (s) ? (i) + LANES : (i) + (s))
+#define EXCHANGE_BLOCKS(row, s)                                                           \
+    for (int r = 0; r < LANES; r++) {                                                      \
+        if (r & (s)) continue;                                                             \
+        vf a = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_A, s));     \
+        row[r + (s)] = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_B, s)); \
+        row[r] = a;                                                                        \
     }
-}
 
 /* LANES x LANES numbers: element l of row r becomes element r of row l. */
 SIMD void transpose_square(vf row[LANES])
 {
-    exchange_blocks(row, 1);
-    exchange_blocks(row, 2);
+#pragma GCC unroll 16
+    EXCHANGE_BLOCKS(row, 1)
+#pragma GCC unroll 16
+    EXCHANGE_BLOCKS(row, 2)
 #if defined(LK_ISA_avx2) || defined(LK_ISA_avx512)
-    exchange_blocks(row, 4);
+#pragma GCC unroll 16
+    EXCHANGE_BLOCKS(row, 4)
 #endif
 #if defined(LK_ISA_avx512)
-    exchange_blocks(row, 8);
+#pragma GCC unroll 16
+    EXCHANGE_BLOCKS(row, 8)
 #endif
 }
 
