@@ -4,6 +4,7 @@
 #   make demo           installs what is missing, builds, runs the whole experiment: one page in out/study/
 #   make test           installs what is missing, builds, runs every test
 #   make test-sanitize  the same under AddressSanitizer and UBSan, in build-sanitize/
+#   make test-fuzz      each fuzzer of tests/fuzz for FUZZ_SECONDS=60, from its kept corpus (clang), in build-fuzz/
 #   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench.sh)
 #   make install        into PREFIX=/usr/local
 #   make clean
@@ -11,17 +12,19 @@ SHELL := /bin/bash
 BUILD ?= build
 PREFIX ?= /usr/local
 DEMO ?= out/study
+FUZZ_SECONDS ?= 60
 PYTHON ?= python3
 
 PACKAGES := build-essential cmake ninja-build pkg-config libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev \
             libjpeg-dev libwebp-dev libfreetype-dev fonts-dejavu-core
 TEST_PACKAGES := libcmocka-dev
+FUZZ_PACKAGES := clang
 
 configure = if [ ! -f $(1)/CMakeCache.txt ] && command -v ninja >/dev/null; \
             then cmake -S . -B $(1) -G Ninja $(2); else cmake -S . -B $(1) $(2); fi >/dev/null
 compile = cmake --build $(1) --parallel $$(nproc)
 
-.PHONY: all demo packages test-packages test test-sanitize bench install clean
+.PHONY: all demo packages test-packages test test-sanitize test-fuzz bench install clean
 all:
 	@$(call configure,$(BUILD),)
 	@$(call compile,$(BUILD))
@@ -46,6 +49,12 @@ test-sanitize: test-packages
 	@$(call compile,build-sanitize) --target all tests
 	@tools/run_tests.sh build-sanitize
 
+test-fuzz: packages
+	@tools/install_packages.sh $(FUZZ_PACKAGES)
+	@$(call configure,build-fuzz,-DCMAKE_C_COMPILER=clang -DLIKENESS_FUZZ=ON)
+	@$(call compile,build-fuzz) --target fuzz
+	@tools/run_fuzz.sh build-fuzz $(FUZZ_SECONDS)
+
 bench:
 	@$(MAKE) --no-print-directory all
 	@$(call compile,$(BUILD)) --target bench bench_train
@@ -55,4 +64,4 @@ install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	@rm -rf $(BUILD) build-sanitize
+	@rm -rf $(BUILD) build-sanitize build-fuzz
