@@ -11,7 +11,7 @@
 #include "support.h"
 #include "toy.h"
 
-/* A toy, the same taught for 4 updates with a prior, one picture by each and one by both. `train` ends the
+/* A toy, the same taught for 4 updates (or as `train` says) with a prior, one picture by each and one by both. `train` ends the
  * training's settings (", \"seed\": 1"), `settings` are those of the pictures
  * ("": the prompt alone). */
 static void write_plan(const char *name, const char *train, const char *settings)
@@ -23,12 +23,12 @@ static void write_plan(const char *name, const char *train, const char *settings
         " \"models\": {\"base\": {\"path\": \"toy\"},\n"
         "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": \"%s/examples/subject\",\n"
         "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
-        "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"train_batch_size\": 1,\n"
-        "   \"max_train_steps\": 4%s},\n"
+        "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"train_batch_size\": 1%s%s},\n"
         "   \"class_steps\": 2, \"class_guidance\": 2}},\n"
         " \"sections\": [{\"id\": \"all\", \"title\": \"All\", \"rows\": {\"schedule\": [\"base\", \"tuned\",\n"
         "  \"base x1, tuned rest\"]}, \"columns\": {\"seed\": [1]}}],\n"
-        " \"measures\": {\"timesteps\": 1, \"noises\": 1}}\n", *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR, train);
+        " \"measures\": {\"timesteps\": 1, \"noises\": 1}}\n", *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR,
+        strstr(train, "max_train_steps") ? "" : ", \"max_train_steps\": 4", train);
     assert_true(n > 0 && n < (int)sizeof text);
     write_file(in_folder(name), text, (size_t)n);
 }
@@ -162,6 +162,30 @@ static void test_class_folder(void **state)
     done();
     says(last.err, "model tuned: the class's pictures have changed: trained anew; the old one is kept in o/models/tuned.");
     assert_int_equal(count_files("o/models/tuned.*/model_index.json"), 1);
+}
+
+/* kill -9 in the middle of a training that fills the class folder: the next run goes on, and ends as one
+ * that was left alone. */
+static void test_killed(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "study", "plan.json", "-o", "o", "-t", "1", NULL};
+    run("rm -rf classes o w");
+    write_plan("plan.json", ", \"class_data_dir\": \"classes\", \"max_train_steps\": 40, \"checkpointing_steps\": 2", "");
+    pid_t child = start(args, 0);
+    for (int i = 0; i < 60000 && count_files("o/models/tuned/checkpoint-*") == 0; i++) usleep(1000);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    finish(child);
+    assert_int_equal(last.status, 1000 + SIGKILL);
+    assert_int_equal(count_files("classes/*.png"), 2);
+    likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
+    done();
+    says(last.err, "going on from o/models/tuned/checkpoint-");
+    if (strstr(last.err, "trained anew")) fail_msg("%s", last.err);
+    study("plan.json", "w");
+    run("for f in unet/diffusion_pytorch_model.safetensors study.json model_index.json; do "
+        "cmp o/models/tuned/$f w/models/tuned/$f || exit 1; done; diff -r o/cells w/cells");
+    assert_int_equal(count_files("o/models/*"), 1);
 }
 
 static void test_cosmetic(void **state)
@@ -382,7 +406,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_foreign_model), cmocka_unit_test(test_foreign_files),
         cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
-        cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_killed), cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
         cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash),
         cmocka_unit_test(test_photos_wrong), cmocka_unit_test(test_photos), cmocka_unit_test(test_photos_plan)};
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -68,11 +68,12 @@ static bool tell(run *r, double done)
     return r->events->progress && r->events->progress(r->events->user, &p);
 }
 
+/* Before it is known what there is to do. */
 static bool stops(void *user)
 {
-    run *r = user;
-    r->what = "opening";
-    return tell(r, 0);
+    const run *r = user;
+    study_progress p = {.what = ""};
+    return r->events->progress && r->events->progress(r->events->user, &p);
 }
 
 static void on_say(void *user, const char *line) { say(user, "%s", line); }
@@ -115,6 +116,7 @@ static bool count_work(run *r, error *e)
 /* ---- a dry run ------------------------------------------------------------------------------- */
 
 typedef struct stopwatch {
+    run *run;
     double first, last;
     int steps;
 } stopwatch;
@@ -127,26 +129,33 @@ static void note_step(void *user, const generate_snapshot *now)
     (void)now;
 }
 
+static bool stops_timing(void *user, int step, int steps)
+{
+    const stopwatch *w = user;
+    (void)step, (void)steps;
+    return stops(w->run);
+}
+
 /* Seconds of one step of the first picture, by running three with a model that is ready. */
-static bool time_step(const run *r, double *seconds, error *e)
+static bool time_step(run *r, double *seconds, error *e)
 {
     enum { RUN = 3 };
     const study_cell *c = &r->plan.section[0].cell[0];
-    stopwatch w = {0};
+    stopwatch w = {.run = r};
     generate_result made;
     int k = 0;
     while (k < r->plan.models && !r->models.is_ready[k]) k++;
     generate_options o = {.prompt = c->prompt, .negative = c->negative, .seed = c->seed,
                           .width = c->width, .height = c->height,
                           .sampler = {.kind = SAMPLER_DDIM, .steps = RUN},
-                          .guidance = c->guidance, .reached = note_step, .user = &w};
+                          .guidance = c->guidance, .progress = stops_timing, .reached = note_step, .user = &w};
     if (!generator_run(r->models.generator[k], &o, &made, e)) return false;
     generate_result_free(&made);
     *seconds = (w.last - w.first) / (RUN - 1);
     return true;
 }
 
-static bool say_cost(const run *r, error *e)
+static bool say_cost(run *r, error *e)
 {
     double step, teaching = 0;
     if (!time_step(r, &step, e)) return false;
@@ -166,7 +175,7 @@ static bool say_cost(const run *r, error *e)
 /* What comes of photos on the default model, and what a real one would take here: a step of Stable Diffusion
  * 1.x at 512x512 takes about REAL_STEP of the default model's, an update of batch 1 with the text encoder 2.5
  * steps, twice that with class pictures. */
-static bool say_default(const run *r, error *e)
+static bool say_default(run *r, error *e)
 {
     enum { REAL_STEP = 250, REAL_GIB = 11, REAL_UPDATES = 800, REAL_CLASS_STEPS = 50 * 50 };
     double step, steps = (double)(r->all_steps - r->shared_steps) + REAL_CLASS_STEPS + REAL_UPDATES * 2.5 * 3;
@@ -201,7 +210,7 @@ static void say_model(const run *r, int i)
     free(why);
 }
 
-static bool dry_run(const run *r, error *e)
+static bool dry_run(run *r, error *e)
 {
     if (r->options->photos) say_plan(r);
     for (int i = 0; i < r->plan.models; i++) say_model(r, i);
