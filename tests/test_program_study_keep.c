@@ -339,6 +339,8 @@ static void test_photos_wrong(void **state)
     failed(1, "nothing: there are no photos in it");
     likeness("study", "--photos", "nothing", "--name", "", "--class", "dog", "-o", "q", NULL);
     failed(1, "are not to be empty");
+    likeness("study", "--photos", "nothing", "--name", "dog", "--class", "dog", "-o", "q", NULL);
+    failed(1, "a rare word and its class: --name \"sks dog\"");
     assert_false(exists("q"));
 }
 

@@ -185,6 +185,13 @@ static bool check(const photos_request *r, error *e)
         return error_set(e, ERROR_USAGE,
                          "the subject's name and its class are not to be empty: --name \"sks dog\" "
                          "--class dog");
+    size_t n = strlen(r->name), m = strlen(r->class_name);
+    if (strcmp(r->name, r->class_name) == 0 ||
+        (n == m + 2 && strncmp(r->name, "a ", 2) == 0 && strcmp(r->name + 2, r->class_name) == 0))
+        return error_set(e, ERROR_USAGE,
+                         "\"%s\" is the class itself; the subject needs a name of its own, a rare "
+                         "word and its class: --name \"sks %s\"",
+                         r->name, r->class_name);
     if (!path_is_dir(r->folder))
         return error_set(e, ERROR_FILE, "%s: is no folder of photos", r->folder);
     if (!photo_count(&count, r->folder, e)) return false;
