@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "file/json.h"
 #include "model/tokenizer.h"
 
 enum { FRAME = 77, START = 49406, END = 49407 };
@@ -164,14 +165,71 @@ static void bad_text_is_refused(void **state)
     tokenizer_close(&t);
 }
 
+/* Words added to the tokenizer, in every way that files have it. */
+static void added_words_equal_transformers(void **state)
+{
+    (void)state;
+    error e = {0};
+    const char *form;
+    json_t *forms = json_read(fixture_path("model/tokenizer/ids.json"), JSON_LIMIT, &e), *rows_of, *one;
+    if (!forms)
+        fail_msg("%s", e.text);
+    json_object_foreach(forms, form, rows_of) {
+        char folder[100];
+        size_t k;
+        tokenizer *t;
+        snprintf(folder, sizeof folder, "model/tokenizer/%s", form);
+        if (!tokenizer_open(&t, fixture_path(folder), &e))
+            fail_msg("%s", e.text);
+        json_array_foreach(rows_of, k, one) {
+            const json_t *wanted = json_object_get(one, "ids");
+            const char *text = json_string_value(json_object_get(one, "text"));
+            int32_t ids[32];
+            assert_int_equal(json_array_size(wanted), 32);
+            assert_true(tokenizer_encode(t, text, 32, ids, NULL, &e));
+            for (size_t i = 0; i < 32; i++)
+                if (ids[i] != (int32_t)json_integer_value(json_array_get(wanted, i)))
+                    fail_msg("%s: \"%s\": id %zu is %d, should be %d", form, text, i, (int)ids[i],
+                             (int)json_integer_value(json_array_get(wanted, i)));
+        }
+        tokenizer_close(&t);
+    }
+    json_decref(forms);
+}
+
+/* A placeholder of several vectors is written out in prompts for pictures, and not in training's. */
+static void placeholders_are_written_out(void **state)
+{
+    (void)state;
+    error e = {0};
+    tokenizer *t;
+    int32_t whole[16], by_hand[16];
+    char *cut;
+    assert_true(tokenizer_open(&t, fixture_path("model/tokenizer/encoder"), &e));
+    assert_true(tokenizer_encode_prompt(t, "a <sks-dog> on <sks-dog>", 16, whole, NULL, &e));
+    assert_true(tokenizer_encode(t, "a <sks-dog> <sks-dog>_1 on <sks-dog> <sks-dog>_1", 16, by_hand, NULL, &e));
+    assert_memory_equal(whole, by_hand, sizeof whole);
+    assert_true(tokenizer_encode(t, "a <sks-dog> on <sks-dog>", 16, by_hand, NULL, &e));
+    assert_memory_not_equal(whole, by_hand, sizeof whole);
+    assert_true(tokenizer_encode_prompt(t, "a a <sks-dog>", 5, whole, &cut, &e));
+    assert_string_equal(cut, "<sks-dog>_1");
+    free(cut);
+    tokenizer_close(&t);
+}
+
+static const char *path_of(const char *folder, const char *name)
+{
+    static char path[400];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
 static void write_file(const char *folder, const char *name, const char *text)
 {
-    char *path = path_join(folder, name);
-    FILE *f = fopen(path, "w");
+    FILE *f = fopen(path_of(folder, name), "w");
     assert_non_null(f);
     fputs(text, f);
     fclose(f);
-    free(path);
 }
 
 #define SMALL_VOCAB "{\"a\":0,\"b</w>\":1,\"ab</w>\":2,\"<|startoftext|>\":3,\"<|endoftext|>\":4"
@@ -196,10 +254,10 @@ static void both_file_forms_are_read(void **state)
                  "{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL_VOCAB "},\"merges\":"
                  "[%s]}}", merges[i]);
         write_file(folder, "tokenizer.json", text);
-        write_file(folder, "tokenizer_config.json", "{\"pad_token\":{\"content\":\"a\"}}");
+        write_file(folder, "tokenizer_config.json", "{\"pad_token\":{\"content\":\"b</w>\"}}");
         assert_true(tokenizer_open(&t, folder, &e));
         assert_true(tokenizer_encode(t, "ab", 4, ids, NULL, &e));
-        assert_memory_equal(ids, ((int32_t[]){3, 2, 4, 0}), sizeof ids);
+        assert_memory_equal(ids, ((int32_t[]){3, 2, 4, 1}), sizeof ids);
         tokenizer_close(&t);
     }
 }
@@ -237,6 +295,16 @@ static void bad_files_are_refused(void **state)
     expect_refusal(folder, "merge 1 is not a pair");
     write_file(folder, "tokenizer.json", "{\"model\":{\"type\":\"Unigram\"}}");
     expect_refusal(folder, "is not CLIP's tokenizer");
+    unlink(path_of(folder, "tokenizer.json"));
+    write_file(folder, "merges.txt", "a b</w>\n");
+    write_file(folder, "added_tokens.json", "{\"<dog>\":5,\"<cat>\":7}");
+    expect_refusal(folder, "the added token \"<cat>\" has id 7, where its row in the text encoder should be 6");
+    write_file(folder, "added_tokens.json", "{\"ab</w>\":5}");
+    expect_refusal(folder, "should be 2, as in the vocabulary");
+    write_file(folder, "added_tokens.json", "{\"<dog>\":\"5\"}");
+    expect_refusal(folder, "the added token \"<dog>\" has no valid id");
+    write_file(folder, "tokenizer_config.json", "{\"added_tokens_decoder\":{\"5x\":{\"content\":\"<dog>\"}}}");
+    expect_refusal(folder, "the added token \"<dog>\" has no valid id");
 }
 
 int main(void)
@@ -246,6 +314,8 @@ int main(void)
         cmocka_unit_test(a_small_vocabulary_uses_its_own_ids),
         cmocka_unit_test(what_does_not_fit_is_given_back),
         cmocka_unit_test(bad_text_is_refused),
+        cmocka_unit_test(added_words_equal_transformers),
+        cmocka_unit_test(placeholders_are_written_out),
         cmocka_unit_test(both_file_forms_are_read),
         cmocka_unit_test(bad_files_are_refused),
     };

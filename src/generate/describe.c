@@ -54,6 +54,20 @@ static void write_scheduler(FILE *out, const scheduler_config *c)
                 number_exact_float(c->beta_end).text, c->zero_snr ? ", zero terminal SNR" : "");
 }
 
+/* "  added words   <sks-dog>, <hat>" */
+static void write_added(FILE *out, const tokenizer *t)
+{
+    enum { MOST = 12 };
+    const char *word;
+    int id;
+    for (size_t i = 0; i <= MOST && (word = tokenizer_added(t, i, &id)); i++) {
+        if (i) fputs(", ", out);
+        if (i == 0) fprintf(out, "  %-14s", "added words");
+        fputs(i < MOST ? word : "...", out);
+    }
+    if (tokenizer_added(t, 0, &id)) fputc('\n', out);
+}
+
 static void write_model(FILE *out, const model *m)
 {
     const unet_config *u = &m->unet;
@@ -66,6 +80,7 @@ static void write_model(FILE *out, const model *m)
         write_set(out, "text encoder", &m->clip_weights);
         fprintf(out, "%d layers of %d, %d tokens\n", m->clip.layers, m->clip.hidden,
                 m->clip.positions);
+        if (m->tokens) write_added(out, m->tokens);
     }
     write_set(out, "unet", &m->unet_weights);
     fputs("levels ", out);

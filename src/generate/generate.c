@@ -315,7 +315,7 @@ static bool text_encode(generator *g, const char *text, int clip_skip, float *ou
     graph *n = NULL;
     int32_t *ids = malloc((size_t)c->positions * sizeof *ids);
     bool ok = ids || error_memory(e, "a prompt's tokens", (size_t)c->positions * sizeof *ids);
-    ok = ok && tokenizer_encode(g->model->tokens, text, c->positions, ids, NULL, e) &&
+    ok = ok && tokenizer_encode_prompt(g->model->tokens, text, c->positions, ids, NULL, e) &&
          graph_open(&n, g->device->compute, e);
     if (ok) {
         tensor *in = graph_input(n, "tokens", DTYPE_I32, 2, shape);
@@ -381,8 +381,8 @@ static bool same_weights(const weight_set *a, const weight_set *b)
 static bool same_tokens(const generator *a, const generator *b, const char *text, int32_t *ids)
 {
     int n = a->model->clip.positions;
-    return tokenizer_encode(a->model->tokens, text, n, ids, NULL, NULL) &&
-           tokenizer_encode(b->model->tokens, text, n, ids + n, NULL, NULL) &&
+    return tokenizer_encode_prompt(a->model->tokens, text, n, ids, NULL, NULL) &&
+           tokenizer_encode_prompt(b->model->tokens, text, n, ids + n, NULL, NULL) &&
            memcmp(ids, ids + n, (size_t)n * sizeof *ids) == 0;
 }
 
@@ -489,8 +489,8 @@ static bool job_text(const generator *g, const job *j, char **cut, error *e)
                          j->o->clip_skip, c->layers, c->layers - 1);
     int32_t *ids = malloc((size_t)c->positions * sizeof *ids);
     if (!ids) return error_memory(e, "a prompt's tokens", (size_t)c->positions * sizeof *ids);
-    bool ok = tokenizer_encode(g->model->tokens, j->prompt, c->positions, ids, cut, e) &&
-              tokenizer_encode(g->model->tokens, j->negative, c->positions, ids, NULL, e);
+    bool ok = tokenizer_encode_prompt(g->model->tokens, j->prompt, c->positions, ids, cut, e) &&
+              tokenizer_encode_prompt(g->model->tokens, j->negative, c->positions, ids, NULL, e);
     free(ids);
     return ok;
 }

@@ -20,12 +20,14 @@ size_t character_put(char *out, int32_t c)
     return (size_t)utf8proc_encode_char(c, (utf8proc_uint8_t *)out);
 }
 
-bool character_is_space(int32_t c)
+bool character_is_white(int32_t c)
 {
-    return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202F || c == 0x205F || c == 0x3000;
+    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
 }
+
+bool character_is_space(int32_t c) { return character_is_white(c) || (c >= 0x1C && c <= 0x1F); }
 
 /* Letters of every kind, numbers of every kind, and the underscore; no combining marks. */
 bool character_is_word(int32_t c)

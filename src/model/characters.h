@@ -13,6 +13,7 @@
 int32_t character_at(const char *text, const char *end, size_t *length);
 size_t character_put(char *out, int32_t c); /* writes 1 to 4 bytes; says how many */
 bool character_is_space(int32_t c);         /* \s */
+bool character_is_white(int32_t c);         /* Unicode's White_Space: \s elsewhere */
 bool character_is_word(int32_t c);          /* \w */
 bool character_is_digit(int32_t c);         /* \d */
 

@@ -268,6 +268,13 @@ static bool finish_stable_diffusion(model *m, error *e)
     if (m->vae.latent_channels != m->unet.in_channels)
         return error_set(e, ERROR_MODEL, "%s: the VAE has %d latent channels, the UNet %d", m->path,
                          m->vae.latent_channels, m->unet.in_channels);
+    int id;
+    const char *added;
+    for (size_t i = 0; (added = tokenizer_added(m->tokens, i, &id)); i++)
+        if (id >= m->clip.vocab)
+            return error_set(e, ERROR_MODEL, "%s: the tokenizer's added token \"%.60s\" has id %d, and the "
+                             "text encoder has only %d rows: its embedding is missing", m->path, added, id,
+                             m->clip.vocab);
     if (tokenizer_vocab_size(m->tokens) > m->clip.vocab)
         return error_set(e, ERROR_MODEL, "%s: the tokenizer has %d tokens, the text encoder only %d",
                          m->path, tokenizer_vocab_size(m->tokens), m->clip.vocab);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tokenizer: CLIP's byte-level BPE, by the rule of transformers 5's CLIPTokenizer: literal start and end
- * tokens are cut out first; the rest is composed (NFC), runs of white space become one space, letters
- * are lowered one by one (no context: no final sigma); then it is split into words, each word's bytes
- * become symbols, and ranked pairs of symbols are merged. Two open-addressing tables, tokens by text and
+ * tokenizer: CLIP's byte-level BPE, by the rule of transformers 5's CLIPTokenizer: added tokens (the
+ * literal start and end tokens among them) are cut out first; the rest is composed (NFC), runs of white
+ * space become one space, letters are lowered one by one (no context: no final sigma); what is left of
+ * added tokens is cut out of that; then it is split into words, each word's bytes become symbols, and
+ * ranked pairs of symbols are merged. Two open-addressing tables, tokens by text and
  * merges by pair, make loading and look-ups quick. */
 #include "model/tokenizer.h"
 
@@ -13,18 +14,22 @@
 
 #include "base/arena.h"
 #include "base/platform.h"
+#include "model/added_tokens.h"
+#include "model/characters.h"
 #include "model/fields.h"
 
 #define START_TOKEN "<|startoftext|>"
 #define END_TOKEN "<|endoftext|>"
 #define WORD_END "</w>"
-enum { TOKENIZER_LIMIT = 64 << 20, MAX_ID = 1 << 24, TEXT_LIMIT = 32 << 10, NO_RANK = INT32_MAX };
+enum { TOKENIZER_LIMIT = 64 << 20, MAX_ID = 1 << 24, TEXT_LIMIT = 32 << 10, MAX_FOLLOWERS = 1000,
+       NO_RANK = INT32_MAX };
 
 typedef struct token { const char *text; uint32_t hash; int32_t id; } token;
 typedef struct merge { uint64_t pair; int32_t rank, id; } merge; /* rank -1: a free place */
 
 struct tokenizer {
     arena memory;       /* the tokens' text */
+    added_tokens added;
     token *tokens;      /* open addressing, a power of two of places */
     merge *merges;
     size_t token_mask, merge_mask;
@@ -89,9 +94,8 @@ static merge *find_merge(const tokenizer *t, uint64_t pair)
     return &t->merges[i];
 }
 
-static bool add_token(tokenizer *t, const char *text, const json_t *id, const char *where, error *e)
+static bool add_token(tokenizer *t, const char *text, json_int_t number, const char *where, error *e)
 {
-    json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
     if (number < 0 || number >= MAX_ID)
         return error_set(e, ERROR_FORMAT, "%s: token \"%.60s\" has no valid id", where, text);
     size_t length = strlen(text);
@@ -108,18 +112,23 @@ static bool add_token(tokenizer *t, const char *text, const json_t *id, const ch
     return true;
 }
 
-/* Adds every token of a vocabulary object; room is made for `extra` more. */
-static bool add_vocab(tokenizer *t, json_t *vocab, size_t extra, const char *where, error *e)
+static json_int_t id_of(const json_t *value)
+{
+    return json_is_integer(value) ? json_integer_value(value) : -1;
+}
+
+/* Adds every token of a vocabulary object; room is made for the added tokens. */
+static bool add_vocab(tokenizer *t, json_t *vocab, const char *where, error *e)
 {
     if (!json_is_object(vocab) || !json_object_size(vocab))
         return error_set(e, ERROR_FORMAT, "%s: has no vocabulary", where);
-    size_t places = table_size(json_object_size(vocab) + extra);
+    size_t places = table_size(json_object_size(vocab) + t->added.count);
     t->tokens = calloc(places, sizeof *t->tokens);
     if (!t->tokens)
         return error_memory(e, "the tokenizer's vocabulary", places * sizeof *t->tokens);
     t->token_mask = places - 1;
     for (void *i = json_object_iter(vocab); i; i = json_object_iter_next(vocab, i))
-        if (!add_token(t, json_object_iter_key(i), json_object_iter_value(i), where, e))
+        if (!add_token(t, json_object_iter_key(i), id_of(json_object_iter_value(i)), where, e))
             return false;
     return true;
 }
@@ -189,7 +198,7 @@ static bool open_vocab_and_merges(tokenizer *t, const char *vocab, const char *m
     fields f;
     if (!fields_open(&f, vocab, TOKENIZER_LIMIT, e))
         return false;
-    bool ok = add_vocab(t, f.root, 0, vocab, e);
+    bool ok = add_vocab(t, f.root, vocab, e);
     fields_close(&f);
     char *text;
     if (!ok || !file_read(merges, TOKENIZER_LIMIT, &text, NULL, e))
@@ -216,52 +225,40 @@ static bool add_json_merge(tokenizer *t, const json_t *item, int32_t rank, const
 static bool read_tokenizer_json(tokenizer *t, const json_t *root, const char *where, error *e)
 {
     const json_t *model = json_object_get(root, "model"), *merges = json_object_get(model, "merges");
-    const json_t *added = json_object_get(root, "added_tokens");
     const char *type = json_string_value(json_object_get(model, "type"));
     const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
     if ((type && strcmp(type, "BPE")) || !suffix || strcmp(suffix, WORD_END) ||
         !json_is_array(merges))
         return error_set(e, ERROR_MODEL, "%s: is not CLIP's tokenizer (byte-pair encoding with "
                          "\"" WORD_END "\")", where);
-    if (!add_vocab(t, json_object_get(model, "vocab"), json_array_size(added), where, e) ||
+    if (!add_vocab(t, json_object_get(model, "vocab"), where, e) ||
         !make_merges(t, json_array_size(merges), e))
         return false;
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        const json_t *item = json_array_get(added, i);
-        const char *text = json_string_value(json_object_get(item, "content"));
-        if (text && !add_token(t, text, json_object_get(item, "id"), where, e))
-            return false;
-    }
     for (size_t i = 0; i < json_array_size(merges); i++)
         if (!add_json_merge(t, json_array_get(merges, i), (int32_t)i, where, e))
             return false;
     return true;
 }
 
-static bool open_json(tokenizer *t, const char *path, error *e)
+/* Gives the added tokens their ids: the vocabulary's, else those that follow it, one by one, which is
+ * what tokenizers gives them whatever a file says. A file that says otherwise is not believed. */
+static bool place_added(tokenizer *t, const char *folder, error *e)
 {
-    fields f;
-    if (!fields_open(&f, path, TOKENIZER_LIMIT, e))
-        return false;
-    bool ok = read_tokenizer_json(t, f.root, path, e);
-    fields_close(&f);
-    return ok;
-}
-
-/* The padding token of tokenizer_config.json, where there is such a file and it names one. */
-static bool read_pad(tokenizer *t, const char *path, error *e)
-{
-    fields f;
-    if (!path_is_file(path))
-        return true;
-    if (!fields_open(&f, path, TOKENIZER_LIMIT, e))
-        return false;
-    json_t *pad = field(&f, "pad_token");
-    const char *text = json_string_value(json_is_object(pad) ? json_object_get(pad, "content") : pad);
-    int32_t id = text ? token_id(t, text, strlen(text)) : -1;
-    if (id >= 0)
-        t->pad = id;
-    fields_close(&f);
+    int32_t next = (int32_t)t->token_count;
+    for (size_t i = 0; i < t->added.count; i++) {
+        added_token *a = &t->added.item[i];
+        int32_t said = a->id, known = token_id(t, a->text, strlen(a->text));
+        if (known < 0 && said < 0 && (!strcmp(a->text, START_TOKEN) || !strcmp(a->text, END_TOKEN)))
+            return error_set(e, ERROR_FORMAT, "%s: the vocabulary lacks %s", folder, a->text);
+        a->id = known >= 0 ? known : next++;
+        if (said >= 0 && said != a->id)
+            return error_set(e, ERROR_FORMAT, "%s: the added token \"%.60s\" has id %d, where its row in "
+                             "the text encoder should be %d%s; correct its id (added_tokens.json, "
+                             "tokenizer_config.json, tokenizer.json)", folder, a->text, (int)said,
+                             (int)a->id, known >= 0 ? ", as in the vocabulary" : ", the next free one");
+        if (!add_token(t, a->text, a->id, folder, e))
+            return false;
+    }
     return true;
 }
 
@@ -282,10 +279,11 @@ static bool finish_tables(tokenizer *t, const char *folder, error *e)
 {
     t->start = token_id(t, START_TOKEN, strlen(START_TOKEN));
     t->end = token_id(t, END_TOKEN, strlen(END_TOKEN));
-    if (t->start < 0 || t->end < 0)
+    if (t->start < 0 || t->end < 0) /* other words may be named as start and end */
         return error_set(e, ERROR_FORMAT, "%s: the vocabulary lacks %s", folder,
                          t->start < 0 ? START_TOKEN : END_TOKEN);
-    t->pad = t->end;
+    int32_t pad = token_id(t, t->added.pad, strlen(t->added.pad));
+    t->pad = pad >= 0 ? pad : t->end;
     for (int byte = 0; byte < 256; byte++) {
         char text[12];
         size_t n = (size_t)utf8proc_encode_char(sign_of_byte(byte), (utf8proc_uint8_t *)text);
@@ -297,28 +295,36 @@ static bool finish_tables(tokenizer *t, const char *folder, error *e)
     return true;
 }
 
+static bool normalize_added(tokenizer *t, error *e);
+
+/* tokenizer.json where there is one, else vocab.json and merges.txt. */
+static bool open_files(tokenizer *t, const char *folder, const char *json, const char *vocab,
+                       const char *merges, error *e)
+{
+    fields f = {0};
+    bool fast = path_is_file(json);
+    if (!fast && !(path_is_file(vocab) && path_is_file(merges)))
+        return error_set(e, ERROR_FILE, "%s: no tokenizer there (tokenizer.json, or vocab.json and "
+                         "merges.txt)", folder);
+    bool ok = (!fast || fields_open(&f, json, TOKENIZER_LIMIT, e)) &&
+              added_tokens_read(&t->added, &t->memory, folder, f.root, e) &&
+              (fast ? read_tokenizer_json(t, f.root, json, e)
+                    : open_vocab_and_merges(t, vocab, merges, e));
+    fields_close(&f);
+    return ok && place_added(t, folder, e) && finish_tables(t, folder, e) && normalize_added(t, e);
+}
+
 bool tokenizer_open(tokenizer **out, const char *folder, error *e)
 {
     *out = NULL;
     char *json = path_join(folder, "tokenizer.json"), *vocab = path_join(folder, "vocab.json");
     char *merges = path_join(folder, "merges.txt");
-    char *settings = path_join(folder, "tokenizer_config.json");
     tokenizer *t = calloc(1, sizeof *t);
-    bool ok = json && vocab && merges && settings && t;
-    if (!ok)
-        error_memory(e, "the tokenizer", sizeof *t);
-    else if (path_is_file(json))
-        ok = open_json(t, json, e);
-    else if (path_is_file(vocab) && path_is_file(merges))
-        ok = open_vocab_and_merges(t, vocab, merges, e);
-    else
-        ok = error_set(e, ERROR_FILE, "%s: no tokenizer there (tokenizer.json, or vocab.json and "
-                       "merges.txt)", folder);
-    ok = ok && finish_tables(t, folder, e) && read_pad(t, settings, e);
+    bool ok = json && vocab && merges && t ? open_files(t, folder, json, vocab, merges, e)
+                                           : error_memory(e, "the tokenizer", sizeof *t);
     free(json);
     free(vocab);
     free(merges);
-    free(settings);
     if (ok)
         *out = t;
     else
@@ -342,6 +348,18 @@ int tokenizer_vocab_size(const tokenizer *t)
     return t->size;
 }
 
+const char *tokenizer_added(const tokenizer *t, size_t i, int *id)
+{
+    for (size_t k = 0; k < t->added.count; k++) {
+        const added_token *a = &t->added.item[k];
+        if (a->id == t->start || a->id == t->end || i--)
+            continue;
+        *id = (int)a->id;
+        return a->text;
+    }
+    return NULL;
+}
+
 /* ---- encoding ---- */
 
 /* Symbols of one word: id and first byte (in `normal`), and the rank of each with its right neighbour. */
@@ -351,6 +369,7 @@ typedef struct encoder {
     const tokenizer *t;
     char *normal;         /* the text as it is encoded, for `cut` */
     size_t length, capacity;
+    size_t end;           /* of the part of it that is being split into words */
     symbol *symbols;
     size_t symbol_capacity;
     int32_t *ids;
@@ -392,14 +411,6 @@ static bool append_point(encoder *s, int32_t point)
     return append(s, bytes, (size_t)utf8proc_encode_char(point, bytes));
 }
 
-/* Unicode's White_Space, which is what \s means to the tokenizer. */
-static bool is_space(int32_t c)
-{
-    return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
 /* Appends text composed, with single spaces, lowered. */
 static bool normalize(encoder *s, const char *text, size_t length)
 {
@@ -414,15 +425,32 @@ static bool normalize(encoder *s, const char *text, size_t length)
     for (utf8proc_ssize_t i = 0; ok && i < n;) {
         utf8proc_int32_t c;
         i += utf8proc_iterate(composed + i, n - i, &c);
-        if (is_space(c))
+        if (character_is_white(c))
             ok = space || append(s, " ", 1);
         else if (c == 0x130) /* the one letter whose lower case is two code points */
             ok = append(s, "i\xcc\x87", 3);
         else
             ok = append_point(s, utf8proc_tolower(c));
-        space = is_space(c);
+        space = character_is_white(c);
     }
     free(composed);
+    return ok;
+}
+
+/* Added tokens that are looked for in normalized text are looked for normalized. */
+static bool normalize_added(tokenizer *t, error *e)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < t->added.count; i++) {
+        added_token *a = &t->added.item[i];
+        encoder s = {.t = t, .e = e};
+        if (!a->normalized)
+            continue;
+        ok = normalize(&s, a->text, strlen(a->text)) &&
+             ((a->match = arena_strdup(&t->memory, s.normal)) ||
+              error_memory(e, "the tokenizer's vocabulary", s.length));
+        free(s.normal);
+    }
     return ok;
 }
 
@@ -474,9 +502,9 @@ static sign sign_at(const encoder *s, size_t at, size_t *length)
 {
     utf8proc_int32_t c = 0;
     *length = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s->normal + at,
-                                       (utf8proc_ssize_t)(s->length - at), &c);
+                                       (utf8proc_ssize_t)(s->end - at), &c);
     utf8proc_category_t kind = utf8proc_category(c);
-    if (is_space(c))
+    if (character_is_white(c))
         return SIGN_SPACE;
     if (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO)
         return SIGN_LETTER;
@@ -487,7 +515,8 @@ static sign sign_at(const encoder *s, size_t at, size_t *length)
 
 static bool starts(const encoder *s, size_t at, const char *text)
 {
-    return !strncmp(s->normal + at, text, strlen(text)); /* normal ends in a zero byte */
+    size_t n = strlen(text);
+    return n <= s->end - at && !memcmp(s->normal + at, text, n);
 }
 
 /* Length of an English contraction at a place: 's 't 're 've 'm 'll 'd; 0 where there is none. */
@@ -500,12 +529,13 @@ static size_t contraction(const encoder *s, size_t at)
     return 0;
 }
 
-/* Splits normal[from..] into words. A special token here was typed in capitals (the others were cut
+/* Splits normal[from..to) into words. A special token here was typed in capitals (the others were cut
  * out before): CLIPTokenizer's pattern takes it as one piece, and ByteLevel then cuts it in three. */
-static bool encode_words(encoder *s, size_t from)
+static bool encode_words(encoder *s, size_t from, size_t to)
 {
     size_t length, next;
-    for (size_t at = from; at < s->length; at = next) {
+    s->end = to;
+    for (size_t at = from; at < to; at = next) {
         const char *special = starts(s, at, START_TOKEN) ? START_TOKEN
                             : starts(s, at, END_TOKEN) ? END_TOKEN : NULL;
         size_t short_form = contraction(s, at);
@@ -523,7 +553,7 @@ static bool encode_words(encoder *s, size_t from)
         if (short_form)
             next = at + short_form;
         else if (kind != SIGN_NUMBER) /* a number sign is a word of its own */
-            while (next < s->length && sign_at(s, next, &length) == kind)
+            while (next < to && sign_at(s, next, &length) == kind)
                 next += length;
         if (!encode_word(s, at, next))
             return false;
@@ -531,32 +561,38 @@ static bool encode_words(encoder *s, size_t from)
     return true;
 }
 
-/* The first literal start or end token in text; *length 0 and the text's end where there is none. */
-static const char *find_special(const tokenizer *t, const char *text, size_t *length, int32_t *id)
+/* A piece without added tokens as they are: normalized, and those that are looked for in that cut out. */
+static bool encode_piece(encoder *s, const char *text, size_t length)
 {
-    const char *start = strstr(text, START_TOKEN), *end = strstr(text, END_TOKEN);
-    bool is_start = start && (!end || start < end);
-    *id = is_start ? t->start : t->end;
-    *length = is_start ? strlen(START_TOKEN) : end ? strlen(END_TOKEN) : 0;
-    return is_start ? start : end ? end : text + strlen(text);
+    size_t start = s->length, done = 0, from, to;
+    if (!length)
+        return true;
+    if (!normalize(s, text, length))
+        return false;
+    size_t size = s->length - start;
+    added_cursor cursor = {0};
+    for (const added_token *a; (a = added_tokens_next(&s->t->added, true, s->normal + start, size,
+                                                      &cursor, &from, &to)); done = to) {
+        if (!encode_words(s, start + done, start + from))
+            return false;
+        emit(s, a->id, start + from);
+    }
+    return encode_words(s, start + done, start + size);
 }
 
 static bool encode_text(encoder *s, const char *text)
 {
-    while (*text) {
-        size_t special, from = s->length;
-        int32_t id;
-        const char *end = find_special(s->t, text, &special, &id);
-        if (end > text && (!normalize(s, text, (size_t)(end - text)) || !encode_words(s, from)))
+    size_t length = strlen(text), done = 0, from, to;
+    added_cursor cursor = {0};
+    for (const added_token *a; (a = added_tokens_next(&s->t->added, false, text, length, &cursor, &from,
+                                                      &to)); done = to) {
+        if (!encode_piece(s, text + done, from - done))
             return false;
-        if (special) {
-            emit(s, id, s->length);
-            if (!append(s, end, special))
-                return false;
-        }
-        text = end + special;
+        emit(s, a->id, s->length);
+        if (!append(s, text + from, to - from))
+            return false;
     }
-    return true;
+    return encode_piece(s, text + done, length - done);
 }
 
 /* The end of normal from cut_at on, moved back to the start of a code point. */
@@ -589,5 +625,99 @@ bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t 
     }
     free(s.normal);
     free(s.symbols);
+    return ok;
+}
+
+/* ---- placeholders of several vectors ---- */
+
+static bool is_added(const tokenizer *t, const char *text)
+{
+    for (size_t i = 0; i < t->added.count; i++)
+        if (!strcmp(t->added.item[i].text, text))
+            return true;
+    return false;
+}
+
+/* "<dog> <dog>_1 <dog>_2" where these follow "<dog>", malloc'ed; *all NULL where none does. */
+static bool whole_placeholder(const tokenizer *t, const char *text, char **all, error *e)
+{
+    *all = NULL;
+    for (int i = 1; i < MAX_FOLLOWERS; i++) {
+        char *next = string_format("%s_%d", text, i), *longer = NULL;
+        bool known = next && is_added(t, next);
+        if (known)
+            longer = string_format("%s %s", *all ? *all : text, next);
+        bool ok = next && (longer || !known);
+        free(next);
+        if (ok && !known)
+            return true;
+        free(*all);
+        *all = longer;
+        if (!ok)
+            return error_memory(e, "the prompt", strlen(text));
+    }
+    return true;
+}
+
+/* Puts `by` in the place of every `what`. */
+static bool replace(char **text, const char *what, const char *by, error *e)
+{
+    size_t n = strlen(what), count = 0;
+    for (const char *p = *text; (p = strstr(p, what)); p += n)
+        count++;
+    char *out = malloc(strlen(*text) + count * strlen(by) + 1), *to = out;
+    if (!out)
+        return error_memory(e, "the prompt", count * strlen(by));
+    const char *from = *text;
+    for (const char *next; (next = strstr(from, what)); from = next + n) {
+        memcpy(to, from, (size_t)(next - from));
+        to = stpcpy(to + (next - from), by);
+    }
+    strcpy(to, from);
+    free(*text);
+    *text = out;
+    return true;
+}
+
+static bool holds(const int32_t *ids, int count, int32_t id)
+{
+    for (int i = 1; i < count; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+/* diffusers' TextualInversionLoaderMixin.maybe_convert_prompt: *text is malloc'ed. */
+static bool expand(const tokenizer *t, char **text, error *e)
+{
+    int room = 4 * (int)strlen(*text) + 16;
+    int32_t *ids = malloc((size_t)room * sizeof *ids);
+    bool ok = ids ? tokenizer_encode(t, *text, room, ids, NULL, e)
+                  : error_memory(e, "the prompt", (size_t)room * sizeof *ids);
+    for (size_t i = 0; ok && i < t->added.count; i++) {
+        const added_token *a = &t->added.item[i];
+        char *all = NULL;
+        ok = !holds(ids, room, a->id) || whole_placeholder(t, a->text, &all, e);
+        if (ok && all)
+            ok = replace(text, a->text, all, e);
+        free(all);
+    }
+    free(ids);
+    return ok;
+}
+
+bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
+                             error *e)
+{
+    /* beside the start and end tokens */
+    bool plain = t->added.count <= 2 || strlen(text) > TEXT_LIMIT;
+    if (plain)
+        return tokenizer_encode(t, text, length, ids, cut, e);
+    if (cut)
+        *cut = NULL;
+    char *whole = strdup(text);
+    bool ok = whole ? expand(t, &whole, e) : error_memory(e, "the prompt", strlen(text));
+    ok = ok && tokenizer_encode(t, whole, length, ids, cut, e);
+    free(whole);
     return ok;
 }
