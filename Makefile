@@ -6,6 +6,7 @@
 #   make test-sanitize  the same under AddressSanitizer and UBSan, in build-sanitize/
 #   make test-fuzz      each fuzzer of tests/fuzz for FUZZ_SECONDS=60, from its kept corpus (clang), in build-fuzz/
 #   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench.sh)
+#   make clip-tokenizer fetches the merges of CLIP's tokenizer, which single-file checkpoints need; make tries it once
 #   make install        into PREFIX=/usr/local
 #   make clean
 SHELL := /bin/bash
@@ -24,10 +25,14 @@ configure = if [ ! -f $(1)/CMakeCache.txt ] && command -v ninja >/dev/null; \
             then cmake -S . -B $(1) -G Ninja $(2); else cmake -S . -B $(1) $(2); fi >/dev/null
 compile = cmake --build $(1) --parallel $$(nproc)
 
-.PHONY: all demo packages test-packages test test-sanitize test-fuzz bench install clean
+.PHONY: all clip-tokenizer demo packages test-packages test test-sanitize test-fuzz bench install clean
 all:
 	@$(call configure,$(BUILD),)
 	@$(call compile,$(BUILD))
+	@[ -e $(BUILD)/clip-tokenizer.tried ] || { tools/clip_tokenizer.sh models/clip-tokenizer; touch $(BUILD)/clip-tokenizer.tried; }
+
+clip-tokenizer:
+	@tools/clip_tokenizer.sh models/clip-tokenizer
 
 packages:
 	@tools/install_packages.sh $(PACKAGES)

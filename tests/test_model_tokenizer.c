@@ -50,9 +50,16 @@ static const row rows[] = {
     {"", 0, {0}},
 };
 
+/* A folder with CLIP's merges.txt (and, if whole, its vocab.json); NULL where there is none. */
+static const char *clip_folder(bool whole)
+{
+    const char *shared = shared_path("data/clip-tokenizer"), *fetched = SOURCE_DIR "/models/clip-tokenizer";
+    return shared ? shared : !whole && path_is_dir(fetched) ? fetched : NULL;
+}
+
 static tokenizer *open_clip(void)
 {
-    const char *folder = shared_path("data/clip-tokenizer");
+    const char *folder = clip_folder(false);
     if (!folder)
         skip();
     error e = {0};
@@ -98,6 +105,33 @@ static void ids_equal_transformers(void **state)
         check_row(t, &tails[i]);
     tokenizer_close(&t);
     assert_null(t);
+}
+
+/* The 49,408 words out of the merges alone, as vocab.json has them. */
+static void clip_vocabulary_follows_from_its_merges(void **state)
+{
+    (void)state;
+    const char *folder = clip_folder(true), *alone = scratch_dir();
+    char command[700];
+    error e = {0};
+    tokenizer *t;
+    if (!folder)
+        skip();
+    snprintf(command, sizeof command, "cp %s/merges.txt %s", folder, alone);
+    assert_int_equal(system(command), 0);
+    if (!tokenizer_open(&t, alone, &e))
+        fail_msg("%s", e.text);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check_row(t, &rows[i]);
+    char *path = path_join(folder, "vocab.json");
+    json_t *wanted = json_read(path, JSON_LIMIT, &e), *vocab = tokenizer_vocab(t);
+    assert_non_null(wanted);
+    assert_int_equal(json_object_size(wanted), 49408);
+    assert_true(json_equal(vocab, wanted));
+    json_decref(vocab);
+    json_decref(wanted);
+    free(path);
+    tokenizer_close(&t);
 }
 
 static tokenizer *open_pocket(void)
@@ -278,6 +312,7 @@ static void bad_files_are_refused(void **state)
     const char *folder = scratch_dir();
     expect_refusal(folder, "no tokenizer there");
     write_file(folder, "merges.txt", "#version: 0.2\na b</w>\n");
+    expect_refusal(folder, "holds 1 merges; without a vocab.json beside them they must be CLIP's 48894");
     write_file(folder, "vocab.json", "[1]");
     expect_refusal(folder, "should be a JSON object");
     write_file(folder, "vocab.json", "{}");
@@ -311,6 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_equal_transformers),
+        cmocka_unit_test(clip_vocabulary_follows_from_its_merges),
         cmocka_unit_test(a_small_vocabulary_uses_its_own_ids),
         cmocka_unit_test(what_does_not_fit_is_given_back),
         cmocka_unit_test(bad_text_is_refused),

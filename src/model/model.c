@@ -205,7 +205,7 @@ static bool open_tokenizer(model *m, const char *folder, error *e)
 
 static bool has_tokenizer(const char *folder)
 {
-    static const char *const names[] = {"tokenizer.json", "vocab.json"};
+    static const char *const names[] = {"tokenizer.json", "merges.txt"};
     bool found = false;
     for (int i = 0; !found && i < 2; i++) {
         char *path = path_join(folder, names[i]);
@@ -250,9 +250,10 @@ static bool open_single_tokenizer(model *m, const char *tokenizer_path, error *e
         return open_tokenizer(m, tokenizer_path, e);
     char *folder = find_tokenizer(m->path);
     bool ok = folder ? open_tokenizer(m, folder, e)
-                     : error_set(e, ERROR_FILE, "%s: a single file has no tokenizer, and none was found: "
-                                 "put CLIP's vocab.json and merges.txt into a folder \"tokenizer\" beside "
-                                 "it, or name their folder in LIKENESS_TOKENIZER", m->path);
+                     : error_set(e, ERROR_FILE, "%s: a single file has no tokenizer, and CLIP's was not "
+                                 "found: fetch it with \"make clip-tokenizer\" where Likeness was built, or "
+                                 "give a folder that has its merges.txt (--tokenizer DIR, or the variable "
+                                 "LIKENESS_TOKENIZER)", m->path);
     free(folder);
     return ok;
 }

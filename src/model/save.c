@@ -331,16 +331,21 @@ static bool save_scheduler(const model *m, const char *folder, error *e)
 
 /* By name: a single file's tokenizer may lie in a folder of many other files. Without
  * tokenizer_config.json transformers would not know how long a prompt may be. */
+/* A vocabulary that follows from the merges is written out: others do not derive it. */
 static bool save_tokenizer(const model *m, const char *folder, error *e)
 {
     static const char settings[] = "tokenizer_config.json";
     static const char *const names[] = {"tokenizer.json", "vocab.json", "merges.txt",
                                         "special_tokens_map.json", "added_tokens.json", settings};
-    bool there = false;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!copy_if_there(m->tokenizer_folder, folder, names[i], &there, e))
+    enum { FAST, VOCAB, SETTINGS = 5, COUNT };
+    bool there[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        if (!copy_if_there(m->tokenizer_folder, folder, names[i], &there[i], e))
             return false;
-    return there || /* the last of them */
+    if (!there[FAST] && !there[VOCAB] &&
+        !write_json(tokenizer_vocab(m->tokens), folder, names[VOCAB], e))
+        return false;
+    return there[SETTINGS] ||
            write_json(json_pack("{s:b, s:s, s:b, s:s, s:s, s:i, s:s, s:s, s:s}", "add_prefix_space", 0,
                                 "bos_token", "<|startoftext|>", "do_lower_case", 1,
                                 "eos_token", "<|endoftext|>", "errors", "replace",

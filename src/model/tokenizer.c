@@ -22,7 +22,7 @@
 #define END_TOKEN "<|endoftext|>"
 #define WORD_END "</w>"
 enum { TOKENIZER_LIMIT = 64 << 20, MAX_ID = 1 << 24, TEXT_LIMIT = 32 << 10, MAX_FOLLOWERS = 1000,
-       NO_RANK = INT32_MAX };
+       CLIP_VOCAB = 49408, NO_RANK = INT32_MAX };
 
 typedef struct token { const char *text; uint32_t hash; int32_t id; } token;
 typedef struct merge { uint64_t pair; int32_t rank, id; } merge; /* rank -1: a free place */
@@ -165,6 +165,19 @@ static bool add_merge(tokenizer *t, const char *a, size_t a_length, const char *
     return true;
 }
 
+/* ---- signs of bytes ---- */
+
+/* OpenAI's reversible map: printable Latin-1 bytes stand for themselves, the others for U+0100... */
+static int sign_of_byte(int byte)
+{
+    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)
+        return byte;
+    int before = 0; /* unprintable bytes below this one */
+    for (int i = 0; i < byte; i++)
+        before += !((i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174);
+    return 256 + before;
+}
+
 /* ---- files ---- */
 
 /* merges.txt: "a b" a line; a first line that begins with #version is a comment. */
@@ -204,6 +217,57 @@ static bool open_vocab_and_merges(tokenizer *t, const char *vocab, const char *m
     if (!ok || !file_read(merges, TOKENIZER_LIMIT, &text, NULL, e))
         return false;
     ok = parse_merges(t, text, merges, e);
+    free(text);
+    return ok;
+}
+
+/* CLIP's vocabulary follows from its merges: the bytes' signs, the same at the end of a word, what each
+ * merge makes, the start and the end token. NULL with an error. */
+static json_t *vocab_of_merges(const char *text, const char *where, error *e)
+{
+    json_t *vocab = json_object();
+    char word[1024];
+    int id = 0;
+    bool ok = vocab;
+    for (int end = 0; end < 2; end++)
+        for (int pass = 0; pass < 2; pass++) /* those that stand for themselves come first */
+            for (int byte = 0; ok && byte < 256; byte++) {
+                int sign = sign_of_byte(byte);
+                if ((sign < 256) != (pass == 0))
+                    continue;
+                word[utf8proc_encode_char(sign, (utf8proc_uint8_t *)word)] = 0;
+                strcat(word, end ? WORD_END : "");
+                ok = json_object_set_new(vocab, word, json_integer(id++)) == 0;
+            }
+    for (const char *line = text; ok && *line; line += strspn(line, "\r\n")) {
+        int length = (int)strcspn(line, "\r\n"), space = (int)strcspn(line, " ");
+        if (space < length && length < (int)sizeof word && strncmp(line, "#version", 8)) {
+            snprintf(word, sizeof word, "%.*s%.*s", space, line, length - space - 1, line + space + 1);
+            ok = json_object_set_new(vocab, word, json_integer(id++)) == 0;
+        }
+        line += length;
+    }
+    ok = ok && json_object_set_new(vocab, START_TOKEN, json_integer(id)) == 0 &&
+         json_object_set_new(vocab, END_TOKEN, json_integer(id + 1)) == 0;
+    if (!ok)
+        error_memory(e, where, sizeof *vocab);
+    else if (json_object_size(vocab) == CLIP_VOCAB)
+        return vocab;
+    else
+        error_set(e, ERROR_FORMAT, "%s: holds %d merges; without a vocab.json beside them they must be "
+                  "CLIP's %d", where, id - 512, CLIP_VOCAB - 514);
+    json_decref(vocab);
+    return NULL;
+}
+
+static bool open_merges(tokenizer *t, const char *merges, error *e)
+{
+    char *text;
+    if (!file_read(merges, TOKENIZER_LIMIT, &text, NULL, e))
+        return false;
+    json_t *vocab = vocab_of_merges(text, merges, e);
+    bool ok = vocab && add_vocab(t, vocab, merges, e) && parse_merges(t, text, merges, e);
+    json_decref(vocab);
     free(text);
     return ok;
 }
@@ -262,19 +326,6 @@ static bool place_added(tokenizer *t, const char *folder, error *e)
     return true;
 }
 
-/* ---- signs of bytes ---- */
-
-/* OpenAI's reversible map: printable Latin-1 bytes stand for themselves, the others for U+0100... */
-static int sign_of_byte(int byte)
-{
-    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)
-        return byte;
-    int before = 0; /* unprintable bytes below this one */
-    for (int i = 0; i < byte; i++)
-        before += !((i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174);
-    return 256 + before;
-}
-
 static bool finish_tables(tokenizer *t, const char *folder, error *e)
 {
     t->start = token_id(t, START_TOKEN, strlen(START_TOKEN));
@@ -297,19 +348,20 @@ static bool finish_tables(tokenizer *t, const char *folder, error *e)
 
 static bool normalize_added(tokenizer *t, error *e);
 
-/* tokenizer.json where there is one, else vocab.json and merges.txt. */
+/* tokenizer.json where there is one, else vocab.json and merges.txt, else CLIP's merges.txt alone. */
 static bool open_files(tokenizer *t, const char *folder, const char *json, const char *vocab,
                        const char *merges, error *e)
 {
     fields f = {0};
-    bool fast = path_is_file(json);
-    if (!fast && !(path_is_file(vocab) && path_is_file(merges)))
-        return error_set(e, ERROR_FILE, "%s: no tokenizer there (tokenizer.json, or vocab.json and "
-                         "merges.txt)", folder);
+    bool fast = path_is_file(json), named = path_is_file(vocab);
+    if (!fast && !path_is_file(merges))
+        return error_set(e, ERROR_FILE, "%s: no tokenizer there (tokenizer.json, or merges.txt and "
+                         "vocab.json)", folder);
     bool ok = (!fast || fields_open(&f, json, TOKENIZER_LIMIT, e)) &&
               added_tokens_read(&t->added, &t->memory, folder, f.root, e) &&
-              (fast ? read_tokenizer_json(t, f.root, json, e)
-                    : open_vocab_and_merges(t, vocab, merges, e));
+              (fast    ? read_tokenizer_json(t, f.root, json, e)
+               : named ? open_vocab_and_merges(t, vocab, merges, e)
+                       : open_merges(t, merges, e));
     fields_close(&f);
     return ok && place_added(t, folder, e) && finish_tables(t, folder, e) && normalize_added(t, e);
 }
@@ -346,6 +398,23 @@ void tokenizer_close(tokenizer **t)
 int tokenizer_vocab_size(const tokenizer *t)
 {
     return t->size;
+}
+
+json_t *tokenizer_vocab(const tokenizer *t)
+{
+    json_t *vocab = json_object();
+    const char **text = calloc((size_t)t->size + 1, sizeof *text);
+    bool ok = vocab && text;
+    for (size_t i = 0; ok && i <= t->token_mask; i++)
+        if (t->tokens[i].text)
+            text[t->tokens[i].id] = t->tokens[i].text;
+    for (int32_t id = 0; ok && id < t->size; id++)
+        ok = !text[id] || json_object_set_new(vocab, text[id], json_integer(id)) == 0;
+    free(text);
+    if (ok)
+        return vocab;
+    json_decref(vocab);
+    return NULL;
 }
 
 const char *tokenizer_added(const tokenizer *t, size_t i, int *id)

@@ -4,15 +4,19 @@
 #ifndef LIKENESS_MODEL_TOKENIZER_H
 #define LIKENESS_MODEL_TOKENIZER_H
 
+#include <jansson.h>
+
 #include "base/error.h"
 #include "base/types.h"
 
 typedef struct tokenizer tokenizer;
 
-/* A folder with tokenizer.json, or vocab.json + merges.txt. */
+/* A folder with tokenizer.json, or vocab.json and merges.txt, or CLIP's merges.txt alone. */
 bool tokenizer_open(tokenizer **out, const char *folder, error *e);
 void tokenizer_close(tokenizer **t);
 int tokenizer_vocab_size(const tokenizer *t);
+/* {"token": id} in the order of ids, as vocab.json has it; NULL when memory is out. */
+json_t *tokenizer_vocab(const tokenizer *t);
 /* The i-th word that was added to it (not the start and end tokens), and its id; NULL past the last. */
 const char *tokenizer_added(const tokenizer *t, size_t i, int *id);
 /* Frames and pads to `length` ids (start, at most length-2, end, padding). text is UTF-8; text that
