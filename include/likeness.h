@@ -114,13 +114,23 @@ void lk_picture_close(lk_picture **picture);
 int lk_picture_width(const lk_picture *picture);
 int lk_picture_height(const lk_picture *picture);
 const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top */
-/* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none. */
+/* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none. "Model hash"
+ * in them is the first 10 digits of the hash that lk_inspect shows: SHA-256 over the names, types, shapes
+ * and values of all weights of UNet, text encoder and autoencoder, the same for a folder and a single file. */
 const char *lk_picture_settings(const lk_picture *picture);
+bool lk_picture_set_settings(lk_picture *picture, const char *text, lk_error *error);
 /* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target, renamed when whole. */
 bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
 /* The latents of a picture that lk_generate made: safetensors with "latents" [1,C,h,w], the noise
- * it started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding. */
+ * it started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding; its settings are
+ * in the file's metadata. */
 bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
+
+/* A text of settings with one more key (2 or more letters), for lk_free. */
+bool lk_settings_add(char **out, const char *text, const char *key, const char *value, lk_error *error);
+/* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL: it says none, or
+ * is no such file. */
+char *lk_file_settings(const char *path);
 
 /* Cells (row by row, NULL: empty) on one labelled sheet. Labels may be NULL. */
 bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
@@ -183,10 +193,14 @@ typedef struct lk_generate_options {
 } lk_generate_options;
 
 void lk_generate_defaults(lk_generate_options *options);
-/* Whatever can be found wrong before the work: sizes, steps, text, memory. *cut (may be NULL): the
- * end of a prompt that is too long for the text encoder, for lk_free; NULL: nothing is cut. */
-bool lk_generate_check(lk_model *model, const lk_generate_options *options, char **cut,
+/* Whatever can be found wrong before the work: sizes, steps, text, memory. *notes (may be NULL), for lk_free:
+ * lines about what of the prompts is not read as it may be meant: cut because it is too long, or signs that
+ * are commands elsewhere, "(word:1.3)", "<lora:name:1>"; NULL: there is nothing to say. */
+bool lk_generate_check(lk_model *model, const lk_generate_options *options, char **notes,
                        lk_error *error);
+/* The settings that the picture will carry, without making it; for lk_free. */
+bool lk_generate_settings(char **text, lk_model *model, const lk_generate_options *options,
+                          lk_error *error);
 bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *options,
                  lk_error *error);
 
@@ -199,8 +213,11 @@ bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *o
 bool lk_schedule_check(const char *schedule, const char *const *names, int count, int steps,
                        lk_error *error); /* the text alone */
 bool lk_generate_check_mixed(lk_model *const *models, const char *const *names, int count,
-                             const char *schedule, const lk_generate_options *options, char **cut,
+                             const char *schedule, const lk_generate_options *options, char **notes,
                              lk_error *error);
+bool lk_generate_settings_mixed(char **text, lk_model *const *models, const char *const *names,
+                                int count, const char *schedule, const lk_generate_options *options,
+                                lk_error *error);
 bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *const *names,
                        int count, const char *schedule, const lk_generate_options *options,
                        lk_error *error);
@@ -211,7 +228,7 @@ bool lk_merge(lk_model *const *models, const char *const *names, int count, cons
 
 /* ---- many pictures ---- */
 
-/* "42", "42,43,44", "42-45" and mixtures. */
+/* "42", "42,43,44", "42-45" and mixtures; -1 is a random one below 2^32. */
 bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
 /* "sampler=ddpm,ddim steps=200,50,10": every combination, each a copy of base with its own values.
  * Each has a name for files ("ddpm-200") and a label for people. For lk_sweep_close. */
@@ -223,7 +240,8 @@ typedef struct lk_sweep {
 bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base,
                     lk_error *error);
 void lk_sweep_close(lk_sweep *sweep);
-/* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. */
+/* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and digits of every
+ * script stay. */
 char *lk_slug(const char *text);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made. */

@@ -17,11 +17,14 @@
 #include "generate/grid.h"
 #include "generate/parameters.h"
 #include "generate/plan.h"
+#include "generate/settings.h"
 #include "model/merge.h"
 #include "study/study.h"
 #include "train/train.h"
 
 enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
+
+#define LATENTS_SETTINGS "parameters" /* the key of saved latents' metadata */
 
 struct lk_context { device *device; };
 
@@ -240,7 +243,8 @@ bool lk_picture_save_latents(const lk_picture *p, const char *path, lk_error *ca
         {.name = "final", .rank = 4, .dim = {1, r->channels, r->height, r->width},
          .data = r->final, .bytes = bytes},
     };
-    return report(safetensors_write(path, entry, 2, NULL, 0, &e), &e, caller);
+    safetensors_pair about = {LATENTS_SETTINGS, p->settings};
+    return report(safetensors_write(path, entry, 2, &about, p->settings ? 1 : 0, &e), &e, caller);
 }
 
 /* ---- pictures ------------------------------------------------------------------------------ */
@@ -269,6 +273,43 @@ int lk_picture_width(const lk_picture *p) { return p->image.width; }
 int lk_picture_height(const lk_picture *p) { return p->image.height; }
 const uint8_t *lk_picture_pixels(const lk_picture *p) { return p->image.pixels; }
 const char *lk_picture_settings(const lk_picture *p) { return p->settings; }
+
+bool lk_picture_set_settings(lk_picture *p, const char *text, lk_error *caller)
+{
+    error e = {0};
+    char *copy = strdup(text);
+    if (!copy) return report(error_memory(&e, "a picture's settings", strlen(text)), &e, caller);
+    free(p->settings);
+    p->settings = copy;
+    return true;
+}
+
+bool lk_settings_add(char **out, const char *text, const char *key, const char *value, lk_error *caller)
+{
+    error e = {0};
+    return report(settings_add(out, text, key, value, &e), &e, caller);
+}
+
+static char *latents_settings(const char *path)
+{
+    safetensors file;
+    char *text = NULL;
+    if (!safetensors_open(&file, path, NULL)) return NULL;
+    for (size_t i = 0; !text && i < file.metadata_count; i++)
+        if (strcmp(file.metadata[i].key, LATENTS_SETTINGS) == 0) text = strdup(file.metadata[i].value);
+    safetensors_close(&file);
+    return text;
+}
+
+char *lk_file_settings(const char *path)
+{
+    image picture;
+    char *text = NULL;
+    if (!path_is_file(path)) return NULL;
+    if (!image_read(&picture, &text, path, NULL)) return latents_settings(path);
+    image_free(&picture);
+    return text;
+}
 
 bool lk_picture_save(const lk_picture *p, const char *path, lk_error *caller)
 {
@@ -389,12 +430,12 @@ static bool latents_fit(const lk_model *m, const lk_generate_options *o, error *
                      have[0], have[1], have[2], shape[0], shape[1], shape[2]);
 }
 
-bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **cut, lk_error *caller)
+bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **notes, lk_error *caller)
 {
     error e = {0};
     generate_options options = options_in(o);
-    if (cut) *cut = NULL;
-    return report(generator_check(m->generator, &options, cut, &e) && latents_fit(m, o, &e), &e,
+    if (notes) *notes = NULL;
+    return report(latents_fit(m, o, &e) && generator_check(m->generator, &options, notes, &e), &e,
                   caller);
 }
 
@@ -444,6 +485,28 @@ static bool turns_run(lk_picture **out, const turns *t, const lk_generate_option
     return ok;
 }
 
+/* Of a picture that is not made yet. */
+static bool turns_settings(char **text, const turns *t, const lk_generate_options *o, error *e)
+{
+    int width, height, multiple;
+    generate_options options = options_in(o);
+    generator **generators = generators_of(t, e);
+    picture_job job = {generators, t->name, t->count, t->mix, &options};
+    generator_size(turns_first(t)->generator, &width, &height, &multiple);
+    image size = {.width = o->width ? o->width : width, .height = o->height ? o->height : height};
+    bool ok = generators && latents_fit(turns_first(t), o, e) && parameters_text(text, &job, &size, e);
+    free(generators);
+    return ok;
+}
+
+bool lk_generate_settings(char **text, lk_model *m, const lk_generate_options *o, lk_error *caller)
+{
+    error e = {0};
+    turns t = {.model = &m, .count = 1};
+    *text = NULL;
+    return report(turns_settings(text, &t, o, &e), &e, caller);
+}
+
 bool lk_generate(lk_picture **out, lk_model *m, const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
@@ -483,19 +546,33 @@ bool lk_schedule_check(const char *schedule, const char *const *names, int count
 }
 
 bool lk_generate_check_mixed(lk_model *const *models, const char *const *names, int count,
-                             const char *schedule, const lk_generate_options *o, char **cut,
+                             const char *schedule, const lk_generate_options *o, char **notes,
                              lk_error *caller)
 {
     error e = {0};
     mix m = {0};
     turns t = {models, names, count, &m};
     generate_options options = options_in(o);
-    if (cut) *cut = NULL;
+    if (notes) *notes = NULL;
     bool ok = models_check(&t, &e) && mix_parse(&m, schedule, names, count, o->steps, &e);
     generator **generators = ok ? generators_of(&t, &e) : NULL;
-    ok = generators && generator_check_mixed(generators, count, &m, &options, cut, &e) &&
-         latents_fit(turns_first(&t), o, &e);
+    ok = generators && latents_fit(turns_first(&t), o, &e) &&
+         generator_check_mixed(generators, count, &m, &options, notes, &e);
     free(generators);
+    mix_close(&m);
+    return report(ok, &e, caller);
+}
+
+bool lk_generate_settings_mixed(char **text, lk_model *const *models, const char *const *names,
+                                int count, const char *schedule, const lk_generate_options *o,
+                                lk_error *caller)
+{
+    error e = {0};
+    mix m = {0};
+    turns t = {models, names, count, &m};
+    *text = NULL;
+    bool ok = models_check(&t, &e) && mix_parse(&m, schedule, names, count, o->steps, &e) &&
+              turns_settings(text, &t, o, &e);
     mix_close(&m);
     return report(ok, &e, caller);
 }
@@ -532,7 +609,7 @@ bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error 
     error e = {0};
     *seeds = NULL;
     *count = 0;
-    return report(seeds_parse(seeds, count, text, &e), &e, caller);
+    return report(seeds_parse(seeds, count, text, true, &e), &e, caller);
 }
 
 /* Takes names and labels over from the rows. */

@@ -76,9 +76,9 @@ static void test_alone(void **state)
     picture_job job = {.models = w.generator, .count = 1, .options = &o};
     expect(&job, "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
                  "Model hash: %s, Model: toy, RNG: CPU, Version: likeness " LIKENESS_VERSION);
-    float noise = 0;
+    static float noise[4 * 16 * 16];
     o.negative = "blurry, dark";
-    o.latents = &noise;
+    o.latents = noise;
     o.clip_skip = 1;
     o.guidance_rescale = 0.7f;
     o.sampler.eta = 0.25f;
@@ -88,7 +88,7 @@ static void test_alone(void **state)
     job.models = &w.narrow;
     expect(&job, "a dog\nNegative prompt: blurry, dark\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, "
                  "Seed: 18446744073709551615, Size: 32x16, Model hash: %s, Model: toy, Clip skip: 2, "
-                 "Guidance rescale: 0.7, Eta: 0.25, Spacing: trailing, Initial latents: given, "
+                 "Guidance rescale: 0.7, Eta: 0.25, Spacing: trailing, Initial latents: ad7facb258, "
                  "Precision: bf16, Version: likeness " LIKENESS_VERSION);
     o = plain();
     o.sampler = (sampler_options){.kind = SAMPLER_DDPM, .steps = 9, .has_variance = true,

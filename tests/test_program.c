@@ -39,9 +39,33 @@ static void test_usage(void **state)
     assert_int_equal(likeness("inspect", "-h", NULL), 0);
     assert_int_equal(likeness(NULL), 2);
     likeness("paint", NULL);
-    failed(2, "unknown command paint");
+    failed(2, "unknown command paint; there are");
+    likeness("genrate", NULL);
+    failed(2, "unknown command genrate; did you mean generate?");
     TOY("--colour", "red");
-    failed(2, "unknown flag --colour");
+    failed(2, "unknown flag --colour; see: likeness generate --help");
+    static const char *const near[][2] = {
+        {"--step", "--steps"}, {"--sedes=4", "--seeds"}, {"--negativ-prompt", "--negative-prompt"},
+        {"--num_inference_step", "--num-inference-steps"}, {"--cfg", "--cfg-scale"}, {"--hieght", "--height"},
+        {"--output_dir", "--output"}, {"--modle", "--model"}, {"--clipskip", "--clip-skip"}};
+    for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
+        char words[100];
+        TOY(near[i][0], "3");
+        snprintf(words, sizeof words, "; did you mean %s?", near[i][1]);
+        failed(2, words);
+    }
+    TOY("-x");
+    failed(2, "unknown flag -x; see");
+    likeness("train", "--learning_rte", "1", NULL);
+    failed(2, "--learning-rate");
+    assert_int_equal(likeness("help", NULL), 0);
+    says(last.out, "Commands");
+    assert_int_equal(likeness("help", "generate", NULL), 0);
+    says(last.out, "--sweep");
+    assert_int_equal(likeness("help", "convert", NULL), 0);
+    says(last.out, "--merge");
+    likeness("help", "trian", NULL);
+    failed(2, "did you mean train?");
     likeness("generate", "-p", NULL);
     failed(2, "-p wants a value");
     TOY("a dog");
@@ -130,7 +154,7 @@ static void test_latents(void **state)
     assert_true(same_pixels("x.png", "first.png"));
     drop("x.png");
     TOY("-p", "a", "--init-latents", "noise.safetensors", "-W", "64");
-    failed(1, "[1, 4, 16, 32]");
+    failed(2, "[1, 4, 16, 32]");
     TOY("-p", "a", "--init-latents", "nothing.safetensors");
     failed(1, "nothing.safetensors");
     drop("first.png");
@@ -145,7 +169,7 @@ static void test_unconditional(void **state)
     assert_true(exists("ddpm/picture-42.png"));
     assert_true(exists("ddpm/picture-43.png"));
     likeness("generate", "-m", ddpm_path, "-t", "1", "-p", "a dog", "-o", "x.png", NULL);
-    failed(1, "takes no prompt");
+    failed(2, "takes no prompt");
     assert_int_equal(likeness("inspect", ddpm_path, NULL), 0);
     says(last.out, "unconditional");
 }
@@ -229,35 +253,38 @@ static void test_interrupt(void **state)
 static void test_bad_values(void **state)
 {
     (void)state;
-    static const char *const seeds[] = {"42-", "-1", "18446744073709551616", "", "a", "1,,2",
+    static const char *const seeds[] = {"42-", "-2", "18446744073709551616", "", "a", "1,,2",
                                         "5-3", "1 2"};
     for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
         TOY("-p", "a", "-s", seeds[i]);
-        failed(1, "seed");
+        failed(2, "seed");
     }
     TOY("-p", "a", "--steps", "0");
-    failed(1, "step");
+    failed(2, "step");
     TOY("-p", "a", "--steps", "1001");
-    failed(1, "1000");
+    failed(2, "1000");
     TOY("-p", "a", "-W", "33");
-    failed(1, "multiple");
+    failed(2, "multiple");
     TOY("-p", "a", "-W", "-32");
-    failed(1, "negative");
+    failed(2, "negative");
     TOY("-p", "a", "-W", "200000", "-H", "200000");
     failed(1, "GiB");
     TOY("-p", "a", "-W", "2147483646", "-H", "2147483646");
     failed(1, "GiB");
     TOY("-p", "a", "--clip-skip", "2");
-    failed(1, "clip skip");
+    failed(2, "clip skip");
     TOY("-p", "a", "-t", "-3");
-    failed(1, "thread");
+    failed(2, "thread");
     TOY("-p", "a", "--sweep", "sampler=ddim colour=red");
-    failed(1, "colour");
+    failed(2, "colour");
     TOY("-p", "a", "--sampler", "ddpm", "--variance", "learned");
-    failed(1, "variance");
+    failed(2, "variance");
     TOY("-p", "not UTF-8: \xff");
-    failed(1, "UTF-8");
+    failed(2, "UTF-8");
 }
+
+/* The whole of stderr but the progress: one line. */
+#define WARNS(words) says(last.err, "likeness: warning: the " words "\n")
 
 static void test_prompts(void **state)
 {
@@ -265,31 +292,177 @@ static void test_prompts(void **state)
     assert_int_equal(TOY("-p", ""), 0);
     drop("x.png");
     char words[300 * 7 + 1] = "";
-    for (int i = 0; i < 300; i++) snprintf(words + 7 * i, 8, "word%02d ", i % 100);
+    for (int i = 0; i < 300; i++) snprintf(words + 7 * i, 8, "Word%02d ", i % 100);
     assert_int_equal(TOY("-p", words), 0);
-    says(last.err, "too long");
-    says(last.err, "word99");
+    /* the toy's 14 tokens are bytes: 6 of each word */
+    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"Word02\" on");
+    assert_null(strstr(last.err, "negative"));
     drop("x.png");
+    assert_int_equal(TOY("-p", "a", "-n", words), 0);
+    WARNS("negative prompt is too long for the model, which reads 14 tokens: it is cut from \"Word02\" on");
+    drop("x.png");
+    assert_int_equal(TOY("-p", "\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f"
+                               "\u732b\u306e\u5199\u771f"), 0);
+    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from "
+          "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\" on");
+    drop("x.png");
+    assert_int_equal(TOY("-p", "a dog", "-n", ""), 0);
+    assert_null(strstr(last.err, "warning"));
+    drop("x.png");
+}
+
+/* What AUTOMATIC1111 takes for commands: said once, in one line for each text. */
+static void test_signs(void **state)
+{
+    (void)state;
+    static const char *const signs[] = {"<lora:dog:0.8>", "(dog:1.3)", "((dog), cat:1.3)", "[dog:cat:0.5]",
+                                        "[dog:10]", "[dog|cat]", "BREAK", "AND"};
+    static const char *const plain[] = {"a (dog)", "[dog]", "5:30", "\\(dog:1.3\\)", "BREAKFAST", "SAND", "<3",
+                                        "and", "(a:b)", "(a", "[a", "a)", "dog: 1.3"};
+    char text[100];
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        snprintf(text, sizeof text, "a %s b", signs[i]);
+        assert_int_equal(TOY("-p", text), 0);
+        snprintf(text, sizeof text, "warning: the prompt is read literally: %s are words", signs[i]);
+        says(last.err, text);
+        drop("x.png");
+    }
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        assert_int_equal(TOY("-p", plain[i]), 0);
+        assert_null(strstr(last.err, "literally"));
+        drop("x.png");
+    }
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-p", "b", "-n",
+                              "(x:1.1) (y:1.2) (z:1.3) [a|b]", "--steps", "1", "-o", "signs/", NULL),
+                     0);
+    WARNS("negative prompt is read literally: (x:1.1), (y:1.2), (z:1.3), ... are words like others here, not "
+          "commands");
+    const char *line = strstr(last.err, "literally");
+    assert_null(strstr(line + 1, "literally"));
 }
 
 static void test_bad_output(void **state)
 {
     (void)state;
     TOY("-p", "a", "-s", "1,2");
-    failed(1, "give a folder");
+    failed(2, "give a folder");
     likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-o", "/proc/likeness/", NULL);
     failed(1, "/proc/likeness");
-    likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-o", "no/such/x.png", NULL);
-    failed(1, "no/such");
+    likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-o", "/proc/likeness/x.png", NULL);
+    failed(1, "/proc/likeness");
     likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-o", "x.bmp", NULL);
-    failed(1, "x.bmp");
-    likeness("generate", "-m", toy_path, "-t", "1", "-p", "a!", "-p", "a?", "-o", "twice/", NULL);
-    failed(1, "two results");
+    failed(2, "x.bmp");
+    likeness("generate", "-m", toy_path, "-t", "1", "-p", "a!", "-p", "a!", "-o", "twice/", NULL);
+    failed(2, "two results");
     assert_false(exists("twice"));
+    TOY("-p", "a", "--save-latents", "x.png");
+    failed(2, "two results");
     TOY("-p", "a", "--grid", "x.png");
-    failed(1, "two results");
-    TOY("-p", "a", "--grid", "no/such/grid.png");
-    failed(1, "no/such");
+    failed(2, "two results");
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "--steps", "1", "-o",
+                              "new/one/x.png", "--save-latents", "new/two/x.safetensors", "--grid",
+                              "new/three/x.png", NULL),
+                     0);
+    assert_true(exists("new/one/x.png") && exists("new/two/x.safetensors") && exists("new/three/x.png"));
+}
+
+/* ---- names of files ------------------------------------------------------------------------ */
+
+#define NAMED(...) likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", __VA_ARGS__, NULL)
+
+static void test_random_seed(void **state)
+{
+    (void)state;
+    char words[80];
+    unsigned seed;
+    assert_int_equal(TOY("-p", "a", "-s", "-1"), 0);
+    assert_int_equal(sscanf(last.err, "seed %u\n", &seed), 1);
+    assert_int_equal(likeness("inspect", "x.png", NULL), 0);
+    snprintf(words, sizeof words, "Seed: %u, Size", seed);
+    says(last.out, words);
+    drop("x.png");
+    assert_int_equal(TOY("-p", "a", "-s", "42-42"), 0);
+    assert_null(strstr(last.err, "seed 42\n"));
+    drop("x.png");
+}
+
+/* Letters of every script; two prompts of one name; a run beside an earlier one. */
+static void test_names(void **state)
+{
+    (void)state;
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-p", "\u041a\u043e\u0442!", "-p", "\u041a\u043e\u0442?", "-s",
+                           "7,8", "-o", "names/"), 0);
+    assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7.png\nnames/\u732b\u306e\u5199\u771f-8.png\n"
+                                  "names/\u043a\u043e\u0442-7.png\nnames/\u043a\u043e\u0442-8.png\n"
+                                  "names/\u043a\u043e\u0442-7-2.png\nnames/\u043a\u043e\u0442-8-2.png\n");
+    says(last.err, "names/\u043a\u043e\u0442-7.png is another picture; this one is written to "
+                   "names/\u043a\u043e\u0442-7-2.png, and others are numbered too");
+    /* the same again is the same file; other settings are another, latents beside it */
+    assert_int_equal(NAMED("-p", "\u041a\u043e\u0442?", "-s", "7", "-o", "names/"), 0);
+    assert_string_equal(last.out, "names/\u043a\u043e\u0442-7-2.png\n");
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "2", "-o", "names/",
+                           "--save-latents", "names/"), 0);
+    assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7-2.png\n");
+    assert_true(exists("names/\u732b\u306e\u5199\u771f-7-2.safetensors"));
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "3", "-o", "names/",
+                           "--save-latents", "names/"), 0);
+    assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7-3.png\n");
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "4", "-o", "names/",
+                           "--overwrite"), 0);
+    assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7.png\n");
+    assert_null(strstr(last.err, "another picture"));
+}
+
+static void test_overwriting(void **state)
+{
+    (void)state;
+    char photo[] = "a photo of mine";
+    assert_int_equal(NAMED("-p", "a", "-o", "mine.png", "--grid", "sheet.png", "--save-latents",
+                           "mine.safetensors"), 0);
+    assert_int_equal(NAMED("-p", "a", "-o", "mine.png", "--grid", "sheet.png", "--save-latents",
+                           "mine.safetensors"), 0);
+    NAMED("-p", "b", "-o", "mine.png");
+    failed(1, "mine.png is there, and was not made with these settings; choose another name, or say --overwrite");
+    NAMED("-p", "b", "-o", "x.png", "--grid", "sheet.png");
+    failed(1, "sheet.png is there");
+    NAMED("-p", "a", "-p", "b", "-o", "more/", "--grid", "sheet.png");
+    failed(1, "sheet.png is there");
+    assert_false(exists("more"));
+    NAMED("-p", "b", "-o", "x.png", "--save-latents", "mine.safetensors");
+    failed(1, "mine.safetensors is there");
+    write_file(in_folder("photo.png"), photo, sizeof photo - 1);
+    NAMED("-p", "a", "-o", "photo.png");
+    failed(1, "photo.png is there");
+    assert_int_equal(likeness("inspect", "sheet.png", NULL), 0);
+    says(last.out, "Rows: a, Columns: seed 42\n");
+    assert_int_equal(NAMED("-p", "b", "-o", "mine.png", "--overwrite"), 0);
+    assert_int_equal(likeness("inspect", "mine.png", NULL), 0);
+    says(last.out, "\nb\n");
+    /* not even then what the run reads */
+    NAMED("-p", "b", "-o", "x.png", "--overwrite", "--init-latents", "mine.safetensors", "--save-latents",
+          "./mine.safetensors");
+    failed(2, "mine.safetensors is what this run reads");
+    drop("photo.png");
+}
+
+/* Another run wrote the file while this one worked: its picture stays, this one gets a number. */
+static void test_meanwhile(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t", "1", "-p", "a", "-s", "1-40", "--steps",
+                          "40", "-o", "meanwhile/", NULL};
+    pid_t child = start(args, 0);
+    for (int i = 0; i < 3000 && !exists("meanwhile/a-1.png"); i++)
+        nanosleep(&(struct timespec){0, 5 * 1000 * 1000}, NULL);
+    write_file(in_folder("meanwhile/a-40.png"), "mine", 4);
+    finish(child);
+    done();
+    says(last.out, "meanwhile/a-40-2.png\n");
+    says(last.err, "warning: meanwhile/a-40.png was written by another run meanwhile");
+    assert_true(exists("meanwhile/a-40-2.png"));
+    char text[MAX_TEXT];
+    slurp(in_folder("meanwhile/a-40.png"), text);
+    assert_string_equal(text, "mine");
 }
 
 static void test_full_disk(void **state)
@@ -493,6 +666,11 @@ int main(void)
         TEST(test_interrupt),
         TEST(test_bad_values),
         TEST(test_prompts),
+        TEST(test_signs),
+        TEST(test_random_seed),
+        TEST(test_names),
+        TEST(test_overwriting),
+        TEST(test_meanwhile),
         TEST(test_bad_output),
         TEST(test_full_disk),
         TEST(test_bad_folder),

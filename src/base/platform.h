@@ -60,5 +60,6 @@ uint64_t memory_available(void);   /* bytes the system says can be had now (cgro
 uint64_t memory_peak(void);        /* peak resident bytes of this process */
 int cpu_count(void);               /* cores this process may use */
 double clock_seconds(void);        /* monotonic */
+uint32_t random_number(void);      /* the system's; another at each call */
 
 #endif

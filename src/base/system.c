@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -196,4 +197,13 @@ double clock_seconds(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+uint32_t random_number(void)
+{
+    uint32_t number;
+    if (getrandom(&number, sizeof number, 0) == (ssize_t)sizeof number) return number;
+    struct timespec now; /* a kernel without getrandom */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return ((uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec ^ (uint32_t)getpid() << 16) * 2654435761u;
 }

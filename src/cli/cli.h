@@ -20,6 +20,9 @@ int command_study(int argc, char **argv);
 
 /* One line on stderr: "likeness: ...", control characters made harmless. Returns status. */
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a failure of the library: STATUS_WRONG_USAGE for what the user asked for, STATUS_INTERRUPTED
+ * for what he stopped, else STATUS_FAILED. */
+int fail_error(const lk_error *error);
 
 /* ---- options.c ---- */
 
@@ -45,6 +48,9 @@ typedef struct option {
  * words go to rest. Returns STATUS_DONE, or after a line on stderr STATUS_WRONG_USAGE or
  * STATUS_FAILED. */
 int options_parse(const option *list, int argc, char **argv, const char *command, text_list *rest);
+/* Of names, parted by spaces, the one whose spelling is nearest to word's n bytes and nearer than *best
+ * (which falls); its length, and where it is in *nearest; 0: none is near. */
+size_t name_nearest(const char *names, const char *word, size_t n, const char **nearest, int *best);
 bool text_list_add(text_list *list, const char *text); /* false when memory is out */
 
 /* ---- models.c ---- */
@@ -63,6 +69,38 @@ int models_read(model_list *list, const char *needs_names);
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,
                  lk_error *error);
 void models_close(model_list *list); /* frees all of it */
+
+/* ---- outputs.c ---- */
+
+enum { OUTPUT_FILES = 2 }; /* a picture, and its latents */
+
+/* A result of a run. base (malloc'ed, NULL: not wanted) is what its files are called by themselves, path what
+ * they will be called. */
+typedef struct output {
+    char *base[OUTPUT_FILES], *path[OUTPUT_FILES];
+    bool is_named[OUTPUT_FILES]; /* by the user: it gets no number */
+    char *settings;              /* what the files will say of themselves; NULL: not asked yet */
+    int number;
+} output;
+
+typedef struct outputs {
+    bool overwrite;              /* --overwrite: what is there gives way */
+    text_list inputs;            /* paths of files that the run reads */
+    char *(*settings)(void *user, const output *out); /* for lk_free; NULL after a line on stderr */
+    void *user;
+    void *claims;
+    size_t numbered;
+    const output *first_numbered;
+} outputs;
+
+/* Gives a result its paths, and them to no later one; nothing is written. Returns a status. */
+int output_settle(outputs *all, output *out);
+void outputs_tell(const outputs *all); /* on stderr, that results were numbered */
+/* Just before writing: where another run has written there meanwhile, the result gets another path, with a
+ * warning. False when memory is out. */
+bool output_recheck(outputs *all, output *out, const char *settings);
+void output_close(output *out);
+void outputs_close(outputs *all);
 
 /* ---- progress.c ---- */
 

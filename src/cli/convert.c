@@ -53,7 +53,7 @@ static int work(task *t)
         !models_open(&t->models, t->context, NULL, NULL, &t->error) ||
         !lk_merge(t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
                   t->merge, t->output, &t->error))
-        return fail(STATUS_FAILED, "%s", t->error.text);
+        return fail_error(&t->error);
     puts(t->output);
     return fflush(stdout) == 0 ? STATUS_DONE
                                : fail(STATUS_FAILED, "standard output cannot be written");

@@ -15,7 +15,8 @@ static const char help[] =
     "What\n"
     "  -p, --prompt TEXT          may be given several times; not for unconditional models\n"
     "  -n, --negative_prompt TEXT what the picture should not be\n"
-    "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each\n"
+    "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each;\n"
+    "                             -1: a random one, which is told and recorded\n"
     "  -W, --width N  -H, --height N   default: what the model was trained on\n"
     "\n"
     "With\n"
@@ -41,17 +42,21 @@ static const char help[] =
     "      --init-latents FILE    start from this noise: safetensors, \"latents\" [1,4,h,w]\n"
     "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination\n"
     "\n"
-    "Where\n"
+    "Where (folders are made)\n"
     "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
     "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
     "      --grid FILE.png        also one labelled sheet: a column for each seed\n"
+    "      --overwrite            write over files that other settings made\n"
     "\n"
-    "PNG files carry their settings: likeness inspect FILE.png shows them.\n";
+    "Files carry their settings: likeness inspect FILE.png shows them. A file is written over only by\n"
+    "the picture that has the same; another in a folder gets a number (cat-42-2.png), and one that -o,\n"
+    "--grid or --save-latents names is refused before the work.\n";
 
+/* out is first: what is asked of an output is asked of its cell. */
 typedef struct cell {
+    output out;
     lk_generate_options options;
     char *what;               /* "a photo of a dog, ddim-50, seed 42" */
-    char *path, *latents_path; /* latents_path NULL: not wanted */
     lk_picture *picture;      /* kept for the grid */
 } cell;
 
@@ -73,7 +78,9 @@ typedef struct task {
     lk_latents *latents;
     cell *cells;              /* rows x seed_count, row by row: prompts, and in each its settings */
     size_t rows, count;
-    char **row_label;
+    char **row_label, **seed_label;
+    outputs outputs;
+    output sheet;             /* --grid */
     /* at work */
     lk_context *context;
     progress_line line;
@@ -81,7 +88,7 @@ typedef struct task {
 } task;
 
 static int no_memory(void) { return fail(STATUS_FAILED, "not enough memory"); }
-static int failed(const task *t) { return fail(STATUS_FAILED, "%s", t->error.text); }
+static int failed(const task *t) { return fail_error(&t->error); }
 
 static char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static char *text_format(const char *format, ...)
@@ -121,6 +128,7 @@ static int flags_read(task *t, int argc, char **argv)
         {"-t --threads", OPTION_INT, &t->threads},
         {"-o --output", OPTION_TEXT, &t->output},
         {"--grid", OPTION_TEXT, &t->grid},
+        {"--overwrite", OPTION_FLAG, &t->outputs.overwrite},
         {"--sweep", OPTION_TEXT, &t->sweep_text},
         {"--vae", OPTION_TEXT, &t->vae},
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
@@ -148,9 +156,9 @@ static int flags_check(task *t)
                     t->spacing);
     if (strcmp(t->precision, "f32") != 0 && strcmp(t->precision, "bf16") != 0)
         return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
-    if (t->threads < 0) return fail(STATUS_FAILED, "-t %d: threads cannot be negative", t->threads);
+    if (t->threads < 0) return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
     if (t->width < 0 || t->height < 0)
-        return fail(STATUS_FAILED, "-W and -H cannot be negative");
+        return fail(STATUS_WRONG_USAGE, "-W and -H cannot be negative");
     t->context_options.precision = strcmp(t->precision, "bf16") == 0 ? LK_BF16 : LK_F32;
     t->context_options.threads = t->threads;
     o->negative = t->negative;
@@ -189,7 +197,7 @@ static bool is_folder(const char *path)
 /* DIR/<prompt>[-<setting>]-<seed><ending> */
 static char *cell_path(const char *folder, const cell *c, const char *setting, const char *ending)
 {
-    char *slug = *c->options.prompt ? lk_slug(c->options.prompt) : strdup("picture");
+    char *slug = lk_slug(c->options.prompt);
     if (!slug) return NULL;
     char *path = text_format(
         "%s%s%s%s%s-%llu%s", folder, *folder && !ends_with(folder, "/") ? "/" : "", slug,
@@ -203,12 +211,16 @@ static bool cell_name(const task *t, cell *c, const char *setting, const char *l
     const char *prompt = c->options.prompt;
     c->what = text_format("%s%s%s%sseed %llu", prompt, *prompt ? ", " : "", label ? label : "",
                           label ? ", " : "", (unsigned long long)c->options.seed);
-    c->path = is_folder(t->output) ? cell_path(t->output, c, setting, ".png") : strdup(t->output);
-    if (t->save_latents)
-        c->latents_path = is_folder(t->save_latents)
-                              ? cell_path(t->save_latents, c, setting, ".safetensors")
-                              : strdup(t->save_latents);
-    return c->what && c->path && (!t->save_latents || c->latents_path);
+    static const char *const ending[OUTPUT_FILES] = {".png", ".safetensors"};
+    const char *where[OUTPUT_FILES] = {t->output, t->save_latents};
+    bool ok = c->what != NULL;
+    for (int i = 0; ok && i < OUTPUT_FILES; i++) {
+        if (!where[i]) continue;
+        c->out.is_named[i] = !is_folder(where[i]);
+        c->out.base[i] = c->out.is_named[i] ? strdup(where[i]) : cell_path(where[i], c, setting, ending[i]);
+        ok = c->out.base[i] != NULL;
+    }
+    return ok;
 }
 
 /* Fills cells and row labels from prompts, sweep and seeds. */
@@ -219,7 +231,12 @@ static int cells_make(task *t)
     t->count = t->rows * t->seed_count;
     t->cells = calloc(t->count, sizeof *t->cells);
     t->row_label = calloc(t->rows, sizeof *t->row_label);
-    if (!t->cells || !t->row_label) return no_memory();
+    t->seed_label = calloc(t->seed_count, sizeof *t->seed_label);
+    if (!t->cells || !t->row_label || !t->seed_label) return no_memory();
+    for (size_t s = 0; s < t->seed_count; s++) {
+        t->seed_label[s] = text_format("seed %llu", (unsigned long long)t->seeds[s]);
+        if (!t->seed_label[s]) return no_memory();
+    }
     for (size_t r = 0; r < t->rows; r++) {
         const char *prompt = t->prompts.item[r / settings];
         const char *setting = t->sweep_text ? t->sweep.name[r % settings] : NULL;
@@ -243,61 +260,111 @@ static int cells_make(task *t)
     return STATUS_DONE;
 }
 
-static int compare_texts(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* Every file that will be written must have a name of its own. */
 static int names_check(const task *t)
 {
     if (!is_folder(t->output) && !is_picture_name(t->output))
-        return fail(STATUS_FAILED,
+        return fail(STATUS_WRONG_USAGE,
                     "-o %s: the name of a picture ends in .png, .jpg or .webp, that of a "
                     "folder in /",
                     t->output);
     if (!is_folder(t->output) && t->count > 1)
-        return fail(STATUS_FAILED,
+        return fail(STATUS_WRONG_USAGE,
                     "-o %s is one picture, but %zu will be made; give a folder: -o DIR/", t->output,
                     t->count);
     if (t->save_latents && !is_folder(t->save_latents) && t->count > 1)
-        return fail(STATUS_FAILED,
+        return fail(STATUS_WRONG_USAGE,
                     "--save-latents %s is one file, but %zu pictures will be made; give a "
                     "folder: --save-latents DIR/",
                     t->save_latents, t->count);
     if (t->grid && !is_picture_name(t->grid))
-        return fail(STATUS_FAILED, "--grid %s: the name of a picture ends in .png, .jpg or .webp",
+        return fail(STATUS_WRONG_USAGE, "--grid %s: the name of a picture ends in .png, .jpg or .webp",
                     t->grid);
-    size_t n = 0;
-    char **name = calloc(2 * t->count + 1, sizeof *name);
-    if (!name) return no_memory();
-    for (size_t i = 0; i < t->count; i++) {
-        name[n++] = t->cells[i].path;
-        if (t->cells[i].latents_path) name[n++] = t->cells[i].latents_path;
+    return STATUS_DONE;
+}
+
+/* ---- where they go ------------------------------------------------------------------------- */
+
+/* Every label on one line, "; " between them; malloc'ed. */
+static char *join(char *const *label, size_t count)
+{
+    char *text = strdup("");
+    for (size_t i = 0; text && i < count; i++) {
+        char *longer = text_format("%s%s%s", text, i ? "; " : "", label[i]);
+        free(text);
+        text = longer;
     }
-    if (t->grid) name[n++] = (char *)t->grid;
-    qsort(name, n, sizeof *name, compare_texts);
+    return text;
+}
+
+static char *cell_settings(task *t, const cell *c)
+{
+    char *text = NULL;
+    bool ok = t->schedule ? lk_generate_settings_mixed(&text, t->models.opened,
+                                                       (const char *const *)t->models.name,
+                                                       (int)t->models.count, t->schedule, &c->options,
+                                                       &t->error)
+                          : lk_generate_settings(&text, t->models.opened[0], &c->options, &t->error);
+    if (!ok) failed(t);
+    return text;
+}
+
+/* A sheet says what its first picture says, and how the others differ. */
+static char *sheet_settings(task *t)
+{
+    char *first = cell_settings(t, &t->cells[0]), *rows = join(t->row_label, t->rows), *half = NULL;
+    char *columns = join(t->seed_label, t->seed_count), *text = NULL;
+    if (first && (!rows || !columns)) no_memory();
+    if (first && rows && columns && (!lk_settings_add(&half, first, "Rows", rows, &t->error) ||
+                                     !lk_settings_add(&text, half, "Columns", columns, &t->error)))
+        failed(t);
+    lk_free(half);
+    lk_free(first);
+    free(columns);
+    free(rows);
+    return text;
+}
+
+static char *output_settings(void *user, const output *out)
+{
+    task *t = user;
+    return out == &t->sheet ? sheet_settings(t) : cell_settings(t, (const cell *)out);
+}
+
+static bool list_inputs(task *t)
+{
+    bool ok = !t->init_latents || text_list_add(&t->outputs.inputs, t->init_latents);
+    ok = ok && (!t->vae || text_list_add(&t->outputs.inputs, t->vae));
+    for (size_t i = 0; ok && i < t->models.count; i++)
+        ok = !t->models.path[i] || text_list_add(&t->outputs.inputs, t->models.path[i]);
+    return ok;
+}
+
+static int outputs_check(task *t)
+{
     int status = STATUS_DONE;
-    for (size_t i = 1; status == STATUS_DONE && i < n; i++)
-        if (strcmp(name[i], name[i - 1]) == 0)
-            status = fail(STATUS_FAILED,
-                          "two results would be written to %s: a prompt, setting or seed is "
-                          "given twice, or two prompts differ in signs only",
-                          name[i]);
-    free(name);
+    t->outputs.settings = output_settings;
+    t->outputs.user = t;
+    if (t->grid) {
+        t->sheet.is_named[0] = true;
+        t->sheet.base[0] = strdup(t->grid);
+    }
+    if ((t->grid && !t->sheet.base[0]) || !list_inputs(t)) return no_memory();
+    for (size_t i = 0; status == STATUS_DONE && i < t->count; i++)
+        status = output_settle(&t->outputs, &t->cells[i].out);
+    if (status == STATUS_DONE && t->grid) status = output_settle(&t->outputs, &t->sheet);
+    if (status == STATUS_DONE) outputs_tell(&t->outputs);
     return status;
 }
 
 static int folders_check(task *t)
 {
     bool ok = true;
-    for (size_t i = 0; ok && i < t->count; i++) {
-        const cell *c = &t->cells[i];
-        ok = lk_can_write(c->path, is_folder(t->output), &t->error) &&
-             (!c->latents_path ||
-              lk_can_write(c->latents_path, is_folder(t->save_latents), &t->error));
-    }
-    ok = ok && (!t->grid || lk_can_write(t->grid, false, &t->error));
+    for (size_t i = 0; ok && i < t->count; i++)
+        for (int k = 0; ok && k < OUTPUT_FILES; k++) {
+            const char *path = t->cells[i].out.path[k];
+            ok = !path || lk_can_write(path, true, &t->error);
+        }
+    ok = ok && (!t->grid || lk_can_write(t->sheet.path[0], true, &t->error));
     return ok ? STATUS_DONE : failed(t);
 }
 
@@ -336,27 +403,61 @@ static int open_all(task *t)
     return STATUS_DONE;
 }
 
+/* Says each line of notes that was not said yet. */
+static bool tell_notes(text_list *said, char *notes)
+{
+    for (char *line = notes, *end; line && (end = strchr(line, '\n')); line = end + 1) {
+        bool known = false;
+        *end = '\0';
+        for (size_t i = 0; !known && i < said->count; i++) known = strcmp(said->item[i], line) == 0;
+        if (known) continue;
+        char *copy = strdup(line);
+        if (!copy || !text_list_add(said, copy)) {
+            free(copy);
+            return false;
+        }
+        fail(STATUS_DONE, "warning: %s", line);
+    }
+    return true;
+}
+
 /* Rows differ in what can be wrong with them; a row's seeds do not. */
 static int rows_check(task *t)
 {
-    size_t settings = t->rows / t->prompts.count;
-    for (size_t r = 0; r < t->rows; r++) {
+    text_list said = {0};
+    int status = STATUS_DONE;
+    for (size_t r = 0; status == STATUS_DONE && r < t->rows; r++) {
         const cell *c = &t->cells[r * t->seed_count];
-        char *cut = NULL;
+        char *notes = NULL;
         bool ok = t->schedule ? lk_generate_check_mixed(t->models.opened,
                                                         (const char *const *)t->models.name,
                                                         (int)t->models.count, t->schedule,
-                                                        &c->options, &cut, &t->error)
-                              : lk_generate_check(t->models.opened[0], &c->options, &cut,
+                                                        &c->options, &notes, &t->error)
+                              : lk_generate_check(t->models.opened[0], &c->options, &notes,
                                                   &t->error);
-        if (ok && cut && r % settings == 0)
-            fail(STATUS_DONE,
-                 "warning: the prompt is too long for the model, which will not see \"%s\"",
-                 cut);
-        lk_free(cut);
-        if (!ok) return failed(t);
+        if (!ok)
+            status = failed(t);
+        else if (!tell_notes(&said, notes))
+            status = no_memory();
+        lk_free(notes);
     }
-    return STATUS_DONE;
+    for (size_t i = 0; i < said.count; i++) free((char *)(uintptr_t)said.item[i]);
+    free(said.item);
+    return status;
+}
+
+/* Writes what was made, to where no other run has written meanwhile. */
+static bool cell_save(task *t, cell *c)
+{
+    output *out = &c->out;
+    if (!output_recheck(&t->outputs, out, lk_picture_settings(c->picture))) {
+        no_memory();
+        return false;
+    }
+    bool ok = lk_picture_save(c->picture, out->path[0], &t->error) &&
+              (!out->path[1] || lk_picture_save_latents(c->picture, out->path[1], &t->error));
+    if (!ok) failed(t);
+    return ok;
 }
 
 static int cell_run(task *t, cell *c)
@@ -370,15 +471,14 @@ static int cell_run(task *t, cell *c)
                                               &t->error)
                           : lk_generate(&c->picture, t->models.opened[0], &c->options, &t->error);
     progress_clear(&t->line);
-    ok = ok && lk_picture_save(c->picture, c->path, &t->error) &&
-         (!c->latents_path || lk_picture_save_latents(c->picture, c->latents_path, &t->error));
     if (!ok && t->error.code == LK_CANCELLED) {
         fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1,
              t->count);
         return STATUS_INTERRUPTED;
     }
     if (!ok) return failed(t);
-    puts(c->path);
+    if (!cell_save(t, c)) return STATUS_FAILED;
+    puts(c->out.path[0]);
     fflush(stdout);
     if (!t->grid) lk_picture_close(&c->picture);
     return STATUS_DONE;
@@ -387,27 +487,28 @@ static int cell_run(task *t, cell *c)
 static int grid_write(task *t)
 {
     const lk_picture **picture = calloc(t->count, sizeof *picture);
-    char **label = calloc(t->seed_count, sizeof *label);
     lk_picture *sheet = NULL;
-    bool memory = picture && label;
-    for (size_t i = 0; memory && i < t->count; i++) picture[i] = t->cells[i].picture;
-    for (size_t i = 0; memory && i < t->seed_count; i++) {
-        label[i] = text_format("seed %llu", (unsigned long long)t->seeds[i]);
-        memory = label[i];
+    char *about = picture ? sheet_settings(t) : NULL;
+    for (size_t i = 0; picture && i < t->count; i++) picture[i] = t->cells[i].picture;
+    bool ok = about &&
+              lk_picture_grid(&sheet, picture, (int)t->rows, (int)t->seed_count,
+                              (const char *const *)t->row_label, (const char *const *)t->seed_label,
+                              &t->error) &&
+              lk_picture_set_settings(sheet, about, &t->error);
+    if (about && !ok) failed(t);
+    if (!picture || (ok && !output_recheck(&t->outputs, &t->sheet, about))) {
+        no_memory();
+        ok = false;
     }
-    bool ok =
-        memory &&
-        lk_picture_grid(&sheet, picture, (int)t->rows, (int)t->seed_count,
-                        (const char *const *)t->row_label, (const char *const *)label, &t->error) &&
-        lk_picture_save(sheet, t->grid, &t->error);
+    if (ok && !lk_picture_save(sheet, t->sheet.path[0], &t->error)) {
+        failed(t);
+        ok = false;
+    }
     lk_picture_close(&sheet);
-    for (size_t i = 0; label && i < t->seed_count; i++) free(label[i]);
-    free(label);
+    lk_free(about);
     free(picture);
-    if (!memory) return no_memory();
-    if (!ok) return failed(t);
-    puts(t->grid);
-    return STATUS_DONE;
+    if (ok) puts(t->sheet.path[0]);
+    return ok ? STATUS_DONE : STATUS_FAILED;
 }
 
 static int work(task *t)
@@ -428,12 +529,22 @@ static int work(task *t)
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
+/* Whether a word of the list is -1, which "42-100" has not. */
+static bool has_random_seed(const char *list)
+{
+    for (const char *p = list; (p = strchr(p, '-')); p++)
+        if (p == list || strchr(", ", p[-1])) return true;
+    return false;
+}
+
 static int prepare(task *t)
 {
     if (t->init_latents && !lk_latents_open(&t->latents, t->init_latents, &t->error))
         return failed(t);
     t->base.latents = t->latents;
     if (!lk_seeds_parse(&t->seeds, &t->seed_count, t->seed_text, &t->error)) return failed(t);
+    for (size_t i = 0; has_random_seed(t->seed_text) && i < t->seed_count; i++)
+        fprintf(stderr, "seed %llu\n", (unsigned long long)t->seeds[i]);
     if (t->sweep_text && !lk_sweep_parse(&t->sweep, t->sweep_text, &t->base, &t->error))
         return failed(t);
     int status = models_read(&t->models, t->schedule ? "--schedule" : NULL);
@@ -442,6 +553,7 @@ static int prepare(task *t)
     if (status == STATUS_DONE) status = cells_make(t);
     if (status == STATUS_DONE) status = names_check(t);
     if (status == STATUS_DONE) status = rows_check(t);
+    if (status == STATUS_DONE) status = outputs_check(t);
     if (status == STATUS_DONE) status = folders_check(t);
     return status;
 }
@@ -450,13 +562,16 @@ static void task_free(task *t)
 {
     for (size_t i = 0; t->cells && i < t->count; i++) {
         free(t->cells[i].what);
-        free(t->cells[i].path);
-        free(t->cells[i].latents_path);
+        output_close(&t->cells[i].out);
         lk_picture_close(&t->cells[i].picture);
     }
     free(t->cells);
     for (size_t r = 0; t->row_label && r < t->rows; r++) free(t->row_label[r]);
     free(t->row_label);
+    for (size_t i = 0; t->seed_label && i < t->seed_count; i++) free(t->seed_label[i]);
+    free(t->seed_label);
+    output_close(&t->sheet);
+    outputs_close(&t->outputs);
     models_close(&t->models);
     lk_context_close(&t->context);
     lk_latents_close(&t->latents);

@@ -30,7 +30,7 @@ int command_inspect(int argc, char **argv)
             if (lk_inspect(&text, path.item[i], &error))
                 printf("%s%s", i ? "\n" : "", text);
             else
-                status = fail(STATUS_FAILED, "%s", error.text);
+                status = fail_error(&error);
             lk_free(text);
         }
     }

@@ -22,7 +22,7 @@ static const char help[] =
     "  convert    models blended into one\n"
     "  inspect    what a model is, or the settings inside a picture\n"
     "\n"
-    "likeness COMMAND --help tells more. likeness --version says which this is.\n";
+    "likeness help COMMAND tells more. likeness --version says which this is.\n";
 
 int fail(int status, const char *format, ...)
 {
@@ -36,6 +36,52 @@ int fail(int status, const char *format, ...)
         if ((unsigned char)*c < ' ' || *c == 127) *c = ' ';
     fprintf(stderr, "likeness: %s\n", text);
     return status;
+}
+
+int fail_error(const lk_error *error)
+{
+    int status = error->code == LK_USAGE       ? STATUS_WRONG_USAGE
+                 : error->code == LK_CANCELLED ? STATUS_INTERRUPTED
+                                               : STATUS_FAILED;
+    return fail(status, "%s", error->text);
+}
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"generate", command_generate}, {"train", command_train},     {"study", command_study},
+    {"convert", command_convert},   {"inspect", command_inspect},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static const struct command *command_find(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(name, commands[i].name)) return &commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *word)
+{
+    const char *nearest = NULL;
+    int best = 100;
+    for (int i = 0; i < COMMANDS; i++)
+        name_nearest(commands[i].name, word, strlen(word), &nearest, &best);
+    return fail(STATUS_WRONG_USAGE, "unknown command %s%s%s%s generate, train, study, convert and "
+                "inspect", word, nearest ? "; did you mean " : "", nearest ? nearest : "",
+                nearest ? "? There are" : "; there are");
+}
+
+/* likeness help, likeness help COMMAND */
+static int help_on(const char *name)
+{
+    char *flag = (char[]){"--help"};
+    const struct command *c = name ? command_find(name) : NULL;
+    if (c) return c->run(1, &flag);
+    if (name) return unknown_command(name);
+    fputs(help, stdout);
+    return STATUS_DONE;
 }
 
 /* GNU OpenMP's threads wait for each other by spinning for milliseconds. Where another program wants
@@ -52,23 +98,17 @@ int main(int argc, char **argv)
 {
     wait_briefly(argv);
     const char *command = argc > 1 ? argv[1] : "";
-    if (!strcmp(command, "generate")) return command_generate(argc - 2, argv + 2);
-    if (!strcmp(command, "train")) return command_train(argc - 2, argv + 2);
-    if (!strcmp(command, "study")) return command_study(argc - 2, argv + 2);
-    if (!strcmp(command, "convert")) return command_convert(argc - 2, argv + 2);
-    if (!strcmp(command, "inspect")) return command_inspect(argc - 2, argv + 2);
+    const struct command *c = command_find(command);
+    if (c) return c->run(argc - 2, argv + 2);
     if (!strcmp(command, "--version") || !strcmp(command, "-V")) {
         printf("likeness %s\n", lk_version());
         return STATUS_DONE;
     }
-    if (!strcmp(command, "--help") || !strcmp(command, "-h") || !strcmp(command, "help")) {
-        fputs(help, stdout);
-        return STATUS_DONE;
-    }
+    if (!strcmp(command, "--help") || !strcmp(command, "-h") || !strcmp(command, "help"))
+        return help_on(argc > 2 ? argv[2] : NULL);
     if (!*command) {
         fputs(help, stderr);
         return STATUS_WRONG_USAGE;
     }
-    return fail(STATUS_WRONG_USAGE,
-                "unknown command %s; there are generate, train, study, convert and inspect", command);
+    return unknown_command(command);
 }

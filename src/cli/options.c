@@ -39,6 +39,76 @@ static const option *option_find(const option *list, const char *flag, size_t n)
     return NULL;
 }
 
+/* ---- the nearest name ---- */
+
+enum { LONGEST = 48 }; /* of names that are compared */
+
+/* How many letters must be put in, left out, changed or swapped with their neighbour. */
+static int distance(const char *a, int n, const char *b, int m)
+{
+    int row[3][LONGEST + 1];
+    for (int k = 0; k <= m; k++) row[0][k] = k;
+    for (int i = 1; i <= n; i++) {
+        int *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
+        now[0] = i;
+        for (int k = 1; k <= m; k++) {
+            int least = last[k - 1] + (a[i - 1] != b[k - 1]);
+            if (last[k] + 1 < least) least = last[k] + 1;
+            if (now[k - 1] + 1 < least) least = now[k - 1] + 1;
+            bool swapped = i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1];
+            if (swapped && before[k - 2] + 1 < least) least = before[k - 2] + 1;
+            now[k] = least;
+        }
+    }
+    return row[n % 3][m];
+}
+
+static int plain_letters(char *out, const char *name, size_t n)
+{
+    int used = 0;
+    while (n && *name == '-') name++, n--;
+    for (size_t i = 0; i < n && used < LONGEST; i++) out[used++] = name[i] == '_' ? '-' : name[i];
+    return used;
+}
+
+size_t name_nearest(const char *names, const char *word, size_t n, const char **nearest, int *best)
+{
+    char a[LONGEST], b[LONGEST];
+    size_t found = 0;
+    int letters = plain_letters(a, word, n);
+    for (const char *name = names; *name;) {
+        size_t length = strcspn(name, " ");
+        int m = plain_letters(b, name, length), least = letters < m ? letters : m;
+        int apart = distance(a, letters, b, m);
+        bool begins = least >= 3 && memcmp(a, b, (size_t)least) == 0; /* one begins with the other */
+        bool near = m > 1 && letters > 1 && (apart <= 1 + letters / 4 || begins);
+        if (near && apart < *best) {
+            *best = apart;
+            *nearest = name;
+            found = length;
+        }
+        name += length + strspn(name + length, " ");
+    }
+    return found;
+}
+
+static int unknown_flag(const option *list, const char *flag, size_t n, const char *command)
+{
+    const char *nearest = NULL;
+    size_t length = 0;
+    int best = 2 * LONGEST;
+    for (; list->names; list++) {
+        size_t found = name_nearest(list->names, flag, n, &nearest, &best);
+        if (found) length = found;
+    }
+    char name[LONGEST + 4];
+    snprintf(name, sizeof name, "%.*s", (int)length, nearest ? nearest : "");
+    for (char *c = name; *c; c++)
+        if (*c == '_') *c = '-';
+    return fail(STATUS_WRONG_USAGE, "unknown flag %.*s%s%s%s likeness %s --help", (int)n, flag,
+                nearest ? "; did you mean " : "", name, nearest ? "? See:" : "; see:", command);
+}
+
 static int option_int(const option *o, const char *flag, const char *text)
 {
     char *end;
@@ -92,9 +162,7 @@ static int option_read(const option *list, int argc, char **argv, int *i, const 
     const char *equals = is_long ? strchr(word, '=') : NULL;
     size_t n = equals ? (size_t)(equals - word) : is_long ? strlen(word) : 2;
     const option *o = option_find(list, word, n);
-    if (!o)
-        return fail(STATUS_WRONG_USAGE, "unknown flag %.*s; see: likeness %s --help", (int)n, word,
-                    command);
+    if (!o) return unknown_flag(list, word, n, command);
     char flag[64];
     snprintf(flag, sizeof flag, "%.*s", (int)n, word);
     const char *text = equals ? equals + 1 : word[n] ? word + n : NULL;

@@ -11,6 +11,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "generate/prompt.h"
 
 /* The UNet for one size and batch, and beside it the graph of its cross-attention's keys and
  * values. */
@@ -476,7 +477,8 @@ static bool job_size(const generator *g, const generate_options *o, job *j, erro
     return true;
 }
 
-static bool job_text(const generator *g, const job *j, char **cut, error *e)
+/* notes: NULL, or what the model will not read as it may be meant is added. */
+static bool job_text(const generator *g, const job *j, char **notes, error *e)
 {
     const clip_config *c = &g->model->clip;
     if (!conditional(g))
@@ -487,11 +489,11 @@ static bool job_text(const generator *g, const job *j, char **cut, error *e)
                          "clip skip %d: this text encoder has %d layers, so 0 to %d "
                          "can be left out",
                          j->o->clip_skip, c->layers, c->layers - 1);
-    int32_t *ids = malloc((size_t)c->positions * sizeof *ids);
-    if (!ids) return error_memory(e, "a prompt's tokens", (size_t)c->positions * sizeof *ids);
-    bool ok = tokenizer_encode_prompt(g->model->tokens, j->prompt, c->positions, ids, cut, e) &&
-              tokenizer_encode_prompt(g->model->tokens, j->negative, c->positions, ids, NULL, e);
-    free(ids);
+    char *unasked = NULL;
+    if (!notes) notes = &unasked;
+    bool ok = prompt_notes(notes, g->model, "prompt", j->prompt, e) &&
+              prompt_notes(notes, g->model, "negative prompt", j->negative, e);
+    free(unasked);
     return ok;
 }
 
@@ -515,7 +517,7 @@ static bool job_variance(const generator *g, const job *j, error *e)
 
 /* Everything but the work: checks all options, plans, and compares the memory needed with what
  * there is. */
-static bool job_open(generator *g, const generate_options *o, job *j, char **cut, error *e)
+static bool job_open(generator *g, const generate_options *o, job *j, char **notes, error *e)
 {
     *j = (job){.o = o};
     j->prompt = o->prompt ? o->prompt : "";
@@ -523,20 +525,30 @@ static bool job_open(generator *g, const generate_options *o, job *j, char **cut
     j->batch = conditional(g) && o->guidance > 1 ? 2 : 1;
     if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
         return error_set(e, ERROR_USAGE, "guidance must be a number");
-    return job_size(g, o, j, e) && job_text(g, j, cut, e) &&
+    return job_size(g, o, j, e) && job_text(g, j, notes, e) &&
            sampler_open(&j->sampler, &g->scheduler, &o->sampler, e) && job_variance(g, j, e) &&
            denoiser_plan(g, j->batch, j->height, j->width, e) &&
            (!conditional(g) || decoder_plan(g, j->height, j->width, e)) &&
            memory_check_planned(g, j->width * vae_factor(g), j->height * vae_factor(g), e);
 }
 
-bool generator_check(generator *g, const generate_options *o, char **cut, error *e)
+/* Notes are for who asked, and for a check that went well. */
+static bool finish_check(bool ok, char **notes)
+{
+    if (!ok && notes) {
+        free(*notes);
+        *notes = NULL;
+    }
+    return ok;
+}
+
+bool generator_check(generator *g, const generate_options *o, char **notes, error *e)
 {
     job j;
-    if (cut) *cut = NULL;
-    bool ok = job_open(g, o, &j, cut, e);
+    if (notes) *notes = NULL;
+    bool ok = job_open(g, o, &j, notes, e);
     job_close(&j);
-    return ok;
+    return finish_check(ok, notes);
 }
 
 /* ---- denoising ----------------------------------------------------------------------------- */
@@ -899,15 +911,15 @@ bool generator_run_mixed(generator *const *models, int count, const mix *m, cons
 }
 
 bool generator_check_mixed(generator *const *models, int count, const mix *m,
-                           const generate_options *o, char **cut, error *e)
+                           const generate_options *o, char **notes, error *e)
 {
     job j;
-    if (cut) *cut = NULL;
-    bool ok = job_open(models[m->step[0].model[0]], o, &j, cut, e);
+    if (notes) *notes = NULL;
+    bool ok = job_open(models[m->step[0].model[0]], o, &j, notes, e);
     assert(!ok || m->count == sampler_count(j.sampler));
     ok = ok && join_all(models, count, m, &j, e);
     job_close(&j);
-    return ok;
+    return finish_check(ok, notes);
 }
 
 bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e)

@@ -57,9 +57,10 @@ void generator_size(const generator *g, int *width, int *height, int *multiple);
 /* The shape [C,h,w] of the latents of a picture of this size (0: the model's own). */
 void generator_latents(const generator *g, int width, int height, int shape[3]);
 
-/* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory. *cut
- * (may be NULL): the part of the prompt that the text encoder will not see, malloc'ed, or NULL. */
-bool generator_check(generator *g, const generate_options *o, char **cut, error *e);
+/* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory. *notes
+ * (may be NULL): lines about what the model will not read as it may be meant (generate/prompt.h), malloc'ed,
+ * or NULL. */
+bool generator_check(generator *g, const generate_options *o, char **notes, error *e);
 /* Makes one picture. On failure nothing is in out. */
 bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e);
 /* As generator_run, the models (of one size and kind) taking turns as the mix says; m->count must be the
@@ -69,7 +70,7 @@ bool generator_run_mixed(generator *const *models, int count, const mix *m, cons
                          generate_result *out, error *e);
 /* As generator_check, for all the models that the mix asks: whether they fit each other, too. */
 bool generator_check_mixed(generator *const *models, int count, const mix *m,
-                           const generate_options *o, char **cut, error *e);
+                           const generate_options *o, char **notes, error *e);
 void generate_result_free(generate_result *r);
 
 #endif

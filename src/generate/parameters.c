@@ -9,6 +9,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "base/sha256.h"
 #include "generate/settings.h"
 #include "model/hash.h"
 
@@ -108,6 +109,19 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
     return ok;
 }
 
+/* Which noise it began with: the first digits of its bytes' hash. */
+static bool set_latents(settings *s, const generator *g, const generate_options *o, error *e)
+{
+    int shape[3];
+    char hex[65];
+    sha256 hash;
+    generator_latents(g, o->width, o->height, shape);
+    sha256_start(&hash);
+    sha256_add(&hash, o->latents, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * sizeof *o->latents);
+    sha256_end(&hash, hex);
+    return settings_set(s, e, "Initial latents", "%.*s", SHORT_HASH, hex);
+}
+
 static bool fill(settings *s, const picture_job *j, const image *made, error *e)
 {
     static const char *const sampler_name[] = {"DDIM", "DDPM"};
@@ -123,8 +137,7 @@ static bool fill(settings *s, const picture_job *j, const image *made, error *e)
          settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, g, e) &&
          (alone >= 0 || set_turns(s, j, e)) && set_rare(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
-    ok = ok && (o->latents ? settings_set(s, e, "Initial latents", "given")
-                           : settings_set(s, e, "RNG", "CPU"));
+    ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
     if (generator_device(g)->weight_type == DTYPE_BF16)
         ok = ok && settings_set(s, e, "Precision", "bf16");
     return ok && settings_set(s, e, "Version", "likeness %s", LIKENESS_VERSION);

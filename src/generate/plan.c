@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "base/platform.h"
+#include "model/characters.h"
 
 enum { SLUG_LIMIT = 180, SHOWN = 60 }; /* SHOWN: of a word in a message */
 
@@ -38,8 +40,9 @@ static bool read_seed(uint64_t *out, const char **p, const char *end, bool *larg
     return *p > start && !*large;
 }
 
-/* "42" or "42-45". */
-static bool read_range(uint64_t *first, uint64_t *last, const char *word, const char *end, error *e)
+/* "42" or "42-45"; -1 where it may be. */
+static bool read_range(uint64_t *first, uint64_t *last, const char *word, const char *end,
+                       bool random, error *e)
 {
     const char *p = word;
     int length = (int)(end - word);
@@ -47,6 +50,10 @@ static bool read_range(uint64_t *first, uint64_t *last, const char *word, const 
     if (p == end)
         return error_set(e, ERROR_USAGE,
                          "seeds: a number is missing; write them as 42,43 or 42-45");
+    if (random && length == 2 && memcmp(word, "-1", 2) == 0) {
+        *first = *last = random_number();
+        return true;
+    }
     if (*p == '-')
         return bad_seed(e, word, length, "is negative; seeds are 0 to 18446744073709551615");
     bool ok = read_seed(first, &p, end, &large);
@@ -65,7 +72,7 @@ static bool read_range(uint64_t *first, uint64_t *last, const char *word, const 
     return true;
 }
 
-bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, error *e)
+bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, bool random, error *e)
 {
     uint64_t *list = NULL;
     size_t used = 0;
@@ -77,7 +84,7 @@ bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, error *e)
         uint64_t first = 0, last = 0;
         while (p < end && isspace((unsigned char)*p)) p++;
         while (end > p && isspace((unsigned char)end[-1])) end--;
-        if (!read_range(&first, &last, p, end, e)) break;
+        if (!read_range(&first, &last, p, end, random, e)) break;
         if (last - first >= PLAN_MAX_SEEDS - used) {
             error_set(e, ERROR_USAGE, "seeds: more than %d in all", PLAN_MAX_SEEDS);
             break;
@@ -335,21 +342,36 @@ void sweep_close(sweep *s)
 
 /* ---- names of files ---- */
 
+/* Cut at SLUG_LIMIT bytes, but no mark from its letter. */
+static void cut_slug(char *out, size_t used)
+{
+    size_t end = used, length;
+    const char *whole = out + used;
+    for (const char *p = out; p < whole; p += length) {
+        bool mark = character_is_mark(character_at(p, whole, &length));
+        if (!mark && (size_t)(p - out) <= SLUG_LIMIT) end = (size_t)(p - out);
+    }
+    if (used <= SLUG_LIMIT) end = used;
+    while (end && out[end - 1] == '-') end--;
+    out[end] = '\0';
+}
+
 char *slug_make(const char *text)
 {
-    char *out = malloc(SLUG_LIMIT + 1);
-    size_t used = 0;
-    if (!out) return NULL;
-    for (; *text && used < SLUG_LIMIT; text++) {
-        char c = *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text;
-        bool kept = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-        if (kept)
-            out[used++] = c;
-        else if (used && out[used - 1] != '-')
+    char *composed = characters_compose(text);
+    size_t room = composed ? strlen(composed) : 0, used = 0, length;
+    char *out = composed ? malloc(3 * room + sizeof "picture") : NULL; /* İ in lower case is longer */
+    for (const char *p = composed, *end = p + room; out && p < end; p += length) {
+        int32_t c = character_lower(character_at(p, end, &length));
+        bool letter = character_is_word(c) && c != '_', after = used && out[used - 1] != '-';
+        if (letter || (after && character_is_mark(c)))
+            used += character_put(out + used, c);
+        else if (after && !character_is_unseen(c))
             out[used++] = '-';
     }
-    if (used && out[used - 1] == '-') used--;
-    out[used] = '\0';
-    if (!used) strcpy(out, "empty");
+    free(composed);
+    if (!out) return NULL;
+    cut_slug(out, used);
+    if (!*out) strcpy(out, "picture");
     return out;
 }

@@ -159,6 +159,27 @@ static void add_json(builder *b, const char *value)
     add(b, "\"");
 }
 
+static void add_pair(builder *b, const char *key, const char *value)
+{
+    add(b, key);
+    add(b, ": ");
+    if (needs_quotes(value))
+        add_json(b, value);
+    else
+        add(b, value);
+}
+
+bool settings_add(char **out, const char *text, const char *key, const char *value, error *e)
+{
+    builder b = {.data = malloc(256), .room = 256};
+    if (b.data) *b.data = '\0';
+    add(&b, text);
+    add(&b, ", ");
+    add_pair(&b, key, value);
+    *out = b.data;
+    return b.data || no_memory(e, b.room);
+}
+
 bool settings_write(char **out, const settings *s, error *e)
 {
     builder b = {.data = malloc(256), .room = 256};
@@ -171,12 +192,7 @@ bool settings_write(char **out, const settings *s, error *e)
     add(&b, "\n");
     for (size_t i = 0; i < s->count; i++) {
         if (i) add(&b, ", ");
-        add(&b, s->list[i].key);
-        add(&b, ": ");
-        if (needs_quotes(s->list[i].value))
-            add_json(&b, s->list[i].value);
-        else
-            add(&b, s->list[i].value);
+        add_pair(&b, s->list[i].key, s->list[i].value);
     }
     *out = b.data;
     if (!b.data) return no_memory(e, b.room);

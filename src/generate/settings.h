@@ -36,6 +36,8 @@ const char *settings_get(const settings *s, const char *key); /* NULL: not there
 
 /* The text, malloc'ed. Values with a comma, colon, newline or quote are written as JSON strings. */
 bool settings_write(char **out, const settings *s, error *e);
+/* A written text with one more pair at its end, malloc'ed. */
+bool settings_add(char **out, const char *text, const char *key, const char *value, error *e);
 /* Reads what settings_write, AUTOMATIC1111 and its kin write, as its parse_generation_parameters
  * does: any text at all is read; sizes such as Size: 512x768 become "Size-1" and "Size-2". What it
  * adds for keys that are not there is left out. */

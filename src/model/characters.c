@@ -3,6 +3,7 @@
  * characters: see characters.h. */
 #include "model/characters.h"
 
+#include <string.h>
 #include <utf8proc.h>
 
 int32_t character_at(const char *text, const char *end, size_t *length)
@@ -35,6 +36,25 @@ bool character_is_word(int32_t c)
     utf8proc_category_t kind = utf8proc_category(c);
     return c == '_' || (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO) ||
            (kind >= UTF8PROC_CATEGORY_ND && kind <= UTF8PROC_CATEGORY_NO);
+}
+
+bool character_is_mark(int32_t c)
+{
+    utf8proc_category_t kind = utf8proc_category(c);
+    return kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME;
+}
+
+bool character_is_unseen(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_CF; }
+
+int32_t character_lower(int32_t c) { return utf8proc_tolower(c); }
+
+char *characters_compose(const char *text)
+{
+    utf8proc_uint8_t *out = NULL;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, 0, &out,
+                                      UTF8PROC_NULLTERM | UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (n >= 0) return (char *)out;
+    return n == UTF8PROC_ERROR_NOMEM ? NULL : strdup(text);
 }
 
 bool character_is_digit(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_ND; }

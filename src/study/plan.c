@@ -229,7 +229,7 @@ static bool read_seeds(plan_reader *r, const char *text, axis *out)
     uint64_t *list;
     size_t count;
     error why = {0};
-    if (!seeds_parse(&list, &count, text, &why))
+    if (!seeds_parse(&list, &count, text, false, &why))
         return why.code == ERROR_MEMORY ? plan_no_memory(r) : plan_wrong(r, "%.400s", why.text);
     bool ok = axis_alloc(r, out, count);
     for (int i = 0; ok && i < out->count; i++) {

@@ -119,7 +119,7 @@ bool plan_read_seed(plan_reader *r, const json_t *value, uint64_t *out)
     uint64_t *list;
     size_t count;
     error why = {0};
-    if (!seeds_parse(&list, &count, json_string_value(value), &why))
+    if (!seeds_parse(&list, &count, json_string_value(value), false, &why))
         return why.code == ERROR_MEMORY ? plan_no_memory(r) : plan_wrong(r, "%.400s", why.text);
     *out = list[0];
     free(list);
