@@ -222,9 +222,10 @@ bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *co
                        int count, const char *schedule, const lk_generate_options *options,
                        lk_error *error);
 /* A model whose UNet and text encoder are the weighted sum ("0.5*base+0.5*tuned") of several, in
- * float32, as a diffusers folder; all else is the first's of the sum. */
+ * float32, as a diffusers folder; all else is the first's of the sum. stop: NULL, or asked now and then;
+ * nonzero gives up (LK_CANCELLED). A folder that was not there before is removed when it fails. */
 bool lk_merge(lk_model *const *models, const char *const *names, int count, const char *sum,
-              const char *folder, lk_error *error);
+              const char *folder, int (*stop)(void *user), void *user, lk_error *error);
 
 /* ---- many pictures ---- */
 

@@ -591,15 +591,28 @@ bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *co
     return report(ok, &e, caller);
 }
 
+typedef struct merge_stop {
+    int (*asked)(void *user);
+    void *user;
+} merge_stop;
+
+static bool on_merge(void *user)
+{
+    const merge_stop *stop = user;
+    return stop->asked(stop->user) != 0;
+}
+
 bool lk_merge(lk_model *const *models, const char *const *names, int count, const char *sum,
-              const char *folder, lk_error *caller)
+              const char *folder, int (*stop)(void *user), void *user, lk_error *caller)
 {
     error e = {0};
+    merge_stop asked = {stop, user};
+    stop_check check = {stop ? on_merge : NULL, &asked};
     mix_step s;
     const model *part[MIX_MAX_TERMS];
     bool ok = names_check(names, count, &e) && mix_parse_sum(&s, sum, names, count, &e);
     for (int i = 0; ok && i < s.terms; i++) part[i] = models[s.model[i]]->model;
-    return report(ok && model_merge(part, s.share, s.terms, folder, &e), &e, caller);
+    return report(ok && model_merge(part, s.share, s.terms, folder, &check, &e), &e, caller);
 }
 
 /* ---- many pictures ------------------------------------------------------------------------- */

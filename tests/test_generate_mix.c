@@ -329,7 +329,7 @@ static void check_merge(const float share[2], int second, const model *wanted)
     const weight_set *set[] = {&opened[BASE]->unet_weights, &opened[second]->unet_weights};
     weight_set out;
     error e = {0};
-    if (!weights_merge(&out, set, share, names, 2, &e)) fail_msg("%s", e.text);
+    if (!weights_merge(&out, set, share, names, 2, &(stop_check){0}, &e)) fail_msg("%s", e.text);
     assert_int_equal(out.count, wanted->unet_weights.count);
     for (size_t i = 0; i < out.count; i++) {
         const weight *a = &out.item[i], *b = &wanted->unet_weights.item[i];
@@ -351,14 +351,46 @@ static void test_merge(void **state)
     const weight_set *set[] = {&opened[BASE]->unet_weights, &opened[TUNED]->clip_weights};
     weight_set out;
     error e = {0};
-    assert_false(weights_merge(&out, set, (const float[]){1, 1}, names, 2, &e));
+    assert_false(weights_merge(&out, set, (const float[]){1, 1}, names, 2, &(stop_check){0}, &e));
     assert_non_null(strstr(e.text, "base and tuned cannot be blended: only "));
     e = (error){0};
     set[1] = set[0];
-    assert_false(weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, &e) &&
-                 weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, &e));
+    assert_false(weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, &(stop_check){0}, &e) &&
+                 weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, &(stop_check){0}, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_null(out.item);
+}
+
+static bool stops_at(void *user)
+{
+    int *left = user;
+    return --*left < 0;
+}
+
+/* Stopped wherever it asks: nothing is left where nothing was, and what was there stays. */
+static void test_stopped_merge(void **state)
+{
+    (void)state;
+    const model *part[] = {opened[BASE], opened[TUNED]};
+    const float half[] = {0.5f, 0.5f};
+    char *folder = path_join(scratch_dir(), "blend"), *mine = path_join(folder, "mine");
+    int asked = 0;
+    for (bool done = false; !done; asked++) {
+        error e = {0};
+        int left = asked;
+        done = model_merge(part, half, 2, folder, &(stop_check){stops_at, &left}, &e);
+        if (!done) assert_int_equal(e.code, ERROR_CANCELLED);
+        assert_int_equal(path_is_dir(folder), done);
+    }
+    /* every weight of both networks, and each file */
+    assert_true((size_t)asked > part[0]->unet_weights.count + part[0]->clip_weights.count + 3);
+    assert_true(path_make_dir(mine, NULL));
+    int left = 0;
+    error e = {0};
+    assert_false(model_merge(part, half, 2, folder, &(stop_check){stops_at, &left}, &e));
+    assert_true(path_is_dir(mine));
+    free(mine);
+    free(folder);
 }
 
 /* ---- all ----------------------------------------------------------------------------------- */
@@ -436,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_shared_prefix),
         cmocka_unit_test(test_misfits),
         cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_stopped_merge),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

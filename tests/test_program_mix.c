@@ -123,7 +123,7 @@ static void test_many(void **state)
     /* counts that do not add up in one of the settings: found before any work */
     likeness("generate", "-t", "1", TWO, "--schedule", "base x2, tuned x2", "-p", "a dog", "--sweep",
              "steps=4,5", "-o", "none/", NULL);
-    failed(1, "has 4 steps and the run has 5");
+    failed(2, "has 4 steps and the run has 5");
     assert_false(exists("none"));
 }
 
@@ -148,19 +148,19 @@ static void test_bad_schedules(void **state)
 {
     (void)state;
     MIX(TWO, "--schedule", "base x1, tune x3");
-    failed(1, "names tune, and no model has that name");
+    failed(2, "names tune, and no model has that name");
     MIX(TWO, "--schedule", "base x1, tuned x2");
-    failed(1, "has 3 steps and the run has 4");
+    failed(2, "has 3 steps and the run has 4");
     MIX(TWO, "--schedule", "base x3, tuned x2");
-    failed(1, "more steps than the run");
+    failed(2, "more steps than the run");
     MIX(TWO, "--schedule", "base x1; tuned x3");
-    failed(1, "something it should not");
+    failed(2, "something it should not");
     MIX(TWO, "--schedule", "");
-    failed(1, "lacks the name of a model");
+    failed(2, "lacks the name of a model");
     MIX(TWO, "--schedule", "base", "--steps", "0");
-    failed(1, "steps is 0");
+    failed(2, "steps is 0");
     MIX("-m", "base=toy", "-m", "base=toy2", "--schedule", "base");
-    failed(1, "two models have the name base");
+    failed(2, "two models have the name base");
     MIX("--schedule", "base");
     failed(2, "--schedule needs models with names");
     MIX("-m", "toy", "--schedule", "base");
@@ -243,11 +243,11 @@ static void test_bad_merges(void **state)
     CONVERT("--merge", "base", "-m", "toy", "-o", "bad");
     failed(2, "every model has a name");
     CONVERT("--merge", "0.5*base+0.5*tune", TWO, "-o", "bad");
-    failed(1, "the blend \"0.5*base+0.5*tune\" names tune");
+    failed(2, "the blend \"0.5*base+0.5*tune\" names tune");
     CONVERT("--merge", "base|tuned", TWO, "-o", "bad");
-    failed(1, "for schedules");
+    failed(2, "for schedules");
     CONVERT("--merge", "base x5", TWO, "-o", "bad");
-    failed(1, "something it should not");
+    failed(2, "something it should not");
     CONVERT("--merge", "0.5*base+0.5*p", "-m", "base=toy", "-m", "p=" SOURCE_DIR "/models/pocket", "-o",
             "bad");
     failed(1, "cannot be blended");
@@ -258,11 +258,25 @@ static void test_bad_merges(void **state)
     CONVERT("--merge", "3e38*base+3e38*base+3e38*base", "-m", "base=toy", "-o", "bad");
     failed(1, "the blend");
     CONVERT("--merge", "0.5*base+0.5*tuned", TWO, "-o", "toy2/../toy2");
-    failed(1, "one of the models lies there");
+    failed(1, "toy2/../toy2 is not empty; choose another folder, or say --overwrite");
+    CONVERT("--merge", "0.5*base+0.5*tuned", TWO, "-o", "toy2/../toy2", "--overwrite");
+    failed(2, "one of the models lies there");
+    shell("mkdir links && ln -s ../toy2/unet links/unet");
+    CONVERT("--merge", "0.5*base+0.5*tuned", TWO, "-o", "links", "--overwrite");
+    failed(2, "one of the models lies there");
+    shell("rm links/unet && mkdir links/vae && ln toy2/vae/*.safetensors links/vae");
+    CONVERT("--merge", "0.5*base+0.5*tuned", TWO, "-o", "links", "--overwrite");
+    failed(2, "one of the models lies there");
     assert_false(exists("bad"));
     write_file(in_folder("file"), "x", 1);
     CONVERT("--merge", "base", "-m", "base=toy", "-o", "file");
     failed(1, "file");
+    const char *args[] = {PROGRAM, "convert", "--merge", "base", "-m", "base=toy", "-o", "full", NULL};
+    finish(start(args, 4096)); /* no file may pass 4 KiB */
+    assert_int_equal(last.status, 1);
+    says(last.err, "full");
+    assert_false(exists("full"));
+    assert_true(exists("file"));
 }
 
 /* ---- all ----------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * convert: likeness convert, models made out of models: --merge. */
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,10 +15,11 @@ static const char help[] =
     "\n"
     "      --merge SUM            weights may be any numbers; they need not add up to 1\n"
     "  -m, --model NAME=PATH      diffusers folder or .safetensors file; pocket: the pocket model\n"
-    "  -o, --output DIR           made if it is not there\n";
+    "  -o, --output DIR           made if it is not there\n"
+    "      --overwrite            also where something is in it\n";
 
 typedef struct task {
-    bool help;
+    bool help, overwrite;
     const char *merge, *output;
     text_list rest;
     model_list models;
@@ -32,9 +34,27 @@ static int flags_read(task *t, int argc, char **argv)
         {"--merge", OPTION_TEXT, &t->merge},
         {"-m --model", OPTION_TEXTS, &t->models.given},
         {"-o --output", OPTION_TEXT, &t->output},
+        {"--overwrite", OPTION_FLAG, &t->overwrite},
         {NULL, OPTION_FLAG, NULL},
     };
     return options_parse(list, argc, argv, "convert", &t->rest);
+}
+
+/* Whether a folder is not there, or empty; what is no folder is for the library to refuse. */
+static bool is_vacant(const char *path)
+{
+    DIR *folder = opendir(path);
+    int entries = 0;
+    if (!folder) return true;
+    while (entries <= 2 && readdir(folder)) entries++; /* . and .. */
+    closedir(folder);
+    return entries <= 2;
+}
+
+static int on_merge(void *user)
+{
+    (void)user;
+    return interrupt_seen();
 }
 
 static int work(task *t)
@@ -47,12 +67,15 @@ static int work(task *t)
                     t->rest.item[0]);
     if (!t->output || !*t->output)
         return fail(STATUS_WRONG_USAGE, "where should the model go? Say it with -o DIR");
+    if (!t->overwrite && !is_vacant(t->output))
+        return fail(STATUS_FAILED, "%s is not empty; choose another folder, or say --overwrite", t->output);
     int status = models_read(&t->models, "--merge");
     if (status != STATUS_DONE) return status;
+    interrupt_watch();
     if (!lk_context_open(&t->context, NULL, &t->error) ||
         !models_open(&t->models, t->context, NULL, NULL, &t->error) ||
         !lk_merge(t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
-                  t->merge, t->output, &t->error))
+                  t->merge, t->output, on_merge, NULL, &t->error))
         return fail_error(&t->error);
     puts(t->output);
     return fflush(stdout) == 0 ? STATUS_DONE

@@ -460,9 +460,19 @@ static bool cell_save(task *t, cell *c)
     return ok;
 }
 
+/* A guided step is two evaluations; what one costs grows with the picture. */
+static double cell_work(const task *t, const cell *c)
+{
+    lk_model_info info;
+    lk_model_describe(t->models.opened[0], &info);
+    double width = c->options.width ? c->options.width : info.width;
+    double height = c->options.height ? c->options.height : info.height;
+    return c->options.steps * width * height * (c->options.guidance > 1 && !info.unconditional ? 2 : 1);
+}
+
 static int cell_run(task *t, cell *c)
 {
-    progress_start(&t->line, c->what);
+    progress_picture(&t->line, c->what, cell_work(t, c));
     c->options.progress = on_progress;
     c->options.user = &t->line;
     bool ok = t->schedule ? lk_generate_mixed(&c->picture, t->models.opened,
@@ -470,7 +480,7 @@ static int cell_run(task *t, cell *c)
                                               (int)t->models.count, t->schedule, &c->options,
                                               &t->error)
                           : lk_generate(&c->picture, t->models.opened[0], &c->options, &t->error);
-    progress_clear(&t->line);
+    progress_picture_done(&t->line);
     if (!ok && t->error.code == LK_CANCELLED) {
         fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1,
              t->count);
@@ -514,6 +524,9 @@ static int grid_write(task *t)
 static int work(task *t)
 {
     int status = STATUS_DONE;
+    double all = 0;
+    for (size_t i = 0; i < t->count; i++) all += cell_work(t, &t->cells[i]);
+    progress_job(&t->line, all, (int)t->count);
     interrupt_watch();
     for (size_t i = 0; status == STATUS_DONE && i < t->count; i++) {
         status = cell_run(t, &t->cells[i]);

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * progress: the line on stderr that says how far the work is, and Ctrl-C. */
+#include <limits.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "cli/cli.h"
 
@@ -34,11 +39,102 @@ void interrupt_watch(void)
 
 bool interrupt_seen(void) { return interrupted; }
 
+/* ---- the line ------------------------------------------------------------------------------ */
+
+/* What a line says, from left to right: a bar is drawn behind `what`. */
+typedef struct pieces {
+    const char *what;
+    double share;
+    char count[48];      /* "12/50" */
+    char detail[48];     /* "3.1 steps/s", left out where there is no room */
+    char left[32];       /* "2:05 left" */
+} pieces;
+
 static int terminal_columns(void)
 {
     struct winsize size;
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20) return 80;
-    return size.ws_col;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 ? 80 : size.ws_col;
+}
+
+/* The columns that the character at text takes, and its length in bytes; -1: it cannot be shown. */
+static int character_columns(const char *text, size_t *length)
+{
+    mbstate_t state = {0};
+    wchar_t c;
+    size_t n = mbrtowc(&c, text, MB_CUR_MAX, &state);
+    bool known = n != (size_t)-1 && n != (size_t)-2 && n;
+    *length = known ? n : 1;
+    return known ? wcwidth(c) : -1;
+}
+
+/* Copies as much of text as fits into so many columns, with "..." at its end where it was cut; the columns that
+ * are taken. What cannot be shown is a space. */
+static int fit(char *out, size_t size, const char *text, int columns)
+{
+    const char dots[] = "...";
+    const int room = (int)sizeof dots - 1;
+    size_t used = 0, length, end = 0;
+    int wide = 0, wide_at_end = 0;
+    const char *p = text;
+    for (; *p && used + MB_LEN_MAX + sizeof dots < size; p += length) {
+        int n = character_columns(p, &length), taken = n < 0 ? 1 : n;
+        if (wide + taken > columns) break;
+        if (n < 0)
+            out[used++] = ' ';
+        else
+            for (size_t i = 0; i < length; i++) out[used++] = p[i];
+        wide += taken;
+        if (wide + room <= columns) {
+            end = used;
+            wide_at_end = wide;
+        }
+    }
+    out[used] = '\0';
+    if (!*p) return wide;
+    snprintf(out + end, size - end, "%.*s", columns < room ? columns : room, dots);
+    return wide_at_end + (columns < room ? columns : room);
+}
+
+/* " [=====>    ]", or nothing where there are no cells. */
+static void draw_bar(char *out, size_t size, double share, int cells)
+{
+    char cell[BAR + 1];
+    int filled = share >= 1 ? cells : share > 0 ? (int)(share * cells) : 0;
+    for (int i = 0; i < cells; i++) cell[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+    cell[cells] = '\0';
+    if (cells)
+        snprintf(out, size, " [%s]", cell);
+    else
+        *out = '\0';
+}
+
+/* Everything but `what`: with less and less of it, by `narrow`. */
+static void draw_rest(char *out, size_t size, const pieces *p, int narrow)
+{
+    static const int cells[] = {BAR, BAR, BAR / 2, 0};
+    char bar[BAR + 8];
+    draw_bar(bar, sizeof bar, p->share, cells[narrow]);
+    const char *detail = narrow == 0 ? p->detail : "";
+    snprintf(out, size, "%s %s%s%s%s%s", bar, p->count, *detail ? ", " : "", detail,
+             *p->left ? ", " : "", p->left);
+}
+
+/* On one line that a ^C cannot break: the cursor goes back to its beginning. */
+static void draw(progress_line *line, const pieces *p)
+{
+    enum { WHAT = 12, ROOM = 2048 }; /* columns that `what` should have */
+    char what[ROOM], rest[256];
+    int columns = terminal_columns() - 1, room = 0, wanted = fit(what, sizeof what, p->what, WHAT);
+    for (int narrow = 0; narrow < 4; narrow++) {
+        draw_rest(rest, sizeof rest, p, narrow);
+        room = columns - (int)strlen(rest);
+        if (room >= wanted) break;
+    }
+    if (room < 0) rest[columns > 0 ? columns : 0] = '\0';
+    fit(what, sizeof what, p->what, room > 0 ? room : 0);
+    fprintf(stderr, "\r%s%s\033[K\r", what, rest);
+    fflush(stderr);
+    line->shown = true;
 }
 
 /* "2:05", "1:02:05" or "8 s". */
@@ -53,70 +149,21 @@ static void duration(char out[24], double seconds)
         snprintf(out, 24, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
 }
 
-/* "3.1 steps/s" or "4.2 s/step" and the time left. */
-static void rate(char *out, size_t size, const lk_progress *p)
+static void time_left(char out[32], double seconds)
 {
-    char left[24];
-    double each = p->step ? p->seconds / p->step : 0;
-    out[0] = '\0';
-    if (each <= 0) return;
-    duration(left, each * (p->steps - p->step));
-    if (each < 1)
-        snprintf(out, size, "%.1f steps/s, %s left", 1 / each, left);
-    else
-        snprintf(out, size, "%.1f s/step, %s left", each, left);
-}
-
-/* At most n bytes of text, never half a UTF-8 character. */
-static int text_cut(const char *text, int n)
-{
-    int length = (int)strlen(text);
-    if (length <= n) return length;
-    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) n--;
-    return n < 0 ? 0 : n;
-}
-
-static void bar(progress_line *line, const lk_progress *p)
-{
-    char speed[64], count[64], steps[64], cells[BAR + 1];
-    int filled = p->steps ? p->step * BAR / p->steps : 0;
-    for (int i = 0; i < BAR; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
-    cells[BAR] = '\0';
-    rate(speed, sizeof speed, p);
-    snprintf(count, sizeof count, "%d/%d ", p->picture, p->pictures);
-    snprintf(steps, sizeof steps, " [%s] %*d/%d ", cells, p->steps < 100 ? 2 : 4, p->step, p->steps);
-    int room = terminal_columns() - 1 - (int)(strlen(count) + strlen(steps) + strlen(speed));
-    int n = text_cut(line->what, room > 0 ? room : 0);
-    fprintf(stderr, "\r%s%.*s%s%s\033[K", count, n, line->what, steps, speed);
-    fflush(stderr);
-    line->shown = true;
-}
-
-static void plain(progress_line *line, const lk_progress *p)
-{
-    char speed[64];
-    if (p->step == 0) {
-        line->told = 0;
-        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", p->picture, p->pictures, line->what,
-                p->steps, p->steps == 1 ? "" : "s");
-    } else if (p->seconds - line->told >= PLAIN_EVERY && p->step < p->steps) {
-        line->told = p->seconds;
-        rate(speed, sizeof speed, p);
-        fprintf(stderr, "step %d of %d, %s\n", p->step, p->steps, speed);
-    }
+    char text[24];
+    duration(text, seconds);
+    snprintf(out, 32, "%s left", text);
 }
 
 void progress_start(progress_line *line, const char *what)
 {
-    *line = (progress_line){.what = what, .terminal = isatty(STDERR_FILENO)};
-}
-
-void progress_show(progress_line *line, const lk_progress *p)
-{
-    if (line->terminal)
-        bar(line, p);
-    else
-        plain(line, p);
+    line->what = what;
+    line->terminal = isatty(STDERR_FILENO);
+    line->told = 0;
+    /* Only how many columns a letter takes is asked of the C library; texts are UTF-8 whatever the user's
+     * locale is. */
+    if (line->terminal) setlocale(LC_CTYPE, "C.UTF-8");
 }
 
 void progress_clear(progress_line *line)
@@ -126,6 +173,102 @@ void progress_clear(progress_line *line)
     fflush(stderr);
     line->shown = false;
 }
+
+static double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* ---- pictures ------------------------------------------------------------------------------ */
+
+void progress_job(progress_line *line, double work, int pictures)
+{
+    line->job = (struct progress_job){.work = work, .pictures = pictures};
+}
+
+void progress_picture(progress_line *line, const char *what, double work)
+{
+    progress_start(line, what);
+    line->job.now = work;
+    line->job.began = 0;
+}
+
+void progress_picture_done(progress_line *line)
+{
+    struct progress_job *j = &line->job;
+    progress_clear(line);
+    if (!j->began) return;
+    j->around += now_seconds() - j->began - j->stepping;
+    j->steps += j->stepping;
+    j->done += j->now;
+    j->now = 0;
+    j->pictures_done++;
+}
+
+/* Seconds to the end of the whole job: the work of all steps at the speed of the last ones, and what a picture
+ * takes beside its steps (text, decoding: until one is made, as much as a step). */
+static double job_left(const progress_line *line, const lk_progress *p)
+{
+    const struct progress_job *j = &line->job;
+    double here = p->steps ? j->now * p->step / p->steps : 0;
+    double speed = p->step ? p->seconds / here : j->done > 0 ? j->steps / j->done : 0;
+    double around = j->pictures_done ? j->around / j->pictures_done : speed * j->now / (p->steps ? p->steps : 1);
+    return speed * (j->work - j->done - here) + around * (j->pictures - j->pictures_done);
+}
+
+/* "3.1 steps/s" or "4.2 s/step". */
+static void speed_text(char *out, size_t size, const lk_progress *p)
+{
+    double each = p->step ? p->seconds / p->step : 0;
+    out[0] = '\0';
+    if (each > 0 && each < 1)
+        snprintf(out, size, "%.1f steps/s", 1 / each);
+    else if (each > 0)
+        snprintf(out, size, "%.1f s/step", each);
+}
+
+static void show_picture(progress_line *line, const lk_progress *p)
+{
+    char what[512] = "";
+    if (p->pictures > 1) snprintf(what, sizeof what, "%d/%d ", p->picture, p->pictures);
+    size_t n = strlen(what);
+    snprintf(what + n, sizeof what - n, "%s", line->what);
+    pieces all = {.what = what, .share = p->steps ? (double)p->step / p->steps : 0};
+    snprintf(all.count, sizeof all.count, "%d/%d", p->step, p->steps);
+    speed_text(all.detail, sizeof all.detail, p);
+    double left = job_left(line, p);
+    if (left > 0) time_left(all.left, left);
+    draw(line, &all);
+}
+
+static void tell_picture(progress_line *line, const lk_progress *p)
+{
+    char speed[48], left[32];
+    if (p->step == 0) {
+        line->told = 0;
+        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", p->picture, p->pictures, line->what,
+                p->steps, p->steps == 1 ? "" : "s");
+    } else if (p->seconds - line->told >= PLAIN_EVERY && p->step < p->steps) {
+        line->told = p->seconds;
+        speed_text(speed, sizeof speed, p);
+        time_left(left, job_left(line, p));
+        fprintf(stderr, "step %d of %d, %s, %s\n", p->step, p->steps, speed, left);
+    }
+}
+
+void progress_show(progress_line *line, const lk_progress *p)
+{
+    if (p->step == 0) line->job.began = now_seconds();
+    line->job.stepping = p->seconds;
+    if (line->terminal)
+        show_picture(line, p);
+    else
+        tell_picture(line, p);
+}
+
+/* ---- training ------------------------------------------------------------------------------ */
 
 /* "loss 0.1234, " where an update was made. */
 static void loss_text(char *out, size_t size, const lk_train_progress *p)
@@ -157,24 +300,19 @@ void progress_train(progress_line *line, const lk_train_progress *p)
             left);
 }
 
+/* ---- a study ------------------------------------------------------------------------------- */
+
 void progress_study(progress_line *line, const lk_study_progress *p)
 {
-    char left[24] = "", cells[BAR + 1];
     double share = p->total > 0 ? p->done / p->total : 0;
-    int filled = share > 1 ? BAR : (int)(share * BAR);
-    if (p->left > 0) duration(left, p->left);
+    pieces all = {.what = *p->what ? p->what : "study", .share = share};
+    snprintf(all.count, sizeof all.count, "%.0f%%", 100 * (share > 1 ? 1 : share));
+    if (p->left > 0) time_left(all.left, p->left);
     if (line->terminal) {
-        for (int i = 0; i < BAR; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
-        cells[BAR] = '\0';
-        fprintf(stderr, "\rstudy [%s] %3.0f%% %s%s%s\033[K", cells, 100 * share, p->what,
-                *left ? ", " : "", *left ? left : "");
-        if (*left) fputs(" left", stderr);
-        fflush(stderr);
-        line->shown = true;
+        draw(line, &all);
         return;
     }
     if (share < line->told) return;
     line->told = share + 0.05;
-    fprintf(stderr, "study %.0f%%: %s%s%s%s\n", 100 * share, p->what, *left ? ", " : "", left,
-            *left ? " left" : "");
+    fprintf(stderr, "study %s: %s%s%s\n", all.count, p->what, *all.left ? ", " : "", all.left);
 }

@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/folder.h"
 #include "base/half.h"
 #include "base/platform.h"
 #include "model/load.h"
-#include "model/save.h"
 
 /* "[320, 4, 3, 3]" */
 static void shape_text(char out[96], const weight *w)
@@ -66,7 +67,7 @@ static void drop(const weight_set *const *set, int count)
 }
 
 bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
-                   const char *const *where, int count, error *e)
+                   const char *const *where, int count, const stop_check *stop, error *e)
 {
     size_t total = 0, largest = 0;
     *out = (weight_set){0};
@@ -87,6 +88,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
         item[i].type = DTYPE_F32;
         item[i].data = sum + at;
         add_up(sum + at, part, set, share, count, i);
+        ok = !stop_asked(stop, e);
         at += (size_t)weight_elements(&item[i]);
     }
     drop(set, count);
@@ -94,6 +96,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
     if (!ok) {
         free(item);
         free(sum);
+        *out = (weight_set){0};
         return false;
     }
     ok = weights_check_finite(out, "the blend", e);
@@ -101,14 +104,40 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
     return ok;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Whether what is written to folder/name would be written to `source`, or where its own `name` lies: by
+ * whatever paths and links. */
+static bool lies_there(const char *source, const char *folder, const char *name, bool *lies, error *e)
+{
+    char *here = path_join(folder, name), *there = path_join(source, name);
+    bool ok = (here && there) || error_memory(e, folder, strlen(folder));
+    *lies = ok && (same_file(here, there) || same_file(here, source));
+    free(here);
+    free(there);
+    return ok;
+}
+
 static bool refuse_part_folder(const model *m, const char *folder, error *e)
 {
-    char *mine = realpath(m->path, NULL), *other = realpath(folder, NULL);
-    bool same = mine && other && !strcmp(mine, other);
-    free(mine);
-    free(other);
-    return !same || error_set(e, ERROR_USAGE, "%s: one of the models lies there; choose another folder "
-                              "to save to", folder);
+    static const char *const names[] = {
+        ".", "unet", "unet/diffusion_pytorch_model.safetensors", "text_encoder",
+        "text_encoder/model.safetensors", "vae", "vae/diffusion_pytorch_model.safetensors", "tokenizer",
+        "scheduler"};
+    const char *const sources[] = {m->path, m->tokenizer_folder, m->vae_folder};
+    for (size_t s = 0; s < 3; s++)
+        for (size_t i = 0; sources[s] && i < sizeof names / sizeof *names; i++) {
+            bool lies;
+            if (!lies_there(sources[s], folder, names[i], &lies, e)) return false;
+            if (lies)
+                return error_set(e, ERROR_USAGE, "%s: one of the models lies there; choose another folder "
+                                 "to save to", folder);
+        }
+    return true;
 }
 
 static bool fits(const model *first, const model *m, error *e)
@@ -121,7 +150,8 @@ static bool fits(const model *first, const model *m, error *e)
                      "velocity", first->path, m->path);
 }
 
-bool model_merge(const model *const *part, const float *share, int count, const char *folder, error *e)
+bool model_merge(const model *const *part, const float *share, int count, const char *folder,
+                 const stop_check *stop, error *e)
 {
     const weight_set *unet[16], *clip[16];
     const char *where[16];
@@ -134,8 +164,12 @@ bool model_merge(const model *const *part, const float *share, int count, const 
         where[k] = part[k]->path;
     }
     weight_set u = {0}, c = {0};
-    bool ok = weights_merge(&u, unet, share, where, count, e) &&
-              weights_merge(&c, clip, share, where, count, e) && model_save(part[0], folder, &u, &c, e);
+    struct stat there;
+    bool was_there = lstat(folder, &there) == 0;
+    bool ok = weights_merge(&u, unet, share, where, count, stop, e) &&
+              weights_merge(&c, clip, share, where, count, stop, e) &&
+              model_save_unless(part[0], folder, &u, &c, stop, e);
+    if (!ok && !was_there) folder_remove(folder, NULL); /* what is not whole is of no use */
     weight_set_close(&u);
     weight_set_close(&c);
     return ok;
