@@ -4,7 +4,9 @@
 #include "program.h"
 
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -62,6 +64,91 @@ void finish(pid_t child)
     last.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
     slurp(in_folder("out"), last.out);
     slurp(in_folder("err"), last.err);
+}
+
+/* ---- a terminal ---- */
+
+typedef struct screen {
+    char text[MAX_TEXT];                     /* lines that are done */
+    size_t used;
+    char cell[256][5];                       /* of the line in hand; "" behind a wide letter */
+    int columns, at, end;
+} screen;
+
+static void end_line(screen *s)
+{
+    for (int i = 0; i < s->end; i++)
+        s->used += (size_t)snprintf(s->text + s->used, sizeof s->text - s->used, "%s", s->cell[i]);
+    s->used += (size_t)snprintf(s->text + s->used, sizeof s->text - s->used, "\n");
+    s->at = s->end = 0;
+}
+
+static void put_letter(screen *s, const char *bytes, int length)
+{
+    int wide = length > 1 ? 2 : 1;
+    if (s->at + wide > s->columns) end_line(s);
+    snprintf(s->cell[s->at], 5, "%.*s", length, bytes);
+    if (wide == 2) s->cell[s->at + 1][0] = '\0';
+    s->at += wide;
+    if (s->at > s->end) s->end = s->at;
+}
+
+/* What the program writes: letters, CR, LF, and ESC [ K. */
+static size_t put_bytes(screen *s, const char *bytes, size_t n)
+{
+    size_t done = 0;
+    while (done < n) {
+        unsigned char c = (unsigned char)bytes[done];
+        size_t length = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+        if (c == 27) length = 3;
+        if (done + length > n) break;
+        if (c == '\r')
+            s->at = 0;
+        else if (c == '\n')
+            end_line(s);
+        else if (c == 27 && !memcmp(bytes + done, "\033[K", 3))
+            s->end = s->at;
+        else
+            put_letter(s, bytes + done, (int)length);
+        done += length;
+    }
+    return done;
+}
+
+static bool holds(const screen *s, const char *words)
+{
+    char line[256 * 5] = "";
+    for (int i = 0; i < s->end; i++) strcat(line, s->cell[i]);
+    return strstr(line, words) != NULL;
+}
+
+void run_on_terminal(const char *const *args, int columns, const char *at)
+{
+    screen s = {.columns = columns};
+    struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)columns};
+    int terminal, status;
+    char bytes[4096];
+    size_t have = 0;
+    pid_t child = forkpty(&terminal, NULL, NULL, &size);
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (chdir(folder) != 0) _exit(99);
+        execv(args[0], (char *const *)args);
+        _exit(98);
+    }
+    for (ssize_t n; (n = read(terminal, bytes + have, sizeof bytes - have)) > 0;) {
+        size_t done = put_bytes(&s, bytes, have + (size_t)n);
+        have += (size_t)n - done;
+        memmove(bytes, bytes + done, have);
+        if (!at || !holds(&s, at)) continue;
+        assert_int_equal(write(terminal, "\x03", 1), 1);
+        at = NULL;
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(terminal);
+    if (s.end) end_line(&s);
+    last.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    snprintf(last.out, sizeof last.out, "%s", s.text);
 }
 
 /* likeness with these words; NULL ends them. Returns the exit status. */

@@ -248,6 +248,41 @@ static void test_interrupt(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Nothing of the bar is left on the screen. */
+static void no_remnant(void)
+{
+    assert_null(strstr(last.out, "/40"));
+    assert_null(strchr(last.out, '['));
+    assert_null(strstr(last.out, " s left"));
+}
+
+/* The bar fits the terminal, whatever its width and the letters; in the end it is gone, also when it goes wrong
+ * and after Ctrl-C. */
+static void test_bar(void **state)
+{
+    (void)state;
+    static const int columns[] = {1, 7, 20, 44, 80, 200};
+    const char *args[] = {PROGRAM, "generate", "-m",   toy_path, "-t", "1",  "-p", "\u732b\u306e\u5199\u771f",
+                          "-s",    "1-2",      "--steps", "40",  "-o", "b/", NULL, NULL};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        run_on_terminal(args, columns[i], NULL);
+        done();
+        no_remnant();
+    }
+    run_on_terminal(args, 44, "/40");
+    assert_int_equal(last.status, 130);
+    says(last.out, "likeness: stopped; ");
+    no_remnant();
+    assert_null(strstr(last.out, "^C"));
+    assert_int_equal(symlink("/dev/full", in_folder("no-room.png")), 0);
+    args[9] = "1";
+    args[13] = "no-room.png";
+    run_on_terminal(args, 80, NULL);
+    assert_int_equal(last.status, 1);
+    says(last.out, "/dev/full");
+    no_remnant();
+}
+
 /* ---- bad flags ----------------------------------------------------------------------------- */
 
 static void test_bad_values(void **state)
@@ -664,6 +699,7 @@ int main(void)
         TEST(test_example),
         TEST(test_header),
         TEST(test_interrupt),
+        TEST(test_bar),
         TEST(test_bad_values),
         TEST(test_prompts),
         TEST(test_signs),
