@@ -18,6 +18,7 @@
 #include "generate/parameters.h"
 #include "generate/plan.h"
 #include "generate/settings.h"
+#include "model/detect.h"
 #include "model/merge.h"
 #include "study/study.h"
 #include "train/train.h"
@@ -906,7 +907,8 @@ bool lk_inspect(char **text, const char *path, lk_error *caller)
         if (!*text) error_memory(&e, path, 0);
     } else {
         model *m = NULL;
-        if (model_open(&m, path, NULL, NULL, &e)) *text = model_describe(m, &e);
+        if (!path_exists(path) || detect_describe(text, path, &e))
+            if (!*text && model_open_to_look(&m, path, &e)) *text = model_describe(m, &e);
         model_close(&m);
     }
     return report(*text != NULL, &e, caller);

@@ -48,7 +48,7 @@ static toy *toy_sizes(void)
 
 static bool open_single(model **m, const char *path, const char *vae, error *e)
 {
-    return model_open_single(m, path, vae, fixture_path("model/layout/old/tokenizer"), &toy_sizes()->sizes, e);
+    return model_open_single(m, path, vae, fixture_path("model/layout/old/tokenizer"), &toy_sizes()->sizes, false, e);
 }
 
 /* ---- equal weights ---- */
@@ -427,7 +427,28 @@ static void other_single_files(void **state)
         {"model.diffusion_model.input_blocks.0.0.weight", "an InstructPix2Pix model", 8},
         {"model.diffusion_model.input_blocks.0.0.weight", "has no text encoder", 4},
         {"control_model.input_blocks.0.0.weight", "this is a ControlNet", 4},
-        {"lora_unet_down_blocks_0.lora_down.weight", "this is a LoRA", 4},
+        {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
+         "this is a LoRA (kohya), rank 2, 1 modules of the UNet", 4},
+        {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+         "this is a LoRA (kohya), rank 2, 1 modules of the text encoder", 4},
+        {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+         "this is a LoRA (kohya) for Stable Diffusion XL, rank 2", 4},
+        {"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "this is a LoHa (LyCORIS), rank 4", 4},
+        {"lora_unet_mid_block_attentions_0_proj_in.lokr_w1", "this is a LoKr (LyCORIS), 1 modules", 4},
+        {"lora_unet_mid_block_attentions_0_proj_in.lokr_w1_a", "this is a LoKr (LyCORIS), rank 4", 4},
+        {"unet.down_blocks.0.attentions.0.proj_in.lora.down.weight", "this is a LoRA (diffusers), rank 2", 4},
+        {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.down.weight",
+         "this is a LoRA (diffusers), rank 2, 1 modules of the text encoder", 4},
+        {"unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight",
+         "this is a LoRA (diffusers before 0.22), rank 2", 4},
+        {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_k_lora.down.weight",
+         "this is a LoRA (diffusers before 0.22), rank 2", 4},
+        {"text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.down.weight",
+         "this is a LoRA (diffusers before 0.22), rank 2, 1 modules of the text encoder", 4},
+        {"base_model.model.mid_block.attentions.0.proj_in.lora_A.weight", "this is a LoRA (PEFT), rank 2", 4},
+        {"unet.mid_block.attentions.0.proj_in.lora_A.weight", "this is a LoRA (PEFT), rank 2", 4},
+        {"unet:0:down", "this is a LoRA (cloneofsimo), rank 2, 1 modules of the UNet", 4},
+        {"text_encoder:0:down", "this is a LoRA (cloneofsimo), rank 2, 1 modules of the text encoder", 4},
         {"decoder.mid.block_1.norm1.weight", "this is only a VAE", 4},
         {"down_blocks.0.resnets.0.conv1.weight", "one network of a diffusers folder", 4},
         {"something", "holds no model that is known", 4},
@@ -471,15 +492,19 @@ static void a_single_file_wants_a_tokenizer(void **state)
     char path[300];
     snprintf(path, sizeof path, "%s/model.safetensors", base);
     /* CLIP's is found where make has fetched it, and is not the toy's */
-    assert_false(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, &e));
+    assert_false(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, false, &e));
     assert_true(strstr(e.text, "make clip-tokenizer") || strstr(e.text, "has 49408 tokens"));
+    e = (error){0};
+    check(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, true, &e), &e); /* inspect */
+    assert_null(m->tokens);
+    model_close(&m);
     layout_shell("cp -r '%s' '%s/tokenizer'", fixture_path("model/layout/old/tokenizer"), base);
     e = (error){0};
-    check(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, &e), &e);
+    check(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, false, &e), &e);
     check_model(m, DTYPE_F32);
     layout_shell("mv '%s/tokenizer' '%s/elsewhere'", base, base);
     setenv("LIKENESS_TOKENIZER", joined(base, "elsewhere"), 1);
-    check(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, &e), &e);
+    check(model_open_single(&m, path, NULL, NULL, &toy_sizes()->sizes, false, &e), &e);
     check_model(m, DTYPE_F32);
     unsetenv("LIKENESS_TOKENIZER");
 }

@@ -290,7 +290,7 @@ static model *opened_single(place path, const char *vae)
     check(clip_config_read(&t.clip, fixture_path("model/layout/new/text_encoder/config.json"), &e) &&
           unet_config_read(&t.unet, fixture_path("model/layout/new/unet/config.json"), &e) &&
           vae_config_read(&t.vae, fixture_path("model/layout/new/vae/config.json"), &e) &&
-          model_open_single(&m, path.text, vae, fixture_path("model/layout/old/tokenizer"), &sizes, &e), &e);
+          model_open_single(&m, path.text, vae, fixture_path("model/layout/old/tokenizer"), &sizes, false, &e), &e);
     return m;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file/safetensors.h"
 #include "program.h"
 #include "support.h"
 #include "toy.h"
@@ -72,6 +73,72 @@ static void test_pipes(void **state)
     alarm(0);
 }
 
+/* ---- what files are ------------------------------------------------------------------------ */
+
+static void write_tensors(const char *name, const safetensors_entry *entry, size_t count)
+{
+    error e = {0};
+    if (!safetensors_write(in_folder(name), entry, count, NULL, 0, &e)) fail_msg("%s", e.text);
+}
+
+/* A LoRA is named wherever a model is wanted, and described where it is looked at. */
+static void test_lora(void **state)
+{
+    (void)state;
+    static float zero[64];
+#define TENSOR(text, rows, columns)                                                                           \
+    {.name = text, .type = DTYPE_F32, .rank = 2, .dim = {rows, columns}, .data = zero, .bytes = 4 * (rows) * (columns)}
+    static const safetensors_entry lora[] = {
+        TENSOR("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", 4, 8),
+        TENSOR("lora_unet_mid_block_attentions_0_proj_in.lora_up.weight", 8, 4),
+        TENSOR("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", 2, 8),
+        TENSOR("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", 8, 2),
+    };
+    static const safetensors_entry locon[] = {
+        {.name = "lora_unet_conv_in.lora_down.weight", .type = DTYPE_F32, .rank = 4, .dim = {1, 2, 3, 3},
+         .data = zero, .bytes = 72},
+    };
+    write_tensors("lora.safetensors", lora, 4);
+    write_tensors("locon.safetensors", locon, 1);
+    likeness("inspect", "lora.safetensors", NULL);
+    done();
+    says(last.out, "a LoRA (kohya), ranks 2 to 4, 1 modules of the UNet and 1 of the text encoder\n");
+    likeness("inspect", "locon.safetensors", NULL);
+    done();
+    says(last.out, "a LoRA of convolutions too (LoCon), rank 1, 1 modules of the UNet\n");
+    likeness("generate", "-m", "lora.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "this is a LoRA (kohya)");
+    says(last.err, "merge it into its model");
+    likeness("generate", "-m", "toy", "--vae", "lora.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "has no VAE");
+}
+
+#define TOY(...) likeness("generate", "-m", "toy", "-p", "a", "--steps", "1", __VA_ARGS__, NULL)
+
+/* A diffusers VAE's own file has its sizes beside it; one that does not fit says what to do. */
+static void test_vae_files(void **state)
+{
+    (void)state;
+    const char *const file = "toy/vae/diffusion_pytorch_model.safetensors";
+    char command[700];
+    TOY("-o", "plain.png");
+    done();
+    TOY("--vae", file, "-o", "file.png");
+    done();
+    assert_true(same_pixels("plain.png", "file.png"));
+    likeness("inspect", file, NULL);
+    done();
+    says(last.out, "a VAE (diffusers' names), to be given with --vae\n");
+    snprintf(command, sizeof command, "cd %s && cp %s alone.safetensors", folder, file);
+    assert_int_equal(system(command), 0);
+    TOY("--vae", "alone.safetensors", "-o", "x.png"); /* without its config.json: Stable Diffusion's sizes */
+    failed(1, "give a VAE that fits with --vae");
+    TOY("--vae", SOURCE_DIR "/models/pocket/unet", "-o", "x.png");
+    failed(1, "only AutoencoderKL is");
+    likeness("generate", "-m", "alone.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "this is only a VAE; give a model with -m, and this with --vae");
+}
+
 /* ---- all ----------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
@@ -89,6 +156,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_vae_files),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -35,3 +35,11 @@ bool error_prefix(error *e, const char *prefix)
     e->text[n + length] = '\0';
     return false;
 }
+
+bool error_suffix(error *e, const char *suffix)
+{
+    if (!e || e->code == ERROR_NONE) return false;
+    size_t n = strlen(e->text);
+    snprintf(e->text + n, sizeof e->text - n, "%s", suffix);
+    return false;
+}

@@ -34,5 +34,7 @@ bool error_memory(error *e, const char *what, unsigned long long bytes);
 
 /* Puts "PREFIX: " before the text of an error that is set; returns false. */
 bool error_prefix(error *e, const char *prefix);
+/* Puts a text behind that of an error that is set; returns false. */
+bool error_suffix(error *e, const char *suffix);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/adapter.h"
 #include "model/fields.h"
 
 #define SUPPORTED "Likeness runs Stable Diffusion 1.x and unconditional DDPM models"
@@ -44,9 +45,14 @@ bool detect_single(const weight_files *files, const char *path, error *e)
             return error_set(e, ERROR_MODEL, "%s: this is %s, not supported: " SUPPORTED, path, m->what);
     }
     naming vae;
-    if (has_part(files, "lora_unet_") || has_part(files, "lora_te_") ||
-        has_part(files, "unet.down_blocks.") || has_part(files, "text_encoder.text_model."))
-        return error_set(e, ERROR_MODEL, "%s: this is a LoRA, not a model", path);
+    adapter a = adapter_look(files);
+    if (a.what) {
+        char text[200];
+        adapter_text(&a, text, sizeof text);
+        return error_set(e, ERROR_MODEL, "%s: this is %s; it changes a model and is not one, and Likeness does not "
+                         "apply it: merge it into its model elsewhere (diffusers: load_lora_weights, "
+                         "fuse_lora, save_pretrained) and give the result", path, text);
+    }
     if (has_part(files, "down_blocks.") || has_part(files, "text_model."))
         return error_set(e, ERROR_MODEL, "%s: this is one network of a diffusers folder; give the folder "
                          "that has model_index.json", path);
@@ -89,6 +95,29 @@ bool detect_folder(const char *folder, error *e)
     }
     free(path);
     return ok;
+}
+
+bool detect_describe(char **text, const char *path, error *e)
+{
+    weight_files *files;
+    naming vae;
+    char what[200] = "";
+    *text = NULL;
+    if (path_is_dir(path))
+        return true;
+    if (!weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e))
+        return false;
+    adapter a = adapter_look(files);
+    if (a.what)
+        adapter_text(&a, what, sizeof what);
+    else if (!has_part(files, UNET) && detect_vae(files, &vae))
+        snprintf(what, sizeof what, "a VAE (%s names), to be given with --vae",
+                 vae.ldm ? "original" : "diffusers'");
+    weight_files_release(&files);
+    if (!*what)
+        return true;
+    *text = string_format("%s\n  %-14s%s\n", path, "file", what);
+    return *text || error_memory(e, path, sizeof what);
 }
 
 bool detect_vae(const weight_files *files, naming *out)

@@ -12,6 +12,10 @@ bool detect_single(const weight_files *files, const char *path, error *e);
 /* Refuses a folder whose model_index.json names a pipeline we do not run. A folder without it passes. */
 bool detect_folder(const char *folder, error *e);
 
+/* What a single file is that is no model but belongs to one (a LoRA, a VAE), in lines for people, malloc'ed;
+ * *text NULL: it is neither, or a folder. */
+bool detect_describe(char **text, const char *path, error *e);
+
 /* Where a VAE's tensors are in a single file: the names' prefix and style. */
 bool detect_vae(const weight_files *files, naming *out);
 

@@ -55,6 +55,14 @@ const safetensors_entry *weight_files_find(const weight_files *files, const char
     return NULL;
 }
 
+const safetensors_entry *weight_files_entry(const weight_files *files, size_t i)
+{
+    for (size_t k = 0; k < files->count; i -= files->file[k++].count)
+        if (i < files->file[k].count)
+            return &files->file[k].entry[i];
+    return NULL;
+}
+
 bool weight_files_have_prefix(const weight_files *files, const char *prefix)
 {
     for (size_t i = 0; i < files->count; i++)

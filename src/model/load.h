@@ -15,6 +15,8 @@ typedef struct weight_files weight_files;
 bool weight_files_open(weight_files **out, char *const *paths, size_t count, error *e);
 void weight_files_release(weight_files **files); /* gives up one share; NULL is fine */
 const safetensors_entry *weight_files_find(const weight_files *files, const char *name);
+/* The i-th tensor of all files; NULL past the last. */
+const safetensors_entry *weight_files_entry(const weight_files *files, size_t i);
 bool weight_files_have_prefix(const weight_files *files, const char *prefix);
 
 /* The weights of a network recorded in `expected`. where: the beginning of every message. The set takes
@@ -28,13 +30,14 @@ bool weights_check_finite(const weight_set *set, const char *where, error *e);
  * ...). Says what to do where there are only pickles. */
 bool component_open(weight_files **out, const char *folder, const char *base, error *e);
 
-/* A single file in the original names with sizes other than Stable Diffusion's (NULL: its). */
+/* A single file in the original names with sizes other than Stable Diffusion's (NULL: its). to_look: it
+ * needs no tokenizer. */
 typedef struct single_sizes {
     const clip_config *clip;
     const unet_config *unet;
     const vae_config *vae;
 } single_sizes;
 bool model_open_single(model **out, const char *path, const char *vae_path,
-                       const char *tokenizer_path, const single_sizes *sizes, error *e);
+                       const char *tokenizer_path, const single_sizes *sizes, bool to_look, error *e);
 
 #endif

@@ -6,8 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/platform.h"
 #include "model/detect.h"
+#include "model/fields.h"
 #include "model/load.h"
+
+enum { CONFIG_LIMIT = 1 << 20 };
 
 /* ---- what a network expects ---- */
 
@@ -160,6 +164,11 @@ static bool open_scheduler(model *m, error *e)
 
 /* ---- VAEs from elsewhere ---- */
 
+static bool does_not_fit(error *e)
+{
+    return e && e->code == ERROR_MODEL ? error_suffix(e, "; give a VAE that fits with --vae") : false;
+}
+
 /* The VAE inside a single file, whose sizes are Stable Diffusion 1's or a test's. */
 static bool open_vae_in(model *m, weight_files *files, const char *path, const vae_config *sizes,
                         error *e)
@@ -175,21 +184,45 @@ static bool open_vae_in(model *m, weight_files *files, const char *path, const v
     names.vae = &m->vae;
     char where[1024];
     snprintf(where, sizeof where, "%s (VAE)", path);
-    return load_network(&m->vae_weights, files, &names, record_vae, &m->vae, where, e);
+    return load_network(&m->vae_weights, files, &names, record_vae, &m->vae, where, e) || does_not_fit(e);
 }
 
-/* --vae: a VAE's folder, a whole model's folder, or a single file. */
+/* The folder of a file whose config.json is an autoencoder's, malloc'ed; *out NULL where there is none. */
+static bool vae_config_beside(const char *file, char **out, error *e)
+{
+    const char *slash = strrchr(file, '/');
+    char *folder = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
+    char *config = folder ? path_join(folder, "config.json") : NULL;
+    bool ok = config || error_memory(e, file, strlen(file)), its = false;
+    fields f;
+    if (ok && path_is_file(config) && fields_open(&f, config, CONFIG_LIMIT, NULL)) {
+        its = !strcmp(field_text(&f, "_class_name", ""), "AutoencoderKL");
+        fields_close(&f);
+    }
+    free(config);
+    *out = its ? folder : NULL;
+    if (!its)
+        free(folder);
+    return ok;
+}
+
+/* --vae: a VAE's folder, a whole model's folder, or a single file, with a config.json beside it or in
+ * Stable Diffusion 1's sizes. */
 static bool open_vae_path(model *m, const char *path, const vae_config *sizes, error *e)
 {
     if (path_is_dir(path)) {
         char *folder = component_dir(path, "vae");
         bool ok = folder ? open_vae_folder(m, folder, e) : error_memory(e, path, strlen(path));
         free(folder);
-        return ok;
+        return ok || does_not_fit(e);
     }
     weight_files *files = NULL;
-    bool ok = weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e) &&
-              open_vae_in(m, files, path, sizes, e);
+    vae_config own;
+    if (!vae_config_beside(path, &m->vae_folder, e))
+        return false;
+    bool ok = (!m->vae_folder || read_config(read_vae, &own, m->vae_folder, "config.json", e)) &&
+              weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e) &&
+              open_vae_in(m, files, path, m->vae_folder ? &own : sizes, e);
     weight_files_release(&files);
     return ok;
 }
@@ -267,16 +300,17 @@ static bool finish_stable_diffusion(model *m, error *e)
         return error_set(e, ERROR_MODEL, "%s: the text encoder is %d wide, the UNet expects %d", m->path,
                          m->clip.hidden, m->unet.cross_dim);
     if (m->vae.latent_channels != m->unet.in_channels)
-        return error_set(e, ERROR_MODEL, "%s: the VAE has %d latent channels, the UNet %d", m->path,
+        return error_set(e, ERROR_MODEL, "%s: the VAE has %d latent channels, the UNet %d; give a VAE "
+                         "that fits with --vae", m->path,
                          m->vae.latent_channels, m->unet.in_channels);
     int id;
-    const char *added;
-    for (size_t i = 0; (added = tokenizer_added(m->tokens, i, &id)); i++)
+    const char *added = NULL;
+    for (size_t i = 0; m->tokens && (added = tokenizer_added(m->tokens, i, &id)); i++)
         if (id >= m->clip.vocab)
             return error_set(e, ERROR_MODEL, "%s: the tokenizer's added token \"%.60s\" has id %d, and the "
                              "text encoder has only %d rows: its embedding is missing", m->path, added, id,
                              m->clip.vocab);
-    if (tokenizer_vocab_size(m->tokens) > m->clip.vocab)
+    if (m->tokens && tokenizer_vocab_size(m->tokens) > m->clip.vocab)
         return error_set(e, ERROR_MODEL, "%s: the tokenizer has %d tokens, the text encoder only %d",
                          m->path, tokenizer_vocab_size(m->tokens), m->clip.vocab);
     /* StableDiffusionPipeline.__init__ */
@@ -373,8 +407,8 @@ static bool open_single_networks(model *m, weight_files *files, const char *vae_
                     : open_vae_in(m, files, m->path, vae_sizes, e);
 }
 
-bool model_open_single(model **out, const char *path, const char *vae_path,
-                       const char *tokenizer_path, const single_sizes *sizes, error *e)
+bool model_open_single(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
+                       const single_sizes *sizes, bool to_look, error *e)
 {
     *out = NULL;
     model *m = model_new(path, e);
@@ -393,7 +427,7 @@ bool model_open_single(model **out, const char *path, const char *vae_path,
     bool ok = weight_files_open(&files, &m->path, 1, e) &&
               detect_single(files, path, e) &&
               open_single_networks(m, files, vae_path, sizes ? sizes->vae : NULL, e) &&
-              open_single_tokenizer(m, tokenizer_path, e) && finish_stable_diffusion(m, e);
+              (to_look || open_single_tokenizer(m, tokenizer_path, e)) && finish_stable_diffusion(m, e);
     /* Files that predict v say so by an empty tensor of that name, since nothing else in them differs. */
     if (ok && weight_files_find(files, "v_pred")) {
         m->scheduler.predicts = PREDICT_V;
@@ -407,15 +441,15 @@ bool model_open_single(model **out, const char *path, const char *vae_path,
     return ok;
 }
 
-bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
-                error *e)
+static bool open_path(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
+                      bool to_look, error *e)
 {
     *out = NULL;
     if (!path_exists(path))
         return error_set(e, ERROR_FILE, "%s: no such model (a diffusers folder, or a .safetensors file)",
                          path);
     if (!path_is_dir(path))
-        return model_open_single(out, path, vae_path, tokenizer_path, NULL, e);
+        return model_open_single(out, path, vae_path, tokenizer_path, NULL, to_look, e);
     model *m = model_new(path, e);
     if (!m)
         return false;
@@ -424,6 +458,17 @@ bool model_open(model **out, const char *path, const char *vae_path, const char 
     else
         model_close(&m);
     return *out != NULL;
+}
+
+bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
+                error *e)
+{
+    return open_path(out, path, vae_path, tokenizer_path, false, e);
+}
+
+bool model_open_to_look(model **out, const char *path, error *e)
+{
+    return open_path(out, path, NULL, NULL, true, e);
 }
 
 void model_close(model **handle)

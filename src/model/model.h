@@ -32,6 +32,8 @@ typedef struct model {
  * single file come from tokenizer_path, NULL: found as docs/MODEL.md says. */
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                 error *e);
+/* To be looked at only: a single file may do without a tokenizer (tokens is NULL then). */
+bool model_open_to_look(model **out, const char *path, error *e);
 void model_close(model **m);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */
