@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_train_losses: training runs on the pocket model, loss for loss and norm for norm against
- * diffusers' way of doing them (tests/fixtures/train/losses.json, tools/fixtures_train.py). */
+ * diffusers' way of doing them (tests/fixtures/train/losses.json, tools/fixtures/train.py). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

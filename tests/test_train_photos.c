@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tests of training pictures: pixels against torchvision and Pillow (fixtures/train/photos.txt,
- * made by tools/fixtures_train_photos.py), what of a folder is taken, and what is refused. */
+ * made by tools/fixtures/train_photos.py), what of a folder is taken, and what is refused. */
 #include "support.h"
 
 #include <inttypes.h>
