@@ -4,272 +4,484 @@
  * pictures share, so that no mean mixes settings. */
 #include "study/measure.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "study/compare.h"
+#include "study/gallery.h"
 #include "study/measured.h"
-#include "train/describe.h"
+#include "study/statistics.h"
+
+/* Values of one row, as they come; those that are not numbers are left out. */
+typedef struct sample {
+    double *value;
+    int n;
+} sample;
+
+enum { SAMPLES = 4 };
 
 typedef struct tables {
     const measure_source *source;
     measured all;
+    gallery *pictures;
     study_measures *out;
-    const char **prompt; /* distinct, in the order of the plan */
+    const study_cell **cell; /* [cells] */
+    const char **prompt;     /* distinct, in the order of the plan */
     int prompts;
-    int *set, *other;    /* [pictures] room for choosing */
+    int *set;                /* [cells] room for choosing */
+    sample s[SAMPLES];       /* [cells] */
 } tables;
 
-/* ---- numbers --------------------------------------------------------------------------------- */
+typedef double comparison(const image *, const image *);
 
-typedef struct running { double mean, squares; int n; } running;
-
-static void take(running *r, double v)
+static void start(tables *t)
 {
-    double from = v - r->mean;
-    r->mean += from / ++r->n;
-    r->squares += from * (v - r->mean);
+    for (int i = 0; i < SAMPLES; i++) t->s[i].n = 0;
 }
 
-static estimate estimate_of(const running *r)
+static void take(sample *s, double v)
 {
-    estimate x = {.mean = r->mean, .n = r->n};
-    if (r->n > 1) x.error = sqrt(r->squares / (r->n - 1) / r->n);
-    return x;
+    if (isfinite(v)) s->value[s->n++] = v;
 }
 
-static size_t numbers(const image *a) { return 3 * (size_t)a->width * (size_t)a->height; }
+static estimate estimated(const sample *s) { return estimate_of(s->value, s->n); }
 
-static double pixel_rms(const image *a, const image *b)
-{
-    double sum = 0;
-    for (size_t i = 0; i < numbers(a); i++) {
-        double d = (double)a->pixels[i] - (double)b->pixels[i];
-        sum += d * d;
-    }
-    return sqrt(sum / (double)numbers(a));
-}
-
-/* Pearson's; pictures of one colour are as like as they are equal. */
-static double correlation(const image *a, const image *b)
-{
-    double n = (double)numbers(a), x = 0, y = 0, xx = 0, yy = 0, xy = 0;
-    for (size_t i = 0; i < numbers(a); i++) {
-        double p = a->pixels[i], q = b->pixels[i];
-        x += p, y += q, xx += p * p, yy += q * q, xy += p * q;
-    }
-    double across = n * xy - x * y, spread = (n * xx - x * x) * (n * yy - y * y);
-    return spread > 0 ? across / sqrt(spread) : pixel_rms(a, b) == 0;
-}
-
-/* Reads two cells and compares their pixels. */
-static bool compare(const tables *t, int a, int b, double (*how)(const image *, const image *),
-                    running *r, error *e)
-{
-    image x = {0}, y = {0};
-    const study_cell *first = t->all.picture[a].cell, *second = t->all.picture[b].cell;
-    bool ok = measured_read(&x, t->source, first, e) && measured_read(&y, t->source, second, e);
-    if (ok && (x.width != y.width || x.height != y.height))
-        ok = error_set(e, ERROR_FORMAT, "%s/cells: %s.png and %s.png differ in size; remove both and run "
-                       "the study again", t->source->folder, first->name, second->name);
-    if (ok) take(r, how(&x, &y));
-    image_free(&x);
-    image_free(&y);
-    return ok;
-}
-
-/* ---- choosing -------------------------------------------------------------------------------- */
-
-/* Of a set of pictures only those stay whose settings most have; the first such where there are several. */
-static int keep_usual(const tables *t, int *set, int n, int any)
-{
-    int best = 0, most = 0, kept = 0;
-    for (int i = 0; i < n; i++) {
-        int alike = 0;
-        for (int k = 0; k < n; k++)
-            alike += cells_alike(t->all.picture[set[i]].cell, t->all.picture[set[k]].cell, any);
-        if (alike > most) most = alike, best = set[i];
-    }
-    for (int i = 0; i < n; i++)
-        if (cells_alike(t->all.picture[set[i]].cell, t->all.picture[best].cell, any))
-            set[kept++] = set[i];
-    return kept;
-}
+/* ---- pictures -------------------------------------------------------------------------------- */
 
 static bool is_of(const tables *t, int i, const char *prompt)
 {
-    return strcmp(t->all.picture[i].cell->prompt, prompt) == 0;
+    return strcmp(t->cell[i]->prompt, prompt) == 0;
 }
 
-static const measured_pair *pair_of(const tables *t, int subject, int trained)
+/* The first picture by this model alone that is as picture i but for `any`; -1: there is none. */
+static int partner(const tables *t, int i, int model, int any)
 {
-    for (int i = 0; i < t->all.pairs; i++)
-        if (t->all.pair[i].subject == subject && t->all.pair[i].trained == trained)
-            return &t->all.pair[i];
-    return NULL;
+    for (int k = 0; k < t->all.cells; k++)
+        if (t->all.picture[k].alone == model && cells_alike(t->cell[i], t->cell[k], any)) return k;
+    return -1;
 }
 
-/* The trained model's pictures of a prompt that have a partner of the base's. */
-static int choose_pairs(const tables *t, int subject, const char *prompt)
+static bool compare(tables *t, int a, int b, comparison *how, double *out, error *e)
 {
-    int n = 0;
-    for (int i = 0; i < t->all.pairs; i++)
-        if (t->all.pair[i].subject == subject && is_of(t, t->all.pair[i].trained, prompt))
-            t->set[n++] = t->all.pair[i].trained;
-    return keep_usual(t, t->set, n, ANY_SEED);
-}
-
-static estimate mean_likeness(const tables *t, const int *set, int n, int subject)
-{
-    running r = {0};
-    for (int i = 0; i < n; i++) take(&r, t->all.picture[set[i]].likeness[subject]);
-    return estimate_of(&r);
-}
-
-/* ---- rows ------------------------------------------------------------------------------------ */
-
-static bool fill_drift(tables *t, int subject, const char *prompt, error *e)
-{
-    running pixels = {0}, apart = {0}, leakage = {0};
-    int n = choose_pairs(t, subject, prompt);
-    for (int i = 0; i < n; i++) {
-        const measured_pair *p = pair_of(t, subject, t->set[i]);
-        if (!compare(t, p->base, p->trained, pixel_rms, &pixels, e)) return false;
-        take(&apart, p->latents);
-        take(&leakage, t->all.picture[p->trained].likeness[subject] -
-                           t->all.picture[p->base].likeness[subject]);
-    }
-    if (n)
-        t->out->drift[t->out->drifts++] =
-            (drift_row){t->all.subject[subject].model, prompt, estimate_of(&pixels),
-                        estimate_of(&apart), estimate_of(&leakage)};
+    const image *x, *y;
+    if (!gallery_pair(t->pictures, a, b, &x, &y, e)) return false;
+    *out = how(x, y);
     return true;
 }
 
-/* Base, then trained: of the pairs, or where there are none, of what there is. */
+/* The mean comparison of picture a with those that differ from `of` in the seed alone; NaN: none do. */
+static bool compare_others(tables *t, int a, int of, comparison *how, double *out, error *e)
+{
+    double sum = 0, one;
+    int n = 0;
+    for (int k = 0; k < t->all.cells; k++) {
+        if (k == of || t->cell[k]->seed == t->cell[of]->seed ||
+            !cells_alike(t->cell[of], t->cell[k], ANY_SEED))
+            continue;
+        if (!compare(t, a, k, how, &one, e)) return false;
+        sum += one;
+        n++;
+    }
+    *out = n ? sum / n : NAN;
+    return true;
+}
+
+static double share_of(const tables *t, int i, int subject) { return t->all.picture[i].share[subject]; }
+
+/* How much of picture `whole` is in `part`: their correlation on a scale from 0 %, that of `part` with
+ * other seeds' pictures made as `whole` is, to 100 %. plain and zero may be NULL. */
+static bool kept(tables *t, int part, int whole, double *out, double *plain, double *zero, error *e)
+{
+    double c, z;
+    if (!compare(t, part, whole, picture_correlation, &c, e) ||
+        !compare_others(t, part, whole, picture_correlation, &z, e))
+        return false;
+    *out = z < 1 ? 100 * (c - z) / (1 - z) : NAN;
+    if (plain) *plain = c;
+    if (zero) *zero = z;
+    return true;
+}
+
+/* The distance of two pictures as % of that of `of` to other seeds' pictures. */
+static bool relative_distance(tables *t, int a, int b, int of, double *out, double *pixels, error *e)
+{
+    double d, apart;
+    if (!compare(t, a, b, picture_distance, &d, e) ||
+        !compare_others(t, of, of, picture_distance, &apart, e))
+        return false;
+    *out = apart > 0 ? 100 * d / apart : NAN;
+    if (pixels) *pixels = d;
+    return true;
+}
+
+/* The pictures of a prompt (NULL: of any) by a model alone, of the settings that are usual among those of
+ * all the subject's models. */
+static int choose(tables *t, const measured_subject *j, const char *prompt, int model)
+{
+    int n = 0, count = 0;
+    for (int i = 0; i < t->all.cells; i++) {
+        bool belongs = t->all.picture[i].alone == j->base;
+        for (int k = 0; k < j->models && !belongs; k++)
+            belongs = t->all.picture[i].alone == j->model[k];
+        if (belongs && is_of(t, i, prompt)) t->set[n++] = i;
+    }
+    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
+    for (int i = 0; i < n; i++)
+        if (t->all.picture[t->set[i]].alone == model) t->set[count++] = t->set[i];
+    return count;
+}
+
+/* ---- a subject's rows ------------------------------------------------------------------------ */
+
 static void fill_likeness(tables *t, int subject, const char *prompt)
 {
     const measured_subject *j = &t->all.subject[subject];
-    const int of[2] = {j->base, j->model};
-    int pairs = choose_pairs(t, subject, prompt), n = 0;
-    for (int k = 0; !pairs && k < t->all.cells; k++) {
-        int alone = cell_model(t->all.picture[k].cell);
-        if ((alone == of[0] || alone == of[1]) && is_of(t, k, prompt)) t->set[n++] = k;
-    }
-    if (!pairs) n = keep_usual(t, t->set, n, ANY_SEED | ANY_MIX);
-    for (int side = 0; side < 2; side++) {
-        int count = 0;
-        for (int i = 0; i < pairs; i++)
-            t->other[count++] = side ? t->set[i] : pair_of(t, subject, t->set[i])->base;
-        for (int i = 0; i < n; i++)
-            if (cell_model(t->all.picture[t->set[i]].cell) == of[side])
-                t->other[count++] = t->set[i];
-        if (count)
+    for (int k = -1; k < j->models; k++) {
+        int model = k < 0 ? j->base : j->model[k], n = choose(t, j, prompt, model);
+        start(t);
+        for (int i = 0; i < n; i++) take(&t->s[0], share_of(t, t->set[i], subject));
+        if (t->s[0].n)
             t->out->likeness[t->out->likenesses++] =
-                (likeness_row){of[side], j->model, prompt, mean_likeness(t, t->other, count, subject)};
+                (likeness_row){subject, model, prompt, estimated(&t->s[0])};
     }
 }
+
+static bool fill_change(tables *t, int subject, int model, const char *prompt, error *e)
+{
+    const measured_subject *j = &t->all.subject[subject];
+    int n = choose(t, j, prompt, model), pairs = 0;
+    start(t);
+    for (int i = 0; i < n; i++) {
+        int trained = t->set[i], base = partner(t, trained, j->base, ANY_MIX);
+        double pixels, drift;
+        if (base < 0) continue;
+        if (!relative_distance(t, base, trained, base, &drift, &pixels, e)) return false;
+        take(&t->s[0], share_of(t, trained, subject) - share_of(t, base, subject));
+        take(&t->s[1], pixels);
+        take(&t->s[2], drift);
+        pairs++;
+    }
+    if (pairs)
+        t->out->change[t->out->changes++] =
+            (change_row){subject, model, prompt, estimated(&t->s[0]), estimated(&t->s[1]),
+                         estimated(&t->s[2])};
+    return true;
+}
+
+static bool fill_contrast(tables *t, int subject, int model, int other, const char *prompt, error *e)
+{
+    const measured_subject *j = &t->all.subject[subject];
+    int n = choose(t, j, prompt, model), pairs = 0;
+    start(t);
+    for (int i = 0; i < n; i++) {
+        int a = t->set[i], b = partner(t, a, other, ANY_MIX), base = partner(t, a, j->base, ANY_MIX);
+        double of_a, of_b;
+        if (b < 0) continue;
+        pairs++;
+        take(&t->s[0], share_of(t, b, subject) - share_of(t, a, subject));
+        if (base < 0) continue;
+        if (!relative_distance(t, base, a, base, &of_a, NULL, e) ||
+            !relative_distance(t, base, b, base, &of_b, NULL, e))
+            return false;
+        take(&t->s[1], of_b - of_a);
+    }
+    if (pairs)
+        t->out->contrast[t->out->contrasts++] =
+            (contrast_row){subject, model, other, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
+    return true;
+}
+
+static bool fill_wording(tables *t, int subject, int model, const char *prompt, error *e)
+{
+    const measured_subject *j = &t->all.subject[subject];
+    int n = choose(t, j, j->instance_prompt, model), pairs = 0;
+    start(t);
+    for (int i = 0; i < n; i++) {
+        int instance = t->set[i], other = -1;
+        double distance;
+        for (int k = 0; k < t->all.cells && other < 0; k++)
+            if (is_of(t, k, prompt) && cells_alike(t->cell[instance], t->cell[k], ANY_PROMPT)) other = k;
+        if (other < 0) continue;
+        if (!relative_distance(t, instance, other, other, &distance, NULL, e)) return false;
+        take(&t->s[0], share_of(t, instance, subject) - share_of(t, other, subject));
+        take(&t->s[1], distance);
+        pairs++;
+    }
+    if (pairs)
+        t->out->wording[t->out->wordings++] =
+            (wording_row){subject, model, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
+    return true;
+}
+
+/* ---- switches -------------------------------------------------------------------------------- */
 
 /* Where a cell stands in a direction: steps of the first model, or -1; alone: a pure end. */
-static int switch_at(const study_cell *c, int first, int second)
+static int switch_at(const tables *t, int i, int first, int second)
 {
-    int a, b, at, alone = cell_model(c);
-    if (alone == first) return c->mix.count;
-    if (alone == second) return 0;
-    return mix_is_switch(&c->mix, &a, &b, &at) && a == first && b == second ? at : -1;
+    int a, b, at;
+    if (t->all.picture[i].alone == first) return t->cell[i]->mix.count;
+    if (t->all.picture[i].alone == second) return 0;
+    if (t->all.picture[i].alone >= 0 || !mix_is_switch(&t->cell[i]->mix, &a, &b, &at)) return -1;
+    return a == first && b == second ? at : -1;
 }
 
-static void fill_switches(tables *t, int subject, int first, int second, const char *prompt)
+/* The pictures [n] of one switch point. */
+static bool fill_switch(tables *t, int subject, const switch_row *of, const int *set, int n, error *e)
 {
-    int switches = 0, n = 0;
-    for (int i = 0; i < t->all.cells; i++) {
-        const study_cell *c = t->all.picture[i].cell;
-        if (is_of(t, i, prompt) && cell_model(c) < 0 && switch_at(c, first, second) >= 0)
-            t->set[switches++] = i;
+    int trained = of->first == t->all.subject[subject].base ? of->second : of->first;
+    switch_row row = *of;
+    start(t);
+    for (int i = 0; i < n; i++) {
+        int alone = partner(t, set[i], trained, ANY_MIX), whole = partner(t, set[i], of->first, ANY_MIX);
+        double of_first;
+        take(&t->s[0], share_of(t, set[i], subject));
+        if (alone >= 0) take(&t->s[1], share_of(t, set[i], subject) - share_of(t, alone, subject));
+        if (whole < 0) continue;
+        if (!kept(t, set[i], whole, &of_first, NULL, NULL, e)) return false;
+        take(&t->s[2], of_first);
     }
-    switches = keep_usual(t, t->set, switches, ANY_SEED | ANY_MIX);
-    if (!switches) return;
-    int steps = t->all.picture[t->set[0]].cell->mix.count;
-    for (int at = 0; at <= steps; at++) {
-        n = 0;
-        for (int i = 0; i < t->all.cells; i++) {
-            const study_cell *c = t->all.picture[i].cell;
-            bool belongs = false; /* an end belongs where a switch has its seed */
-            if (switch_at(c, first, second) != at) continue;
-            for (int k = 0; k < switches && !belongs; k++)
-                belongs = cells_alike(c, t->all.picture[t->set[k]].cell, ANY_MIX);
-            if (belongs) t->other[n++] = i;
-        }
-        if (n)
-            t->out->switches[t->out->switch_count++] =
-                (switch_row){first, second, t->all.subject[subject].model, prompt, at, steps,
-                             mean_likeness(t, t->other, n, subject)};
-    }
+    row.share = estimated(&t->s[0]);
+    row.lost = estimated(&t->s[1]);
+    row.kept = estimated(&t->s[2]);
+    t->out->switches[t->out->switch_count++] = row;
+    return true;
 }
+
+/* One direction under a prompt: its switches, and the ends that have a switch's seed. */
+static bool fill_switches(tables *t, int subject, int first, int second, const char *prompt, error *e)
+{
+    int n = 0, *at = t->set + t->all.cells;
+    for (int i = 0; i < t->all.cells; i++)
+        if (is_of(t, i, prompt) && t->all.picture[i].alone < 0 && switch_at(t, i, first, second) >= 0)
+            t->set[n++] = i;
+    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
+    for (int steps = n ? t->cell[t->set[0]]->mix.count : 0, k = 0; n && k <= steps; k++) {
+        int count = 0;
+        for (int i = 0; i < t->all.cells; i++) {
+            bool belongs = false;
+            if (switch_at(t, i, first, second) != k) continue;
+            for (int m = 0; m < n && !belongs; m++)
+                belongs = cells_alike(t->cell[i], t->cell[t->set[m]], ANY_MIX);
+            if (belongs) at[count++] = i;
+        }
+        switch_row row = {.subject = subject, .first = first, .second = second, .prompt = prompt,
+                          .at = k, .steps = steps};
+        if (count && !fill_switch(t, subject, &row, at, count, e)) return false;
+    }
+    return true;
+}
+
+static bool fill_subject(tables *t, int subject, error *e)
+{
+    const measured_subject *j = &t->all.subject[subject];
+    bool ok = true;
+    for (int k = 0; k < t->prompts; k++) fill_likeness(t, subject, t->prompt[k]);
+    for (int m = 0; m < j->models; m++)
+        for (int k = 0; ok && k < t->prompts; k++)
+            ok = fill_change(t, subject, j->model[m], t->prompt[k], e);
+    for (int m = 0; m < j->models; m++)
+        for (int other = m + 1; other < j->models; other++)
+            for (int k = 0; ok && k < t->prompts; k++)
+                ok = fill_contrast(t, subject, j->model[m], j->model[other], t->prompt[k], e);
+    for (int m = -1; m < j->models; m++)
+        for (int k = 0; ok && k < t->prompts; k++)
+            if (strcmp(t->prompt[k], j->instance_prompt) != 0)
+                ok = fill_wording(t, subject, m < 0 ? j->base : j->model[m], t->prompt[k], e);
+    for (int m = 0; m < j->models; m++)
+        for (int back = 0; back < 2; back++)
+            for (int k = 0; ok && k < t->prompts; k++)
+                ok = fill_switches(t, subject, back ? j->model[m] : j->base,
+                                   back ? j->base : j->model[m], t->prompt[k], e);
+    return ok;
+}
+
+/* ---- samplers -------------------------------------------------------------------------------- */
 
 /* The picture equal but for having the most steps. */
 static int with_most_steps(const tables *t, int i)
 {
     int best = i;
-    const study_cell *c = t->all.picture[i].cell;
-    for (int k = 0; k < t->all.cells; k++) {
-        const study_cell *other = t->all.picture[k].cell;
-        if (other->sampler.steps > t->all.picture[best].cell->sampler.steps &&
-            cell_model(other) == cell_model(c) && cells_alike(c, other, ANY_STEPS))
+    for (int k = 0; k < t->all.cells; k++)
+        if (t->cell[k]->sampler.steps > t->cell[best]->sampler.steps &&
+            t->all.picture[k].alone == t->all.picture[i].alone &&
+            cells_alike(t->cell[i], t->cell[k], ANY_STEPS))
             best = k;
-    }
     return best;
+}
+
+/* Fewer steps against the most: of the pictures [n] those with `steps`. */
+static bool fill_steps(tables *t, const structure_row *of, const int *set, int n, error *e)
+{
+    structure_row row = *of;
+    start(t);
+    for (int i = 0; i < n; i++) {
+        int whole = with_most_steps(t, set[i]);
+        double share, plain, zero;
+        const image *x, *y;
+        if (t->cell[set[i]]->sampler.steps != of->steps) continue;
+        row.most = t->cell[whole]->sampler.steps;
+        if (!kept(t, set[i], whole, &share, &plain, &zero, e) ||
+            !gallery_pair(t->pictures, set[i], whole, &x, &y, e))
+            return false;
+        double most = picture_detail(y);
+        take(&t->s[0], plain);
+        take(&t->s[1], zero);
+        take(&t->s[2], share);
+        take(&t->s[3], most > 0 ? 100 * picture_detail(x) / most : NAN);
+    }
+    row.correlation = estimated(&t->s[0]);
+    row.zero = estimated(&t->s[1]);
+    row.kept = estimated(&t->s[2]);
+    row.detail = estimated(&t->s[3]);
+    t->out->structure[t->out->structures++] = row;
+    return true;
 }
 
 static bool fill_structure(tables *t, sampler_kind kind, const char *prompt, error *e)
 {
     int n = 0;
-    for (int i = 0; i < t->all.cells; i++) {
-        const study_cell *c = t->all.picture[i].cell;
-        if (is_of(t, i, prompt) && c->sampler.kind == kind && cell_model(c) >= 0 &&
+    for (int i = 0; i < t->all.cells; i++)
+        if (is_of(t, i, prompt) && t->cell[i]->sampler.kind == kind && t->all.picture[i].alone >= 0 &&
             with_most_steps(t, i) != i)
             t->set[n++] = i;
-    }
-    n = keep_usual(t, t->set, n, ANY_SEED | ANY_STEPS);
+    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_STEPS);
     for (int i = 0; i < n; i++) {
-        running r = {0};
-        int steps = t->all.picture[t->set[i]].cell->sampler.steps, most = 0;
+        int steps = t->cell[t->set[i]]->sampler.steps;
         bool is_first = true;
-        for (int k = 0; k < i; k++)
-            is_first = is_first && t->all.picture[t->set[k]].cell->sampler.steps != steps;
-        for (int k = i; is_first && k < n; k++) {
-            int whole = with_most_steps(t, t->set[k]);
-            if (t->all.picture[t->set[k]].cell->sampler.steps != steps) continue;
-            most = t->all.picture[whole].cell->sampler.steps;
-            if (!compare(t, t->set[k], whole, correlation, &r, e)) return false;
+        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->sampler.steps != steps;
+        structure_row row = {.sampler = kind, .prompt = prompt, .steps = steps};
+        if (is_first && !fill_steps(t, &row, t->set, n, e)) return false;
+    }
+    return true;
+}
+
+/* DDPM's picture against DDIM's of the same noise. */
+static bool fill_crossing(tables *t, const char *prompt, error *e)
+{
+    int n = 0, *other = t->set + t->all.cells;
+    for (int i = 0; i < t->all.cells; i++) {
+        int alone = t->all.picture[i].alone;
+        if (!is_of(t, i, prompt) || t->cell[i]->sampler.kind != SAMPLER_DDPM || alone < 0) continue;
+        for (int k = 0; k < t->all.cells; k++)
+            if (t->cell[k]->sampler.kind == SAMPLER_DDIM && t->all.picture[k].alone == alone &&
+                cells_alike(t->cell[i], t->cell[k], ANY_SAMPLER)) {
+                other[i] = k;
+                t->set[n++] = i;
+                break;
+            }
+    }
+    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_STEPS);
+    for (int i = 0; i < n; i++) {
+        int steps = t->cell[t->set[i]]->sampler.steps;
+        bool is_first = true;
+        start(t);
+        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->sampler.steps != steps;
+        for (int k = i; k < n && is_first; k++) {
+            double share;
+            if (t->cell[t->set[k]]->sampler.steps != steps) continue;
+            if (!kept(t, t->set[k], other[t->set[k]], &share, NULL, NULL, e)) return false;
+            take(&t->s[0], share);
         }
         if (is_first)
-            t->out->structure[t->out->structures++] =
-                (structure_row){kind, prompt, steps, most, estimate_of(&r)};
+            t->out->crossing[t->out->crossings++] =
+                (crossing_row){prompt, steps, estimated(&t->s[0])};
+    }
+    return true;
+}
+
+/* ---- diversity ------------------------------------------------------------------------------- */
+
+/* For each picture [n] its mean distance to the others. */
+static bool spread(tables *t, const int *set, int n, sample *to, error *e)
+{
+    for (int i = 0; i < n; i++) {
+        double sum = 0, one = 0;
+        for (int k = 0; k < n; k++) {
+            if (k != i && !compare(t, set[i], set[k], picture_distance, &one, e)) return false;
+            if (k != i) sum += one;
+        }
+        take(to, n > 1 ? sum / (n - 1) : NAN);
     }
     return true;
 }
 
 static bool fill_diversity(tables *t, const char *prompt, error *e)
 {
-    int n = 0;
+    const study_plan *p = t->source->plan;
+    int n = 0, *own = t->set + t->all.cells, *base = own + t->all.cells;
     for (int i = 0; i < t->all.cells; i++)
-        if (is_of(t, i, prompt) && cell_model(t->all.picture[i].cell) >= 0) t->set[n++] = i;
-    n = keep_usual(t, t->set, n, ANY_SEED | ANY_MIX);
-    for (int which = 0; which < t->source->plan->models; which++) {
-        running r = {0};
+        if (is_of(t, i, prompt) && t->all.picture[i].alone >= 0) t->set[n++] = i;
+    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
+    for (int which = 0; which < p->models; which++) {
+        int count = 0, both = 0;
+        start(t);
         for (int i = 0; i < n; i++)
-            for (int k = i + 1; k < n; k++)
-                if (cell_model(t->all.picture[t->set[i]].cell) == which &&
-                    cell_model(t->all.picture[t->set[k]].cell) == which &&
-                    !compare(t, t->set[i], t->set[k], pixel_rms, &r, e))
-                    return false;
-        if (r.n)
+            if (t->all.picture[t->set[i]].alone == which) own[count++] = t->set[i];
+        if (!spread(t, own, count, &t->s[0], e)) return false;
+        for (int i = 0; i < count && !p->model[which].path; i++) {
+            base[both] = partner(t, own[i], p->model[which].base, ANY_MIX);
+            both += base[both] >= 0;
+        }
+        if (both == count && !spread(t, base, both, &t->s[1], e)) return false;
+        if (t->s[0].n)
             t->out->diversity[t->out->diversities++] =
-                (diversity_row){which, prompt, estimate_of(&r)};
+                (diversity_row){which, prompt, estimate_of_pairs(t->s[0].value, t->s[0].n),
+                                estimate_of_pairs_ratio(t->s[0].value, t->s[1].value,
+                                                        t->s[0].n == t->s[1].n ? t->s[0].n : 0)};
     }
     return true;
+}
+
+/* ---- made twice ------------------------------------------------------------------------------ */
+
+static bool on_step(void *user, int step, int steps)
+{
+    const measure_source *s = user;
+    return s->progress && s->progress(s->user, step, steps);
+}
+
+/* Of DDIM's pictures by one model, without noise of their own, the first of those with fewest steps. */
+static int deterministic(const tables *t)
+{
+    int best = -1;
+    for (int i = 0; i < t->all.cells; i++) {
+        const sampler_options *s = &t->cell[i]->sampler;
+        if (s->kind == SAMPLER_DDIM && s->eta == 0 && t->all.picture[i].alone >= 0 &&
+            (best < 0 || s->steps < t->cell[best]->sampler.steps))
+            best = i;
+    }
+    return best;
+}
+
+static bool make_again(tables *t, error *e)
+{
+    const measure_source *s = t->source;
+    int i = deterministic(t);
+    if (!s->generators || i < 0) return true;
+    const study_cell *c = t->cell[i];
+    generate_result made;
+    generate_options o = {.prompt = c->prompt,
+                          .negative = c->negative,
+                          .seed = c->seed,
+                          .width = c->width,
+                          .height = c->height,
+                          .sampler = c->sampler,
+                          .guidance = c->guidance,
+                          .guidance_rescale = c->guidance_rescale,
+                          .clip_skip = c->clip_skip,
+                          .progress = on_step,
+                          .user = (void *)(uintptr_t)s};
+    if (!generator_run(s->generators[t->all.picture[i].alone], &o, &made, e)) return false;
+    const image *before = gallery_picture(t->pictures, i, e);
+    if (before) {
+        t->out->repeated = true;
+        t->out->same_again = before->width == made.picture.width &&
+                             before->height == made.picture.height &&
+                             picture_distance(before, &made.picture) == 0;
+    }
+    generate_result_free(&made);
+    return before;
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
@@ -277,59 +489,58 @@ static bool fill_diversity(tables *t, const char *prompt, error *e)
 static void fill_cells(tables *t)
 {
     const study_plan *p = t->source->plan;
-    double *to = t->out->cell_likeness;
+    double *to = t->out->cell_share;
     for (int i = 0; i < p->sections; i++)
-        for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++, to += p->models) {
-            int at = measured_find(&t->all, p->section[i].cell[k].name);
-            for (int j = 0; j < p->models; j++) to[j] = NAN;
-            for (int j = 0; at >= 0 && j < t->all.subjects; j++)
-                to[t->all.subject[j].model] = t->all.picture[at].likeness[j];
-        }
+        for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++)
+            for (int j = 0; j < t->all.subjects; j++) {
+                int at = measured_find(&t->all, p->section[i].cell[k].name);
+                *to++ = at < 0 ? NAN : share_of(t, at, j);
+            }
+}
+
+/* On a share's scale. */
+static estimate shared(const measured_subject *j, estimate raw)
+{
+    double zero = j->raw_class.mean, whole = j->raw_subject.mean - zero;
+    if (!j->tells_apart) return (estimate){NAN, NAN, NAN, 0};
+    return (estimate){100 * (raw.mean - zero) / whole, 100 * (raw.low - zero) / whole,
+                      100 * (raw.high - zero) / whole, raw.n};
+}
+
+/* The subjects' own rows; their lists of models now belong to the tables. */
+static void list_subjects(tables *t)
+{
+    for (int k = 0; k < t->all.subjects; k++) {
+        measured_subject *j = &t->all.subject[k];
+        t->out->subject[t->out->subjects++] =
+            (subject_row){.base = j->base,
+                          .model = j->model,
+                          .models = j->models,
+                          .instance_prompt = j->instance_prompt,
+                          .class_prompt = j->class_prompt,
+                          .photos = j->photos,
+                          .class_pictures = j->class_count,
+                          .raw_subject = j->raw_subject,
+                          .raw_class = j->raw_class,
+                          .subject = shared(j, j->raw_subject),
+                          .of_class = shared(j, j->raw_class),
+                          .tells_apart = j->tells_apart};
+        j->model = NULL;
+    }
 }
 
 static bool fill(tables *t, error *e)
 {
-    for (int j = 0; j < t->all.subjects; j++) {
-        const measured_subject *s = &t->all.subject[j];
-        for (int k = 0; k < t->prompts; k++) {
-            if (!fill_drift(t, j, t->prompt[k], e)) return false;
-            fill_likeness(t, j, t->prompt[k]);
-        }
-        for (int k = 0; k < t->prompts; k++) fill_switches(t, j, s->base, s->model, t->prompt[k]);
-        for (int k = 0; k < t->prompts; k++) fill_switches(t, j, s->model, s->base, t->prompt[k]);
-        t->out->calibration[t->out->calibrations++] =
-            (calibration_row){s->model, mean_likeness(t, s->photo, s->photos, j),
-                              mean_likeness(t, s->of_class, s->class_count, j)};
-    }
-    for (int k = 0; k < t->prompts; k++)
-        if (!fill_structure(t, SAMPLER_DDIM, t->prompt[k], e) ||
-            !fill_structure(t, SAMPLER_DDPM, t->prompt[k], e) || !fill_diversity(t, t->prompt[k], e))
-            return false;
-    fill_cells(t);
-    return true;
-}
-
-/* Room for as many rows as there can be. */
-static bool make_room(tables *t, error *e)
-{
-    study_measures *m = t->out;
-    const study_plan *p = t->source->plan;
-    size_t models = (size_t)p->models + 1, pictures = (size_t)t->all.pictures + 1;
-    for (int i = 0; i < p->sections; i++) m->cells += p->section[i].rows * p->section[i].columns;
-    t->prompt = malloc(pictures * sizeof *t->prompt);
-    t->set = malloc(pictures * sizeof *t->set);
-    t->other = malloc(pictures * sizeof *t->other);
-    m->drift = calloc(models * pictures, sizeof *m->drift);
-    m->likeness = calloc(2 * models * pictures, sizeof *m->likeness);
-    /* a switch gives at most itself and two ends, for one subject */
-    m->switches = calloc(3 * pictures, sizeof *m->switches);
-    m->structure = calloc(pictures, sizeof *m->structure);
-    m->diversity = calloc(models * pictures, sizeof *m->diversity);
-    m->calibration = calloc(models, sizeof *m->calibration);
-    m->cell_likeness = malloc(((size_t)m->cells + 1) * models * sizeof *m->cell_likeness);
-    return (t->prompt && t->set && t->other && m->drift && m->likeness && m->switches &&
-            m->structure && m->diversity && m->calibration && m->cell_likeness) ||
-           error_memory(e, "a study's tables", models * pictures * sizeof *m->drift);
+    bool ok = true;
+    for (int j = 0; ok && j < t->all.subjects; j++) ok = fill_subject(t, j, e);
+    for (int k = 0; ok && k < t->prompts; k++)
+        ok = fill_structure(t, SAMPLER_DDIM, t->prompt[k], e) &&
+             fill_structure(t, SAMPLER_DDPM, t->prompt[k], e) && fill_crossing(t, t->prompt[k], e) &&
+             fill_diversity(t, t->prompt[k], e);
+    ok = ok && make_again(t, e);
+    if (ok) fill_cells(t);
+    if (ok) list_subjects(t);
+    return ok;
 }
 
 static void list_prompts(tables *t)
@@ -337,18 +548,59 @@ static void list_prompts(tables *t)
     for (int i = 0; i < t->all.cells; i++) {
         bool known = false;
         for (int k = 0; k < t->prompts && !known; k++) known = is_of(t, i, t->prompt[k]);
-        if (!known) t->prompt[t->prompts++] = t->all.picture[i].cell->prompt;
+        if (!known) t->prompt[t->prompts++] = t->cell[i]->prompt;
     }
+}
+
+static bool make_lists(tables *t, error *e)
+{
+    size_t cells = (size_t)t->all.cells + 1;
+    t->cell = malloc(cells * sizeof *t->cell);
+    t->prompt = malloc(cells * sizeof *t->prompt);
+    t->set = malloc(3 * cells * sizeof *t->set);
+    bool ok = t->cell && t->prompt && t->set;
+    for (int i = 0; i < SAMPLES; i++) {
+        t->s[i].value = malloc(cells * sizeof *t->s[i].value);
+        ok = ok && t->s[i].value;
+    }
+    if (!ok) return error_memory(e, "a study's tables", 8 * cells * sizeof(double));
+    for (int i = 0; i < t->all.cells; i++) t->cell[i] = t->all.picture[i].cell;
+    list_prompts(t);
+    return gallery_open(&t->pictures, t->source->folder, t->cell, t->all.cells, e);
+}
+
+/* Room for as many rows as there can be. */
+static bool make_room(tables *t, error *e)
+{
+    study_measures *m = t->out;
+    const study_plan *p = t->source->plan;
+    size_t models = (size_t)p->models + 1, prompts = (size_t)t->prompts + 1;
+    size_t cells = (size_t)t->all.cells + 1, subjects = (size_t)t->all.subjects + 1;
+    for (int i = 0; i < p->sections; i++) m->cells += p->section[i].rows * p->section[i].columns;
+    m->subject = calloc(subjects, sizeof *m->subject);
+    m->likeness = calloc(2 * models * prompts, sizeof *m->likeness); /* each subject's base besides */
+    m->change = calloc(models * prompts, sizeof *m->change);
+    m->contrast = calloc(models * models * prompts, sizeof *m->contrast);
+    m->wording = calloc(2 * models * prompts, sizeof *m->wording);
+    /* a switch gives at most itself and two ends, for one subject */
+    m->switches = calloc(3 * cells, sizeof *m->switches);
+    m->structure = calloc(cells, sizeof *m->structure);
+    m->crossing = calloc(cells, sizeof *m->crossing);
+    m->diversity = calloc(models * prompts, sizeof *m->diversity);
+    m->cell_share = malloc(((size_t)m->cells + 1) * subjects * sizeof *m->cell_share);
+    return (m->subject && m->likeness && m->change && m->contrast && m->wording && m->switches &&
+            m->structure && m->crossing && m->diversity && m->cell_share) ||
+           error_memory(e, "a study's tables", models * models * prompts * sizeof *m->contrast);
 }
 
 bool study_measure(study_measures *out, const measure_source *s, error *e)
 {
     tables t = {.source = s, .out = out};
     *out = (study_measures){0};
-    bool ok = measured_open(&t.all, s, e) && make_room(&t, e);
-    if (ok) list_prompts(&t);
-    ok = ok && fill(&t, e);
-    free(t.prompt), free(t.set), free(t.other);
+    bool ok = measured_open(&t.all, s, e) && make_lists(&t, e) && make_room(&t, e) && fill(&t, e);
+    for (int i = 0; i < SAMPLES; i++) free(t.s[i].value);
+    free(t.cell), free(t.prompt), free(t.set);
+    gallery_close(&t.pictures);
     measured_close(&t.all);
     if (!ok) study_measures_close(out);
     return ok;
@@ -356,91 +608,9 @@ bool study_measure(study_measures *out, const measure_source *s, error *e)
 
 void study_measures_close(study_measures *m)
 {
-    free(m->drift), free(m->likeness), free(m->switches), free(m->structure);
-    free(m->diversity), free(m->calibration), free(m->cell_likeness);
+    for (int i = 0; i < m->subjects; i++) free((int *)(uintptr_t)m->subject[i].model);
+    free(m->subject), free(m->likeness), free(m->change), free(m->contrast), free(m->wording);
+    free(m->switches), free(m->structure), free(m->crossing), free(m->diversity);
+    free(m->field), free(m->cell_share);
     *m = (study_measures){0};
-}
-
-/* ---- measures.json --------------------------------------------------------------------------- */
-
-static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
-
-static json_t *estimate_json(estimate x)
-{
-    return json_pack("{s:o, s:o, s:i}", "mean", number(x.mean), "error", number(x.error), "n", x.n);
-}
-
-static json_t *drift_json(const study_measures *m, const study_plan *p, int i)
-{
-    const drift_row *r = &m->drift[i];
-    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "model", p->model[r->model].name, "prompt",
-                     r->prompt, "pixels", estimate_json(r->pixels), "latents",
-                     estimate_json(r->latents), "leakage", estimate_json(r->leakage));
-}
-
-static json_t *likeness_json(const study_measures *m, const study_plan *p, int i)
-{
-    const likeness_row *r = &m->likeness[i];
-    return json_pack("{s:s, s:s, s:s, s:o}", "model", p->model[r->model].name, "subject",
-                     p->model[r->subject].name, "prompt", r->prompt, "likeness",
-                     estimate_json(r->likeness));
-}
-
-static json_t *switch_json(const study_measures *m, const study_plan *p, int i)
-{
-    const switch_row *r = &m->switches[i];
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "first", p->model[r->first].name,
-                     "second", p->model[r->second].name, "subject", p->model[r->subject].name,
-                     "prompt", r->prompt, "at", r->at, "steps", r->steps, "likeness",
-                     estimate_json(r->likeness));
-}
-
-static json_t *structure_json(const study_measures *m, const study_plan *p, int i)
-{
-    const structure_row *r = &m->structure[i];
-    (void)p;
-    return json_pack("{s:s, s:s, s:i, s:i, s:o}", "sampler", sampler_kind_name(r->sampler), "prompt",
-                     r->prompt, "steps", r->steps, "most", r->most, "correlation",
-                     estimate_json(r->correlation));
-}
-
-static json_t *diversity_json(const study_measures *m, const study_plan *p, int i)
-{
-    const diversity_row *r = &m->diversity[i];
-    return json_pack("{s:s, s:s, s:o}", "model", p->model[r->model].name, "prompt", r->prompt,
-                     "pixels", estimate_json(r->pixels));
-}
-
-static json_t *calibration_json(const study_measures *m, const study_plan *p, int i)
-{
-    const calibration_row *r = &m->calibration[i];
-    return json_pack("{s:s, s:o, s:o}", "model", p->model[r->model].name, "subject",
-                     estimate_json(r->subject), "class_pictures", estimate_json(r->class_pictures));
-}
-
-static bool put_rows(json_t *j, const char *name, int count, const study_measures *m,
-                     const study_plan *p, json_t *(*row)(const study_measures *, const study_plan *, int))
-{
-    json_t *list = json_array();
-    for (int i = 0; list && i < count; i++)
-        if (json_array_append_new(list, row(m, p, i))) {
-            json_decref(list);
-            return false;
-        }
-    return list && !json_object_set_new(j, name, list);
-}
-
-bool study_measures_write(const study_measures *m, const study_plan *p, const char *folder, error *e)
-{
-    json_t *j = json_object();
-    bool ok = (j && put_rows(j, "drift", m->drifts, m, p, drift_json) &&
-               put_rows(j, "likeness", m->likenesses, m, p, likeness_json) &&
-               put_rows(j, "switches", m->switch_count, m, p, switch_json) &&
-               put_rows(j, "structure", m->structures, m, p, structure_json) &&
-               put_rows(j, "diversity", m->diversities, m, p, diversity_json) &&
-               put_rows(j, "calibration", m->calibrations, m, p, calibration_json)) ||
-              error_memory(e, "measures.json", 4096);
-    ok = ok && describe_write(j, folder, "measures.json", e);
-    json_decref(j);
-    return ok;
 }

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * statistics: Student's t, and what estimates of measure.h are made of. */
+#ifndef LIKENESS_STUDY_STATISTICS_H
+#define LIKENESS_STUDY_STATISTICS_H
+
+#include "study/measure.h"
+
+/* The t within which `share` (0.95) of Student's distribution lies, on both sides together. */
+double student_t(int freedom, double share);
+/* A mean over n whose sample variance is known. */
+estimate estimate_from(double mean, double variance, int n);
+/* value[i]: thing i's mean over its pairs with the n - 1 others. Their mean, with the interval that leaving
+ * out one thing at a time gives (the pairs are not independent of each other); none below three things. */
+estimate estimate_of_pairs(const double *value, int n);
+/* The same as % of another such mean over the same things; n 0: nothing. */
+estimate estimate_of_pairs_ratio(const double *value, const double *under, int n);
+
+#endif
