@@ -129,7 +129,6 @@ typedef struct measure_source {
     device *device;
     const study_plan *plan;
     model *const *models;             /* [plan->models], open */
-    const char *const *model_hash;    /* [plan->models] 64 hex digits each, as cells_name takes them */
     generator *const *generators;     /* [plan->models] NULL: nothing is made again */
     const char *folder;               /* pictures are folder/cells/<cell name>.png */
     const char *const *class_folder;  /* [plan->models]: class pictures of a training; NULL: none */
