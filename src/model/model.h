@@ -38,6 +38,9 @@ void model_close(model **m);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */
 tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context);
+/* The activations [B,h',w',channels] behind the last layer of an up block, before it is enlarged; nothing
+ * behind them is recorded. */
+tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context, int block);
 /* Cross-attention's keys and values are constant over a run. unet_build_text records only these
  * (compute type; kv[0..unet_text_count-1], in the order in which unet_build_cached wants them). */
 size_t unet_text_count(const unet_config *c);

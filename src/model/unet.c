@@ -149,16 +149,22 @@ static tensor *mid_block(const scope *s, unet_state *u, tensor *x)
 }
 
 /* Up block i has the width of down block blocks-1-i and takes one skip per resnet. */
-static tensor *up_block(const scope *s, unet_state *u, tensor *x, int i)
+static tensor *up_layers(const scope *block, unet_state *u, tensor *x, int i)
 {
     const unet_config *c = u->c;
     int level = c->blocks - 1 - i;
-    scope block = scope_in(s, "up_blocks.%d", i);
     for (int j = 0; j < c->layers[level] + 1; j++) {
         tensor *skip = u->skip[--u->skips];
-        x = unet_layer(&block, u, x, skip, level, j, c->up_attention[i]);
+        x = unet_layer(block, u, x, skip, level, j, c->up_attention[i]);
     }
-    if (level > 0) {
+    return x;
+}
+
+static tensor *up_block(const scope *s, unet_state *u, tensor *x, int i)
+{
+    scope block = scope_in(s, "up_blocks.%d", i);
+    x = up_layers(&block, u, x, i);
+    if (i < u->c->blocks - 1) {
         /* The next skip's size: twice this one, or one less where a side was odd. */
         const tensor *skip = u->skip[u->skips - 1];
         x = nn_upsample(&block, x, skip->dim[1], skip->dim[2]);
@@ -166,22 +172,30 @@ static tensor *up_block(const scope *s, unet_state *u, tensor *x, int i)
     return x;
 }
 
+/* What comes before the up blocks. */
+static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
+{
+    const unet_config *c = u->c;
+    scope time = scope_in(s, "time_embedding");
+    int64_t width = c->channels[0];
+
+    tensor *temb = time_embedding(s->g, t, width, c->flip_sin_to_cos, c->freq_shift);
+    temb = unary(s->g, nn_linear(&time, "linear_1", temb, 4 * width, NULL), UNARY_SILU);
+    temb = nn_linear(&time, "linear_2", temb, 4 * width, NULL);
+    u->temb = unary(s->g, temb, UNARY_SILU);
+
+    x = nn_conv(s, "conv_in", x, width, 1, pad_same, NULL);
+    push(u, x);
+    for (int i = 0; i < c->blocks; i++)
+        x = down_block(s, u, x, i);
+    return mid_block(s, u, x);
+}
+
 static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
 {
     const unet_config *c = u->c;
-    scope s = scope_root(g), time = scope_in(&s, "time_embedding");
-    int64_t width = c->channels[0];
-
-    tensor *temb = time_embedding(g, t, width, c->flip_sin_to_cos, c->freq_shift);
-    temb = unary(g, nn_linear(&time, "linear_1", temb, 4 * width, NULL), UNARY_SILU);
-    temb = nn_linear(&time, "linear_2", temb, 4 * width, NULL);
-    u->temb = unary(g, temb, UNARY_SILU);
-
-    x = nn_conv(&s, "conv_in", x, width, 1, pad_same, NULL);
-    push(u, x);
-    for (int i = 0; i < c->blocks; i++)
-        x = down_block(&s, u, x, i);
-    x = mid_block(&s, u, x);
+    scope s = scope_root(g);
+    x = lower_half(&s, u, x, t);
     for (int i = 0; i < c->blocks; i++)
         x = up_block(&s, u, x, i);
     x = nn_group_norm(&s, "conv_norm_out", x, c->groups, c->eps, true);
@@ -198,6 +212,16 @@ tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, 
 {
     unet_state u = {.c = c, .kv = kv};
     return unet_record(g, &u, x, t);
+}
+
+tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context, int block)
+{
+    unet_state u = {.c = c, .context = context};
+    scope s = scope_root(g), last = scope_in(&s, "up_blocks.%d", block);
+    x = lower_half(&s, &u, x, t);
+    for (int i = 0; i < block; i++)
+        x = up_block(&s, &u, x, i);
+    return up_layers(&last, &u, x, block);
 }
 
 /* ---- the text's share ---- */

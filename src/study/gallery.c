@@ -62,18 +62,24 @@ static void forget_old(gallery *g)
     }
 }
 
+bool cell_picture_read(image *out, const char *folder, const study_cell *c, error *e)
+{
+    *out = (image){0};
+    char *path = string_format("%s/cells/%s.png", folder, c->name);
+    if (!path) return error_memory(e, "a picture's name", 64);
+    bool ok = path_is_file(path) ||
+              error_set(e, ERROR_FILE, "%s: this picture of the study is missing; run the study again, "
+                        "which makes it", path);
+    ok = ok && image_read(out, NULL, path, e);
+    free(path);
+    return ok;
+}
+
 const image *gallery_picture(gallery *g, int i, error *e)
 {
     hung *p = &g->item[i];
     if (!p->asked) {
-        char *path = string_format("%s/cells/%s.png", g->folder, g->cell[i]->name);
-        bool ok = path || error_memory(e, "a picture's name", 64);
-        ok = ok && (path_is_file(path) ||
-                    error_set(e, ERROR_FILE, "%s: this picture of the study is missing; run the study "
-                              "again, which makes it", path)) &&
-             image_read(&p->picture, NULL, path, e);
-        free(path);
-        if (!ok) return NULL;
+        if (!cell_picture_read(&p->picture, g->folder, g->cell[i], e)) return NULL;
         g->bytes += bytes_of(&p->picture);
     }
     p->asked = ++g->clock;

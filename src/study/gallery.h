@@ -8,6 +8,9 @@
 #include "file/image.h"
 #include "study/plan.h"
 
+/* A cell's picture; one that is missing is named. */
+bool cell_picture_read(image *out, const char *folder, const study_cell *c, error *e);
+
 typedef struct gallery gallery;
 
 /* The folder and the cells [count] are borrowed; `count` pictures are known by their index. */

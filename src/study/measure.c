@@ -423,12 +423,12 @@ static bool fill_diversity(tables *t, const char *prompt, error *e)
             base[both] = partner(t, own[i], p->model[which].base, ANY_MIX);
             both += base[both] >= 0;
         }
-        if (both == count && !spread(t, base, both, &t->s[1], e)) return false;
+        if (both && both == count && !spread(t, base, both, &t->s[1], e)) return false;
+        for (int i = 0; i < t->s[0].n && t->s[1].n; i++) t->s[2].value[i] = 100 * t->s[0].value[i];
         if (t->s[0].n)
             t->out->diversity[t->out->diversities++] =
-                (diversity_row){which, prompt, estimate_of_pairs(t->s[0].value, t->s[0].n),
-                                estimate_of_pairs_ratio(t->s[0].value, t->s[1].value,
-                                                        t->s[0].n == t->s[1].n ? t->s[0].n : 0)};
+                (diversity_row){which, prompt, estimate_of_pairs(t->s[0].value, NULL, t->s[0].n),
+                                estimate_of_pairs(t->s[2].value, t->s[1].value, t->s[1].n)};
     }
     return true;
 }

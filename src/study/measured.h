@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * measured: what the judges say of a study's pictures: which pictures there are, whose they are, and how
- * much of a subject is in each. What was looked at is kept in folder/features.safetensors, so that each
- * picture is looked at once. */
+ * much of a subject is in each. What was found is kept in folder/matches.safetensors, so that each picture
+ * is looked at once. */
 #ifndef LIKENESS_STUDY_MEASURED_H
 #define LIKENESS_STUDY_MEASURED_H
 
@@ -17,25 +17,20 @@ typedef struct measured_picture {
     int alone;              /* the model that made it alone, or -1 */
     const photo *photo;     /* while measuring */
     int resolution;         /* of the photo's centre crop */
-    float **feature;        /* [judges] malloc'ed; NULL: not looked at */
-    bool *wanted;           /* [judges] */
+    bool *wanted;           /* [subjects] */
+    float **match;          /* [subjects] malloc'ed; NULL: not looked at */
     double *share;          /* [subjects]; NaN where not measured */
 } measured_picture;
 
-/* A base model that looks at pictures. */
-typedef struct measured_judge {
-    int model;
-    int size;               /* numbers that it says of a picture */
-    char key[65];           /* of what determines them */
-} measured_judge;
-
 typedef struct measured_subject {
-    int base, judge;
+    int base, judge;        /* judge: the model that looks */
     int *model, models;     /* the trained ones, in the plan's order */
     const char *instance_prompt, *class_prompt, *class_folder;
     int class_pictures;     /* at most; 0: all */
     int *photo, photos;     /* indices of pictures: the subject's own, */
     int *of_class, class_count; /* and of its class */
+    char key[65];           /* of what determines the matches: */
+    int places;             /* how well each place of each photo is found in a picture, [photos * places] */
     estimate raw_subject, raw_class;
     bool tells_apart;
 } measured_subject;
@@ -43,8 +38,6 @@ typedef struct measured_subject {
 typedef struct measured {
     measured_picture *picture;
     int pictures, cells;    /* the first `cells` are the plan's, in its order */
-    measured_judge *judge;
-    int judges;
     measured_subject *subject;
     int subjects;
 } measured;

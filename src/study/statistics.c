@@ -31,22 +31,33 @@ double student_t(int freedom, double share)
     return sqrt(freedom) * tan(low);
 }
 
-estimate estimate_from(double mean, double variance, int n)
+static double mean_of(const double *value, int n)
 {
-    estimate x = {.mean = n ? mean : NAN, .low = NAN, .high = NAN, .n = n};
-    if (n < 2) return x;
-    double reach = student_t(n - 1, 0.95) * sqrt(variance / n);
-    x.low = mean - reach;
-    x.high = mean + reach;
-    return x;
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += value[i];
+    return sum / n;
+}
+
+static double squares_of(const double *value, int n, double mean)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (value[i] - mean) * (value[i] - mean);
+    return sum;
+}
+
+static void set_interval(estimate *x, double deviation)
+{
+    double reach = student_t(x->n - 1, 0.95) * deviation;
+    if (!isfinite(reach)) return;
+    x->low = x->mean - reach;
+    x->high = x->mean + reach;
 }
 
 estimate estimate_of(const double *value, int n)
 {
-    double mean = 0, squares = 0;
-    for (int i = 0; i < n; i++) mean += value[i] / n;
-    for (int i = 0; i < n; i++) squares += (value[i] - mean) * (value[i] - mean);
-    return estimate_from(mean, n > 1 ? squares / (n - 1) : NAN, n);
+    estimate x = {.mean = n > 0 ? mean_of(value, n) : NAN, .low = NAN, .high = NAN, .n = n};
+    if (n > 1) set_interval(&x, sqrt(squares_of(value, n, x.mean) / (n - 1) / n));
+    return x;
 }
 
 bool estimate_differs(const estimate *x, double zero)
@@ -54,40 +65,26 @@ bool estimate_differs(const estimate *x, double zero)
     return x->n > 1 && (x->low > zero || x->high < zero);
 }
 
-/* ---- means over pairs of n things -------------------------------------------------------------- */
-
-static double mean_of(const double *value, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += value[i] / n;
-    return sum;
-}
-
-/* The mean over all pairs without thing i, of each thing's mean over its pairs. */
+/* The mean over all pairs but those of thing i, from each thing's mean over its own. */
 static double without(const double *value, double mean, int n, int i)
 {
     return (n * mean - 2 * value[i]) / (n - 2);
 }
 
-estimate estimate_of_pairs_ratio(const double *value, const double *under, int n)
+estimate estimate_of_pairs(const double *value, const double *under, int n)
 {
-    double top = mean_of(value, n), bottom = under ? mean_of(under, n) : 100;
-    estimate x = {.mean = n > 1 && bottom > 0 ? 100 * top / bottom : NAN, .low = NAN, .high = NAN, .n = n};
-    if (isnan(x.mean)) x.n = 0;
-    if (x.n < 3) return x;
-    double mean = 0, squares = 0;
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < n; i++) {
-            double left = under ? without(under, bottom, n, i) : 100;
-            double one = 100 * without(value, top, n, i) / left;
-            if (pass) squares += (one - mean) * (one - mean);
-            else mean += one / n;
-        }
-    /* Tukey: n - 1 times as wide as n independent values would be. */
-    double reach = student_t(n - 1, 0.95) * sqrt(squares * (n - 1) / n);
-    x.low = x.mean - reach;
-    x.high = x.mean + reach;
+    estimate x = {.mean = NAN, .low = NAN, .high = NAN};
+    double left[2] = {0, 0}, bottom = n > 1 && under ? mean_of(under, n) : 1;
+    if (n < 2 || bottom <= 0) return x;
+    double top = mean_of(value, n);
+    x.mean = top / bottom;
+    x.n = n;
+    /* The jackknife: n - 1 times the spread of what is left without one thing. */
+    for (int i = 0; n > 2 && i < n; i++) {
+        double one = without(value, top, n, i) / (under ? without(under, bottom, n, i) : 1);
+        left[0] += one;
+        left[1] += one * one;
+    }
+    if (n > 2) set_interval(&x, sqrt(fmax(left[1] - left[0] * left[0] / n, 0) * (n - 1) / n));
     return x;
 }
-
-estimate estimate_of_pairs(const double *value, int n) { return estimate_of_pairs_ratio(value, NULL, n); }

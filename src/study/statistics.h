@@ -8,12 +8,9 @@
 
 /* The t within which `share` (0.95) of Student's distribution lies, on both sides together. */
 double student_t(int freedom, double share);
-/* A mean over n whose sample variance is known. */
-estimate estimate_from(double mean, double variance, int n);
 /* value[i]: thing i's mean over its pairs with the n - 1 others. Their mean, with the interval that leaving
- * out one thing at a time gives (the pairs are not independent of each other); none below three things. */
-estimate estimate_of_pairs(const double *value, int n);
-/* The same as % of another such mean over the same things; n 0: nothing. */
-estimate estimate_of_pairs_ratio(const double *value, const double *under, int n);
+ * out one thing at a time gives, for the pairs are not independent of each other; none below three things.
+ * under: divided by the same of `under` (NULL: 1). n 0 where there are no pairs. */
+estimate estimate_of_pairs(const double *value, const double *under, int n);
 
 #endif
