@@ -59,6 +59,15 @@ bool kept_load(measured *m, const char *folder, error *e)
     return ok;
 }
 
+/* The same photos under another name have the same matches. */
+static bool is_written(const measured *m, int k, int i)
+{
+    bool found = false;
+    for (int o = 0; o < k && !found; o++)
+        found = m->picture[i].match[o] && strcmp(m->subject[o].key, m->subject[k].key) == 0;
+    return found;
+}
+
 bool kept_save(const measured *m, const char *folder, error *e)
 {
     size_t most = (size_t)m->subjects * (size_t)m->pictures + 1, n = 0;
@@ -68,7 +77,7 @@ bool kept_save(const measured *m, const char *folder, error *e)
     for (int k = 0; ok && k < m->subjects; k++)
         for (int i = 0; i < m->pictures; i++) {
             const measured_subject *j = &m->subject[k];
-            if (!m->picture[i].match[k]) continue;
+            if (!m->picture[i].match[k] || is_written(m, k, i)) continue;
             name_of(j, &m->picture[i], name[n]);
             entry[n] = (safetensors_entry){.name = name[n], .type = DTYPE_F32, .rank = 2,
                                            .dim = {j->photos, j->places}, .data = m->picture[i].match[k],
