@@ -55,10 +55,10 @@ static bool is_of(const tables *t, int i, const char *prompt)
 }
 
 /* The first picture by this model alone that is as picture i but for `any`; -1: there is none. */
-static int partner(const tables *t, int i, int model, int any)
+static int partner(const tables *t, int i, int which, int any)
 {
     for (int k = 0; k < t->all.cells; k++)
-        if (t->all.picture[k].alone == model && cells_alike(t->cell[i], t->cell[k], any)) return k;
+        if (t->all.picture[k].alone == which && cells_alike(t->cell[i], t->cell[k], any)) return k;
     return -1;
 }
 
@@ -117,7 +117,7 @@ static bool relative_distance(tables *t, int a, int b, int of, double *out, doub
 
 /* The pictures of a prompt (NULL: of any) by a model alone, of the settings that are usual among those of
  * all the subject's models. */
-static int choose(tables *t, const measured_subject *j, const char *prompt, int model)
+static int choose(tables *t, const measured_subject *j, const char *prompt, int which)
 {
     int n = 0, count = 0;
     for (int i = 0; i < t->all.cells; i++) {
@@ -128,7 +128,7 @@ static int choose(tables *t, const measured_subject *j, const char *prompt, int 
     }
     n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
     for (int i = 0; i < n; i++)
-        if (t->all.picture[t->set[i]].alone == model) t->set[count++] = t->set[i];
+        if (t->all.picture[t->set[i]].alone == which) t->set[count++] = t->set[i];
     return count;
 }
 
@@ -138,19 +138,19 @@ static void fill_likeness(tables *t, int subject, const char *prompt)
 {
     const measured_subject *j = &t->all.subject[subject];
     for (int k = -1; k < j->models; k++) {
-        int model = k < 0 ? j->base : j->model[k], n = choose(t, j, prompt, model);
+        int which = k < 0 ? j->base : j->model[k], n = choose(t, j, prompt, which);
         start(t);
         for (int i = 0; i < n; i++) take(&t->s[0], share_of(t, t->set[i], subject));
         if (t->s[0].n)
             t->out->likeness[t->out->likenesses++] =
-                (likeness_row){subject, model, prompt, estimated(&t->s[0])};
+                (likeness_row){subject, which, prompt, estimated(&t->s[0])};
     }
 }
 
-static bool fill_change(tables *t, int subject, int model, const char *prompt, error *e)
+static bool fill_change(tables *t, int subject, int which, const char *prompt, error *e)
 {
     const measured_subject *j = &t->all.subject[subject];
-    int n = choose(t, j, prompt, model), pairs = 0;
+    int n = choose(t, j, prompt, which), pairs = 0;
     start(t);
     for (int i = 0; i < n; i++) {
         int trained = t->set[i], base = partner(t, trained, j->base, ANY_MIX);
@@ -164,15 +164,15 @@ static bool fill_change(tables *t, int subject, int model, const char *prompt, e
     }
     if (pairs)
         t->out->change[t->out->changes++] =
-            (change_row){subject, model, prompt, estimated(&t->s[0]), estimated(&t->s[1]),
+            (change_row){subject, which, prompt, estimated(&t->s[0]), estimated(&t->s[1]),
                          estimated(&t->s[2])};
     return true;
 }
 
-static bool fill_contrast(tables *t, int subject, int model, int other, const char *prompt, error *e)
+static bool fill_contrast(tables *t, int subject, int which, int other, const char *prompt, error *e)
 {
     const measured_subject *j = &t->all.subject[subject];
-    int n = choose(t, j, prompt, model), pairs = 0;
+    int n = choose(t, j, prompt, which), pairs = 0;
     start(t);
     for (int i = 0; i < n; i++) {
         int a = t->set[i], b = partner(t, a, other, ANY_MIX), base = partner(t, a, j->base, ANY_MIX);
@@ -188,14 +188,14 @@ static bool fill_contrast(tables *t, int subject, int model, int other, const ch
     }
     if (pairs)
         t->out->contrast[t->out->contrasts++] =
-            (contrast_row){subject, model, other, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
+            (contrast_row){subject, which, other, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
     return true;
 }
 
-static bool fill_wording(tables *t, int subject, int model, const char *prompt, error *e)
+static bool fill_wording(tables *t, int subject, int which, const char *prompt, error *e)
 {
     const measured_subject *j = &t->all.subject[subject];
-    int n = choose(t, j, j->instance_prompt, model), pairs = 0;
+    int n = choose(t, j, j->instance_prompt, which), pairs = 0;
     start(t);
     for (int i = 0; i < n; i++) {
         int instance = t->set[i], other = -1;
@@ -210,7 +210,7 @@ static bool fill_wording(tables *t, int subject, int model, const char *prompt, 
     }
     if (pairs)
         t->out->wording[t->out->wordings++] =
-            (wording_row){subject, model, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
+            (wording_row){subject, which, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
     return true;
 }
 

@@ -7,11 +7,17 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "base/number.h"
 #include "base/platform.h"
+#include "file/json.h"
 
-static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+static json_t *number(double v)
+{
+    if (!isfinite(v)) return json_null();
+    number_parse(number_rounded(v, 9).text, NULL, &v);
+    return json_real(v);
+}
 
 static json_t *of(estimate x)
 {
@@ -26,12 +32,12 @@ typedef struct source {
     const study_plan *p;
 } source;
 
-static const char *name_of(const source *s, int model) { return s->p->model[model].name; }
+static const char *name_of(const source *s, int which) { return s->p->model[which].name; }
 
-static json_t *names_of(const source *s, const int *model, int n)
+static json_t *names_of(const source *s, const int *which, int n)
 {
     json_t *list = json_array();
-    for (int i = 0; list && i < n; i++) json_array_append_new(list, json_string(name_of(s, model[i])));
+    for (int i = 0; list && i < n; i++) json_array_append_new(list, json_string(name_of(s, which[i])));
     return list;
 }
 
@@ -145,14 +151,8 @@ bool study_measures_write(const study_measures *m, const study_plan *p, const ch
                 !json_object_set_new(j, "ddim_again_is_the_same", json_boolean(m->same_again)))) ||
               error_memory(e, "measures.json", 4096);
     char *path = path_join(folder, "measures.json");
-    char *text = ok ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    file_writer *w = NULL;
-    ok = ok && ((path && text) || error_memory(e, "measures.json", 4096));
-    ok = ok && file_writer_open(&w, path, e) && file_writer_put(w, text, strlen(text), e) &&
-         file_writer_put(w, "\n", 1, e) && file_writer_commit(&w, e);
-    file_writer_abandon(&w);
+    ok = ok && (path ? json_write(j, path, e) : error_memory(e, "measures.json", 64));
     free(path);
-    free(text);
     json_decref(j);
     return ok;
 }

@@ -87,7 +87,7 @@ static bool is_plan_of_folder(const study_place *at)
 static bool check_files(const study_place *at, error *e)
 {
     static const char *const written[] = {MARK_FILE,   PLAN_FILE,       "report.html",
-                                          "cells.csv", "measures.json", "likeness.json",
+                                          "cells.csv", "measures.json", "matches.safetensors",
                                           "times.json"};
     json_t *mark = read_mark(at->folder);
     bool ok = true;
