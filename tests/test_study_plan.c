@@ -64,53 +64,51 @@ static void check_bad(const char *text, const char *wanted)
 static void test_report(void **state)
 {
     (void)state;
-    static const struct { const char *id; int rows, columns; const char *schedule; } wanted[] = {
-        {"samplers", 6, 4, "base"},
-        {"base", 7, 3, "base"},
-        {"tuned", 7, 3, "tuned"},
-        {"prior", 7, 3, "prior"},
-        {"base-to-tuned", 7, 9, "base x40, tuned x10"},
-        {"tuned-to-base", 7, 9, "tuned"},
-        {"sweep-base-to-tuned", 3, 11, "base"},
-        {"sweep-tuned-to-base", 3, 11, "tuned"},
+    static const struct { const char *id; int rows, columns; const char *schedule; bool hidden; } wanted[] = {
+        {"samplers", 4, 6, "base", false},
+        {"before-after", 8, 9, "prior", false},
+        {"more-seeds", 4, 9, "prior", true},
+        {"sweep-base-to-tuned", 3, 11, "base", false},
+        {"sweep-tuned-to-base", 3, 11, "tuned", false},
+        {"base-to-tuned", 4, 9, "base x40, tuned x10", false},
+        {"tuned-to-base", 4, 9, "tuned", false},
+        {"more-seeds-base-to-tuned", 3, 2, "base x40, tuned x10", true},
+        {"more-seeds-tuned-to-base", 3, 2, "tuned x35, base x15", true},
     };
+    enum { COUNT = sizeof wanted / sizeof *wanted };
     study_plan p;
     error e = {0};
-    int cells = 0, steps = 0;
     if (!study_plan_read(&p, SOURCE_DIR "/examples/report.json", NULL, &e)) fail_msg("%s", e.text);
-    assert_int_equal(p.sections, 8);
-    for (int i = 0; i < 8; i++) {
+    assert_int_equal(p.sections, COUNT);
+    for (int i = 0; i < COUNT; i++) {
         const study_section *s = &p.section[i];
         int count = s->rows * s->columns;
         assert_string_equal(s->id, wanted[i].id);
         assert_int_equal(s->rows, wanted[i].rows);
         assert_int_equal(s->columns, wanted[i].columns);
         assert_string_equal(s->cell[count - 1].schedule, wanted[i].schedule);
-        assert_true(*s->about != '\0');
-        for (int k = 0; k < count; k++, cells++) {
+        assert_int_equal(s->hidden, wanted[i].hidden);
+        assert_true(s->hidden || *s->about != '\0');
+        for (int k = 0; k < count; k++) {
             assert_int_equal(s->cell[k].mix.count, s->cell[k].sampler.steps);
             assert_true(s->cell[k].guidance == 7.5f);
-            steps += s->cell[k].sampler.steps;
         }
     }
-    assert_int_equal(cells, 24 + 3 * 21 + 2 * 63 + 2 * 33);
-    assert_int_equal(steps, 4 * 2 * 260 + 50 * (3 * 21 + 2 * 63 + 2 * 33));
 
     const study_cell *c = &p.section[0].cell[0];
     assert_int_equal(c->sampler.kind, SAMPLER_DDPM);
     assert_int_equal(c->sampler.steps, 200);
     assert_true(c->sampler.has_variance && c->sampler.variance == VARIANCE_FIXED_LARGE);
-    assert_false(p.section[0].cell[12].sampler.has_variance); /* DDIM looks at none */
-    assert_string_equal(p.section[0].row_label[1], "DDPM, 50 steps");
-    assert_string_equal(p.section[0].column_label[3], "seed 45");
-    assert_string_equal(p.section[4].column_label[4], "base, then tuned after 15, seed 43");
-    assert_string_equal(p.section[4].cell[4].schedule, "base x15, tuned x35");
-    assert_string_equal(p.section[4].row_label[6], "a photo of a dog in the park");
-    assert_string_equal(p.section[4].cell[0].schedule, "tuned");
-    assert_int_equal(cell_model(&p.section[4].cell[0]), 1);
-    assert_int_equal(cell_model(&p.section[4].cell[4]), -1);
+    assert_false(p.section[0].cell[3].sampler.has_variance); /* DDIM looks at none */
+    assert_string_equal(p.section[0].column_label[1], "DDPM, 50 steps");
+    assert_string_equal(p.section[0].row_label[3], "seed 45");
+    assert_string_equal(p.section[5].column_label[4], "base, then tuned after 15, seed 43");
+    assert_string_equal(p.section[5].cell[4].schedule, "base x15, tuned x35");
+    assert_string_equal(p.section[5].cell[0].schedule, "tuned");
+    assert_int_equal(cell_model(&p.section[5].cell[0]), 1);
+    assert_int_equal(cell_model(&p.section[5].cell[4]), -1);
     int first, second, at;
-    assert_true(mix_is_switch(&p.section[7].cell[1].mix, &first, &second, &at));
+    assert_true(mix_is_switch(&p.section[4].cell[1].mix, &first, &second, &at));
     assert_true(first == 1 && second == 0 && at == 5);
 
     assert_int_equal(p.models, 3);
@@ -176,6 +174,28 @@ static void test_axes(void **state)
     CHECK_LABELS("[{\"steps\": [10, 20]}, {\"seed\": [1, 2]}, {\"eta\": [0]}]", "10 steps, seed 1, eta 0",
                  "10 steps, seed 2, eta 0", "20 steps, seed 1, eta 0", "20 steps, seed 2, eta 0");
     CHECK_LABELS("[{\"label\": \"x\", \"steps\": 10, \"seed\": 3}, {\"label\": \"y\"}]", "x", "y");
+}
+
+/* The parts of labels: the outermost turns slowest; a switch has two. */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const char *const wanted[3][4] = {
+        {"base, then tuned", "base, then tuned", "base, then tuned", "base, then tuned"},
+        {"after 0", "after 0", "after 15", "after 15"},
+        {"seed 1", "seed 2", "seed 1", "seed 2"},
+    };
+    study_plan p;
+    read_plan(&p, SECTION("\"rows\": {\"prompt\": [\"a\", \"b\"]}, \"shown\": false, \"columns\": [{\"switch\": "
+                          "{\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 15]}}, {\"seed\": [1, 2]}]"));
+    const study_section *s = &p.section[0];
+    assert_true(s->hidden);
+    assert_int_equal(s->row_levels, 1);
+    assert_string_equal(s->row_part[1], "b");
+    assert_int_equal(s->column_levels, 3);
+    for (int level = 0; level < 3; level++)
+        for (int i = 0; i < 4; i++) assert_string_equal(s->column_part[level * 4 + i], wanted[level][i]);
+    study_plan_close(&p);
 }
 
 static void test_layers(void **state)
@@ -324,7 +344,7 @@ static void test_bad_sections(void **state)
 {
     (void)state;
     check_bad(SECTION(AXES ", \"colums\": []"), AT ": unknown key \"colums\"; there are id, title, about, "
-                                                "settings, rows, columns");
+                                                "settings, rows, columns, shown");
     check_bad("{" MODELS ", \"sections\": [{\"title\": \"x\"}]}", AT ": \"id\" is missing");
     check_bad("{" MODELS ", \"sections\": [{\"id\": \"A b\"}]}", AT ": \"id\" is \"A b\"; ...");
     check_bad("{" MODELS ", \"sections\": [{\"id\": \"x\"}]}", AT ": \"title\" is missing");
@@ -470,7 +490,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report),       cmocka_unit_test(test_axes),
-        cmocka_unit_test(test_layers),       cmocka_unit_test(test_training),
+        cmocka_unit_test(test_parts), cmocka_unit_test(test_layers),       cmocka_unit_test(test_training),
         cmocka_unit_test(test_bad_top),      cmocka_unit_test(test_bad_models),
         cmocka_unit_test(test_bad_sections), cmocka_unit_test(test_bad_axes),
         cmocka_unit_test(test_bad_schedules), cmocka_unit_test(test_memory),

@@ -163,6 +163,8 @@ typedef struct axis {
     int count;
     const char **label;
     layer *entry;
+    int levels;
+    const char **part;           /* [levels * count], as study_section has them */
 } axis;
 
 static bool axis_alloc(plan_reader *r, axis *out, size_t count)
@@ -172,7 +174,17 @@ static bool axis_alloc(plan_reader *r, axis *out, size_t count)
     out->count = (int)count;
     out->label = arena_alloc(&r->plan->memory, (count + 1) * sizeof *out->label);
     out->entry = arena_alloc(&r->plan->memory, (count + 1) * sizeof *out->entry);
+    out->levels = 1; /* until it has parts, its labels are those */
+    out->part = out->label;
     return (out->label && out->entry) || plan_no_memory(r);
+}
+
+/* Room for the parts of labels that have several. */
+static bool axis_levels(plan_reader *r, axis *out, int levels)
+{
+    out->levels = levels;
+    out->part = arena_alloc(&r->plan->memory, (size_t)levels * (size_t)(out->count + 1) * sizeof *out->part);
+    return out->part || plan_no_memory(r);
 }
 
 /* What a shorthand's entry is called. */
@@ -258,7 +270,7 @@ static bool read_switch(plan_reader *r, json_t *object, axis *out)
     const json_t *at = json_object_get(object, "at");
     if (!json_is_array(at) || !json_array_size(at))
         return plan_wrong(r, "\"at\" should be a list of steps: [0, 5, 10]");
-    if (!axis_alloc(r, out, json_array_size(at))) return false;
+    if (!axis_alloc(r, out, json_array_size(at)) || !axis_levels(r, out, 2)) return false;
     for (int i = 0; i < out->count; i++) {
         const json_t *value = json_array_get(at, (size_t)i);
         long long step = json_is_integer(value) ? (long long)json_integer_value(value) : -1;
@@ -268,8 +280,12 @@ static bool read_switch(plan_reader *r, json_t *object, axis *out)
         arena *a = &r->plan->memory;
         l->given = 1u << KEY_SCHEDULE;
         l->value.schedule = arena_format(a, "%s x%lld, %s rest", name[0], step, name[1]);
+        const char *direction = arena_format(a, "%s, then %s", name[0], name[1]);
+        const char *point = arena_format(a, "after %lld", step);
         out->label[i] = arena_format(a, "%s, then %s after %lld", name[0], name[1], step);
-        if (!l->value.schedule || !out->label[i]) return plan_no_memory(r);
+        out->part[i] = direction;
+        out->part[out->count + i] = point;
+        if (!l->value.schedule || !out->label[i] || !direction || !point) return plan_no_memory(r);
     }
     return true;
 }
@@ -316,9 +332,14 @@ static bool multiply(plan_reader *r, const axis *a, const axis *b, axis *out)
         if (both >> k & 1u)
             return plan_wrong(r, "gives \"%s\" twice; put its values into one list",
                               k == KEY_SCHEDULE ? "model, schedule or switch" : keys[k].name);
-    if (!axis_alloc(r, out, (size_t)a->count * (size_t)b->count)) return false;
+    if (!axis_alloc(r, out, (size_t)a->count * (size_t)b->count) ||
+        !axis_levels(r, out, a->levels + b->levels))
+        return false;
     for (int i = 0; i < out->count; i++) {
         int x = i / b->count, y = i % b->count;
+        for (int k = 0; k < a->levels; k++) out->part[k * out->count + i] = a->part[k * a->count + x];
+        for (int k = 0; k < b->levels; k++)
+            out->part[(a->levels + k) * out->count + i] = b->part[k * b->count + y];
         out->entry[i] = a->entry[x];
         lay_over(&out->entry[i], &b->entry[y]);
         out->label[i] = arena_format(&r->plan->memory, "%s, %s", a->label[x], b->label[y]);
@@ -485,6 +506,10 @@ static bool make_cells(plan_reader *r, const layer *base, const axis *rows, cons
     s->columns = columns->count;
     s->row_label = rows->label;
     s->column_label = columns->label;
+    s->row_levels = rows->levels;
+    s->column_levels = columns->levels;
+    s->row_part = rows->part;
+    s->column_part = columns->part;
     for (int i = 0; i < (int)count; i++) {
         int row = i / s->columns, column = i % s->columns;
         size_t place = plan_enter(r, ".rows[%d] x columns[%d]", row, column);
@@ -512,8 +537,9 @@ static bool id_check(plan_reader *r, int index)
 
 static bool read_section(plan_reader *r, json_t *object, const layer *defaults, int index)
 {
-    static const char *const known[] = {"id",   "title",   "about", "settings",
-                                        "rows", "columns", NULL};
+    static const char *const known[] = {"id",      "title", "about", "settings", "rows",
+                                        "columns", "shown", NULL};
+    fields f = {object, r->where, r->e, true};
     study_section *s = &r->plan->section[index];
     size_t place = plan_enter(r, "sections[%d]", index);
     layer base = *defaults, own;
@@ -524,6 +550,8 @@ static bool read_section(plan_reader *r, json_t *object, const layer *defaults, 
         !plan_read_text(r, object, "title", true, NULL, &s->title) ||
         !plan_read_text(r, object, "about", false, "", &s->about))
         return false;
+    s->hidden = !field_bool(&f, "shown", true);
+    if (!f.ok) return false;
     json_t *settings = json_object_get(object, "settings");
     if (settings) {
         if (!plan_is_object(r, settings, "settings")) return false;

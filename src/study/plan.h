@@ -38,7 +38,12 @@ typedef struct study_section {
     const char *id;                /* for anchors: a-z, 0-9 and - */
     const char *title, *about;     /* about: a paragraph, "" where there is none */
     int rows, columns;
-    const char **row_label, **column_label;
+    const char **row_label, **column_label; /* "tuned, seed 42" */
+    /* The same in parts, [levels * rows] and [levels * columns]: first all of the outermost ("tuned"), which
+     * turns slowest, last all of the innermost ("seed 42"). */
+    int row_levels, column_levels;
+    const char **row_part, **column_part;
+    bool hidden;                   /* measured, not shown */
     study_cell *cell;              /* [rows * columns], row by row */
 } study_section;
 
