@@ -11,21 +11,27 @@
 
 enum {
     WIDTH = 420,
-    LEFT = 50, RIGHT = 408,             /* of the plot */
-    LINES_TOP = 26, LINES_BOTTOM = 216, LINES_HEIGHT = 256,
-    ROWS_TOP = 8, ROWS_LEFT = 8,
-    LABEL_HEIGHT = 18, DOT_HEIGHT = 13, ROW_GAP = 8,
-    TABLE_ROWS = 26,                    /* longer tables are thinned */
+    LEFT = 50,
+    RIGHT = 408, /* of the plot */
+    LINES_TOP = 26,
+    LINES_BOTTOM = 216,
+    LINES_HEIGHT = 256,
+    ROWS_TOP = 8,
+    ROWS_LEFT = 8,
+    LABEL_HEIGHT = 18,
+    DOT_HEIGHT = 13,
+    ROW_GAP = 8,
+    TABLE_ROWS = 26, /* longer tables are thinned */
 };
 
 /* ---- axes ---------------------------------------------------------------------------------- */
 
 typedef struct axis {
     double low, high;
-    double step;          /* of its ticks; 0: at the values of the series (log) */
+    double step; /* of its ticks; 0: at the values of the series (log) */
     int decimals;
     bool log;
-    double from, to;      /* where low and high are drawn */
+    double from, to; /* where low and high are drawn */
 } axis;
 
 static double axis_at(const axis *a, double v)
@@ -68,12 +74,14 @@ static axis value_axis(const chart *c, double from, double to)
     for (int i = 0; i < c->count; i++)
         for (int k = 0; k < c->series[i].count; k++) {
             const chart_point *p = &c->series[i].point[k];
-            widen(&a, p->y - p->error);
-            widen(&a, p->y + p->error);
+            widen(&a, p->y);
+            widen(&a, p->low);
+            widen(&a, p->high);
         }
     for (int i = 0; i < c->levels; i++) {
-        widen(&a, c->level[i].mean - 2 * c->level[i].error);
-        widen(&a, c->level[i].mean + 2 * c->level[i].error);
+        widen(&a, c->level[i].mean);
+        widen(&a, c->level[i].low);
+        widen(&a, c->level[i].high);
     }
     if (c->from_zero) widen(&a, 0);
     axis_ticks(&a, c->category ? 4 : 5, true);
@@ -107,8 +115,12 @@ static void write_tick(FILE *out, double x, double y, const char *anchor, double
 static void write_marker(FILE *out, int style, double x, double y)
 {
     static const char *const shape[CHART_STYLES] = {
-        "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "m-3.6 -3.6h7.2v7.2h-7.2z", "m0 -4.6l4.6 8h-9.2z",
-        "m0 -5l5 5l-5 5l-5 -5z", "m-4.6 -3.4h9.2l-4.6 8z", "m-5 -1.6h3.4v-3.4h3.2v3.4h3.4v3.2h-3.4v3.4h-3.2v-3.4h-3.4z",
+        "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+        "m-3.6 -3.6h7.2v7.2h-7.2z",
+        "m0 -4.6l4.6 8h-9.2z",
+        "m0 -5l5 5l-5 5l-5 -5z",
+        "m-4.6 -3.4h9.2l-4.6 8z",
+        "m-5 -1.6h3.4v-3.4h3.2v3.4h3.4v3.2h-3.4v3.4h-3.2v-3.4h-3.4z",
     };
     html_print(out, "<path class=\"dot\" d=\"M%.1f %.1f%s\"/>", x, y, shape[style]);
 }
@@ -116,8 +128,10 @@ static void write_marker(FILE *out, int style, double x, double y)
 static void write_error_bar(FILE *out, double x1, double y1, double x2, double y2)
 {
     double dx = y1 == y2 ? 0 : 3, dy = y1 == y2 ? 3 : 0; /* caps are square to the bar */
-    html_print(out, "<path class=\"bar\" d=\"M%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1f\"/>",
-               x1, y1, x2, y2, x1 - dx, y1 - dy, x1 + dx, y1 + dy, x2 - dx, y2 - dy, x2 + dx, y2 + dy);
+    html_print(
+        out,
+        "<path class=\"bar\" d=\"M%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1f\"/>",
+        x1, y1, x2, y2, x1 - dx, y1 - dy, x1 + dx, y1 + dy, x2 - dx, y2 - dy, x2 + dx, y2 + dy);
 }
 
 static void write_line(FILE *out, const chart_series *s, const axis *x, const axis *y)
@@ -142,8 +156,7 @@ static void write_series(FILE *out, const chart_series *s, const axis *x, const 
         const chart_point *p = &s->point[k];
         if (!isfinite(p->y)) continue;
         double px = axis_at(x, p->x);
-        if (p->error > 0)
-            write_error_bar(out, px, axis_at(y, p->y - p->error), px, axis_at(y, p->y + p->error));
+        if (p->low < p->high) write_error_bar(out, px, axis_at(y, p->low), px, axis_at(y, p->high));
         write_marker(out, style, px, axis_at(y, p->y));
     }
     fputs("</g>\n", out);
@@ -153,8 +166,11 @@ static void write_series(FILE *out, const chart_series *s, const axis *x, const 
 
 static void write_svg_start(FILE *out, const chart *c, int height)
 {
-    html_print(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n<title>%s</title>"
-               "<desc>%s The numbers are in the table below.</desc>\n", WIDTH, height, c->title, c->about);
+    html_print(out,
+               "<svg viewBox=\"0 0 %d %d\" role=\"img\" "
+               "xmlns=\"http://www.w3.org/2000/svg\">\n<title>%s</title>"
+               "<desc>%s The numbers are in the table below.</desc>\n",
+               WIDTH, height, c->title, c->about);
 }
 
 static void write_line_axes(FILE *out, const chart *c, const axis *x, const axis *y)
@@ -176,15 +192,19 @@ static void write_line_axes(FILE *out, const chart *c, const axis *x, const axis
             write_tick(out, axis_at(x, i * x->step), LINES_BOTTOM + 16, "middle", i * x->step,
                        x->decimals);
     }
-    html_print(out, "<text class=\"name\" x=\"0\" y=\"12\">%s</text><text class=\"name\" x=\"%d\" y=\"%d\" "
-               "text-anchor=\"end\">%s</text></g>\n", c->y_name, RIGHT, LINES_BOTTOM + 34, c->x_name);
+    html_print(
+        out,
+        "<text class=\"name\" x=\"0\" y=\"12\">%s</text><text class=\"name\" x=\"%d\" y=\"%d\" "
+        "text-anchor=\"end\">%s</text></g>\n",
+        c->y_name, RIGHT, LINES_BOTTOM + 34, c->x_name);
 }
 
 static void write_level(FILE *out, int index, double x, double y, double width, double height,
                         bool across)
 {
-    html_print(out, "<g class=\"level l%d\"><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>",
-               index, x, y, width, height);
+    html_print(
+        out, "<g class=\"level l%d\"><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>",
+        index, x, y, width, height);
     if (across)
         html_print(out, "<path d=\"M%.1f %.1fh%.1f\"/></g>\n", x, y + height / 2, width);
     else
@@ -197,7 +217,9 @@ static void write_lines(FILE *out, const chart *c)
     write_svg_start(out, c, LINES_HEIGHT);
     for (int i = 0; i < c->levels; i++) {
         const chart_level *l = &c->level[i];
-        double top = axis_at(&y, l->mean + 2 * l->error), bottom = axis_at(&y, l->mean - 2 * l->error);
+        bool has = l->low < l->high;
+        double top = axis_at(&y, has ? l->high : l->mean),
+               bottom = axis_at(&y, has ? l->low : l->mean);
         write_level(out, i % 2, LEFT, top, RIGHT - LEFT, bottom - top, true);
     }
     write_line_axes(out, c, &x, &y);
@@ -237,8 +259,8 @@ static void write_row_dots(FILE *out, const chart *c, int category, int top, con
             const chart_point *p = &s->point[k];
             if ((int)p->x != category || !isfinite(p->y)) continue;
             html_print(out, "<g class=\"s%d\">", s->style % CHART_STYLES);
-            if (p->error > 0)
-                write_error_bar(out, axis_at(v, p->y - p->error), y, axis_at(v, p->y + p->error), y);
+            if (p->low < p->high)
+                write_error_bar(out, axis_at(v, p->low), y, axis_at(v, p->high), y);
             write_marker(out, s->style % CHART_STYLES, axis_at(v, p->y), y);
             fputs("</g>", out);
         }
@@ -248,12 +270,15 @@ static void write_row_dots(FILE *out, const chart *c, int category, int top, con
 
 static void write_rows(FILE *out, const chart *c)
 {
-    int row = LABEL_HEIGHT + DOT_HEIGHT * c->count + ROW_GAP, bottom = ROWS_TOP + row * c->categories;
+    int row = LABEL_HEIGHT + DOT_HEIGHT * c->count + ROW_GAP,
+        bottom = ROWS_TOP + row * c->categories;
     axis v = value_axis(c, ROWS_LEFT + 14, RIGHT - 6);
     write_svg_start(out, c, bottom + 40);
     for (int i = 0; i < c->levels; i++) {
         const chart_level *l = &c->level[i];
-        double low = axis_at(&v, l->mean - 2 * l->error), high = axis_at(&v, l->mean + 2 * l->error);
+        bool has = l->low < l->high;
+        double low = axis_at(&v, has ? l->low : l->mean),
+               high = axis_at(&v, has ? l->high : l->mean);
         write_level(out, i % 2, low, ROWS_TOP, high - low, bottom - ROWS_TOP, false);
     }
     fputs("<g class=\"axis\">", out);
@@ -265,8 +290,8 @@ static void write_rows(FILE *out, const chart *c)
                        ROWS_TOP + row * k + LABEL_HEIGHT, ROWS_TOP + row * (k + 1) - ROW_GAP);
         write_tick(out, at, bottom + 12, "middle", value, v.decimals);
     }
-    html_print(out, "<text class=\"name\" x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text></g>\n", RIGHT,
-               bottom + 32, c->y_name);
+    html_print(out, "<text class=\"name\" x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text></g>\n",
+               RIGHT, bottom + 32, c->y_name);
     for (int k = 0; k < c->categories; k++) {
         int top = ROWS_TOP + row * k;
         write_label(out, top + 13, c->category[k]);
@@ -284,16 +309,21 @@ static void write_key(FILE *out, const chart *c)
         const chart_series *s = &c->series[i];
         int style = s->style % CHART_STYLES;
         if (s->faint) continue;
-        html_print(out, "<li><svg viewBox=\"0 0 28 12\" aria-hidden=\"true\"><g class=\"s%d\">", style);
+        html_print(out, "<li><svg viewBox=\"0 0 28 12\" aria-hidden=\"true\"><g class=\"s%d\">",
+                   style);
         if (!c->category) fputs("<path class=\"line\" d=\"M0 6H28\"/>", out);
         if (!s->bare) write_marker(out, style, 14, 6);
         html_print(out, "</g></svg>%s</li>\n", s->name);
     }
     for (int i = 0; i < c->levels; i++) {
-        number n = number_estimate(c->level[i].mean, c->level[i].error);
-        html_print(out, "<li><svg viewBox=\"0 0 28 12\" aria-hidden=\"true\"><g class=\"level l%d\">"
-                   "<rect x=\"0\" y=\"1\" width=\"28\" height=\"10\"/><path d=\"M0 6h28\"/></g></svg>"
-                   "%s: %s</li>\n", i % 2, c->level[i].name, n.text);
+        const chart_level *l = &c->level[i];
+        number n = number_interval(l->mean, l->low, l->high, "", false);
+        html_print(
+            out,
+            "<li><svg viewBox=\"0 0 28 12\" aria-hidden=\"true\"><g class=\"level l%d\">"
+            "<rect x=\"0\" y=\"1\" width=\"28\" height=\"10\"/><path d=\"M0 6h28\"/></g></svg>"
+            "%s: %s</li>\n",
+            i % 2, l->name, n.text);
     }
     fputs("</ul>\n", out);
 }
@@ -315,7 +345,7 @@ static void write_table_row(FILE *out, const chart *c, double x)
         if (c->series[i].faint) continue;
         const chart_point *p = point_at(&c->series[i], x);
         if (p && isfinite(p->y))
-            html_print(out, "<td>%s</td>", number_estimate(p->y, p->error).text);
+            html_print(out, "<td>%s</td>", number_interval(p->y, p->low, p->high, "", false).text);
         else
             fputs("<td>\xe2\x80\x93</td>", out);
     }
@@ -336,7 +366,8 @@ static double next_x(const chart *c, double last)
 
 static void write_table(FILE *out, const chart *c)
 {
-    html_print(out, "<details><summary>Numbers<span class=\"hidden\"> of %s</span></summary>\n"
+    html_print(out,
+               "<details><summary>Numbers<span class=\"hidden\"> of %s</span></summary>\n"
                "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers of %s\">"
                "<table class=\"numbers\"><thead><tr><th scope=\"col\">%s</th>",
                c->title, c->title, c->category ? "prompt" : c->x_name);
@@ -353,8 +384,9 @@ static void write_table(FILE *out, const chart *c)
 
 void chart_write(FILE *out, const chart *c)
 {
-    html_print(out, "<figure class=\"chart\" id=\"%s\">\n<figcaption><h3>%s</h3><p>%s</p></figcaption>\n",
-               c->id, c->title, c->about);
+    html_print(
+        out, "<figure class=\"chart\" id=\"%s\">\n<figcaption><h3>%s</h3><p>%s</p></figcaption>\n",
+        c->id, c->title, c->about);
     write_key(out, c);
     if (c->category)
         write_rows(out, c);

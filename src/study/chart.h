@@ -11,34 +11,34 @@
 enum { CHART_STYLES = 6 };
 
 typedef struct chart_point {
-    double x, y;          /* a chart of categories: x is the category's index */
-    double error;         /* standard error; 0: none */
+    double x, y;      /* a chart of categories: x is the category's index */
+    double low, high; /* its interval; NaN: none */
 } chart_point;
 
 typedef struct chart_series {
     const char *name;
     const chart_point *point;
     int count;
-    int style;            /* 0..: taken modulo CHART_STYLES */
-    bool faint;           /* in the background: no markers, not in the key, not in the table */
-    bool bare;            /* no markers */
+    int style;  /* 0..: taken modulo CHART_STYLES */
+    bool faint; /* in the background: no markers, not in the key, not in the table */
+    bool bare;  /* no markers */
 } chart_series;
 
-/* A value to compare with: a line across the chart, and the band of 2 standard errors about it. */
+/* A value to compare with: a line across the chart, and the band of its interval about it. */
 typedef struct chart_level {
     const char *name;
-    double mean, error;
+    double mean, low, high;
 } chart_level;
 
 typedef struct chart {
-    const char *id;       /* unique on the page: a-z, 0-9 and - */
+    const char *id; /* unique on the page: a-z, 0-9 and - */
     const char *title;
-    const char *about;    /* what it shows, in a sentence or two; read out, and shown below the title */
+    const char *about; /* what it shows, in a sentence or two; read out, shown below the title */
     const char *x_name, *y_name;
-    const char *const *category; /* NULL: x is a number. Else each has a row, and values go across */
+    const char *const *category; /* NULL: x is a number. Else each has a row, values go across */
     int categories;
     bool log_x;
-    bool from_zero;       /* the axis of values begins at 0 */
+    bool from_zero; /* the axis of values begins at 0 */
     const chart_series *series;
     int count;
     const chart_level *level;

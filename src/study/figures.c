@@ -12,14 +12,12 @@
 #include "study/html.h"
 #include "study/page_parts.h"
 
-void *page_alloc(page *p, size_t size)
-{
-    void *block = arena_alloc(&p->memory, size ? size : 1);
-    if (!block) p->no_memory = true;
-    return block;
-}
-
 static const char *name_of(const page *p, int who) { return p->s->plan->model[who].name; }
+
+static chart_point point_of(double x, const estimate *e)
+{
+    return (chart_point){x, e->mean, e->low, e->high};
+}
 
 /* ---- losses -------------------------------------------------------------------------------- */
 
@@ -37,7 +35,7 @@ static void curve_smooth(loss_curve *c)
     for (int i = 0; i < c->count; i++) {
         sum += c->raw[i].y;
         if (i >= SMOOTH) sum -= c->raw[i - SMOOTH].y;
-        c->smooth[i] = (chart_point){c->raw[i].x, sum / (i < SMOOTH ? i + 1 : SMOOTH), 0};
+        c->smooth[i] = (chart_point){c->raw[i].x, sum / (i < SMOOTH ? i + 1 : SMOOTH), NAN, NAN};
     }
 }
 
@@ -55,7 +53,8 @@ static void curve_read(page *p, loss_curve *c, const char *text, const char *key
         json_t *line = json_parse(at, (size_t)(end - at), 0, NULL);
         const json_t *step = json_object_get(line, "step"), *value = json_object_get(line, key);
         if (json_is_integer(step) && json_is_number(value))
-            raw[c->count++] = (chart_point){(double)json_integer_value(step), json_number_value(value), 0};
+            raw[c->count++] = (chart_point){(double)json_integer_value(step),
+                                            json_number_value(value), NAN, NAN};
         json_decref(line);
     }
     curve_smooth(c);
@@ -64,7 +63,8 @@ static void curve_read(page *p, loss_curve *c, const char *text, const char *key
 static void loss_chart(page *p, int index, const char *text)
 {
     static const char *const key[2] = {"instance_loss", "prior_loss"};
-    static const char *const what[2] = {"loss on the subject\xe2\x80\x99s pictures", "loss on class pictures"};
+    static const char *const what[2] = {"loss on the subject\xe2\x80\x99s pictures",
+                                        "loss on class pictures"};
     const char *name = name_of(p, index);
     chart_series series[4];
     int count = 0;
@@ -79,10 +79,17 @@ static void loss_chart(page *p, int index, const char *text)
     const char *id = arena_format(&p->memory, "chart-loss-%d", index);
     if (!title || !id) p->no_memory = true;
     if (!count || !title || !id) return;
-    chart c = {.id = id, .title = title,
-               .about = "The mean of the last 25 updates; each update is drawn faintly behind. An update "
-                        "draws its own timesteps, so single losses vary much.",
-               .x_name = "update", .y_name = "loss", .from_zero = true, .series = series, .count = count};
+    chart c = {
+        .id = id,
+        .title = title,
+        .about =
+            "The mean of the last 25 steps; each step is drawn faintly behind. A step draws its "
+            "own timesteps, so single losses vary much.",
+        .x_name = "step",
+        .y_name = "loss",
+        .from_zero = true,
+        .series = series,
+        .count = count};
     chart_write(p->out, &c);
 }
 
@@ -101,45 +108,46 @@ void figures_losses(page *p)
     }
 }
 
-/* ---- rows of dots: prompts down, a series for each model ----------------------------------- */
+/* ---- rows of dots: prompts down, a few series across ---------------------------------------- */
 
 typedef struct dots {
     const char **prompt;
-    int prompts, room;
-    chart_series *series; /* [models] */
-    chart_point **point;  /* [models] the same points, writable */
-    int models;
+    int prompts;
+    chart_series *series; /* [count] */
+    chart_point **point;  /* [count] the same points, writable */
+    int count;
 } dots;
 
-static bool dots_new(page *p, dots *d, int rows)
+/* rows: at most so many points of a series. */
+static bool dots_new(page *p, dots *d, int rows, int series)
 {
-    int models = p->s->plan->models;
-    *d = (dots){page_alloc(p, (size_t)rows * sizeof *d->prompt), 0, rows,
-                page_alloc(p, (size_t)models * sizeof *d->series),
-                page_alloc(p, (size_t)models * sizeof *d->point), models};
+    *d = (dots){page_alloc(p, (size_t)rows * sizeof *d->prompt), 0,
+                page_alloc(p, (size_t)series * sizeof *d->series),
+                page_alloc(p, (size_t)series * sizeof *d->point), series};
     if (p->no_memory) return false;
-    for (int i = 0; i < models; i++) {
+    for (int i = 0; i < series; i++) {
         d->point[i] = page_alloc(p, (size_t)rows * sizeof **d->point);
-        d->series[i] = (chart_series){.name = name_of(p, i), .point = d->point[i], .style = i};
+        d->series[i] = (chart_series){.point = d->point[i], .style = i};
     }
     return !p->no_memory;
 }
 
-static void dots_add(dots *d, int who, const char *prompt, const estimate *e)
+static void dots_add(dots *d, int series, const char *name, const char *prompt, const estimate *e)
 {
     if (!e->n) return;
     int k = 0;
     while (k < d->prompts && strcmp(d->prompt[k], prompt)) k++;
     if (k == d->prompts) d->prompt[d->prompts++] = prompt;
-    chart_series *s = &d->series[who];
-    d->point[who][s->count++] = (chart_point){k, e->mean, e->error};
+    chart_series *s = &d->series[series];
+    s->name = name;
+    d->point[series][s->count++] = point_of(k, e);
 }
 
 static void dots_write(page *p, dots *d, const chart *about)
 {
     chart c = *about;
     int count = 0;
-    for (int i = 0; i < d->models; i++) /* models without pictures go */
+    for (int i = 0; i < d->count; i++) /* those without points go */
         if (d->series[i].count) d->series[count++] = d->series[i];
     if (!count) return;
     for (int k = 0; k < d->prompts; k++)
@@ -151,83 +159,92 @@ static void dots_write(page *p, dots *d, const chart *about)
     chart_write(p->out, &c);
 }
 
-static void drift_charts(page *p)
+static const char *page_text(page *p, const char *text)
 {
-    static const chart about[3] = {
-        {.id = "chart-leakage", .title = "Leakage by prompt",
-         .about = "Likeness of a trained model\xe2\x80\x99s pictures to its subject, minus that of its base\xe2\x80\x99s from the "
-                  "same noise: mean and standard error over seeds. Above 0 they are more like the subject.",
-         .y_name = "leakage", .from_zero = true},
-        {.id = "chart-drift", .title = "Drift by prompt",
-         .about = "How far a trained model\xe2\x80\x99s pictures are from its base\xe2\x80\x99s from equal noise: root mean square "
-                  "of pixels, mean and standard error over seeds.",
-         .y_name = "grey levels of 255", .from_zero = true},
-        {.id = "chart-drift-latents", .title = "Drift by prompt, in latents",
-         .about = "The same of the latents, before the autoencoder draws them.",
-         .y_name = "scaled latents", .from_zero = true},
-    };
-    const study_measures *m = p->s->measures;
-    for (int kind = 0; kind < 3; kind++) {
-        dots d;
-        if (!dots_new(p, &d, m->drifts)) return;
-        for (int i = 0; i < m->drifts; i++) {
-            const drift_row *r = &m->drift[i];
-            dots_add(&d, r->model, r->prompt, kind == 0 ? &r->leakage : kind == 1 ? &r->pixels : &r->latents);
-        }
-        dots_write(p, &d, &about[kind]);
-    }
+    if (!text) p->no_memory = true;
+    return text;
 }
 
-/* The subject's own pictures and class pictures, as levels; their number. */
-static int levels_of(page *p, int subject, chart_level level[2])
+static const char per_cent[] = "%";
+
+/* The class's pictures and the subject's own, as levels; their number. */
+static int levels_of(const page *p, int subject, chart_level level[2])
 {
-    const study_measures *m = p->s->measures;
-    for (int i = 0; i < m->calibrations; i++) {
-        const calibration_row *c = &m->calibration[i];
-        if (c->model != subject) continue;
-        level[0] = (chart_level){"the subject\xe2\x80\x99s pictures", c->subject.mean, c->subject.error};
-        level[1] = (chart_level){"class pictures", c->class_pictures.mean, c->class_pictures.error};
-        return c->class_pictures.n ? 2 : 1;
-    }
-    return 0;
+    const subject_row *s = &p->s->measures->subject[subject];
+    if (!s->tells_apart) return 0;
+    level[0] = (chart_level){"the subject\xe2\x80\x99s own pictures", s->subject.mean,
+                             s->subject.low, s->subject.high};
+    level[1] = (chart_level){"the class\xe2\x80\x99s pictures", s->of_class.mean, s->of_class.low,
+                             s->of_class.high};
+    return 2;
 }
 
-static void likeness_chart(page *p, int subject)
+static void share_chart(page *p, int subject)
 {
     const study_measures *m = p->s->measures;
     dots d;
     chart_level level[2];
-    if (!dots_new(p, &d, m->likenesses)) return;
-    for (int i = 0; i < m->likenesses; i++)
-        if (m->likeness[i].subject == subject)
-            dots_add(&d, m->likeness[i].model, m->likeness[i].prompt, &m->likeness[i].likeness);
-    const char *title = arena_format(&p->memory, "Likeness by prompt, measured by %s", name_of(p, subject));
-    const char *id = arena_format(&p->memory, "chart-likeness-%d", subject);
-    if (!title || !id) p->no_memory = true;
-    if (!title || !id) return;
-    chart about = {.id = id, .title = title,
-                   .about = "Likeness of each model\xe2\x80\x99s pictures to the subject: mean and standard error over seeds. The "
-                            "bands are the subject\xe2\x80\x99s own pictures and class pictures (2 standard errors).",
-                   .y_name = "likeness", .level = level, .levels = levels_of(p, subject, level)};
+    if (!dots_new(p, &d, m->likenesses, p->s->plan->models)) return;
+    for (int i = 0; i < m->likenesses; i++) {
+        const likeness_row *r = &m->likeness[i];
+        if (r->subject == subject)
+            dots_add(&d, r->model, name_of(p, r->model), r->prompt, &r->share);
+    }
+    const char *id = page_text(p, arena_format(&p->memory, "chart-share-%d", subject));
+    const char *title = page_text(
+        p, arena_format(&p->memory, "How much of \xe2\x80\x9c%s\xe2\x80\x9d is in the pictures",
+                        m->subject[subject].instance_prompt));
+    if (!id || !title) return;
+    chart about = {.id = id,
+                   .title = title,
+                   .about = "On the way from the class (0 %) to the subject (100 %): mean over "
+                            "seeds and interval at "
+                            "95 %. The bands are the pictures that make the scale.",
+                   .y_name = per_cent,
+                   .level = level,
+                   .levels = levels_of(p, subject, level)};
+    dots_write(p, &d, &about);
+}
+
+static void drift_chart(page *p)
+{
+    static const chart about = {.id = "chart-drift",
+                                .title = "How far pictures move from the base model\xe2\x80\x99s",
+                                .about = "From equal noise, in % of what two seeds of the base "
+                                         "model differ under the same prompt: 0 is the "
+                                         "same picture, 100 another one.",
+                                .y_name = per_cent,
+                                .from_zero = true};
+    const study_measures *m = p->s->measures;
+    dots d;
+    if (!dots_new(p, &d, m->changes, p->s->plan->models)) return;
+    for (int i = 0; i < m->changes; i++) {
+        const change_row *r = &m->change[i];
+        dots_add(&d, r->model, name_of(p, r->model), r->prompt, &r->drift);
+    }
     dots_write(p, &d, &about);
 }
 
 static void diversity_chart(page *p)
 {
-    static const chart about = {
-        .id = "chart-diversity", .title = "Diversity over seeds",
-        .about = "How far the pictures of one model and prompt are from each other: root mean square of pixels, over "
-                 "pairs of seeds. Pairs share pictures, so the error is a rough one.",
-        .y_name = "grey levels of 255", .from_zero = true};
+    static const chart about = {.id = "chart-diversity",
+                                .title = "How much pictures differ from seed to seed",
+                                .about = "In % of what those of the base model do under the same "
+                                         "prompt: 100 is as diverse, 0 always the "
+                                         "same picture.",
+                                .y_name = per_cent,
+                                .from_zero = true};
     const study_measures *m = p->s->measures;
     dots d;
-    if (!dots_new(p, &d, m->diversities)) return;
-    for (int i = 0; i < m->diversities; i++)
-        dots_add(&d, m->diversity[i].model, m->diversity[i].prompt, &m->diversity[i].pixels);
+    if (!dots_new(p, &d, m->diversities, p->s->plan->models)) return;
+    for (int i = 0; i < m->diversities; i++) {
+        const diversity_row *r = &m->diversity[i];
+        dots_add(&d, r->model, name_of(p, r->model), r->prompt, &r->of_base);
+    }
     dots_write(p, &d, &about);
 }
 
-/* ---- lines --------------------------------------------------------------------------------- */
+/* ---- samplers ------------------------------------------------------------------------------- */
 
 static int by_x(const void *a, const void *b)
 {
@@ -235,64 +252,8 @@ static int by_x(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Both directions, and every model, of one prompt and subject. */
-static void switch_chart(page *p, int serial, const switch_row *of)
-{
-    const study_measures *m = p->s->measures;
-    int room = m->switch_count, count = 0;
-    chart_series *series = page_alloc(p, (size_t)room * sizeof *series);
-    const switch_row **first = page_alloc(p, (size_t)room * sizeof *first); /* of each series */
-    chart_point *point = page_alloc(p, (size_t)room * sizeof *point);
-    if (p->no_memory) return;
-    for (int i = 0, used = 0; i < room; i++) {
-        const switch_row *r = &m->switches[i];
-        bool seen = r->subject != of->subject || strcmp(r->prompt, of->prompt) || !r->likeness.n;
-        for (int k = 0; k < count; k++) seen |= first[k]->first == r->first && first[k]->second == r->second;
-        if (seen) continue;
-        const char *name = arena_format(&p->memory, "%s, then %s", name_of(p, r->first), name_of(p, r->second));
-        if (!name) p->no_memory = true;
-        if (!name) return;
-        chart_point *begin = &point[used];
-        for (int k = i; k < room; k++) {
-            const switch_row *o = &m->switches[k];
-            if (o->subject == r->subject && o->first == r->first && o->second == r->second &&
-                !strcmp(o->prompt, r->prompt) && o->likeness.n)
-                point[used++] = (chart_point){o->at, o->likeness.mean, o->likeness.error};
-        }
-        size_t points = (size_t)(&point[used] - begin);
-        qsort(begin, points, sizeof *begin, by_x);
-        first[count] = r;
-        series[count] = (chart_series){.name = name, .point = begin, .count = (int)points, .style = count};
-        count++;
-    }
-    chart_level level[2];
-    const char *title = arena_format(&p->memory, "\xe2\x80\x9c%s\xe2\x80\x9d: likeness by switch point, measured by %s",
-                                     of->prompt, name_of(p, of->subject));
-    const char *id = arena_format(&p->memory, "chart-switch-%d", serial);
-    if (!title || !id) p->no_memory = true;
-    if (!title || !id || !count) return;
-    chart c = {.id = id, .title = title,
-               .about = "One model predicts the first steps, another the rest: likeness to the subject against the step "
-                        "of the switch, mean and standard error over seeds.",
-               .x_name = "switch after step", .y_name = "likeness", .series = series, .count = count,
-               .level = level, .levels = levels_of(p, of->subject, level)};
-    chart_write(p->out, &c);
-}
-
-static void switch_charts(page *p)
-{
-    const study_measures *m = p->s->measures;
-    int serial = 0;
-    for (int i = 0; i < m->switch_count; i++) {
-        const switch_row *r = &m->switches[i];
-        bool seen = false;
-        for (int k = 0; k < i; k++)
-            seen |= m->switches[k].subject == r->subject && !strcmp(m->switches[k].prompt, r->prompt);
-        if (!seen) switch_chart(p, serial++, r);
-    }
-}
-
-static void structure_chart(page *p, int serial, const char *prompt)
+/* Of one prompt: a line for each sampler, of what is kept or of detail. */
+static void structure_chart(page *p, int serial, const char *prompt, bool detail)
 {
     const study_measures *m = p->s->measures;
     chart_series series[2];
@@ -303,24 +264,42 @@ static void structure_chart(page *p, int serial, const char *prompt)
         int points = 0;
         for (int i = 0; i < m->structures; i++) {
             const structure_row *r = &m->structure[i];
-            if ((int)r->sampler != kind || strcmp(r->prompt, prompt) || !r->correlation.n) continue;
-            point[points++] = (chart_point){r->steps, r->correlation.mean, r->correlation.error};
+            const estimate *e = detail ? &r->detail : &r->kept;
+            if ((int)r->sampler != kind || strcmp(r->prompt, prompt) || !e->n) continue;
+            point[points++] = point_of(r->steps, e);
             most = r->most;
         }
         qsort(point, (size_t)points, sizeof *point, by_x);
         if (points)
-            series[count++] = (chart_series){.name = kind == SAMPLER_DDIM ? "DDIM" : "DDPM", .point = point,
-                                             .count = points, .style = kind};
+            series[count++] = (chart_series){.name = kind == SAMPLER_DDIM ? "DDIM" : "DDPM",
+                                             .point = point,
+                                             .count = points,
+                                             .style = kind};
     }
-    const char *title = *prompt ? arena_format(&p->memory, "\xe2\x80\x9c%s\xe2\x80\x9d: structure kept", prompt)
-                                : "Structure kept";
-    const char *id = arena_format(&p->memory, "chart-structure-%d", serial);
-    const char *about = arena_format(&p->memory, "Correlation of all pixels with the picture of %d steps from the same "
-                                     "noise: mean and standard error over seeds. 1 is the same picture.", most);
-    if (!title || !id || !about) p->no_memory = true;
-    if (!title || !id || !about || !count) return;
-    chart c = {.id = id, .title = title, .about = about, .x_name = "steps", .y_name = "correlation",
-               .log_x = true, .from_zero = true, .series = series, .count = count};
+    const char *what = detail ? "Fine detail" : "Structure kept";
+    const char *title = *prompt
+                          ? arena_format(&p->memory, "%s: \xe2\x80\x9c%s\xe2\x80\x9d", what, prompt)
+                          : what;
+    const char *id = arena_format(&p->memory, "chart-%s-%d", detail ? "detail" : "structure",
+                                  serial);
+    const char *about =
+        detail
+            ? arena_format(&p->memory, "In %% of that of the same sampler at %d steps.", most)
+            : arena_format(&p->memory,
+                           "Of the same sampler\xe2\x80\x99s picture of %d steps from "
+                           "the same noise: 100 %% is the same picture, 0 %% no more like it than "
+                           "another seed\xe2\x80\x99s.",
+                           most);
+    if (!page_text(p, title) || !page_text(p, id) || !page_text(p, about) || !count) return;
+    chart c = {.id = id,
+               .title = title,
+               .about = about,
+               .x_name = "steps",
+               .y_name = per_cent,
+               .log_x = true,
+               .from_zero = true,
+               .series = series,
+               .count = count};
     chart_write(p->out, &c);
 }
 
@@ -331,22 +310,219 @@ static void structure_charts(page *p)
     for (int i = 0; i < m->structures; i++) {
         bool seen = false;
         for (int k = 0; k < i; k++) seen |= !strcmp(m->structure[k].prompt, m->structure[i].prompt);
-        if (!seen) structure_chart(p, serial++, m->structure[i].prompt);
+        if (seen) continue;
+        structure_chart(p, serial, m->structure[i].prompt, false);
+        structure_chart(p, serial++, m->structure[i].prompt, true);
     }
 }
 
-bool figures_any(const page_source *s)
+/* ---- switches ------------------------------------------------------------------------------- */
+
+/* Whether a section has the switch of a row: the same direction and point, under its prompt. */
+static bool has_switch(const study_section *s, const switch_row *r)
 {
-    const study_measures *m = s->measures;
-    return m->drifts || m->likenesses || m->switch_count || m->structures || m->diversities;
+    for (int k = 0; k < section_cells(s); k++) {
+        const study_cell *c = &s->cell[k];
+        int first, second, at;
+        if (strcmp(c->prompt, r->prompt) != 0 || c->mix.count != r->steps) continue;
+        if (mix_is_switch(&c->mix, &first, &second, &at) && first == r->first &&
+            second == r->second && at == r->at)
+            return true;
+    }
+    return false;
 }
 
-void figures_measures(page *p)
+/* The direction of a row has a switch in the section: then the ends, each model alone, belong there
+ * too. */
+static bool has_direction(const page *p, const study_section *s, const switch_row *r)
 {
-    structure_charts(p);
-    for (int i = 0; i < p->s->plan->models; i++)
-        if (is_trained(&p->s->plan->model[i])) likeness_chart(p, i);
-    drift_charts(p);
-    switch_charts(p);
-    diversity_chart(p);
+    const study_measures *m = p->s->measures;
+    for (int i = 0; i < m->switch_count; i++) {
+        const switch_row *o = &m->switches[i];
+        if (o->first == r->first && o->second == r->second && o->subject == r->subject &&
+            o->steps == r->steps && !strcmp(o->prompt, r->prompt) && has_switch(s, o))
+            return true;
+    }
+    return false;
+}
+
+static bool belongs(const page *p, const study_section *s, const switch_row *r)
+{
+    return r->at == 0 || r->at == r->steps ? has_direction(p, s, r) : has_switch(s, r);
+}
+
+/* One prompt's whole sweep: what there is of the subject, and of the first model's picture. */
+static void sweep_chart(page *p, const study_section *s, const switch_row *of)
+{
+    const study_measures *m = p->s->measures;
+    chart_point *point[2];
+    int count[2] = {0};
+    for (int k = 0; k < 2; k++) point[k] = page_alloc(p, (size_t)m->switch_count * sizeof **point);
+    if (p->no_memory) return;
+    for (int i = 0; i < m->switch_count; i++) {
+        const switch_row *r = &m->switches[i];
+        if (r->subject != of->subject || r->first != of->first || r->second != of->second ||
+            strcmp(r->prompt, of->prompt) != 0 || !belongs(p, s, r))
+            continue;
+        if (r->share.n) point[0][count[0]++] = point_of(r->at, &r->share);
+        if (r->kept.n) point[1][count[1]++] = point_of(r->at, &r->kept);
+    }
+    for (int k = 0; k < 2; k++) qsort(point[k], (size_t)count[k], sizeof **point, by_x);
+    const char *kept = page_text(p, arena_format(&p->memory,
+                                                 "structure kept of %s\xe2\x80\x99s own picture",
+                                                 name_of(p, of->first)));
+    const char *title =
+        page_text(p, arena_format(&p->memory, "%s first, then %s: \xe2\x80\x9c%s\xe2\x80\x9d",
+                                  name_of(p, of->first), name_of(p, of->second), of->prompt));
+    const char *id =
+        page_text(p, arena_format(&p->memory, "chart-sweep-%s-%d", s->id, (int)(of - m->switches)));
+    if (!kept || !title || !id) return;
+    chart_series series[2] = {
+        {"on the way from class to subject", point[0], count[0], 0, false, false},
+        {kept, point[1], count[1], 1, false, false}};
+    chart c = {.id = id,
+               .title = title,
+               .about = "By the step of the switch: mean over seeds and interval at 95 %. At the "
+                        "ends one model makes "
+                        "the whole picture.",
+               .x_name = "switch after step",
+               .y_name = per_cent,
+               .from_zero = true,
+               .series = series,
+               .count = 2};
+    chart_write(p->out, &c);
+}
+
+/* Whether a row is one of those that a chart of few points shows. */
+static bool in_points(const page *p, const study_section *s, const switch_row *of,
+                      const switch_row *r, bool kept)
+{
+    return r->subject == of->subject && r->first == of->first && r->second == of->second &&
+           !(kept && r->at == r->steps) && belongs(p, s, r);
+}
+
+/* Several prompts at a few switch points. */
+static void points_chart(page *p, const study_section *s, const switch_row *of, bool kept)
+{
+    const study_measures *m = p->s->measures;
+    int points = 0;
+    dots d;
+    if (!dots_new(p, &d, m->switch_count, m->switch_count)) return;
+    for (int at = 0; at <= of->steps; at++) {
+        const char *name = at == 0 || at == of->steps
+                             ? arena_format(&p->memory, "%s alone",
+                                            name_of(p, at ? of->first : of->second))
+                             : arena_format(&p->memory, "switch after %d", at);
+        if (!page_text(p, name)) return;
+        for (int i = 0; i < m->switch_count; i++) {
+            const switch_row *r = &m->switches[i];
+            if (r->at == at && in_points(p, s, of, r, kept))
+                dots_add(&d, points, name, r->prompt, kept ? &r->kept : &r->share);
+        }
+        points += points < d.count && d.series[points].count > 0;
+    }
+    const char *first = name_of(p, of->first);
+    const char *title =
+        kept ? arena_format(&p->memory, "%s first: structure kept of its own picture", first)
+             : arena_format(&p->memory, "%s first: how much of the subject is in the pictures",
+                            first);
+    const char *id = arena_format(&p->memory, "chart-%s-%s-%d", kept ? "kept" : "switch", s->id,
+                                  (int)(of - m->switches));
+    if (!page_text(p, title) || !page_text(p, id)) return;
+    chart about = {
+        .id = id,
+        .title = title,
+        .about =
+            kept ? "0 % is no more than another seed\xe2\x80\x99s picture, 100 % the same picture."
+                 : "On the way from the class (0 %) to the subject (100 %).",
+        .y_name = per_cent,
+        .from_zero = kept};
+    dots_write(p, &d, &about);
+}
+
+static void switch_charts(page *p, const study_section *s)
+{
+    enum { SWEEP = 5 }; /* from so many points on a line says more than rows */
+    const study_measures *m = p->s->measures;
+    bool pointed[2] = {false, false};
+    for (int i = 0; i < m->switch_count; i++) {
+        const switch_row *r = &m->switches[i];
+        int points = 0;
+        bool first = has_switch(s, r);
+        for (int k = 0; k < m->switch_count; k++) {
+            const switch_row *o = &m->switches[k];
+            bool same = o->subject == r->subject && o->first == r->first &&
+                        o->second == r->second && o->steps == r->steps &&
+                        !strcmp(o->prompt, r->prompt) && has_switch(s, o);
+            points += same;
+            first &= !same || k >= i;
+        }
+        if (!first) continue;
+        if (points >= SWEEP) {
+            sweep_chart(p, s, r);
+        } else if (!pointed[r->first > r->second]) {
+            pointed[r->first > r->second] = true;
+            points_chart(p, s, r, false);
+            points_chart(p, s, r, true);
+        }
+    }
+}
+
+/* ---- sections ------------------------------------------------------------------------------- */
+
+/* What a section is about, by its pictures. */
+typedef enum section_kind { KIND_MODELS, KIND_SAMPLERS, KIND_SWITCHES } section_kind;
+
+static section_kind kind_of(const study_section *s)
+{
+    section_kind kind = KIND_MODELS;
+    for (int k = 0; k < section_cells(s); k++) {
+        const study_cell *c = &s->cell[k];
+        if (cell_model(c) < 0) return KIND_SWITCHES;
+        if (c->sampler.kind != s->cell[0].sampler.kind ||
+            c->sampler.steps != s->cell[0].sampler.steps)
+            kind = KIND_SAMPLERS;
+    }
+    return kind;
+}
+
+static int count_models(const study_plan *plan, const study_section *s)
+{
+    int n = 0;
+    for (int i = 0; i < plan->models; i++) {
+        bool has = false;
+        for (int k = 0; k < section_cells(s) && !has; k++) has = cell_model(&s->cell[k]) == i;
+        n += has;
+    }
+    return n;
+}
+
+/* The first shown section of a kind, of those with the most models; -1: none. Charts of all models
+ * stand there. */
+static int place_of(const page *p, section_kind kind)
+{
+    const study_plan *plan = p->s->plan;
+    int best = -1, most = 0;
+    for (int i = 0; i < plan->sections; i++) {
+        const study_section *s = &plan->section[i];
+        if (s->hidden || kind_of(s) != kind || count_models(plan, s) <= most) continue;
+        most = count_models(plan, s);
+        best = i;
+    }
+    return best;
+}
+
+void figures_section(page *p, int section)
+{
+    const study_section *s = &p->s->plan->section[section];
+    section_kind kind = kind_of(s);
+    fputs("<div class=\"charts\">\n", p->out);
+    if (kind == KIND_SWITCHES) switch_charts(p, s);
+    if (kind == KIND_SAMPLERS && place_of(p, kind) == section) structure_charts(p);
+    if (kind == KIND_MODELS && place_of(p, kind) == section) {
+        for (int i = 0; i < p->s->measures->subjects; i++) share_chart(p, i);
+        drift_chart(p);
+        diversity_chart(p);
+    }
+    fputs("</div>\n", p->out);
 }

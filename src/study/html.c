@@ -12,8 +12,8 @@
 
 #include "base/number.h"
 
-/* At most `most` bytes of a text. Control characters have no place in HTML, not even escaped: they become
- * U+FFFD. */
+/* At most `most` bytes of a text. Control characters have no place in HTML, not even escaped: they
+ * become U+FFFD. */
 static void print_text(FILE *out, const char *text, size_t most)
 {
     for (; most-- && *text; text++) {
@@ -131,20 +131,19 @@ number number_plain(double v)
     return v == 0 ? number_fixed(0, 0) : number_fixed(v, decimals_for(v, 3));
 }
 
-number number_estimate(double mean, double error)
+number number_interval(double mean, double low, double high, const char *unit, bool sign)
 {
-    if (!(error > 0)) return number_plain(mean);
-    double lead = error / pow(10, floor(log10(error)));
-    int d = decimals_for(error, lead < 2.95 ? 2 : 1);
-    number m = number_fixed(mean, d), r = number_fixed(error, d), n;
-    snprintf(n.text, sizeof n.text, "%.28s \xc2\xb1 %.28s", m.text, r.text);
-    return n;
-}
-
-number number_signed(double mean, double error)
-{
-    number m = number_estimate(mean, error), n;
-    snprintf(n.text, sizeof n.text, "%s%.60s", mean > 0 ? "+" : "", m.text);
+    double half = (high - low) / 2;
+    bool has = isfinite(half) && half > 0;
+    double lead = has ? half / pow(10, floor(log10(half))) : 0;
+    int d = has ? decimals_for(half, lead < 2.95 ? 2 : 1) : 0;
+    number m = has || *unit ? number_fixed(mean, d) : number_plain(mean), n;
+    const char *plus = sign && mean > 0 && m.text[strspn(m.text, "0.")] ? "+" : "";
+    if (has)
+        snprintf(n.text, sizeof n.text, "%s%.28s%.20s (%.24s to %.24s)", plus, m.text, unit,
+                 number_fixed(low, d).text, number_fixed(high, d).text);
+    else
+        snprintf(n.text, sizeof n.text, "%s%.28s%.20s", plus, m.text, unit);
     return n;
 }
 
@@ -160,9 +159,4 @@ number number_count(long long v)
     }
     n.text[k] = 0;
     return n;
-}
-
-bool is_measurable(double difference, double error)
-{
-    return error > 0 && fabs(difference) > 2 * error;
 }

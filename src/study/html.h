@@ -16,16 +16,13 @@ void html_text(FILE *out, const char *text);
 void csv_text(FILE *out, const char *text);
 
 /* A number in UTF-8, its minus a real one. */
-typedef struct number { char text[64]; } number;
-number number_plain(double v);                 /* three digits: "0.0312", "45.1", "1,230" */
+typedef struct number { char text[128]; } number;
+number number_plain(double v); /* three digits: "0.0312", "45.1", "1,230" */
 number number_fixed(double v, int decimals);
-/* "0.0312 ± 0.0021", "83 ± 3": the error with two digits where it begins with 1 or 2, else with one, and
- * the mean as far; an error of 0 is not shown. */
-number number_estimate(double mean, double error);
-number number_signed(double mean, double error); /* the same, its sign always shown */
-number number_count(long long n);              /* "9,497,092" */
-
-/* Whether a difference is one at all: 2 standard errors, which it must have. */
-bool is_measurable(double difference, double error);
+/* "87 % (71 to 103)": a mean, its unit (" %"; "": none) and its interval, with the digits that half
+ * the interval's width deserves: two where it begins with 1 or 2, else one, and at least whole
+ * numbers. Where there is no interval (NaN) the mean alone. sign: a plus before what is above 0. */
+number number_interval(double mean, double low, double high, const char *unit, bool sign);
+number number_count(long long n); /* "9,497,092" */
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page: the study as one page, and its cells as a table for other programs. */
+ * page: the study as one page: the subject, all answers in short, then each section's answers above
+ * the pictures and charts that they rest on, how the models were trained, how to make it again. */
 #include "study/page.h"
 
 #include <math.h>
@@ -13,164 +14,205 @@
 #include "study/html.h"
 #include "study/page_parts.h"
 
-/* ---- cells --------------------------------------------------------------------------------- */
-
-static int cell_total(const study_section *s) { return s->rows * s->columns; }
-
-/* Width and height of folder/cells/<name>.png, from its header; false where there is no such picture. */
-static bool picture_size(const page_source *s, const study_cell *c, int *width, int *height)
+void *page_alloc(page *p, size_t size)
 {
-    uint8_t head[24];
-    char *path = string_format("%s/cells/%s.png", s->folder, c->name);
-    size_t n;
-    bool ok = path && file_begin(path, head, sizeof head, &n, NULL) && n == sizeof head &&
-              !memcmp(head + 1, "PNG", 3);
-    free(path);
-    *width = ok ? head[18] << 8 | head[19] : 0;
-    *height = ok ? head[22] << 8 | head[23] : 0;
-    return *width > 0 && *height > 0;
+    void *block = arena_alloc(&p->memory, size ? size : 1);
+    if (!block) p->no_memory = true;
+    return block;
 }
 
-static const char *sampler_label(sampler_kind k) { return k == SAMPLER_DDPM ? "DDPM" : "DDIM"; }
+/* ---- answers -------------------------------------------------------------------------------- */
 
-/* A picture in words. */
-static void write_alt(FILE *out, const study_cell *c)
+static const char *verdict_word(verdict v)
 {
-    if (*c->prompt) html_print(out, "\xe2\x80\x9c%s\xe2\x80\x9d, ", c->prompt);
-    html_print(out, "%s, seed %llu, %s, %d steps", c->schedule, (unsigned long long)c->seed,
-               sampler_label(c->sampler.kind), c->sampler.steps);
+    return v == VERDICT_SHOWN     ? "shown"
+         : v == VERDICT_NOT_SHOWN ? "not shown"
+                                  : "not measurable here";
 }
 
-static void write_settings(FILE *out, const study_cell *c)
+static const char *verdict_class(verdict v)
 {
-    html_print(out, "<dt>model</dt><dd>%s</dd><dt>sampler</dt><dd>%s, %d steps", c->schedule,
-               sampler_label(c->sampler.kind), c->sampler.steps);
-    if (c->sampler.eta > 0) html_print(out, ", eta %g", (double)c->sampler.eta);
-    if (c->sampler.has_variance) html_print(out, ", variance %s", variance_name(c->sampler.variance));
-    if (c->sampler.has_spacing) html_print(out, ", spacing %s", spacing_name(c->sampler.spacing));
-    html_print(out, "</dd><dt>seed</dt><dd>%llu</dd><dt>guidance</dt><dd>%g", (unsigned long long)c->seed,
-               (double)c->guidance);
-    if (c->guidance_rescale != 0) html_print(out, ", rescale %g", (double)c->guidance_rescale);
-    fputs("</dd>", out);
-    if (*c->prompt) html_print(out, "<dt>prompt</dt><dd>%s</dd>", c->prompt);
-    if (*c->negative) html_print(out, "<dt>negative</dt><dd>%s</dd>", c->negative);
-    if (c->clip_skip) html_print(out, "<dt>clip skip</dt><dd>%d</dd>", c->clip_skip);
+    return v == VERDICT_SHOWN ? "yes" : v == VERDICT_NOT_SHOWN ? "no" : "unknown";
 }
 
-/* Likeness to the subject of every trained model, where it was measured; index: of the cell in the study. */
-static void write_cell_likeness(FILE *out, const page_source *s, int index)
+static int count_answers(const page *p, int section)
 {
-    for (int i = 0; i < s->plan->models && index < s->measures->cells; i++) {
-        double v = s->measures->cell_likeness[(size_t)index * (size_t)s->plan->models + (size_t)i];
-        if (isfinite(v))
-            html_print(out, "<dt>likeness</dt><dd>%s, by %s</dd>", number_plain(v).text, s->plan->model[i].name);
+    int n = 0;
+    for (int i = 0; i < p->said.count; i++) n += p->said.list[i].section == section;
+    return n;
+}
+
+/* The statements of a section, with their numbers; those that stand under the same words together.
+ */
+static void write_answers(page *p, int section)
+{
+    const char *group = NULL;
+    if (!count_answers(p, section)) return;
+    fputs("<div class=\"said\">\n", p->out);
+    for (int i = 0; i < p->said.count; i++) {
+        const statement *s = &p->said.list[i];
+        if (s->section != section) continue;
+        if (!group || strcmp(s->group, group) != 0) {
+            if (group) fputs("</ul>\n", p->out);
+            if (*s->group) fprintf(p->out, "<h3>%s</h3>\n", s->group);
+            fputs("<ul class=\"answers\">\n", p->out);
+        }
+        group = s->group;
+        fprintf(p->out, "<li class=\"%s\"><b>%s</b> <span class=\"verdict\">%s</span> %s</li>\n",
+                verdict_class(s->verdict), s->claim, verdict_word(s->verdict), s->answer);
     }
+    fputs("</ul></div>\n", p->out);
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
-
-static void write_command(page *p, const study_cell *c)
+static void write_short_answers(page *p, int section, const char *id, const char *title)
 {
-    char *text = command_of_cell(p->s->plan, c, p->s->precision);
-    if (text)
-        html_print(p->out, "<pre><code>%s</code></pre>", text);
-    else
-        p->no_memory = true;
-    free(text);
-}
-
-/* ---- grids --------------------------------------------------------------------------------- */
-
-/* CSS pixels that the longer side of a thumbnail may have: the more columns, the smaller. */
-static int thumbnail_side(const study_section *s) { return s->columns <= 5 ? 160 : s->columns <= 8 ? 128 : s->columns <= 9 ? 96 : 80; }
-
-static void write_picture(page *p, const study_section *s, const study_cell *c, const char *id)
-{
-    int width, height, side = thumbnail_side(s);
-    picture_size(p->s, c, &width, &height);
-    int longer = width > height ? width : height;
-    if (longer > side) {
-        width = (width * side + longer / 2) / longer;
-        height = (height * side + longer / 2) / longer;
+    if (!count_answers(p, section)) return;
+    html_print(p->out, "<div><h3><a href=\"#%s\">%s</a></h3>\n<ul class=\"answers\">\n", id, title);
+    for (int i = 0; i < p->said.count; i++) {
+        const statement *s = &p->said.list[i];
+        if (s->section != section) continue;
+        fprintf(p->out, "<li class=\"%s\">%s <span class=\"verdict\">%s</span></li>\n",
+                verdict_class(s->verdict), s->claim, verdict_word(s->verdict));
     }
-    html_print(p->out, "<a href=\"cells/%s.png\" aria-describedby=\"%s\"><img src=\"cells/%s.png\" loading=\"lazy\" "
-               "width=\"%d\" height=\"%d\" alt=\"", c->name, id, c->name, width < 1 ? 1 : width,
-               height < 1 ? 1 : height);
-    write_alt(p->out, c);
-    fputs("\"></a>", p->out);
+    fputs("</ul></div>\n", p->out);
 }
 
-static void write_missing(page *p, const study_cell *c)
+static void write_summary(page *p)
 {
-    fputs("<span class=\"missing\" tabindex=\"0\"><span class=\"hidden\">", p->out);
-    write_alt(p->out, c);
-    html_print(p->out, ": </span>Not made%s%s</span>", c->why ? ": " : "", c->why ? c->why : "");
-}
-
-/* index: of the cell in the study. */
-static void write_cell(page *p, const study_section *s, const study_cell *c, int index)
-{
-    char id[32];
-    int width, height;
-    snprintf(id, sizeof id, "settings-%d", index);
-    fputs("<td><div class=\"cell\">", p->out);
-    if (picture_size(p->s, c, &width, &height))
-        write_picture(p, s, c, id);
-    else
-        write_missing(p, c);
-    html_print(p->out, "<div class=\"tip\"><dl id=\"%s\">", id);
-    write_settings(p->out, c);
-    write_cell_likeness(p->out, p->s, index);
-    fputs("</dl>", p->out);
-    write_command(p, c);
-    fputs("</div></div></td>\n", p->out);
-}
-
-static void write_grid(page *p, const study_section *s, int first)
-{
-    html_print(p->out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Pictures: %s\">\n"
-               "<table class=\"grid\"><thead><tr><td></td>", s->title);
-    for (int k = 0; k < s->columns; k++) html_print(p->out, "<th scope=\"col\">%s</th>", s->column_label[k]);
-    fputs("</tr></thead><tbody>\n", p->out);
-    for (int i = 0; i < s->rows; i++) {
-        html_print(p->out, "<tr><th scope=\"row\">%s</th>\n", s->row_label[i]);
-        for (int k = 0; k < s->columns; k++)
-            write_cell(p, s, &s->cell[i * s->columns + k], first + i * s->columns + k);
-        fputs("</tr>\n", p->out);
+    const study_plan *plan = p->s->plan;
+    if (!p->said.count) return;
+    fputs("<section id=\"answers\" aria-labelledby=\"answers-h\">\n<h2 id=\"answers-h\">Answers in "
+          "short</h2>\n"
+          "<p class=\"note\">Each stands below with its number, above the pictures that it rests "
+          "on. In brackets there: "
+          "the interval at 95&nbsp;% (Student&rsquo;s t over pairs of equal seed). <em>Shown</em>: "
+          "the whole interval "
+          "is on the claim&rsquo;s side. <em>Not shown</em>: it is not, which is no proof of the "
+          "contrary. Likeness "
+          "to a subject is a share of the way from its class (0&nbsp;%) to its own pictures "
+          "(100&nbsp;%).</p>\n"
+          "<div class=\"short\">\n",
+          p->out);
+    for (int i = 0; i < plan->sections; i++) {
+        char *id = arena_format(&p->memory, "part-%s", plan->section[i].id);
+        if (id)
+            write_short_answers(p, i, id, plan->section[i].title);
+        else
+            p->no_memory = true;
     }
-    fputs("</tbody></table></div>\n", p->out);
+    write_short_answers(p, -1, "measures", "Without pictures on this page");
+    fputs("</div>\n</section>\n", p->out);
 }
 
-static void write_commands(page *p, const study_section *s)
-{
-    html_print(p->out, "<details><summary>Commands that make these pictures<span class=\"hidden\">: %s</span></summary>"
-               "<ul class=\"commands\">\n", s->title);
-    for (int i = 0; i < cell_total(s); i++) {
-        html_print(p->out, "<li>%s, %s", s->row_label[i / s->columns], s->column_label[i % s->columns]);
-        write_command(p, &s->cell[i]);
-        fputs("</li>\n", p->out);
-    }
-    fputs("</ul></details>\n", p->out);
-}
+/* ---- sections ------------------------------------------------------------------------------- */
 
-static void write_section(page *p, const study_section *s, int first)
+static void write_section(page *p, int index, int first)
 {
-    html_print(p->out, "<section id=\"part-%s\" aria-labelledby=\"part-%s-h\">\n<h2 id=\"part-%s-h\">%s</h2>\n",
-               s->id, s->id, s->id, s->title);
+    const study_section *s = &p->s->plan->section[index];
+    html_print(
+        p->out,
+        "<section id=\"part-%s\" aria-labelledby=\"part-%s-h\">\n<h2 id=\"part-%s-h\">%s</h2>\n",
+        s->id, s->id, s->id, s->title);
     if (*s->about) html_print(p->out, "<p class=\"about\">%s</p>\n", s->about);
-    write_grid(p, s, first);
-    write_commands(p, s);
+    write_answers(p, index);
+    page_grid(p, s, first);
+    page_commands(p, s);
+    figures_section(p, index);
     fputs("</section>\n", p->out);
 }
 
-/* ---- summary ------------------------------------------------------------------------------- */
+/* ---- how it was measured -------------------------------------------------------------------- */
+
+static void write_scale(page *p, int subject)
+{
+    const subject_row *s = &p->s->measures->subject[subject];
+    html_print(
+        p->out, "<tr><th scope=\"row\">%s</th><td>%d: %s</td><td>%d: %s</td><td>%s</td></tr>\n",
+        s->instance_prompt, s->photos,
+        number_interval(s->raw_subject.mean, s->raw_subject.low, s->raw_subject.high, "", false)
+            .text,
+        s->class_pictures,
+        number_interval(s->raw_class.mean, s->raw_class.low, s->raw_class.high, "", false).text,
+        s->tells_apart ? "yes" : "no, so there are no shares");
+}
+
+static void write_scales(page *p)
+{
+    const study_measures *m = p->s->measures;
+    if (!m->subjects) return;
+    fputs(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"The scale of likeness\">"
+        "<table class=\"numbers\"><caption>The scale of likeness, in the judge&rsquo;s own unit; "
+        "each picture "
+        "scored with itself left out</caption><thead><tr><th scope=\"col\">subject</th><th "
+        "scope=\"col\">its own "
+        "pictures (100&nbsp;%)</th><th scope=\"col\">pictures of the class (0&nbsp;%)</th>"
+        "<th scope=\"col\">told apart</th></tr></thead><tbody>\n",
+        p->out);
+    for (int i = 0; i < m->subjects; i++) write_scale(p, i);
+    fputs("</tbody></table></div>\n", p->out);
+}
+
+/* By networks that the user brought. */
+static void write_field(page *p)
+{
+    const study_measures *m = p->s->measures;
+    if (!m->fields) return;
+    fputs("<details><summary>CLIP and DINO</summary><div class=\"scroll\" tabindex=\"0\" "
+          "role=\"region\" "
+          "aria-label=\"CLIP and DINO\"><table class=\"numbers\"><thead><tr><th "
+          "scope=\"col\">measure</th>"
+          "<th scope=\"col\">model</th><th scope=\"col\">prompt</th><th scope=\"col\">mean and "
+          "interval</th></tr>"
+          "</thead><tbody>\n",
+          p->out);
+    for (int i = 0; i < m->fields; i++) {
+        const field_row *r = &m->field[i];
+        html_print(p->out, "<tr><th scope=\"row\">%s</th><td>%s</td><td>%s</td><td>%s</td></tr>\n",
+                   r->measure, p->s->plan->model[r->model].name, *r->prompt ? r->prompt : "all",
+                   number_interval(r->value.mean, r->value.low, r->value.high, "", false).text);
+    }
+    fputs("</tbody></table></div></details>\n", p->out);
+}
+
+static bool any_measured(const page_source *s)
+{
+    const study_measures *m = s->measures;
+    return m->likenesses || m->changes || m->structures || m->diversities || m->fields;
+}
+
+static void write_measures(page *p)
+{
+    if (!any_measured(p->s)) return;
+    fputs("<section id=\"measures\" aria-labelledby=\"measures-h\">\n<h2 id=\"measures-h\">How it "
+          "is measured</h2>\n"
+          "<p class=\"about\">One judge, the same for the pictures of all models, scores how much "
+          "of the subject is in a "
+          "picture. Its scale is made of the subject&rsquo;s own pictures and of pictures of the "
+          "class. Pictures are "
+          "compared in pairs of equal seed: same noise, same settings. Pictures that differ by "
+          "100&nbsp;% differ as "
+          "much as those of two seeds do; structure is the correlation of pixels, 0&nbsp;% that of "
+          "another "
+          "seed&rsquo;s picture, 100&nbsp;% the same picture.</p>\n",
+          p->out);
+    write_scales(p);
+    write_answers(p, -1);
+    write_field(p);
+    fputs("<p class=\"note\">All numbers: <a href=\"measures.json\">measures.json</a>, picture by "
+          "picture: "
+          "<a href=\"cells.csv\">cells.csv</a>.</p>\n</section>\n",
+          p->out);
+}
+
+/* ---- the run -------------------------------------------------------------------------------- */
 
 static int count_missing(const page_source *s)
 {
     int missing = 0, width, height;
     for (int i = 0; i < s->plan->sections; i++)
-        for (int k = 0; k < cell_total(&s->plan->section[i]); k++)
-            missing += !picture_size(s, &s->plan->section[i].cell[k], &width, &height);
+        for (int k = 0; k < section_cells(&s->plan->section[i]); k++)
+            missing += !page_picture_size(s, &s->plan->section[i].cell[k], &width, &height);
     return missing;
 }
 
@@ -178,31 +220,42 @@ static void write_run(page *p)
 {
     const page_source *s = p->s;
     const study_plan *plan = s->plan;
-    int cells = 0, trained = 0, missing = count_missing(s);
-    for (int i = 0; i < plan->sections; i++) cells += cell_total(&plan->section[i]);
+    int cells = 0, trained = 0, hidden = 0;
+    for (int i = 0; i < plan->sections; i++) {
+        cells += section_cells(&plan->section[i]);
+        if (plan->section[i].hidden) hidden += section_cells(&plan->section[i]);
+    }
     for (int i = 0; i < plan->models; i++) trained += is_trained(&plan->model[i]);
-    html_print(p->out, "<p>%d model%s, %d of them trained here; %s picture%s in %d part%s.", plan->models,
-               plan->models == 1 ? "" : "s", trained, number_count(cells).text, cells == 1 ? "" : "s",
-               plan->sections, plan->sections == 1 ? "" : "s");
+    html_print(p->out, "<p>%d model%s, %d of them trained here; %s picture%s", plan->models,
+               plan->models == 1 ? "" : "s", trained, number_count(cells).text,
+               cells == 1 ? "" : "s");
+    if (hidden)
+        html_print(p->out, ", %s of them measured and not shown", number_count(hidden).text);
+    fputs(".", p->out);
     if (s->steps)
-        html_print(p->out, " Each picture made alone, that is %s steps; first steps that several have in common were computed "
-                   "once, which saved %s of them (%.0f %%).", number_count(s->steps).text,
-                   number_count(s->steps_shared).text, 100.0 * (double)s->steps_shared / (double)s->steps);
-    if (missing) html_print(p->out, " <strong>%d could not be made</strong>: their places say why.", missing);
+        html_print(
+            p->out,
+            " Each picture made alone, that is %s steps; first steps that several have in common "
+            "were computed once, which saved %s of them (%.0f&nbsp;%%).",
+            number_count(s->steps).text, number_count(s->steps_shared).text,
+            100.0 * (double)s->steps_shared / (double)s->steps);
     fputs("</p>\n", p->out);
 }
 
 static void write_model_table(page *p)
 {
     const study_plan *plan = p->s->plan;
-    fputs("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Models\"><table class=\"settings\">"
-          "<caption>Models</caption><thead><tr><th scope=\"col\">name</th><th scope=\"col\">from</th>"
-          "<th scope=\"col\">SHA-256</th></tr></thead><tbody>\n", p->out);
+    fputs(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Models\"><table "
+        "class=\"settings\">"
+        "<caption>Models</caption><thead><tr><th scope=\"col\">name</th><th scope=\"col\">from</th>"
+        "<th scope=\"col\">SHA-256</th></tr></thead><tbody>\n",
+        p->out);
     for (int i = 0; i < plan->models; i++) {
         const study_model *m = &plan->model[i];
         html_print(p->out, "<tr><th scope=\"row\">%s</th><td>", m->name);
         if (is_trained(m))
-            html_print(p->out, "%s, %lld updates of DreamBooth%s", plan->model[m->base].name,
+            html_print(p->out, "%s, %lld steps of DreamBooth%s", plan->model[m->base].name,
                        (long long)m->train.max_train_steps,
                        m->train.with_prior_preservation ? " with prior preservation" : "");
         else
@@ -212,207 +265,74 @@ static void write_model_table(page *p)
     fputs("</tbody></table></div>\n", p->out);
 }
 
-static void write_summary(page *p)
+static void write_reproduce(page *p)
 {
-    fputs("<section id=\"summary\" aria-labelledby=\"summary-h\">\n<h2 id=\"summary-h\">Summary</h2>\n", p->out);
+    char *again = command_of_study(p->s->precision);
+    fputs("<section id=\"reproduce\" aria-labelledby=\"reproduce-h\">\n<h2 id=\"reproduce-h\">Make "
+          "it again</h2>\n"
+          "<p>Each picture shows its settings and its command when it is pointed at or focused; "
+          "each grid lists its "
+          "commands below it. Run them in the folder of this page, where <code>models/</code> "
+          "holds the trained "
+          "models; one click on a command selects all of it. The pictures carry their settings, "
+          "too: <code>likeness "
+          "inspect FILE.png</code>. The whole study again, by the plan that lies in the folder, "
+          "where what is there "
+          "already is kept:</p>\n",
+          p->out);
+    if (again)
+        html_print(p->out, "<pre><code>%s</code></pre>\n", again);
+    else
+        p->no_memory = true;
+    free(again);
     write_run(p);
-    if (findings_any(p->s)) {
-        fputs("<h3>Findings</h3>\n<ul class=\"findings\">\n", p->out);
-        findings_write(p);
-        fputs("</ul>\n<p class=\"note\">\xc2\xb1 is one standard error. A difference is named only where it exceeds two of them; with a "
-              "few seeds even that is a hint, not a proof.</p>\n", p->out);
-    }
     write_model_table(p);
     fputs("</section>\n", p->out);
 }
 
-/* ---- measures and training ----------------------------------------------------------------- */
+/* ---- the page ------------------------------------------------------------------------------- */
 
-static void write_measures(page *p)
-{
-    if (!figures_any(p->s)) return;
-    html_print(p->out, "<section id=\"measures\" aria-labelledby=\"measures-h\">\n<h2 id=\"measures-h\">Measures</h2>\n"
-               "<p class=\"about\">Likeness is how much better a trained model, given the subject\xe2\x80\x99s prompt, explains a picture "
-               "than its base does, given the class prompt: the difference of their denoising errors over %d timesteps with %d draw%s of "
-               "noise, the same for every picture. It is high for the subject\xe2\x80\x99s own pictures, and about zero or below for the class. "
-               "Error bars are one standard error.</p>\n<div class=\"charts\">\n", p->s->plan->measure_timesteps,
-               p->s->plan->measure_noises, p->s->plan->measure_noises == 1 ? "" : "s");
-    figures_measures(p);
-    fputs("</div>\n<p class=\"note\">All of it: <a href=\"measures.json\">measures.json</a>, "
-          "<a href=\"cells.csv\">cells.csv</a>.</p>\n</section>\n", p->out);
-}
-
-/* One setting of a training, as a cell of the table. */
-typedef void (*setting_writer)(FILE *out, const study_plan *plan, const study_model *m);
-
-static void write_base(FILE *out, const study_plan *plan, const study_model *m)
-{
-    html_text(out, plan->model[m->base].name);
-}
-static void write_instance(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    html_text(out, m->train.instance_prompt ? m->train.instance_prompt : "");
-}
-static void write_class(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    html_text(out, m->train.class_prompt ? m->train.class_prompt : "\xe2\x80\x93");
-}
-static void write_prior(FILE *out, const study_plan *plan, const study_model *m)
-{
-    const train_settings *t = &m->train;
-    if (!t->with_prior_preservation)
-        fputs("no", out);
-    else if (t->prior_from_base)
-        html_print(out, "weight %g, from the base\xe2\x80\x99s prediction", t->prior_loss_weight);
-    else
-        html_print(out, "weight %g, %d class pictures by %s (%d steps, guidance %g)", t->prior_loss_weight,
-                   t->num_class_images, plan->model[m->base].name, m->class_steps, (double)m->class_guidance);
-}
-static void write_updates(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    if (m->train.max_train_steps)
-        html_print(out, "%lld", (long long)m->train.max_train_steps);
-    else
-        html_print(out, "%d epochs", m->train.num_train_epochs);
-}
-static void write_batch(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    html_print(out, "%d", m->train.train_batch_size);
-    if (m->train.gradient_accumulation_steps > 1)
-        html_print(out, ", %d accumulated", m->train.gradient_accumulation_steps);
-}
-static void write_rate(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    html_print(out, "%g, %s", m->train.learning_rate, rate_schedule_name(m->train.lr_scheduler));
-    if (m->train.lr_scheduler != RATE_CONSTANT)
-        html_print(out, ", %lld updates of warm-up", (long long)m->train.lr_warmup_steps);
-}
-static void write_optimizer(FILE *out, const study_plan *plan, const study_model *m)
-{
-    static const char *const names[] = {"AdamW", "AdamW, 8-bit moments", "AdamW in float16"};
-    const train_settings *t = &m->train;
-    (void)plan;
-    html_print(out, "%s, \xce\xb2 %g and %g, \xce\xb5 %g, weight decay %g", names[t->optimizer], t->adam_beta1,
-               t->adam_beta2, t->adam_epsilon, t->adam_weight_decay);
-}
-static void write_clip(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    html_print(out, "%g", m->train.max_grad_norm);
-}
-static void write_parts(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    fputs(m->train.train_text_encoder ? "UNet and text encoder" : "UNet", out);
-}
-static void write_extras(FILE *out, const study_plan *plan, const study_model *m)
-{
-    const train_settings *t = &m->train;
-    (void)plan;
-    if (!(t->snr_gamma > 0) && !t->offset_noise) fputs("\xe2\x80\x93", out);
-    if (t->snr_gamma > 0) html_print(out, "min-SNR %g", t->snr_gamma);
-    if (t->offset_noise) html_print(out, "%soffset noise %g", t->snr_gamma > 0 ? ", " : "", t->offset_noise_factor);
-}
-static void write_seed(FILE *out, const study_plan *plan, const study_model *m)
-{
-    (void)plan;
-    if (m->train.has_seed)
-        html_print(out, "%llu", (unsigned long long)m->train.seed);
-    else
-        fputs("from the clock", out);
-}
-
-static void write_training_table(page *p)
-{
-    static const struct { const char *name; setting_writer writes; } row[] = {
-        {"taught from", write_base}, {"instance prompt", write_instance}, {"class prompt", write_class},
-        {"prior preservation", write_prior}, {"updates", write_updates}, {"pictures an update", write_batch},
-        {"learning rate", write_rate}, {"optimizer", write_optimizer}, {"gradient clipped at", write_clip},
-        {"trained", write_parts}, {"loss", write_extras}, {"seed", write_seed},
-    };
-    const study_plan *plan = p->s->plan;
-    fputs("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Settings of the trainings\">"
-          "<table class=\"settings\"><caption>Settings of the trainings</caption><thead><tr><td></td>", p->out);
-    for (int i = 0; i < plan->models; i++)
-        if (is_trained(&plan->model[i])) html_print(p->out, "<th scope=\"col\">%s</th>", plan->model[i].name);
-    fputs("</tr></thead><tbody>\n", p->out);
-    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
-        html_print(p->out, "<tr><th scope=\"row\">%s</th>", row[k].name);
-        for (int i = 0; i < plan->models; i++) {
-            if (!is_trained(&plan->model[i])) continue;
-            fputs("<td>", p->out);
-            row[k].writes(p->out, plan, &plan->model[i]);
-            fputs("</td>", p->out);
-        }
-        fputs("</tr>\n", p->out);
-    }
-    fputs("</tbody></table></div>\n", p->out);
-}
-
-static bool any_trained(const study_plan *plan)
-{
-    for (int i = 0; i < plan->models; i++)
-        if (is_trained(&plan->model[i])) return true;
-    return false;
-}
-
-static void write_training(page *p)
+static void write_nav(page *p)
 {
     const study_plan *plan = p->s->plan;
-    bool text = false;
-    if (!any_trained(plan)) return;
-    for (int i = 0; i < plan->models; i++)
-        text |= is_trained(&plan->model[i]) && plan->model[i].train.train_text_encoder;
-    fputs("<section id=\"training\" aria-labelledby=\"training-h\">\n<h2 id=\"training-h\">Training</h2>\n", p->out);
-    if (text)
-        fputs("<p class=\"about\">The text encoder was trained too, so a switch of models switches the reading of the prompt "
-              "with it.</p>\n", p->out);
-    write_training_table(p);
-    fputs("<div class=\"charts\">\n", p->out);
-    figures_losses(p);
-    fputs("</div>\n</section>\n", p->out);
+    fputs("<nav aria-label=\"Parts of the page\"><ol>\n", p->out);
+    if (p->said.count) fputs("<li><a href=\"#answers\">Answers</a></li>\n", p->out);
+    for (int i = 0; i < plan->sections; i++)
+        if (!plan->section[i].hidden)
+            html_print(p->out, "<li><a href=\"#part-%s\">%s</a></li>\n", plan->section[i].id,
+                       plan->section[i].title);
+    if (any_measured(p->s))
+        fputs("<li><a href=\"#measures\">How it is measured</a></li>\n", p->out);
+    if (page_any_trained(plan)) fputs("<li><a href=\"#training\">Training</a></li>\n", p->out);
+    fputs("<li><a href=\"#reproduce\">Make it again</a></li>\n</ol></nav>\n", p->out);
 }
-
-static void write_reproduce(page *p)
-{
-    char *again = command_of_study(p->s->precision);
-    fputs("<section id=\"reproduce\" aria-labelledby=\"reproduce-h\">\n<h2 id=\"reproduce-h\">Make it again</h2>\n"
-          "<p>Each picture shows its settings and its command when it is pointed at or focused; each part lists its commands "
-          "below its grid. Run them in the folder of this page, where <code>models/</code> holds the trained models; one "
-          "click on a command selects all of it. The pictures carry their settings, too: <code>likeness inspect "
-          "FILE.png</code>. The whole study again, by the plan that lies in the folder: what is there already is kept, and "
-          "what is missing or was changed in the plan is made:</p>\n", p->out);
-    if (again)
-        html_print(p->out, "<pre><code>%s</code></pre>\n</section>\n", again);
-    else
-        p->no_memory = true;
-    free(again);
-}
-
-/* ---- the page ------------------------------------------------------------------------------ */
 
 static void write_head(page *p)
 {
     const study_plan *plan = p->s->plan;
-    html_print(p->out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-               "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n"
-               "<meta name=\"generator\" content=\"likeness %s\">\n<title>%s</title>\n<style>\n", p->s->version,
-               plan->title);
+    int missing = count_missing(p->s);
+    html_print(p->out,
+               "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+               "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+               "<meta name=\"color-scheme\" content=\"light dark\">\n"
+               "<meta name=\"generator\" content=\"likeness %s\">\n<title>%s</title>\n<style>\n",
+               p->s->version, plan->title);
     fputs(page_style, p->out);
-    html_print(p->out, "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the findings</a>\n"
-               "<header>\n<h1>%s</h1>\n", plan->title);
+    page_grid_style(p);
+    html_print(
+        p->out,
+        "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the answers</a>\n"
+        "<header>\n<h1>%s</h1>\n",
+        plan->title);
     if (*plan->about) html_print(p->out, "<p class=\"lead\">%s</p>\n", plan->about);
-    fputs("</header>\n<nav aria-label=\"Parts of the page\"><ol>\n<li><a href=\"#summary\">Summary</a></li>\n", p->out);
-    for (int i = 0; i < plan->sections; i++)
-        html_print(p->out, "<li><a href=\"#part-%s\">%s</a></li>\n", plan->section[i].id, plan->section[i].title);
-    if (figures_any(p->s)) fputs("<li><a href=\"#measures\">Measures</a></li>\n", p->out);
-    if (any_trained(plan)) fputs("<li><a href=\"#training\">Training</a></li>\n", p->out);
-    fputs("<li><a href=\"#reproduce\">Make it again</a></li>\n</ol></nav>\n", p->out);
+    if (missing)
+        html_print(
+            p->out,
+            "<p><strong>%d of the pictures could not be made</strong>: their places say why.</p>\n",
+            missing);
+    page_subjects(p);
+    fputs("</header>\n", p->out);
+    write_nav(p);
 }
 
 /* "2 min 31 s" */
@@ -443,7 +363,9 @@ static void write_footer(page *p)
         }
         fputs(".</p>\n", p->out);
     }
-    if (s->peak_mb > 0) html_print(p->out, "<p>Memory at its highest: %s MB.</p>\n", number_count(llround(s->peak_mb)).text);
+    if (s->peak_mb > 0)
+        html_print(p->out, "<p>Memory at its highest: %s MB.</p>\n",
+                   number_count(llround(s->peak_mb)).text);
     fputs("</footer>\n<script>", p->out);
     fputs(page_script, p->out);
     fputs("</script>\n</body>\n</html>\n", p->out);
@@ -452,21 +374,22 @@ static void write_footer(page *p)
 static void write_page(page *p)
 {
     const study_plan *plan = p->s->plan;
+    if (!statements_make(&p->said, &p->memory, plan, p->s->measures)) p->no_memory = true;
     write_head(p);
     fputs("<main id=\"main\">\n", p->out);
     write_summary(p);
     for (int i = 0, first = 0; i < plan->sections; i++) {
-        write_section(p, &plan->section[i], first);
-        first += cell_total(&plan->section[i]);
+        if (!plan->section[i].hidden) write_section(p, i, first);
+        first += section_cells(&plan->section[i]);
     }
     write_measures(p);
-    write_training(p);
+    page_training(p);
     write_reproduce(p);
     fputs("</main>\n", p->out);
     write_footer(p);
 }
 
-/* ---- files --------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 /* Writes folder/name, whole or not at all, from what `fill` prints. */
 static bool write_file(const page_source *s, const char *name, void (*fill)(page *p), error *e)
@@ -494,11 +417,15 @@ static bool write_file(const page_source *s, const char *name, void (*fill)(page
     return ok;
 }
 
-bool page_write(const page_source *s, error *e) { return write_file(s, "report.html", write_page, e); }
+bool page_write(const page_source *s, error *e)
+{
+    return write_file(s, "report.html", write_page, e);
+}
 
 static void csv_cell(page *p, const study_section *s, const study_cell *c, int at, int index)
 {
     FILE *out = p->out;
+    const study_measures *m = p->s->measures;
     int width, height;
     csv_text(out, s->id);
     fputc(',', out);
@@ -512,17 +439,15 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     fprintf(out, ",%llu,%s,%d,%s,", (unsigned long long)c->seed, sampler_kind_name(c->sampler.kind),
             c->sampler.steps, number_exact_float(c->guidance).text);
     csv_text(out, c->schedule);
-    if (picture_size(p->s, c, &width, &height))
+    if (page_picture_size(p->s, c, &width, &height))
         fprintf(out, ",cells/%s.png", c->name);
     else
         fputc(',', out);
-    int models = p->s->plan->models;
-    for (int i = 0; i < models; i++) {
-        if (!is_trained(&p->s->plan->model[i])) continue;
-        double v = index < p->s->measures->cells
-                       ? p->s->measures->cell_likeness[(size_t)index * (size_t)models + (size_t)i] : NAN;
+    for (int i = 0; i < m->subjects; i++) {
+        double v = index < m->cells ? m->cell_share[(size_t)index * (size_t)m->subjects + (size_t)i]
+                                    : NAN;
         fputc(',', out);
-        if (isfinite(v)) fputs(number_rounded(v, 9).text, out);
+        if (isfinite(v)) fputs(number_rounded(v, 4).text, out);
     }
     fputs("\r\n", out);
 }
@@ -531,15 +456,15 @@ static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
     fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,schedule,file", p->out);
-    for (int i = 0; i < plan->models; i++) {
-        if (!is_trained(&plan->model[i])) continue;
-        fputs(",likeness_", p->out);
-        csv_text(p->out, plan->model[i].name);
-    }
+    for (int i = 0; i < p->s->measures->subjects; i++)
+        fprintf(p->out, ",share_of_subject_%d", i + 1);
     fputs("\r\n", p->out);
     for (int i = 0, index = 0; i < plan->sections; i++)
-        for (int k = 0; k < cell_total(&plan->section[i]); k++, index++)
+        for (int k = 0; k < section_cells(&plan->section[i]); k++, index++)
             csv_cell(p, &plan->section[i], &plan->section[i].cell[k], k, index);
 }
 
-bool page_write_cells(const page_source *s, error *e) { return write_file(s, "cells.csv", write_csv, e); }
+bool page_write_cells(const page_source *s, error *e)
+{
+    return write_file(s, "cells.csv", write_csv, e);
+}

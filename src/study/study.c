@@ -343,12 +343,17 @@ static const char **hash_models(run *r, error *e)
     return hash;
 }
 
-static bool write_page(run *r, const study_measures *m, error *e)
+static bool write_page(run *r, const measure_source *from, const study_measures *m, error *e)
 {
     const char **hash = hash_models(r, e);
+    size_t subjects = (size_t)m->subjects + 1;
+    subject_pictures *pictures = arena_alloc(&r->plan.memory, subjects * sizeof *pictures);
     if (!hash) return false;
+    if (!pictures) return error_memory(e, "the subject's pictures", subjects * sizeof *pictures);
+    if (!subject_pictures_write(pictures, from, m, e)) return false;
     page_source s = {.plan = &r->plan,
                      .measures = m,
+                     .pictures = pictures,
                      .folder = r->options->folder,
                      .model_hash = hash,
                      .device = r->device->name,
@@ -369,6 +374,7 @@ static bool measure(run *r, error *e)
     measure_source s = {.device = r->device,
                         .plan = &r->plan,
                         .models = r->models.open,
+                        .generators = r->models.generator,
                         .folder = r->options->folder,
                         .class_folder = (const char *const *)r->models.class_folder,
                         .progress = on_measure,
@@ -376,7 +382,7 @@ static bool measure(run *r, error *e)
     r->what = "measuring";
     r->phase = r->done;
     if (!study_measure(&measures, &s, e)) return false;
-    bool ok = write_page(r, &measures, e);
+    bool ok = write_page(r, &s, &measures, e);
     study_measures_close(&measures);
     return ok;
 }

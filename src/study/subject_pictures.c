@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * subject_pictures: see subject_pictures.h. */
+#include "study/subject_pictures.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+#include "train/photos.h"
+
+void subject_picture_name(char out[64], int subject, bool of_class, int index)
+{
+    snprintf(out, 64, "subject/%d-%s%02d.png", subject + 1, of_class ? "class-" : "", index + 1);
+}
+
+static bool write_crop(const photo *p, int resolution, const char *folder, const char *name,
+                       error *e)
+{
+    image square;
+    crop c = photo_center(p, resolution);
+    char *path = path_join(folder, name);
+    if (!path) return error_memory(e, name, strlen(folder) + 64);
+    if (!image_new(&square, resolution, resolution, e)) {
+        free(path);
+        return false;
+    }
+    for (int y = 0; y < resolution; y++)
+        memcpy(square.pixels + (size_t)y * (size_t)resolution * 3,
+               p->picture.pixels +
+                   ((size_t)(c.top + y) * (size_t)p->picture.width + (size_t)c.left) * 3,
+               (size_t)resolution * 3);
+    bool ok = image_write(&square, path, NULL, 100, e);
+    image_free(&square);
+    free(path);
+    return ok;
+}
+
+/* from NULL, or a folder that cannot be read any more: none. */
+static bool write_some(int *count, const char *from, int resolution, int most, int subject,
+                       bool of_class, const char *folder, error *e)
+{
+    photo_set photos;
+    error why = {0};
+    *count = 0;
+    if (!from) return true;
+    if (!photo_set_open(&photos, from, resolution, (size_t)most, of_class ? "class" : "instance",
+                        &why)) {
+        if (why.code != ERROR_MEMORY) return true;
+        *e = why;
+        return false;
+    }
+    bool ok = true;
+    for (size_t i = 0; ok && i < photos.count; i++) {
+        char name[64];
+        subject_picture_name(name, subject, of_class, (int)i);
+        ok = write_crop(&photos.item[i], resolution, folder, name, e);
+        *count += ok;
+    }
+    photo_set_close(&photos);
+    return ok;
+}
+
+/* Of a training: as its settings have it, or the model's own. */
+static int resolution_of(const measure_source *s, int who)
+{
+    const train_settings *t = &s->plan->model[who].train;
+    if (t->resolution) return t->resolution;
+    const model *base = s->models[s->plan->model[who].base];
+    return base->unet.sample_size << (base->vae.blocks - 1);
+}
+
+bool subject_pictures_write(subject_pictures *out, const measure_source *s, const study_measures *m,
+                            error *e)
+{
+    char *place = path_join(s->folder, "subject");
+    bool ok = place ? !m->subjects || path_make_dir(place, e)
+                    : error_memory(e, "a folder's name", 64);
+    for (int i = 0; ok && i < m->subjects; i++) {
+        const subject_row *r = &m->subject[i];
+        int side = resolution_of(s, r->model[0]);
+        const char *classes = NULL;
+        for (int k = 0; k < r->models && !classes && s->class_folder; k++)
+            classes = s->class_folder[r->model[k]];
+        ok = write_some(&out[i].photos, s->plan->model[r->model[0]].train.instance_data_dir, side,
+                        SUBJECT_PHOTOS_SHOWN, i, false, s->folder, e) &&
+             write_some(&out[i].classes, classes, side, SUBJECT_CLASSES_SHOWN, i, true, s->folder,
+                        e);
+    }
+    free(place);
+    return ok;
+}
