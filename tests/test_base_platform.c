@@ -233,6 +233,18 @@ static void test_paths(void **state)
     e = (error){0};
     assert_false(path_make_dir(in_folder("x/file/below"), &e));
     assert_int_equal(e.code, ERROR_FILE);
+    /* what forbids it is told, not that it is not there */
+    e = (error){0};
+    assert_int_equal(chmod(in_folder("x/y"), 0555), 0);
+    assert_int_equal(chdir(in_folder("x/y")), 0);
+    bool root = geteuid() == 0;
+    if (root) assert_int_equal(seteuid(65534), 0);
+    bool made = path_make_dir("new/one", &e);
+    if (root) assert_int_equal(seteuid(0), 0);
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(chmod(in_folder("x/y"), 0755), 0);
+    assert_false(made);
+    expect_error(e, ERROR_FILE, "new: cannot make the folder: Permission denied");
     char *p = path_join("a", "b");
     assert_string_equal(p, "a/b");
     free(p);

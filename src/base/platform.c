@@ -307,8 +307,10 @@ bool path_make_dir(const char *path, error *e)
         at += strcspn(at, "/");
         char kept = *at;
         *at = '\0';
-        if (*part && mkdir(part, 0777) != 0 && !path_is_dir(part)) {
-            if (errno == EEXIST)
+        int why = *part && mkdir(part, 0777) != 0 ? errno : 0;
+        if (why && !path_is_dir(part)) {
+            errno = why; /* path_is_dir has its own */
+            if (why == EEXIST)
                 ok = error_set(e, ERROR_FILE, "%s: is a file, where a folder is needed", part);
             else
                 ok = fail_errno(e, part, "make the folder");

@@ -80,9 +80,7 @@ static int work(task *t)
     bool ok = lk_context_open(&t->context, &context, &t->error) &&
               lk_study(t->context, &t->options, &t->error);
     progress_clear(&t->line);
-    if (!ok)
-        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED : STATUS_FAILED, "%s",
-                    t->error.text);
+    if (!ok) return fail_error(&t->error);
     if (!t->options.dry_run) printf("%s/report.html\n", t->output);
     return STATUS_DONE;
 }
