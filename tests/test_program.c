@@ -236,7 +236,7 @@ static void test_interrupt(void **state)
     pid_t child = start(args, 0);
     for (int i = 0; i < 3000 && !exists("stop/a-1.png"); i++)
         nanosleep(&(struct timespec){0, 10 * 1000 * 1000}, NULL);
-    kill(child, SIGINT);
+    for (int i = 0; i < 3; i++) kill(child, SIGINT); /* an impatient one changes nothing */
     finish(child);
     assert_int_equal(last.status, 130);
     says(last.err, "stopped");
@@ -246,6 +246,23 @@ static void test_interrupt(void **state)
     char command[400];
     snprintf(command, sizeof command, "test -z \"$(find %s -name '.*.tmp')\"", folder);
     assert_int_equal(system(command), 0);
+}
+
+/* Who started us ignores it (nohup, a script's &): so do we. */
+static void test_ignored_interrupt(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t", "1", "-p", "a", "-s", "1-20",
+                          "--steps", "20", "-o", "ignored/", NULL};
+    signal(SIGINT, SIG_IGN);
+    pid_t child = start(args, 0);
+    signal(SIGINT, SIG_DFL);
+    for (int i = 0; i < 3000 && !exists("ignored/a-1.png"); i++)
+        nanosleep(&(struct timespec){0, 5 * 1000 * 1000}, NULL);
+    kill(child, SIGINT);
+    finish(child);
+    done();
+    assert_true(exists("ignored/a-20.png"));
 }
 
 /* Nothing of the bar is left on the screen. */
@@ -330,16 +347,19 @@ static void test_prompts(void **state)
     for (int i = 0; i < 300; i++) snprintf(words + 7 * i, 8, "Word%02d ", i % 100);
     assert_int_equal(TOY("-p", words), 0);
     /* the toy's 14 tokens are bytes: 6 of each word */
-    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"Word02\" on");
+    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"rd02\" on, within \"Word02\"");
     assert_null(strstr(last.err, "negative"));
     drop("x.png");
     assert_int_equal(TOY("-p", "a", "-n", words), 0);
-    WARNS("negative prompt is too long for the model, which reads 14 tokens: it is cut from \"Word02\" on");
+    WARNS("negative prompt is too long for the model, which reads 14 tokens: it is cut from \"rd02\" on, within \"Word02\"");
     drop("x.png");
     assert_int_equal(TOY("-p", "\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f"
                                "\u732b\u306e\u5199\u771f"), 0);
     WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from "
-          "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\" on");
+          "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\" on, within \"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b...\"");
+    drop("x.png");
+    assert_int_equal(TOY("-p", "abcde fgh ijklmn opqr"), 0);
+    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"opqr\" on");
     drop("x.png");
     assert_int_equal(TOY("-p", "a dog", "-n", ""), 0);
     assert_null(strstr(last.err, "warning"));
@@ -699,6 +719,7 @@ int main(void)
         TEST(test_example),
         TEST(test_header),
         TEST(test_interrupt),
+        TEST(test_ignored_interrupt),
         TEST(test_bar),
         TEST(test_bad_values),
         TEST(test_prompts),

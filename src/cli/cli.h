@@ -127,7 +127,8 @@ void progress_train(progress_line *line, const lk_train_progress *p);
 void progress_study(progress_line *line, const lk_study_progress *p);
 void progress_clear(progress_line *line); /* the bar leaves the screen */
 
-/* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one ends the program at once. */
+/* From here on Ctrl-C (and SIGTERM, and the terminal's end) only sets a flag, where they are not ignored;
+ * another changes nothing. */
 void interrupt_watch(void);
 bool interrupt_seen(void);
 

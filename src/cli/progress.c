@@ -20,21 +20,31 @@ enum {
 };
 
 /* A signal handler can reach nothing but a global. */
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, on_terminal;
 
+/* The first is answered at once, in the bar's place; it is obeyed where the work next asks. */
 static void interrupt_note(int signal)
 {
+    static const char text[] = "\r\033[Kstopping after this step\r";
     (void)signal;
+    if (!interrupted && on_terminal && write(STDERR_FILENO, text, sizeof text - 1) < 0) on_terminal = 0;
     interrupted = 1;
+}
+
+/* A signal that whoever started us ignores (nohup, a script's "&") stays ignored. */
+static void watch_signal(int signal)
+{
+    struct sigaction now, action = {.sa_handler = interrupt_note, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(signal, NULL, &now) == 0 && now.sa_handler != SIG_IGN) sigaction(signal, &action, NULL);
 }
 
 void interrupt_watch(void)
 {
-    struct sigaction action = {.sa_handler = interrupt_note,
-                               .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    on_terminal = isatty(STDERR_FILENO);
+    watch_signal(SIGINT);
+    watch_signal(SIGTERM);
+    watch_signal(SIGHUP);
 }
 
 bool interrupt_seen(void) { return interrupted; }

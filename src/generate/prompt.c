@@ -148,22 +148,30 @@ static const char *nth_word(const char *text, size_t n)
     return p;
 }
 
-/* cut: the text's end as the tokenizer has it: composed, in lower case. Names the word as it was written,
- * or where that is a whole sentence without spaces, the place in it. */
+static size_t count_characters(const char *text, size_t bytes)
+{
+    size_t n = 0, length;
+    for (const char *p = text; p < text + bytes; p += length, n++) character_at(p, text + bytes, &length);
+    return n;
+}
+
+/* cut: the text's end as the tokenizer has it: composed, in lower case. Names the word as it was written, and
+ * the place in it where that is not its beginning (a sentence may have no spaces). */
 static bool note_cut(char **notes, const model *m, const char *what, const char *text, const char *cut,
                      error *e)
 {
+    static const char spaces[] = " \t\n\r";
     size_t all = count_words(text), rest = count_words(cut);
     const char *word = all >= rest ? nth_word(text, all - rest) : cut;
-    size_t length = strcspn(word, " \t\n\r");
-    if (length > SHOWN) {
-        word = cut;
-        length = strcspn(cut, " \t\n\r");
-    }
-    int n = shown(word, length);
+    size_t length = strcspn(word, spaces), left = strcspn(cut, spaces);
+    bool within = count_characters(word, length) > count_characters(cut, left);
+    int n = shown(word, length), k = shown(cut, left);
+    char inside[SHOWN + 32] = "";
+    if (within) snprintf(inside, sizeof inside, "from \"%.*s%s\" on, within ", k, cut, (size_t)k < left ? "..." : "");
     return add_line(notes, string_format("the %s is too long for the model, which reads %d tokens: it is cut "
-                                         "from \"%.*s%s\" on", what, m->clip.positions - 2, n, word,
-                                         (size_t)n < length ? "..." : ""), e);
+                                         "%s\"%.*s%s\"%s", what, m->clip.positions - 2,
+                                         within ? inside : "from ", n, word, (size_t)n < length ? "..." : "",
+                                         within ? "" : " on"), e);
 }
 
 bool prompt_notes(char **notes, const model *m, const char *what, const char *text, error *e)
