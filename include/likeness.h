@@ -114,22 +114,24 @@ void lk_picture_close(lk_picture **picture);
 int lk_picture_width(const lk_picture *picture);
 int lk_picture_height(const lk_picture *picture);
 const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top */
-/* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none. "Model hash"
- * in them is the first 10 digits of the hash that lk_inspect shows: SHA-256 over the names, types, shapes
- * and values of all weights of UNet, text encoder and autoencoder, the same for a folder and a single file. */
+/* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none.
+ * "Model hash" in them is the first 10 digits of the hash that lk_inspect shows: SHA-256 over the
+ * names, types, shapes and values of all weights of UNet, text encoder and autoencoder, the same
+ * for a folder and a single file. */
 const char *lk_picture_settings(const lk_picture *picture);
 bool lk_picture_set_settings(lk_picture *picture, const char *text, lk_error *error);
 /* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target, renamed when whole. */
 bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
 /* The latents of a picture that lk_generate made: safetensors with "latents" [1,C,h,w], the noise
- * it started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding; its settings are
- * in the file's metadata. */
+ * it started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding; its
+ * settings are in the file's metadata. */
 bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
 
 /* A text of settings with one more key (2 or more letters), for lk_free. */
-bool lk_settings_add(char **out, const char *text, const char *key, const char *value, lk_error *error);
-/* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL: it says none, or
- * is no such file. */
+bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
+                     lk_error *error);
+/* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL:
+ * it says none, or is no such file. */
 char *lk_file_settings(const char *path);
 
 /* Cells (row by row, NULL: empty) on one labelled sheet. Labels may be NULL. */
@@ -193,9 +195,10 @@ typedef struct lk_generate_options {
 } lk_generate_options;
 
 void lk_generate_defaults(lk_generate_options *options);
-/* Whatever can be found wrong before the work: sizes, steps, text, memory. *notes (may be NULL), for lk_free:
- * lines about what of the prompts is not read as it may be meant: cut because it is too long, or signs that
- * are commands elsewhere, "(word:1.3)", "<lora:name:1>"; NULL: there is nothing to say. */
+/* Whatever can be found wrong before the work: sizes, steps, text, memory. *notes (may be NULL),
+ * for lk_free: lines about what of the prompts is not read as it may be meant: cut because it is
+ * too long, or signs that are commands elsewhere, "(word:1.3)", "<lora:name:1>"; NULL: there is
+ * nothing to say. */
 bool lk_generate_check(lk_model *model, const lk_generate_options *options, char **notes,
                        lk_error *error);
 /* The settings that the picture will carry, without making it; for lk_free. */
@@ -222,8 +225,9 @@ bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *co
                        int count, const char *schedule, const lk_generate_options *options,
                        lk_error *error);
 /* A model whose UNet and text encoder are the weighted sum ("0.5*base+0.5*tuned") of several, in
- * float32, as a diffusers folder; all else is the first's of the sum. stop: NULL, or asked now and then;
- * nonzero gives up (LK_CANCELLED). A folder that was not there before is removed when it fails. */
+ * float32, as a diffusers folder; all else is the first's of the sum. stop: NULL, or asked now and
+ * then; nonzero gives up (LK_CANCELLED). A folder that was not there before is removed when it
+ * fails. */
 bool lk_merge(lk_model *const *models, const char *const *names, int count, const char *sum,
               const char *folder, int (*stop)(void *user), void *user, lk_error *error);
 
@@ -241,8 +245,8 @@ typedef struct lk_sweep {
 bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base,
                     lk_error *error);
 void lk_sweep_close(lk_sweep *sweep);
-/* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and digits of every
- * script stay. */
+/* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and
+ * digits of every script stay. */
 char *lk_slug(const char *text);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made. */
@@ -332,7 +336,8 @@ typedef struct lk_study_progress {
 typedef struct lk_study_options {
     const char *plan;    /* a plan in JSON (docs/STUDY.md); NULL: the report's experiment */
     /* NULL, or a folder of photos of one subject, which is called `name` ("sks dog") and is one of
-     * class_name ("dog"): the report's experiment with it, on the model at `model` (NULL: the default). */
+     * class_name ("dog"): the report's experiment with it, on the model at `model` (NULL: the
+     * default). */
     const char *photos, *name, *class_name, *model;
     const char *folder;  /* where everything goes: report.html, cells/, models/ */
     bool dry_run;        /* tell what would be done (through say), and do nothing */

@@ -285,7 +285,8 @@ bool lk_picture_set_settings(lk_picture *p, const char *text, lk_error *caller)
     return true;
 }
 
-bool lk_settings_add(char **out, const char *text, const char *key, const char *value, lk_error *caller)
+bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
+                     lk_error *caller)
 {
     error e = {0};
     return report(settings_add(out, text, key, value, &e), &e, caller);
@@ -297,7 +298,8 @@ static char *latents_settings(const char *path)
     char *text = NULL;
     if (!safetensors_open(&file, path, NULL)) return NULL;
     for (size_t i = 0; !text && i < file.metadata_count; i++)
-        if (strcmp(file.metadata[i].key, LATENTS_SETTINGS) == 0) text = strdup(file.metadata[i].value);
+        if (strcmp(file.metadata[i].key, LATENTS_SETTINGS) == 0)
+            text = strdup(file.metadata[i].value);
     safetensors_close(&file);
     return text;
 }
@@ -495,7 +497,8 @@ static bool turns_settings(char **text, const turns *t, const lk_generate_option
     picture_job job = {generators, t->name, t->count, t->mix, &options};
     generator_size(turns_first(t)->generator, &width, &height, &multiple);
     image size = {.width = o->width ? o->width : width, .height = o->height ? o->height : height};
-    bool ok = generators && latents_fit(turns_first(t), o, e) && parameters_text(text, &job, &size, e);
+    bool ok =
+        generators && latents_fit(turns_first(t), o, e) && parameters_text(text, &job, &size, e);
     free(generators);
     return ok;
 }
@@ -877,7 +880,8 @@ bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
     study_events events = {on_study_progress, on_study_say, (void *)(uintptr_t)o};
     bool ok = pocket && (options.plan || error_memory(&e, "a plan", 64)) &&
               (!o->photos || (!o->plan && o->name && o->class_name) ||
-               error_set(&e, ERROR_USAGE, "a study of photos needs a name and a class, and makes its own plan")) &&
+               error_set(&e, ERROR_USAGE,
+                         "a study of photos needs a name and a class, and makes its own plan")) &&
               study_run(c->device, &options, &events, &e);
     free(root);
     free(pocket);

@@ -26,9 +26,9 @@ void write_file(const char *path, const void *data, size_t size);
  * file_limit bytes (0: any may). */
 pid_t start(const char *const *args, rlim_t file_limit);
 void finish(pid_t child); /* waits for it; fills last */
-/* Runs a program in the folder, on a terminal of so many columns, and presses Ctrl-C when its screen holds
- * `at` (NULL: never). last.out: what is on the screen in the end, what is too wide on several lines. A letter
- * outside ASCII is two columns wide. */
+/* Runs a program in the folder, on a terminal of so many columns, and presses Ctrl-C when its
+ * screen holds `at` (NULL: never). last.out: what is on the screen in the end, what is too wide on
+ * several lines. A letter outside ASCII is two columns wide. */
 void run_on_terminal(const char *const *args, int columns, const char *at);
 /* likeness with these words; NULL ends them. Returns the exit status. */
 int likeness(const char *first, ...);

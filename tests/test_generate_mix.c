@@ -355,8 +355,9 @@ static void test_merge(void **state)
     assert_non_null(strstr(e.text, "base and tuned cannot be blended: only "));
     e = (error){0};
     set[1] = set[0];
-    assert_false(weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, &(stop_check){0}, &e) &&
-                 weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, &(stop_check){0}, &e));
+    assert_false(
+        weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, &(stop_check){0}, &e) &&
+        weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, &(stop_check){0}, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_null(out.item);
 }

@@ -74,8 +74,10 @@ static void test_alone(void **state)
     (void)state;
     generate_options o = plain();
     picture_job job = {.models = w.generator, .count = 1, .options = &o};
-    expect(&job, "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
-                 "Model hash: %s, Model: toy, RNG: CPU, Version: likeness " LIKENESS_VERSION);
+    expect(
+        &job,
+        "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
+        "Model hash: %s, Model: toy, RNG: CPU, Version: likeness " LIKENESS_VERSION);
     static float noise[4 * 16 * 16];
     o.negative = "blurry, dark";
     o.latents = noise;
@@ -94,9 +96,11 @@ static void test_alone(void **state)
     o.sampler = (sampler_options){.kind = SAMPLER_DDPM, .steps = 9, .has_variance = true,
                                   .variance = VARIANCE_FIXED_LARGE, .eta = 1};
     job.models = w.generator;
-    expect(&job, "a dog\nSteps: 9, Sampler: DDPM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
-                 "Model hash: %s, Model: toy, Variance: fixed_large, RNG: CPU, Version: likeness "
-                 LIKENESS_VERSION);
+    expect(
+        &job,
+        "a dog\nSteps: 9, Sampler: DDPM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
+        "Model hash: %s, Model: toy, Variance: fixed_large, RNG: CPU, Version: "
+        "likeness " LIKENESS_VERSION);
 }
 
 /* An unconditional model has neither prompt nor guidance. */
@@ -110,7 +114,9 @@ static void test_unconditional(void **state)
     char *text;
     o.prompt = NULL;
     assert_true(parameters_text(&text, &job, &made, &e));
-    assert_int_equal(strncmp(text, "Steps: 50, Sampler: DDIM, Seed: 18446744073709551615, Size: 16x16, ", 60), 0);
+    assert_int_equal(
+        strncmp(text, "Steps: 50, Sampler: DDIM, Seed: 18446744073709551615, Size: 16x16, ", 60),
+        0);
     assert_null(strstr(text, "CFG"));
     free(text);
 }
@@ -123,21 +129,26 @@ static void test_turns(void **state)
     mix m;
     picture_job job = {w.generator, names, MODELS, &m, &o};
     assert_true(mix_parse(&m, "base x15, tuned rest", names, MODELS, 50, &e));
-    expect(&job, "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
-                 "Model hash: %s, Model: toy, Schedule: \"base x15, tuned x35\", "
-                 "Models: \"base=toy %s, tuned=dog %s\", Refiner: dog, Refiner switch at: 0.3, RNG: CPU, "
-                 "Version: likeness " LIKENESS_VERSION);
+    expect(
+        &job,
+        "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
+        "Model hash: %s, Model: toy, Schedule: \"base x15, tuned x35\", "
+        "Models: \"base=toy %s, tuned=dog %s\", Refiner: dog, Refiner switch at: 0.3, RNG: CPU, "
+        "Version: likeness " LIKENESS_VERSION);
     mix_close(&m);
     /* one model alone, though two were given */
     assert_true(mix_parse(&m, "tuned x0, base", names, MODELS, 50, &e));
-    expect(&job, "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
-                 "Model hash: %s, Model: toy, RNG: CPU, Version: likeness " LIKENESS_VERSION);
+    expect(
+        &job,
+        "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
+        "Model hash: %s, Model: toy, RNG: CPU, Version: likeness " LIKENESS_VERSION);
     mix_close(&m);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_alone), cmocka_unit_test(test_unconditional),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_alone),
+                                       cmocka_unit_test(test_unconditional),
                                        cmocka_unit_test(test_turns)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

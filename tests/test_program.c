@@ -44,10 +44,15 @@ static void test_usage(void **state)
     failed(2, "unknown command genrate; did you mean generate?");
     TOY("--colour", "red");
     failed(2, "unknown flag --colour; see: likeness generate --help");
-    static const char *const near[][2] = {
-        {"--step", "--steps"}, {"--sedes=4", "--seeds"}, {"--negativ-prompt", "--negative-prompt"},
-        {"--num_inference_step", "--num-inference-steps"}, {"--cfg", "--cfg-scale"}, {"--hieght", "--height"},
-        {"--output_dir", "--output"}, {"--modle", "--model"}, {"--clipskip", "--clip-skip"}};
+    static const char *const near[][2] = {{"--step", "--steps"},
+                                          {"--sedes=4", "--seeds"},
+                                          {"--negativ-prompt", "--negative-prompt"},
+                                          {"--num_inference_step", "--num-inference-steps"},
+                                          {"--cfg", "--cfg-scale"},
+                                          {"--hieght", "--height"},
+                                          {"--output_dir", "--output"},
+                                          {"--modle", "--model"},
+                                          {"--clipskip", "--clip-skip"}};
     for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
         char words[100];
         TOY(near[i][0], "3");
@@ -273,14 +278,15 @@ static void no_remnant(void)
     assert_null(strstr(last.out, " s left"));
 }
 
-/* The bar fits the terminal, whatever its width and the letters; in the end it is gone, also when it goes wrong
- * and after Ctrl-C. */
+/* The bar fits the terminal, whatever its width and the letters; in the end it is gone, also when
+ * it goes wrong and after Ctrl-C. */
 static void test_bar(void **state)
 {
     (void)state;
     static const int columns[] = {1, 7, 20, 44, 80, 200};
-    const char *args[] = {PROGRAM, "generate", "-m",   toy_path, "-t", "1",  "-p", "\u732b\u306e\u5199\u771f",
-                          "-s",    "1-2",      "--steps", "40",  "-o", "b/", NULL, NULL};
+    const char *args[] = {
+        PROGRAM, "generate", "-m",      toy_path, "-t", "1",  "-p", "\u732b\u306e\u5199\u771f",
+        "-s",    "1-2",      "--steps", "40",     "-o", "b/", NULL, NULL};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         run_on_terminal(args, columns[i], NULL);
         done();
@@ -347,14 +353,18 @@ static void test_prompts(void **state)
     for (int i = 0; i < 300; i++) snprintf(words + 7 * i, 8, "Word%02d ", i % 100);
     assert_int_equal(TOY("-p", words), 0);
     /* the toy's 14 tokens are bytes: 6 of each word */
-    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"rd02\" on, within \"Word02\"");
+    WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"rd02\" on, "
+          "within \"Word02\"");
     assert_null(strstr(last.err, "negative"));
     drop("x.png");
     assert_int_equal(TOY("-p", "a", "-n", words), 0);
-    WARNS("negative prompt is too long for the model, which reads 14 tokens: it is cut from \"rd02\" on, within \"Word02\"");
+    WARNS("negative prompt is too long for the model, which reads 14 tokens: it is cut from "
+          "\"rd02\" on, within \"Word02\"");
     drop("x.png");
-    assert_int_equal(TOY("-p", "\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f"
-                               "\u732b\u306e\u5199\u771f"), 0);
+    assert_int_equal(TOY("-p",
+                         "\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f"
+                         "\u732b\u306e\u5199\u771f"),
+                     0);
     WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from "
           "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\" on, within \"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b...\"");
     drop("x.png");
@@ -370,15 +380,18 @@ static void test_prompts(void **state)
 static void test_signs(void **state)
 {
     (void)state;
-    static const char *const signs[] = {"<lora:dog:0.8>", "(dog:1.3)", "((dog), cat:1.3)", "[dog:cat:0.5]",
-                                        "[dog:10]", "[dog|cat]", "BREAK", "AND"};
-    static const char *const plain[] = {"a (dog)", "[dog]", "5:30", "\\(dog:1.3\\)", "BREAKFAST", "SAND", "<3",
-                                        "and", "(a:b)", "(a", "[a", "a)", "dog: 1.3"};
+    static const char *const signs[] = {"<lora:dog:0.8>", "(dog:1.3)", "((dog), cat:1.3)",
+                                        "[dog:cat:0.5]",  "[dog:10]",  "[dog|cat]",
+                                        "BREAK",          "AND"};
+    static const char *const plain[] = {"a (dog)", "[dog]", "5:30",    "\\(dog:1.3\\)", "BREAKFAST",
+                                        "SAND",    "<3",    "and",     "(a:b)",         "(a",
+                                        "[a",      "a)",    "dog: 1.3"};
     char text[100];
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
         snprintf(text, sizeof text, "a %s b", signs[i]);
         assert_int_equal(TOY("-p", text), 0);
-        snprintf(text, sizeof text, "warning: the prompt is read literally: %s are words", signs[i]);
+        snprintf(text, sizeof text, "warning: the prompt is read literally: %s are words",
+                 signs[i]);
         says(last.err, text);
         drop("x.png");
     }
@@ -390,7 +403,8 @@ static void test_signs(void **state)
     assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-p", "b", "-n",
                               "(x:1.1) (y:1.2) (z:1.3) [a|b]", "--steps", "1", "-o", "signs/", NULL),
                      0);
-    WARNS("negative prompt is read literally: (x:1.1), (y:1.2), (z:1.3), ... are words like others here, not "
+    WARNS("negative prompt is read literally: (x:1.1), (y:1.2), (z:1.3), ... are words like others "
+          "here, not "
           "commands");
     const char *line = strstr(last.err, "literally");
     assert_null(strstr(line + 1, "literally"));
@@ -414,16 +428,18 @@ static void test_bad_output(void **state)
     failed(2, "two results");
     TOY("-p", "a", "--grid", "x.png");
     failed(2, "two results");
-    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "--steps", "1", "-o",
-                              "new/one/x.png", "--save-latents", "new/two/x.safetensors", "--grid",
-                              "new/three/x.png", NULL),
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "--steps", "1",
+                              "-o", "new/one/x.png", "--save-latents", "new/two/x.safetensors",
+                              "--grid", "new/three/x.png", NULL),
                      0);
-    assert_true(exists("new/one/x.png") && exists("new/two/x.safetensors") && exists("new/three/x.png"));
+    assert_true(exists("new/one/x.png") && exists("new/two/x.safetensors") &&
+                exists("new/three/x.png"));
 }
 
 /* ---- names of files ------------------------------------------------------------------------ */
 
-#define NAMED(...) likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", __VA_ARGS__, NULL)
+#define NAMED(...) \
+    likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", __VA_ARGS__, NULL)
 
 static void test_random_seed(void **state)
 {
@@ -445,25 +461,30 @@ static void test_random_seed(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-p", "\u041a\u043e\u0442!", "-p", "\u041a\u043e\u0442?", "-s",
-                           "7,8", "-o", "names/"), 0);
-    assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7.png\nnames/\u732b\u306e\u5199\u771f-8.png\n"
-                                  "names/\u043a\u043e\u0442-7.png\nnames/\u043a\u043e\u0442-8.png\n"
-                                  "names/\u043a\u043e\u0442-7-2.png\nnames/\u043a\u043e\u0442-8-2.png\n");
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-p", "\u041a\u043e\u0442!", "-p",
+                           "\u041a\u043e\u0442?", "-s", "7,8", "-o", "names/"),
+                     0);
+    assert_string_equal(
+        last.out, "names/\u732b\u306e\u5199\u771f-7.png\nnames/\u732b\u306e\u5199\u771f-8.png\n"
+                  "names/\u043a\u043e\u0442-7.png\nnames/\u043a\u043e\u0442-8.png\n"
+                  "names/\u043a\u043e\u0442-7-2.png\nnames/\u043a\u043e\u0442-8-2.png\n");
     says(last.err, "names/\u043a\u043e\u0442-7.png is another picture; this one is written to "
                    "names/\u043a\u043e\u0442-7-2.png, and others are numbered too");
     /* the same again is the same file; other settings are another, latents beside it */
     assert_int_equal(NAMED("-p", "\u041a\u043e\u0442?", "-s", "7", "-o", "names/"), 0);
     assert_string_equal(last.out, "names/\u043a\u043e\u0442-7-2.png\n");
-    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "2", "-o", "names/",
-                           "--save-latents", "names/"), 0);
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "2", "-o",
+                           "names/", "--save-latents", "names/"),
+                     0);
     assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7-2.png\n");
     assert_true(exists("names/\u732b\u306e\u5199\u771f-7-2.safetensors"));
-    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "3", "-o", "names/",
-                           "--save-latents", "names/"), 0);
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "3", "-o",
+                           "names/", "--save-latents", "names/"),
+                     0);
     assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7-3.png\n");
-    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "4", "-o", "names/",
-                           "--overwrite"), 0);
+    assert_int_equal(NAMED("-p", "\u732b\u306e\u5199\u771f", "-s", "7", "--guidance", "4", "-o",
+                           "names/", "--overwrite"),
+                     0);
     assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7.png\n");
     assert_null(strstr(last.err, "another picture"));
 }
@@ -477,7 +498,8 @@ static void test_overwriting(void **state)
     assert_int_equal(NAMED("-p", "a", "-o", "mine.png", "--grid", "sheet.png", "--save-latents",
                            "mine.safetensors"), 0);
     NAMED("-p", "b", "-o", "mine.png");
-    failed(1, "mine.png is there, and was not made with these settings; choose another name, or say --overwrite");
+    failed(1, "mine.png is there, and was not made with these settings; choose another name, or "
+              "say --overwrite");
     NAMED("-p", "b", "-o", "x.png", "--grid", "sheet.png");
     failed(1, "sheet.png is there");
     NAMED("-p", "a", "-p", "b", "-o", "more/", "--grid", "sheet.png");
@@ -494,8 +516,8 @@ static void test_overwriting(void **state)
     assert_int_equal(likeness("inspect", "mine.png", NULL), 0);
     says(last.out, "\nb\n");
     /* not even then what the run reads */
-    NAMED("-p", "b", "-o", "x.png", "--overwrite", "--init-latents", "mine.safetensors", "--save-latents",
-          "./mine.safetensors");
+    NAMED("-p", "b", "-o", "x.png", "--overwrite", "--init-latents", "mine.safetensors",
+          "--save-latents", "./mine.safetensors");
     failed(2, "mine.safetensors is what this run reads");
     drop("photo.png");
 }
@@ -504,8 +526,8 @@ static void test_overwriting(void **state)
 static void test_meanwhile(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t", "1", "-p", "a", "-s", "1-40", "--steps",
-                          "40", "-o", "meanwhile/", NULL};
+    const char *args[] = {PROGRAM, "generate", "-m",      toy_path, "-t", "1",          "-p", "a",
+                          "-s",    "1-40",     "--steps", "40",     "-o", "meanwhile/", NULL};
     pid_t child = start(args, 0);
     for (int i = 0; i < 3000 && !exists("meanwhile/a-1.png"); i++)
         nanosleep(&(struct timespec){0, 5 * 1000 * 1000}, NULL);

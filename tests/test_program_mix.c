@@ -271,7 +271,8 @@ static void test_bad_merges(void **state)
     write_file(in_folder("file"), "x", 1);
     CONVERT("--merge", "base", "-m", "base=toy", "-o", "file");
     failed(1, "file");
-    const char *args[] = {PROGRAM, "convert", "--merge", "base", "-m", "base=toy", "-o", "full", NULL};
+    const char *args[] = {PROGRAM,    "convert", "--merge", "base", "-m",
+                          "base=toy", "-o",      "full",    NULL};
     finish(start(args, 4096)); /* no file may pass 4 KiB */
     assert_int_equal(last.status, 1);
     says(last.err, "full");

@@ -20,8 +20,8 @@ int command_study(int argc, char **argv);
 
 /* One line on stderr: "likeness: ...", control characters made harmless. Returns status. */
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same for a failure of the library: STATUS_WRONG_USAGE for what the user asked for, STATUS_INTERRUPTED
- * for what he stopped, else STATUS_FAILED. */
+/* The same for a failure of the library: STATUS_WRONG_USAGE for what the user asked for,
+ * STATUS_INTERRUPTED for what he stopped, else STATUS_FAILED. */
 int fail_error(const lk_error *error);
 
 /* ---- options.c ---- */
@@ -48,8 +48,8 @@ typedef struct option {
  * words go to rest. Returns STATUS_DONE, or after a line on stderr STATUS_WRONG_USAGE or
  * STATUS_FAILED. */
 int options_parse(const option *list, int argc, char **argv, const char *command, text_list *rest);
-/* Of names, parted by spaces, the one whose spelling is nearest to word's n bytes and nearer than *best
- * (which falls); its length, and where it is in *nearest; 0: none is near. */
+/* Of names, parted by spaces, the one whose spelling is nearest to word's n bytes and nearer than
+ * *best (which falls); its length, and where it is in *nearest; 0: none is near. */
 size_t name_nearest(const char *names, const char *word, size_t n, const char **nearest, int *best);
 bool text_list_add(text_list *list, const char *text); /* false when memory is out */
 
@@ -74,8 +74,8 @@ void models_close(model_list *list); /* frees all of it */
 
 enum { OUTPUT_FILES = 2 }; /* a picture, and its latents */
 
-/* A result of a run. base (malloc'ed, NULL: not wanted) is what its files are called by themselves, path what
- * they will be called. */
+/* A result of a run. base (malloc'ed, NULL: not wanted) is what its files are called by themselves,
+ * path what they will be called. */
 typedef struct output {
     char *base[OUTPUT_FILES], *path[OUTPUT_FILES];
     bool is_named[OUTPUT_FILES]; /* by the user: it gets no number */
@@ -96,8 +96,8 @@ typedef struct outputs {
 /* Gives a result its paths, and them to no later one; nothing is written. Returns a status. */
 int output_settle(outputs *all, output *out);
 void outputs_tell(const outputs *all); /* on stderr, that results were numbered */
-/* Just before writing: where another run has written there meanwhile, the result gets another path, with a
- * warning. False when memory is out. */
+/* Just before writing: where another run has written there meanwhile, the result gets another path,
+ * with a warning. False when memory is out. */
 bool output_recheck(outputs *all, output *out, const char *settings);
 void output_close(output *out);
 void outputs_close(outputs *all);
@@ -111,8 +111,8 @@ typedef struct progress_line {
     double told;          /* seconds at the last plain line */
     struct progress_job { /* several pictures, for the time to the end of them all */
         double work, done, now;          /* of all, of those that are done, of the one in hand */
-        double began, stepping;          /* when this one's first step was; seconds its steps took so far */
-        double steps, around;            /* seconds that steps, and all else, took in those that are done */
+        double began, stepping; /* when this one's first step was; seconds its steps took so far */
+        double steps, around; /* seconds that steps, and all else, took in those that are done */
         int pictures, pictures_done;
     } job;
 } progress_line;
@@ -127,8 +127,8 @@ void progress_train(progress_line *line, const lk_train_progress *p);
 void progress_study(progress_line *line, const lk_study_progress *p);
 void progress_clear(progress_line *line); /* the bar leaves the screen */
 
-/* From here on Ctrl-C (and SIGTERM, and the terminal's end) only sets a flag, where they are not ignored;
- * another changes nothing. */
+/* From here on Ctrl-C (and SIGTERM, and the terminal's end) only sets a flag, where they are not
+ * ignored; another changes nothing. */
 void interrupt_watch(void);
 bool interrupt_seen(void);
 

@@ -68,7 +68,8 @@ static int work(task *t)
     if (!t->output || !*t->output)
         return fail(STATUS_WRONG_USAGE, "where should the model go? Say it with -o DIR");
     if (!t->overwrite && !is_vacant(t->output))
-        return fail(STATUS_FAILED, "%s is not empty; choose another folder, or say --overwrite", t->output);
+        return fail(STATUS_FAILED, "%s is not empty; choose another folder, or say --overwrite",
+                    t->output);
     int status = models_read(&t->models, "--merge");
     if (status != STATUS_DONE) return status;
     interrupt_watch();

@@ -48,9 +48,9 @@ static const char help[] =
     "      --grid FILE.png        also one labelled sheet: a column for each seed\n"
     "      --overwrite            write over files that other settings made\n"
     "\n"
-    "Files carry their settings: likeness inspect FILE.png shows them. A file is written over only by\n"
-    "the picture that has the same; another in a folder gets a number (cat-42-2.png), and one that -o,\n"
-    "--grid or --save-latents names is refused before the work.\n";
+    "Files carry their settings: likeness inspect FILE.png shows them. A file is written over\n"
+    "only by the picture that has the same; another in a folder gets a number (cat-42-2.png), and one\n"
+    "that -o, --grid or --save-latents names is refused before the work.\n";
 
 /* out is first: what is asked of an output is asked of its cell. */
 typedef struct cell {
@@ -156,7 +156,8 @@ static int flags_check(task *t)
                     t->spacing);
     if (strcmp(t->precision, "f32") != 0 && strcmp(t->precision, "bf16") != 0)
         return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
-    if (t->threads < 0) return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
+    if (t->threads < 0)
+        return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
     if (t->width < 0 || t->height < 0)
         return fail(STATUS_WRONG_USAGE, "-W and -H cannot be negative");
     t->context_options.precision = strcmp(t->precision, "bf16") == 0 ? LK_BF16 : LK_F32;
@@ -217,7 +218,8 @@ static bool cell_name(const task *t, cell *c, const char *setting, const char *l
     for (int i = 0; ok && i < OUTPUT_FILES; i++) {
         if (!where[i]) continue;
         c->out.is_named[i] = !is_folder(where[i]);
-        c->out.base[i] = c->out.is_named[i] ? strdup(where[i]) : cell_path(where[i], c, setting, ending[i]);
+        c->out.base[i] =
+            c->out.is_named[i] ? strdup(where[i]) : cell_path(where[i], c, setting, ending[i]);
         ok = c->out.base[i] != NULL;
     }
     return ok;
@@ -277,8 +279,8 @@ static int names_check(const task *t)
                     "folder: --save-latents DIR/",
                     t->save_latents, t->count);
     if (t->grid && !is_picture_name(t->grid))
-        return fail(STATUS_WRONG_USAGE, "--grid %s: the name of a picture ends in .png, .jpg or .webp",
-                    t->grid);
+        return fail(STATUS_WRONG_USAGE,
+                    "--grid %s: the name of a picture ends in .png, .jpg or .webp", t->grid);
     return STATUS_DONE;
 }
 
@@ -299,11 +301,11 @@ static char *join(char *const *label, size_t count)
 static char *cell_settings(task *t, const cell *c)
 {
     char *text = NULL;
-    bool ok = t->schedule ? lk_generate_settings_mixed(&text, t->models.opened,
-                                                       (const char *const *)t->models.name,
-                                                       (int)t->models.count, t->schedule, &c->options,
-                                                       &t->error)
-                          : lk_generate_settings(&text, t->models.opened[0], &c->options, &t->error);
+    bool ok = t->schedule
+                  ? lk_generate_settings_mixed(
+                        &text, t->models.opened, (const char *const *)t->models.name,
+                        (int)t->models.count, t->schedule, &c->options, &t->error)
+                  : lk_generate_settings(&text, t->models.opened[0], &c->options, &t->error);
     if (!ok) failed(t);
     return text;
 }
@@ -467,7 +469,8 @@ static double cell_work(const task *t, const cell *c)
     lk_model_describe(t->models.opened[0], &info);
     double width = c->options.width ? c->options.width : info.width;
     double height = c->options.height ? c->options.height : info.height;
-    return c->options.steps * width * height * (c->options.guidance > 1 && !info.unconditional ? 2 : 1);
+    return c->options.steps * width * height *
+           (c->options.guidance > 1 && !info.unconditional ? 2 : 1);
 }
 
 static int cell_run(task *t, cell *c)

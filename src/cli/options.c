@@ -80,7 +80,7 @@ size_t name_nearest(const char *names, const char *word, size_t n, const char **
         size_t length = strcspn(name, " ");
         int m = plain_letters(b, name, length), least = letters < m ? letters : m;
         int apart = distance(a, letters, b, m);
-        bool begins = least >= 3 && memcmp(a, b, (size_t)least) == 0; /* one begins with the other */
+        bool begins = least >= 3 && memcmp(a, b, (size_t)least) == 0;
         bool near = m > 1 && letters > 1 && (apart <= 1 + letters / 4 || begins);
         if (near && apart < *best) {
             *best = apart;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * outputs: where a run's files go. No picture takes the place of one that was made with other settings, of
- * another of the same run, or of what the run reads: in a folder, where names are the program's to choose, it
- * gets a number; where the user named the file, he is asked. */
+ * outputs: where a run's files go. No picture takes the place of one that was made with other
+ * settings, of another of the same run, or of what the run reads: in a folder, where names are the
+ * program's to choose, it gets a number; where the user named the file, he is asked. */
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,17 +104,24 @@ static int refuse(obstacle why, const char *path)
 {
     if (why == UNKNOWN) return STATUS_FAILED;
     if (why == INPUT)
-        return fail(STATUS_WRONG_USAGE, "%s is what this run reads; give its result another name", path);
+        return fail(STATUS_WRONG_USAGE, "%s is what this run reads; give its result another name",
+                    path);
     if (why == TWICE)
-        return fail(STATUS_WRONG_USAGE, "two results would be written to %s: a prompt, setting or seed is "
-                    "given twice", path);
+        return fail(STATUS_WRONG_USAGE,
+                    "two results would be written to %s: a prompt, setting or seed is "
+                    "given twice",
+                    path);
     if (why == SHARED)
-        return fail(STATUS_WRONG_USAGE, "two results would be written to %s; give each a name", path);
-    return fail(STATUS_FAILED, "%s is there, and was not made with these settings; choose another name, or "
-                "say --overwrite", path);
+        return fail(STATUS_WRONG_USAGE, "two results would be written to %s; give each a name",
+                    path);
+    return fail(STATUS_FAILED,
+                "%s is there, and was not made with these settings; choose another name, or "
+                "say --overwrite",
+                path);
 }
 
-/* Gives the result paths with this number; where something is in the way, *why and *where (a base) say so. */
+/* Gives the result paths with this number; where something is in the way, *why and *where (a base)
+ * say so. */
 static bool try_number(outputs *all, output *out, int number, obstacle *why, int *where)
 {
     bool ok = true;
@@ -145,7 +152,8 @@ static bool claim_path(outputs *all, output *out, const char *path)
 static bool claim_paths(outputs *all, output *out)
 {
     bool ok = true;
-    for (int i = 0; ok && i < OUTPUT_FILES; i++) ok = !out->path[i] || claim_path(all, out, out->path[i]);
+    for (int i = 0; ok && i < OUTPUT_FILES; i++)
+        ok = !out->path[i] || claim_path(all, out, out->path[i]);
     return ok;
 }
 
@@ -154,7 +162,8 @@ int output_settle(outputs *all, output *out)
     obstacle why = TAKEN;
     int where = 0, number = 0;
     while (why != CLEAR) {
-        if (!try_number(all, out, ++number, &why, &where)) return fail(STATUS_FAILED, "not enough memory");
+        if (!try_number(all, out, ++number, &why, &where))
+            return fail(STATUS_FAILED, "not enough memory");
         bool passes = why == CLEAR || ((why == TAKEN || why == SHARED) && !out->is_named[where]);
         if (!passes) return refuse(why, out->path[where]);
     }
@@ -167,8 +176,8 @@ void outputs_tell(const outputs *all)
 {
     const output *out = all->first_numbered;
     if (out)
-        fail(STATUS_DONE, "%s is another picture; this one is written to %s%s", out->base[0], out->path[0],
-             all->numbered > 1 ? ", and others are numbered too" : "");
+        fail(STATUS_DONE, "%s is another picture; this one is written to %s%s", out->base[0],
+             out->path[0], all->numbered > 1 ? ", and others are numbered too" : "");
 }
 
 /* Whether a name can be had no more. */
@@ -184,14 +193,16 @@ bool output_recheck(outputs *all, output *out, const char *settings)
     struct stat file;
     for (int i = 0; !all->overwrite && i < OUTPUT_FILES; i++) {
         const char *path = out->path[i];
-        if (!path || stat(path, &file) != 0 || !S_ISREG(file.st_mode) || same_text(path, settings)) continue;
+        if (!path || stat(path, &file) != 0 || !S_ISREG(file.st_mode) || same_text(path, settings))
+            continue;
         char *other = NULL;
         for (int k = out->number + 1; !other || is_gone(all, other); k++) {
             free(other);
             other = numbered(out->base[i], k);
             if (!other) return false;
         }
-        fail(STATUS_DONE, "warning: %s was written by another run meanwhile; this one is %s", path, other);
+        fail(STATUS_DONE, "warning: %s was written by another run meanwhile; this one is %s", path,
+             other);
         free(out->path[i]);
         out->path[i] = other;
     }

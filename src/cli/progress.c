@@ -27,7 +27,8 @@ static void interrupt_note(int signal)
 {
     static const char text[] = "\r\033[Kstopping after this step\r";
     (void)signal;
-    if (!interrupted && on_terminal && write(STDERR_FILENO, text, sizeof text - 1) < 0) on_terminal = 0;
+    if (!interrupted && on_terminal && write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        on_terminal = 0;
     interrupted = 1;
 }
 
@@ -36,7 +37,8 @@ static void watch_signal(int signal)
 {
     struct sigaction now, action = {.sa_handler = interrupt_note, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
-    if (sigaction(signal, NULL, &now) == 0 && now.sa_handler != SIG_IGN) sigaction(signal, &action, NULL);
+    if (sigaction(signal, NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+        sigaction(signal, &action, NULL);
 }
 
 void interrupt_watch(void)
@@ -77,8 +79,8 @@ static int character_columns(const char *text, size_t *length)
     return known ? wcwidth(c) : -1;
 }
 
-/* Copies as much of text as fits into so many columns, with "..." at its end where it was cut; the columns that
- * are taken. What cannot be shown is a space. */
+/* Copies as much of text as fits into so many columns, with "..." at its end where it was cut; the
+ * columns that are taken. What cannot be shown is a space. */
 static int fit(char *out, size_t size, const char *text, int columns)
 {
     const char dots[] = "...";
@@ -171,8 +173,8 @@ void progress_start(progress_line *line, const char *what)
     line->what = what;
     line->terminal = isatty(STDERR_FILENO);
     line->told = 0;
-    /* Only how many columns a letter takes is asked of the C library; texts are UTF-8 whatever the user's
-     * locale is. */
+    /* Only how many columns a letter takes is asked of the C library; texts are UTF-8 whatever the
+     * user's locale is. */
     if (line->terminal) setlocale(LC_CTYPE, "C.UTF-8");
 }
 
@@ -217,14 +219,15 @@ void progress_picture_done(progress_line *line)
     j->pictures_done++;
 }
 
-/* Seconds to the end of the whole job: the work of all steps at the speed of the last ones, and what a picture
- * takes beside its steps (text, decoding: until one is made, as much as a step). */
+/* Seconds to the end of the whole job: the work of all steps at the speed of the last ones, and
+ * what a picture takes beside its steps (text, decoding: until one is made, as much as a step). */
 static double job_left(const progress_line *line, const lk_progress *p)
 {
     const struct progress_job *j = &line->job;
     double here = p->steps ? j->now * p->step / p->steps : 0;
     double speed = p->step ? p->seconds / here : j->done > 0 ? j->steps / j->done : 0;
-    double around = j->pictures_done ? j->around / j->pictures_done : speed * j->now / (p->steps ? p->steps : 1);
+    double around = j->pictures_done ? j->around / j->pictures_done
+                                     : speed * j->now / (p->steps ? p->steps : 1);
     return speed * (j->work - j->done - here) + around * (j->pictures - j->pictures_done);
 }
 

@@ -117,7 +117,8 @@ static bool set_latents(settings *s, const generator *g, const generate_options 
     sha256 hash;
     generator_latents(g, o->width, o->height, shape);
     sha256_start(&hash);
-    sha256_add(&hash, o->latents, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * sizeof *o->latents);
+    sha256_add(&hash, o->latents,
+               (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * sizeof *o->latents);
     sha256_end(&hash, hex);
     return settings_set(s, e, "Initial latents", "%.*s", SHORT_HASH, hex);
 }

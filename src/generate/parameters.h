@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * parameters: the "parameters" text of a picture, written here and nowhere else: by the same keys whether
- * it was generated, made for a class, in a training, or in a study. A picture that a command makes again
- * has the same text. */
+ * parameters: the "parameters" text of a picture, written here and nowhere else: by the same keys
+ * whether it was generated, made for a class, in a training, or in a study. A picture that a
+ * command makes again has the same text. */
 #ifndef LIKENESS_GENERATE_PARAMETERS_H
 #define LIKENESS_GENERATE_PARAMETERS_H
 

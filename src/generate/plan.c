@@ -360,7 +360,8 @@ char *slug_make(const char *text)
 {
     char *composed = characters_compose(text);
     size_t room = composed ? strlen(composed) : 0, used = 0, length;
-    char *out = composed ? malloc(3 * room + sizeof "picture") : NULL; /* İ in lower case is longer */
+    /* some letters are longer in lower case */
+    char *out = composed ? malloc(3 * room + sizeof "picture") : NULL;
     for (const char *p = composed, *end = p + room; out && p < end; p += length) {
         int32_t c = character_lower(character_at(p, end, &length));
         bool letter = character_is_word(c) && c != '_', after = used && out[used - 1] != '-';

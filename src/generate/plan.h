@@ -8,8 +8,8 @@
 
 enum { PLAN_MAX_SEEDS = 100000, PLAN_MAX_ROWS = 10000 };
 
-/* "42", "42,43,44", "42-45" (both ends included) and mixtures, in order; where random is true, -1 is a
- * seed drawn from the system, below 2^32. *seeds is malloc'ed. */
+/* "42", "42,43,44", "42-45" (both ends included) and mixtures, in order; where random is true, -1
+ * is a seed drawn from the system, below 2^32. *seeds is malloc'ed. */
 bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, bool random, error *e);
 
 /* "sampler=ddpm,ddim steps=200,50,10": every combination, the first key turning slowest. Keys:
@@ -24,9 +24,10 @@ typedef struct sweep { sweep_row *row; size_t count; } sweep;
 bool sweep_parse(sweep *out, const char *text, const generate_options *base, error *e);
 void sweep_close(sweep *s);
 
-/* "A photo of a dog!" -> "a-photo-of-a-dog", "猫の写真" -> itself: letters and digits of every script in
- * lower case (NFC), every run of others one '-', trimmed; "picture" where nothing is left; cut at 180
- * bytes between letters (names of files have at most 255). malloc'ed; NULL when memory is out. */
+/* "A photo of a dog!" -> "a-photo-of-a-dog", "猫の写真" -> itself: letters and digits of every
+ * script in lower case (NFC), every run of others one '-', trimmed; "picture" where nothing is
+ * left; cut at 180 bytes between letters (names of files have at most 255). malloc'ed; NULL when
+ * memory is out. */
 char *slug_make(const char *text);
 
 #endif

@@ -118,8 +118,11 @@ static bool note_signs(char **notes, const char *what, const char *text, error *
                      (size_t)n < s.length ? "..." : "");
     }
     if (!count) return true;
-    return add_line(notes, string_format("the %s is read literally: %s%s are words like others here, not "
-                                         "commands", what, list, count > SIGNS_SHOWN ? ", ..." : ""), e);
+    return add_line(notes,
+                    string_format("the %s is read literally: %s%s are words like others here, not "
+                                  "commands",
+                                  what, list, count > SIGNS_SHOWN ? ", ..." : ""),
+                    e);
 }
 
 static size_t count_words(const char *text)
@@ -151,14 +154,15 @@ static const char *nth_word(const char *text, size_t n)
 static size_t count_characters(const char *text, size_t bytes)
 {
     size_t n = 0, length;
-    for (const char *p = text; p < text + bytes; p += length, n++) character_at(p, text + bytes, &length);
+    for (const char *p = text; p < text + bytes; p += length, n++)
+        character_at(p, text + bytes, &length);
     return n;
 }
 
-/* cut: the text's end as the tokenizer has it: composed, in lower case. Names the word as it was written, and
- * the place in it where that is not its beginning (a sentence may have no spaces). */
-static bool note_cut(char **notes, const model *m, const char *what, const char *text, const char *cut,
-                     error *e)
+/* cut: the text's end as the tokenizer has it: composed, in lower case. Names the word as it was
+ * written, and the place in it where that is not its beginning (a sentence may have no spaces). */
+static bool note_cut(char **notes, const model *m, const char *what, const char *text,
+                     const char *cut, error *e)
 {
     static const char spaces[] = " \t\n\r";
     size_t all = count_words(text), rest = count_words(cut);
@@ -167,11 +171,16 @@ static bool note_cut(char **notes, const model *m, const char *what, const char 
     bool within = count_characters(word, length) > count_characters(cut, left);
     int n = shown(word, length), k = shown(cut, left);
     char inside[SHOWN + 32] = "";
-    if (within) snprintf(inside, sizeof inside, "from \"%.*s%s\" on, within ", k, cut, (size_t)k < left ? "..." : "");
-    return add_line(notes, string_format("the %s is too long for the model, which reads %d tokens: it is cut "
-                                         "%s\"%.*s%s\"%s", what, m->clip.positions - 2,
-                                         within ? inside : "from ", n, word, (size_t)n < length ? "..." : "",
-                                         within ? "" : " on"), e);
+    if (within)
+        snprintf(inside, sizeof inside, "from \"%.*s%s\" on, within ", k, cut,
+                 (size_t)k < left ? "..." : "");
+    return add_line(
+        notes,
+        string_format("the %s is too long for the model, which reads %d tokens: it is cut "
+                      "%s\"%.*s%s\"%s",
+                      what, m->clip.positions - 2, within ? inside : "from ", n, word,
+                      (size_t)n < length ? "..." : "", within ? "" : " on"),
+        e);
 }
 
 bool prompt_notes(char **notes, const model *m, const char *what, const char *text, error *e)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prompt: what of a prompt a model will not read as it may be meant: AUTOMATIC1111's signs, which are
- * plain words here as in diffusers, and what is past the text encoder's length. */
+ * prompt: what of a prompt a model will not read as it may be meant: AUTOMATIC1111's signs, which
+ * are plain words here as in diffusers, and what is past the text encoder's length. */
 #ifndef LIKENESS_GENERATE_PROMPT_H
 #define LIKENESS_GENERATE_PROMPT_H
 
 #include "model/model.h"
 
-/* Adds such lines (each with its newline) to *notes, which is malloc'ed or NULL. what: "prompt", "negative
- * prompt". False: no memory, or a text that no tokenizer takes. */
+/* Adds such lines (each with its newline) to *notes, which is malloc'ed or NULL. what: "prompt",
+ * "negative prompt". False: no memory, or a text that no tokenizer takes. */
 bool prompt_notes(char **notes, const model *m, const char *what, const char *text, error *e);
 
 #endif

@@ -16,8 +16,8 @@ bool character_is_space(int32_t c);         /* \s */
 bool character_is_white(int32_t c);         /* Unicode's White_Space: \s elsewhere */
 bool character_is_word(int32_t c);          /* \w */
 bool character_is_digit(int32_t c);         /* \d */
-bool character_is_mark(int32_t c);          /* an accent or vowel sign that belongs to the letter before it */
-bool character_is_unseen(int32_t c);        /* a joiner, a direction: shapes others and is not seen itself */
+bool character_is_mark(int32_t c);          /* an accent or vowel sign of the letter before it */
+bool character_is_unseen(int32_t c);        /* shapes its neighbours: a joiner, a direction */
 int32_t character_lower(int32_t c);
 /* The text composed (NFC), malloc'ed; text that is no UTF-8 as it is; NULL when memory is out. */
 char *characters_compose(const char *text);

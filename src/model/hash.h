@@ -6,11 +6,12 @@
 
 #include "model/model.h"
 
-/* SHA-256 in hex over, for every weight of the set in order, its name, its type and shape ("F32 320 4 3 3"),
- * each with its NUL, and the hex SHA-256 of its data. The same in every layout of the files. */
+/* SHA-256 in hex over, for every weight of the set in order, its name, its type and shape
+ * ("F32 320 4 3 3"), each with its NUL, and the hex SHA-256 of its data. The same in every layout of
+ * the files. */
 void weight_set_hash(const weight_set *set, char out[65]);
-/* The one hash of a model, wherever one is shown or compared: SHA-256 in hex over the hex hashes of its UNet,
- * text encoder and autoencoder. Computed once for a model that was opened. */
+/* The one hash of a model, wherever one is shown or compared: SHA-256 in hex over the hex hashes of
+ * its UNet, text encoder and autoencoder. Computed once for a model that was opened. */
 void model_hash(const model *m, char out[65]);
 
 #endif

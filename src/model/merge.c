@@ -110,9 +110,10 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Whether what is written to folder/name would be written to `source`, or where its own `name` lies: by
- * whatever paths and links. */
-static bool lies_there(const char *source, const char *folder, const char *name, bool *lies, error *e)
+/* Whether what is written to folder/name would be written to `source`, or where its own `name`
+ * lies: by whatever paths and links. */
+static bool lies_there(const char *source, const char *folder, const char *name, bool *lies,
+                       error *e)
 {
     char *here = path_join(folder, name), *there = path_join(source, name);
     bool ok = (here && there) || error_memory(e, folder, strlen(folder));
@@ -134,8 +135,10 @@ static bool refuse_part_folder(const model *m, const char *folder, error *e)
             bool lies;
             if (!lies_there(sources[s], folder, names[i], &lies, e)) return false;
             if (lies)
-                return error_set(e, ERROR_USAGE, "%s: one of the models lies there; choose another folder "
-                                 "to save to", folder);
+                return error_set(e, ERROR_USAGE,
+                                 "%s: one of the models lies there; choose another folder "
+                                 "to save to",
+                                 folder);
         }
     return true;
 }

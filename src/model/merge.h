@@ -11,9 +11,9 @@
 bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
                    const char *const *where, int count, const stop_check *stop, error *e);
 
-/* Writes such a sum of models, their UNets and text encoders, as model_save does; autoencoder, tokenizer
- * and scheduler are the first's. The networks must be the same. A folder is refused where a file of a part
- * would be written over; one that was not there is removed again when it fails. */
+/* Writes such a sum of models, their UNets and text encoders, as model_save does; autoencoder,
+ * tokenizer and scheduler are the first's. The networks must be the same. A folder is refused where
+ * a file of a part would be written over; one that was not there is removed again when it fails. */
 bool model_merge(const model *const *part, const float *share, int count, const char *folder,
                  const stop_check *stop, error *e);
 

@@ -473,8 +473,8 @@ bool model_save(const model *m, const char *folder, const weight_set *unet, cons
 }
 
 /* The index comes last: a folder that has it is whole. */
-bool model_save_unless(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
-                       const stop_check *stop, error *e)
+bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
+                       const weight_set *clip, const stop_check *stop, error *e)
 {
     bool feature_extractor = false;
     return refuse_unconditional(m, e) && refuse_own_folder(m, folder, e) && path_make_dir(folder, e) &&

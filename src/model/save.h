@@ -19,8 +19,8 @@ bool model_save(const model *m, const char *folder, const weight_set *unet, cons
 typedef struct stop_check { bool (*asked)(void *user); void *user; } stop_check;
 bool stop_asked(const stop_check *stop, error *e);
 /* model_save, asking before each file of weights. */
-bool model_save_unless(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
-                       const stop_check *stop, error *e);
+bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
+                       const weight_set *clip, const stop_check *stop, error *e);
 /* One network's folder alone: config.json and its weights, as save_pretrained writes them. */
 bool model_save_unet(const model *m, const char *folder, const weight_set *unet, error *e);
 bool model_save_clip(const model *m, const char *folder, const weight_set *clip, error *e);
