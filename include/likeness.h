@@ -33,7 +33,8 @@
  * the caller's, to be given to x_close, which takes NULL too. Texts and arrays handed out through a
  * pointer go back to lk_free. Nothing is printed, nothing global is changed. Different contexts may
  * be used in different threads at the same time; one context, with its models, only by one at a
- * time. */
+ * time. A context has threads of its own, which take no signals, sleep when they have nothing to do, and
+ * end with it; a forked child does without them. */
 #ifndef LIKENESS_H
 #define LIKENESS_H
 
@@ -71,7 +72,8 @@ typedef struct lk_context lk_context;
 typedef enum lk_precision { LK_F32, LK_BF16 } lk_precision;
 
 typedef struct lk_context_options {
-    int threads;            /* 0: every core */
+    int threads;            /* 0: every core that this process may use; more than these are never used.
+                               Results are the same bytes with any number. */
     lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
 } lk_context_options;
 
@@ -79,6 +81,7 @@ void lk_context_defaults(lk_context_options *options);
 bool lk_context_open(lk_context **out, const lk_context_options *options, lk_error *error);
 void lk_context_close(lk_context **context);
 const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
+int lk_context_threads(const lk_context *context);
 
 /* ---- model: a checkpoint, opened in a context ---- */
 

@@ -80,7 +80,8 @@ bool lk_context_open(lk_context **out, const lk_context_options *o, lk_error *ca
     bool ok = c || error_memory(&e, "a context", sizeof *c);
     ok = ok && (o->threads >= 0 || error_set(&e, ERROR_USAGE, "%d threads: not a number of threads",
                                              o->threads));
-    ok = ok && device_open_cpu(&c->device, o->threads,
+    int threads = o->threads, cores = cpu_count();
+    ok = ok && device_open_cpu(&c->device, threads < cores ? threads : cores,
                                o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32, &e);
     if (ok)
         *out = c;
@@ -98,6 +99,7 @@ void lk_context_close(lk_context **c)
 }
 
 const char *lk_context_device(const lk_context *c) { return c->device->name; }
+int lk_context_threads(const lk_context *c) { return c->device->threads; }
 
 /* ---- model --------------------------------------------------------------------------------- */
 
@@ -149,7 +151,7 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *o, lk_
     const char *path = o->path ? o->path : pocket;
     lk_model *m = calloc(1, sizeof *m);
     bool ok = path && (m || error_memory(&e, "a model", sizeof *m)) &&
-              model_open(&m->model, path, o->vae, o->tokenizer, &e) &&
+              model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &e) &&
               generator_open(&m->generator, c->device, m->model, &e);
     free(pocket);
     if (ok) {

@@ -8,6 +8,7 @@
 #include "support.h"
 
 #include <math.h>
+#include <xmmintrin.h>
 
 static void test_error_first_wins(void **state)
 {
@@ -102,6 +103,36 @@ static double half_by_definition(unsigned h)
     return sign * ldexp(1024 + mantissa, exponent - 25);
 }
 
+/* A host that flushes subnormal numbers to zero does not change what a file holds. */
+static void test_half_flushing(void **state)
+{
+    (void)state;
+    uint16_t half[0x10000], again[0x10000];
+    float *usual = malloc(sizeof(float) * 0x10000), *flushing = malloc(sizeof(float) * 0x10000);
+    double wide[] = {0x1p-149, -0x1p-149, 0x1.8p-149, 0x1p-150, 0x1.8p-130, -0x1.fffffep-127,
+                     0x1.ffffffp-127, 0x1p-126, 0, -0.0};
+    float narrow[2][sizeof wide / sizeof *wide];
+    assert_true(usual && flushing);
+    for (unsigned h = 0; h < 0x10000; h++) half[h] = (uint16_t)h;
+    for (int k = 0; k < 2; k++) {
+        float *out = k ? flushing : usual;
+        unsigned before = _mm_getcsr();
+        if (k) _mm_setcsr(before | 0x8040); /* FTZ, DAZ */
+        convert_to_float(out, half, DTYPE_F16, 0x10000);
+        convert_from_float(again, DTYPE_F16, out, 0x10000);
+        convert_to_float(narrow[k], wide, DTYPE_F64, sizeof wide / sizeof *wide);
+        _mm_setcsr(before);
+        for (unsigned h = 0; h < 0x10000; h++)
+            if ((h & 0x7c00) != 0x7c00) assert_int_equal(again[h], h);
+    }
+    assert_memory_equal(usual, flushing, sizeof(float) * 0x10000);
+    assert_memory_equal(narrow[0], narrow[1], sizeof narrow[0]);
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        assert_true(narrow[0][i] == (float)wide[i]);
+    free(usual);
+    free(flushing);
+}
+
 static void test_half_every_value(void **state)
 {
     (void)state;
@@ -190,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_arena),
         cmocka_unit_test(test_arena_out_of_memory),
         cmocka_unit_test(test_half_every_value),
+        cmocka_unit_test(test_half_flushing),
         cmocka_unit_test(test_bf16_every_value),
         cmocka_unit_test(test_convert_arrays),
     };

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * oneDNN's products, which the cpu device takes for bfloat16 alone, in float32, so that any processor
- * tests them: against plain double loops, in place, with weights of every type; and what happens
- * when oneDNN fails, which CMake lets this program decide (--wrap). */
+ * tests them: against plain double loops, in place, with weights of every type, on several threads;
+ * and what happens when oneDNN fails, which CMake lets this program decide (--wrap). */
 #include "device/cpu/onednn.h"
 #include "support.h"
 
+#include <dirent.h>
 #include <dnnl.h>
 
 #include "base/half.h"
@@ -33,7 +34,7 @@ static const struct shape shapes[] = {
     {1, 17, 5, false, true, false},   {2, 64, 130, false, false, true},
     {77, 40, 72, false, true, true},  {35, 40, 72, true, false, false},
     {301, 33, 64, false, true, true}, {1000, 20, 48, true, false, true},
-    {64, 128, 96, false, false, false},
+    {64, 128, 96, false, false, false}, {4099, 24, 40, false, true, true},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -133,18 +134,57 @@ static void expect_product(const struct data *q, int shape)
     }
 }
 
+static int threads_of_process(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    int n = -2; /* . and .. */
+    assert_non_null(dir);
+    while (readdir(dir)) n++;
+    closedir(dir);
+    return n;
+}
+
+/* y is the same bytes on any number of threads, and oneDNN starts none of its own. */
+static void test_threads(void **state)
+{
+    (void)state;
+    int before = threads_of_process();
+    for (int i = 0; i < SHAPES; i++) {
+        struct data q = data_open(&shapes[i], DTYPE_F32);
+        float *one = malloc(q.y_count * sizeof *one);
+        assert_non_null(one);
+        for (int threads = 1; threads <= 4; threads++) {
+            device *d = device_with(threads);
+            weight w = weight_of(&shapes[i], &q, DTYPE_F32);
+            product p = product_of(&shapes[i]);
+            error e = {0};
+            if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(&p, &w, &e) ||
+                !run(d, &p, &q, &w, false, &e))
+                fail_msg("%s", e.text);
+            if (threads == 1) memcpy(one, q.y, q.y_count * sizeof *one);
+            assert_memory_equal(one, q.y, q.y_count * sizeof *one);
+            assert_int_equal(threads_of_process(), before + threads - 1);
+            onednn_close(p.onednn);
+            device_forget(&w);
+            device_close(&d);
+        }
+        free(one);
+        data_close(&q);
+    }
+}
+
 static void test_products(void **state)
 {
     (void)state;
     static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
-    device *d = device_with(2);
+    device *d = device_with(3);
     for (int i = 0; i < 3 * SHAPES; i++) {
         const struct shape *s = &shapes[i / 3];
         struct data q = data_open(s, types[i % 3]);
         weight w = weight_of(s, &q, types[i % 3]);
         product p = product_of(s);
         error e = {0};
-        if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(d, &p, &w, &e))
+        if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(&p, &w, &e))
             fail_msg("%s", e.text);
         for (int in_place = 0; in_place <= s->add; in_place++) {
             if (!run(d, &p, &q, &w, in_place, &e)) fail_msg("%s", e.text);
@@ -167,10 +207,10 @@ static void test_touch(void **state)
     product p = product_of(&shapes[3]);
     error e = {0};
     float *values_of_w = q.stored;
-    assert_true(onednn_open(d, &p, &e) && onednn_bind(d, &p, &w, &e));
+    assert_true(onednn_open(d, &p, &e) && onednn_bind(&p, &w, &e));
     for (size_t i = 0; i < (size_t)(p.c * p.o); i++) values_of_w[i] *= 2;
     device_touch(&w);
-    assert_true(onednn_bind(d, &p, &w, &e) && run(d, &p, &q, &w, false, &e));
+    assert_true(onednn_bind(&p, &w, &e) && run(d, &p, &q, &w, false, &e));
     for (size_t i = 0; i < q.y_count; i++) q.want[i] *= 2;
     expect_product(&q, 3);
     onednn_close(p.onednn);
@@ -187,7 +227,7 @@ static void test_failures(void **state)
     weight w = weight_of(&shapes[2], &q, DTYPE_F32);
     product p = product_of(&shapes[2]);
     error e = {0};
-    assert_true(onednn_open(d, &p, &e) && onednn_bind(d, &p, &w, &e));
+    assert_true(onednn_open(d, &p, &e) && onednn_bind(&p, &w, &e));
     execute_status = dnnl_runtime_error;
     assert_false(run(d, &p, &q, &w, false, &e));
     assert_int_equal(e.code, ERROR_USAGE);
@@ -203,7 +243,7 @@ static void test_failures(void **state)
     device_forget(&w); /* the packing itself is an execution */
     execute_status = dnnl_runtime_error;
     e = (error){0};
-    assert_false(onednn_bind(d, &p, &w, &e));
+    assert_false(onednn_bind(&p, &w, &e));
     assert_int_equal(e.code, ERROR_USAGE);
     assert_null(w.packs);
     execute_status = dnnl_success;
@@ -216,6 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_touch),
         cmocka_unit_test(test_failures),
     };

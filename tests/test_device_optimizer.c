@@ -19,9 +19,7 @@ static device *open_set(const char *set, int threads)
 {
     device *d = NULL;
     error e = {0};
-    setenv("LIKENESS_CPU", set, 1);
-    if (!device_open_cpu(&d, threads, DTYPE_F32, &e)) assert_int_equal(e.code, ERROR_USAGE);
-    unsetenv("LIKENESS_CPU");
+    if (!device_open_cpu_as(&d, set, threads, DTYPE_F32, &e)) assert_int_equal(e.code, ERROR_USAGE);
     return d;
 }
 

@@ -337,12 +337,30 @@ static void test_bad_values(void **state)
     failed(2, "colour");
     TOY("-p", "a", "--sampler", "ddpm", "--variance", "learned");
     failed(2, "variance");
+    setenv("LIKENESS_CPU", "avx1024", 1);
+    TOY("-p", "a");
+    failed(2, "LIKENESS_CPU=avx1024");
+    unsetenv("LIKENESS_CPU");
     TOY("-p", "not UTF-8: \xff");
     failed(2, "UTF-8");
 }
 
 /* The whole of stderr but the progress: one line. */
 #define WARNS(words) says(last.err, "likeness: warning: the " words "\n")
+
+/* More threads than the machine has are not started, and that is said; the picture is the same. */
+static void test_threads(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("-p", "a"), 0);
+    assert_null(strstr(last.err, "core"));
+    assert_int_equal(TOY("-p", "a", "-t", "20000", "-o", "many.png"), 0);
+    says(last.err, "likeness: -t 20000: there ");
+    says(last.err, "for this program, so");
+    assert_true(same_pixels("x.png", "many.png"));
+    drop("x.png");
+    drop("many.png");
+}
 
 static void test_prompts(void **state)
 {
@@ -744,6 +762,7 @@ int main(void)
         TEST(test_ignored_interrupt),
         TEST(test_bar),
         TEST(test_bad_values),
+        TEST(test_threads),
         TEST(test_prompts),
         TEST(test_signs),
         TEST(test_random_seed),

@@ -71,6 +71,12 @@ while IFS= read -r line; do
     fail "include/likeness.h: includes $line"
 done < <(grep -hE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' include/*.h 2>/dev/null)
 
+# Threads are base/threads.h's, errno's text is base/error.h's.
+while IFS= read -r line; do
+    fail "$line"
+done < <(grep -rnE '#[[:space:]]*pragma omp|\bstrerror[[:space:]]*\(|\bpthread_create\b' src --include='*.[ch]' |
+    grep -v '^src/base/threads\.c')
+
 # Numbers go through base/number.h: the C library's own follow the host program's locale. html_print formats
 # by base/number.h itself; cli/ is a program of ours, which leaves LC_NUMERIC as C has it. The awk joins each
 # statement and looks into its strings for a printf conversion of fractions.

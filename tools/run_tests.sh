@@ -3,7 +3,6 @@
 # run_tests.sh BUILD: runs every registered test and ends with "N passed, N failed, N skipped", counting
 # each cmocka test by itself and every other program as one test. Exit status 1 when any failed or none ran.
 set -u
-export GOMP_SPINCOUNT=1000 # see src/cli/main.c
 build=$1
 log=$build/Testing/Temporary/LastTest.log
 rm -f "$log"

@@ -23,6 +23,12 @@ bool error_memory(error *e, const char *what, unsigned long long bytes)
     return error_set(e, ERROR_MEMORY, "not enough memory for %s (%llu bytes)", what, bytes);
 }
 
+const char *error_reason(int code)
+{
+    const char *text = strerrordesc_np(code);
+    return text ? text : "unknown error";
+}
+
 bool error_prefix(error *e, const char *prefix)
 {
     if (!e || e->code == ERROR_NONE) return false;

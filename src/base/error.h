@@ -32,6 +32,9 @@ bool error_set(error *e, error_code code, const char *format, ...)
 /* "not enough memory for WHAT (N bytes)"; returns false. */
 bool error_memory(error *e, const char *what, unsigned long long bytes);
 
+/* What the system says of an errno, where strerror may be at another thread's service. */
+const char *error_reason(int code);
+
 /* Puts "PREFIX: " before the text of an error that is set; returns false. */
 bool error_prefix(error *e, const char *prefix);
 /* Puts a text behind that of an error that is set; returns false. */

@@ -19,7 +19,7 @@
 static bool fail(error *e, const char *path, const char *what)
 {
     if (errno == ENOMEM) return error_memory(e, path, 0);
-    return error_set(e, ERROR_FILE, "%s: cannot %s: %s", path, what, strerror(errno));
+    return error_set(e, ERROR_FILE, "%s: cannot %s: %s", path, what, error_reason(errno));
 }
 
 static int by_name(const void *a, const void *b)
@@ -50,7 +50,7 @@ bool folder_list(folder_names *out, const char *path, error *e)
     if (!dir && errno == ENOMEM) return error_memory(e, path, 0);
     if (!dir)
         return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions", path,
-                         strerror(errno));
+                         error_reason(errno));
     bool ok = true;
     errno = 0;
     for (const struct dirent *entry; ok && (entry = readdir(dir)); errno = 0)

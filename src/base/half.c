@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * half: the conversions as integer arithmetic without branches, so that the array loops become
- * vector code on any x86-64. */
+ * vector code on any x86-64. What is subnormal is never an operand or a result of floating-point
+ * arithmetic: a host that flushes such numbers to zero changes nothing here. */
 #include "base/half.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static inline float float_of(uint32_t bits)
@@ -21,12 +23,14 @@ static inline uint32_t bits_of(float f)
     return bits;
 }
 
-/* Exponent and mantissa are moved into place and the exponent corrected by a product with 2^112,
- * which normalises subnormals too; infinity and NaN (all exponent bits set) are set by hand. */
+/* Exponent and mantissa are moved into place and the exponent is corrected by 112. A subnormal gets
+ * the exponent of 2^-14, which is then taken away; infinity and NaN (all exponent bits set) are set
+ * by hand. */
 static inline float half_widen(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
-    uint32_t bits = bits_of(float_of(magnitude) * 0x1p112f);
+    uint32_t small = bits_of(float_of(magnitude + 0x38800000) - 0x1p-14f);
+    uint32_t bits = magnitude < 0x00800000 ? small : magnitude + 0x38000000;
     bits |= magnitude >= 0x0f800000 ? 0x7f800000 : 0;
     return float_of(bits | (uint32_t)(h & 0x8000) << 16);
 }
@@ -40,6 +44,14 @@ static inline uint16_t half_narrow(float f)
     uint32_t special = magnitude > 0x7f800000 ? 0x7e00 : 0x7c00;
     uint32_t out = magnitude < 0x38800000 ? small : magnitude < 0x47800000 ? normal : special;
     return (uint16_t)(sign | out);
+}
+
+/* Where the float is subnormal: its bits are the number in units of 2^-149. */
+static inline float double_narrow(double d)
+{
+    double size = fabs(d);
+    if (!(size < 0x1p-126)) return (float)d;
+    return float_of((uint32_t)nearbyint(size * 0x1p149) | (signbit(d) ? 0x80000000 : 0));
 }
 
 static inline float bf16_widen(uint16_t h)
@@ -70,17 +82,15 @@ void convert_to_float(float *out, const void *in, dtype type, size_t n)
         for (size_t i = 0; i < n; i++) {
             double d;
             memcpy(&d, bytes + 8 * i, sizeof d);
-            out[i] = (float)d;
+            out[i] = double_narrow(d);
         }
     } else if (type == DTYPE_F16) {
-#pragma omp simd
         for (size_t i = 0; i < n; i++) {
             uint16_t h;
             memcpy(&h, bytes + 2 * i, sizeof h);
             out[i] = half_widen(h);
         }
     } else {
-#pragma omp simd
         for (size_t i = 0; i < n; i++) {
             uint16_t h;
             memcpy(&h, bytes + 2 * i, sizeof h);
@@ -96,11 +106,9 @@ void convert_from_float(void *out, dtype type, const float *in, size_t n)
         if (n) memcpy(out, in, n * sizeof *in);
     } else if (type == DTYPE_F16) {
         uint16_t *half = out;
-#pragma omp simd
         for (size_t i = 0; i < n; i++) half[i] = half_narrow(in[i]);
     } else {
         uint16_t *half = out;
-#pragma omp simd
         for (size_t i = 0; i < n; i++) half[i] = bf16_narrow(in[i]);
     }
 }

@@ -41,7 +41,7 @@ static bool fail_errno(error *e, const char *path, const char *what)
 {
     int code = errno;
     if (code == ENOMEM) return error_memory(e, path, 0);
-    return error_set(e, ERROR_FILE, "%s: cannot %s: %s%s", path, what, strerror(code),
+    return error_set(e, ERROR_FILE, "%s: cannot %s: %s%s", path, what, error_reason(code),
                      advice(code));
 }
 

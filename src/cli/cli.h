@@ -55,6 +55,9 @@ bool text_list_add(text_list *list, const char *text); /* false when memory is o
 
 /* ---- models.c ---- */
 
+/* lk_context_open, and a line on stderr where fewer threads were to be had than were asked for. */
+bool context_open(lk_context **context, const lk_context_options *options, lk_error *error);
+
 typedef struct model_list {
     text_list given;     /* the values of -m: PATH or NAME=PATH */
     size_t count;

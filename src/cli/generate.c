@@ -395,7 +395,7 @@ static int schedule_check(task *t)
 static int open_all(task *t)
 {
     lk_model_info info;
-    if (!lk_context_open(&t->context, &t->context_options, &t->error) ||
+    if (!context_open(&t->context, &t->context_options, &t->error) ||
         !models_open(&t->models, t->context, t->vae, t->tokenizer, &t->error))
         return failed(t);
     lk_model_describe(t->models.opened[0], &info);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -84,19 +83,8 @@ static int help_on(const char *name)
     return STATUS_DONE;
 }
 
-/* GNU OpenMP's threads wait for each other by spinning for milliseconds. Where another program wants
- * the cores too, that makes small models many times slower (pocket model, 50 steps, one other busy
- * process: 16 s against 2.4 s). How long they spin is read before main() begins, so set it and begin
- * again. */
-static void wait_briefly(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
-    wait_briefly(argv);
     const char *command = argc > 1 ? argv[1] : "";
     const struct command *c = command_find(command);
     if (c) return c->run(argc - 2, argv + 2);

@@ -2,6 +2,7 @@
  *
  * models: the models of a command: -m PATH, or -m NAME=PATH several times. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,6 +61,17 @@ int models_read(model_list *list, const char *needs_names)
     for (size_t i = 0; status == STATUS_DONE && i < given; i++)
         status = model_read(list, i, needs_names);
     return status;
+}
+
+bool context_open(lk_context **context, const lk_context_options *options, lk_error *error)
+{
+    if (!lk_context_open(context, options, error)) return false;
+    int threads = lk_context_threads(*context);
+    if (options->threads > threads)
+        fprintf(stderr, "likeness: -t %d: there %s %d core%s for this program, so %d thread%s\n",
+                options->threads, threads == 1 ? "is" : "are", threads, threads == 1 ? "" : "s",
+                threads, threads == 1 ? "" : "s");
+    return true;
 }
 
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,

@@ -77,7 +77,7 @@ static int work(task *t)
     t->options.user = t;
     progress_start(&t->line, "study");
     interrupt_watch();
-    bool ok = lk_context_open(&t->context, &context, &t->error) &&
+    bool ok = context_open(&t->context, &context, &t->error) &&
               lk_study(t->context, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok) return fail_error(&t->error);

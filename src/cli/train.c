@@ -193,7 +193,7 @@ static int work(task *t, const lk_context_options *context)
     t->options.user = t;
     progress_start(&t->line, "training");
     interrupt_watch();
-    bool ok = lk_context_open(&t->context, context, &t->error) &&
+    bool ok = context_open(&t->context, context, &t->error) &&
               lk_model_open(&t->opened, t->context, &model, &t->error) &&
               lk_train(t->opened, &t->options, &t->error);
     progress_clear(&t->line);

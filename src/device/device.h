@@ -6,8 +6,8 @@
  * and runs it many times. Nothing is allocated while running.
  *
  * Activations are channels-last ([B,H,W,C], outermost first) and contiguous; weights keep the
- * checkpoint's layout (conv OIHW, linear [out,in]). Float32 results of a device are the same bytes
- * in every run with the same thread count. */
+ * checkpoint's layout (conv OIHW, linear [out,in]). Results of a device are the same bytes in every
+ * run, with any number of threads: what is summed in parts is cut by its shape alone. */
 #ifndef LIKENESS_DEVICE_DEVICE_H
 #define LIKENESS_DEVICE_DEVICE_H
 
@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "base/types.h"
 
 enum { OP_MAX_IN = 6, OP_MAX_OUT = 3, ARRAY_MAX_RANK = 4 };
@@ -160,6 +161,7 @@ typedef struct device device;
 struct device {
     const char *name;     /* "cpu avx2, 2 threads" */
     int threads;
+    thread_pool *pool;    /* its threads, for other work beside the operations too; NULL: none */
     dtype compute;        /* type of the inputs of products: F32, or BF16 where hardware has it */
     dtype weight_type;    /* type packed product weights are held in: F32, or BF16 (precision bf16) */
     /* Chooses a kernel for the call (shapes and types are set, data are not). *state is the
@@ -187,9 +189,11 @@ size_t moments_bytes(moment_kind kind, int64_t n);
 void moments_place(moments *m, moment_kind kind, int64_t n, void *block);
 
 /* The processor. threads 0: all cores. precision DTYPE_F32 or DTYPE_BF16. LIKENESS_CPU=plain, avx2,
- * avx512 or avx512bf16 in the environment forces a lower instruction set; one the machine lacks, or
- * an unknown word, is an error. */
+ * avx512 or avx512bf16 in the environment, which is read once, forces a lower instruction set; one
+ * the machine lacks, or an unknown word, is an error. */
 bool device_open_cpu(device **out, int threads, dtype precision, error *e);
+/* The same with LIKENESS_CPU's word given; "": the best there is. */
+bool device_open_cpu_as(device **out, const char *level, int threads, dtype precision, error *e);
 void device_close(device **d);
 
 /* Bytes of the copies of a weight that binding it makes, as far as can be said before. */

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -311,25 +312,39 @@ static bool has_non_finite(const void *data, dtype type, size_t n)
 /* The scan touches every page of the files: it gives them back as it goes, so that they do not add up. */
 enum { SCAN_AT_ONCE = 128 << 20 };
 
-bool weights_check_finite(const weight_set *set, const char *where, error *e)
+typedef struct scan {
+    const weight_set *set;
+    size_t begin;
+    atomic_size_t bad; /* the first that is not finite; SIZE_MAX: none so far */
+} scan;
+
+static void scan_one(void *context, int piece, int worker)
 {
-    long count = (long)set->count, first = count;
-    for (long begin = 0, end; begin < count && first == count; begin = end) {
+    (void)worker;
+    scan *s = context;
+    size_t i = s->begin + (size_t)piece, bad = atomic_load(&s->bad);
+    const weight *w = &s->set->item[i];
+    if (i > bad || !has_non_finite(w->data, w->type, weight_elements(w)))
+        return;
+    while (i < bad && !atomic_compare_exchange_weak(&s->bad, &bad, i))
+        ;
+}
+
+bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool, error *e)
+{
+    scan s = {.set = set, .bad = SIZE_MAX};
+    for (size_t end; s.begin < set->count && atomic_load(&s.bad) == SIZE_MAX; s.begin = end) {
         size_t bytes = 0;
-        for (end = begin; end < count && bytes < SCAN_AT_ONCE; end++)
+        for (end = s.begin; end < set->count && bytes < SCAN_AT_ONCE; end++)
             bytes += weight_elements(&set->item[end]) * dtype_size(set->item[end].type);
-#pragma omp parallel for schedule(dynamic) reduction(min : first)
-        for (long i = begin; i < end; i++) {
-            const weight *w = &set->item[i];
-            if (has_non_finite(w->data, w->type, weight_elements(w)) && i < first)
-                first = i;
-        }
+        thread_pool_run(pool, (int)(end - s.begin), scan_one, &s);
         if (set->storage_drop)
             set->storage_drop(set->storage);
     }
-    return first == count ||
+    size_t bad = atomic_load(&s.bad);
+    return bad == SIZE_MAX ||
            error_set(e, ERROR_NUMERIC, "%s: tensor %s holds a NaN or an infinity; the file is damaged, "
-                     "take another copy", where, set->item[first].name);
+                     "take another copy", where, set->item[bad].name);
 }
 
 /* ---- a component's folder ---- */

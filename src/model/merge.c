@@ -99,7 +99,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
         *out = (weight_set){0};
         return false;
     }
-    ok = weights_check_finite(out, "the blend", e);
+    ok = weights_check_finite(out, "the blend", NULL, e);
     if (!ok) weight_set_close(out);
     return ok;
 }

@@ -24,6 +24,7 @@ typedef struct model {
     scheduler_config scheduler;
     tokenizer *tokens;         /* NULL when unconditional */
     weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
+    thread_pool *pool;         /* while it is opened: who looks at its weights; NULL: one thread */
     char *hash;                /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
@@ -34,6 +35,9 @@ bool model_open(model **out, const char *path, const char *vae_path, const char 
                 error *e);
 /* To be looked at only: a single file may do without a tokenizer (tokens is NULL then). */
 bool model_open_to_look(model **out, const char *path, error *e);
+/* The same, with threads that share the look at all weights. */
+bool model_open_with(model **out, const char *path, const char *vae_path,
+                     const char *tokenizer_path, thread_pool *pool, error *e);
 void model_close(model **m);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */

@@ -217,7 +217,7 @@ static bool give_name(const target *t, error *e)
     return errno == EEXIST
                ? error_set(e, ERROR_FILE, "%s: appeared while it was made here; is another run making "
                            "class pictures in that folder?", t->path)
-               : error_set(e, ERROR_FILE, "%s: cannot be written: %s", t->path, strerror(errno));
+               : error_set(e, ERROR_FILE, "%s: cannot be written: %s", t->path, error_reason(errno));
 }
 
 static bool keep_picture(manifest *list, const class_request *r, const target *t, const image *picture,

@@ -5,7 +5,6 @@
  * arithmetic depends on which thread does it, so results do not depend on the number of threads. */
 #include "device/cpu/attention.h"
 
-#include <omp.h>
 #include <stdlib.h>
 
 #include "device/cpu/cpu.h"
@@ -188,46 +187,64 @@ static void task_range(int64_t i, int64_t rows, int64_t count, int64_t *begin, i
     *end = *begin + rows < count ? *begin + rows : count;
 }
 
+/* A run, and the heads that are at work. */
+typedef struct attention_job {
+    const attention_plan *plan;
+    const struct attention_kernels *k;
+    const op_call *call;
+    float *own, *packs; /* of each thread; of each head at work */
+    int64_t first;
+    int64_t pack_tasks, query_tasks, key_tasks; /* of one head */
+} attention_job;
+
+static void pack_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const attention_job *j = context;
+    const attention_plan *p = j->plan;
+    int64_t h = piece / j->pack_tasks, block = piece % j->pack_tasks;
+    head_task t = task_of(p, j->call, j->first + h, j->packs + h * p->head_floats);
+    if (block < p->keys.blocks)
+        pack_keys(j->k, &t, block);
+    else
+        pack_queries(j->k, &t, block - p->keys.blocks);
+}
+
+static void rows_piece(void *context, int piece, int worker)
+{
+    const attention_job *j = context;
+    const attention_plan *p = j->plan;
+    int64_t tasks = j->query_tasks + j->key_tasks, h = piece / tasks, at = piece % tasks;
+    head_task t = task_of(p, j->call, j->first + h, j->packs + h * p->head_floats);
+    float *own = j->own + worker * p->thread_floats;
+    int64_t begin, end;
+    if (at < j->query_tasks)
+        task_range(at, p->query_rows, p->queries.count, &begin, &end);
+    else
+        task_range(at - j->query_tasks, p->key_rows, p->keys.count, &begin, &end);
+    if (at >= j->query_tasks)
+        j->k->backward_kv(&t, begin, end, own);
+    else if (j->call->kind == OP_ATTENTION_GRAD)
+        j->k->backward_q(&t, begin, end, own);
+    else
+        j->k->forward(&t, begin, end, own);
+}
+
 static void run(device *d, const op_call *call, void *state, void *scratch)
 {
     const attention_plan *p = state;
-    const struct attention_kernels *k = cpu_kernels_of(d)->attention;
     bool grad = call->kind == OP_ATTENTION_GRAD;
-    float *packs = (float *)scratch + d->threads * p->thread_floats;
-    int64_t total = p->batch * p->heads, key_blocks = p->keys.blocks;
-    int64_t query_tasks = (p->queries.count + p->query_rows - 1) / p->query_rows;
-    int64_t key_tasks = (p->keys.count + p->key_rows - 1) / p->key_rows;
-    int64_t pack_tasks = key_blocks + (grad ? p->queries.blocks : 0);
-    if (!grad) key_tasks = 0;
-#pragma omp parallel num_threads(d->threads)
-    for (int64_t first = 0; first < total; first += p->heads_at_once) {
-        float *own = (float *)scratch + omp_get_thread_num() * p->thread_floats;
-        int64_t heads = total - first < p->heads_at_once ? total - first : p->heads_at_once;
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < heads * pack_tasks; i++) {
-            int64_t h = i / pack_tasks, block = i % pack_tasks;
-            head_task t = task_of(p, call, first + h, packs + h * p->head_floats);
-            if (block < key_blocks)
-                pack_keys(k, &t, block);
-            else
-                pack_queries(k, &t, block - key_blocks);
-        }
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < heads * (query_tasks + key_tasks); i++) {
-            int64_t h = i / (query_tasks + key_tasks), at = i % (query_tasks + key_tasks);
-            head_task t = task_of(p, call, first + h, packs + h * p->head_floats);
-            int64_t begin, end;
-            if (at < query_tasks)
-                task_range(at, p->query_rows, p->queries.count, &begin, &end);
-            else
-                task_range(at - query_tasks, p->key_rows, p->keys.count, &begin, &end);
-            if (at >= query_tasks)
-                k->backward_kv(&t, begin, end, own);
-            else if (grad)
-                k->backward_q(&t, begin, end, own);
-            else
-                k->forward(&t, begin, end, own);
-        }
+    int64_t total = p->batch * p->heads;
+    attention_job j = {.plan = p, .k = cpu_kernels_of(d)->attention, .call = call, .own = scratch,
+                       .packs = (float *)scratch + d->threads * p->thread_floats};
+    j.query_tasks = (p->queries.count + p->query_rows - 1) / p->query_rows;
+    j.key_tasks = grad ? (p->keys.count + p->key_rows - 1) / p->key_rows : 0;
+    j.pack_tasks = p->keys.blocks + (grad ? p->queries.blocks : 0);
+    for (; j.first < total; j.first += p->heads_at_once) {
+        int64_t left = total - j.first, heads = left < p->heads_at_once ? left : p->heads_at_once;
+        int64_t products = heads * p->queries.count * p->keys.count * p->depth;
+        cpu_deal(d, heads * p->head_floats, (int)(heads * j.pack_tasks), pack_piece, &j);
+        cpu_deal(d, products, (int)(heads * (j.query_tasks + j.key_tasks)), rows_piece, &j);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <cpuid.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +111,27 @@ static bool cpu_run(device *d, const op_call *call, void *state, void *scratch, 
     return true;
 }
 
-static void cpu_close(device *d) { free(d); }
+static void cpu_close(device *d)
+{
+    thread_pool_close(&d->pool);
+    free(d);
+}
+
+enum { WORTH_WAKING = 16384, PIECE_LEAST = 8192, PIECES_A_THREAD = 4 };
+
+void cpu_deal(const device *d, int64_t elements, int pieces, thread_piece *work,
+              const void *context)
+{
+    thread_pool *pool = elements < WORTH_WAKING ? NULL : d->pool;
+    thread_pool_run(pool, pieces, work, (void *)(uintptr_t)context);
+}
+
+int cpu_pieces(const device *d, int64_t elements)
+{
+    int64_t most = PIECES_A_THREAD * (int64_t)d->threads, fit = elements / PIECE_LEAST;
+    if (d->threads == 1 || elements < WORTH_WAKING) return 1;
+    return (int)(fit < most ? fit : most);
+}
 
 /* What the machine has, best last; the words LIKENESS_CPU takes. */
 static const struct {
@@ -150,12 +171,11 @@ static int level_of_machine(void)
     return has_avx512bf16() ? 3 : 2;
 }
 
-static bool level_choose(int *level, error *e)
+static bool level_choose(int *level, const char *wanted, error *e)
 {
     int best = level_of_machine();
-    const char *wanted = getenv("LIKENESS_CPU");
     *level = best;
-    if (!wanted || !*wanted) return true;
+    if (!*wanted) return true;
     for (int i = 0; i < LEVEL_COUNT; i++) {
         if (strcmp(wanted, levels[i].word) != 0) continue;
         if (i > best) {
@@ -170,22 +190,32 @@ static bool level_choose(int *level, error *e)
                      "LIKENESS_CPU=%s is unknown: use plain, avx2, avx512 or avx512bf16", wanted);
 }
 
-bool device_open_cpu(device **out, int threads, dtype precision, error *e)
+bool device_open_cpu_as(device **out, const char *wanted, int threads, dtype precision,
+                        error *e)
 {
     *out = NULL;
     int level = 0;
-    if (!level_choose(&level, e)) return false;
+    if (!level_choose(&level, wanted, e)) return false;
+    if (threads < 0 || threads > THREADS_MOST)
+        return error_set(e, ERROR_USAGE, "%d threads: give 1 to %d, or 0 for every core", threads,
+                         THREADS_MOST);
     if (precision != DTYPE_F32 && precision != DTYPE_BF16) {
         return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
                          dtype_name(precision));
     }
+    thread_pool *pool;
+    if (!thread_pool_open(&pool, threads > 0 ? threads : cpu_count(), e)) return false;
     cpu *c = calloc(1, sizeof *c);
-    if (!c) return error_memory(e, "the cpu device", sizeof *c);
+    if (!c) {
+        thread_pool_close(&pool);
+        return error_memory(e, "the cpu device", sizeof *c);
+    }
     c->isa = levels[level].isa;
     c->kernels = *kernels_of[c->isa];
     c->device = (device){
         .name = c->name,
-        .threads = threads > 0 ? threads : cpu_count(),
+        .threads = thread_pool_size(pool),
+        .pool = pool,
         .compute = precision == DTYPE_BF16 && levels[level].bf16 ? DTYPE_BF16 : DTYPE_F32,
         .weight_type = precision,
         .prepare = cpu_prepare,
@@ -202,4 +232,20 @@ bool device_open_cpu(device **out, int threads, dtype precision, error *e)
              c->device.threads, c->device.threads == 1 ? "" : "s");
     *out = &c->device;
     return true;
+}
+
+/* The environment is read once: a host may change it in another thread. */
+static char level_word[32];
+
+static void level_read(void)
+{
+    const char *word = getenv("LIKENESS_CPU");
+    snprintf(level_word, sizeof level_word, "%s", word ? word : "");
+}
+
+bool device_open_cpu(device **out, int threads, dtype precision, error *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, level_read);
+    return device_open_cpu_as(out, level_word, threads, precision, e);
 }

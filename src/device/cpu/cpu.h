@@ -85,12 +85,20 @@ void weight_pack_drop(weight *w, weight_pack *p); /* frees one pack of w */
 bool weight_f32_bind(weight *w, error *e);
 const float *weight_f32(const weight *w);
 
-/* The [begin, end) of n items that is thread `t`'s of `threads`, in multiples of `step`. */
-static inline void thread_range(int64_t n, int64_t step, int t, int threads, int64_t *begin,
-                                int64_t *end)
+/* Deals the pieces of a job to the device's threads. elements: how many numbers it touches or computes
+ * in all; few are not worth waking a thread for. */
+void cpu_deal(const device *d, int64_t elements, int pieces, thread_piece *work,
+              const void *context);
+/* In how many pieces to deal a job of so many numbers that may be cut anywhere: some more than there
+ * are threads, so that one that is interrupted leaves its share to the others. */
+int cpu_pieces(const device *d, int64_t elements);
+
+/* The [begin, end) of n items that is the piece-th of `pieces`, in multiples of `step`. */
+static inline void piece_range(int64_t n, int64_t step, int piece, int pieces, int64_t *begin,
+                               int64_t *end)
 {
     int64_t steps = (n + step - 1) / step;
-    int64_t b = steps * t / threads * step, e = steps * (t + 1) / threads * step;
+    int64_t b = steps * piece / pieces * step, e = steps * (piece + 1) / pieces * step;
     *begin = b < n ? b : n;
     *end = e < n ? e : n;
 }

@@ -5,7 +5,7 @@
  * whose rows move. Only maps of few channels are gathered first, because a tap of 3 or 4 channels
  * is too short a sum.
  *
- * Each thread owns a rectangle of the output and goes through it in blocks: rows (their input stays
+ * The output is dealt out in rectangles, and each is gone through in blocks: rows (their input stays
  * in the second-level cache), then pieces of the sum (a piece of one packed panel stays in the
  * first level), then panels, then tiles. Every sum has one order, for any number of threads. */
 #include <string.h>
@@ -115,7 +115,7 @@ size_t direct_scratch(const device *d, const product *p)
 {
     int nr = cpu_kernels_of(d)->product->nr;
     return wide_x_bytes(p) + wide_y_bytes(p) +
-           (size_t)(p->grid_m * p->grid_n) * block_bytes(p, nr, NULL, NULL);
+           (size_t)d->threads * block_bytes(p, nr, NULL, NULL);
 }
 
 /* Fills the block's row pointers for output rows [row, row + count), cut into tiles. */
@@ -226,69 +226,102 @@ static void rectangle_make_run(const struct product_kernels *kernel, const produ
     }
 }
 
-void product_widen(const device *d, int threads, float *out, const void *in, dtype type, int64_t n)
+/* A conversion of n numbers. */
+typedef struct convert_job {
+    const struct product_kernels *kernel;
+    float *wide;
+    const void *in;
+    dtype type;
+    uint16_t *narrow;
+    int64_t n;
+    int pieces;
+} convert_job;
+
+static void widen_piece(void *context, int piece, int worker)
 {
-    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        int64_t begin, end;
-        thread_range(n, 64, t, threads, &begin, &end);
-        if (type == DTYPE_F32)
-            memcpy(out + begin, (const float *)in + begin, (size_t)(end - begin) * sizeof *out);
-        else
-            kernel->expand(out + begin, (const uint16_t *)in + begin, end - begin);
-    }
+    (void)worker;
+    const convert_job *j = context;
+    int64_t begin, end;
+    piece_range(j->n, 64, piece, j->pieces, &begin, &end);
+    if (j->type == DTYPE_F32)
+        memcpy(j->wide + begin, (const float *)j->in + begin,
+               (size_t)(end - begin) * sizeof *j->wide);
+    else
+        j->kernel->expand(j->wide + begin, (const uint16_t *)j->in + begin, end - begin);
 }
 
-void product_narrow(const device *d, int threads, uint16_t *out, const float *in, int64_t n)
+static void narrow_piece(void *context, int piece, int worker)
 {
-    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        int64_t begin, end;
-        thread_range(n, 64, t, threads, &begin, &end);
-        kernel->narrow(out + begin, in + begin, end - begin);
-    }
+    (void)worker;
+    const convert_job *j = context;
+    int64_t begin, end;
+    piece_range(j->n, 64, piece, j->pieces, &begin, &end);
+    j->kernel->narrow(j->narrow + begin, j->wide + begin, end - begin);
+}
+
+void product_widen(const device *d, float *out, const void *in, dtype type, int64_t n)
+{
+    convert_job j = {.kernel = cpu_kernels_of(d)->product, .wide = out, .in = in, .type = type,
+                     .n = n, .pieces = cpu_pieces(d, n)};
+    cpu_deal(d, n, j.pieces, widen_piece, &j);
+}
+
+static void product_narrow(const device *d, uint16_t *out, float *in, int64_t n)
+{
+    convert_job j = {.kernel = cpu_kernels_of(d)->product, .wide = in, .narrow = out, .n = n,
+                     .pieces = cpu_pieces(d, n)};
+    cpu_deal(d, n, j.pieces, narrow_piece, &j);
+}
+
+typedef struct wide_job {
+    const struct product_kernels *kernel;
+    const product *p;
+    const struct product_data *data;
+    struct packed kept;
+    char *scratch;
+} wide_job;
+
+static void rectangle_piece(void *context, int piece, int worker)
+{
+    const wide_job *j = context;
+    const product *p = j->p;
+    const struct product_kernels *kernel = j->kernel;
+    int64_t panels = (p->o + kernel->nr - 1) / kernel->nr, m0, m1, n0, n1;
+    piece_range(product_rows(p), kernel->mr, piece / p->grid_n, p->grid_m, &m0, &m1);
+    piece_range(panels, 1, piece % p->grid_n, p->grid_n, &n0, &n1);
+    struct block b;
+    size_t bytes = block_bytes(p, kernel->nr, NULL, NULL);
+    block_bytes(p, kernel->nr, &b, j->scratch + (size_t)worker * bytes);
+    if (n1 > n0 && j->kept.data)
+        rectangle_run(kernel, p, j->data, &j->kept, m0, m1, n0, n1, &b);
+    else if (n1 > n0 && m1 > m0)
+        rectangle_make_run(kernel, p, j->data, m0, m1, n0, n1, &b);
 }
 
 /* The problem in float32: x, add and y are. */
 static void wide_run(device *d, const product *p, const struct product_data *data, char *scratch)
 {
-    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-    int threads = p->grid_m * p->grid_n;
-    struct packed kept = {panels_of(data->w, p), p->pack_type, 0};
-    int64_t panels = (p->o + kernel->nr - 1) / kernel->nr;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        int64_t m0, m1, n0, n1;
-        thread_range(product_rows(p), kernel->mr, t / p->grid_n, p->grid_m, &m0, &m1);
-        thread_range(panels, 1, t % p->grid_n, p->grid_n, &n0, &n1);
-        struct block b;
-        size_t bytes = block_bytes(p, kernel->nr, NULL, NULL);
-        block_bytes(p, kernel->nr, &b, scratch + (size_t)t * bytes);
-        if (n1 > n0 && kept.data)
-            rectangle_run(kernel, p, data, &kept, m0, m1, n0, n1, &b);
-        else if (n1 > n0 && m1 > m0)
-            rectangle_make_run(kernel, p, data, m0, m1, n0, n1, &b);
-    }
+    wide_job j = {.kernel = cpu_kernels_of(d)->product, .p = p, .data = data,
+                  .kept = {panels_of(data->w, p), p->pack_type, 0}, .scratch = scratch};
+    int64_t products = product_rows(p) * p->o * p->c * product_taps(p);
+    cpu_deal(d, products, p->grid_m * p->grid_n, rectangle_piece, &j);
 }
 
 void direct_run(device *d, const product *p, const struct product_data *data)
 {
-    int threads = p->grid_m * p->grid_n;
     struct product_data wide = *data;
     float *wide_x = (float *)(void *)data->scratch;
     float *wide_y = (float *)(void *)(data->scratch + wide_x_bytes(p));
     int64_t y_count = product_rows(p) * p->o;
     if (p->x_type != DTYPE_F32) {
-        product_widen(d, threads, wide_x, data->x, p->x_type, p->batch * p->h * p->w * p->c);
+        product_widen(d, wide_x, data->x, p->x_type, p->batch * p->h * p->w * p->c);
         wide.x = wide_x;
     }
     if (p->y_type != DTYPE_F32) wide.y = wide_y;
     if (data->add && p->add_type != DTYPE_F32) {
-        product_widen(d, threads, wide.y, data->add, p->add_type, y_count);
+        product_widen(d, wide.y, data->add, p->add_type, y_count);
         wide.add = wide.y;
     }
     wide_run(d, p, &wide, data->scratch + wide_x_bytes(p) + wide_y_bytes(p));
-    if (p->y_type != DTYPE_F32) product_narrow(d, threads, data->y, wide_y, y_count);
+    if (p->y_type != DTYPE_F32) product_narrow(d, data->y, wide_y, y_count);
 }

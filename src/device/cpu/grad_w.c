@@ -2,8 +2,8 @@
  *
  * grad_w: the gradient by the weight, dw[o][c][tap] = sum over rows of dy[row][o] * x[row moved by
  * tap][c]. It is a product whose sum runs over pixels: blocks of pixels of dy are transposed to be
- * the tile's rows, and x's rows are copied into panels. Each thread owns a rectangle of dw (outputs
- * x panels of all taps) and adds every pixel to it in one order, for any number of threads. */
+ * the tile's rows, and x's rows are copied into panels. dw is dealt out in rectangles (outputs x panels
+ * of all taps), and every pixel is added to each in one order, for any number of threads. */
 #include <string.h>
 
 #include "device/cpu/product.h"
@@ -95,41 +95,66 @@ static void rectangle_run(const struct product_kernels *kernel, const product *p
     }
 }
 
+typedef struct grad_w_job {
+    const struct product_kernels *kernel;
+    const product *p;
+    const float *dy, *x;
+    float *sums, *dw;
+    char *scratch; /* of the threads */
+    int64_t units; /* of (tap, panel of c) */
+    int grid_m, grid_n;
+    int pieces;    /* of the last pass */
+} grad_w_job;
+
+static void rectangle_piece(void *context, int piece, int worker)
+{
+    const grad_w_job *j = context;
+    int64_t o0, o1, u0, u1;
+    struct own own;
+    size_t bytes = own_bytes(j->p, j->kernel->nr, NULL, NULL);
+    own_bytes(j->p, j->kernel->nr, &own, j->scratch + (size_t)worker * bytes);
+    piece_range(j->p->o, j->kernel->mr, piece / j->grid_n, j->grid_m, &o0, &o1);
+    piece_range(j->units, 1, piece % j->grid_n, j->grid_n, &u0, &u1);
+    if (o1 > o0 && u1 > u0)
+        rectangle_run(j->kernel, j->p, j->dy, j->x, j->sums, o0, o1, u0, u1, &own);
+}
+
+/* The taps moved innermost. */
+static void taps_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const grad_w_job *j = context;
+    int taps = product_taps(j->p);
+    int64_t n = j->p->o * j->p->c, i, end;
+    piece_range(n, 16, piece, j->pieces, &i, &end);
+    for (; i < end; i++)
+        for (int tap = 0; tap < taps; tap++) j->dw[i * taps + tap] = j->sums[tap * n + i];
+}
+
 void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
                 char *scratch)
 {
-    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-    int taps = product_taps(p), threads = d->threads, nr = kernel->nr;
-    float *sums = taps == 1 ? dw : (float *)(void *)scratch;
     int64_t x_count = p->batch * p->h * p->w * p->c, y_count = product_rows(p) * p->o;
+    int64_t w_count = product_taps(p) * p->o * p->c;
+    grad_w_job j = {.kernel = cpu_kernels_of(d)->product, .p = p, .dw = dw};
+    int nr = j.kernel->nr;
+    j.sums = product_taps(p) == 1 ? dw : (float *)(void *)scratch;
     scratch += sums_bytes(p);
     if (p->x_type != DTYPE_F32) {
-        product_widen(d, threads, (float *)(void *)scratch, x, p->x_type, x_count);
+        product_widen(d, (float *)(void *)scratch, x, p->x_type, x_count);
         x = scratch;
         scratch += wide_bytes(p->x_type, x_count);
     }
     if (p->y_type != DTYPE_F32) {
-        product_widen(d, threads, (float *)(void *)scratch, dy, p->y_type, y_count);
+        product_widen(d, (float *)(void *)scratch, dy, p->y_type, y_count);
         dy = scratch;
         scratch += wide_bytes(p->y_type, y_count);
     }
-    int64_t units = taps * ((p->c + nr - 1) / nr);
-    int grid_m = 1, grid_n = 1;
-    grid_choose(threads, p->o, units * nr, kernel->mr, nr, &grid_m, &grid_n);
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        int64_t o0, o1, u0, u1;
-        thread_range(p->o, kernel->mr, t / grid_n, grid_m, &o0, &o1);
-        thread_range(units, 1, t % grid_n, grid_n, &u0, &u1);
-        struct own own;
-        size_t bytes = own_bytes(p, nr, NULL, NULL);
-        own_bytes(p, nr, &own, scratch + (size_t)t * bytes);
-        if (o1 > o0 && u1 > u0)
-            rectangle_run(kernel, p, dy, x, sums, o0, o1, u0, u1, &own);
-    }
-    if (taps == 1) return;
-    int64_t n = p->o * p->c;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < n; i++)
-        for (int tap = 0; tap < taps; tap++) dw[i * taps + tap] = sums[tap * n + i];
+    j.x = x, j.dy = dy, j.scratch = scratch;
+    j.units = product_taps(p) * ((p->c + nr - 1) / nr);
+    grid_choose(d->threads, p->o, j.units * nr, j.kernel->mr, nr, &j.grid_m, &j.grid_n);
+    cpu_deal(d, product_rows(p) * w_count, j.grid_m * j.grid_n, rectangle_piece, &j);
+    if (product_taps(p) == 1) return;
+    j.pieces = cpu_pieces(d, w_count);
+    cpu_deal(d, w_count, j.pieces, taps_piece, &j);
 }

@@ -3,7 +3,6 @@
  * lookup: rows of an embedding table, their gradient, and the sinusoidal embedding of timesteps. */
 #include <assert.h>
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "base/half.h"
@@ -29,18 +28,18 @@ static bool embedding_prepare(device *d, const op_call *call, void **state, size
 }
 
 /* The table stays as the checkpoint has it: only the rows that are asked for are converted. */
-static void embedding_run(device *d, const op_call *call, void *state, void *scratch)
+static void embedding_piece(void *context, int piece, int worker)
 {
-    (void)state;
-    (void)scratch;
-    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
-    const array *ids = &call->in[0], *table = &call->in[1], *y = &call->out[0];
-    int64_t n = array_count(ids), channels = array_channels(y);
+    (void)worker;
+    const op_run *r = context;
+    const struct pointwise_kernels *k = cpu_kernels_of(r->d)->pointwise;
+    const array *ids = &r->call->in[0], *table = &r->call->in[1], *y = &r->call->out[0];
+    int64_t channels = array_channels(y), i, end;
     dtype type = table->w ? table->w->type : table->type;
     const char *rows = table->w ? table->w->data : table->data;
     size_t size = dtype_size(type);
-#pragma omp parallel for schedule(static) num_threads(threads_for(d, n * channels))
-    for (int64_t i = 0; i < n; i++) {
+    piece_range(array_count(ids), 1, piece, r->pieces, &i, &end);
+    for (; i < end; i++) {
         int64_t id = ((const int32_t *)ids->data)[i];
         assert(id >= 0 && id < table->dim[0]);
         for (int64_t c = 0; c < channels; c += PIECE) {
@@ -52,30 +51,45 @@ static void embedding_run(device *d, const op_call *call, void *state, void *scr
     }
 }
 
-/* Each thread has its own channels, so that ids that repeat are added in their order. */
+static void embedding_run(device *d, const op_call *call, void *state, void *scratch)
+{
+    (void)state;
+    op_deal(d, call, scratch, array_count(&call->out[0]), embedding_piece);
+}
+
+static void embedding_grad_zero(void *context, int piece, int worker)
+{
+    (void)worker;
+    const op_run *r = context;
+    const array *table = &r->call->out[0];
+    int64_t channels = array_channels(table), begin, end;
+    piece_range(array_rows(table), 1, piece, r->pieces, &begin, &end);
+    memset((float *)table->data + begin * channels, 0,
+           (size_t)((end - begin) * channels) * sizeof(float));
+}
+
+/* A piece has its own channels, so that ids that repeat are added in their order. */
+static void embedding_grad_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const op_run *r = context;
+    const struct pointwise_kernels *k = cpu_kernels_of(r->d)->pointwise;
+    const array *dy = &r->call->in[0], *ids = &r->call->in[1], *table = &r->call->out[0];
+    int64_t n = array_count(ids), channels = array_channels(table), begin, end;
+    piece_range(channels, 16, piece, r->pieces, &begin, &end);
+    for (int64_t i = 0; i < n && begin < end; i++) {
+        int64_t id = ((const int32_t *)ids->data)[i];
+        assert(id >= 0 && id < table->dim[0]);
+        k->add_to(view_of(dy, 0), i * channels + begin,
+                  (float *)table->data + id * channels + begin, end - begin);
+    }
+}
+
 static void embedding_grad_run(device *d, const op_call *call, void *state, void *scratch)
 {
     (void)state;
-    (void)scratch;
-    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
-    const array *dy = &call->in[0], *ids = &call->in[1], *table = &call->out[0];
-    int64_t n = array_count(ids), channels = array_channels(table);
-    float *out = table->data;
-#pragma omp parallel num_threads(threads_for(d, array_count(table)))
-    {
-        int t = omp_get_thread_num(), threads = omp_get_num_threads();
-        int64_t begin, end;
-        thread_range(array_rows(table), 1, t, threads, &begin, &end);
-        memset(out + begin * channels, 0, (size_t)((end - begin) * channels) * sizeof *out);
-#pragma omp barrier
-        thread_range(channels, 16, t, threads, &begin, &end);
-        for (int64_t i = 0; i < n && begin < end; i++) {
-            int64_t id = ((const int32_t *)ids->data)[i];
-            assert(id >= 0 && id < table->dim[0]);
-            k->add_to(view_of(dy, 0), i * channels + begin, out + id * channels + begin,
-                      end - begin);
-        }
-    }
+    op_deal(d, call, scratch, array_count(&call->out[0]), embedding_grad_zero);
+    op_deal(d, call, scratch, array_count(&call->in[0]), embedding_grad_piece);
 }
 
 /* diffusers get_timestep_embedding: the exponents are rounded to float32 at the same places. */

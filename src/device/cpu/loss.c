@@ -23,20 +23,27 @@ static const float *sample_weights(const op_call *call, int i)
     return i < call->in_count && array_present(&call->in[i]) ? call->in[i].data : NULL;
 }
 
+static void mse_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const op_run *r = context;
+    const struct pointwise_kernels *k = cpu_kernels_of(r->d)->pointwise;
+    const array *pred = &r->call->in[0];
+    int64_t n = array_count(pred) / pred->dim[0], pieces = pieces_of(pred);
+    int64_t from = piece % pieces * PIECE, count = n - from < PIECE ? n - from : PIECE;
+    ((float *)r->scratch)[piece] = k->square_error(
+        view_of(pred, 0), view_of(&r->call->in[1], 0), piece / pieces * n + from, count);
+}
+
 static void mse_run(device *d, const op_call *call, void *state, void *scratch)
 {
     (void)state;
-    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
     const array *pred = &call->in[0];
     int64_t batch = pred->dim[0], n = array_count(pred) / batch, pieces = pieces_of(pred);
-    view a = view_of(pred, 0), b = view_of(&call->in[1], 0);
-    const float *weights = sample_weights(call, 2);
-    float *sums = scratch, *mse = output_wanted(call, 1) ? call->out[1].data : NULL;
-#pragma omp parallel for schedule(static) num_threads(threads_for(d, batch * n))
-    for (int64_t i = 0; i < batch * pieces; i++) {
-        int64_t from = i % pieces * PIECE, count = n - from < PIECE ? n - from : PIECE;
-        sums[i] = k->square_error(a, b, i / pieces * n + from, count);
-    }
+    const float *weights = sample_weights(call, 2), *sums = scratch;
+    float *mse = output_wanted(call, 1) ? call->out[1].data : NULL;
+    op_run r = {d, call, scratch, (int)(batch * pieces)};
+    cpu_deal(d, batch * n, r.pieces, mse_piece, &r);
     double loss = 0;
     for (int64_t s = 0; s < batch; s++) {
         double sum = 0;
@@ -47,23 +54,28 @@ static void mse_run(device *d, const op_call *call, void *state, void *scratch)
     *(float *)call->out[0].data = (float)(loss / (double)batch);
 }
 
+static void mse_grad_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const op_run *r = context;
+    const op_call *call = r->call;
+    const struct pointwise_kernels *k = cpu_kernels_of(r->d)->pointwise;
+    const array *pred = &call->in[1];
+    const float *weights = sample_weights(call, 3);
+    int64_t batch = pred->dim[0], n = array_count(pred) / batch, pieces = pieces_of(pred);
+    int64_t s = piece / pieces, from = piece % pieces * PIECE;
+    double factor = 2.0 * (double)*(const float *)call->in[0].data / (double)(batch * n);
+    if (weights) factor *= (double)weights[s];
+    k->difference(view_of(pred, 0), view_of(&call->in[2], 0), view_of(&call->out[0], 0),
+                  (float)factor, s * n + from, n - from < PIECE ? n - from : PIECE);
+}
+
 static void mse_grad_run(device *d, const op_call *call, void *state, void *scratch)
 {
     (void)state;
-    (void)scratch;
-    const struct pointwise_kernels *k = cpu_kernels_of(d)->pointwise;
     const array *pred = &call->in[1];
-    int64_t batch = pred->dim[0], n = array_count(pred) / batch, pieces = pieces_of(pred);
-    view a = view_of(pred, 0), b = view_of(&call->in[2], 0), out = view_of(&call->out[0], 0);
-    const float *weights = sample_weights(call, 3);
-    double each = 2.0 * (double)*(const float *)call->in[0].data / (double)(batch * n);
-#pragma omp parallel for schedule(static) num_threads(threads_for(d, batch * n))
-    for (int64_t i = 0; i < batch * pieces; i++) {
-        int64_t s = i / pieces, from = i % pieces * PIECE;
-        int64_t count = n - from < PIECE ? n - from : PIECE;
-        double factor = each * (weights ? (double)weights[s] : 1);
-        k->difference(a, b, out, (float)factor, s * n + from, count);
-    }
+    op_run r = {d, call, scratch, (int)(pred->dim[0] * pieces_of(pred))};
+    cpu_deal(d, array_count(pred), r.pieces, mse_grad_piece, &r);
 }
 
 const struct cpu_op cpu_mse = {.prepare = mse_prepare, .run = mse_run};

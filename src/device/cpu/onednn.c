@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * onednn: products and convolutions by oneDNN. A plain product is its matmul, anything else its
- * convolution on channels-last maps; the weight lies in whatever layout the primitive asks for.
- * What differs between versions 2 and 3 of its interface is gathered at the top. */
+ * onednn: plain products by oneDNN's matmul; the weight lies in whatever layout the primitive asks
+ * for. What differs between versions 2 and 3 of its interface is gathered at the top.
+ *
+ * oneDNN's own threads (OpenMP's, as distributions build it) wait for each other by spinning, which
+ * costs many times the work where another program wants the cores. So it is held to one thread, and
+ * its products are dealt out to ours by rows: pieces of one size, by the shape alone, and a last
+ * smaller one. Each is a primitive of its own over the same packed weight. */
 #include "device/cpu/onednn.h"
 
-#include <omp.h>
+#include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +30,10 @@ static dnnl_status_t desc_open(dnnl_memory_desc_t *d, int rank, const dnnl_dims_
 {
     return dnnl_memory_desc_create_with_tag(d, rank, dims, type, tag);
 }
+static dnnl_status_t desc_copy(dnnl_memory_desc_t *d, desc_ref from)
+{
+    return dnnl_memory_desc_clone(d, from);
+}
 static dnnl_status_t post_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef);
@@ -38,13 +47,76 @@ static dnnl_status_t desc_open(dnnl_memory_desc_t *d, int rank, const dnnl_dims_
 {
     return dnnl_memory_desc_init_by_tag(d, rank, dims, type, tag);
 }
+static dnnl_status_t desc_copy(dnnl_memory_desc_t *d, desc_ref from)
+{
+    *d = *from;
+    return dnnl_success;
+}
 static dnnl_status_t post_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1); }
 #endif
 
-/* The operands' layouts; the weight's is left to the primitive. */
+/* ---- a product's primitives ---- */
+
+/* The operands' layouts for `rows` rows. */
 struct descs {
     dnnl_memory_desc_t x, w, bias, y;
 };
+
+enum { WHOLE, REST, PARTS };
+
+/* The primitive of the pieces of one size. */
+struct part {
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t primitive;
+};
+
+/* How many threads the OpenMP that oneDNN was built with gives the calling thread. Found by name, for
+ * we are built with none; NULL where oneDNN has other threads. */
+struct openmp {
+    int (*get)(void);
+    void (*set)(int);
+};
+
+/* What runs one piece at a time. */
+struct lane {
+    dnnl_stream_t stream;
+    dnnl_memory_t x[PARTS], y[PARTS], scratch[PARTS], bias;
+};
+
+struct onednn_product {
+    struct openmp openmp;
+    dnnl_engine_t engine;
+    struct part part[PARTS]; /* REST: only where the rows are no multiple of a piece's */
+    int64_t rows;            /* of a piece */
+    int pieces;
+    int lanes;               /* one a piece, or, where these are fewer, one a thread */
+    struct lane *lane;
+    size_t scratch_size;     /* of a lane */
+};
+
+static int alone_begin(const struct onednn_product *o)
+{
+    int before = o->openmp.get ? o->openmp.get() : 1;
+    if (o->openmp.set) o->openmp.set(1);
+    return before;
+}
+
+static void alone_end(const struct onednn_product *o, int before)
+{
+    if (o->openmp.set) o->openmp.set(before);
+}
+
+static bool failed(dnnl_status_t status, const char *what, size_t bytes, error *e)
+{
+    if (status == dnnl_out_of_memory) return error_memory(e, what, bytes);
+    return error_set(e, ERROR_USAGE, "oneDNN fails at %s (status %d); use precision f32", what,
+                     (int)status);
+}
+
+static dnnl_data_type_t type_of(dtype t)
+{
+    return t == DTYPE_BF16 ? dnnl_bf16 : t == DTYPE_F16 ? dnnl_f16 : dnnl_f32;
+}
 
 static dnnl_status_t matmul_open(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
                                  const struct descs *s, bool bias, dnnl_primitive_attr_t attr)
@@ -60,53 +132,6 @@ static dnnl_status_t matmul_open(dnnl_primitive_desc_t *out, dnnl_engine_t engin
 #endif
 }
 
-static dnnl_status_t convolution_open(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
-                                      const struct descs *s, bool bias, const product *p,
-                                      dnnl_primitive_attr_t attr)
-{
-    dnnl_dims_t strides = {p->stride, p->stride}, before = {p->pad_top, p->pad_left};
-    dnnl_dims_t after = {(p->oh - 1) * p->stride + p->kh - p->h - p->pad_top,
-                         (p->ow - 1) * p->stride + p->kw - p->w - p->pad_left};
-#if DNNL_VERSION_MAJOR >= 3
-    dnnl_dims_t dilates = {0, 0};
-    return dnnl_convolution_forward_primitive_desc_create(
-        out, engine, dnnl_forward_inference, dnnl_convolution_direct, s->x, s->w,
-        bias ? s->bias : NULL, s->y, strides, dilates, before, after, attr);
-#else
-    dnnl_convolution_desc_t d;
-    dnnl_status_t status = dnnl_convolution_forward_desc_init(
-        &d, dnnl_forward_inference, dnnl_convolution_direct, &s->x, &s->w,
-        bias ? &s->bias : NULL, &s->y, strides, before, after);
-    if (!status) status = dnnl_primitive_desc_create(out, &d, attr, engine, NULL);
-    return status;
-#endif
-}
-
-/* A status that is none of success; false. */
-static bool failed(dnnl_status_t status, const char *what, size_t bytes, error *e)
-{
-    if (status == dnnl_out_of_memory) return error_memory(e, what, bytes);
-    return error_set(e, ERROR_USAGE, "oneDNN fails at %s (status %d); use precision f32", what,
-                     (int)status);
-}
-
-struct onednn_product {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    dnnl_primitive_desc_t desc;
-    dnnl_primitive_t primitive;
-    dnnl_memory_t x, bias, y, scratch;
-    size_t scratch_size;
-};
-
-static dnnl_data_type_t type_of(dtype t) { return t == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32; }
-
-static bool is_matmul(const product *p)
-{
-    return product_taps(p) == 1 && p->stride == 1 && p->pad_top == 0 && p->pad_left == 0 &&
-           p->oh == p->h && p->ow == p->w;
-}
-
 static void descs_close(struct descs *s)
 {
     desc_close(&s->x);
@@ -115,26 +140,17 @@ static void descs_close(struct descs *s)
     desc_close(&s->y);
 }
 
-static dnnl_status_t descs_open(struct descs *s, const product *p)
+/* w: the weight's layout, NULL where the primitive may choose it. */
+static dnnl_status_t descs_open(struct descs *s, const product *p, int64_t rows, desc_ref w)
 {
-    dnnl_data_type_t x = type_of(p->x_type), w = type_of(p->pack_type), y = type_of(p->y_type);
+    dnnl_dims_t xd = {rows, p->c}, wd = {p->c, p->o}, bd = {1, p->o}, yd = {rows, p->o};
     memset(s, 0, sizeof *s);
-    dnnl_status_t status = dnnl_success;
-    if (is_matmul(p)) {
-        int64_t rows = product_rows(p);
-        dnnl_dims_t xd = {rows, p->c}, wd = {p->c, p->o}, bd = {1, p->o}, yd = {rows, p->o};
-        if (!status) status = desc_open(&s->x, 2, xd, x, dnnl_ab);
-        if (!status) status = desc_open(&s->w, 2, wd, w, dnnl_format_tag_any);
-        if (!status) status = desc_open(&s->bias, 2, bd, dnnl_f32, dnnl_ab);
-        if (!status) status = desc_open(&s->y, 2, yd, y, dnnl_ab);
-        return status;
-    }
-    dnnl_dims_t xd = {p->batch, p->c, p->h, p->w}, wd = {p->o, p->c, p->kh, p->kw}, bd = {p->o};
-    dnnl_dims_t yd = {p->batch, p->o, p->oh, p->ow};
-    if (!status) status = desc_open(&s->x, 4, xd, x, dnnl_nhwc);
-    if (!status) status = desc_open(&s->w, 4, wd, w, dnnl_format_tag_any);
-    if (!status) status = desc_open(&s->bias, 1, bd, dnnl_f32, dnnl_a);
-    if (!status) status = desc_open(&s->y, 4, yd, y, dnnl_nhwc);
+    dnnl_status_t status = desc_open(&s->x, 2, xd, type_of(p->x_type), dnnl_ab);
+    if (!status && w) status = desc_copy(&s->w, w);
+    if (!status && !w)
+        status = desc_open(&s->w, 2, wd, type_of(p->pack_type), dnnl_format_tag_any);
+    if (!status) status = desc_open(&s->bias, 2, bd, dnnl_f32, dnnl_ab);
+    if (!status) status = desc_open(&s->y, 2, yd, type_of(p->y_type), dnnl_ab);
     return status;
 }
 
@@ -153,62 +169,120 @@ static dnnl_status_t attributes_open(dnnl_primitive_attr_t *attr, bool add)
     return status;
 }
 
-static dnnl_status_t memory_open(dnnl_memory_t *out, const struct onednn_product *o,
-                                 dnnl_query_t what, int index)
+static dnnl_status_t part_open(struct part *part, const struct onednn_product *o, const product *p,
+                               int64_t rows, desc_ref w)
 {
-    return dnnl_memory_create(out, dnnl_primitive_desc_query_md(o->desc, what, index), o->engine,
-                              DNNL_MEMORY_NONE);
+    struct descs s;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t status = descs_open(&s, p, rows, w);
+    if (!status) status = attributes_open(&attr, p->has_add);
+    if (!status) status = matmul_open(&part->desc, o->engine, &s, p->has_bias, attr);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    descs_close(&s);
+    return status ? status : dnnl_primitive_create(&part->primitive, part->desc);
+}
+
+static desc_ref part_desc(const struct part *part, dnnl_query_t what, int index)
+{
+    return dnnl_primitive_desc_query_md(part->desc, what, index);
+}
+
+/* The layout of the packed weight. */
+static desc_ref weight_desc(const struct onednn_product *o)
+{
+    return part_desc(&o->part[WHOLE], dnnl_query_weights_md, 0);
+}
+
+static dnnl_status_t memory_open(dnnl_memory_t *out, const struct onednn_product *o, desc_ref desc)
+{
+    return dnnl_memory_create(out, desc, o->engine, DNNL_MEMORY_NONE);
+}
+
+static dnnl_status_t lane_open(struct lane *l, const struct onednn_product *o, bool bias)
+{
+    dnnl_status_t status = dnnl_stream_create(&l->stream, o->engine, dnnl_stream_default_flags);
+    const struct part *whole = &o->part[WHOLE];
+    if (!status && bias)
+        status = memory_open(&l->bias, o, part_desc(whole, dnnl_query_weights_md, 1));
+    for (int i = 0; !status && i < PARTS && o->part[i].primitive; i++) {
+        const struct part *part = &o->part[i];
+        status = memory_open(&l->x[i], o, part_desc(part, dnnl_query_src_md, 0));
+        if (!status) status = memory_open(&l->y[i], o, part_desc(part, dnnl_query_dst_md, 0));
+        if (!status)
+            status = memory_open(&l->scratch[i], o, part_desc(part, dnnl_query_scratchpad_md, 0));
+    }
+    return status;
+}
+
+static void lane_close(struct lane *l)
+{
+    for (int i = 0; i < PARTS; i++) {
+        if (l->x[i]) dnnl_memory_destroy(l->x[i]);
+        if (l->y[i]) dnnl_memory_destroy(l->y[i]);
+        if (l->scratch[i]) dnnl_memory_destroy(l->scratch[i]);
+    }
+    if (l->bias) dnnl_memory_destroy(l->bias);
+    if (l->stream) dnnl_stream_destroy(l->stream);
+}
+
+/* Rows of a piece: enough for the weight to be read seldom, few enough for every thread to have
+ * several; by the shape alone. */
+static int64_t piece_rows(const product *p)
+{
+    enum { ROWS_LEAST = 64, ROW_STEP = 16, PIECES_MOST = 32 };
+    int64_t rows = (product_rows(p) + PIECES_MOST - 1) / PIECES_MOST;
+    rows = (rows + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
+    if (rows < ROWS_LEAST) rows = ROWS_LEAST;
+    return rows < product_rows(p) ? rows : product_rows(p);
 }
 
 static dnnl_status_t product_open(struct onednn_product *o, const product *p)
 {
-    struct descs s;
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = descs_open(&s, p);
-    if (!status) status = dnnl_engine_create(&o->engine, dnnl_cpu, 0);
-    if (!status) status = dnnl_stream_create(&o->stream, o->engine, dnnl_stream_default_flags);
-    if (!status) status = attributes_open(&attr, p->has_add);
-    if (!status) {
-        status = is_matmul(p) ? matmul_open(&o->desc, o->engine, &s, p->has_bias, attr)
-                              : convolution_open(&o->desc, o->engine, &s, p->has_bias, p, attr);
+    int64_t rest = product_rows(p) % o->rows;
+    dnnl_status_t status = dnnl_engine_create(&o->engine, dnnl_cpu, 0);
+    if (!status) status = part_open(&o->part[WHOLE], o, p, o->rows, NULL);
+    if (!status && rest) status = part_open(&o->part[REST], o, p, rest, weight_desc(o));
+    for (int i = 0; !status && i < PARTS && o->part[i].primitive; i++) {
+        size_t size = dnnl_memory_desc_get_size(
+            part_desc(&o->part[i], dnnl_query_scratchpad_md, 0));
+        if (size > o->scratch_size) o->scratch_size = size;
     }
-    if (attr) dnnl_primitive_attr_destroy(attr);
-    descs_close(&s);
-    if (!status) status = dnnl_primitive_create(&o->primitive, o->desc);
-    if (!status) status = memory_open(&o->x, o, dnnl_query_src_md, 0);
-    if (!status && p->has_bias) status = memory_open(&o->bias, o, dnnl_query_weights_md, 1);
-    if (!status) status = memory_open(&o->y, o, dnnl_query_dst_md, 0);
-    if (!status) status = memory_open(&o->scratch, o, dnnl_query_scratchpad_md, 0);
-    if (!status)
-        o->scratch_size = dnnl_memory_desc_get_size(
-            dnnl_primitive_desc_query_md(o->desc, dnnl_query_scratchpad_md, 0));
+    o->scratch_size = round_line(o->scratch_size + 1);
+    for (int i = 0; !status && i < o->lanes; i++)
+        status = lane_open(&o->lane[i], o, p->has_bias);
     return status;
 }
 
 void onednn_close(struct onednn_product *o)
 {
     if (!o) return;
-    if (o->x) dnnl_memory_destroy(o->x);
-    if (o->bias) dnnl_memory_destroy(o->bias);
-    if (o->y) dnnl_memory_destroy(o->y);
-    if (o->scratch) dnnl_memory_destroy(o->scratch);
-    if (o->primitive) dnnl_primitive_destroy(o->primitive);
-    if (o->desc) dnnl_primitive_desc_destroy(o->desc);
-    if (o->stream) dnnl_stream_destroy(o->stream);
+    for (int i = 0; o->lane && i < o->lanes; i++) lane_close(&o->lane[i]);
+    free(o->lane);
+    for (int i = 0; i < PARTS; i++) {
+        if (o->part[i].primitive) dnnl_primitive_destroy(o->part[i].primitive);
+        if (o->part[i].desc) dnnl_primitive_desc_destroy(o->part[i].desc);
+    }
     if (o->engine) dnnl_engine_destroy(o->engine);
     free(o);
 }
 
 bool onednn_open(const device *d, product *p, error *e)
 {
+    bool plain = product_taps(p) == 1 && p->stride == 1 && p->spread == 1 && p->pad_top == 0 &&
+                 p->pad_left == 0 && p->oh == p->h && p->ow == p->w;
     p->onednn = NULL;
-    if (p->spread != 1 || (p->has_add && p->add_type != p->y_type)) return true;
+    if (!plain || (p->has_add && p->add_type != p->y_type)) return true;
     struct onednn_product *o = calloc(1, sizeof *o);
     if (!o) return error_memory(e, "a oneDNN product", sizeof *o);
-    int threads = omp_get_max_threads();
-    omp_set_num_threads(d->threads);
-    dnnl_status_t status = product_open(o, p);
-    omp_set_num_threads(threads);
+    o->openmp.get = (int (*)(void))dlsym(RTLD_DEFAULT, "omp_get_max_threads");
+    o->openmp.set = (void (*)(int))dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    o->rows = piece_rows(p);
+    o->pieces = (int)((product_rows(p) + o->rows - 1) / o->rows);
+    o->lanes = o->pieces < d->threads ? o->pieces : d->threads;
+    o->lane = calloc((size_t)o->lanes, sizeof *o->lane);
+    int before = alone_begin(o);
+    dnnl_status_t status = o->lane ? product_open(o, p) : dnnl_out_of_memory;
+    alone_end(o, before);
     if (status == dnnl_success) {
         p->onednn = o;
         return true;
@@ -217,16 +291,16 @@ bool onednn_open(const device *d, product *p, error *e)
     return status != dnnl_out_of_memory || error_memory(e, "a oneDNN product", 0);
 }
 
-size_t onednn_scratch(const product *p) { return p->onednn->scratch_size + 64; }
+size_t onednn_scratch(const product *p)
+{
+    return (size_t)p->onednn->lanes * p->onednn->scratch_size;
+}
+
+/* ---- the packed weight ---- */
 
 static void pack_close(weight_pack *p) { dnnl_memory_destroy(p->owned); }
 
-static desc_ref weight_desc(const product *p)
-{
-    return dnnl_primitive_desc_query_md(p->onednn->desc, dnnl_query_weights_md, 0);
-}
-
-/* The pack in the layout that this primitive wants. */
+/* The pack in the layout that this product wants. */
 static weight_pack *pack_find(const weight *w, const product *p)
 {
     for (weight_pack *pack = w->packs; pack; pack = pack->next) {
@@ -238,51 +312,54 @@ static weight_pack *pack_find(const weight *w, const product *p)
         const dnnl_memory_desc_t *desc = NULL;
 #endif
         if (dnnl_memory_get_memory_desc(memory, &desc) == dnnl_success &&
-            dnnl_memory_desc_equal(desc, weight_desc(p)))
+            dnnl_memory_desc_equal(desc, weight_desc(p->onednn)))
             return pack;
     }
     return NULL;
 }
 
-/* The weight as float32 [o][c][taps] of this product. */
-static float *weight_copy(const weight *w, const product *p)
+static weight_pack *pack_new(weight *w, const product *p, error *e)
 {
-    int64_t n = p->o * p->c * product_taps(p), taps = product_taps(p);
-    float *straight = malloc((size_t)n * sizeof *straight);
-    if (!straight) return NULL;
-    convert_to_float(straight, w->data, w->type, (size_t)n);
-    if (!p->transposed) return straight;
-    float *turned = malloc((size_t)n * sizeof *turned);
-    for (int64_t c = 0; turned && c < p->c; c++)
-        for (int64_t o = 0; o < p->o; o++)
-            for (int64_t t = 0; t < taps; t++)
-                turned[(o * p->c + c) * taps + t] = straight[(c * p->o + o) * taps + taps - 1 - t];
-    free(straight);
-    return turned;
+    const struct onednn_product *o = p->onednn;
+    size_t size = dnnl_memory_desc_get_size(weight_desc(o));
+    weight_pack *pack = weight_pack_new(w, p->form, size, e);
+    if (!pack) return NULL;
+    dnnl_memory_t memory = NULL;
+    dnnl_status_t status = dnnl_memory_create(&memory, weight_desc(o), o->engine, pack->data);
+    if (status) {
+        weight_pack_drop(w, pack);
+        failed(status, w->name, size, e);
+        return NULL;
+    }
+    pack->owned = memory;
+    pack->close = pack_close;
+    return pack;
 }
 
-/* from is plain float32, to the pack. */
-static dnnl_status_t reorder(const struct onednn_product *o, const product *p, float *from,
+/* A matrix of the weight's own layout, of `type`, to the pack. */
+static dnnl_status_t reorder(const struct lane *l, const product *p, const void *from, dtype type,
                              dnnl_memory_t to)
 {
+    const struct onednn_product *o = p->onednn;
     dnnl_memory_desc_t plain;
     memset(&plain, 0, sizeof plain);
     dnnl_primitive_desc_t desc = NULL;
     dnnl_primitive_t primitive = NULL;
     dnnl_memory_t source = NULL;
-    dnnl_dims_t matrix = {p->c, p->o}, kernel = {p->o, p->c, p->kh, p->kw};
-    dnnl_status_t status = is_matmul(p) ? desc_open(&plain, 2, matrix, dnnl_f32, dnnl_ba)
-                                        : desc_open(&plain, 4, kernel, dnnl_f32, dnnl_oihw);
-    if (!status) status = dnnl_memory_create(&source, ref(&plain), o->engine, from);
+    dnnl_dims_t dims = {p->c, p->o};
+    dnnl_status_t status = desc_open(&plain, 2, dims, type_of(type),
+                                     p->transposed ? dnnl_ab : dnnl_ba);
     if (!status)
-        status = dnnl_reorder_primitive_desc_create(&desc, ref(&plain), o->engine, weight_desc(p),
+        status = dnnl_memory_create(&source, ref(&plain), o->engine, (void *)(uintptr_t)from);
+    if (!status)
+        status = dnnl_reorder_primitive_desc_create(&desc, ref(&plain), o->engine, weight_desc(o),
                                                     o->engine, NULL);
     if (!status) status = dnnl_primitive_create(&primitive, desc);
     if (!status) {
         dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, to}};
-        status = dnnl_primitive_execute(primitive, o->stream, 2, args);
+        status = dnnl_primitive_execute(primitive, l->stream, 2, args);
     }
-    if (!status) status = dnnl_stream_wait(o->stream);
+    if (!status) status = dnnl_stream_wait(l->stream);
     if (primitive) dnnl_primitive_destroy(primitive);
     if (desc) dnnl_primitive_desc_destroy(desc);
     if (source) dnnl_memory_destroy(source);
@@ -290,71 +367,85 @@ static dnnl_status_t reorder(const struct onednn_product *o, const product *p, f
     return status;
 }
 
-bool onednn_bind(const device *d, const product *p, weight *w, error *e)
+/* The weight is read as it lies, but for float16, which oneDNN's processor kernels do not all read,
+ * and data at odd addresses. */
+bool onednn_bind(const product *p, weight *w, error *e)
 {
-    weight_pack *old = pack_find(w, p);
-    if (old && !old->stale) return true;
-    if (old) weight_pack_drop(w, old);
-    const struct onednn_product *o = p->onednn;
-    size_t size = dnnl_memory_desc_get_size(weight_desc(p));
-    float *plain = weight_copy(w, p);
-    if (!plain) return error_memory(e, w->name, size);
-    weight_pack *pack = weight_pack_new(w, p->form, size, e);
-    if (!pack) {
-        free(plain);
-        return false;
-    }
-    dnnl_memory_t memory = NULL;
-    int threads = omp_get_max_threads();
-    omp_set_num_threads(d->threads);
-    dnnl_status_t status = dnnl_memory_create(&memory, weight_desc(p), o->engine, pack->data);
-    if (!status) status = reorder(o, p, plain, memory);
-    omp_set_num_threads(threads);
-    free(plain);
-    if (status) {
-        if (memory) dnnl_memory_destroy(memory);
-        weight_pack_drop(w, pack);
-        return failed(status, w->name, size, e);
-    }
-    pack->owned = memory;
-    pack->close = pack_close;
-    return true;
+    weight_pack *pack = pack_find(w, p);
+    if (pack && !pack->stale) return true;
+    bool fresh = !pack;
+    if (fresh) pack = pack_new(w, p, e);
+    if (!pack) return false;
+    size_t n = (size_t)weight_elements(w);
+    bool plain = w->type != DTYPE_F16 && (uintptr_t)w->data % dtype_size(w->type) == 0;
+    float *copy = plain ? NULL : malloc(n * sizeof *copy);
+    dnnl_status_t status = plain || copy ? dnnl_success : dnnl_out_of_memory;
+    if (copy) convert_to_float(copy, w->data, w->type, n);
+    int before = alone_begin(p->onednn);
+    if (!status)
+        status = reorder(&p->onednn->lane[0], p, plain ? w->data : copy,
+                         plain ? w->type : DTYPE_F32, pack->owned);
+    alone_end(p->onednn, before);
+    free(copy);
+    pack->stale = status != dnnl_success;
+    if (!status) return true;
+    if (fresh) weight_pack_drop(w, pack);
+    return failed(status, w->name, n * sizeof *copy, e);
 }
 
-/* The status of the first of a run's calls that fails. */
-static dnnl_status_t execute(const product *p, const struct product_data *data)
+/* ---- running ---- */
+
+typedef struct onednn_job {
+    const product *p;
+    const struct product_data *data;
+    dnnl_memory_t weight;
+    atomic_int status; /* of the first piece that fails */
+} onednn_job;
+
+static dnnl_status_t piece_run(const onednn_job *j, int piece, int lane)
 {
+    const product *p = j->p;
     const struct onednn_product *o = p->onednn;
-    const weight_pack *pack = pack_find(data->w, p);
-    dnnl_status_t status = dnnl_memory_set_data_handle(o->x, (void *)(uintptr_t)data->x);
-    if (!status) status = dnnl_memory_set_data_handle(o->y, data->y);
-    if (!status) status = dnnl_memory_set_data_handle(o->scratch, data->scratch);
-    if (!status && o->bias)
-        status = dnnl_memory_set_data_handle(o->bias, (void *)(uintptr_t)data->bias);
-    dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, o->x},
-                               {DNNL_ARG_WEIGHTS, pack->owned},
-                               {DNNL_ARG_DST, o->y},
-                               {DNNL_ARG_SCRATCHPAD, o->scratch},
-                               {DNNL_ARG_BIAS, o->bias}};
-    if (!status) status = dnnl_primitive_execute(o->primitive, o->stream, o->bias ? 5 : 4, args);
-    return status ? status : dnnl_stream_wait(o->stream);
+    const struct product_data *data = j->data;
+    int64_t row = piece * o->rows, left = product_rows(p) - row;
+    int64_t rows = left < o->rows ? left : o->rows;
+    int which = rows < o->rows ? REST : WHOLE;
+    struct lane *l = &o->lane[lane];
+    size_t y_row = (size_t)p->o * dtype_size(p->y_type);
+    const char *x = (const char *)data->x + (size_t)(row * p->c) * dtype_size(p->x_type);
+    char *y = (char *)data->y + (size_t)row * y_row;
+    if (data->add && data->add != data->y)
+        memcpy(y, (const char *)data->add + (size_t)row * y_row, (size_t)rows * y_row);
+    char *scratch = data->scratch + (size_t)lane * o->scratch_size;
+    dnnl_status_t status = dnnl_memory_set_data_handle(l->x[which], (void *)(uintptr_t)x);
+    if (!status) status = dnnl_memory_set_data_handle(l->y[which], y);
+    if (!status) status = dnnl_memory_set_data_handle(l->scratch[which], scratch);
+    if (!status && l->bias)
+        status = dnnl_memory_set_data_handle(l->bias, (void *)(uintptr_t)data->bias);
+    dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, l->x[which]},
+                               {DNNL_ARG_WEIGHTS, j->weight},
+                               {DNNL_ARG_DST, l->y[which]},
+                               {DNNL_ARG_SCRATCHPAD, l->scratch[which]},
+                               {DNNL_ARG_BIAS, l->bias}};
+    if (!status)
+        status = dnnl_primitive_execute(o->part[which].primitive, l->stream, l->bias ? 5 : 4, args);
+    return status ? status : dnnl_stream_wait(l->stream);
+}
+
+static void product_piece(void *context, int piece, int worker)
+{
+    onednn_job *j = context;
+    const struct onednn_product *o = j->p->onednn;
+    int before = alone_begin(o), none = dnnl_success;
+    dnnl_status_t status = piece_run(j, piece, o->lanes == o->pieces ? piece : worker);
+    alone_end(o, before);
+    if (status) atomic_compare_exchange_strong(&j->status, &none, (int)status);
 }
 
 bool onednn_run(const device *d, const product *p, const struct product_data *data, error *e)
 {
-    size_t y_size = (size_t)(product_rows(p) * p->o) * dtype_size(p->y_type);
-    if (data->add && data->add != data->y) {
-        int threads = d->threads;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-        for (int t = 0; t < threads; t++) {
-            int64_t begin, end;
-            thread_range((int64_t)y_size, 4096, t, threads, &begin, &end);
-            memcpy((char *)data->y + begin, (const char *)data->add + begin, (size_t)(end - begin));
-        }
-    }
-    int threads = omp_get_max_threads();
-    omp_set_num_threads(d->threads);
-    dnnl_status_t status = execute(p, data);
-    omp_set_num_threads(threads);
+    onednn_job j = {.p = p, .data = data, .weight = pack_find(data->w, p)->owned};
+    cpu_deal(d, product_rows(p) * p->c * p->o, p->onednn->pieces, product_piece, &j);
+    dnnl_status_t status = (dnnl_status_t)atomic_load(&j.status);
     return !status || failed(status, "a product", onednn_scratch(p), e);
 }

@@ -64,10 +64,31 @@ static inline view view_of_operand(const array *a)
     return a->w ? (view){(void *)(uintptr_t)weight_f32(a->w), DTYPE_F32} : view_of(a, 0);
 }
 
-/* Fewer elements than this are not worth waking other threads for. */
-static inline int threads_for(const device *d, int64_t elements)
+/* In how many parts to sum rows of so many channels: by the shape alone, so that the sums are the same
+ * whatever the number of threads. */
+enum { SUM_PARTS_MOST = 32, SUM_PART_NUMBERS = 16384, SUM_PART_ROWS = 16 };
+
+static inline int sum_parts(int64_t rows, int64_t channels)
 {
-    return elements < 16384 ? 1 : d->threads;
+    int64_t parts = rows * channels / SUM_PART_NUMBERS;
+    if (parts > rows / SUM_PART_ROWS) parts = rows / SUM_PART_ROWS;
+    return (int)(parts < 1 ? 1 : parts > SUM_PARTS_MOST ? SUM_PARTS_MOST : parts);
+}
+
+/* What the pieces of an operation's run are told. */
+typedef struct op_run {
+    const device *d;
+    const op_call *call;
+    void *scratch;
+    int pieces;
+} op_run;
+
+/* Deals a run that may be cut anywhere: piece i of op_run.pieces. */
+static inline void op_deal(const device *d, const op_call *call, void *scratch, int64_t elements,
+                           thread_piece *work)
+{
+    op_run r = {d, call, scratch, cpu_pieces(d, elements)};
+    cpu_deal(d, elements, r.pieces, work, &r);
 }
 
 #endif

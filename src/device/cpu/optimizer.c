@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * optimizer: AdamW in its four kinds, shared out among the threads in runs (whole blocks of 8-bit
+ * optimizer: AdamW in its four kinds, dealt out to the threads in runs (whole blocks of 8-bit
  * moments), so that the bytes do not depend on their number; the maps of the 8-bit moments. */
 #include "device/cpu/optimizer.h"
 
 #include <assert.h>
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "device/cpu/cpu.h"
@@ -133,22 +132,47 @@ static struct adamw_values values_of_bnb(const adamw_step *s)
     };
 }
 
+/* An update, a sum or an addition over n elements, cut into pieces anywhere. */
+typedef struct element_job {
+    const struct cpu *c;
+    const struct adamw_values *a;
+    void *p;
+    const float *g;
+    const moments *m;
+    int64_t n;
+    int pieces;
+    double *sums;
+} element_job;
+
+static element_job job_of(const device *d, int64_t n)
+{
+    return (element_job){.c = (const cpu *)(const void *)d, .n = n, .pieces = cpu_pieces(d, n)};
+}
+
+static void elements_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const element_job *j = context;
+    const struct optimizer_kernels *k = j->c->kernels.optimizer;
+    const moments *m = j->m;
+    int64_t i, end;
+    piece_range(j->n, STEP, piece, j->pieces, &i, &end);
+    int64_t n = end - i;
+    const float *g = j->g + i;
+    if (m->kind == MOMENTS_F16)
+        k->f16(j->a, (uint16_t *)j->p + i, g, (uint16_t *)m->m + i, (uint16_t *)m->v + i, n);
+    else if (m->kind == MOMENTS_F32)
+        k->f32(j->a, (float *)j->p + i, g, (float *)m->m + i, (float *)m->v + i, n);
+    else
+        k->f32_bnb(j->a, (float *)j->p + i, g, (float *)m->m + i, (float *)m->v + i, n);
+}
+
 static void run_elements(device *d, const struct adamw_values *a, void *p, const float *g,
                          const moments *m)
 {
-    const struct optimizer_kernels *k = cpu_kernels_of(d)->optimizer;
-#pragma omp parallel num_threads(threads_for(d, m->count))
-    {
-        int64_t i, end;
-        thread_range(m->count, STEP, omp_get_thread_num(), omp_get_num_threads(), &i, &end);
-        int64_t n = end - i;
-        if (m->kind == MOMENTS_F16)
-            k->f16(a, (uint16_t *)p + i, g + i, (uint16_t *)m->m + i, (uint16_t *)m->v + i, n);
-        else if (m->kind == MOMENTS_F32)
-            k->f32(a, (float *)p + i, g + i, (float *)m->m + i, (float *)m->v + i, n);
-        else
-            k->f32_bnb(a, (float *)p + i, g + i, (float *)m->m + i, (float *)m->v + i, n);
-    }
+    element_job j = job_of(d, m->count);
+    j.a = a, j.p = p, j.g = g, j.m = m;
+    cpu_deal(d, m->count, j.pieces, elements_piece, &j);
 }
 
 /* The last, short block: filled up with elements that stay zero. */
@@ -173,21 +197,27 @@ static void run_short_block(device *d, const struct adamw_values *a, float *p, c
     memcpy(p + from, value, n * sizeof *p);
 }
 
+static void blocks_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const element_job *j = context;
+    const moments *m = j->m;
+    int64_t b, end;
+    piece_range(m->count / MOMENTS_BLOCK, 1, piece, j->pieces, &b, &end);
+    int64_t i = b * MOMENTS_BLOCK;
+    j->c->kernels.optimizer->bytes(j->a, &j->c->maps, (float *)j->p + i, j->g + i,
+                                   (uint8_t *)m->m + i, (uint8_t *)m->v + i, m->absmax_m + b,
+                                   m->absmax_v + b, end - b);
+}
+
 static void run_blocks(device *d, const struct adamw_values *a, float *p, const float *g,
                        const moments *m)
 {
-    const cpu *c = (const cpu *)(const void *)d;
-    int64_t blocks = m->count / MOMENTS_BLOCK;
-#pragma omp parallel num_threads(threads_for(d, m->count))
-    {
-        int64_t b, end;
-        thread_range(blocks, 1, omp_get_thread_num(), omp_get_num_threads(), &b, &end);
-        int64_t i = b * MOMENTS_BLOCK;
-        c->kernels.optimizer->bytes(a, &c->maps, p + i, g + i, (uint8_t *)m->m + i,
-                                    (uint8_t *)m->v + i, m->absmax_m + b, m->absmax_v + b, end - b);
-    }
-    if (blocks * MOMENTS_BLOCK < m->count)
-        run_short_block(d, a, p, g, m, blocks * MOMENTS_BLOCK);
+    int64_t whole = m->count / MOMENTS_BLOCK * MOMENTS_BLOCK;
+    element_job j = job_of(d, m->count);
+    j.a = a, j.p = p, j.g = g, j.m = m;
+    cpu_deal(d, m->count, j.pieces, blocks_piece, &j);
+    if (whole < m->count) run_short_block(d, a, p, g, m, whole);
 }
 
 void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const moments *m)
@@ -201,28 +231,42 @@ void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const
         run_elements(d, &a, p, g, m);
 }
 
+static void accumulate_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const element_job *j = context;
+    int64_t i, end;
+    piece_range(j->n, STEP, piece, j->pieces, &i, &end);
+    j->c->kernels.optimizer->accumulate((float *)j->p + i, j->g + i, end - i);
+}
+
 void cpu_accumulate(device *d, float *a, const float *b, int64_t n)
 {
-    const struct optimizer_kernels *k = cpu_kernels_of(d)->optimizer;
-#pragma omp parallel num_threads(threads_for(d, n))
-    {
-        int64_t i, end;
-        thread_range(n, STEP, omp_get_thread_num(), omp_get_num_threads(), &i, &end);
-        k->accumulate(a + i, b + i, end - i);
+    element_job j = job_of(d, n);
+    j.p = a, j.g = b;
+    cpu_deal(d, n, j.pieces, accumulate_piece, &j);
+}
+
+/* The piece's of the SUMS parts. */
+static void squares_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const element_job *j = context;
+    int64_t part, last, i, end;
+    piece_range(SUMS, 1, piece, j->pieces, &part, &last);
+    for (; part < last; part++) {
+        piece_range(j->n, STEP, (int)part, SUMS, &i, &end);
+        j->sums[part] = j->c->kernels.optimizer->sum_squares(j->g + i, end - i);
     }
 }
 
 /* In as many parts for any number of threads, summed in their order. */
 double cpu_sum_squares(device *d, const float *g, int64_t n)
 {
-    const struct optimizer_kernels *k = cpu_kernels_of(d)->optimizer;
     double sums[SUMS], sum = 0;
-#pragma omp parallel for schedule(static) num_threads(threads_for(d, n))
-    for (int part = 0; part < SUMS; part++) {
-        int64_t i, end;
-        thread_range(n, STEP, part, SUMS, &i, &end);
-        sums[part] = k->sum_squares(g + i, end - i);
-    }
+    element_job j = job_of(d, n);
+    j.g = g, j.sums = sums;
+    cpu_deal(d, n, j.pieces, squares_piece, &j);
     for (int part = 0; part < SUMS; part++) sum += sums[part];
     return sum;
 }

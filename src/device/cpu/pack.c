@@ -157,24 +157,43 @@ static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, co
     }
 }
 
-bool panels_bind(weight *w, const product *p, const struct product_kernels *kernel, error *e)
+typedef struct panels_job {
+    const struct product_kernels *kernel;
+    const weight *w;
+    const product *p;
+    weight_pack *pack;
+    int64_t panels, one; /* numbers of a panel */
+    int pieces;
+} panels_job;
+
+static void panels_piece(void *context, int piece, int worker)
 {
-    weight_pack *pack = weight_pack_find(w, p->form);
-    if (!are_kept(w, p) || (pack && !pack->stale)) return true;
-    int64_t panels = (p->o + kernel->nr - 1) / kernel->nr;
-    int64_t one = product_taps(p) * p->c * kernel->nr;
-    if (!pack)
-        pack = weight_pack_new(w, p->form, (size_t)(panels * one) * dtype_size(p->pack_type), e);
-    if (!pack) return false;
-    pack->stale = false;
-    assert(product_taps(p) * kernel->nr <= PIECE);
-#pragma omp parallel for schedule(static) num_threads(p->grid_m * p->grid_n)
-    for (int64_t i = 0; i < panels; i++) {
-        if (p->pack_type == DTYPE_BF16)
-            panel_narrow(kernel, (uint16_t *)pack->data + i * one, w, p, i);
+    (void)worker;
+    const panels_job *j = context;
+    int64_t i, end;
+    piece_range(j->panels, 1, piece, j->pieces, &i, &end);
+    for (; i < end; i++) {
+        if (j->p->pack_type == DTYPE_BF16)
+            panel_narrow(j->kernel, (uint16_t *)j->pack->data + i * j->one, j->w, j->p, i);
         else
-            panels_make(kernel, (float *)pack->data + i * one, w, p, i, 0, p->c);
+            panels_make(j->kernel, (float *)j->pack->data + i * j->one, j->w, j->p, i, 0, j->p->c);
     }
+}
+
+bool panels_bind(const device *d, weight *w, const product *p, error *e)
+{
+    panels_job j = {.kernel = cpu_kernels_of(d)->product, .w = w, .p = p,
+                    .pack = weight_pack_find(w, p->form)};
+    if (!are_kept(w, p) || (j.pack && !j.pack->stale)) return true;
+    j.panels = (p->o + j.kernel->nr - 1) / j.kernel->nr;
+    j.one = product_taps(p) * p->c * j.kernel->nr;
+    size_t bytes = (size_t)(j.panels * j.one) * dtype_size(p->pack_type);
+    if (!j.pack) j.pack = weight_pack_new(w, p->form, bytes, e);
+    if (!j.pack) return false;
+    j.pack->stale = false;
+    assert(product_taps(p) * j.kernel->nr <= PIECE);
+    j.pieces = cpu_pieces(d, j.panels * j.one);
+    cpu_deal(d, j.panels * j.one, j.pieces, panels_piece, &j);
     return true;
 }
 

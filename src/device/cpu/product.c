@@ -147,8 +147,8 @@ static bool product_bind(device *d, const op_call *call, void *state, error *e)
 {
     const product *p = state;
     if (p->has_bias && call->in[2].w && !weight_f32_bind(call->in[2].w, e)) return false;
-    if (p->method == PRODUCT_ONEDNN) return onednn_bind(d, p, call->in[1].w, e);
-    return panels_bind(call->in[1].w, p, cpu_kernels_of(d)->product, e);
+    if (p->method == PRODUCT_ONEDNN) return onednn_bind(p, call->in[1].w, e);
+    return panels_bind(d, call->in[1].w, p, e);
 }
 
 static bool product_run(device *d, const op_call *call, void *state, void *scratch, error *e)

@@ -71,7 +71,7 @@ typedef struct product {
     enum product_method method;
     uint64_t form;          /* of the weight's pack */
     dtype pack_type;
-    int grid_m, grid_n;     /* threads over rows, over columns */
+    int grid_m, grid_n;     /* rectangles over rows, over columns */
     struct onednn_product *onednn;
     float *zero;            /* [c] zeros, the rows that padding reads */
 } product;
@@ -95,9 +95,8 @@ void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m,
 /* direct.c */
 size_t direct_scratch(const device *d, const product *p);
 void direct_run(device *d, const product *p, const struct product_data *data);
-/* n numbers of either type to float32 or from float32 to bfloat16, by `threads` threads. */
-void product_widen(const device *d, int threads, float *out, const void *in, dtype type, int64_t n);
-void product_narrow(const device *d, int threads, uint16_t *out, const float *in, int64_t n);
+/* n numbers of either type to float32. */
+void product_widen(const device *d, float *out, const void *in, dtype type, int64_t n);
 /* The row of the input that output `row` reads at `tap`; p->zero where that is padding. */
 const float *product_row(const product *p, const float *x, int64_t row, int tap);
 
@@ -116,7 +115,7 @@ void grad_w_run(device *d, const product *p, const void *dy, const void *x, floa
  * large one, which is read whole by few evaluations before it is asked for again, is packed piece by
  * piece while it is used: no second copy of it has to be made before the first step, or held. */
 bool panels_may_be_made(const product *p); /* known before the weight is */
-bool panels_bind(weight *w, const product *p, const struct product_kernels *kernel, error *e);
+bool panels_bind(const device *d, weight *w, const product *p, error *e);
 const void *panels_of(const weight *w, const product *p); /* NULL: not kept */
 /* k [k, k + count) of one panel, all taps: out[taps][count][nr]. */
 void panels_make(const struct product_kernels *kernel, float *out, const weight *w,

@@ -31,8 +31,9 @@ typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
 typedef uint16_t vh __attribute__((vector_size(LANES * 2))); /* LANES half-width elements */
-typedef float vf_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-typedef uint16_t vh_any __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+/* In memory they lie anywhere: weights in a mapped file even at odd addresses. */
+typedef float vf_any __attribute__((vector_size(LANES * 4), aligned(1), may_alias));
+typedef uint16_t vh_any __attribute__((vector_size(LANES * 2), aligned(1), may_alias));
 
 #define SIMD static inline __attribute__((always_inline, unused))
 
@@ -139,7 +140,8 @@ SIMD vf vf_load_f16(const uint16_t *p)
     return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
 #else
     vf v;
-    for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i]);
+    vh half = (vh) * (const vh_any *)p;
+    for (int i = 0; i < LANES; i++) v[i] = half_to_float(half[i]);
     return v;
 #endif
 }

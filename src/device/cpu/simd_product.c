@@ -211,7 +211,7 @@ SIMD void pack_straight(const struct pack_job *job, dtype type)
 /* n numbers of the weight from i on as float32: where they lie, or in `wide`. */
 SIMD const float *widened(float *wide, const void *w, dtype type, int64_t i, int64_t n)
 {
-    if (type == DTYPE_F32) return (const float *)w + i;
+    if (type == DTYPE_F32 && (uintptr_t)w % sizeof(float) == 0) return (const float *)w + i;
     for (int64_t j = 0; j < n; j += LANES)
         vf_store(wide + j, load_weight_n(w, type, i + j, n - j < LANES ? n - j : LANES));
     return wide;

@@ -3,7 +3,7 @@
  * winograd: 3x3 convolutions of stride 1 by F(4x4,3x3): 36 products per tile of 16 pixels in place
  * of 144. The transformed weight is 4 times the weight, so it is never kept: it is made in every
  * call, which costs as much as the product of two or three tiles. Of the two transformed operands
- * the smaller is made whole first; the other is made block by block, by each thread for itself:
+ * the smaller is made whole first; the other is made block by block, each by whoever takes it:
  *
  *   weights first (large maps): per block of tiles: input -> v; products; output
  *   input first (small maps):   per few panels of the weight: filter -> u; products; output
@@ -207,6 +207,15 @@ static void output_run(const struct winograd_kernels *kernel, const product *p,
     }
 }
 
+/* A run; pieces: those of its first pass. */
+typedef struct wino_job {
+    const struct cpu_kernels *kernels;
+    const product *p;
+    const struct plan *q;
+    const struct product_data *data;
+    int pieces;
+} wino_job;
+
 /* One thread's own scratch. */
 struct own {
     float *operand, *m; /* operand: v (weights first) or u (input first) */
@@ -214,85 +223,88 @@ struct own {
     const float **rows;
 };
 
-static struct own own_of(const struct plan *q, char *scratch, int t)
+static struct own own_of(const wino_job *j, int worker)
 {
-    char *at = scratch + q->shared + (size_t)t * q->own;
+    const struct plan *q = j->q;
+    char *at = j->data->scratch + q->shared + (size_t)worker * q->own;
     size_t operand = q->weights_first ? q->v_bytes : q->u_bytes;
     return (struct own){(float *)(void *)at, (float *)(void *)(at + operand),
                         (float *)(void *)(at + operand + q->m_bytes),
                         (const float **)(void *)(at + operand + q->m_bytes + q->made_bytes)};
 }
 
-static void weights_first_run(device *d, const product *p, const struct plan *q,
-                              const struct product_data *data)
+/* Weights first: the filters of some panels. */
+static void filter_piece(void *context, int piece, int worker)
 {
-    const struct cpu_kernels *kernels = cpu_kernels_of(d);
-    int nr = kernels->product->nr, threads = d->threads;
-    float *u = (float *)(void *)data->scratch;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        int64_t begin, end;
-        thread_range(q->panels, 1, t, threads, &begin, &end);
-        filter_run(kernels, p, q, data->w, begin, end, 0, p->c,
-                   u + begin * WINO_POINTS * q->u_stride, own_of(q, data->scratch, t).made);
-    }
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        struct own own = own_of(q, data->scratch, t);
-        int64_t first, last;
-        thread_range(q->blocks, 1, t, threads, &first, &last);
-        for (int64_t i = 0; i < q->block; i++) own.rows[i] = own.operand + i * q->c_line;
-        for (int64_t block = first; block < last; block++) {
-            int64_t begin = block * q->block, end = begin + q->block;
-            if (end > q->tiles) end = q->tiles;
-            input_run(kernels->winograd, p, q, data->x, begin, end, own.operand);
-            for (int64_t k = 0; k < p->c; k += q->k_block) {
-                int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-                multiply(kernels->product, q, own.rows, end - begin, k, count, u, k, q->panels,
-                         k > 0, own.m);
-            }
-            output_run(kernels->winograd, p, q, data, nr, begin, end, 0, q->panels, own.m);
-        }
-    }
+    const wino_job *j = context;
+    float *u = (float *)(void *)j->data->scratch;
+    int64_t begin, end;
+    piece_range(j->q->panels, 1, piece, j->pieces, &begin, &end);
+    filter_run(j->kernels, j->p, j->q, j->data->w, begin, end, 0, j->p->c,
+               u + begin * WINO_POINTS * j->q->u_stride, own_of(j, worker).made);
 }
 
-static void input_first_run(device *d, const product *p, const struct plan *q,
-                            const struct product_data *data)
+/* Weights first: a block of tiles. */
+static void tiles_piece(void *context, int block, int worker)
 {
-    const struct cpu_kernels *kernels = cpu_kernels_of(d);
-    int nr = kernels->product->nr, threads = d->threads;
-    float *v = (float *)(void *)data->scratch;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        int64_t begin, end;
-        thread_range(q->tiles, 1, t, threads, &begin, &end);
-        input_run(kernels->winograd, p, q, data->x, begin, end, v + begin * q->c_line);
+    const wino_job *j = context;
+    const struct plan *q = j->q;
+    const product *p = j->p;
+    struct own own = own_of(j, worker);
+    const float *u = (const float *)(const void *)j->data->scratch;
+    int64_t begin = block * q->block, end = begin + q->block;
+    if (end > q->tiles) end = q->tiles;
+    for (int64_t i = 0; i < q->block; i++) own.rows[i] = own.operand + i * q->c_line;
+    input_run(j->kernels->winograd, p, q, j->data->x, begin, end, own.operand);
+    for (int64_t k = 0; k < p->c; k += q->k_block) {
+        int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
+        multiply(j->kernels->product, q, own.rows, end - begin, k, count, u, k, q->panels, k > 0,
+                 own.m);
     }
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++) {
-        struct own own = own_of(q, data->scratch, t);
-        int64_t first, last;
-        thread_range(q->blocks, 1, t, threads, &first, &last);
-        for (int64_t i = 0; i < q->tiles; i++) own.rows[i] = v + i * q->c_line;
-        for (int64_t block = first; block < last; block++) {
-            int64_t begin = block * q->block, end = begin + q->block;
-            if (end > q->panels) end = q->panels;
-            for (int64_t k = 0; k < p->c; k += q->k_block) {
-                int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-                filter_run(kernels, p, q, data->w, begin, end, k, count, own.operand, own.made);
-                multiply(kernels->product, q, own.rows, q->tiles, k, count, own.operand, 0,
-                         end - begin, k > 0, own.m);
-            }
-            output_run(kernels->winograd, p, q, data, nr, 0, q->tiles, begin, end - begin, own.m);
-        }
+    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, begin, end, 0,
+               q->panels, own.m);
+}
+
+/* Input first: the input of some tiles. */
+static void input_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const wino_job *j = context;
+    float *v = (float *)(void *)j->data->scratch;
+    int64_t begin, end;
+    piece_range(j->q->tiles, 1, piece, j->pieces, &begin, &end);
+    input_run(j->kernels->winograd, j->p, j->q, j->data->x, begin, end, v + begin * j->q->c_line);
+}
+
+/* Input first: a block of panels. */
+static void panels_piece(void *context, int block, int worker)
+{
+    const wino_job *j = context;
+    const struct plan *q = j->q;
+    const product *p = j->p;
+    struct own own = own_of(j, worker);
+    const float *v = (const float *)(const void *)j->data->scratch;
+    int64_t begin = block * q->block, end = begin + q->block;
+    if (end > q->panels) end = q->panels;
+    for (int64_t i = 0; i < q->tiles; i++) own.rows[i] = v + i * q->c_line;
+    for (int64_t k = 0; k < p->c; k += q->k_block) {
+        int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
+        filter_run(j->kernels, p, q, j->data->w, begin, end, k, count, own.operand, own.made);
+        multiply(j->kernels->product, q, own.rows, q->tiles, k, count, own.operand, 0, end - begin,
+                 k > 0, own.m);
     }
+    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, 0, q->tiles, begin,
+               end - begin, own.m);
 }
 
 void winograd_run(device *d, const product *p, const struct product_data *data)
 {
     struct plan q = plan_of(d, p);
-    if (q.weights_first)
-        weights_first_run(d, p, &q, data);
-    else
-        input_first_run(d, p, &q, data);
+    wino_job j = {cpu_kernels_of(d), p, &q, data, 0};
+    int64_t numbers = q.weights_first ? WINO_POINTS * q.panels * j.kernels->product->nr * p->c
+                                      : WINO_POINTS * q.tiles * p->c;
+    j.pieces = cpu_pieces(d, numbers);
+    cpu_deal(d, numbers, j.pieces, q.weights_first ? filter_piece : input_piece, &j);
+    cpu_deal(d, q.tiles * p->c * p->o, (int)q.blocks, q.weights_first ? tiles_piece : panels_piece,
+             &j);
 }
