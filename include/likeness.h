@@ -343,6 +343,9 @@ typedef struct lk_study_options {
      * default). */
     const char *photos, *name, *class_name, *model;
     const char *folder;  /* where everything goes: report.html, cells/, models/ */
+    /* NULL, or folders as transformers saves them, for the measures of the DreamBooth paper: clip a CLIPModel
+     * with its tokenizer (CLIP-I, CLIP-T), dino a ViTModel (DINO) or a Dinov2Model (DINO, PRES, DIV). */
+    const char *clip, *dino;
     bool dry_run;        /* tell what would be done (through say), and do nothing */
     bool yes;            /* thousands of pictures are meant */
     int (*progress)(void *user, const lk_study_progress *progress); /* NULL; nonzero: stop */

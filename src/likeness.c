@@ -876,6 +876,8 @@ bool lk_study(lk_context *c, const lk_study_options *o, lk_error *caller)
                              .root = root,
                              .pocket = pocket,
                              .folder = o->folder,
+                             .clip = o->clip,
+                             .dino = o->dino,
                              .dry_run = o->dry_run,
                              .yes = o->yes,
                              .version = lk_version()};

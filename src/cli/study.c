@@ -22,6 +22,8 @@ static const char help[] =
     "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket, which draws no photos)\n"
     "  -o, --output DIR           (default: study)\n"
     "      --dry-run              say what would be made, and how many steps it takes\n"
+    "      --clip DIR             a CLIP as transformers saves it: CLIP-I and CLIP-T besides\n"
+    "      --dino DIR             a DINO or DINOv2 so: DINO, PRES and DIV besides\n"
     "      --yes                  make thousands of pictures without asking\n"
     "      --precision f32|bf16   (default f32)\n"
     "  -t, --threads N            (default: every core)\n";
@@ -96,6 +98,8 @@ int command_study(int argc, char **argv)
         {"--class", OPTION_TEXT, &t.options.class_name},
         {"-m --model", OPTION_TEXT, &t.options.model},
         {"--dry_run", OPTION_FLAG, &t.options.dry_run},
+        {"--clip", OPTION_TEXT, &t.options.clip},
+        {"--dino", OPTION_TEXT, &t.options.dino},
         {"--yes", OPTION_FLAG, &t.options.yes},
         {"--precision", OPTION_TEXT, &t.precision},
         {"-t --threads", OPTION_INT, &t.threads},

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "study/compare.h"
+#include "study/field.h"
 #include "study/gallery.h"
 #include "study/measured.h"
 #include "study/statistics.h"
@@ -115,21 +116,9 @@ static bool relative_distance(tables *t, int a, int b, int of, double *out, doub
     return true;
 }
 
-/* The pictures of a prompt (NULL: of any) by a model alone, of the settings that are usual among those of
- * all the subject's models. */
 static int choose(tables *t, const measured_subject *j, const char *prompt, int which)
 {
-    int n = 0, count = 0;
-    for (int i = 0; i < t->all.cells; i++) {
-        bool belongs = t->all.picture[i].alone == j->base;
-        for (int k = 0; k < j->models && !belongs; k++)
-            belongs = t->all.picture[i].alone == j->model[k];
-        if (belongs && is_of(t, i, prompt)) t->set[n++] = i;
-    }
-    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
-    for (int i = 0; i < n; i++)
-        if (t->all.picture[t->set[i]].alone == which) t->set[count++] = t->set[i];
-    return count;
+    return measured_choose(&t->all, j, prompt, which, t->set);
 }
 
 /* ---- a subject's rows ------------------------------------------------------------------------ */
@@ -537,7 +526,7 @@ static bool fill(tables *t, error *e)
         ok = fill_structure(t, SAMPLER_DDIM, t->prompt[k], e) &&
              fill_structure(t, SAMPLER_DDPM, t->prompt[k], e) && fill_crossing(t, t->prompt[k], e) &&
              fill_diversity(t, t->prompt[k], e);
-    ok = ok && make_again(t, e);
+    ok = ok && field_measure(t->out, &t->all, t->source, e) && make_again(t, e);
     if (ok) fill_cells(t);
     if (ok) list_subjects(t);
     return ok;

@@ -102,7 +102,7 @@ typedef struct diversity_row {      /* between the seeds of a model and prompt *
 /* A measure by networks that the user brought (--clip, --dino). */
 typedef struct field_row {
     const char *measure;            /* "CLIP-I", "CLIP-T", "DINO", "PRES", "DIV" */
-    int subject, model;
+    int subject, model;             /* model -1: the subject's own pictures among themselves */
     const char *prompt;             /* "" where it is over all */
     estimate value;
 } field_row;

@@ -115,8 +115,9 @@ static json_t *diversity_json(const source *s, int i)
 static json_t *field_json(const source *s, int i)
 {
     const field_row *r = &s->m->field[i];
-    return json_pack("{s:s, s:i, s:s, s:s, s:o}", "measure", r->measure, "subject", r->subject, "model",
-                     name_of(s, r->model), "prompt", r->prompt, "value", of(r->value));
+    return json_pack("{s:s, s:i, s:s?, s:s, s:o}", "measure", r->measure, "subject", r->subject, "model",
+                     r->model < 0 ? NULL : name_of(s, r->model), "prompt", r->prompt, "value",
+                     of(r->value));
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */

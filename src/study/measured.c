@@ -66,6 +66,26 @@ int measured_find(const measured *m, const char *id)
     return -1;
 }
 
+int measured_choose(const measured *m, const measured_subject *j, const char *prompt, int which, int *set)
+{
+    int n = 0, count = 0;
+    for (int i = 0; i < m->cells; i++) {
+        const measured_picture *p = &m->picture[i];
+        bool belongs = p->alone == j->base;
+        for (int k = 0; k < j->models && !belongs; k++) belongs = p->alone == j->model[k];
+        if (belongs && strcmp(p->cell->prompt, prompt) == 0) set[n++] = i;
+    }
+    n = measured_usual(m, set, n, ANY_SEED | ANY_MIX);
+    for (int i = 0; i < n; i++)
+        if (m->picture[set[i]].alone == which) set[count++] = set[i];
+    return count;
+}
+
+void measured_photo_id(const photo *p, int resolution, char id[48])
+{
+    snprintf(id, 48, "photo-%.16s-%d", p->sha256, resolution);
+}
+
 /* ---- subjects -------------------------------------------------------------------------------- */
 
 /* The model that a training started from, through trainings of trainings: it has seen no subject. */
@@ -215,7 +235,7 @@ static bool list_photos(measured *m, const photo_set *set, int subject, int **li
     if (!*list) return error_memory(e, "a study's measures", set->count * sizeof **list);
     for (size_t i = 0; i < set->count; i++) {
         char id[48];
-        snprintf(id, sizeof id, "photo-%.16s-%d", set->item[i].sha256, set->resolution);
+        measured_photo_id(&set->item[i], set->resolution, id);
         int at = measured_find(m, id);
         if (at < 0) {
             measured_picture *of;
@@ -269,7 +289,7 @@ static bool list_pictures(measured *m, const measure_source *s, const photo_set 
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-static bool read_picture(const measure_source *s, const measured_picture *p, image *out, error *e)
+bool measured_read(image *out, const measure_source *s, const measured_picture *p, error *e)
 {
     if (p->cell) return cell_picture_read(out, s->folder, p->cell, e);
     crop c = photo_center(p->photo, p->resolution);
@@ -293,7 +313,7 @@ static bool is_missing(const measured *m, int i, int by)
 static bool look(const measure_source *s, judge *by, const measured_picture *p, view *out, error *e)
 {
     image picture;
-    if (!read_picture(s, p, &picture, e)) return false;
+    if (!measured_read(&picture, s, p, e)) return false;
     bool ok = judge_look(by, &picture, p->cell ? p->id : p->photo->path, out, e);
     image_free(&picture);
     return ok;

@@ -49,10 +49,17 @@ bool cells_alike(const study_cell *a, const study_cell *b, int any);
  * there are several. Returns how many. */
 int measured_usual(const measured *m, int *set, int n, int any);
 
+/* The pictures of a prompt by a model alone, of the settings that are usual among those of all the
+ * subject's models, into set (room for all cells). Returns how many. */
+int measured_choose(const measured *m, const measured_subject *j, const char *prompt, int model, int *set);
+
 /* Measures what is not known. On failure *out is empty; what was measured is kept in the file. */
 bool measured_open(measured *out, const measure_source *s, error *e);
 void measured_close(measured *m);
-/* A picture's index by its id, or -1. */
+/* A picture's index by its id, or -1; and a photo's id. */
 int measured_find(const measured *m, const char *id);
+void measured_photo_id(const photo *p, int resolution, char id[48]);
+/* A cell's picture, or a photo's centre crop (p->photo is at hand). */
+bool measured_read(image *out, const measure_source *s, const measured_picture *p, error *e);
 
 #endif

@@ -169,7 +169,8 @@ static void write_field(page *p)
     for (int i = 0; i < m->fields; i++) {
         const field_row *r = &m->field[i];
         html_print(p->out, "<tr><th scope=\"row\">%s</th><td>%s</td><td>%s</td><td>%s</td></tr>\n",
-                   r->measure, p->s->plan->model[r->model].name, *r->prompt ? r->prompt : "all",
+                   r->measure, r->model < 0 ? "its own pictures" : p->s->plan->model[r->model].name,
+                   *r->prompt ? r->prompt : "all",
                    number_interval(r->value.mean, r->value.low, r->value.high, "", false).text);
     }
     fputs("</tbody></table></div></details>\n", p->out);

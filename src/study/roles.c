@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { WORDS = 80 }; /* of a prompt: more than any model's text encoder reads */
@@ -130,4 +131,28 @@ prompt_role prompt_role_of(const char *prompt, const char *instance_prompt,
     if (has_all(&p, &subject)) return ROLE_SUBJECT;
     if (!has_all(&p, &noun)) return ROLE_OTHER;
     return within(&p, &of_class) ? ROLE_CLASS : ROLE_SCENE;
+}
+
+char *prompt_without_subject(const char *prompt, const char *instance_prompt, const char *class_prompt)
+{
+    words p, instance, of_class, subject = {.count = 0}, noun;
+    char *out = malloc(strlen(prompt) + 1), *to = out;
+    const char *from = prompt;
+    if (!out) return NULL;
+    if (class_prompt) {
+        split(&instance, instance_prompt);
+        split(&of_class, class_prompt);
+        find_words(&instance, &of_class, &subject, &noun);
+    }
+    split(&p, prompt);
+    for (int i = 0; subject.count && i < p.count; i++) {
+        const word *w = &p.item[i];
+        if (!has(&subject, w)) continue;
+        memcpy(to, from, (size_t)(w->text - from));
+        to += w->text - from;
+        from = w->text + w->length;
+        from += strspn(from, " "); /* one space of the two */
+    }
+    strcpy(to, from);
+    return out;
 }

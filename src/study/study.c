@@ -17,6 +17,7 @@
 #include "file/json.h"
 #include "model/hash.h"
 #include "study/cells.h"
+#include "study/field.h"
 #include "study/page.h"
 #include "study/plan_read.h"
 #include "study/study_folder.h"
@@ -377,6 +378,8 @@ static bool measure(run *r, error *e)
                         .generators = r->models.generator,
                         .folder = r->options->folder,
                         .class_folder = (const char *const *)r->models.class_folder,
+                        .clip = r->options->clip,
+                        .dino = r->options->dino,
                         .progress = on_measure,
                         .user = r};
     r->what = "measuring";
@@ -434,7 +437,7 @@ bool study_run(device *d, const study_options *o, const study_events *events, er
     r.place = (study_place){o->folder, o->photos ? NULL : o->plan, o->root, o->version};
     r.source = (study_source){.device = d, .plan = &r.plan, .folder = o->folder, .pocket = o->pocket,
                               .stop = stops, .say = on_say, .user = &r};
-    ok = study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
+    ok = field_check(d, o->clip, o->dino, e) && study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
          count_work(&r, e);
     if (ok && o->photos && strcmp(r.plan.model[0].path, "pocket") == 0) ok = say_default(&r, e);
     if (ok && o->dry_run)

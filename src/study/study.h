@@ -14,6 +14,7 @@ typedef struct study_options {
     const char *root;      /* where relative paths of a plan may start from, besides its own folder */
     const char *pocket;    /* the default model's folder */
     const char *folder;    /* of the study; made */
+    const char *clip, *dino; /* folders of networks for the field's measures (field.h); NULL: none */
     bool yes;              /* so many pictures are meant */
     bool dry_run;          /* tell what would be done, and do nothing */
     const char *version;
