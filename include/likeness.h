@@ -249,8 +249,8 @@ bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *
                     lk_error *error);
 void lk_sweep_close(lk_sweep *sweep);
 /* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and
- * digits of every script stay. */
-char *lk_slug(const char *text);
+ * digits of every script stay; cut at `limit` bytes (10 or more; names of files have at most 255). */
+char *lk_slug(const char *text, size_t limit);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made. */
 bool lk_can_write(const char *path, bool make_folder, lk_error *error);

@@ -675,7 +675,7 @@ void lk_sweep_close(lk_sweep *s)
     *s = (lk_sweep){0, NULL, NULL, NULL};
 }
 
-char *lk_slug(const char *text) { return slug_make(text); }
+char *lk_slug(const char *text, size_t limit) { return slug_make(text, limit); }
 
 bool lk_can_write(const char *path, bool make_folder, lk_error *caller)
 {

@@ -193,26 +193,26 @@ static void test_slug(void **state)
         {"[Z]{@}`", "z"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        char *got = slug_make(pairs[i][0]);
+        char *got = slug_make(pairs[i][0], 180);
         assert_string_equal(got, pairs[i][1]);
         free(got);
     }
     char text[1000];
     for (size_t i = 0; i < sizeof text; i++) text[i] = i % 12 == 11 ? ' ' : 'x';
     text[sizeof text - 1] = '\0';
-    char *got = slug_make(text);
+    char *got = slug_make(text, 180);
     assert_int_equal(strlen(got), 179); /* 180 ends in '-' */
     assert_int_equal(got[178], 'x');
     free(got);
     /* whole letters, with their marks: 3 bytes each, or 3 and 3 */
     char *at = text;
     for (int i = 0; i < 100; i++) at += sprintf(at, "\u732b");
-    got = slug_make(text);
+    got = slug_make(text, 180);
     assert_int_equal(strlen(got), 180);
     free(got);
     at = text + sprintf(text, "ab");
     for (int i = 0; i < 100; i++) at += sprintf(at, "\u0939\u0940");
-    got = slug_make(text);
+    got = slug_make(text, 180);
     assert_int_equal(strlen(got), 2 + 29 * 6);
     free(got);
 }
@@ -248,7 +248,7 @@ static void test_memory(void **state)
         allocation_fail_at(n);
         bool ok = seeds_parse(&seeds, &count, "1,2,5-9", false, &e) &&
                   sweep_parse(&s, "sampler=ddim,ddpm steps=1,2", &base, &e);
-        char *name = ok ? slug_make("a") : NULL;
+        char *name = ok ? slug_make("a", 180) : NULL;
         struck = allocation_fail_end();
         assert_true(name || struck); /* utf8proc bears one that fails */
         if (name) assert_string_equal(name, "a");

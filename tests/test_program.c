@@ -505,6 +505,13 @@ static void test_names(void **state)
                      0);
     assert_string_equal(last.out, "names/\u732b\u306e\u5199\u771f-7.png\n");
     assert_null(strstr(last.err, "another picture"));
+    /* the longest prompt, with the longest setting */
+    char words[4000] = "";
+    for (int i = 0; i < 300; i++) strcat(words, "\u732b");
+    assert_int_equal(NAMED("-p", words, "-s", "18446744073709551615", "-o", "names/", "--sweep",
+                           "sampler=ddpm steps=1 guidance=7.125 guidance_rescale=0.125 eta=0.125 "
+                           "variance=fixed_small_log spacing=trailing clip_skip=1 width=32 height=32"),
+                     0);
 }
 
 static void test_overwriting(void **state)

@@ -198,7 +198,10 @@ static bool is_folder(const char *path)
 /* DIR/<prompt>[-<setting>]-<seed><ending> */
 static char *cell_path(const char *folder, const cell *c, const char *setting, const char *ending)
 {
-    char *slug = lk_slug(c->options.prompt);
+    /* Of a name's 255 bytes, seed, number, ending and the writing's own marks need some 70. */
+    enum { WORDS = 180, LEAST = 20 };
+    size_t taken = setting ? strlen(setting) + 1 : 0;
+    char *slug = lk_slug(c->options.prompt, taken + LEAST < WORDS ? WORDS - taken : LEAST);
     if (!slug) return NULL;
     char *path = text_format(
         "%s%s%s%s%s-%llu%s", folder, *folder && !ends_with(folder, "/") ? "/" : "", slug,

@@ -15,7 +15,7 @@
 #include "base/platform.h"
 #include "model/characters.h"
 
-enum { SLUG_LIMIT = 180, SHOWN = 60 }; /* SHOWN: of a word in a message */
+enum { SHOWN = 60 }; /* of a word in a message */
 
 /* ---- seeds ---- */
 
@@ -342,21 +342,21 @@ void sweep_close(sweep *s)
 
 /* ---- names of files ---- */
 
-/* Cut at SLUG_LIMIT bytes, but no mark from its letter. */
-static void cut_slug(char *out, size_t used)
+/* Cut at `limit` bytes, but no mark from its letter. */
+static void cut_slug(char *out, size_t used, size_t limit)
 {
     size_t end = used, length;
     const char *whole = out + used;
     for (const char *p = out; p < whole; p += length) {
         bool mark = character_is_mark(character_at(p, whole, &length));
-        if (!mark && (size_t)(p - out) <= SLUG_LIMIT) end = (size_t)(p - out);
+        if (!mark && (size_t)(p - out) <= limit) end = (size_t)(p - out);
     }
-    if (used <= SLUG_LIMIT) end = used;
+    if (used <= limit) end = used;
     while (end && out[end - 1] == '-') end--;
     out[end] = '\0';
 }
 
-char *slug_make(const char *text)
+char *slug_make(const char *text, size_t limit)
 {
     char *composed = characters_compose(text);
     size_t room = composed ? strlen(composed) : 0, used = 0, length;
@@ -372,7 +372,7 @@ char *slug_make(const char *text)
     }
     free(composed);
     if (!out) return NULL;
-    cut_slug(out, used);
+    cut_slug(out, used, limit);
     if (!*out) strcpy(out, "picture");
     return out;
 }

@@ -26,8 +26,7 @@ void sweep_close(sweep *s);
 
 /* "A photo of a dog!" -> "a-photo-of-a-dog", "猫の写真" -> itself: letters and digits of every
  * script in lower case (NFC), every run of others one '-', trimmed; "picture" where nothing is
- * left; cut at 180 bytes between letters (names of files have at most 255). malloc'ed; NULL when
- * memory is out. */
-char *slug_make(const char *text);
+ * left; cut at `limit` bytes (10 or more) between letters. malloc'ed; NULL when memory is out. */
+char *slug_make(const char *text, size_t limit);
 
 #endif

@@ -58,7 +58,7 @@ static char *class_maker(const study_model *s)
 static char *own_class_folder(const study_models *m, const study_source *s, int i)
 {
     const study_model *t = &s->plan->model[i];
-    char *maker = class_maker(t), *slug = slug_make(t->train.class_prompt), hash[65], *folder = NULL;
+    char *maker = class_maker(t), *slug = slug_make(t->train.class_prompt, 180), hash[65], *folder = NULL;
     char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt, maker ? maker : "",
                                (unsigned long long)t->train.seed, precision_name(s->device));
     if (maker && slug && text) {
