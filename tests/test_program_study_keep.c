@@ -97,7 +97,7 @@ static void test_foreign_model(void **state)
 static void test_foreign_files(void **state)
 {
     (void)state;
-    static const char *const names[] = {"report.html", "cells.csv", "plan.json", "times.json"};
+    static const char *const names[] = {"report.html", "cells.csv", "plan.json", "times.json", "subject"};
     char command[200];
     write_plan("plan.json", "", "");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -117,22 +117,28 @@ static void test_foreign_folders(void **state)
     write_plan("plan.json", "", "");
     run("rm -rf photos && cp -r " SOURCE_DIR "/examples/subject photos");
     likeness("study", "plan.json", "-o", SOURCE_DIR, NULL);
-    failed(1, "is the folder of likeness itself");
+    failed(2, "is the folder of likeness itself");
     likeness("study", "plan.json", "-o", SOURCE_DIR "/models", NULL);
-    failed(1, "where the models of likeness lie");
+    failed(2, "where the models of likeness lie");
     likeness("study", "plan.json", "-o", SOURCE_DIR "/models/new", NULL);
-    failed(1, "where the models of likeness lie");
+    failed(2, "where the models of likeness lie");
     likeness("study", "plan.json", "-o", "toy", NULL);
-    failed(1, "toy is a model's folder");
+    failed(2, "toy is a model's folder");
     likeness("study", "plan.json", "-o", "toy/unet/new", NULL);
-    failed(1, "the folder of the model \"base\", or lies in it");
+    failed(2, "the folder of the model \"base\", or lies in it");
     likeness("study", "plan.json", "-o", SOURCE_DIR "/examples/subject", NULL);
-    failed(1, "is the folder of the subject's pictures");
+    failed(2, "is the folder of the subject's pictures");
     write_plan("class.json", ", \"class_data_dir\": \"photos\"", "");
     likeness("study", "class.json", "-o", "photos", NULL);
-    failed(1, "is the folder of the class's pictures");
+    failed(2, "is the folder of the class's pictures");
     assert_int_equal(count_files("photos/*"), 5);
     assert_false(exists("toy/study.json") || exists("toy/unet/new"));
+    /* photos where the page's copies of them would lie */
+    run("rm -rf own && mkdir own && cp -r " SOURCE_DIR "/examples/subject own/subject && "
+        "sed 's#\"instance_data_dir\": \"[^\"]*\"#\"instance_data_dir\": \"own/subject\"#' plan.json >own.json");
+    likeness("study", "own.json", "-o", "own", NULL);
+    failed(2, "holds the subject's pictures under the name of their copies");
+    assert_int_equal(count_files("own/subject/*"), 5);
 }
 
 /* ---- when a model is taught again --------------------------------------------------------------- */
@@ -320,6 +326,9 @@ static void test_hash(void **state)
     study("plan.json", "o");
     run("for m in toy o/models/tuned; do h=$(" PROGRAM " inspect $m | awk '$1 == \"hash\" {print substr($2, 1, 16)}');"
         " [ ${#h} = 16 ] && grep -q \"<code>$h\" o/report.html || exit 1; done");
+    run("b=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}') t=$(" PROGRAM " inspect o/models/tuned | "
+        "awk '$1 == \"hash\" {print $2}'); grep -q \",base=$b tuned=$t,cells/\" o/cells.csv && "
+        "grep -q \",tuned,tuned=$t,cells/\" o/cells.csv");
     run("h=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}'); grep -q \"\\\"model\\\": \\\"$h\" o/class/*/manifest.json");
 }
 
@@ -340,9 +349,9 @@ static void test_photos_wrong(void **state)
     likeness("study", "--photos", "nothing", "--name", "sks dog", "--class", "dog", "-o", "q", NULL);
     failed(1, "nothing: there are no photos in it");
     likeness("study", "--photos", "nothing", "--name", "", "--class", "dog", "-o", "q", NULL);
-    failed(1, "are not to be empty");
+    failed(2, "are not to be empty");
     likeness("study", "--photos", "nothing", "--name", "dog", "--class", "dog", "-o", "q", NULL);
-    failed(1, "a rare word and its class: --name \"sks dog\"");
+    failed(2, "a rare word and its class: --name \"sks dog\"");
     assert_false(exists("q"));
 }
 

@@ -41,14 +41,6 @@ static void write_model(FILE *out, const study_model *m, bool alone)
         fprintf(out, "models/%s", m->name);
 }
 
-static bool mix_uses(const mix *m, int which)
-{
-    for (int i = 0; i < m->count; i++)
-        for (int k = 0; k < m->step[i].terms; k++)
-            if (m->step[i].model[k] == which) return true;
-    return false;
-}
-
 static void write_models(FILE *out, const study_plan *p, const study_cell *c)
 {
     int alone = cell_model(c);
@@ -57,7 +49,7 @@ static void write_models(FILE *out, const study_plan *p, const study_cell *c)
         return;
     }
     for (int i = 0; i < p->models; i++)
-        if (mix_uses(&c->mix, i)) write_model(out, &p->model[i], false);
+        if (cell_uses(c, i)) write_model(out, &p->model[i], false);
     fputs(" --schedule ", out);
     write_word(out, c->schedule);
 }
@@ -111,8 +103,24 @@ char *command_of_cell(const study_plan *p, const study_cell *c, dtype precision)
     return finish(out, &text);
 }
 
-char *command_of_study(dtype precision)
+static void write_folder(FILE *out, const char *flag, const char *folder)
 {
-    return string_format("likeness study plan.json -o .%s",
-                         precision == DTYPE_BF16 ? " --precision bf16" : "");
+    char *path = folder ? path_absolute(folder) : NULL;
+    if (!folder) return;
+    fprintf(out, " %s ", flag);
+    write_word(out, path ? path : folder);
+    free(path);
+}
+
+char *command_of_study(dtype precision, const char *clip, const char *dino)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    fputs("likeness study plan.json -o .", out);
+    write_precision(out, precision);
+    write_folder(out, "--clip", clip);
+    write_folder(out, "--dino", dino);
+    return finish(out, &text);
 }

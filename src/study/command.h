@@ -10,7 +10,8 @@
 /* "likeness generate ... -o NAME.png": the very pixels of cells/NAME.png. precision: what the study
  * computes in. malloc'ed; NULL when memory is out. */
 char *command_of_cell(const study_plan *p, const study_cell *c, dtype precision);
-/* "likeness study plan.json -o .": everything again, of which what is there is kept. malloc'ed. */
-char *command_of_study(dtype precision);
+/* "likeness study plan.json -o .": everything again, of which what is there is kept. clip, dino: the
+ * networks of the user's, or NULL. malloc'ed. */
+char *command_of_study(dtype precision, const char *clip, const char *dino);
 
 #endif

@@ -268,7 +268,7 @@ static void write_model_table(page *p)
 
 static void write_reproduce(page *p)
 {
-    char *again = command_of_study(p->s->precision);
+    char *again = command_of_study(p->s->precision, p->s->clip, p->s->dino);
     fputs("<section id=\"reproduce\" aria-labelledby=\"reproduce-h\">\n<h2 id=\"reproduce-h\">Make "
           "it again</h2>\n"
           "<p>Each picture shows its settings and its command when it is pointed at or focused; "
@@ -423,6 +423,17 @@ bool page_write(const page_source *s, error *e)
     return write_file(s, "report.html", write_page, e);
 }
 
+/* "base=HASH tuned=HASH": of every model that has a part in the picture. */
+static void csv_models(page *p, const study_cell *c)
+{
+    const study_plan *plan = p->s->plan;
+    for (int i = 0, first = 1; i < plan->models; i++)
+        if (cell_uses(c, i)) {
+            fprintf(p->out, "%s%s=%s", first ? "" : " ", plan->model_name[i], p->s->model_hash[i]);
+            first = 0;
+        }
+}
+
 static void csv_cell(page *p, const study_section *s, const study_cell *c, int at, int index)
 {
     FILE *out = p->out;
@@ -440,6 +451,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     fprintf(out, ",%llu,%s,%d,%s,", (unsigned long long)c->seed, sampler_kind_name(c->sampler.kind),
             c->sampler.steps, number_exact_float(c->guidance).text);
     csv_text(out, c->schedule);
+    fputc(',', out);
+    csv_models(p, c);
     if (page_picture_size(p->s, c, &width, &height))
         fprintf(out, ",cells/%s.png", c->name);
     else
@@ -456,7 +469,7 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
 static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
-    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,schedule,file", p->out);
+    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,schedule,models,file", p->out);
     for (int i = 0; i < p->s->measures->subjects; i++)
         fprintf(p->out, ",share_of_subject_%d", i + 1);
     fputs("\r\n", p->out);

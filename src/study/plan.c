@@ -676,3 +676,11 @@ int cell_model(const study_cell *c)
         if (!mix_step_equal(s, &s[i])) return -1;
     return s->model[0];
 }
+
+bool cell_uses(const study_cell *c, int which)
+{
+    for (int i = 0; i < c->mix.count; i++)
+        for (int k = 0; k < c->mix.step[i].terms; k++)
+            if (c->mix.step[i].model[k] == which) return true;
+    return false;
+}

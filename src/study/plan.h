@@ -68,5 +68,6 @@ void study_plan_close(study_plan *p);
 
 /* Index of a model alone over the whole run, or -1. */
 int cell_model(const study_cell *c);
+bool cell_uses(const study_cell *c, int which); /* whether the model has a part in it */
 
 #endif

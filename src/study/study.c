@@ -359,6 +359,8 @@ static bool write_page(run *r, const measure_source *from, const study_measures 
                      .model_hash = hash,
                      .device = r->device->name,
                      .precision = r->device->weight_type,
+                     .clip = r->options->clip,
+                     .dino = r->options->dino,
                      .version = r->options->version,
                      .steps = r->all_steps,
                      .steps_shared = r->shared_steps,

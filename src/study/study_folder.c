@@ -18,6 +18,7 @@
 
 #define MARK_FILE "study.json"
 #define PLAN_FILE "plan.json"
+#define PICTURES "subject" /* copies for the page (subject_pictures.h) */
 
 /* ---- which folder --------------------------------------------------------------------------- */
 
@@ -49,6 +50,10 @@ static bool check_model(const study_place *at, const study_model *m, error *e)
                          "study a folder of its own (-o)",
                          at->folder, m->name);
     if (m->path) return true;
+    char *copies = path_join(at->folder, PICTURES);
+    bool is_copies = copies && path_is_same(copies, m->train.instance_data_dir);
+    free(copies);
+    if (is_copies) return refuse(at, "holds the subject's pictures under the name of their copies", e);
     if (path_is_same(at->folder, m->train.instance_data_dir))
         return refuse(at, "is the folder of the subject's pictures", e);
     if (m->train.class_data_dir && path_is_same(at->folder, m->train.class_data_dir))
@@ -88,12 +93,12 @@ static bool check_files(const study_place *at, error *e)
 {
     static const char *const written[] = {MARK_FILE,   PLAN_FILE,       "report.html",
                                           "cells.csv", "measures.json", "matches.safetensors",
-                                          "times.json"};
+                                          "times.json", "cells", "class", PICTURES};
     json_t *mark = read_mark(at->folder);
     bool ok = true;
     for (size_t i = 0; ok && !mark && i < sizeof written / sizeof *written; i++)
         if (has_file(at->folder, written[i]) && (i != 1 || !is_plan_of_folder(at)))
-            ok = error_set(e, ERROR_USAGE,
+            ok = error_set(e, ERROR_FILE,
                            "%s/%s is there, and no study of likeness wrote it; move it, or "
                            "give the study another folder (-o)",
                            at->folder, written[i]);

@@ -146,7 +146,7 @@ static bool find_taught(study_models *m, const study_source *s, int i, error *e)
     if (!aside) return error_memory(e, "a model's path", 64);
     m->state[i] = taught_look(m->folder[i], m->key[i]);
     bool ok = m->state[i] != TAUGHT_FOREIGN ||
-              error_set(e, ERROR_USAGE, "%s is there, and no study of likeness wrote it; move it, name the "
+              error_set(e, ERROR_FILE, "%s is there, and no study of likeness wrote it; move it, name the "
                         "model \"%s\" otherwise, or give the study another folder (-o)", m->folder[i],
                         s->plan->model[i].name);
     const char *found = m->state[i] == TAUGHT_WHOLE                         ? m->folder[i]
