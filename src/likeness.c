@@ -915,8 +915,12 @@ bool lk_inspect(char **text, const char *path, lk_error *caller)
         if (!*text) error_memory(&e, path, 0);
     } else {
         model *m = NULL;
+        thread_pool *pool = NULL;
         if (!path_exists(path) || detect_describe(text, path, &e))
-            if (!*text && model_open_to_look(&m, path, &e)) *text = model_describe(m, &e);
+            if (!*text && model_open_to_look(&m, path, &e) &&
+                thread_pool_open(&pool, cpu_count(), &e))
+                *text = model_describe(m, pool, &e);
+        thread_pool_close(&pool);
         model_close(&m);
     }
     return report(*text != NULL, &e, caller);

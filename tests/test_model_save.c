@@ -429,15 +429,15 @@ static void hashes(void **state)
                       {.name = "b", .type = DTYPE_BF16, .rank = 1, .dim = {3}, .data = b}};
     weight_set set = {.item = item, .count = 2};
     char hex[65], other[65];
-    weight_set_hash(&set, hex);
+    weight_set_hash(&set, NULL, hex);
     /* Python's hashlib over b"a.weight\0F32 2 1\0" + hex(a) + b"b\0BF16 3\0" + hex(b) */
     assert_string_equal(hex, "bf3476f735be0b69a6509ab5826a6f917f4f2dc020c79ffd61f18f6350457b78");
     item[0].rank = 1;
-    weight_set_hash(&set, other);
+    weight_set_hash(&set, NULL, other);
     assert_string_not_equal(hex, other);
     item[0].rank = 2;
     a[1] = 2;
-    weight_set_hash(&set, other);
+    weight_set_hash(&set, NULL, other);
     assert_string_not_equal(hex, other);
     /* the same model in another layout */
     model *m = opened(layout("new", false), NULL);
@@ -453,6 +453,14 @@ static void hashes(void **state)
     copy.hash = NULL;
     model_hash(&copy, other);
     assert_string_not_equal(hex, other);
+    /* the same with threads */
+    thread_pool *pool = NULL;
+    copy = *single;
+    copy.hash = NULL;
+    assert_true(thread_pool_open(&pool, 3, NULL));
+    model_hash_with(&copy, pool, other);
+    assert_string_equal(hex, other);
+    thread_pool_close(&pool);
     m->vae_weights.count++;
     model_close(&m);
     model_close(&single);

@@ -68,7 +68,7 @@ static void write_added(FILE *out, const tokenizer *t)
     if (tokenizer_added(t, 0, &id)) fputc('\n', out);
 }
 
-static void write_model(FILE *out, const model *m)
+static void write_model(FILE *out, const model *m, thread_pool *pool)
 {
     const unet_config *u = &m->unet;
     bool conditional = m->kind == MODEL_STABLE_DIFFUSION;
@@ -95,17 +95,17 @@ static void write_model(FILE *out, const model *m)
     }
     write_scheduler(out, &m->scheduler);
     char hex[65];
-    model_hash(m, hex);
+    model_hash_with(m, pool, hex);
     fprintf(out, "  %-14s%s\n", "hash", hex);
 }
 
-char *model_describe(const model *m, error *e)
+char *model_describe(const model *m, thread_pool *pool, error *e)
 {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (out) {
-        write_model(out, m);
+        write_model(out, m, pool);
         if (fclose(out) == 0 && text) return text;
     }
     free(text);

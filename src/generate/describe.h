@@ -7,6 +7,6 @@
 #include "model/model.h"
 
 /* malloc'ed; NULL with an error. Reads every weight, for the hash. */
-char *model_describe(const model *m, error *e);
+char *model_describe(const model *m, thread_pool *pool, error *e);
 
 #endif

@@ -46,6 +46,11 @@ static bool is_asked(const mix *m, int which)
     return false;
 }
 
+static void hash_of(const generator *g, char hash[65])
+{
+    model_hash_with(generator_model(g), generator_device(g)->pool, hash);
+}
+
 /* "base=pocket 1a2b3c4d5e, tuned=dog 6f70819203", malloc'ed; NULL when memory is out. */
 static char *list_models(const picture_job *j)
 {
@@ -54,7 +59,7 @@ static char *list_models(const picture_job *j)
         char name[256], hash[65];
         if (!is_asked(j->mix, i)) continue;
         model_name(name, j->models[i]);
-        model_hash(generator_model(j->models[i]), hash);
+        hash_of(j->models[i], hash);
         char *longer = string_format("%s%s%s=%s %.*s", text, *text ? ", " : "", j->names[i], name,
                                      SHORT_HASH, hash);
         free(text);
@@ -85,7 +90,7 @@ static bool set_model(settings *s, const generator *g, error *e)
 {
     char name[256], hash[65];
     model_name(name, g);
-    model_hash(generator_model(g), hash);
+    hash_of(g, hash);
     return settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) &&
            settings_set(s, e, "Model", "%s", name);
 }

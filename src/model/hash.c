@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hash: see hash.h. A tensor is hashed by itself, so that several can be at the same time. */
+ * hash: see hash.h. A tensor is hashed by itself, so that threads can share them out. */
 #include "model/hash.h"
 
 #include <stdio.h>
@@ -8,32 +8,59 @@
 
 #include "base/sha256.h"
 
-static void add_weight(sha256 *s, const weight *w)
+enum {
+    AT_ONCE = 64,           /* tensors whose hashes are held */
+    BYTES_AT_ONCE = 128 << 20, /* files give their pages back as often, so that they do not add up */
+};
+
+typedef struct group {
+    const weight *item;
+    char hex[AT_ONCE][65];
+} group;
+
+static size_t weight_bytes(const weight *w)
 {
+    return (size_t)weight_elements(w) * dtype_size(w->type);
+}
+
+static void hash_data(void *context, int piece, int worker)
+{
+    group *g = context;
     sha256 data;
-    char text[128], hex[65];
+    (void)worker;
+    sha256_start(&data);
+    sha256_add(&data, g->item[piece].data, weight_bytes(&g->item[piece]));
+    sha256_end(&data, g->hex[piece]);
+}
+
+static void add_weight(sha256 *s, const weight *w, const char hex[65])
+{
+    char text[128];
     int n = snprintf(text, sizeof text, "%s", dtype_name(w->type));
     for (int k = 0; k < w->rank; k++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %lld", (long long)w->dim[k]);
-    sha256_start(&data);
-    sha256_add(&data, w->data, (size_t)weight_elements(w) * dtype_size(w->type));
-    sha256_end(&data, hex);
     sha256_add(s, w->name, strlen(w->name) + 1);
     sha256_add(s, text, (size_t)n + 1);
     sha256_add(s, hex, 64);
 }
 
-void weight_set_hash(const weight_set *set, char out[65])
+void weight_set_hash(const weight_set *set, thread_pool *pool, char out[65])
 {
     sha256 s;
     sha256_start(&s);
-    for (size_t i = 0; i < set->count; i++) add_weight(&s, &set->item[i]);
-    if (set->storage_drop)
-        set->storage_drop(set->storage);
+    for (size_t begin = 0, end; begin < set->count; begin = end) {
+        group g = {.item = set->item + begin};
+        size_t bytes = 0;
+        for (end = begin; end < set->count && end - begin < AT_ONCE && bytes < BYTES_AT_ONCE; end++)
+            bytes += weight_bytes(&set->item[end]);
+        thread_pool_run(pool, (int)(end - begin), hash_data, &g);
+        for (size_t i = begin; i < end; i++) add_weight(&s, &set->item[i], g.hex[i - begin]);
+        if (set->storage_drop) set->storage_drop(set->storage);
+    }
     sha256_end(&s, out);
 }
 
-void model_hash(const model *m, char out[65])
+void model_hash_with(const model *m, thread_pool *pool, char out[65])
 {
     const weight_set *sets[] = {&m->unet_weights, &m->clip_weights, &m->vae_weights};
     if (m->hash && *m->hash) {
@@ -44,9 +71,11 @@ void model_hash(const model *m, char out[65])
     sha256_start(&s);
     for (int i = 0; i < 3; i++) {
         char hex[65];
-        weight_set_hash(sets[i], hex);
+        weight_set_hash(sets[i], pool, hex);
         sha256_add(&s, hex, 64);
     }
     sha256_end(&s, out);
     if (m->hash) memcpy(m->hash, out, 65);
 }
+
+void model_hash(const model *m, char out[65]) { model_hash_with(m, NULL, out); }

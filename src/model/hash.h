@@ -9,9 +9,10 @@
 /* SHA-256 in hex over, for every weight of the set in order, its name, its type and shape
  * ("F32 320 4 3 3"), each with its NUL, and the hex SHA-256 of its data. The same in every layout of
  * the files. */
-void weight_set_hash(const weight_set *set, char out[65]);
+void weight_set_hash(const weight_set *set, thread_pool *pool, char out[65]); /* pool may be NULL */
 /* The one hash of a model, wherever one is shown or compared: SHA-256 in hex over the hex hashes of
  * its UNet, text encoder and autoencoder. Computed once for a model that was opened. */
 void model_hash(const model *m, char out[65]);
+void model_hash_with(const model *m, thread_pool *pool, char out[65]); /* the same, shared out */
 
 #endif

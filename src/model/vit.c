@@ -266,7 +266,7 @@ static bool open_weights(vit *v, const char *folder, error *e)
         ok = ok && load(&v->text_weights, files, NETWORK_CLIP,
                         record_text(&v->text, c->projection, NULL, NULL, e), folder, e);
     weight_files_release(&files);
-    if (ok) weight_set_hash(&v->weights, v->hash);
+    if (ok) weight_set_hash(&v->weights, NULL, v->hash);
     return ok;
 }
 

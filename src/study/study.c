@@ -338,7 +338,7 @@ static const char **hash_models(run *r, error *e)
     if (!hash) error_memory(e, "a study's models", 64);
     for (int i = 0; hash && i < r->models.count; i++) {
         char hex[65];
-        model_hash(r->models.open[i], hex);
+        model_hash_with(r->models.open[i], r->device->pool, hex);
         hash[i] = r->models.open[i]->hash;
     }
     return hash;

@@ -79,7 +79,7 @@ static bool make_request(study_models *m, const study_source *s, int i, error *e
     char *maker = class_maker(t), hash[65];
     int multiple, width, height;
     if (!maker) return error_memory(e, "a training's request", 64);
-    if (base) model_hash(base, hash);
+    if (base) model_hash_with(base, s->device->pool, hash);
     generator_size(m->generator[origin(s->plan, i)], &width, &height, &multiple);
     settings.class_data_dir = m->class_folder[i];
     train_request r = {.settings = &settings, .model = m->key[t->base],
@@ -124,7 +124,7 @@ static bool open_path(study_models *m, const study_source *s, int i, error *e)
     m->state[i] = TAUGHT_WHOLE;
     if (!m->folder[i]) return error_memory(e, "a model's path", 64);
     if (!open_one(m, i, s->device, m->folder[i], e)) return false;
-    model_hash(m->open[i], m->key[i]);
+    model_hash_with(m->open[i], s->device->pool, m->key[i]);
     return true;
 }
 
