@@ -35,7 +35,7 @@ static void write_plan(void)
             "  {\"id\": \"switching\", \"title\": \"Switching\", \"settings\": {\"prompt\": \"a dog\"},\n"
             "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 3]}},\n"
             "   \"columns\": {\"seed\": [1, 2]}}],\n"
-            " \"measures\": {\"timesteps\": 2, \"noises\": 1}}\n",
+            " \"measures\": {\"noises\": 1}}\n",
             folder, SOURCE_DIR);
     assert_int_equal(fclose(f), 0);
 }

@@ -36,7 +36,7 @@ static void write_plan(const char *name, const char *prompts)
         "  {\"id\": \"switching\", \"title\": \"Switching\", \"settings\": {\"prompt\": \"a dog\"},\n"
         "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 2, 4]}},\n"
         "   \"columns\": {\"seed\": [1, 2]}}],\n"
-        " \"measures\": {\"timesteps\": 2, \"noises\": 1}}\n",
+        " \"measures\": {\"noises\": 1}}\n",
         folder, SOURCE_DIR, prompts, prompts);
     assert_true(n > 0 && n < (int)sizeof text);
     write_file(in_folder(name), text, (size_t)n);

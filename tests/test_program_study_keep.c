@@ -27,7 +27,7 @@ static void write_plan(const char *name, const char *train, const char *settings
         "   \"class_steps\": 2, \"class_guidance\": 2}},\n"
         " \"sections\": [{\"id\": \"all\", \"title\": \"All\", \"rows\": {\"schedule\": [\"base\", \"tuned\",\n"
         "  \"base x1, tuned rest\"]}, \"columns\": {\"seed\": [1]}}],\n"
-        " \"measures\": {\"timesteps\": 1, \"noises\": 1}}\n", *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR,
+        " \"measures\": {\"noises\": 1}}\n", *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR,
         strstr(train, "max_train_steps") ? "" : ", \"max_train_steps\": 4", train);
     assert_true(n > 0 && n < (int)sizeof text);
     write_file(in_folder(name), text, (size_t)n);

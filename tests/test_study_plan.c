@@ -125,8 +125,7 @@ static void test_report(void **state)
     assert_true(prior->train.learning_rate == 1.5e-4);
     assert_int_equal(prior->class_steps, 25);
     assert_true(prior->class_guidance == 5);
-    assert_int_equal(p.measure_timesteps, 6);
-    assert_int_equal(p.measure_noises, 1);
+    assert_int_equal(p.measure_noises, 2);
     study_plan_close(&p);
 }
 
@@ -230,12 +229,11 @@ static void test_layers(void **state)
     study_plan_close(&p);
 
     /* The only model needs no naming. */
-    read_plan(&p, "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"measures\": {\"noises\": 2}, "
+    read_plan(&p, "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"measures\": {\"noises\": 3}, "
                   "\"sections\": [{\"id\": \"one\", \"title\": \"One\", " AXES "}]}");
     assert_string_equal(p.section[0].cell[0].schedule, "only");
     assert_string_equal(p.model[0].path, SOURCE_DIR "/examples/subject");
-    assert_int_equal(p.measure_timesteps, 6);
-    assert_int_equal(p.measure_noises, 2);
+    assert_int_equal(p.measure_noises, 3);
     study_plan_close(&p);
 }
 
@@ -292,9 +290,8 @@ static void test_bad_top(void **state)
     check_bad("{" MODELS ", \"defaults\": {\"stepz\": 3}}", ": defaults: unknown key \"stepz\"; there are "
               "prompt, negative, seed, sampler, steps, guidance, guidance_rescale, eta, variance, spacing, "
               "width, height, clip_skip, model, schedule");
-    check_bad("{\"measures\": {\"timesteps\": 0}}", ": measures: \"timesteps\" is 0; it should be in 1..1000");
-    check_bad("{\"measures\": {\"draws\": 1}}", ": measures: unknown key \"draws\"; there are timesteps, "
-                                                "noises");
+    check_bad("{\"measures\": {\"noises\": 0}}", ": measures: \"noises\" is 0; it should be in 1..1000");
+    check_bad("{\"measures\": {\"draws\": 1}}", ": measures: unknown key \"draws\"; there are noises");
 }
 
 static void test_bad_models(void **state)

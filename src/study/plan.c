@@ -596,17 +596,15 @@ static bool read_sections(plan_reader *r, json_t *root)
 
 static bool read_measures(plan_reader *r, json_t *root)
 {
-    static const char *const known[] = {"timesteps", "noises", NULL};
+    static const char *const known[] = {"noises", NULL};
     json_t *object = json_object_get(root, "measures");
-    r->plan->measure_timesteps = 6;
-    r->plan->measure_noises = 1;
+    r->plan->measure_noises = 2;
     if (!object) return true;
     if (!plan_is_object(r, object, "measures")) return false;
     size_t place = plan_enter(r, "measures");
     fields f = {object, r->where, r->e, true};
     if (!plan_keys_known(r, object, known)) return false;
-    r->plan->measure_timesteps = field_int(&f, "timesteps", 6, 1, 1000);
-    r->plan->measure_noises = field_int(&f, "noises", 1, 1, 1000);
+    r->plan->measure_noises = field_int(&f, "noises", 2, 1, 1000);
     plan_leave(r, place);
     return f.ok;
 }

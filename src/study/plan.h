@@ -55,8 +55,7 @@ typedef struct study_plan {
     study_section *section;
     int sections;
     const char *text;              /* the whole plan as JSON that reads the same in any folder */
-    int measure_timesteps;         /* of the likeness measure (6) */
-    int measure_noises;            /* draws of noise at each (1) */
+    int measure_noises;            /* draws of noise that a picture is looked at with (2) */
     arena memory;
 } study_plan;
 
