@@ -243,7 +243,6 @@ static void study_make(study *s, const char *folder)
     *s = (study){.folder = folder, .shown = {{5, 4}}};
     s->plan.title = "Likeness <pocket>";
     s->plan.about = "What DDPM and DDIM do at few steps, what DreamBooth changes, what leaks & what prior preservation saves.";
-    s->plan.measure_timesteps = 6;
     s->plan.measure_noises = 1;
     build_models(s);
     build_sections(s);
