@@ -310,15 +310,6 @@ static bool is_missing(const measured *m, int i, int by)
     return missing;
 }
 
-static bool look(const measure_source *s, judge *by, const measured_picture *p, view *out, error *e)
-{
-    image picture;
-    if (!measured_read(&picture, s, p, e)) return false;
-    bool ok = judge_look(by, &picture, p->cell ? p->id : p->photo->path, out, e);
-    image_free(&picture);
-    return ok;
-}
-
 /* What one judge sees in the photos of its subjects. */
 typedef struct looking {
     measured *all;
@@ -328,6 +319,19 @@ typedef struct looking {
     view **own; /* [subjects][photos]; NULL: another judge's */
 } looking;
 
+static bool look(looking *l, const measured_picture *p, view *out, error *e)
+{
+    const measure_source *s = l->source;
+    image picture;
+    if (s->progress && s->progress(s->user, *l->done, l->total))
+        return error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done,
+                         l->total);
+    if (!measured_read(&picture, s, p, e)) return false;
+    bool ok = judge_look(l->by, &picture, p->cell ? p->id : p->photo->path, out, e);
+    image_free(&picture);
+    return ok;
+}
+
 static bool look_at_photos(looking *l, error *e)
 {
     for (int k = 0; k < l->all->subjects; k++) {
@@ -336,7 +340,7 @@ static bool look_at_photos(looking *l, error *e)
         l->own[k] = calloc((size_t)j->photos, sizeof *l->own[k]);
         if (!l->own[k]) return error_memory(e, "a study's measures", (size_t)j->photos * sizeof(view));
         for (int i = 0; i < j->photos; i++)
-            if (!look(l->source, l->by, &l->all->picture[j->photo[i]], &l->own[k][i], e)) return false;
+            if (!look(l, &l->all->picture[j->photo[i]], &l->own[k][i], e)) return false;
         j->places = l->own[k][0].places;
     }
     return true;
@@ -347,7 +351,7 @@ static bool match(looking *l, int i, error *e)
     measured *m = l->all;
     measured_picture *p = &m->picture[i];
     view seen;
-    bool ok = look(l->source, l->by, p, &seen, e);
+    bool ok = look(l, p, &seen, e);
     for (int k = 0; ok && k < m->subjects; k++) {
         const measured_subject *j = &m->subject[k];
         size_t n = (size_t)j->photos * (size_t)j->places;
@@ -366,9 +370,6 @@ static bool match_all(looking *l, error *e)
     const measure_source *s = l->source;
     for (int i = 0; i < l->all->pictures; i++) {
         if (!is_missing(l->all, i, l->model)) continue;
-        if (s->progress && s->progress(s->user, *l->done, l->total))
-            return error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done,
-                             l->total);
         if (!match(l, i, e)) return false;
         if (++*l->done % SAVE_EVERY == 0 && !kept_save(l->all, s->folder, e)) return false;
     }
