@@ -532,6 +532,12 @@ static void test_overwriting(void **state)
     assert_false(exists("more"));
     NAMED("-p", "b", "-o", "x.png", "--save-latents", "mine.safetensors");
     failed(1, "mine.safetensors is there");
+    /* another version of the program is no other setting */
+    char command[400];
+    snprintf(command, sizeof command, "sed -i 's/Version: likeness 0.1/Version: likeness 0.0/' %s",
+             in_folder("mine.safetensors"));
+    assert_int_equal(system(command), 0);
+    assert_int_equal(NAMED("-p", "a", "-o", "mine.png", "--save-latents", "mine.safetensors"), 0);
     write_file(in_folder("photo.png"), photo, sizeof photo - 1);
     NAMED("-p", "a", "-o", "photo.png");
     failed(1, "photo.png is there");

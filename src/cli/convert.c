@@ -72,10 +72,11 @@ static int work(task *t)
                     t->output);
     int status = models_read(&t->models, "--merge");
     if (status != STATUS_DONE) return status;
-    interrupt_watch();
     if (!lk_context_open(&t->context, NULL, &t->error) ||
-        !models_open(&t->models, t->context, NULL, NULL, &t->error) ||
-        !lk_merge(t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
+        !models_open(&t->models, t->context, NULL, NULL, &t->error))
+        return fail_error(&t->error);
+    interrupt_watch(); /* from here on there is something to put away */
+    if (!lk_merge(t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
                   t->merge, t->output, on_merge, NULL, &t->error))
         return fail_error(&t->error);
     puts(t->output);

@@ -68,10 +68,28 @@ static bool is_input(const outputs *all, const struct stat *file)
     return false;
 }
 
-static bool same_text(const char *path, const char *settings)
+/* Where the text names the version of the program, which is no setting: up to it, and from what
+ * follows. */
+static size_t before_version(const char *text, const char **after)
+{
+    const char mark[] = ", Version: likeness ";
+    const char *at = NULL;
+    for (const char *next = text; (next = strstr(next, mark)); next++) at = next;
+    *after = at ? at + sizeof mark - 1 + strcspn(at + sizeof mark - 1, ",\n") : "";
+    return at ? (size_t)(at - text) : strlen(text);
+}
+
+static bool same_settings(const char *a, const char *b)
+{
+    const char *rest_a, *rest_b;
+    size_t n = before_version(a, &rest_a), m = before_version(b, &rest_b);
+    return n == m && memcmp(a, b, n) == 0 && strcmp(rest_a, rest_b) == 0;
+}
+
+static bool file_has(const char *path, const char *settings)
 {
     char *text = lk_file_settings(path);
-    bool same = text && strcmp(text, settings) == 0;
+    bool same = text && same_settings(text, settings);
     lk_free(text);
     return same;
 }
@@ -89,7 +107,7 @@ static obstacle look(outputs *all, output *out, const char *path)
     claim wanted = {path, out}, **found = tfind(&wanted, &all->claims, compare_claims);
     if (found) {
         if (!settings_of(all, out) || !settings_of(all, (*found)->owner)) return UNKNOWN;
-        return strcmp(out->settings, (*found)->owner->settings) == 0 ? TWICE : SHARED;
+        return same_settings(out->settings, (*found)->owner->settings) ? TWICE : SHARED;
     }
     if (stat(path, &file) != 0) return CLEAR;
     if (S_ISDIR(file.st_mode)) return TAKEN;
@@ -97,7 +115,7 @@ static obstacle look(outputs *all, output *out, const char *path)
     if (is_input(all, &file)) return INPUT;
     if (all->overwrite) return CLEAR;
     if (!settings_of(all, out)) return UNKNOWN;
-    return same_text(path, out->settings) ? CLEAR : TAKEN;
+    return file_has(path, out->settings) ? CLEAR : TAKEN;
 }
 
 static int refuse(obstacle why, const char *path)
@@ -193,7 +211,7 @@ bool output_recheck(outputs *all, output *out, const char *settings)
     struct stat file;
     for (int i = 0; !all->overwrite && i < OUTPUT_FILES; i++) {
         const char *path = out->path[i];
-        if (!path || stat(path, &file) != 0 || !S_ISREG(file.st_mode) || same_text(path, settings))
+        if (!path || stat(path, &file) != 0 || !S_ISREG(file.st_mode) || file_has(path, settings))
             continue;
         char *other = NULL;
         for (int k = out->number + 1; !other || is_gone(all, other); k++) {
