@@ -71,6 +71,7 @@ static void test_diffusers(void **state)
     TURNS("base x15, tuned rest");
     done();
     compare_with_fixture("base-tuned-15");
+    drop("x.png");
     TURNS("tuned x35, base rest");
     done();
     compare_with_fixture("tuned-base-35");
@@ -174,9 +175,9 @@ static void test_bad_schedules(void **state)
     MIX("-m", "base=toy", "-m", "tuned=nothing-here", "--schedule", "base");
     failed(1, "nothing-here");
     MIX("-m", "base=toy", "-m", "ddpm=ddpm-toy", "--schedule", "0.5*base+0.5*ddpm");
-    failed(1, "cannot take turns");
+    failed(2, "cannot take turns");
     MIX("-m", "base=toy", "-m", "p=pocket", "--schedule", "base x2, p rest", "-W", "32", "-H", "32");
-    failed(1, "cannot take turns");
+    failed(2, "cannot take turns");
 }
 
 /* ---- blended weights ----------------------------------------------------------------------- */

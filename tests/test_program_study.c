@@ -255,7 +255,7 @@ static void test_many(void **state)
                      " 7, 8, 9, 10, 11]}, {\"steps\": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}]}]}", folder);
     write_file(in_folder("plan.json"), text, (size_t)n);
     likeness("study", "plan.json", "-o", "many", NULL);
-    failed(1, "asks for 10000 pictures, 55000 steps");
+    failed(2, "asks for 10000 pictures, 55000 steps");
     assert_false(exists("many"));
 }
 
