@@ -19,18 +19,26 @@ enum {
     MADE_BYTES = 2 << 20 /* of panels that a thread packs at a time, where they are not kept */
 };
 
-/* Threads over m rows x n columns so that the slowest has the least to do; a little is added for
- * the input and the weights that each rectangle must read. */
+enum {
+    RECTANGLES_A_THREAD = 4, /* at most */
+    COST_EDGE = 16           /* of a row or a column that a rectangle reads, in products with one */
+};
+
+/* What is done takes all rectangles over all threads, and then, on average, half a rectangle: those
+ * that wait for the last. */
 void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n)
 {
+    int64_t strips = (m + mr - 1) / mr, panels = (n + nr - 1) / nr;
+    int most = threads == 1 ? 1 : RECTANGLES_A_THREAD * threads;
     double best = 0;
-    for (int gm = 1; gm <= threads; gm++) {
-        if (threads % gm) continue;
-        int gn = threads / gm;
-        int64_t rows = ((m + mr - 1) / mr + gm - 1) / gm * mr;
-        int64_t columns = ((n + nr - 1) / nr + gn - 1) / gn * nr;
-        double cost = (double)rows * (double)columns + 16.0 * (double)(rows + columns);
-        if (gm == 1 || cost < best) {
+    *grid_m = *grid_n = 1;
+    for (int gm = 1; gm <= most && gm <= strips; gm++) {
+        for (int gn = 1; gm * gn <= most && gn <= panels; gn++) {
+            double rows = (double)((strips + gm - 1) / gm * mr);
+            double columns = (double)((panels + gn - 1) / gn * nr);
+            double one = rows * columns + COST_EDGE * (rows + columns);
+            double cost = one * ((double)(gm * gn) / threads + 0.5);
+            if (best > 0 && cost >= best) continue;
             best = cost;
             *grid_m = gm;
             *grid_n = gn;

@@ -89,7 +89,7 @@ struct product_data {
 static inline int64_t product_rows(const product *p) { return p->batch * p->oh * p->ow; }
 static inline int product_taps(const product *p) { return p->kh * p->kw; }
 
-/* Splits `threads` into grid_m x grid_n for m rows and n columns in steps of mr and nr. */
+/* Cuts m rows and n columns, in steps of mr and nr, into grid_m x grid_n rectangles for `threads`. */
 void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n);
 
 /* direct.c */

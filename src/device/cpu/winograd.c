@@ -66,7 +66,7 @@ static struct plan plan_of(const device *d, const product *p)
     } else {
         int row = q.tiles < input_first_blocks[0].tiles_below ? 0 : 1;
         q.block = ceil_div(input_first_blocks[row].columns, nr);
-        if (q.block > ceil_div(q.panels, threads)) q.block = ceil_div(q.panels, threads);
+        q.block = ceil_div(q.panels, ceil_div(q.panels, q.block * threads) * threads);
         q.blocks = ceil_div(q.panels, q.block);
         q.group = q.block;
         int64_t pieces = ceil_div(p->c, input_first_blocks[row].k_block);
