@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 60
 PYTHON ?= python3
 
 PACKAGES := build-essential cmake ninja-build pkg-config libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev \
-            libjpeg-dev libwebp-dev libfreetype-dev fonts-dejavu-core
+            libjpeg-dev libwebp-dev libgif-dev libtiff-dev libfreetype-dev fonts-dejavu-core
 TEST_PACKAGES := libcmocka-dev
 FUZZ_PACKAGES := clang
 

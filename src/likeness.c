@@ -909,7 +909,9 @@ bool lk_inspect(char **text, const char *path, lk_error *caller)
     if (!path_is_dir(path) && is_picture(path)) {
         lk_picture *p = NULL;
         if (!lk_picture_open(&p, path, caller)) return false;
-        *text = string_format("%s\n%dx%d\n%s\n", path, p->image.width, p->image.height,
+        char more[64] = "";
+        if (p->image.frames > 1) snprintf(more, sizeof more, ", the first of %d pictures", p->image.frames);
+        *text = string_format("%s\n%dx%d%s\n%s\n", path, p->image.width, p->image.height, more,
                               p->settings ? p->settings : "It carries no settings.");
         lk_picture_close(&p);
         if (!*text) error_memory(&e, path, 0);

@@ -28,7 +28,8 @@ static _Thread_local long countdown = -1; /* allocations until one fails; -1: no
 static _Thread_local bool struck;
 
 /* jansson 2.14 does not look whether its buffer for a token could grow and writes past it; libwebp
- * 1.2.4 crashes while decoding lossless pictures. What these allocate themselves is spared. */
+ * 1.2.4 crashes while decoding lossless pictures; giflib and libtiff call a failed allocation damage. What
+ * these allocate themselves is spared. */
 static bool spared(const void *caller)
 {
     Dl_info info;
@@ -36,7 +37,8 @@ static bool spared(const void *caller)
     countdown = -1; /* dladdr may allocate */
     bool found = dladdr(caller, &info) && info.dli_fname;
     bool fragile =
-        found && (strstr(info.dli_fname, "libjansson") || strstr(info.dli_fname, "libwebp"));
+        found && (strstr(info.dli_fname, "libjansson") || strstr(info.dli_fname, "libwebp") ||
+                  strstr(info.dli_fname, "libgif") || strstr(info.dli_fname, "libtiff"));
     countdown = kept;
     return fragile;
 }

@@ -95,16 +95,17 @@ static void check_jpeg(const char *line, const char *name, int quality, uint64_t
     image_free(&out);
 }
 
-static void test_as_pillow(void **state)
+/* Every line of a list. */
+static void check_list(const char *list, int lines)
 {
-    (void)state;
-    FILE *f = fopen(fixture("expected.txt"), "r");
+    FILE *f = fopen(fixture(list), "r");
     assert_non_null(f);
     char line[256], name[100], filter[20];
     int width, height, quality, count = 0;
     uint64_t want;
-    for (; fgets(line, sizeof line, f); count++) {
+    while (fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = '\0';
+        count++;
         if (sscanf(line, "read %99s %d %d %" SCNx64, name, &width, &height, &want) == 4) {
             image m = read_fixture(name, NULL);
             expect_picture(line, &m, width, height, want);
@@ -118,7 +119,87 @@ static void test_as_pillow(void **state)
             fail_msg("%s", line);
     }
     fclose(f);
-    assert_int_equal(count, 138);
+    assert_int_equal(count, lines);
+}
+
+static void test_as_pillow(void **state)
+{
+    (void)state;
+    check_list("expected.txt", 138);
+}
+
+/* BMP, GIF, TIFF. */
+static void test_other_kinds(void **state)
+{
+    (void)state;
+    check_list("kinds/expected.txt", 62);
+    image m = read_fixture("kinds/animated.gif", NULL);
+    assert_int_equal(m.frames, 3);
+    image_free(&m);
+    m = read_fixture("kinds/pages.tif", NULL);
+    assert_int_equal(m.frames, 3);
+    image_free(&m);
+    m = read_fixture("kinds/turned-6.tif", NULL);
+    assert_int_equal(m.frames, 1);
+    image_free(&m);
+}
+
+/* Where the build has libheif. Written without loss; the conversions to their colours and back cost a level. */
+static void test_heif(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"kinds/scene.heic", "kinds/scene.avif"};
+    image wanted = read_fixture("kinds/scene.png", NULL);
+    for (int k = 0; k < 2; k++) {
+        error e = {0};
+        image m;
+        if (!image_read(&m, NULL, fixture(names[k]), &e)) {
+            image_free(&wanted);
+            if (!strstr(e.text, "install libheif-dev")) fail_msg("%s", e.text);
+            skip();
+        }
+        assert_int_equal(m.width, wanted.width);
+        assert_int_equal(m.height, wanted.height);
+        for (int i = 0; i < 3 * m.width * m.height; i++)
+            if (abs(m.pixels[i] - wanted.pixels[i]) > 2)
+                fail_msg("%s: value %d is %d, should be %d", names[k], i, m.pixels[i], wanted.pixels[i]);
+        image_free(&m);
+    }
+    image_free(&wanted);
+}
+
+/* However a file is cut short or changed: a picture or an error, and nothing left behind. */
+static void test_damaged_kinds(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"kinds/runs-8.bmp",  "kinds/palette-4.bmp", "kinds/rgb-565.bmp",
+                                        "kinds/pillow.gif",  "kinds/animated.gif",  "kinds/tiff_lzw.tif",
+                                        "kinds/rgba-16.tif", "kinds/fax.tif",       "kinds/pages.tif",
+                                        "kinds/scene.heic",  "kinds/scene.avif"};
+    uint32_t random = 1;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        char *data;
+        size_t size;
+        error e = {0};
+        assert_true(file_read(fixture(names[k]), 1 << 20, &data, &size, &e));
+        for (int i = 0; i < 150; i++) {
+            image m;
+            error why = {0};
+            size_t keep = i < 50 ? size * (size_t)i / 50 : size;
+            FILE *f = fopen(in_folder("x"), "wb");
+            for (size_t b = 0; b < keep; b++) {
+                random = random * 1664525 + 1013904223;
+                bool change = i >= 50 && (random >> 8) % size < 3;
+                fputc(change ? (int)(random >> 24) : (uint8_t)data[b], f);
+            }
+            fclose(f);
+            if (image_read(&m, NULL, in_folder("x"), &why))
+                image_free(&m);
+            else if (why.code == ERROR_NONE || !why.text[0] || strchr(why.text, '\n'))
+                fail_msg("%s, change %d: \"%s\"", names[k], i, why.text);
+        }
+        free(data);
+    }
 }
 
 static void expect_text(const char *name, const char *want)
@@ -279,13 +360,22 @@ static void test_read_errors(void **state)
     (void)state;
     refuse_read("/nowhere/a.png", ERROR_FILE, "cannot open");
     refuse_read(folder, ERROR_FILE, "is a folder");
-    refuse_read(fixture("expected.txt"), ERROR_FORMAT, "is not a PNG, JPEG or WebP picture");
+    refuse_read(fixture("expected.txt"), ERROR_FORMAT, "is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture");
     refuse_read(fixture("animated.webp"), ERROR_FORMAT, "is an animated WebP");
     refuse_bytes("", 0, "(it is empty)");
-    refuse_bytes("GIF89a", 6, "(it is a GIF)");
+    refuse_bytes("GIF89a", 6, "the GIF is damaged");
+    refuse_bytes("GIF89a\2\0\2\0\0\0\0;", 14, "the GIF is damaged (no picture in it)");
+    refuse_bytes("BM\0\0\0\0\0\0\0\0\x36\0\0\0", 14, "the BMP is cut short");
+    refuse_bytes("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\0", 26,
+                 "the BMP has a header of a kind that is not known");
+    refuse_bytes("BMade of text", 13, "is not a PNG");
+    refuse_bytes("II*\0\x08\0\0\0", 8, "the TIFF is damaged");
     refuse_bytes("\0\0\0\x18"
                  "ftypheic",
                  12, "HEIC");
+    refuse_bytes("\0\0\0\x18"
+                 "ftypmp42",
+                 12, "is not a PNG");
     refuse_bytes("\x89PNG\r\n\x1a\n", 8, "the PNG is cut short");
     refuse_bytes("\xff\xd8\xff\xd9", 4, "the JPEG is damaged");
     refuse_bytes("RIFF\4\0\0\0WEBP", 12, "the WebP is");
@@ -304,6 +394,9 @@ static void test_bombs(void **state)
     assert_true(file_read(fixture("sampled-420.jpg"), 100000, &whole, &size, &e));
     char *frame = memmem(whole, size, "\xff\xc0\0\x11\b", 5);
     assert_non_null(frame);
+    refuse_bytes("GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;", 28, "65535 x 65535 is too large");
+    refuse_bytes("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\xff\0\0\0\xff\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+                 "\0\0\0\0\0\0\0\0", 54, "65280 x 65280 is too large");
     memcpy(frame + 5, "\xff\xdc\xff\xdc", 4);
     refuse_bytes(whole, size, "a picture of 65500 x 65500 is too large");
     free(whole);
@@ -397,7 +490,12 @@ static void test_allocations(void **state)
                               {"text-unicode.jpg", "a.jpg"},
                               {"progressive.jpg", "a.png"},
                               {"cmyk.jpg", "a.jpg"},
-                              {"turned-6.webp", "a.webp"}};
+                              {"turned-6.webp", "a.webp"},
+                              {"kinds/animated.gif", "a.png"},
+                              {"kinds/runs-8.bmp", "a.png"},
+                              {"kinds/rgb-565.bmp", "a.png"},
+                              {"kinds/tiff_lzw.tif", "a.png"},
+                              {"kinds/turned-6.tif", "a.png"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         char from[1024], to[1024];
         snprintf(from, sizeof from, "%s", fixture(pairs[i][0]));
@@ -420,6 +518,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_as_pillow, setup),
+        cmocka_unit_test_setup(test_other_kinds, setup),
+        cmocka_unit_test_setup(test_heif, setup),
+        cmocka_unit_test_setup(test_damaged_kinds, setup),
         cmocka_unit_test_setup(test_read_text, setup),
         cmocka_unit_test_setup(test_write, setup),
         cmocka_unit_test_setup(test_write_errors, setup),

@@ -113,6 +113,76 @@ static void folders(void **state)
     check_model(opened(joined(base, "fp16"), NULL), DTYPE_F32);
 }
 
+/* A file's tensors again, F32 as F64. */
+static void widen(const char *path)
+{
+    error e = {0};
+    safetensors s;
+    check(safetensors_open(&s, path, &e), &e);
+    safetensors_entry *entry = calloc(s.count, sizeof *entry);
+    for (size_t i = 0; i < s.count; i++) {
+        entry[i] = s.entry[i];
+        if (entry[i].type != DTYPE_F32)
+            continue;
+        size_t n = (size_t)entry[i].bytes / 4;
+        double *wide = malloc(8 * n);
+        for (size_t k = 0; k < n; k++) {
+            float value;
+            memcpy(&value, (const uint8_t *)s.entry[i].data + 4 * k, 4);
+            wide[k] = (double)value;
+        }
+        entry[i].type = DTYPE_F64;
+        entry[i].bytes = 8 * n;
+        entry[i].data = (void *)wide;
+    }
+    check(safetensors_write(path, entry, s.count, NULL, 0, &e), &e);
+    for (size_t i = 0; i < s.count; i++)
+        if (entry[i].type == DTYPE_F64)
+            free((void *)(uintptr_t)entry[i].data);
+    free(entry);
+    safetensors_close(&s);
+}
+
+/* One more space behind its header: no number lies at a multiple of its size. */
+static void lean(const char *path)
+{
+    error e = {0};
+    char *text;
+    size_t size;
+    uint64_t length;
+    check(file_read(path, 1 << 24, &text, &size, &e), &e);
+    memcpy(&length, text, 8); /* little-endian, as the machine */
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    uint64_t longer = length + 1;
+    fwrite(&longer, 8, 1, f);
+    fwrite(text + 8, length, 1, f);
+    fputc(' ', f);
+    fwrite(text + 8 + length, size - 8 - length, 1, f);
+    assert_int_equal(fclose(f), 0);
+    free(text);
+}
+
+static void doubles_and_odd_places(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+                                        "vae/diffusion_pytorch_model.safetensors"};
+    void (*const changes[])(const char *) = {widen, lean};
+    for (int k = 0; k < 2; k++) {
+        char base[200], path[300];
+        fresh(base);
+        layout_write(base, "new", false, NULL);
+        for (int i = 0; i < 3; i++) {
+            snprintf(path, sizeof path, "%s/%s", base, names[i]);
+            changes[k](path);
+        }
+        model *m = opened(base, NULL);
+        assert_int_equal((uintptr_t)m->unet_weights.item[0].data % sizeof(float), 0);
+        check_model(m, DTYPE_F32);
+    }
+}
+
 static void shards(void **state)
 {
     (void)state;
@@ -304,7 +374,7 @@ static void bad_tensors(void **state)
     layout_write(joined(base, "a"), "new", false, three_faults);
     refused(joined(base, "a"), NULL, ERROR_MODEL, "a/unet: its tensors do not fit the network: 2 missing "
             "(conv_in.bias, conv_out.bias); 1 of another shape (conv_norm_out.weight is 4, should be 8); 1 of "
-            "another type (conv_norm_out.bias is I32, only F32, F16 and BF16 are supported); 1 not expected "
+            "another type (conv_norm_out.bias is I32, only F32, F16, BF16 and F64 are supported); 1 not expected "
             "(conv_out.offset)");
     layout_write(joined(base, "b"), "new", false, all_missing);
     refused(joined(base, "b"), NULL, ERROR_MODEL, "319 missing (");
@@ -513,6 +583,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders),
+        cmocka_unit_test(doubles_and_odd_places),
         cmocka_unit_test(shards),
         cmocka_unit_test(unconditional),
         cmocka_unit_test(single_files),

@@ -139,6 +139,29 @@ static void test_vae_files(void **state)
     failed(1, "this is only a VAE; give a model with -m, and this with --vae");
 }
 
+/* ---- pictures ------------------------------------------------------------------------------ */
+
+/* Pictures of other kinds are trained on; of an animation the first, which is said. */
+static void test_other_pictures(void **state)
+{
+    (void)state;
+    char command[1000];
+    snprintf(command, sizeof command, "mkdir -p %s/other && cd %s/tests/fixtures/image/kinds && "
+                                      "cp animated.gif rgb.bmp tiff_lzw.tif turned-6.tif %s/other",
+             folder, SOURCE_DIR, folder);
+    assert_int_equal(system(command), 0);
+    TRAIN("--instance_data_dir", "other");
+    done();
+    says(last.err, "on 4 pictures");
+    says(last.err, "other/animated.gif: holds 3 pictures, of which the first is taken");
+    likeness("inspect", "other/animated.gif", NULL);
+    done();
+    says(last.out, "23x19, the first of 3 pictures\n");
+    likeness("inspect", "other/turned-6.tif", NULL);
+    done();
+    says(last.out, "17x23\n");
+}
+
 /* ---- all ----------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
@@ -158,6 +181,7 @@ int main(void)
         cmocka_unit_test(test_pipes),
         cmocka_unit_test(test_lora),
         cmocka_unit_test(test_vae_files),
+        cmocka_unit_test(test_other_pictures),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -287,10 +287,10 @@ static void test_refused(void **state)
 
     put_picture("a.png", 9, 9, 2);
     put_text("b.JPG", "a text");
-    expect_refused(folder, "instance", ERROR_FORMAT, "b.JPG: is not a PNG, JPEG or WebP picture");
+    expect_refused(folder, "instance", ERROR_FORMAT, "b.JPG: is not a PNG, JPEG, WebP, BMP");
     unlink(in_folder("b.JPG"));
     put_text("b.heic", "????ftypheic");
-    expect_refused(folder, "instance", ERROR_FORMAT, "b.heic: is not");
+    expect_refused(folder, "instance", ERROR_FORMAT, "HEIC or AVIF"); /* damaged, or not read by this build */
     unlink(in_folder("b.heic"));
     put_text("b.png", "");
     expect_refused(folder, "instance", ERROR_FORMAT, "b.png");

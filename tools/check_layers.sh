@@ -32,7 +32,7 @@ allowed_system() { # header room
     dnnl*.h | oneapi/* | cuda* | cudnn* | cublas*) [ "$2" = device ] ;;
     *intrin.h | cpuid.h) [[ $2 =~ ^(base|device)$ ]] ;;
     jansson.h) [[ $2 =~ ^(file|model|train|study)$ ]] ;;
-    png.h | jpeglib.h | webp/* | ft2build.h) [ "$2" = file ] ;;
+    png.h | jpeglib.h | webp/* | gif_lib.h | tiffio.h | libheif/* | ft2build.h) [ "$2" = file ] ;;
     utf8proc.h) [ "$2" = model ] ;;
     esac
 }

@@ -11,7 +11,7 @@ static const char help[] =
     "\n"
     "MODEL    a diffusers folder or a .safetensors file: what it is, its networks' sizes,\n"
     "         the type of its weights, its hash; or all that is missing or wrong.\n"
-    "PICTURE  PNG, JPEG or WebP: its size and the settings it was made with.\n";
+    "PICTURE  PNG, JPEG, WebP and others: its size and the settings it was made with.\n";
 
 int command_inspect(int argc, char **argv)
 {

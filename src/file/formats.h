@@ -23,6 +23,10 @@ typedef struct picture {
 bool png_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
 bool jpeg_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
 bool webp_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
+bool bmp_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
+bool gif_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
+bool tiff_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
+bool heif_read(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
 
 /* Writers: into an open file; text may be NULL. */
 bool png_write(const image *m, file_writer *w, const char *text, const char *path, error *e);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * image: a picture as memory, which format a file has, and the turning that EXIF asks for. The
- * formats are in png.c, jpeg.c and webp.c. */
+ * formats are in files of their names. */
 #include "file/image.h"
 
 #include <limits.h>
@@ -47,6 +47,7 @@ static bool turn(image *m, int orientation, error *e)
     bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
     bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     image out;
+    int frames = m->frames;
     if (!image_new(&out, crossed ? m->height : m->width, crossed ? m->width : m->height, e))
         return false;
     uint8_t *to = out.pixels;
@@ -59,12 +60,29 @@ static bool turn(image *m, int orientation, error *e)
         }
     image_free(m);
     *m = out;
+    m->frames = frames;
     return true;
 }
 
 static bool starts_with(const void *data, size_t size, size_t at, const char *bytes, size_t n)
 {
     return size >= at + n && memcmp((const char *)data + at, bytes, n) == 0;
+}
+
+/* "BM" begins many texts: the two reserved numbers behind the file's size are 0 in a bitmap. */
+static bool is_bmp(const void *data, size_t size)
+{
+    return starts_with(data, size, 6, "\0\0\0\0", 4);
+}
+
+/* A file of ISO boxes whose brand is a picture's, not a film's. */
+static bool is_heif(const void *data, size_t size)
+{
+    static const char brands[][5] = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "avif", "avis"};
+    if (!starts_with(data, size, 4, "ftyp", 4)) return false;
+    for (size_t i = 0; i < sizeof brands / sizeof *brands; i++)
+        if (starts_with(data, size, 8, brands[i], 4)) return true;
+    return false;
 }
 
 typedef bool reader(picture *out, const uint8_t *data, size_t size, const char *path, error *e);
@@ -75,7 +93,13 @@ static reader *reader_of(const void *data, size_t size)
     if (starts_with(data, size, 0, "\xff\xd8\xff", 3)) return jpeg_read;
     if (starts_with(data, size, 0, "RIFF", 4) && starts_with(data, size, 8, "WEBP", 4))
         return webp_read;
-    return NULL;
+    if (starts_with(data, size, 0, "GIF87a", 6) || starts_with(data, size, 0, "GIF89a", 6))
+        return gif_read;
+    if (starts_with(data, size, 0, "BM", 2) && is_bmp(data, size)) return bmp_read;
+    if (starts_with(data, size, 0, "II*\0", 4) || starts_with(data, size, 0, "MM\0*", 4) ||
+        starts_with(data, size, 0, "II+\0", 4) || starts_with(data, size, 0, "MM\0+", 4))
+        return tiff_read;
+    return is_heif(data, size) ? heif_read : NULL;
 }
 
 bool image_known(const void *data, size_t size) { return reader_of(data, size); }
@@ -84,13 +108,9 @@ static bool read_by_content(picture *out, const mapped_file *f, const char *path
 {
     reader *read = reader_of(f->data, f->size);
     if (read) return read(out, f->data, f->size, path, e);
-    const char *kind = starts_with(f->data, f->size, 4, "ftyp", 4)   ? " (it looks like HEIC or AVIF)"
-                       : starts_with(f->data, f->size, 0, "GIF8", 4) ? " (it is a GIF)"
-                       : f->size == 0                                ? " (it is empty)"
-                                                                     : "";
     return error_set(e, ERROR_FORMAT,
-                     "%s: is not a PNG, JPEG or WebP picture%s; convert it to one of these", path,
-                     kind);
+                     "%s: is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture%s; convert it to one "
+                     "of these", path, f->size == 0 ? " (it is empty)" : "");
 }
 
 bool image_read(image *out, char **text, const char *path, error *e)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * image: 8-bit RGB pictures, read from and written to PNG, JPEG, WebP (libpng, libjpeg, libwebp).
+ * image: 8-bit RGB pictures, read from and written to PNG, JPEG, WebP (libpng, libjpeg, libwebp), and read
+ * from BMP, GIF, TIFF (giflib, libtiff) and, where the build has libheif, HEIC and AVIF.
  * Reading does what Pillow's ImageOps.exif_transpose + convert("RGB") does: orientation applied,
  * alpha dropped, grey, palette, CMYK and 16 bit brought to 8-bit RGB (16-bit grey too by its high
  * byte, where Pillow clips). */
@@ -13,6 +14,7 @@
 typedef struct image {
     int width, height;
     uint8_t *pixels; /* RGB, rows from the top; malloc'ed */
+    int frames;      /* pictures in the file that this is the first of; 1 or less: it is alone */
 } image;
 
 /* Functions that make a picture leave *out empty when they fail. */
@@ -21,7 +23,7 @@ void image_free(image *m);
 /* By content, not by name. *text (may be NULL): the PNG's "parameters" text (tEXt or iTXt, UTF-8),
  * or the EXIF UserComment of a JPEG or WebP, malloc'ed; NULL where there is none. */
 bool image_read(image *out, char **text, const char *path, error *e);
-/* Whether a file's bytes begin as PNG, JPEG or WebP do. */
+/* Whether a file's bytes begin as a picture's do; 16 of them are enough. */
 bool image_known(const void *data, size_t size);
 /* By the path's ending (.png .jpg .jpeg .webp). text: settings, may be NULL; PNG carries it as
  * "parameters". quality 1..100 for JPEG and WebP (100: lossless WebP). */

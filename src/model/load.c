@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "model/fields.h"
 
 /* ---- files ---- */
@@ -143,7 +144,7 @@ static bool same_shape(const tensor *wanted, const safetensors_entry *found)
 /* What a set's names and data lie in. */
 typedef struct weight_storage {
     weight_files *files;
-    arena names;
+    arena names; /* and data that had to be copied */
 } weight_storage;
 
 static void storage_free(void *p)
@@ -208,13 +209,35 @@ static void load_one(loader *l, const tensor *wanted, weight *w)
         shape_text(should, wanted->rank, wanted->dim);
         complain(&l->report.shape, "%s is %s, should be %s", found->name, is, should);
     }
-    if (found->type != DTYPE_F32 && found->type != DTYPE_F16 && found->type != DTYPE_BF16)
-        complain(&l->report.type, "%s is %s, only F32, F16 and BF16 are supported", found->name,
+    if (found->type != DTYPE_F32 && found->type != DTYPE_F16 && found->type != DTYPE_BF16 &&
+        found->type != DTYPE_F64)
+        complain(&l->report.type, "%s is %s, only F32, F16, BF16 and F64 are supported", found->name,
                  dtype_name(found->type));
     w->type = found->type;
     w->rank = wanted->rank;
     memcpy(w->dim, wanted->dim, sizeof w->dim);
     w->data = found->data;
+}
+
+/* Kernels read F32, F16 and BF16 where they lie, at addresses that are multiples of their size: what is F64,
+ * or lies askew (a header's length need not be a multiple of anything), is copied into memory of its own. */
+static bool make_readable(weight *w, arena *memory, error *e)
+{
+    bool wide = w->type == DTYPE_F64;
+    dtype type = wide ? DTYPE_F32 : w->type;
+    size_t n = (size_t)weight_elements(w), bytes = n * dtype_size(type);
+    if (!wide && (uintptr_t)w->data % dtype_size(type) == 0)
+        return true;
+    void *copy = arena_alloc(memory, bytes + 1);
+    if (!copy)
+        return error_memory(e, w->name, bytes);
+    if (wide)
+        convert_to_float(copy, w->data, w->type, n);
+    else
+        memcpy(copy, w->data, bytes);
+    w->data = copy;
+    w->type = type;
+    return true;
 }
 
 static void find_surplus(loader *l)
@@ -263,6 +286,8 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
             find_surplus(&l);
             ok = report_to(&l.report, where, e);
         }
+        for (size_t i = 0; ok && i < count; i++)
+            ok = make_readable(&item[i], &storage->names, e);
         if (ok) {
             qsort(item, count, sizeof *item, by_name);
             storage->files = files;

@@ -2,7 +2,7 @@
  *
  * load: weight sets out of safetensors files. What a network wants follows from recording it; what the
  * files hold is compared with that, and everything missing, surplus or misshapen is reported at once.
- * Weights stay in the mapped files, in their own type. */
+ * Weights stay in the mapped files, in their own type (F64 becomes F32). */
 #ifndef LIKENESS_MODEL_LOAD_H
 #define LIKENESS_MODEL_LOAD_H
 

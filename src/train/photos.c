@@ -79,6 +79,7 @@ static bool resize_shorter(image *m, int resolution, const char *path, error *e)
     if (width == m->width && height == m->height) return true;
     image out;
     if (!image_resize(&out, m, width, height, RESIZE_BILINEAR, e)) return false;
+    out.frames = m->frames;
     image_free(m);
     *m = out;
     return true;

@@ -24,8 +24,8 @@ typedef struct photo_set {
 } photo_set;
 
 /* Files whose names begin with a dot, folders, and files that are no picture by content AND ending
- * (.txt, .json, ...) are skipped and told in `skipped`; a file with a picture's ending (.png .jpg .jpeg
- * .webp) that cannot be read is an error that names it. limit: at most that many, 0: all. An empty or
+ * (.txt, .json, ...) are skipped and told in `skipped`; a file with a picture's ending (.png .jpg .gif
+ * ...) that cannot be read is an error that names it. limit: at most that many, 0: all. An empty or
  * missing folder is an error, and so is one with no picture. manifest.json is silently passed over.
  * what: "instance" or "class", for messages. On failure *out is empty. */
 bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t limit,

@@ -75,6 +75,10 @@ static bool make_class_pictures(const train_settings *s, const model *m, const p
 static void say_skipped(const train_events *events, const photo_set *set)
 {
     if (set->skipped) say(events, "warning: %s", set->skipped);
+    for (size_t i = 0; i < set->count; i++)
+        if (set->item[i].picture.frames > 1)
+            say(events, "warning: %s: holds %d pictures, of which the first is taken", set->item[i].path,
+                set->item[i].picture.frames);
 }
 
 /* What the run will take, and whether the disk has room for its result. */
