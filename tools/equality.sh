@@ -17,7 +17,7 @@ rm -rf "$ours/f32" "$ours/bf16"
 seven=(-p "a sailboat at sea" -p "a child playing" -p "a photo of a cat" -p "a photo of a dog" -p "a photo of sks dog"
     -p "a dog running on the beach" -p "a photo of a dog in the park")
 two=(-p "a photo of a dog" -p "a photo of sks dog")
-generate() { "$build/likeness" generate -m "$tools/../models/pocket" -t "${THREADS:-0}" "$@" || exit 1; }
+generate() { "$build/likeness" generate --overwrite -m "$tools/../models/pocket" -t "${THREADS:-0}" "$@" || exit 1; }
 
 start=$SECONDS
 generate "${seven[@]}" -s 42-44 -o "$ours/f32/"

@@ -24,7 +24,7 @@ for p in "${prompts[@]}"; do flags+=(-p "$p"); done
 start=$SECONDS
 for run in "base tuned 0" "base tuned 15" "base tuned 40" "tuned base 10" "tuned base 35" "tuned base 50"; do
     read -r first second at <<<"$run"
-    "$build/likeness" generate -m base="$base" -m tuned="$tuned" -t "${THREADS:-0}" \
+    "$build/likeness" generate --overwrite -m base="$base" -m tuned="$tuned" -t "${THREADS:-0}" \
         --schedule "$first x$at, $second rest" "${flags[@]}" -s 42-44 -o "$ours/$first-$second-$at/" || exit 1
 done
 echo "our pictures took $((SECONDS - start)) s"
