@@ -19,17 +19,16 @@ enum {
     MADE_BYTES = 2 << 20 /* of panels that a thread packs at a time, where they are not kept */
 };
 
-enum {
-    RECTANGLES_A_THREAD = 4, /* at most */
-    COST_EDGE = 16           /* of a row or a column that a rectangle reads, in products with one */
-};
+/* Of a row or a column that a rectangle reads, in products with one. */
+enum { COST_EDGE = 16 };
 
 /* What is done takes all rectangles over all threads, and then, on average, half a rectangle: those
  * that wait for the last. */
-void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n)
+void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
+                 int *grid_n)
 {
     int64_t strips = (m + mr - 1) / mr, panels = (n + nr - 1) / nr;
-    int most = threads == 1 ? 1 : RECTANGLES_A_THREAD * threads;
+    int most = threads == 1 ? 1 : a_thread * threads;
     double best = 0;
     *grid_m = *grid_n = 1;
     for (int gm = 1; gm <= most && gm <= strips; gm++) {

@@ -152,7 +152,8 @@ void grad_w_run(device *d, const product *p, const void *dy, const void *x, floa
     }
     j.x = x, j.dy = dy, j.scratch = scratch;
     j.units = product_taps(p) * ((p->c + nr - 1) / nr);
-    grid_choose(d->threads, p->o, j.units * nr, j.kernel->mr, nr, &j.grid_m, &j.grid_n);
+    /* each rectangle turns its part of dy and gathers its part of x: few of them */
+    grid_choose(d->threads, 1, p->o, j.units * nr, j.kernel->mr, nr, &j.grid_m, &j.grid_n);
     cpu_deal(d, product_rows(p) * w_count, j.grid_m * j.grid_n, rectangle_piece, &j);
     if (product_taps(p) == 1) return;
     j.pieces = cpu_pieces(d, w_count);

@@ -89,8 +89,10 @@ struct product_data {
 static inline int64_t product_rows(const product *p) { return p->batch * p->oh * p->ow; }
 static inline int product_taps(const product *p) { return p->kh * p->kw; }
 
-/* Cuts m rows and n columns, in steps of mr and nr, into grid_m x grid_n rectangles for `threads`. */
-void grid_choose(int threads, int64_t m, int64_t n, int mr, int nr, int *grid_m, int *grid_n);
+/* Cuts m rows and n columns, in steps of mr and nr, into grid_m x grid_n rectangles, at most `a_thread`
+ * of them for each of `threads`. */
+void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
+                 int *grid_n);
 
 /* direct.c */
 size_t direct_scratch(const device *d, const product *p);
