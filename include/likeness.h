@@ -273,13 +273,23 @@ typedef enum lk_optimizer {
     LK_ADAMW_F16,  /* weights and state in half precision, which fails: docs/WHY-NAN.md */
 } lk_optimizer;
 
+typedef enum lk_train_phase {
+    LK_TRAIN_PHOTOS,         /* pictures are read */
+    LK_TRAIN_CLASS_PICTURES, /* pictures of the class are made */
+    LK_TRAIN_LATENTS,        /* pictures are encoded */
+    LK_TRAIN_STEPS,
+    LK_TRAIN_VALIDATION,     /* validation pictures are made */
+    LK_TRAIN_SAVING,         /* a checkpoint, or the model */
+} lk_train_phase;
+
 typedef struct lk_train_progress {
-    bool class_pictures;   /* done and total count pictures of the class, else updates */
-    int64_t done, total;
+    lk_train_phase phase;
+    int64_t done, total;   /* of the phase: pictures, updates; files being saved */
+    int step, steps;       /* of the picture in the making; steps 0: none is */
     float loss, instance_loss, prior_loss; /* of the last update, as all that follows */
     double rate, norm;     /* learning rate; the gradient's norm before clipping */
     double seconds;
-    double left;           /* seconds to the end, about */
+    double left;           /* seconds to the end of the whole run, about; 0: not known yet */
 } lk_train_progress;
 
 /* DreamBooth. Names, meaning and defaults are those of diffusers' train_dreambooth.py; what that has
@@ -301,6 +311,8 @@ typedef struct lk_train_options {
     lk_optimizer optimizer;
     double adam_beta1, adam_beta2, adam_weight_decay, adam_epsilon, max_grad_norm;
     uint64_t seed;
+    bool any_seed;                   /* seed is not looked at: a run that goes on has its own, a new one
+                                        takes one from the clock; train.json has it */
     bool train_text_encoder, gradient_checkpointing;
     double snr_gamma;                /* 0: off; each sample by its own weight, also with a prior */
     bool offset_noise;

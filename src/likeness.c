@@ -16,6 +16,7 @@
 #include "generate/generate.h"
 #include "generate/grid.h"
 #include "generate/parameters.h"
+#include "generate/picture.h"
 #include "generate/plan.h"
 #include "generate/settings.h"
 #include "model/detect.h"
@@ -696,6 +697,7 @@ bool lk_can_write(const char *path, bool make_folder, lk_error *caller)
 /* ---- training ------------------------------------------------------------------------------ */
 
 _Static_assert((int)LK_RATE_POLYNOMIAL == (int)RATE_POLYNOMIAL, "schedules are the same");
+_Static_assert((int)LK_TRAIN_SAVING == (int)TRAIN_SAVING, "phases are the same");
 _Static_assert((int)LK_ADAMW_F16 == (int)OPTIMIZER_ADAMW_F16, "optimizers are the same");
 
 bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name)
@@ -761,7 +763,7 @@ static train_settings train_settings_in(const lk_train_options *o)
     s.adam_epsilon = o->adam_epsilon;
     s.max_grad_norm = o->max_grad_norm;
     s.seed = o->seed;
-    s.has_seed = true;
+    s.has_seed = !o->any_seed;
     s.train_text_encoder = o->train_text_encoder;
     s.gradient_checkpointing = o->gradient_checkpointing;
     s.snr_gamma = o->snr_gamma;
@@ -780,40 +782,28 @@ static train_settings train_settings_in(const lk_train_options *o)
     return s;
 }
 
-/* Makes pictures for a run: the class's with the model that is open, validation's with the trained
- * weights, which change, so that nothing of the last picture can be kept. */
-static bool train_picture(void *user, const model *m, const char *prompt, uint64_t seed, image *out,
-                          char **text, error *e)
+/* As lk_generate makes them by its defaults. */
+static bool train_picture(void *user, const picture_order *order, image *out, char **text, error *e)
 {
-    lk_model *base = user, tuned = *base;
-    lk_generate_options o;
-    lk_picture *made = NULL;
-    lk_error why = {0};
-    lk_generate_defaults(&o);
-    o.prompt = prompt;
-    o.seed = seed;
-    tuned.model = (model *)(uintptr_t)m;
-    if (m != base->model && !generator_open(&tuned.generator, base->device, tuned.model, e))
-        return false;
-    bool ok = lk_generate(&made, &tuned, &o, &why) ||
-              error_set(e, (error_code)why.code, "%s", why.text);
-    if (ok) {
-        *out = made->image;
-        *text = made->settings;
-        made->image = (image){0};
-        made->settings = NULL;
-    }
-    lk_picture_close(&made);
-    if (m != base->model) generator_close(&tuned.generator);
-    return ok;
+    const lk_model *base = user;
+    lk_generate_options defaults;
+    lk_generate_defaults(&defaults);
+    generate_options o = options_in(&defaults);
+    o.prompt = order->prompt;
+    o.seed = order->seed;
+    o.progress = order->progress;
+    o.user = order->user;
+    return picture_make(out, text, base->generator, order->model, &o, e);
 }
 
 static bool on_train_progress(void *user, const train_progress *p)
 {
     const lk_train_options *o = user;
-    lk_train_progress out = {.class_pictures = p->class_pictures,
+    lk_train_progress out = {.phase = (lk_train_phase)p->phase,
                              .done = p->done,
                              .total = p->total,
+                             .step = p->step,
+                             .steps = p->steps,
                              .loss = p->report.loss,
                              .instance_loss = p->report.instance_loss,
                              .prior_loss = p->report.prior_loss,

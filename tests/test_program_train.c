@@ -95,7 +95,7 @@ static void test_run(void **state)
           "--class_prompt", "a dog", "--class_data_dir", "made", "--num_class_images", "3");
     done();
     assert_null(strstr(last.err, "made\n"));
-    TRAIN(toy_path, "again", "--max_train_steps", "1", "--with_prior_preservation",
+    TRAIN(toy_path, "another", "--max_train_steps", "1", "--with_prior_preservation",
           "--class_prompt", "a cat", "--class_data_dir", "made", "--num_class_images", "3");
     done();
     says(last.err, "warning: ");
@@ -227,7 +227,7 @@ static void test_kills(void **state)
         }
         finish(child);
     }
-    if (!strstr(last.err, "has 90 updates already")) done();
+    done();
     same_in("whole", "killed", "checkpoint-90/unet/diffusion_pytorch_model.safetensors");
     same_in("whole", "killed", "checkpoint-90/optimizer.safetensors");
 }
@@ -274,38 +274,40 @@ static void test_nan(void **state)
 
 /* ---- bad input ----------------------------------------------------------------------------- */
 
-static void bad(const char *words, const char *const *more)
+static void bad(int status, const char *words, const char *const *more)
 {
     const char *args[MAX_ARGS] = {PROGRAM, "train", "-m", toy_path, "-t", "1"};
     int n = 6;
     for (int i = 0; more[i]; i++) args[n++] = more[i];
     finish(start(args, 0));
-    failed(1, words);
-    assert_false(exists("bad/model_index.json"));
+    failed(status, words);
+    assert_false(exists("bad"));
 }
 
-#define BAD(words, ...) bad(words, (const char *const[]){__VA_ARGS__, NULL})
+#define BAD(words, ...) bad(1, words, (const char *const[]){__VA_ARGS__, NULL})
+#define BAD_USE(words, ...) bad(2, words, (const char *const[]){__VA_ARGS__, NULL})
 #define GOOD_FLAGS "--instance_data_dir", SUBJECT, "--instance_prompt", "a", "--output_dir", "bad"
 
 static void test_bad_flags(void **state)
 {
     (void)state;
-    BAD("--instance_data_dir", "--instance_prompt", "a", "--output_dir", "bad");
-    BAD("--instance_prompt", "--instance_data_dir", SUBJECT, "--output_dir", "bad");
-    BAD("--output_dir", "--instance_data_dir", SUBJECT, "--instance_prompt", "a");
-    BAD("--class_prompt", GOOD_FLAGS, "--with_prior_preservation", "--class_data_dir", "c");
-    BAD("--class_data_dir", GOOD_FLAGS, "--with_prior_preservation", "--class_prompt", "c");
-    BAD("--learning_rate", GOOD_FLAGS, "--learning_rate", "0");
-    BAD("--learning_rate", GOOD_FLAGS, "--learning_rate", "-1e-5");
-    BAD("--resolution 33", GOOD_FLAGS, "--resolution", "33");
-    BAD("--train_batch_size", GOOD_FLAGS, "--train_batch_size", "0");
-    BAD("--max_train_steps", GOOD_FLAGS, "--max_train_steps", "-3");
+    BAD_USE("--instance_data_dir", "--instance_prompt", "a", "--output_dir", "bad");
+    BAD_USE("--instance_prompt", "--instance_data_dir", SUBJECT, "--output_dir", "bad");
+    BAD_USE("--output_dir", "--instance_data_dir", SUBJECT, "--instance_prompt", "a");
+    BAD_USE("--class_prompt", GOOD_FLAGS, "--with_prior_preservation", "--class_data_dir", "c");
+    BAD_USE("--class_data_dir", GOOD_FLAGS, "--with_prior_preservation", "--class_prompt", "c");
+    BAD_USE("--learning_rate", GOOD_FLAGS, "--learning_rate", "0");
+    BAD_USE("--learning_rate", GOOD_FLAGS, "--learning_rate", "-1e-5");
+    BAD_USE("--resolution 33", GOOD_FLAGS, "--resolution", "33");
+    BAD_USE("--train_batch_size", GOOD_FLAGS, "--train_batch_size", "0");
+    BAD_USE("--max_train_steps", GOOD_FLAGS, "--max_train_steps", "-3");
     TRAIN(toy_path, "bad", "--learning_rate", "nan");
     failed(2, "--learning_rate");
     TRAIN(toy_path, "bad", "--mixed_precision", "fp16");
     failed(2, "WHY-NAN");
     TRAIN(toy_path, "bad", "--seed", "-4");
     failed(2, "--seed");
+    BAD_USE("--max_train_steps", GOOD_FLAGS, "--max_train_steps", "0");
     BAD("memory", GOOD_FLAGS, "--resolution", "32768");
 }
 
@@ -352,6 +354,17 @@ static void test_full_disk(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* As failed, where lines of a run that had begun are before it. */
+static void failed_after(const char *words)
+{
+    char all[MAX_TEXT];
+    const char *line = strstr(last.err, "likeness: ");
+    if (!line) fail_msg("no such line in: %s", last.err);
+    snprintf(all, sizeof all, "%s", line);
+    strcpy(last.err, all);
+    failed(1, words);
+}
+
 static void copy_checkpoint(void)
 {
     char command[1400];
@@ -368,15 +381,12 @@ static void test_bad_checkpoints(void **state)
     done();
 #define RESUME(from, ...) \
     TRAIN(toy_path, "work", "--max_train_steps", "4", "--resume_from_checkpoint", from, __VA_ARGS__)
-    remove_all("work");
-    RESUME("latest", "--lr_power", "1");
-    failed(1, "no checkpoint to resume from");
+    copy_checkpoint();
     RESUME("nowhere", "--lr_power", "1");
     failed(1, "nowhere");
-    copy_checkpoint();
     truncate(in_folder("work/checkpoint-2/optimizer.safetensors"), 1000);
     RESUME("latest", "--lr_power", "1");
-    failed(1, "has been altered");
+    failed_after("has been altered");
     copy_checkpoint();
     FILE *f = fopen(in_folder("work/checkpoint-2/unet/diffusion_pytorch_model.safetensors"), "r+b");
     assert_non_null(f);
@@ -384,26 +394,26 @@ static void test_bad_checkpoints(void **state)
     fputc(77, f);
     fclose(f);
     RESUME("work/checkpoint-2", "--lr_power", "1");
-    failed(1, "has been altered");
+    failed_after("has been altered");
     copy_checkpoint();
     write_file(in_folder("work/checkpoint-2/checkpoint.json"), "{\"step\": 2", 10);
     RESUME("latest", "--lr_power", "1");
     failed(1, "is damaged");
     copy_checkpoint();
     RESUME("latest", "--adam_beta1", "0.8");
-    failed(1, "--adam_beta1 0.9");
+    failed(2, "--adam_beta1 0.9,");
     RESUME("latest", "--train_text_encoder");
-    failed(1, "--train_text_encoder");
+    failed(2, "--train_text_encoder");
     TRAIN(POCKET, "work", "--max_train_steps", "4", "--resume_from_checkpoint", "latest",
           "--resolution", "32");
-    failed(1, "another base model");
-    TRAIN(toy_path, "work", "--max_train_steps", "2", "--resume_from_checkpoint", "latest");
-    failed(1, "2 updates already");
+    failed(2, "another base model");
+    TRAIN(toy_path, "work", "--max_train_steps", "1", "--resume_from_checkpoint", "latest");
+    failed(2, "2 updates already");
     likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", CLASS, "--instance_prompt",
              "a photo of sks dog", "--output_dir", "work", "--seed", "5", "--train_batch_size", "2",
              "--learning_rate", "1e-3", "--max_train_steps", "4", "--resume_from_checkpoint",
              "latest", NULL);
-    failed(1, "other pictures");
+    failed(2, "other pictures");
 }
 
 static int set_up(void **state)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "model/fields.h"
@@ -20,12 +21,16 @@ typedef struct fake {
     char prompt[64];
 } fake;
 
-static bool fake_make(void *user, const model *m, const char *prompt, uint64_t seed, image *out,
-                      char **settings, error *e)
+static bool fake_make(void *user, const picture_order *order, image *out, char **settings, error *e)
 {
     fake *f = user;
-    assert_null(m);
+    const char *prompt = order->prompt;
+    uint64_t seed = order->seed;
+    assert_null(order->model);
     *settings = NULL;
+    for (int step = 0; step <= 2; step++)
+        if (order->progress && order->progress(order->user, step, 2))
+            return error_set(e, ERROR_CANCELLED, "stopped at step %d", step);
     f->seed[f->calls++] = seed;
     snprintf(f->prompt, sizeof f->prompt, "%s", prompt);
     if (f->calls == f->fail_at) return error_set(e, ERROR_NUMERIC, "the picture is NaN");
@@ -94,9 +99,11 @@ static void says(const char *part)
 
 static size_t pictures_in(place folder)
 {
-    size_t n;
+    photo_files files;
     error e = {0};
-    assert_true(photo_count(&n, folder.text, &e));
+    assert_true(photo_files_list(&files, folder.text, 0, &e));
+    size_t n = files.count;
+    photo_files_free(&files);
     return n;
 }
 
@@ -197,7 +204,7 @@ static void shortfall(void **state)
     assert_string_equal(warned, "");
 }
 
-/* Own pictures count; a broken one does not, and stays as it is. */
+/* Own pictures count, and stay as they are; so does what another kill left. */
 static void nothing_overwritten(void **state)
 {
     (void)state;
@@ -206,25 +213,24 @@ static void nothing_overwritten(void **state)
     assert_true(path_make_dir(folder.text, &e));
     write_picture(at(folder, "mine.jpg"), 9);
     write_picture(at(folder, "class-0001.png"), 200);
-    write_text(at(folder, "class-0000.png"), "\x89PNG\r\n\x1a\nbroken");
+    write_picture(at(folder, "class-0000.png"), 100);
     write_text(at(folder, "notes.txt"), "x");
-    assert_int_equal(symlink("/nowhere", at(folder, "class-0003.png").text), 0);
-    write_text(at(folder, ".class-0002.png"), "left by a kill");
+    write_text(at(folder, ".class-0002.png"), "another program's");
     char before[2][65], after[2][65];
     hash_of(at(folder, "class-0000.png"), before[0]);
     hash_of(at(folder, "class-0001.png"), before[1]);
-    class_request r = request(&folder, 4);
+    class_request r = request(&folder, 5);
     fake f = {0};
     assert_int_equal(make(&r, &f), 2);
-    says(": 2 of 4 class pictures were not made by this model for this prompt: 2 without an entry in "
+    says(": 3 of 5 class pictures were not made by this model for this prompt: 3 without an entry in "
          "manifest.json; choose another folder");
-    expect_manifest(folder, (int[]){2, 4}, 2);
+    expect_manifest(folder, (int[]){2, 3}, 2);
     hash_of(at(folder, "class-0000.png"), after[0]);
     hash_of(at(folder, "class-0001.png"), after[1]);
     assert_string_equal(before[0], after[0]);
     assert_string_equal(before[1], after[1]);
-    assert_int_equal(pictures_in(folder), 4);
-    assert_int_not_equal(access(at(folder, ".class-0002.png").text, F_OK), 0);
+    assert_int_equal(pictures_in(folder), 5);
+    assert_int_equal(access(at(folder, ".class-0002.png").text, F_OK), 0);
 }
 
 /* ---- kills and stops ---- */
@@ -247,14 +253,23 @@ static void killed(void **state)
     expect_manifest(folder, (int[]){0, 1, 2, 3, 4}, 5);
 }
 
-typedef struct watch { int calls, stop_at, total; } watch;
+typedef struct watch { int calls, stop_at, steps, stop_at_step, total; } watch;
 
-static bool watching(void *user, int done, int total)
+static bool watching(void *user, train_phase phase, int64_t done, int64_t total)
 {
     watch *w = user;
+    assert_int_equal(phase, TRAIN_CLASS_PICTURES);
     assert_int_equal(done, w->calls);
-    w->total = total;
+    w->total = (int)total;
     return ++w->calls == w->stop_at;
+}
+
+static bool stepping(void *user, int step, int steps)
+{
+    watch *w = user;
+    assert_int_equal(step, w->steps % 3);
+    assert_int_equal(steps, 2);
+    return ++w->steps == w->stop_at_step;
 }
 
 static void progress(void **state)
@@ -263,17 +278,47 @@ static void progress(void **state)
     place folder = fresh();
     class_request r = request(&folder, 3);
     watch w = {.stop_at = 2};
+    train_watch to = {watching, &w};
     fake f = {0};
-    r.progress = watching;
+    r.watch = &to;
+    r.step = stepping;
     r.user = &w;
     expect_failure(&r, &f, 1, ERROR_CANCELLED, "stopped after 1 of 3 class pictures");
     assert_int_equal(w.total, 3);
+    assert_int_equal(w.steps, 3);
     expect_manifest(folder, (int[]){0}, 1);
+    /* in the middle of a picture, which leaves nothing */
+    w = (watch){.stop_at_step = 5};
+    f = (fake){0};
+    expect_failure(&r, &f, 1, ERROR_CANCELLED, "stopped after 1 of 2 class pictures");
+    assert_int_equal(w.steps, 5);
+    expect_manifest(folder, (int[]){0, 1}, 2);
     w = (watch){0};
     f = (fake){0};
-    assert_int_equal(make(&r, &f), 2);
-    assert_int_equal(w.calls, 2);
-    assert_int_equal(w.total, 2);
+    assert_int_equal(make(&r, &f), 1);
+    assert_int_equal(w.calls, 1);
+    assert_int_equal(w.total, 1);
+}
+
+/* What there is is looked at before anything is made. */
+static void check(void **state)
+{
+    (void)state;
+    place folder = fresh();
+    class_request r = request(&folder, 3);
+    error e = {0};
+    int missing = -1;
+    assert_true(class_pictures_check(&r, &missing, &e));
+    assert_int_equal(missing, 3);
+    assert_int_not_equal(access(folder.text, F_OK), 0);
+    fake f = {0};
+    make(&r, &f);
+    r.wanted = 4;
+    assert_true(class_pictures_check(&r, &missing, &e));
+    assert_int_equal(missing, 1);
+    write_text(at(folder, "aaa.jpg"), "no picture");
+    assert_false(class_pictures_check(&r, &missing, &e));
+    if (!strstr(e.text, "aaa.jpg")) fail_msg("%s", e.text);
 }
 
 /* ---- pictures of another origin ---- */
@@ -351,6 +396,16 @@ static void bad_manifest(void **state)
     assert_string_equal(warned, "");
 }
 
+static void assert_no_hidden(place folder)
+{
+    folder_names names;
+    error e = {0};
+    assert_true(folder_list(&names, folder.text, &e));
+    for (size_t i = 0; i < names.count; i++)
+        if (names.name[i][0] == '.') fail_msg("%s is left", names.name[i]);
+    folder_list_free(&names);
+}
+
 static void bad_folder(void **state)
 {
     (void)state;
@@ -367,7 +422,7 @@ static void bad_folder(void **state)
     r = request(&base, 1);
     expect_failure(&r, &f, 0, ERROR_FILE, "the disk is full");
     assert_int_equal(pictures_in(base), 0);
-    assert_int_not_equal(access(at(base, ".class-0000.png").text, F_OK), 0);
+    assert_no_hidden(base);
 }
 
 static void memory(void **state)
@@ -401,7 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shortfall), cmocka_unit_test(nothing_overwritten), cmocka_unit_test(killed),
-        cmocka_unit_test(progress), cmocka_unit_test(warnings), cmocka_unit_test(large_seed),
+        cmocka_unit_test(progress), cmocka_unit_test(check), cmocka_unit_test(warnings), cmocka_unit_test(large_seed),
         cmocka_unit_test(bad_manifest), cmocka_unit_test(bad_folder), cmocka_unit_test(memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -122,7 +122,8 @@ static void check_run(world *w, const json_t *run)
     trainer t;
     error e = {0};
     w->model->scheduler.predicts = strcmp(type, "epsilon") == 0 ? PREDICT_EPSILON : PREDICT_V;
-    if (!trainer_open(&t, w->device, w->model, &s, &e)) fail_msg("%s: %s", name, e.text);
+    if (!trainer_open(&t, w->device, w->model, &s, NULL, &e) || !trainer_start(&t, &e))
+        fail_msg("%s: %s", name, e.text);
     for (size_t i = 0; i < batches; i++) {
         train_report r;
         if (!trainer_batch(&t, &r, &e)) fail_msg("%s, batch %zu: %s", name, i, e.text);

@@ -207,11 +207,26 @@ static void test_hash(void **state)
     photo_set_close(&s);
 }
 
+/* photo_files_list finds these, with the hashes that photo_set_open has. */
+static void expect_files(const char *names, size_t limit)
+{
+    photo_files f;
+    error e = {0};
+    char list[512] = "";
+    if (!photo_files_list(&f, folder, limit, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < f.count; i++) {
+        char hex[65];
+        assert_true(sha256_file(hex, in_folder(f.item[i].name), &e));
+        assert_string_equal(hex, f.item[i].sha256);
+        strcat(strcat(list, f.item[i].name), " ");
+    }
+    assert_string_equal(list, names);
+    photo_files_free(&f);
+}
+
 static void test_stray(void **state)
 {
     (void)state;
-    size_t count;
-    error e = {0};
     put_picture("a.png", 9, 9, 2);
     put_picture("z.png", 9, 9, 3);
     put_picture(".hidden.png", 9, 9, 3);
@@ -237,25 +252,28 @@ static void test_stray(void **state)
     expect_order(&s, "a.png z.png ", 2);
     assert_string_equal(s.skipped, want);
     photo_set_close(&s);
-    assert_true(photo_count(&count, folder, &e));
-    assert_int_equal(count, 2);
+    expect_files("a.png z.png ", 0);
 }
 
-static void test_count(void **state)
+static void test_files(void **state)
 {
     (void)state;
-    size_t count = 9;
+    photo_files f;
     error e = {0};
-    assert_true(photo_count(&count, "/nowhere/at/all", &e));
-    assert_int_equal(count, 0);
-    assert_true(photo_count(&count, folder, &e));
-    assert_int_equal(count, 0);
-    put_picture("a.png", 9, 9, 2);
+    assert_true(photo_files_list(&f, "/nowhere/at/all", 0, &e));
+    assert_int_equal(f.count, 0);
+    expect_files("", 0);
     put_picture("b.jpg", 9, 9, 2);
+    put_picture("a.png", 9, 9, 2);
     put_text("broken.jpg", "\xff\xd8\xff\xe0 and no more");
     put_text("manifest.json", "{}");
+    expect_files("a.png b.jpg broken.jpg ", 0);
+    expect_files("a.png b.jpg ", 2);
+    size_t count = 9;
     assert_true(photo_count(&count, folder, &e));
     assert_int_equal(count, 2);
+    assert_true(photo_count(&count, "/nowhere/at/all", &e));
+    assert_int_equal(count, 0);
 }
 
 /* ---- what is refused ---- */
@@ -324,17 +342,18 @@ static void test_allocations(void **state)
     for (long n = 0;; n++) {
         error e = {0};
         photo_set s;
-        size_t count = 0;
+        photo_files files = {0};
         allocation_fail_at(n);
         bool open = photo_set_open(&s, folder, 8, 0, "instance", &e);
-        bool ok = open && photo_count(&count, folder, &e);
+        bool ok = open && photo_files_list(&files, folder, 0, &e);
         bool struck = allocation_fail_end();
         if (open)
             photo_set_close(&s);
         else
             assert_true(!s.item && !s.skipped);
         if (!struck) {
-            assert_true(ok && count == 2 && n > 30);
+            assert_true(ok && files.count == 2 && n > 30);
+            photo_files_free(&files);
             return;
         }
         if (ok) fail_msg("allocation %ld failed unseen", n);
@@ -352,7 +371,7 @@ int main(void)
         cmocka_unit_test_setup(test_order, setup),
         cmocka_unit_test_setup(test_hash, setup),
         cmocka_unit_test_setup(test_stray, setup),
-        cmocka_unit_test_setup(test_count, setup),
+        cmocka_unit_test_setup(test_files, setup),
         cmocka_unit_test_setup(test_refused, setup),
         cmocka_unit_test_setup(test_cut_short, setup),
         cmocka_unit_test_setup(test_allocations, setup),

@@ -153,10 +153,10 @@ static void test_surroundings(void **state)
     assert_false(same(&s, &moved));
 }
 
-static bool fake_make(void *user, const model *m, const char *prompt, uint64_t seed, image *out,
-                      char **text, error *e)
+static bool fake_make(void *user, const picture_order *order, image *out, char **text, error *e)
 {
-    (void)user, (void)m, (void)prompt;
+    uint64_t seed = order->seed;
+    (void)user;
     *text = NULL;
     if (!image_new(out, 8, 8, e)) return false;
     memset(out->pixels, (int)(seed % 251), 8 * 8 * 3);

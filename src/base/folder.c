@@ -3,9 +3,11 @@
  * folder: folders on Linux. */
 #include "base/folder.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +99,89 @@ static void sync_folder(const char *path)
     close(file);
 }
 
+bool folder_can_write(const char *path, error *e)
+{
+    file_writer *w = NULL;
+    char *probe = path_join(path, "likeness");
+    bool ok = (probe || error_memory(e, path, strlen(path))) && path_make_dir(path, e) &&
+              file_writer_open(&w, probe, e);
+    file_writer_abandon(&w);
+    free(probe);
+    return ok;
+}
+
+static bool move_file(const char *from, const char *to, error *e)
+{
+    return rename(from, to) == 0 || fail(e, to, "move the file into place");
+}
+
+static bool install_below(const char *from, const char *to, const char *skipped, error *e);
+
+static bool install_one(const char *from, const char *to, error *e)
+{
+    struct stat info;
+    if (lstat(from, &info) != 0) return fail(e, from, "look at it");
+    return S_ISDIR(info.st_mode) ? install_below(from, to, NULL, e) : move_file(from, to, e);
+}
+
+static bool install_below(const char *from, const char *to, const char *skipped, error *e)
+{
+    folder_names names;
+    if (!path_make_dir(to, e) || !folder_list(&names, from, e)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < names.count; i++) {
+        if (skipped && strcmp(names.name[i], skipped) == 0) continue;
+        char *a = path_join(from, names.name[i]), *b = path_join(to, names.name[i]);
+        ok = (a && b) ? install_one(a, b, e) : error_memory(e, from, strlen(from));
+        free(a);
+        free(b);
+    }
+    folder_list_free(&names);
+    sync_folder(to);
+    return ok;
+}
+
+bool folder_install(const char *from, const char *to, const char *last, error *e)
+{
+    char *a = path_join(from, last), *b = path_join(to, last);
+    bool ok = (a && b) || error_memory(e, from, strlen(from));
+    ok = ok && (unlink(b) == 0 || errno == ENOENT || fail(e, b, "remove it"));
+    ok = ok && install_below(from, to, last, e) && move_file(a, b, e) && folder_remove(from, e);
+    if (ok) sync_folder(to);
+    free(a);
+    free(b);
+    return ok;
+}
+
+/* The process that ".NAME.PID-N.tmp" names (a picture's ending may follow); 0: it is no such name. */
+static long process_of(const char *name)
+{
+    const char *end = strstr(name, ".tmp"), *at = end;
+    if (name[0] != '.' || !end || (end[4] && strcmp(end + 4, ".png") != 0)) return 0;
+    while (at > name && isdigit((unsigned char)at[-1])) at--;
+    if (at == end || at - 1 <= name || at[-1] != '-') return 0;
+    const char *dash = --at;
+    while (at > name && isdigit((unsigned char)at[-1])) at--;
+    if (at == dash || dash - at > 18 || at - 1 <= name || at[-1] != '.') return 0;
+    return strtol(at, NULL, 10);
+}
+
+void folder_sweep(const char *path)
+{
+    folder_names names;
+    if (!folder_list(&names, path, NULL)) return;
+    for (size_t i = 0; i < names.count; i++) {
+        struct stat info;
+        long process = process_of(names.name[i]);
+        if (process <= 0 || kill((pid_t)process, 0) == 0 || errno != ESRCH) continue;
+        char *file = path_join(path, names.name[i]);
+        if (file && lstat(file, &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == geteuid())
+            unlink(file);
+        free(file);
+    }
+    folder_list_free(&names);
+}
+
 bool folder_move(const char *from, const char *to, error *e)
 {
     sync_folder(from);
@@ -111,8 +196,18 @@ bool folder_move(const char *from, const char *to, error *e)
 uint64_t folder_space(const char *path)
 {
     struct statvfs info;
-    if (statvfs(path, &info) != 0) return UINT64_MAX;
-    return (uint64_t)info.f_bavail * info.f_frsize;
+    char *at = strdup(path);
+    bool known = at && statvfs(at, &info) == 0;
+    while (at && !known && errno == ENOENT && strcmp(at, ".") != 0 && strcmp(at, "/") != 0) {
+        char *slash = strrchr(at, '/');
+        if (!slash)
+            strcpy(at, ".");
+        else
+            slash[slash == at] = '\0';
+        known = statvfs(at, &info) == 0;
+    }
+    free(at);
+    return known && info.f_blocks ? (uint64_t)info.f_bavail * info.f_frsize : UINT64_MAX;
 }
 
 bool folder_lock(int *lock, const char *path, error *e)

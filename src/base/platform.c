@@ -14,9 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/sha256.h"
+
 struct file_writer {
     int file;
     char *path;      /* where the file will be; symbolic links resolved */
+    struct sha256 *hash; /* of what was put; NULL: nobody wants it */
     char *temporary; /* the name while writing; NULL for a device such as /dev/stdout */
 };
 
@@ -212,9 +215,12 @@ bool file_writer_open(file_writer **out, const char *path, error *e)
     return true;
 }
 
+void file_writer_hash(file_writer *w, struct sha256 *hash) { w->hash = hash; }
+
 bool file_writer_put(file_writer *w, const void *data, size_t size, error *e)
 {
     const char *at = data;
+    if (w->hash) sha256_add(w->hash, data, size);
     while (size > 0) {
         ssize_t n = write(w->file, at, size < (1u << 30) ? size : 1u << 30);
         if (n < 0 && errno == EINTR) continue;
@@ -312,6 +318,9 @@ bool path_make_dir(const char *path, error *e)
             errno = why; /* path_is_dir has its own */
             if (why == EEXIST)
                 ok = error_set(e, ERROR_FILE, "%s: is a file, where a folder is needed", part);
+            else if (errno == ENOENT) /* what is above was there, or has just been made */
+                ok = error_set(e, ERROR_FILE, "%s: cannot make the folder: no folder can be made there; choose "
+                               "another place", part);
             else
                 ok = fail_errno(e, part, "make the folder");
         }

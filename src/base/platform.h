@@ -28,10 +28,12 @@ bool file_begin(const char *path, void *out, size_t size, size_t *got, error *e)
  * NULL on failure. size may be NULL. */
 bool file_read(const char *path, size_t limit, char **data, size_t *size, error *e);
 
+struct sha256;
 /* Writes beside `path` (same folder, hidden temporary name) and renames when whole, so that a
  * failure leaves the old file as it was. A device (/dev/stdout) is written to directly. */
 typedef struct file_writer file_writer;
 bool file_writer_open(file_writer **out, const char *path, error *e);
+void file_writer_hash(file_writer *w, struct sha256 *hash); /* what is put goes into it too */
 bool file_writer_put(file_writer *w, const void *data, size_t size, error *e);
 bool file_writer_commit(file_writer **w, error *e); /* fsync, rename; *w is NULL in any case */
 void file_writer_abandon(file_writer **w);          /* NULL is fine */

@@ -283,34 +283,42 @@ void progress_show(progress_line *line, const lk_progress *p)
 
 /* ---- training ------------------------------------------------------------------------------ */
 
-/* "loss 0.1234, " where an update was made. */
-static void loss_text(char *out, size_t size, const lk_train_progress *p)
+/* Each phase's name for the bar, and for plain lines. */
+static const char *const phase_name[][2] = {
+    [LK_TRAIN_PHOTOS] = {"reading pictures", "reading picture"},
+    [LK_TRAIN_CLASS_PICTURES] = {"class pictures", "class picture"},
+    [LK_TRAIN_LATENTS] = {"encoding pictures", "encoding picture"},
+    [LK_TRAIN_STEPS] = {"training", "step"},
+    [LK_TRAIN_VALIDATION] = {"validation", "validation picture"},
+    [LK_TRAIN_SAVING] = {"saving", "saving"},
+};
+
+/* Seldom, but in every phase: none of them is silent for many minutes. */
+static void tell_train(progress_line *line, const lk_train_progress *p, const pieces *all)
 {
-    out[0] = '\0';
-    if (!p->class_pictures && p->done) snprintf(out, size, "loss %.4f, ", (double)p->loss);
+    double now = now_seconds();
+    bool end = p->phase == LK_TRAIN_STEPS && p->done && p->done == p->total;
+    if (line->told == 0) line->told = now;
+    if (p->phase == LK_TRAIN_SAVING || (now - line->told < PLAIN_EVERY && !end)) return;
+    line->told = now;
+    long long number = p->done + (p->phase == LK_TRAIN_STEPS ? 0 : 1);
+    fprintf(stderr, "%s %lld of %lld", phase_name[p->phase][1], number, (long long)p->total);
+    if (p->steps) fprintf(stderr, ", step %d of %d", p->step, p->steps);
+    fprintf(stderr, "%s%s%s%s\n", *all->detail ? ", " : "", all->detail, *all->left ? ", " : "", all->left);
 }
 
 void progress_train(progress_line *line, const lk_train_progress *p)
 {
-    char left[24], loss[32], cells[BAR + 1];
-    const char *what = p->class_pictures ? "class pictures" : "training";
-    int filled = p->total ? (int)(p->done * BAR / p->total) : 0;
-    duration(left, p->left);
-    loss_text(loss, sizeof loss, p);
-    if (line->terminal) {
-        for (int i = 0; i < BAR; i++) cells[i] = i < filled ? '=' : i == filled ? '>' : ' ';
-        cells[BAR] = '\0';
-        fprintf(stderr, "\r%s [%s] %lld/%lld %s%s%s\033[K", what, cells, (long long)p->done,
-                (long long)p->total, loss, p->left > 0 ? left : "", p->left > 0 ? " left" : "");
-        fflush(stderr);
-        line->shown = true;
-        return;
-    }
-    line->told += p->seconds;
-    if (p->class_pictures || (line->told < PLAIN_EVERY && p->done < p->total) || !p->done) return;
-    line->told = 0;
-    fprintf(stderr, "step %lld of %lld, %s%s left\n", (long long)p->done, (long long)p->total, loss,
-            left);
+    double done = (double)p->done + (p->steps ? (double)p->step / p->steps : 0);
+    bool updated = p->phase == LK_TRAIN_STEPS && p->done > 0;
+    pieces all = {.what = phase_name[p->phase][0], .share = p->total ? done / (double)p->total : 0};
+    snprintf(all.count, sizeof all.count, "%lld/%lld", (long long)p->done, (long long)p->total);
+    if (updated) snprintf(all.detail, sizeof all.detail, "loss %.4f", (double)p->loss);
+    if (p->left > 0 || updated) time_left(all.left, p->left);
+    if (line->terminal)
+        draw(line, &all);
+    else
+        tell_train(line, p, &all);
 }
 
 /* ---- a study ------------------------------------------------------------------------------- */

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/cli.h"
 
@@ -12,7 +11,8 @@ static const char help[] =
     "likeness train --instance_data_dir DIR --instance_prompt TEXT --output_dir DIR [flags]\n"
     "\n"
     "Teaches a model a subject from about five pictures (DreamBooth). Flags are those of diffusers'\n"
-    "train_dreambooth.py; - and _ are the same in them.\n"
+    "train_dreambooth.py; - and _ are the same in them. Its other flags are known too: each says why\n"
+    "it has no effect here, or what to use instead.\n"
     "\n"
     "What\n"
     "  -m, --model PATH             also --pretrained_model_name_or_path (default: pocket)\n"
@@ -27,18 +27,21 @@ static const char help[] =
     "      --prior_loss_weight X    (default 1)\n"
     "      --prior_from_base        without pictures: the base model's own predictions are kept\n"
     "\n"
-    "How\n"
+    "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, about\n"
+    "300 at 1e-4 to 1.5e-4 for the pocket model\n"
     "      --max_train_steps N      or --num_train_epochs N (default 1)\n"
     "      --train_batch_size N     (default 4)    --gradient_accumulation_steps N (default 1)\n"
     "      --learning_rate X        (default 5e-6) --scale_lr\n"
     "      --lr_scheduler NAME      constant, constant_with_warmup, linear, cosine,\n"
     "                               cosine_with_restarts, polynomial (default constant)\n"
     "      --lr_warmup_steps N      (default 500)  --lr_num_cycles N  --lr_power X\n"
+    "\n"
+    "How\n"
     "      --use_8bit_adam          a quarter of the memory for the optimizer's state\n"
     "      --gradient_checkpointing less memory, more time\n"
     "      --adam_beta1 X --adam_beta2 X --adam_weight_decay X --adam_epsilon X --max_grad_norm X\n"
     "      --snr_gamma X            min-SNR weights, 5 is usual     --offset_noise\n"
-    "      --seed N                 (default: from the clock, recorded)\n"
+    "      --seed N                 (default: from the clock, recorded; a run that goes on has its own)\n"
     "      --mixed_precision no|bf16  (default no)\n"
     "      --optimizer_precision fp32|fp16  fp16 fails, and shows why (docs/WHY-NAN.md)\n"
     "      --no_cache_latents       encode the pictures anew in every step\n"
@@ -47,14 +50,61 @@ static const char help[] =
     "Where\n"
     "      --output_dir DIR         the trained model, train.jsonl, train.json, checkpoint-N\n"
     "      --checkpointing_steps N  (default 500)  --checkpoints_total_limit N\n"
-    "      --resume_from_checkpoint latest|DIR\n"
+    "      --resume_from_checkpoint latest|DIR|checkpoint-N\n"
     "      --validation_prompt TEXT --num_validation_images N --validation_steps N\n";
+
+/* Flags of train_dreambooth.py that there is nothing to be done for. */
+static const struct other_flag {
+    const char *name;
+    option_kind kind;      /* OPTION_FLAG or OPTION_TEXT */
+    const char *harmless;  /* values that need no word, parted by spaces; NULL: none */
+    bool is_refused;
+    const char *why;       /* or what to use instead */
+} other_flags[] = {
+    {"--revision", OPTION_TEXT, NULL, false, "the model is read from its folder or file as it lies there"},
+    {"--variant", OPTION_TEXT, NULL, false, "whichever weights the model's folder holds are read"},
+    {"--sample_batch_size", OPTION_TEXT, "1", false, "pictures are made one by one"},
+    {"--dataloader_num_workers", OPTION_TEXT, "0", false, "pictures are read once, before the first step"},
+    {"--push_to_hub", OPTION_FLAG, NULL, true,
+     "nothing is sent anywhere; upload the output folder afterwards (hf upload NAME DIR)"},
+    {"--hub_token", OPTION_TEXT, NULL, true,
+     "nothing is sent anywhere; upload the output folder afterwards (hf upload NAME DIR)"},
+    {"--hub_model_id", OPTION_TEXT, NULL, true,
+     "nothing is sent anywhere; upload the output folder afterwards (hf upload NAME DIR)"},
+    {"--logging_dir", OPTION_TEXT, NULL, false, "the log is train.jsonl in --output_dir"},
+    {"--report_to", OPTION_TEXT, NULL, false, "the log is train.jsonl in --output_dir"},
+    {"--allow_tf32", OPTION_FLAG, NULL, false, "it is a matter of NVIDIA's processors"},
+    {"--prior_generation_precision", OPTION_TEXT, NULL, false,
+     "class pictures are made in the precision of --mixed_precision"},
+    {"--local_rank", OPTION_TEXT, "-1 0", true, "one process trains, on all cores; start it once"},
+    {"--enable_xformers_memory_efficient_attention", OPTION_FLAG, NULL, false,
+     "attention saves memory by itself"},
+    {"--set_grads_to_none", OPTION_FLAG, NULL, false, "gradients take no memory between steps"},
+    {"--pre_compute_text_embeddings", OPTION_FLAG, NULL, false,
+     "prompts are encoded once in any case, unless the text encoder is trained"},
+    {"--tokenizer_max_length", OPTION_TEXT, "77", true,
+     "prompts are as long as the model's text encoder was made for; leave it out"},
+    {"--text_encoder_use_attention_mask", OPTION_FLAG, NULL, true,
+     "Stable Diffusion 1.x reads its prompts without a mask; leave it out"},
+    {"--skip_save_text_encoder", OPTION_FLAG, NULL, false, "the text encoder is saved: the folder is whole"},
+    {"--validation_images", OPTION_TEXT, NULL, true,
+     "it is for models that begin with a picture; use --validation_prompt"},
+    {"--class_labels_conditioning", OPTION_TEXT, NULL, true,
+     "Stable Diffusion 1.x takes no class labels; leave it out"},
+    {"--validation_scheduler", OPTION_TEXT, NULL, false,
+     "validation pictures are those of likeness generate: DDIM, 50 steps"},
+};
+
+enum { OTHER_FLAGS = sizeof other_flags / sizeof *other_flags };
 
 typedef struct task {
     bool help, use_8bit_adam, no_cache;
     text_list rest;
     const char *model, *vae, *tokenizer, *mixed_precision, *optimizer_precision, *lr_scheduler, *seed;
-    int threads, ignored;
+    int threads;
+    int64_t max_train_steps; /* INT64_MIN: not given */
+    bool other_given[OTHER_FLAGS];
+    const char *other_value[OTHER_FLAGS];
     lk_train_options options;
     progress_line line;
     lk_context *context;
@@ -65,7 +115,7 @@ typedef struct task {
 static int flags_read(task *t, int argc, char **argv)
 {
     lk_train_options *o = &t->options;
-    const option list[] = {
+    const option own[] = {
         {"-h --help", OPTION_FLAG, &t->help},
         {"-m --model --pretrained_model_name_or_path", OPTION_TEXT, &t->model},
         {"--vae", OPTION_TEXT, &t->vae},
@@ -78,9 +128,8 @@ static int flags_read(task *t, int argc, char **argv)
         {"--resolution", OPTION_INT, &o->resolution},
         {"--center_crop", OPTION_FLAG, &o->center_crop},
         {"--train_batch_size", OPTION_INT, &o->train_batch_size},
-        {"--sample_batch_size", OPTION_INT, &t->ignored}, /* pictures are made one by one */
         {"--gradient_accumulation_steps", OPTION_INT, &o->gradient_accumulation_steps},
-        {"--max_train_steps", OPTION_LONG, &o->max_train_steps},
+        {"--max_train_steps", OPTION_LONG, &t->max_train_steps},
         {"--num_train_epochs", OPTION_INT, &o->num_train_epochs},
         {"--learning_rate", OPTION_DOUBLE, &o->learning_rate},
         {"--scale_lr", OPTION_FLAG, &o->scale_lr},
@@ -114,9 +163,37 @@ static int flags_read(task *t, int argc, char **argv)
         {"--mixed_precision --precision", OPTION_TEXT, &t->mixed_precision},
         {"--optimizer_precision", OPTION_TEXT, &t->optimizer_precision},
         {"-t --threads", OPTION_INT, &t->threads},
-        {NULL, OPTION_FLAG, NULL},
     };
+    enum { OWN = sizeof own / sizeof *own };
+    option list[OWN + OTHER_FLAGS + 1] = {{NULL, OPTION_FLAG, NULL}};
+    memcpy(list, own, sizeof own);
+    for (int i = 0; i < OTHER_FLAGS; i++) {
+        bool flag = other_flags[i].kind == OPTION_FLAG;
+        list[OWN + i] = (option){other_flags[i].name, other_flags[i].kind,
+                                 flag ? (void *)&t->other_given[i] : (void *)&t->other_value[i]};
+    }
     return options_parse(list, argc, argv, "train", &t->rest);
+}
+
+static bool is_among(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = list; at && *at; at += strcspn(at, " "), at += strspn(at, " "))
+        if (strcspn(at, " ") == n && memcmp(at, word, n) == 0) return true;
+    return false;
+}
+
+/* A word for each flag that was given and does nothing. */
+static int others_tell(const task *t)
+{
+    for (int i = 0; i < OTHER_FLAGS; i++) {
+        const struct other_flag *f = &other_flags[i];
+        const char *value = t->other_value[i];
+        if (value ? is_among(f->harmless, value) : !t->other_given[i]) continue;
+        if (f->is_refused) return fail(STATUS_WRONG_USAGE, "%s: %s", f->name, f->why);
+        fprintf(stderr, "%s has no effect here: %s\n", f->name, f->why);
+    }
+    return STATUS_DONE;
 }
 
 static int optimizer_choose(task *t)
@@ -135,14 +212,12 @@ static int optimizer_choose(task *t)
 static int seed_read(task *t)
 {
     char *end;
-    if (!t->seed) {
-        t->options.seed = (uint64_t)time(NULL);
-        return STATUS_DONE;
-    }
+    t->options.any_seed = !t->seed || strcmp(t->seed, "-1") == 0;
+    if (t->options.any_seed) return STATUS_DONE;
     unsigned long long v = strtoull(t->seed, &end, 10);
     if (end == t->seed || *end || t->seed[0] == '-' || v > INT64_MAX)
-        return fail(STATUS_WRONG_USAGE, "--seed wants a whole number from 0 to 2^63-1, not \"%s\"",
-                    t->seed);
+        return fail(STATUS_WRONG_USAGE, "--seed wants a whole number from 0 to 2^63-1, or -1 for any, not "
+                    "\"%s\"", t->seed);
     t->options.seed = v;
     return STATUS_DONE;
 }
@@ -150,20 +225,27 @@ static int seed_read(task *t)
 static int flags_check(task *t, lk_context_options *context)
 {
     const char *p = t->mixed_precision;
+    int status = others_tell(t); /* first: one of them takes several words */
+    if (status != STATUS_DONE) return status;
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; see: likeness train --help",
                     t->rest.item[0]);
     if (!lk_rate_schedule_parse(&t->options.lr_scheduler, t->lr_scheduler))
         return fail(STATUS_WRONG_USAGE, "--lr_scheduler %s: there are constant, constant_with_warmup, "
                     "linear, cosine, cosine_with_restarts, polynomial", t->lr_scheduler);
+    if (strcmp(p, "f32") == 0 || strcmp(p, "fp32") == 0) p = "no";
     if (strcmp(p, "no") != 0 && strcmp(p, "bf16") != 0)
         return fail(STATUS_WRONG_USAGE, "--mixed_precision %s: there are no and bf16%s", p,
                     strcmp(p, "fp16") == 0 ? " (half precision is what makes NaN: docs/WHY-NAN.md)"
                                            : "");
+    if (t->max_train_steps != INT64_MIN && t->max_train_steps < 1)
+        return fail(STATUS_WRONG_USAGE, "--max_train_steps must be at least 1, not %lld; leave it out to train "
+                    "--num_train_epochs epochs", (long long)t->max_train_steps);
+    t->options.max_train_steps = t->max_train_steps == INT64_MIN ? 0 : t->max_train_steps;
     context->precision = strcmp(p, "bf16") == 0 ? LK_BF16 : LK_F32;
     context->threads = t->threads;
     if (t->no_cache) t->options.cache_latents = false;
-    int status = optimizer_choose(t);
+    status = optimizer_choose(t);
     return status == STATUS_DONE ? seed_read(t) : status;
 }
 
@@ -198,15 +280,17 @@ static int work(task *t, const lk_context_options *context)
               lk_train(t->opened, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok)
-        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED : STATUS_FAILED, "%s",
-                    t->error.text);
+        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED
+                    : t->error.code == LK_USAGE   ? STATUS_WRONG_USAGE
+                                                  : STATUS_FAILED, "%s", t->error.text);
     puts(t->options.output_dir);
     return STATUS_DONE;
 }
 
 int command_train(int argc, char **argv)
 {
-    task t = {.mixed_precision = "no", .optimizer_precision = "fp32", .lr_scheduler = "constant"};
+    task t = {.mixed_precision = "no", .optimizer_precision = "fp32", .lr_scheduler = "constant",
+              .max_train_steps = INT64_MIN};
     lk_context_options context;
     lk_train_defaults(&t.options);
     lk_context_defaults(&context);

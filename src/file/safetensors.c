@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sha256.h"
 #include "file/json.h"
 
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000, ALIGNMENT = 8 };
@@ -343,11 +344,15 @@ static char *make_header(const safetensors_entry **order, size_t count,
     return text;
 }
 
+/* hash: NULL, or where it goes */
 static bool write_all(const char *path, const char *header, const safetensors_entry **order,
-                      size_t count, error *e)
+                      size_t count, char *hash, error *e)
 {
     file_writer *w;
+    sha256 sum;
     if (!file_writer_open(&w, path, e)) return false;
+    sha256_start(&sum);
+    if (hash) file_writer_hash(w, &sum);
     size_t length = strlen(header), padding = (ALIGNMENT - length % ALIGNMENT) % ALIGNMENT;
     uint8_t prefix[LENGTH_BYTES];
     for (int i = 0; i < LENGTH_BYTES; i++) prefix[i] = (uint8_t)((length + padding) >> 8 * i);
@@ -355,6 +360,7 @@ static bool write_all(const char *path, const char *header, const safetensors_en
               file_writer_put(w, header, length, e) && file_writer_put(w, "        ", padding, e);
     for (size_t i = 0; i < count && ok; i++)
         ok = file_writer_put(w, order[i]->data, order[i]->bytes, e);
+    if (ok && hash) sha256_end(&sum, hash);
     if (ok) return file_writer_commit(&w, e);
     file_writer_abandon(&w);
     return false;
@@ -362,6 +368,13 @@ static bool write_all(const char *path, const char *header, const safetensors_en
 
 bool safetensors_write(const char *path, const safetensors_entry *entry, size_t count,
                        const safetensors_pair *metadata, size_t metadata_count, error *e)
+{
+    return safetensors_write_hashed(path, entry, count, metadata, metadata_count, NULL, e);
+}
+
+bool safetensors_write_hashed(const char *path, const safetensors_entry *entry, size_t count,
+                              const safetensors_pair *metadata, size_t metadata_count, char hash[65],
+                              error *e)
 {
     const safetensors_entry **order = malloc((count + 1) * sizeof *order);
     if (!order) return error_memory(e, path, (count + 1) * sizeof *order);
@@ -374,7 +387,7 @@ bool safetensors_write(const char *path, const safetensors_entry *entry, size_t 
     }
     qsort(order, count, sizeof *order, compare_for_writing);
     char *header = make_header(order, count, metadata, metadata_count, path, e);
-    bool ok = header && write_all(path, header, order, count, e);
+    bool ok = header && write_all(path, header, order, count, hash, e);
     free(header);
     free(order);
     return ok;

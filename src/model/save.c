@@ -234,7 +234,7 @@ static bool copy_clip_config(const char *from, const char *folder, error *e)
 
 /* ---- networks ---- */
 
-static bool write_weights(const weight_set *set, const char *folder, const char *name, error *e)
+static bool write_weights(const weight_set *set, const char *folder, const char *name, char *hash, error *e)
 {
     safetensors_entry *entry = calloc(set->count + 1, sizeof *entry);
     char *path = path_join(folder, name);
@@ -245,7 +245,7 @@ static bool write_weights(const weight_set *set, const char *folder, const char 
                                        .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
         memcpy(entry[i].dim, w->dim, (size_t)w->rank * sizeof *w->dim);
     }
-    ok = ok && safetensors_write(path, entry, set->count, NULL, 0, e);
+    ok = ok && safetensors_write_hashed(path, entry, set->count, NULL, 0, hash, e);
     if (ok && set->storage_drop) /* what was read of mapped files is not kept in memory */
         set->storage_drop(set->storage);
     free(path);
@@ -285,39 +285,40 @@ static bool refuse_unconditional(const model *m, error *e)
                      "saved", m->path);
 }
 
-bool model_save_unet(const model *m, const char *folder, const weight_set *unet, error *e)
+bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65], error *e)
 {
     if (!refuse_unconditional(m, e) || !path_make_dir(folder, e))
         return false;
     bool ok = from_folder(m) ? copy_from_part(m, "unet", folder, "config.json", e)
                              : write_json(unet_json(&m->unet), folder, "config.json", e);
-    return ok && write_weights(unet ? unet : &m->unet_weights, folder, UNET_WEIGHTS, e);
+    return ok && write_weights(unet ? unet : &m->unet_weights, folder, UNET_WEIGHTS, hash, e);
 }
 
 /* as_is: the configuration says what the source's says. */
-static bool save_clip(const model *m, const char *folder, const weight_set *clip, bool as_is, error *e)
+static bool save_clip(const model *m, const char *folder, const weight_set *clip, bool as_is, char *hash,
+                      error *e)
 {
     if (!from_folder(m))
         return write_json(clip_json(&m->clip), folder, "config.json", e) &&
-               write_weights(clip, folder, CLIP_WEIGHTS, e);
+               write_weights(clip, folder, CLIP_WEIGHTS, hash, e);
     char *from = path_join(m->path, "text_encoder");
     bool ok = !from ? error_memory(e, m->path, strlen(m->path))
             : as_is ? copy_file(from, folder, "config.json", e) : copy_clip_config(from, folder, e);
     free(from);
-    return ok && write_weights(clip, folder, CLIP_WEIGHTS, e);
+    return ok && write_weights(clip, folder, CLIP_WEIGHTS, hash, e);
 }
 
-bool model_save_clip(const model *m, const char *folder, const weight_set *clip, error *e)
+bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65], error *e)
 {
     return refuse_unconditional(m, e) && path_make_dir(folder, e) &&
-           save_clip(m, folder, clip ? clip : &m->clip_weights, !clip, e);
+           save_clip(m, folder, clip ? clip : &m->clip_weights, !clip, hash, e);
 }
 
 static bool save_vae(const model *m, const char *folder, error *e)
 {
     bool ok = m->vae_folder ? copy_file(m->vae_folder, folder, "config.json", e)
                             : write_json(vae_json(&m->vae), folder, "config.json", e);
-    return ok && write_weights(&m->vae_weights, folder, VAE_WEIGHTS, e);
+    return ok && write_weights(&m->vae_weights, folder, VAE_WEIGHTS, NULL, e);
 }
 
 /* ---- the rest of a folder ---- */
@@ -452,8 +453,8 @@ static bool save_networks(const model *m, const char *folder, const weight_set *
     char *unet_folder = make_part(folder, "unet", e);
     char *clip_folder = unet_folder ? make_part(folder, "text_encoder", e) : NULL;
     bool ok = clip_folder &&
-              save_clip(m, clip_folder, clip ? clip : &m->clip_weights, !clip && !unet, e) &&
-              !stop_asked(stop, e) && model_save_unet(m, unet_folder, unet, e);
+              save_clip(m, clip_folder, clip ? clip : &m->clip_weights, !clip && !unet, NULL, e) &&
+              !stop_asked(stop, e) && model_save_unet(m, unet_folder, unet, NULL, e);
     free(clip_folder);
     free(unet_folder);
     return ok;

@@ -21,8 +21,9 @@ bool stop_asked(const stop_check *stop, error *e);
 /* model_save, asking before each file of weights. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
                        const weight_set *clip, const stop_check *stop, error *e);
-/* One network's folder alone: config.json and its weights, as save_pretrained writes them. */
-bool model_save_unet(const model *m, const char *folder, const weight_set *unet, error *e);
-bool model_save_clip(const model *m, const char *folder, const weight_set *clip, error *e);
+/* One network's folder alone: config.json and its weights, as save_pretrained writes them. hash: NULL, or
+ * where the SHA-256 of the weights' file goes. */
+bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65], error *e);
+bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65], error *e);
 
 #endif

@@ -245,15 +245,16 @@ static bool check_cost(const run *r, error *e)
 
 typedef struct teaching {
     run *run;
-    double steps;
+    double steps, share; /* share: that is done */
 } teaching;
 
 static bool on_teaching(void *user, const train_progress *p)
 {
     teaching *t = user;
     double share = p->total ? (double)p->done / (double)p->total : 0;
-    return tell(t->run, t->run->phase +
-                            t->steps * (p->class_pictures ? 0.2 * share : 0.2 + 0.8 * share));
+    if (p->phase == TRAIN_CLASS_PICTURES) t->share = 0.2 * share;
+    if (p->phase == TRAIN_STEPS) t->share = 0.2 + 0.8 * share;
+    return tell(t->run, t->run->phase + t->steps * t->share);
 }
 
 static void on_teaching_say(void *user, const char *line)
@@ -266,7 +267,7 @@ static bool teach_all(run *r, error *e)
 {
     for (int i = 0; i < r->plan.models; i++) {
         char what[200];
-        teaching t = {r, teaching_steps(r, i)};
+        teaching t = {r, teaching_steps(r, i), 0};
         train_events events = {on_teaching, on_teaching_say, &t};
         if (r->models.is_ready[i]) continue;
         snprintf(what, sizeof what, "teaching %s", r->plan.model[i].name);

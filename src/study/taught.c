@@ -15,7 +15,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "file/json.h"
-#include "generate/parameters.h"
+#include "generate/picture.h"
 #include "generate/plan.h"
 #include "model/hash.h"
 #include "train/checkpoint.h"
@@ -246,27 +246,17 @@ typedef struct teacher {
     const study_model *settings;
 } teacher;
 
-/* A picture of the class by the base model. */
-static bool make_picture(void *user, const model *m, const char *prompt, uint64_t seed, image *out,
-                         char **text, error *e)
+/* Pictures of the class by the base model, for validation by the one that is taught. */
+static bool make_picture(void *user, const picture_order *order, image *out, char **text, error *e)
 {
     const teacher *t = user;
-    generate_options o = {.prompt = prompt,
-                          .seed = seed,
+    generate_options o = {.prompt = order->prompt,
+                          .seed = order->seed,
                           .sampler = {.kind = SAMPLER_DDIM, .steps = t->settings->class_steps},
-                          .guidance = t->settings->class_guidance};
-    generate_result made;
-    picture_job job = {.models = &t->base, .count = 1, .options = &o};
-    (void)m;
-    if (!generator_run(t->base, &o, &made, e)) return false;
-    if (!parameters_text(text, &job, &made.picture, e)) {
-        generate_result_free(&made);
-        return false;
-    }
-    *out = made.picture;
-    made.picture = (image){0};
-    generate_result_free(&made);
-    return true;
+                          .guidance = t->settings->class_guidance,
+                          .progress = order->progress,
+                          .user = order->user};
+    return picture_make(out, text, t->base, order->model, &o, e);
 }
 
 bool study_models_teach(study_models *m, int i, const study_source *s, const train_events *events,

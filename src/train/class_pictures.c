@@ -104,40 +104,37 @@ typedef struct census {
     const char *prompt; /* one of the other prompts; the manifest's */
 } census;
 
-/* Whether the entry's file lies in the folder as it was made. */
-static bool entry_holds(bool *holds, const char *folder, const json_t *entry, error *e)
+/* The entry of a picture that lies in the folder as it was made; NULL: there is none. */
+static const json_t *entry_of(const manifest *m, const photo_file *file)
 {
-    const char *file = entry_text(entry, "file");
-    *holds = false;
-    if (!*file || strchr(file, '/')) return true;
-    char hash[65], *path = path_join(folder, file);
-    if (!path) return error_memory(e, folder, strlen(folder) + strlen(file));
-    bool ok = true;
-    if (path_is_file(path)) {
-        ok = sha256_file(hash, path, e);
-        *holds = ok && !strcmp(hash, entry_text(entry, "sha256"));
+    for (size_t i = 0; i < json_array_size(m->pictures); i++) {
+        const json_t *entry = json_array_get(m->pictures, i);
+        if (!strcmp(entry_text(entry, "file"), file->name))
+            return strcmp(entry_text(entry, "sha256"), file->sha256) == 0 ? entry : NULL;
     }
-    free(path);
-    return ok;
+    return NULL;
+}
+
+static void census_add(census *c, const json_t *entry, const class_request *r)
+{
+    c->all++;
+    if (!entry) return;
+    c->listed++;
+    if (strcmp(entry_text(entry, "model"), r->model_hash) != 0) {
+        c->other_model++;
+    } else if (strcmp(entry_text(entry, "prompt"), r->prompt) != 0) {
+        c->other_prompt++;
+        c->prompt = entry_text(entry, "prompt");
+    }
 }
 
 static bool take_census(census *c, const manifest *m, const class_request *r, error *e)
 {
+    photo_files files;
     *c = (census){0};
-    if (!photo_count(&c->all, r->folder, e)) return false;
-    for (size_t i = 0; i < json_array_size(m->pictures); i++) {
-        const json_t *entry = json_array_get(m->pictures, i);
-        bool holds;
-        if (!entry_holds(&holds, r->folder, entry, e)) return false;
-        if (!holds || c->listed == c->all) continue;
-        c->listed++;
-        if (strcmp(entry_text(entry, "model"), r->model_hash) != 0) {
-            c->other_model++;
-        } else if (strcmp(entry_text(entry, "prompt"), r->prompt) != 0) {
-            c->other_prompt++;
-            c->prompt = entry_text(entry, "prompt");
-        }
-    }
+    if (!photo_files_list(&files, r->folder, 0, e)) return false;
+    for (size_t i = 0; i < files.count; i++) census_add(c, entry_of(m, &files.item[i]), r);
+    photo_files_free(&files);
     return true;
 }
 
@@ -177,7 +174,8 @@ static bool describe_census(char **out, const census *c, const char *folder, siz
 
 /* ---- making ---- */
 
-/* A picture on its way: where it will lie, and where it does until it is entered. */
+/* A picture on its way: where it will lie, and where it does until it is entered, under a name that
+ * folder_sweep knows. */
 typedef struct target { char name[32], *path, *hidden; } target;
 
 static void target_close(target *t)
@@ -191,7 +189,7 @@ static bool target_open(target *t, const char *folder, uint64_t number, error *e
 {
     snprintf(t->name, sizeof t->name, "class-%04" PRIu64 ".png", number);
     t->path = path_join(folder, t->name);
-    t->hidden = string_format("%s/.%s", folder, t->name);
+    t->hidden = string_format("%s/.%s.%ld-0.tmp.png", folder, t->name, (long)getpid());
     if (t->path && t->hidden) return true;
     target_close(t);
     return error_memory(e, folder, strlen(folder) + sizeof t->name);
@@ -236,9 +234,9 @@ static bool make_one(manifest *list, const class_request *r, const model *m, con
     if (!find_free(&t, r->folder, number, e)) return false;
     image picture = {0};
     char *settings = NULL;
-    uint64_t seed = r->seed + *number;
-    bool ok = maker->make(maker->user, m, r->prompt, seed, &picture, &settings, e) &&
-              keep_picture(list, r, &t, &picture, seed, settings, e);
+    picture_order order = {m, r->prompt, r->seed + *number, r->step, r->user};
+    bool ok = maker->make(maker->user, &order, &picture, &settings, e) &&
+              keep_picture(list, r, &t, &picture, order.seed, settings, e);
     if (!ok) unlink(t.hidden);
     image_free(&picture);
     free(settings);
@@ -252,24 +250,32 @@ static bool make_missing(manifest *list, const class_request *r, const model *m,
 {
     uint64_t number = 0;
     for (; *made < missing; ++*made) {
-        if (r->progress && r->progress(r->user, *made, missing))
-            return error_set(e, ERROR_CANCELLED, "stopped after %d of %d class pictures", *made, missing);
-        if (!make_one(list, r, m, maker, &number, e)) return false;
+        error why = {0};
+        if (!train_goes_on(r->watch, TRAIN_CLASS_PICTURES, *made, missing, e)) return false;
+        if (make_one(list, r, m, maker, &number, &why)) continue;
+        return why.code == ERROR_CANCELLED
+                   ? error_set(e, ERROR_CANCELLED, "stopped after %d of %d class pictures", *made, missing)
+                   : error_set(e, why.code, "%s", why.text);
     }
     return true;
+}
+
+static int missing_of(const class_request *r, size_t there)
+{
+    assert(r->wanted >= 0);
+    return there < (size_t)r->wanted ? r->wanted - (int)there : 0;
 }
 
 bool class_pictures_make(const class_request *r, const model *m, const picture_maker *maker, int *made,
                          char **warning, error *e)
 {
-    assert(r->wanted >= 0);
     manifest list;
     census c;
     *made = 0;
     *warning = NULL;
     if (!manifest_open(&list, r->folder, e)) return false;
     bool ok = take_census(&c, &list, r, e);
-    int missing = ok && c.all < (size_t)r->wanted ? r->wanted - (int)c.all : 0;
+    int missing = ok ? missing_of(r, c.all) : 0;
     /* The warning is put together first: entries that it names may be replaced. */
     ok = ok && describe_census(warning, &c, r->folder, c.all + (size_t)missing, e);
     if (ok && missing)
@@ -282,22 +288,45 @@ bool class_pictures_make(const class_request *r, const model *m, const picture_m
     return ok;
 }
 
+/* Whether it can be decoded, as it will have to be. */
+static bool look_at_picture(const char *folder, const char *name, error *e)
+{
+    image picture = {0};
+    char *path = path_join(folder, name);
+    bool ok = path ? image_read(&picture, NULL, path, e) : error_memory(e, folder, strlen(folder));
+    image_free(&picture);
+    free(path);
+    return ok;
+}
+
+bool class_pictures_check(const class_request *r, int *missing, error *e)
+{
+    manifest list;
+    photo_files files;
+    if (!manifest_open(&list, r->folder, e)) return false;
+    manifest_close(&list);
+    if (!photo_files_list(&files, r->folder, 0, e)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < files.count && i < (size_t)r->wanted; i++)
+        ok = train_goes_on(r->watch, TRAIN_PHOTOS, (int64_t)i, (int64_t)files.count, e) &&
+             look_at_picture(r->folder, files.item[i].name, e);
+    *missing = missing_of(r, files.count);
+    photo_files_free(&files);
+    return ok;
+}
+
 /* Whether the manifest says that this file, as it is, was made for the request. */
 static bool is_made(const manifest *list, const class_request *r, const photo_file *file)
 {
     uint64_t number;
     char end;
-    if (!r->model_hash || sscanf(file->name, "class-%" SCNu64 ".pn%c", &number, &end) != 2) return false;
+    const json_t *entry = entry_of(list, file);
+    if (!entry || !r->model_hash || sscanf(file->name, "class-%" SCNu64 ".pn%c", &number, &end) != 2)
+        return false;
     json_t *seed = seed_json(r->seed + number);
-    bool made = false;
-    for (size_t i = 0; !made && i < json_array_size(list->pictures); i++) {
-        const json_t *entry = json_array_get(list->pictures, i);
-        made = !strcmp(entry_text(entry, "file"), file->name) &&
-               !strcmp(entry_text(entry, "sha256"), file->sha256) &&
-               !strcmp(entry_text(entry, "model"), r->model_hash) &&
-               !strcmp(entry_text(entry, "prompt"), r->prompt) &&
-               json_equal(json_object_get(entry, "seed"), seed);
-    }
+    bool made = !strcmp(entry_text(entry, "model"), r->model_hash) &&
+                !strcmp(entry_text(entry, "prompt"), r->prompt) &&
+                json_equal(json_object_get(entry, "seed"), seed);
     json_decref(seed);
     return made;
 }

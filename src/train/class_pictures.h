@@ -10,12 +10,22 @@
 
 #include "file/image.h"
 #include "model/model.h"
+#include "train/watch.h"
 
-/* Makes one picture with a model; settings: its "parameters" text, malloc'ed. Supplied from
- * above, since train/ does not include generate/. */
+/* A picture that is wanted of a model. progress: before the first step and after each; true: stop
+ * (ERROR_CANCELLED). */
+typedef struct picture_order {
+    const model *model;
+    const char *prompt;
+    uint64_t seed;
+    bool (*progress)(void *user, int step, int steps);
+    void *user;
+} picture_order;
+
+/* Makes one picture; settings: its "parameters" text, malloc'ed. Supplied from above, since
+ * train/ does not include generate/. */
 typedef struct picture_maker {
-    bool (*make)(void *user, const model *m, const char *prompt, uint64_t seed, image *out,
-                 char **settings, error *e);
+    bool (*make)(void *user, const picture_order *order, image *out, char **settings, error *e);
     void *user;
 } picture_maker;
 
@@ -24,18 +34,21 @@ typedef struct class_request {
     int wanted;                 /* --num_class_images */
     uint64_t seed;              /* of the run; picture k of the folder is seeded seed + k */
     const char *model_hash;     /* model_hash of the base */
-    /* NULL, or told before each picture is made that `done` of the `total` missing ones are; true:
-     * stop (ERROR_CANCELLED). */
-    bool (*progress)(void *user, int done, int total);
+    const train_watch *watch;   /* NULL, or told before each picture that is looked at or made */
+    /* NULL, or told of every step of a picture in the making; true: stop (ERROR_CANCELLED). */
+    bool (*step)(void *user, int step, int steps);
     void *user;
 } class_request;
 
-/* Counts the pictures of the folder that can be decoded, makes the shortfall (PNG, class-0000.png and
- * on, never over an existing file, settings inside), and keeps manifest.json (one entry a picture made
- * here: file, prompt, seed, model hash, settings, sha256; written anew before each picture gets its name,
- * so that a kill loses at most the one in the making). *made: how many, also on failure. *warning (malloc'ed or NULL): one line where
- * the manifest says that pictures come from another model or another prompt, or where pictures have no
- * entry ("12 of 50 class pictures were not made by this model: ..."). */
+/* Looks at the pictures of the folder: *missing is how many class_pictures_make would make. One that cannot
+ * be decoded is an error; so is a folder that pictures are missing in and that cannot be written to. */
+bool class_pictures_check(const class_request *r, int *missing, error *e);
+/* Makes the shortfall (PNG, class-0000.png and on, never over an existing file, settings inside), and keeps
+ * manifest.json (one entry a picture made here: file, prompt, seed, model hash, settings, sha256; written
+ * anew before each picture gets its name, so that a kill loses at most the one in the making). *made: how
+ * many, also on failure. *warning (malloc'ed or NULL): one line where the manifest says that pictures come
+ * from another model or another prompt, or where pictures have no entry ("12 of 50 class pictures were not
+ * made by this model: ..."). */
 bool class_pictures_make(const class_request *r, const model *m, const picture_maker *maker, int *made,
                          char **warning, error *e);
 

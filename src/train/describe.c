@@ -48,7 +48,7 @@ static json_t *escaped(const char *s)
     return j;
 }
 
-static json_t *text(const char *s)
+json_t *describe_text(const char *s)
 {
     json_t *j = s ? json_string(s) : json_null();
     return j ? j : escaped(s);
@@ -69,9 +69,9 @@ static json_t *value_of(const train_settings *s, const train_setting *one)
     case SETTING_LONG: return json_integer(*(const int64_t *)at);
     case SETTING_SEED: return json_integer((json_int_t) * (const uint64_t *)at);
     case SETTING_DOUBLE: return json_real(*(const double *)at);
-    case SETTING_TEXT: return text(*(const char *const *)at);
-    case SETTING_SCHEDULE: return text(rate_schedule_name(*(const rate_schedule *)at));
-    case SETTING_OPTIMIZER: return text(optimizer_name(*(const train_optimizer *)at));
+    case SETTING_TEXT: return describe_text(*(const char *const *)at);
+    case SETTING_SCHEDULE: return describe_text(rate_schedule_name(*(const rate_schedule *)at));
+    case SETTING_OPTIMIZER: return describe_text(optimizer_name(*(const train_optimizer *)at));
     }
     return json_null();
 }

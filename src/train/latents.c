@@ -77,7 +77,8 @@ static bool fill_cache(latents *l, error *e)
         return error_memory(e, "the photos' latents", photos * 2 * l->plane * sizeof(float));
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; sets[k] && i < sets[k]->count; i++, at++)
-            if (!encode(l, &sets[k]->item[i], fixed_crop(l, &sets[k]->item[i]),
+            if (!train_goes_on(l->options.watch, TRAIN_LATENTS, (int64_t)at, (int64_t)photos, e) ||
+                !encode(l, &sets[k]->item[i], fixed_crop(l, &sets[k]->item[i]),
                         l->posterior + at * 2 * l->plane, e))
                 return false;
     graph_close(&l->graph);

@@ -7,6 +7,7 @@
 
 #include "model/model.h"
 #include "train/draws.h"
+#include "train/watch.h"
 
 typedef struct latents latents;
 
@@ -14,6 +15,7 @@ typedef struct latents_options {
     const photo_set *instances, *classes; /* classes NULL: none */
     int resolution;
     bool center_crop, cache;
+    const train_watch *watch;             /* told before each picture that is kept */
 } latents_options;
 
 /* The device, the model and the photo sets are borrowed. With cache, everything is encoded here. */

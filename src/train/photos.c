@@ -169,13 +169,15 @@ static bool read_one(photo_set *out, skipping *skipped, const char *folder, cons
 }
 
 static bool read_all(photo_set *out, const folder_names *n, const char *folder, size_t limit,
-                     skipping *skipped, error *e)
+                     skipping *skipped, const train_watch *watch, error *e)
 {
     size_t most = limit && limit < n->count ? limit : n->count;
     if (most) out->item = calloc(most, sizeof *out->item);
     if (most && !out->item) return error_memory(e, folder, most * sizeof *out->item);
     for (size_t i = 0; i < n->count && out->count < most; i++)
-        if (!read_one(out, skipped, folder, n->name[i], e)) return false;
+        if (!train_goes_on(watch, TRAIN_PHOTOS, (int64_t)i, (int64_t)n->count, e) ||
+            !read_one(out, skipped, folder, n->name[i], e))
+            return false;
     if (!skipped->count) return true;
     out->skipped = skip_line(skipped, folder);
     return out->skipped || error_memory(e, folder, 1);
@@ -184,13 +186,19 @@ static bool read_all(photo_set *out, const folder_names *n, const char *folder, 
 bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t limit,
                     const char *what, error *e)
 {
+    return photo_set_open_watched(out, folder, resolution, limit, what, NULL, e);
+}
+
+bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, size_t limit,
+                            const char *what, const train_watch *watch, error *e)
+{
     assert(resolution >= 1);
     *out = (photo_set){.resolution = resolution};
     folder_names n;
     bool found;
     if (!names_read(&n, folder, &found, e)) return false;
     skipping skipped = {0};
-    bool ok = read_all(out, &n, folder, limit, &skipped, e);
+    bool ok = read_all(out, &n, folder, limit, &skipped, watch, e);
     if (ok && !out->count) ok = nothing_there(e, folder, what, out->skipped, found);
     free(skipped.list);
     folder_list_free(&n);

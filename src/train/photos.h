@@ -7,6 +7,7 @@
 #define LIKENESS_TRAIN_PHOTOS_H
 
 #include "file/image.h"
+#include "train/watch.h"
 
 /* Pictures in a folder, sorted by name (diffusers takes the order of the directory, which differs from
  * machine to machine). Held decoded and resized: 3 bytes a pixel. */
@@ -30,6 +31,9 @@ typedef struct photo_set {
  * what: "instance" or "class", for messages. On failure *out is empty. */
 bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t limit,
                     const char *what, error *e);
+/* The same, with somebody watching who may stop it. */
+bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, size_t limit,
+                            const char *what, const train_watch *watch, error *e);
 void photo_set_close(photo_set *s);
 
 /* Which files of a folder photo_set_open would take, and the hash of each one's bytes, without decoding
@@ -38,8 +42,7 @@ typedef struct photo_file { char *name; char sha256[65]; } photo_file;
 typedef struct photo_files { photo_file *item; size_t count; } photo_files;
 bool photo_files_list(photo_files *out, const char *folder, size_t limit, error *e);
 void photo_files_free(photo_files *f);
-
-/* How many pictures of a folder can be decoded (not how many files it has); 0 where it is missing. */
+/* How many of them can be decoded. */
 bool photo_count(size_t *count, const char *folder, error *e);
 
 /* True where every picture fits the square as it is or the crop is the centre: no draws, so its latents

@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * record: train.jsonl and train.json. */
+ * record: train.jsonl. Lines are held until they are on the disk. */
 #include "train/record.h"
 
-#include <math.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/number.h"
 #include "base/platform.h"
 #include "file/json.h"
-#include "train/describe.h"
 
 #define LINES "train.jsonl"
 
 struct record {
     FILE *file;
     char *path;
+    char *waiting; /* what is not in it yet */
+    size_t size;
 };
 
 enum { LIMIT = 1 << 30 };
@@ -57,11 +59,10 @@ bool record_open(record **out, const char *output_dir, int64_t keep, error *e)
     record *r = calloc(1, sizeof *r);
     if (r) r->path = path_join(output_dir, LINES);
     bool ok = (r && r->path) || error_memory(e, LINES, sizeof *r);
-    ok = ok && keep_lines(r->path, keep, e);
-    ok = ok && (r->file = file_append(r->path, e));
+    ok = ok && keep_lines(r->path, keep, e) && (r->file = file_append(r->path, e));
     if (ok)
         *out = r;
-    else
+    else if (r)
         record_close(&r);
     return ok;
 }
@@ -71,37 +72,44 @@ void record_close(record **r)
     if (!*r) return;
     if ((*r)->file) fclose((*r)->file);
     free((*r)->path);
+    free((*r)->waiting);
     free(*r);
     *r = NULL;
 }
 
 bool record_add(record *r, const train_report *report, bool has_prior, double seconds, error *e)
 {
-    fprintf(r->file, "{\"step\": %lld, \"loss\": %s, \"instance_loss\": %s",
-            (long long)report->step, number_exact_float(report->loss).text,
-            number_exact_float(report->instance_loss).text);
+    char prior[64] = "", line[512];
     if (has_prior)
-        fprintf(r->file, ", \"prior_loss\": %s", number_exact_float(report->prior_loss).text);
-    fprintf(r->file, ", \"lr\": %s, \"grad_norm\": %s, \"seconds\": %s, \"rss_mb\": %s}\n",
-            number_rounded(report->rate, 9).text, number_rounded(report->norm, 6).text,
-            number_decimals(seconds, 3).text, number_decimals((double)memory_peak() / 1e6, 0).text);
-    return (fflush(r->file) == 0 && !ferror(r->file)) ||
-           error_set(e, ERROR_FILE, "%s: cannot be written: is the disk full?", r->path);
+        snprintf(prior, sizeof prior, ", \"prior_loss\": %s", number_exact_float(report->prior_loss).text);
+    int n = snprintf(line, sizeof line,
+                     "{\"step\": %lld, \"loss\": %s, \"instance_loss\": %s%s, \"lr\": %s, "
+                     "\"grad_norm\": %s, \"seconds\": %s, \"rss_mb\": %s}\n",
+                     (long long)report->step, number_exact_float(report->loss).text,
+                     number_exact_float(report->instance_loss).text, prior,
+                     number_rounded(report->rate, 9).text, number_rounded(report->norm, 6).text,
+                     number_decimals(seconds, 3).text,
+                     number_decimals((double)memory_peak() / 1e6, 0).text);
+    char *longer = realloc(r->waiting, r->size + (size_t)n);
+    if (!longer) return error_memory(e, LINES, r->size + (size_t)n);
+    memcpy(longer + r->size, line, (size_t)n);
+    r->waiting = longer;
+    r->size += (size_t)n;
+    return true;
 }
 
-bool record_settings(const trainer *t, const char *model_hash, error *e)
+bool record_write(record *r, error *e)
 {
-    json_t *j = json_object();
-    json_object_set_new(j, "model", json_string(t->model->path));
-    json_object_set_new(j, "model_hash", json_string(model_hash));
-    json_object_set_new(j, "device", json_string(t->device->name));
-    json_object_set_new(j, "precision",
-                        json_string(t->device->weight_type == DTYPE_F32 ? "no" : "bf16"));
-    json_object_set_new(j, "steps", json_integer(t->total));
-    json_object_set_new(j, "learning_rate", json_real(t->rate));
-    json_object_set_new(j, "settings", describe_settings(&t->settings));
-    json_object_set_new(j, "pictures", describe_pictures(t));
-    bool ok = describe_write(j, t->settings.output_dir, "train.json", e);
-    json_decref(j);
-    return ok;
+    size_t done = 0;
+    int why = 0;
+    while (done < r->size && !why) {
+        ssize_t n = write(fileno(r->file), r->waiting + done, r->size - done);
+        if (n > 0)
+            done += (size_t)n;
+        else
+            why = n == 0 ? ENOSPC : errno == EINTR ? 0 : errno;
+    }
+    r->size -= done;
+    if (r->size) memmove(r->waiting, r->waiting + done, r->size);
+    return !r->size || error_set(e, ERROR_FILE, "%s: cannot be written: %s", r->path, strerror(why));
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * record: what a run leaves about itself in its output folder: train.jsonl, a line an update, and
- * train.json, its settings. */
+ * record: train.jsonl, a line an update, in a run's output folder. */
 #ifndef LIKENESS_TRAIN_RECORD_H
 #define LIKENESS_TRAIN_RECORD_H
 
@@ -13,10 +12,11 @@ typedef struct record record;
  * which a killed run wrote after its last checkpoint, go. */
 bool record_open(record **out, const char *output_dir, int64_t keep, error *e);
 void record_close(record **r);
-/* One line, written through: step, loss, instance_loss, prior_loss (with prior preservation), lr,
- * grad_norm, seconds, rss_mb (peak). */
+/* One line: step, loss, instance_loss, prior_loss (with prior preservation), lr, grad_norm, seconds, rss_mb
+ * (peak). Fails only where memory is out. */
 bool record_add(record *r, const train_report *report, bool has_prior, double seconds, error *e);
-/* train.json: settings, model and its hash, pictures and theirs, version, device. */
-bool record_settings(const trainer *t, const char *model_hash, error *e);
+/* Writes what is not in the file yet. Where that fails (ERROR_FILE: a full disk) the rest is kept for the next
+ * time. */
+bool record_write(record *r, error *e);
 
 #endif

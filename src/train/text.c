@@ -22,11 +22,11 @@ bool prompt_text_open(prompt_text *out, device *d, const model *m, const char *p
 {
     size_t positions = (size_t)m->clip.positions, numbers = positions * (size_t)m->clip.hidden;
     graph *g = NULL;
-    *out = (prompt_text){malloc(positions * sizeof *out->ids),
-                         malloc(numbers * sizeof *out->embedding)};
+    *out = (prompt_text){.ids = malloc(positions * sizeof *out->ids),
+                         .embedding = malloc(numbers * sizeof *out->embedding)};
     bool ok = (out->ids && out->embedding) ||
               error_memory(e, "a prompt's embedding", numbers * sizeof *out->embedding);
-    ok = ok && tokenizer_encode(m->tokens, prompt, m->clip.positions, out->ids, NULL, e) &&
+    ok = ok && tokenizer_encode(m->tokens, prompt, m->clip.positions, out->ids, &out->cut, e) &&
          graph_open(&g, d->compute, e) && encode(out, d, m, g, e);
     graph_close(&g);
     if (!ok) prompt_text_close(out);
@@ -37,5 +37,6 @@ void prompt_text_close(prompt_text *t)
 {
     free(t->ids);
     free(t->embedding);
+    free(t->cut);
     *t = (prompt_text){0};
 }

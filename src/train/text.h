@@ -8,7 +8,8 @@
 
 typedef struct prompt_text {
     int32_t *ids;      /* [positions] */
-    float *embedding;  /* [positions, hidden]; malloc'ed, as ids */
+    float *embedding;  /* [positions, hidden] */
+    char *cut;         /* the end of the prompt that did not fit; NULL: it did. All three malloc'ed */
 } prompt_text;
 
 /* On failure *out is empty. */

@@ -9,16 +9,17 @@
 #include "train/trainer.h"
 
 typedef struct train_progress {
-    int64_t done, total;        /* class pictures or updates */
-    bool class_pictures;        /* which of both */
-    train_report report;        /* of the update */
-    double seconds;             /* of the update, all in */
-    double left;                /* seconds to the end, about */
+    train_phase phase;          /* which says what is counted */
+    int64_t done, total;
+    int step, steps;            /* of the picture in the making; steps 0: none is */
+    train_report report;        /* of the last update */
+    double seconds;             /* of it, all in */
+    double left;                /* seconds to the end of the run, about; 0: not known yet */
 } train_progress;
 
 typedef struct train_events {
-    /* After each class picture and update, and before the first; true: stop. A run stopped so has saved
-     * a checkpoint. May be NULL. */
+    /* Between the smallest pieces of work; true: stop. Whatever updates there are by then are in a
+     * checkpoint afterwards. May be NULL. */
     bool (*progress)(void *user, const train_progress *p);
     /* One line for a person: a warning, the forecast, a file that was written. May be NULL. */
     void (*say)(void *user, const char *line);
@@ -26,7 +27,9 @@ typedef struct train_events {
 } train_events;
 
 /* Output: settings->output_dir becomes a diffusers folder, with train.jsonl, train.json, checkpoint-N and
- * validation/ in it. The model is borrowed; maker makes class and validation pictures. */
+ * validation/ in it. The model is borrowed; maker makes class and validation pictures. What would be refused
+ * in the end is refused before anything is written. A full disk does not end a run: room for the result is
+ * kept back, what cannot be written is tried again. */
 bool train_run(device *d, const model *m, const train_settings *settings, const picture_maker *maker,
                const train_events *events, error *e);
 

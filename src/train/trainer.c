@@ -69,19 +69,28 @@ static bool buffers_open(trainer *t, error *e)
            error_memory(e, "a batch", 4 * n * b->plane * sizeof(float));
 }
 
+static bool has_class_pictures(const trainer *t)
+{
+    return t->settings.with_prior_preservation && !t->settings.prior_from_base;
+}
+
 static bool open_photos(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
-    if (!photo_set_open(&t->instances, s->instance_data_dir, s->resolution, 0, "instance", e))
+    return photo_set_open_watched(&t->instances, s->instance_data_dir, s->resolution, 0, "instance",
+                                  t->watch, e);
+}
+
+static bool open_latents(trainer *t, error *e)
+{
+    const train_settings *s = &t->settings;
+    const photo_set *classes = has_class_pictures(t) ? &t->classes : NULL;
+    latents_options o = {&t->instances, classes, s->resolution, s->center_crop, s->cache_latents,
+                         t->watch};
+    if (classes && !photo_set_open_watched(&t->classes, s->class_data_dir, s->resolution,
+                                           (size_t)s->num_class_images, "class", t->watch, e))
         return false;
-    bool classes = s->with_prior_preservation && !s->prior_from_base;
-    if (classes && !photo_set_open(&t->classes, s->class_data_dir, s->resolution,
-                                   (size_t)s->num_class_images, "class", e))
-        return false;
-    const photo_set *class_set = classes ? &t->classes : NULL;
-    latents_options o = {&t->instances, class_set, s->resolution, s->center_crop,
-                         s->cache_latents};
-    return draws_open(&t->draws, s->seed, &t->instances, class_set, s->center_crop,
+    return draws_open(&t->draws, s->seed, &t->instances, classes, s->center_crop,
                       (uint32_t)s->train_batch_size, e) &&
            latents_open(&t->latents, t->device, t->model, &o, e);
 }
@@ -118,16 +127,17 @@ static bool check_memory_least(const trainer *t, error *e)
                      number_bytes(need).text, number_bytes(have).text);
 }
 
-/* The number of updates, and the learning rate, as the script has them. */
-static void count_updates(trainer *t)
+/* The number of updates where an epoch has so many examples, and the learning rate, as the script has
+ * them. */
+static void count_updates(trainer *t, size_t examples)
 {
     train_settings *s = &t->settings;
-    int64_t batches = (t->draws.length + t->draws.batch - 1) / t->draws.batch;
+    int64_t batch = s->train_batch_size, batches = ((int64_t)examples + batch - 1) / batch;
     int64_t accumulation = s->gradient_accumulation_steps;
     int64_t updates = (batches + accumulation - 1) / accumulation;
     t->total = s->max_train_steps ? s->max_train_steps : s->num_train_epochs * updates;
     t->rate = s->learning_rate;
-    if (s->scale_lr) t->rate *= (double)(accumulation * s->train_batch_size);
+    if (s->scale_lr) t->rate *= (double)(accumulation * batch);
 }
 
 static step_options options_for(const trainer *t, int samples)
@@ -144,7 +154,7 @@ static step_options options_for(const trainer *t, int samples)
 train_needs trainer_needs(const trainer *t)
 {
     train_needs n = {.weights = (double)parameters_bytes(t->model, &t->settings),
-                     .encoder = (double)latents_bytes(t->latents)};
+                     .encoder = t->latents ? (double)latents_bytes(t->latents) : 0};
     const weight_set *sets[] = {&t->parameters.unet.set, &t->parameters.clip.set};
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; i < sets[k]->count; i++)
@@ -183,22 +193,53 @@ static bool open_steps(trainer *t, error *e)
     return step_open(&t->priors[0], t->device, t->model, &o, e);
 }
 
-bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s, error *e)
+bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s,
+                  const train_watch *watch, error *e)
 {
-    *t = (trainer){.device = d, .model = m, .settings = *s};
+    *t = (trainer){.device = d, .model = m, .settings = *s, .watch = watch};
     if (m->kind != MODEL_STABLE_DIFFUSION)
         return error_set(e, ERROR_MODEL, "%s: is an unconditional model; DreamBooth needs one that "
                          "takes a prompt (Stable Diffusion 1.x)", m->path);
     if (train_settings_check(s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
-        open_photos(t, e) &&
-        open_texts(t, e) && noise_schedule_open(&t->schedule, &m->scheduler, e) &&
-        buffers_open(t, e) && open_steps(t, e) && check_memory(t, e) &&
-        parameters_open(&t->parameters, m, &t->settings, e)) {
-        count_updates(t);
+        open_photos(t, e) && open_texts(t, e) &&
+        noise_schedule_open(&t->schedule, &m->scheduler, e) && buffers_open(t, e) &&
+        open_steps(t, e) && check_memory(t, e)) {
+        size_t classes = has_class_pictures(t) ? (size_t)s->num_class_images : 0;
+        count_updates(t, classes > t->instances.count ? classes : t->instances.count);
         return true;
     }
     trainer_close(t);
     return false;
+}
+
+bool trainer_start(trainer *t, error *e)
+{
+    if (!open_latents(t, e) || !check_memory(t, e) ||
+        !parameters_open(&t->parameters, t->model, &t->settings, e))
+        return false;
+    count_updates(t, t->draws.length);
+    return true;
+}
+
+/* Before the first batch of an update. */
+static bool mark_draws(trainer *t, error *e)
+{
+    return t->mark || draws_save(&t->draws, &t->mark, &t->mark_size, e);
+}
+
+static void unmark_draws(trainer *t)
+{
+    free(t->mark);
+    t->mark = NULL;
+}
+
+bool trainer_rewind(trainer *t, error *e)
+{
+    if (!t->mark) return true;
+    update_forget(t);
+    bool ok = draws_load(&t->draws, t->mark, t->mark_size, e);
+    unmark_draws(t);
+    return ok;
 }
 
 void trainer_close(trainer *t)
@@ -216,6 +257,7 @@ void trainer_close(trainer *t)
     draws_close(&t->draws);
     photo_set_close(&t->instances);
     photo_set_close(&t->classes);
+    unmark_draws(t);
     *t = (trainer){0};
 }
 
@@ -223,6 +265,7 @@ model trainer_model(const trainer *t)
 {
     model m = *t->model;
     m.hash = NULL;
+    m.path = (char *)(uintptr_t)t->settings.output_dir;
     m.unet_weights = t->parameters.unet.set;
     if (t->settings.train_text_encoder) m.clip_weights = t->parameters.clip.set;
     return m;
@@ -407,6 +450,7 @@ bool trainer_batch(trainer *t, train_report *r, error *e)
     uint32_t given;
     bool last;
     double began = clock_seconds();
+    if (!mark_draws(t, e)) return false;
     draws_next(&t->draws, b->batch, &given, &last);
     int count = (int)given, samples = has_prior(t) ? 2 * count : count;
     int drawn = t->settings.prior_from_base ? count : samples;
@@ -427,5 +471,8 @@ bool trainer_batch(trainer *t, train_report *r, error *e)
     if (t->settings.gradient_accumulation_steps > 1) update_accumulate(t, s);
     r->network_seconds = clock_seconds() - began;
     bool due = last || t->batches % t->settings.gradient_accumulation_steps == 0;
-    return !due || update_run(t, s, r, e);
+    if (!due) return true;
+    if (!update_run(t, s, r, e)) return false;
+    unmark_draws(t);
+    return true;
 }

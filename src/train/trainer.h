@@ -33,6 +33,9 @@ typedef struct trainer {
     int batches;                 /* since the last update */
     double rate;                 /* learning_rate, scaled */
     struct trainer_buffers *buffers;
+    void *mark;                  /* the draws as they were after the last update; NULL: as they are */
+    size_t mark_size;
+    const train_watch *watch;
 } trainer;
 
 /* One batch's outcome. */
@@ -49,17 +52,23 @@ typedef struct train_needs {
     double weights, gradients_and_activations, encoder; /* bytes */
 } train_needs;
 
-/* Opens the photos, encodes what can be kept, copies the weights. The model is borrowed. Nothing is
- * written anywhere. Fails where memory will not do, with advice. */
-bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s, error *e);
+/* All that needs no class pictures, so that what is wrong is found before they are made: settings, photos,
+ * prompts, the graph, whether memory will do (with advice). Model and watch (may be NULL) are borrowed.
+ * Nothing is written anywhere. */
+bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s,
+                  const train_watch *watch, error *e);
+/* The class pictures; encodes what can be kept, copies the weights. t is to be closed in any case. */
+bool trainer_start(trainer *t, error *e);
 void trainer_close(trainer *t);
 train_needs trainer_needs(const trainer *t);
 /* One batch, and the update where one is due. On ERROR_NUMERIC the trained weights are those of the last
  * good update (t->done), if trainer_finite says so. */
 bool trainer_batch(trainer *t, train_report *r, error *e);
+/* Forgets the batches since the last update: the state is that of t->done again. */
+bool trainer_rewind(trainer *t, error *e);
 /* Whether every trained weight and moment is finite; else the first that is not, in e. */
 bool trainer_finite(const trainer *t, error *e);
-/* The model with the trained weights in their places: a view, valid while t is. */
+/* The model that the output folder would hold now: a view, valid while t is. */
 model trainer_model(const trainer *t);
 
 #endif

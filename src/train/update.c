@@ -182,11 +182,12 @@ static bool apply_half(const trainer *t, const step_graph *s, const adamw_step *
     return ok;
 }
 
-static void sums_clear(const trainer *t)
+void update_forget(trainer *t)
 {
     const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
     for (int k = 0; k < 2; k++)
         if (sets[k]->sums) memset(sets[k]->sums, 0, sets[k]->sums_size);
+    t->batches = 0;
 }
 
 bool update_run(trainer *t, const step_graph *s, train_report *r, error *e)
@@ -214,8 +215,7 @@ bool update_run(trainer *t, const step_graph *s, train_report *r, error *e)
     } else {
         apply(t, s, &a);
     }
-    sums_clear(t);
-    t->batches = 0;
+    update_forget(t);
     t->done++;
     r->updated = true;
     r->step = t->done;

@@ -9,6 +9,8 @@
 
 /* Adds the step's gradients to the sums. */
 void update_accumulate(trainer *t, const step_graph *s);
+/* Forgets the sums, and the batches that are in them. */
+void update_forget(trainer *t);
 /* The update itself; fills the report's second half. A gradient or a new weight that is not finite
  * leaves the weights and moments as they were. */
 bool update_run(trainer *t, const step_graph *s, train_report *r, error *e);
