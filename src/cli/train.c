@@ -279,10 +279,7 @@ static int work(task *t, const lk_context_options *context)
               lk_model_open(&t->opened, t->context, &model, &t->error) &&
               lk_train(t->opened, &t->options, &t->error);
     progress_clear(&t->line);
-    if (!ok)
-        return fail(t->error.code == LK_CANCELLED ? STATUS_INTERRUPTED
-                    : t->error.code == LK_USAGE   ? STATUS_WRONG_USAGE
-                                                  : STATUS_FAILED, "%s", t->error.text);
+    if (!ok) return fail_error(&t->error);
     puts(t->options.output_dir);
     return STATUS_DONE;
 }

@@ -152,14 +152,8 @@ static bool look(run *r, const train_settings *s, device *d, const model *m, int
 {
     if (!trainer_open(&r->trainer, d, m, s, &r->watch, e)) return false;
     checkpoint_owner_of(&r->owner, &r->trainer);
-    if (!output_look(&r->output, &r->trainer, &r->owner, r->from != NULL, e) || !check_beginning(r, e) ||
-        !look_at_classes(r, missing, e))
-        return false;
-    if (r->trainer.instances.skipped) run_say(r, "warning: %s", r->trainer.instances.skipped);
-    if (r->output.was_here && !r->from && checkpoint_any(s->output_dir))
-        run_say(r, "%s: this run has checkpoints there; it starts anew (--resume_from_checkpoint latest goes "
-                "on from the last)", s->output_dir);
-    return advice_give(&r->trainer, say_warning, r, e);
+    return output_look(&r->output, &r->trainer, &r->owner, r->from != NULL, e) && check_beginning(r, e) &&
+           look_at_classes(r, missing, e);
 }
 
 /* ---- before the first step ------------------------------------------------------------------- */
@@ -170,6 +164,16 @@ static bool take_folders(run *r, int missing, error *e)
     if (!output_take(&r->output, &r->trainer, e) || (missing && !folder_can_write(classes, e))) return false;
     if (missing) folder_sweep(classes);
     return output_enter(&r->output, &r->trainer, &r->owner, e);
+}
+
+static bool say_beginning(run *r, error *e)
+{
+    const trainer *t = &r->trainer;
+    if (t->instances.skipped) run_say(r, "warning: %s", t->instances.skipped);
+    if (r->output.was_here && !r->from && checkpoint_any(r->owner.output_dir))
+        run_say(r, "%s: this run has checkpoints there; it starts anew (--resume_from_checkpoint latest goes "
+                "on from the last)", r->owner.output_dir);
+    return advice_give(t, say_warning, r, e);
 }
 
 static bool make_class_pictures(run *r, error *e)
@@ -215,8 +219,8 @@ static void say_needs(run *r)
 static bool prepare(run *r, const train_settings *s, device *d, const model *m, error *e)
 {
     int missing;
-    if (!look(r, s, d, m, &missing, e) || !take_folders(r, missing, e) || !make_class_pictures(r, e) ||
-        !trainer_start(&r->trainer, e))
+    if (!look(r, s, d, m, &missing, e) || !take_folders(r, missing, e) || !say_beginning(r, e) ||
+        !make_class_pictures(r, e) || !trainer_start(&r->trainer, e))
         return false;
     if (r->trainer.classes.skipped) run_say(r, "warning: %s", r->trainer.classes.skipped);
     if (!resume(r, e)) return false;
