@@ -15,7 +15,7 @@ static char place[600];
 
 static const char *in(const char *name)
 {
-    static char path[6][900];
+    static char path[6][1200];
     static int turn;
     turn = (turn + 1) % 6;
     snprintf(path[turn], sizeof path[turn], "%s/%s", place, name);

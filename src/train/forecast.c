@@ -53,10 +53,17 @@ static double picture_seconds(const forecast *f, const trainer *t)
     return PICTURE_STEPS * f->network / 3 * 2 / samples;
 }
 
-static double write_seconds(const forecast *f, const trainer *t, double bytes)
+static double checkpoint_seconds(const forecast *f, const trainer *t)
 {
-    double all = (double)f->checkpoints * checkpoint_bytes(t);
-    return f->checkpoint_seconds > 0 ? bytes * f->checkpoint_seconds / all : bytes / bytes_per_second;
+    return f->checkpoints ? f->checkpoint_seconds / (double)f->checkpoints
+                          : checkpoint_bytes(t) / bytes_per_second;
+}
+
+static double result_seconds(const forecast *f, const trainer *t)
+{
+    double written = (double)f->checkpoints * checkpoint_bytes(t);
+    double each = written > 0 ? f->checkpoint_seconds / written : 1 / bytes_per_second;
+    return forecast_result(t) * each;
 }
 
 /* How often something happens between the updates done and the last. */
@@ -70,10 +77,10 @@ double forecast_left(const forecast *f, const trainer *t)
     const train_settings *s = &t->settings;
     if (!f->seen) return 0;
     double left = forecast_step(f) * (double)(t->total - t->done);
-    left += times(t, s->checkpointing_steps) * write_seconds(f, t, checkpoint_bytes(t));
+    left += times(t, s->checkpointing_steps) * checkpoint_seconds(f, t);
     if (s->validation_prompt)
         left += times(t, s->validation_steps) * s->num_validation_images * picture_seconds(f, t);
-    return left + write_seconds(f, t, forecast_result(t));
+    return left + result_seconds(f, t);
 }
 
 double forecast_guess(const trainer *t, double evaluation)
