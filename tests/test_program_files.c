@@ -65,10 +65,11 @@ static void test_pipes(void **state)
     TRAIN("--instance_data_dir", subject, "--with_prior_preservation", "--class_prompt", "a dog",
           "--class_data_dir", "pipes", "--num_class_images", "1");
     done(); /* it does not count as a class picture: one is made */
-    says(last.err, "pipes: 1 class pictures made");
+    says(last.err, "pipes: 1 class picture made");
     assert_int_equal(mkdir(in_folder("checkpoint-1"), 0700), 0);
     assert_int_equal(mkfifo(in_folder("checkpoint-1/checkpoint.json"), 0600), 0);
-    TRAIN("--instance_data_dir", subject, "--resume_from_checkpoint", "checkpoint-1");
+    TRAIN("--instance_data_dir", subject, "--resume_from_checkpoint", "checkpoint-1", "--output_dir",
+          "taught-on");
     failed(1, "checkpoint-1");
     alarm(0);
 }

@@ -111,5 +111,5 @@ bool record_write(record *r, error *e)
     }
     r->size -= done;
     if (r->size) memmove(r->waiting, r->waiting + done, r->size);
-    return !r->size || error_set(e, ERROR_FILE, "%s: cannot be written: %s", r->path, strerror(why));
+    return !r->size || error_set(e, ERROR_FILE, "%s: cannot be written: %s", r->path, error_reason(why));
 }

@@ -205,8 +205,9 @@ static void say_needs(run *r)
     train_needs n = trainer_needs(t);
     double total = n.weights + n.gradients_and_activations + n.encoder;
     double space = (double)folder_space(r->owner.output_dir), kept = forecast_result(t);
-    run_say(r, "%lld steps on %zu pictures%s; memory about %s (weights and optimizer %s, "
-            "gradients and activations %s); latents %s", (long long)t->total, t->instances.count,
+    run_say(r, "%lld step%s on %zu picture%s%s; memory about %s (weights and optimizer %s, "
+            "gradients and activations %s); latents %s", (long long)t->total, t->total == 1 ? "" : "s",
+            t->instances.count, t->instances.count == 1 ? "" : "s",
             t->classes.count ? " and as many class pictures" : "", number_bytes(total).text,
             number_bytes(n.weights).text, number_bytes(n.gradients_and_activations + n.encoder).text,
             latents_cached(t->latents) ? "computed once" : "computed each step");
