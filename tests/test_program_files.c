@@ -151,7 +151,7 @@ static void test_other_pictures(void **state)
                                       "cp animated.gif rgb.bmp tiff_lzw.tif turned-6.tif %s/other",
              folder, SOURCE_DIR, folder);
     assert_int_equal(system(command), 0);
-    TRAIN("--instance_data_dir", "other");
+    TRAIN("--instance_data_dir", "other", "--output_dir", "taught-other");
     done();
     says(last.err, "on 4 pictures");
     says(last.err, "other/animated.gif: holds 3 pictures, of which the first is taken");

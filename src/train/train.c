@@ -166,10 +166,19 @@ static bool take_folders(run *r, int missing, error *e)
     return output_enter(&r->output, &r->trainer, &r->owner, e);
 }
 
+static void say_photos(const run *r, const photo_set *set)
+{
+    if (set->skipped) run_say(r, "warning: %s", set->skipped);
+    for (size_t i = 0; i < set->count; i++)
+        if (set->item[i].picture.frames > 1)
+            run_say(r, "warning: %s: holds %d pictures, of which the first is taken", set->item[i].path,
+                    set->item[i].picture.frames);
+}
+
 static bool say_beginning(run *r, error *e)
 {
     const trainer *t = &r->trainer;
-    if (t->instances.skipped) run_say(r, "warning: %s", t->instances.skipped);
+    say_photos(r, &t->instances);
     if (r->output.was_here && !r->from && checkpoint_any(r->owner.output_dir))
         run_say(r, "%s: this run has checkpoints there; it starts anew (--resume_from_checkpoint latest goes "
                 "on from the last)", r->owner.output_dir);
@@ -223,7 +232,7 @@ static bool prepare(run *r, const train_settings *s, device *d, const model *m, 
     if (!look(r, s, d, m, &missing, e) || !take_folders(r, missing, e) || !say_beginning(r, e) ||
         !make_class_pictures(r, e) || !trainer_start(&r->trainer, e))
         return false;
-    if (r->trainer.classes.skipped) run_say(r, "warning: %s", r->trainer.classes.skipped);
+    say_photos(r, &r->trainer.classes);
     if (!resume(r, e)) return false;
     say_needs(r);
     return record_open(&r->record, r->owner.output_dir, r->trainer.done, e) &&
