@@ -332,6 +332,56 @@ static void test_hash(void **state)
     run("h=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}'); grep -q \"\\\"model\\\": \\\"$h\" o/class/*/manifest.json");
 }
 
+/* ---- interrupted ------------------------------------------------------------------------------- */
+
+/* Ctrl-C once a file is there. */
+static void interrupt_at(const char *name)
+{
+    const char *args[] = {PROGRAM, "study", "plan.json", "-o", "o", "-t", "1", NULL};
+    pid_t child = start(args, 0);
+    for (int i = 0; i < 60000 && !exists(name); i++) usleep(1000);
+    assert_int_equal(kill(child, SIGINT), 0);
+    finish(child);
+    if (last.status != 130) fail_msg("status %d: %s", last.status, last.err);
+}
+
+/* A picture of thousands of steps is not ended first, be it of the class, of the validation, or of the study. */
+static void test_interrupts(void **state)
+{
+    (void)state;
+    run("rm -rf o classes");
+    write_plan("plan.json", ", \"class_data_dir\": \"classes\"", "");
+    run("sed -i 's/\"class_steps\": 2/\"class_steps\": 990/' plan.json");
+    interrupt_at("classes");
+    assert_int_equal(count_files("classes/*.png"), 0);
+    run("rm -rf o classes");
+    write_plan("plan.json", ", \"validation_prompt\": \"a dog\", \"validation_steps\": 2, "
+               "\"num_validation_images\": 500", "");
+    interrupt_at("o/models/tuned/validation");
+    assert_true(count_files("o/models/tuned/validation/*.png") < 500);
+    assert_int_equal(count_files("o/models/tuned/checkpoint-*"), 1);
+    write_plan("plan.json", ", \"validation_prompt\": \"a dog\"", "\"prompt\": \"a dog\", \"steps\": 990");
+    run("sed -i 's/\"steps\": 3, //' plan.json");
+    interrupt_at("o/cells");
+    says(last.err, "going on from o/models/tuned/checkpoint-2");
+    assert_int_equal(count_files("o/cells/*.png"), 0);
+}
+
+/* Validation pictures are the trained model's: those of the last step are what generate makes with it. */
+static void test_validation(void **state)
+{
+    (void)state;
+    run("rm -rf o");
+    write_plan("plan.json", ", \"validation_prompt\": \"a cat\", \"validation_steps\": 4, "
+               "\"num_validation_images\": 2, \"seed\": 5, \"learning_rate\": 1e-3", "");
+    study("plan.json", "o");
+    likeness("generate", "-m", "o/models/tuned", "-p", "a cat", "-s", "6", "-t", "1", "-o", "made.png", NULL);
+    done();
+    run("cmp made.png o/models/tuned/validation/step-000004-1.png");
+    likeness("generate", "-m", "toy", "-p", "a cat", "-s", "6", "-t", "1", "-o", "base.png", NULL);
+    assert_false(same_pixels("base.png", "made.png"));
+}
+
 /* ---- one's own photos -------------------------------------------------------------------------- */
 
 static void test_photos_wrong(void **state)
@@ -395,7 +445,7 @@ static void test_photos_plan(void **state)
     finish(child);
     assert_int_equal(last.status, 130);
     assert_true(exists("q/plan.json"));
-    run("cd q && " PROGRAM " study plan.json -o . -t 1 --dry-run >/dev/null && rm -r class && rm -r ../photos");
+    run("cd q && " PROGRAM " study plan.json -o . -t 1 --dry-run >/dev/null && rm -r ../photos");
     likeness("study", "q/plan.json", "-o", "q", NULL);
     failed(1, "q/plan.json: models.");
     says(last.err, "/photos");
@@ -421,6 +471,7 @@ int main(void)
         cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
         cmocka_unit_test(test_killed), cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
         cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_interrupts), cmocka_unit_test(test_validation),
         cmocka_unit_test(test_photos_wrong), cmocka_unit_test(test_photos), cmocka_unit_test(test_photos_plan)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

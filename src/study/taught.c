@@ -246,14 +246,17 @@ typedef struct teacher {
     const study_model *settings;
 } teacher;
 
-/* Pictures of the class by the base model, for validation by the one that is taught. */
+/* Pictures of the class by the base model as the plan says; for validation by the one that is taught, as
+ * `generate` makes them by its defaults. */
 static bool make_picture(void *user, const picture_order *order, image *out, char **text, error *e)
 {
     const teacher *t = user;
+    bool of_class = order->model == generator_model(t->base);
     generate_options o = {.prompt = order->prompt,
                           .seed = order->seed,
-                          .sampler = {.kind = SAMPLER_DDIM, .steps = t->settings->class_steps},
-                          .guidance = t->settings->class_guidance,
+                          .sampler = {.kind = SAMPLER_DDIM,
+                                      .steps = of_class ? t->settings->class_steps : 50},
+                          .guidance = of_class ? t->settings->class_guidance : 7.5f,
                           .progress = order->progress,
                           .user = order->user};
     return picture_make(out, text, t->base, order->model, &o, e);
