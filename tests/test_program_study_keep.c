@@ -194,6 +194,22 @@ static void test_killed(void **state)
     assert_int_equal(count_files("o/models/*"), 1);
 }
 
+/* Pictures that were made for the class in another way are as somebody else's: they stay and count. */
+static void test_class_maker(void **state)
+{
+    (void)state;
+    run("rm -rf classes o");
+    write_plan("plan.json", ", \"class_data_dir\": \"classes\"", "");
+    study("plan.json", "o");
+    run("sed -i 's/\"class_steps\": 2/\"class_steps\": 3/' plan.json");
+    likeness("study", "plan.json", "-o", "o", "-t", "1", "--dry-run", NULL);
+    says(last.out, "the making of class pictures was \"Steps: 2, Sampler: DDIM, CFG scale: 2\", is \"Steps: 3, ");
+    says(last.out, "the class's pictures have changed");
+    study("plan.json", "o");
+    nothing_to_do("plan.json", "o");
+    run("grep -q class-0000.png o/models/tuned/study.json");
+}
+
 static void test_cosmetic(void **state)
 {
     (void)state;
@@ -469,7 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_foreign_model), cmocka_unit_test(test_foreign_files),
         cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
-        cmocka_unit_test(test_killed), cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_class_maker), cmocka_unit_test(test_killed), cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
         cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash),
         cmocka_unit_test(test_interrupts), cmocka_unit_test(test_validation),
         cmocka_unit_test(test_photos_wrong), cmocka_unit_test(test_photos), cmocka_unit_test(test_photos_plan)};

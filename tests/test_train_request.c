@@ -54,7 +54,7 @@ static char *text_with(const train_settings *s, const char *base, const char *pr
     char *text = NULL;
     error e = {0};
     train_request r = {.settings = s, .model = base, .precision = precision, .resolution = 512,
-                       .class_maker = "DDIM, 25 steps", .class_model = "aaaa"};
+                       .class_maker = "Steps: 25, Sampler: DDIM", .class_model = "aaaa"};
     if (!train_request_text(&text, &r, &e)) fail_msg("%s", e.text);
     assert_null(strchr(text, '\n'));
     return text;
@@ -157,7 +157,8 @@ static bool fake_make(void *user, const picture_order *order, image *out, char *
 {
     uint64_t seed = order->seed;
     (void)user;
-    *text = NULL;
+    *text = strdup("a dog\nSteps: 25, Sampler: DDIM, Seed: 1");
+    if (!*text) return false;
     if (!image_new(out, 8, 8, e)) return false;
     memset(out->pixels, (int)(seed % 251), 8 * 8 * 3);
     return true;

@@ -46,10 +46,10 @@ static int origin(const study_plan *p, int i)
     return i;
 }
 
-/* How class pictures are made, in words. */
+/* How class pictures are made, in the words of their settings. */
 static char *class_maker(const study_model *s)
 {
-    return string_format("DDIM, %d steps, guidance %s", s->class_steps,
+    return string_format("Steps: %d, Sampler: DDIM, CFG scale: %s", s->class_steps,
                          number_exact_float(s->class_guidance).text);
 }
 

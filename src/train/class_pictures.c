@@ -316,6 +316,15 @@ bool class_pictures_check(const class_request *r, int *missing, error *e)
 }
 
 /* Whether the manifest says that this file, as it is, was made for the request. */
+/* Whether the settings that a picture was made with are the request's. */
+static bool is_alike(const json_t *entry, const class_request *r)
+{
+    const char *text = entry_text(entry, "settings"), *at = r->maker ? strstr(text, r->maker) : NULL;
+    bool bf16 = strstr(text, "Precision: bf16") != NULL;
+    return (!r->maker || (at && at[strlen(r->maker)] == ',')) &&
+           (!r->precision || bf16 == (strcmp(r->precision, "bf16") == 0));
+}
+
 static bool is_made(const manifest *list, const class_request *r, const photo_file *file)
 {
     uint64_t number;
@@ -326,7 +335,7 @@ static bool is_made(const manifest *list, const class_request *r, const photo_fi
     json_t *seed = seed_json(r->seed + number);
     bool made = !strcmp(entry_text(entry, "model"), r->model_hash) &&
                 !strcmp(entry_text(entry, "prompt"), r->prompt) &&
-                json_equal(json_object_get(entry, "seed"), seed);
+                json_equal(json_object_get(entry, "seed"), seed) && is_alike(entry, r);
     json_decref(seed);
     return made;
 }

@@ -34,6 +34,9 @@ typedef struct class_request {
     int wanted;                 /* --num_class_images */
     uint64_t seed;              /* of the run; picture k of the folder is seeded seed + k */
     const char *model_hash;     /* model_hash of the base */
+    /* Of pictures made here before, only those count as the request's whose settings hold these words
+     * ("Steps: 25, Sampler: DDIM, CFG scale: 5"), and "Precision: bf16" or not. NULL: all do. */
+    const char *maker, *precision;
     const train_watch *watch;   /* NULL, or told before each picture that is looked at or made */
     /* NULL, or told of every step of a picture in the making; true: stop (ERROR_CANCELLED). */
     bool (*step)(void *user, int step, int steps);

@@ -42,7 +42,9 @@ static bool class_part(json_t *whole, const train_request *r, error *e)
                           .prompt = s->class_prompt,
                           .wanted = s->num_class_images,
                           .seed = s->seed,
-                          .model_hash = r->class_model};
+                          .model_hash = r->class_model,
+                          .maker = r->class_maker,
+                          .precision = r->precision};
     json_t *foreign = NULL;
     if (!class_pictures_foreign(&made, &foreign, e)) return false;
     json_object_set_new(whole, "class_maker", json_string(r->class_maker ? r->class_maker : ""));

@@ -13,7 +13,7 @@ typedef struct train_request {
     const char *model;        /* what names the base: the hash of its weights, or another request's hash */
     const char *precision;    /* of the device: "no" or "bf16" */
     int resolution;           /* the model's own, which settings->resolution 0 means; 0: not known */
-    /* Where class pictures are made: how, in words that are always the same ("DDIM, 25 steps"), and the
+    /* Where class pictures are made: how, in the words that their settings hold, and the
      * hash that the manifest gives their model (NULL: the model is not there yet, nor a picture of it). */
     const char *class_maker, *class_model;
 } train_request;
