@@ -343,7 +343,7 @@ bool lk_train(lk_model *model, const lk_train_options *options, lk_error *error)
 /* ---- a study: models, pictures, measures, one page ---- */
 
 typedef struct lk_study_progress {
-    const char *what;    /* "teaching tuned", "pictures", "measuring" */
+    const char *what;    /* "training tuned", "pictures", "measuring" */
     double done, total;  /* of the whole study, in steps of about equal length; total 0: not known yet */
     double left;         /* seconds, about; 0: not known yet */
 } lk_study_progress;

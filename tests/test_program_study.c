@@ -113,7 +113,7 @@ static void test_study(void **state)
     write_plan("plan.json", "\"a dog\", \"a cat\"");
     likeness("study", "plan.json", "-o", "one", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "model tuned: to be taught");
+    says(last.out, "model tuned: to be trained");
     says(last.out, "16 pictures in all, 12 of them to be made: 48 steps");
     says(last.out, " s of work at ");
     says(last.out, "B (measured)");
@@ -227,7 +227,7 @@ static void test_changed_model(void **state)
     assert_int_equal(system(command), 0);
     likeness("study", "plan.json", "-o", "changed", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "model tuned: to be taught");
+    says(last.out, "model tuned: to be trained");
     says(last.out, "8 of them to be made");
     snprintf(command, sizeof command, "cd %s && rm -r toy && mv kept toy", folder);
     assert_int_equal(system(command), 0);

@@ -11,7 +11,7 @@ static const char help[] =
     "likeness study [PLAN.json] [-o DIR] [flags]\n"
     "likeness study --photos DIR --name \"sks dog\" --class dog [-m MODEL] [-o DIR] [flags]\n"
     "\n"
-    "Makes every picture of a plan, teaches the models that it asks for, measures what leaks from one prompt\n"
+    "Makes every picture of a plan, trains the models that it asks for, measures what leaks from one prompt\n"
     "into another, and writes DIR/report.html. Without a plan: the report's experiment, all five parts, on the\n"
     "pocket model. Run again, it makes only what is missing or has changed. docs/STUDY.md tells of plans.\n"
     "With --photos: the report's experiment with your own photos of one subject, three to five of them.\n"

@@ -168,7 +168,7 @@ static bool say_cost(run *r, error *e)
             teaching = bytes > teaching ? bytes : teaching;
         }
     say(r, "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
-        "teaching %s more for weights and optimizer", number_decimals(r->total * step, 0).text,
+        "training %s more for weights and optimizer", number_decimals(r->total * step, 0).text,
         number_decimals(step, 3).text, number_bytes((double)memory_peak()).text, number_bytes(teaching).text);
     return true;
 }
@@ -205,9 +205,9 @@ static void say_model(const run *r, int i)
     char *why = m->state[i] == TAUGHT_OTHER ? taught_difference(m->folder[i], m->request[i]) : NULL;
     if (why)
         say(r, "model %s: %s: %s; the old one is kept", name,
-            m->is_ready[i] ? "to be taken back from before" : "to be taught anew", why);
+            m->is_ready[i] ? "to be taken back from before" : "to be trained anew", why);
     else
-        say(r, "model %s: %s", name, m->is_ready[i] ? m->folder[i] : "to be taught");
+        say(r, "model %s: %s", name, m->is_ready[i] ? m->folder[i] : "to be trained");
     free(why);
 }
 
@@ -270,7 +270,7 @@ static bool teach_all(run *r, error *e)
         teaching t = {r, teaching_steps(r, i), 0};
         train_events events = {on_teaching, on_teaching_say, &t};
         if (r->models.is_ready[i]) continue;
-        snprintf(what, sizeof what, "teaching %s", r->plan.model[i].name);
+        snprintf(what, sizeof what, "training %s", r->plan.model[i].name);
         r->what = what;
         r->phase = r->done;
         if (!study_models_teach(&r->models, i, &r->source, &events, e)) return false;

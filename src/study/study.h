@@ -21,7 +21,7 @@ typedef struct study_options {
 } study_options;
 
 typedef struct study_progress {
-    const char *what;      /* "teaching tuned", "pictures", "measuring" */
+    const char *what;      /* "training tuned", "pictures", "measuring" */
     double done, total;    /* of the whole study, in steps of about equal length; total 0: not known yet */
     double left;           /* seconds, about; 0: not known yet */
 } study_progress;
