@@ -470,7 +470,8 @@ static void test_statements(void **state)
     check_claim(&all, "With <i>base</i> first, a switch after 5 brings the subject, and one after 45 hardly changes the picture.",
                 VERDICT_SHOWN, "half-way between switches after 15 and 20", 2);
     check_claim(&all, "With <i>plain</i> first the subject is decided in the first half of the steps.", VERDICT_SHOWN,
-                "from a switch after 15 on, not certainly after 10", 3);
+                "from a switch after 15 on; there the loss, from equal noise, is \xe2\x88\x92" "40 points (\xe2\x88\x92" "44 to "
+                "\xe2\x88\x92" "36). More than half of that is lost with a switch after 10 or earlier.", 3);
     assert_non_null(find_claim(&all, "A switch after 20 is the best compromise."));
     study_free(&s);
 }

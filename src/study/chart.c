@@ -68,24 +68,36 @@ static void axis_ticks(axis *a, int about, bool round)
     a->decimals = d < 0 ? 0 : d;
 }
 
+/* The axis shows every mean. An interval that is far wider than all means are apart would leave
+ * them no room: of it the axis shows half of that width more, and the bar goes on beyond the edge.
+ */
 static axis value_axis(const chart *c, double from, double to)
 {
     axis a = {INFINITY, -INFINITY, 0, 0, false, from, to};
     for (int i = 0; i < c->count; i++)
+        for (int k = 0; k < c->series[i].count; k++) widen(&a, c->series[i].point[k].y);
+    for (int i = 0; i < c->levels; i++) widen(&a, c->level[i].mean);
+    if (c->from_zero) widen(&a, 0);
+    double reach = a.high > a.low ? (a.high - a.low) / 2 : INFINITY;
+    double low = a.low - reach, high = a.high + reach;
+    for (int i = 0; i < c->count; i++)
         for (int k = 0; k < c->series[i].count; k++) {
             const chart_point *p = &c->series[i].point[k];
-            widen(&a, p->y);
-            widen(&a, p->low);
-            widen(&a, p->high);
+            widen(&a, p->low < low ? low : p->low);
+            widen(&a, p->high > high ? high : p->high);
         }
     for (int i = 0; i < c->levels; i++) {
-        widen(&a, c->level[i].mean);
-        widen(&a, c->level[i].low);
-        widen(&a, c->level[i].high);
+        widen(&a, c->level[i].low < low ? low : c->level[i].low);
+        widen(&a, c->level[i].high > high ? high : c->level[i].high);
     }
-    if (c->from_zero) widen(&a, 0);
     axis_ticks(&a, c->category ? 4 : 5, true);
     return a;
+}
+
+/* Where a value stands on its axis, or the end of it. */
+static double axis_within(const axis *a, double v)
+{
+    return axis_at(a, v < a->low ? a->low : v > a->high ? a->high : v);
 }
 
 static axis number_axis(const chart *c)
@@ -125,13 +137,28 @@ static void write_marker(FILE *out, int style, double x, double y)
     html_print(out, "<path class=\"dot\" d=\"M%.1f %.1f%s\"/>", x, y, shape[style]);
 }
 
-static void write_error_bar(FILE *out, double x1, double y1, double x2, double y2)
+/* One end of a bar, square to it. */
+static void write_cap(FILE *out, double x, double y, bool across)
 {
-    double dx = y1 == y2 ? 0 : 3, dy = y1 == y2 ? 3 : 0; /* caps are square to the bar */
-    html_print(
-        out,
-        "<path class=\"bar\" d=\"M%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1f\"/>",
-        x1, y1, x2, y2, x1 - dx, y1 - dy, x1 + dx, y1 + dy, x2 - dx, y2 - dy, x2 + dx, y2 + dy);
+    if (across)
+        html_print(out, "M%.1f %.1fv6", x, y - 3);
+    else
+        html_print(out, "M%.1f %.1fh6", x - 3, y);
+}
+
+/* across: values go across, and `at` is the height; else the other way round. An end that is beyond
+ * the axis is left open. */
+static void write_error_bar(FILE *out, const axis *v, const chart_point *p, double at, bool across)
+{
+    double a = axis_within(v, p->low), b = axis_within(v, p->high);
+    if (!(p->low < p->high)) return;
+    if (across)
+        html_print(out, "<path class=\"bar\" d=\"M%.1f %.1fH%.1f", a, at, b);
+    else
+        html_print(out, "<path class=\"bar\" d=\"M%.1f %.1fV%.1f", at, a, b);
+    if (p->low >= v->low) write_cap(out, across ? a : at, across ? at : a, across);
+    if (p->high <= v->high) write_cap(out, across ? b : at, across ? at : b, across);
+    fputs("\"/>", out);
 }
 
 static void write_line(FILE *out, const chart_series *s, const axis *x, const axis *y)
@@ -156,7 +183,7 @@ static void write_series(FILE *out, const chart_series *s, const axis *x, const 
         const chart_point *p = &s->point[k];
         if (!isfinite(p->y)) continue;
         double px = axis_at(x, p->x);
-        if (p->low < p->high) write_error_bar(out, px, axis_at(y, p->low), px, axis_at(y, p->high));
+        write_error_bar(out, y, p, px, false);
         write_marker(out, style, px, axis_at(y, p->y));
     }
     fputs("</g>\n", out);
@@ -218,8 +245,8 @@ static void write_lines(FILE *out, const chart *c)
     for (int i = 0; i < c->levels; i++) {
         const chart_level *l = &c->level[i];
         bool has = l->low < l->high;
-        double top = axis_at(&y, has ? l->high : l->mean),
-               bottom = axis_at(&y, has ? l->low : l->mean);
+        double top = axis_within(&y, has ? l->high : l->mean),
+               bottom = axis_within(&y, has ? l->low : l->mean);
         write_level(out, i % 2, LEFT, top, RIGHT - LEFT, bottom - top, true);
     }
     write_line_axes(out, c, &x, &y);
@@ -259,8 +286,7 @@ static void write_row_dots(FILE *out, const chart *c, int category, int top, con
             const chart_point *p = &s->point[k];
             if ((int)p->x != category || !isfinite(p->y)) continue;
             html_print(out, "<g class=\"s%d\">", s->style % CHART_STYLES);
-            if (p->low < p->high)
-                write_error_bar(out, axis_at(v, p->low), y, axis_at(v, p->high), y);
+            write_error_bar(out, v, p, y, true);
             write_marker(out, s->style % CHART_STYLES, axis_at(v, p->y), y);
             fputs("</g>", out);
         }
@@ -277,8 +303,8 @@ static void write_rows(FILE *out, const chart *c)
     for (int i = 0; i < c->levels; i++) {
         const chart_level *l = &c->level[i];
         bool has = l->low < l->high;
-        double low = axis_at(&v, has ? l->low : l->mean),
-               high = axis_at(&v, has ? l->high : l->mean);
+        double low = axis_within(&v, has ? l->low : l->mean),
+               high = axis_within(&v, has ? l->high : l->mean);
         write_level(out, i % 2, low, ROWS_TOP, high - low, bottom - ROWS_TOP, false);
     }
     fputs("<g class=\"axis\">", out);
@@ -301,6 +327,16 @@ static void write_rows(FILE *out, const chart *c)
 }
 
 /* ---- key and table ------------------------------------------------------------------------- */
+
+static bool goes_beyond(const chart *c)
+{
+    axis a = value_axis(c, 0, 1);
+    for (int i = 0; i < c->count; i++)
+        for (int k = 0; k < c->series[i].count; k++)
+            if (c->series[i].point[k].low < a.low || c->series[i].point[k].high > a.high)
+                return true;
+    return false;
+}
 
 static void write_key(FILE *out, const chart *c)
 {
@@ -325,6 +361,7 @@ static void write_key(FILE *out, const chart *c)
             "%s: %s</li>\n",
             i % 2, l->name, n.text);
     }
+    if (goes_beyond(c)) fputs("<li>Bars without an end go on beyond the edge.</li>\n", out);
     fputs("</ul>\n", out);
 }
 

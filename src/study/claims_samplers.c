@@ -30,17 +30,22 @@ static int section_of(const study_plan *p, sampler_kind kind, bool needs_other)
 
 static const char *label(sampler_kind k) { return k == SAMPLER_DDPM ? "DDPM" : "DDIM"; }
 
-/* The row of a prompt with the fewest steps. */
-static const structure_row *fewest(const claims *c, sampler_kind kind, const char *prompt)
+/* The row of a prompt with the fewest steps, or with the most of those below the reference. */
+static const structure_row *row_of(const claims *c, sampler_kind kind, const char *prompt,
+                                   bool most)
 {
     const structure_row *found = NULL;
     for (int i = 0; i < c->m->structures; i++) {
         const structure_row *r = &c->m->structure[i];
-        if (r->sampler == kind && r->steps < r->most && !strcmp(r->prompt, prompt) &&
-            (!found || r->steps < found->steps))
-            found = r;
+        if (r->sampler != kind || r->steps >= r->most || strcmp(r->prompt, prompt) != 0) continue;
+        if (!found || (most ? r->steps > found->steps : r->steps < found->steps)) found = r;
     }
     return found;
+}
+
+static const structure_row *fewest(const claims *c, sampler_kind kind, const char *prompt)
+{
+    return row_of(c, kind, prompt, false);
 }
 
 /* Whether row i is the first of its sampler and prompt. */
@@ -72,7 +77,8 @@ static void said_detail(claims *c, const structure_row *r)
     put_prompt(c, r->prompt);
     html_print(c->out, "at %d steps %s&rsquo;s pictures have ", r->steps, label(r->sampler));
     put_share(c, &r->detail);
-    html_print(c->out, " of the fine detail that they have at %d.", r->most);
+    html_print(c->out, " of the fine detail that they have at %d. (Noise counts as detail.)",
+               r->most);
     if (is_above(&r->detail, 100)) fputs(" That is more, not less.", c->out);
     if (has_interval(&r->detail) && !is_above(&r->detail, 100) && !is_below(&r->detail, 100))
         fputs(" No measurable difference.", c->out);
@@ -124,11 +130,11 @@ static const crossing_row *most_crossing(const claims *c, int i)
     return r;
 }
 
-/* Elsewhere: less like DDIM's picture than DDIM's own of the fewest steps is, or, where that is not
- * there, no more like it than another seed's. */
+/* Elsewhere: less like DDIM's picture than DDIM's own of the next fewer steps is, or, where that is
+ * not there, no more like it than another seed's. */
 static void said_elsewhere(claims *c, const crossing_row *r)
 {
-    const structure_row *own = fewest(c, SAMPLER_DDIM, r->prompt);
+    const structure_row *own = row_of(c, SAMPLER_DDIM, r->prompt, true);
     bool has_own = own && own->most == r->steps && has_interval(&own->kept);
     bool shown = has_own ? is_below(&r->kept, own->kept.low) : !is_above(&r->kept, 0);
     claim_begin(c, section_of(c->plan, SAMPLER_DDPM, true), "");

@@ -109,6 +109,42 @@ static bool keeps_subject(const curve *k, const switch_row *r)
     return is_above(&r->lost, -k->first_alone->share.mean / 2);
 }
 
+/* Whether it is more than half, and up to which point from the first on: an index, -1: not even
+ * there. */
+static int lost_up_to(const curve *k)
+{
+    int last = -1;
+    for (int i = 0; i < k->count; i++) {
+        const switch_row *r = k->point[i];
+        if (!is_inner(r)) continue;
+        if (!is_below(&r->lost, -k->first_alone->share.mean / 2)) break;
+        last = i;
+    }
+    return last;
+}
+
+/* From which point on the subject stays (`from`: an index, -1: nowhere), and up to which it is
+ * lost. */
+static void put_from(claims *c, const curve *k, int from)
+{
+    int lost = lost_up_to(k), end = inner(k, k->count - 1, -1);
+    if (from >= 0) {
+        html_print(c->out,
+                   " More than half of that stays from a switch after %d on; there the loss, "
+                   "from equal noise, is ",
+                   k->point[from]->at);
+        put_points(c, &k->point[from]->lost);
+        fputc('.', c->out);
+    }
+    if (lost == end)
+        fputs(" More than half of that is lost, whatever the switch.", c->out);
+    else if (lost >= 0)
+        html_print(c->out, " More than half of that is lost with a switch after %d or earlier.",
+                   k->point[lost]->at);
+    else if (from < 0)
+        fputs(" At no switch is it certain that more than half of that stays, or is lost.", c->out);
+}
+
 static void said_trained_first(claims *c, const curve *k, int section, bool several)
 {
     const switch_row *alone = k->first_alone;
@@ -141,22 +177,8 @@ static void said_trained_first(claims *c, const curve *k, int section, bool seve
                    claim_name(c, alone->first));
     }
     put_share(c, &alone->share);
-    fputs(". ", c->out);
-    if (from < 0) {
-        html_print(c->out, "At no switch is it certain that more than half of that stays.");
-    } else if (all) {
-        html_print(c->out, "More than half of that stays from a switch after %d on",
-                   k->point[from]->at);
-    } else {
-        html_print(c->out,
-                   "More than half of that stays from a switch after %d on, not certainly after %d",
-                   k->point[from]->at, k->point[inner(k, from - 1, -1)]->at);
-    }
-    if (from >= 0) {
-        fputs("; there the loss, from equal noise, is ", c->out);
-        put_points(c, &k->point[from]->lost);
-        fputc('.', c->out);
-    }
+    fputc('.', c->out);
+    put_from(c, k, from);
     bool known = has_interval(&first->lost) && is_above(&alone->share, 0);
     bool shown = few ? all : from >= 0 && 2 * k->point[from]->at <= alone->steps;
     claim_end(c, !known ? VERDICT_NOT_MEASURABLE : shown ? VERDICT_SHOWN : VERDICT_NOT_SHOWN);

@@ -143,13 +143,39 @@ static void dots_add(dots *d, int series, const char *name, const char *prompt, 
     d->point[series][s->count++] = point_of(k, e);
 }
 
-static void dots_write(page *p, dots *d, const chart *about)
+/* Where a section's grid has a prompt first; behind all where it has not. */
+static int place_in(const study_section *s, const char *prompt)
+{
+    int k = 0;
+    while (k < section_cells(s) && strcmp(s->cell[k].prompt, prompt) != 0) k++;
+    return k;
+}
+
+/* Brings the prompts into the order of a section's grid. */
+static void dots_sort(page *p, dots *d, const study_section *s)
+{
+    const char **sorted = page_alloc(p, (size_t)d->prompts * sizeof *sorted);
+    int *rank = page_alloc(p, (size_t)d->prompts * sizeof *rank);
+    if (p->no_memory) return;
+    for (int k = 0; k < d->prompts; k++)
+        for (int i = 0; i < d->prompts; i++) {
+            int a = place_in(s, d->prompt[i]), b = place_in(s, d->prompt[k]);
+            rank[k] += a < b || (a == b && i < k);
+        }
+    for (int k = 0; k < d->prompts; k++) sorted[rank[k]] = d->prompt[k];
+    for (int i = 0; i < d->count; i++)
+        for (int k = 0; k < d->series[i].count; k++) d->point[i][k].x = rank[(int)d->point[i][k].x];
+    d->prompt = sorted;
+}
+
+static void dots_write(page *p, dots *d, const study_section *s, const chart *about)
 {
     chart c = *about;
     int count = 0;
+    dots_sort(p, d, s);
     for (int i = 0; i < d->count; i++) /* those without points go */
         if (d->series[i].count) d->series[count++] = d->series[i];
-    if (!count) return;
+    if (!count || p->no_memory) return;
     for (int k = 0; k < d->prompts; k++)
         if (!*d->prompt[k]) d->prompt[k] = "(empty prompt)";
     c.category = d->prompt;
@@ -179,7 +205,7 @@ static int levels_of(const page *p, int subject, chart_level level[2])
     return 2;
 }
 
-static void share_chart(page *p, int subject)
+static void share_chart(page *p, const study_section *s, int subject)
 {
     const study_measures *m = p->s->measures;
     dots d;
@@ -203,10 +229,10 @@ static void share_chart(page *p, int subject)
                    .y_name = per_cent,
                    .level = level,
                    .levels = levels_of(p, subject, level)};
-    dots_write(p, &d, &about);
+    dots_write(p, &d, s, &about);
 }
 
-static void drift_chart(page *p)
+static void drift_chart(page *p, const study_section *s)
 {
     static const chart about = {.id = "chart-drift",
                                 .title = "How far pictures move from the base model\xe2\x80\x99s",
@@ -222,10 +248,10 @@ static void drift_chart(page *p)
         const change_row *r = &m->change[i];
         dots_add(&d, r->model, name_of(p, r->model), r->prompt, &r->drift);
     }
-    dots_write(p, &d, &about);
+    dots_write(p, &d, s, &about);
 }
 
-static void diversity_chart(page *p)
+static void diversity_chart(page *p, const study_section *s)
 {
     static const chart about = {.id = "chart-diversity",
                                 .title = "How much pictures differ from seed to seed",
@@ -241,7 +267,7 @@ static void diversity_chart(page *p)
         const diversity_row *r = &m->diversity[i];
         dots_add(&d, r->model, name_of(p, r->model), r->prompt, &r->of_base);
     }
-    dots_write(p, &d, &about);
+    dots_write(p, &d, s, &about);
 }
 
 /* ---- samplers ------------------------------------------------------------------------------- */
@@ -259,16 +285,18 @@ static void structure_chart(page *p, int serial, const char *prompt, bool detail
     chart_series series[2];
     int count = 0, most = 0;
     for (int kind = 0; kind < 2; kind++) {
-        chart_point *point = page_alloc(p, (size_t)m->structures * sizeof *point);
+        chart_point *point = page_alloc(p, ((size_t)m->structures + 1) * sizeof *point);
         if (!point) return;
         int points = 0;
         for (int i = 0; i < m->structures; i++) {
             const structure_row *r = &m->structure[i];
             const estimate *e = detail ? &r->detail : &r->kept;
             if ((int)r->sampler != kind || strcmp(r->prompt, prompt) || !e->n) continue;
+            if (r->steps >= r->most) continue;
             point[points++] = point_of(r->steps, e);
             most = r->most;
         }
+        if (points) point[points++] = (chart_point){most, 100, NAN, NAN}; /* itself */
         qsort(point, (size_t)points, sizeof *point, by_x);
         if (points)
             series[count++] = (chart_series){.name = kind == SAMPLER_DDIM ? "DDIM" : "DDPM",
@@ -437,7 +465,7 @@ static void points_chart(page *p, const study_section *s, const switch_row *of, 
                  : "On the way from the class (0 %) to the subject (100 %).",
         .y_name = per_cent,
         .from_zero = kept};
-    dots_write(p, &d, &about);
+    dots_write(p, &d, s, &about);
 }
 
 static void switch_charts(page *p, const study_section *s)
@@ -520,9 +548,9 @@ void figures_section(page *p, int section)
     if (kind == KIND_SWITCHES) switch_charts(p, s);
     if (kind == KIND_SAMPLERS && place_of(p, kind) == section) structure_charts(p);
     if (kind == KIND_MODELS && place_of(p, kind) == section) {
-        for (int i = 0; i < p->s->measures->subjects; i++) share_chart(p, i);
-        drift_chart(p);
-        diversity_chart(p);
+        for (int i = 0; i < p->s->measures->subjects; i++) share_chart(p, s, i);
+        drift_chart(p, s);
+        diversity_chart(p, s);
     }
     fputs("</div>\n", p->out);
 }

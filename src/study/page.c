@@ -90,7 +90,7 @@ static void write_summary(page *p)
           "is on the claim&rsquo;s side. <em>Not shown</em>: it is not, which is no proof of the "
           "contrary. Likeness "
           "to a subject is a share of the way from its class (0&nbsp;%) to its own pictures "
-          "(100&nbsp;%).</p>\n"
+          "(100&nbsp;%; more where a picture is nearer to them than they are to each other).</p>\n"
           "<div class=\"short\">\n",
           p->out);
     for (int i = 0; i < plan->sections; i++) {
@@ -469,7 +469,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
 static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
-    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,schedule,models,file", p->out);
+    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,schedule,models,file",
+          p->out);
     for (int i = 0; i < p->s->measures->subjects; i++)
         fprintf(p->out, ",share_of_subject_%d", i + 1);
     fputs("\r\n", p->out);

@@ -209,7 +209,8 @@ void page_grid_style(page *p)
     for (int i = 0; i < p->s->plan->sections; i++) {
         const study_section *s = &p->s->plan->section[i];
         if (!s->hidden)
-            html_print(p->out, "@media screen and (max-width:%.1frem){#part-%s .hint{display:block}}\n",
+            html_print(p->out,
+                       "@media screen and (max-width:%.1frem){#part-%s .hint{display:block}}\n",
                        s->columns <= 3 ? 20 : least_page(s), s->id);
     }
 }

@@ -133,7 +133,8 @@ prompt_role prompt_role_of(const char *prompt, const char *instance_prompt,
     return within(&p, &of_class) ? ROLE_CLASS : ROLE_SCENE;
 }
 
-char *prompt_without_subject(const char *prompt, const char *instance_prompt, const char *class_prompt)
+char *prompt_without_subject(const char *prompt, const char *instance_prompt,
+                             const char *class_prompt)
 {
     words p, instance, of_class, subject = {.count = 0}, noun;
     char *out = malloc(strlen(prompt) + 1), *to = out;
