@@ -71,11 +71,15 @@ static bool compare(tables *t, int a, int b, comparison *how, double *out, error
     return true;
 }
 
+/* Pictures are all looked at by now: what is told is that nothing is left to be done. */
+static bool is_stopped(const measure_source *s) { return s->progress && s->progress(s->user, 1, 1); }
+
 /* The mean comparison of picture a with those that differ from `of` in the seed alone; NaN: none do. */
 static bool compare_others(tables *t, int a, int of, comparison *how, double *out, error *e)
 {
     double sum = 0, one;
     int n = 0;
+    if (is_stopped(t->source)) return error_set(e, ERROR_CANCELLED, "stopped while pictures were compared");
     for (int k = 0; k < t->all.cells; k++) {
         if (k == of || t->cell[k]->seed == t->cell[of]->seed ||
             !cells_alike(t->cell[of], t->cell[k], ANY_SEED))
@@ -426,8 +430,9 @@ static bool fill_diversity(tables *t, const char *prompt, error *e)
 
 static bool on_step(void *user, int step, int steps)
 {
-    const measure_source *s = user;
-    return s->progress && s->progress(s->user, step, steps);
+    (void)step;
+    (void)steps;
+    return is_stopped(user);
 }
 
 /* Of DDIM's pictures by one model, without noise of their own, the first of those with fewest steps. */
