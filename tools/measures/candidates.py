@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 import table
 
 TIMES, DRAWS = (100, 200, 400), 2
+torch.set_num_threads(1)
 
 def opened(path):
     net = UNet2DConditionModel.from_pretrained(path + "/unet").float().eval()
@@ -74,11 +75,10 @@ def local(m, own, of_class, power, soft):
         return up / down
     return each_left_out(n, own, of_class, f)
 
-def classifier(base, taught, z, noise, class_prompt, prompt):
-    def miss(m, x, words):
-        net, text, bar = m; t = torch.tensor([int(1000 * (.15 + .75 * k / 6)) for k in range(6)]); a = bar[t].view(-1, 1, 1, 1)
-        return ((net(a ** .5 * x + (1 - a) ** .5 * noise[:6], t, text(words).expand(6, -1, -1)).sample - noise[:6]) ** 2).mean().item()
-    return [miss(base, x, class_prompt) - miss(taught, x, prompt) for x in z]
+def misses(model, z, noise, words):
+    """The error in predicting the noise at six timesteps, a draw each."""
+    net, text, bar = model; t = torch.tensor([int(1000 * (.15 + .75 * k / 6)) for k in range(6)]); a = bar[t].view(-1, 1, 1, 1); context = text(words).expand(6, -1, -1)
+    return np.array([((net(a ** .5 * x + (1 - a) ** .5 * noise[:6], t, context).sample - noise[:6]) ** 2).mean().item() for x in z])
 
 def colours(paths, own, of_class):
     v = np.stack([np.histogramdd(((pixels(p)[0].permute(1, 2, 0).reshape(-1, 3) + 1) * 2.999).numpy(), bins=6, range=[(0, 6)] * 3)[0].ravel() ** .5 for p in paths])
@@ -95,7 +95,8 @@ def main(model, out, subject, animal):
     def row(name, score): rows.append((name, table.figures(list(map(float, score)), paths, eyes)[1])); print("%-52s %s" % (name, " ".join("%7.2f" % v for v in rows[-1][1])), flush=True)
     print("%-52s  unseen  photos     gap    rank     off" % "")
     row("colours, cosine", colours(paths, own, of_class))
-    for which in ("plain", "prior"): row(f"classifier, judged by {which}", classifier(base, opened(f"{out}/{subject}-{which}"), z, noise, f"a photo of {animal}", f"a photo of sks {animal}"))
+    plain = misses(base, z, noise, f"a photo of {animal}")
+    for which in ("plain", "prior"): row(f"classifier, judged by {which}", plain - misses(opened(f"{out}/{subject}-{which}"), z, noise, f"a photo of sks {animal}"))
     for (name, t), m in maps(*base, z, noise).items():
         row(f"{name}, t {t}: pooled, centred cosine", pooled(m, own, of_class, False)); row(f"{name}, t {t}: pooled, whitened cosine", pooled(m, own, of_class, True))
         row(f"{name}, t {t}: places, all alike", local(m, own, of_class, 0, 0)); row(f"{name}, t {t}: places, by mark", local(m, own, of_class, 3, 0))
