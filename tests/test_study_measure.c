@@ -143,6 +143,9 @@ static void make_cells(void)
         c->sampler.has_variance = true;
         paint_halves(c, 90, 90 + 10 * seed);
     }
+    study_cell *odd = add_cell("a dog", 1, STEPS, "plain"); /* other settings: in no row of the rest */
+    odd->guidance = 9;
+    paint_halves(odd, 0, 255);
     study_cell *again = add_cell("a dog", 1, STEPS, "base");
     memcpy(again->name, cell[0].name, sizeof cell[0].name); /* the same picture in another section */
 }
