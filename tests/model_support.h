@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * model_support: networks with weights and inputs by golden.md G5's formula, for the model room's tests. */
+ * model_support: networks with weights and inputs by formula (NUMERICS.md, 8), for the model room's tests. */
 #ifndef LIKENESS_TESTS_MODEL_SUPPORT_H
 #define LIKENESS_TESTS_MODEL_SUPPORT_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of the random generator against torch (golden.md G1, and hashes of whole draws made with
+ * Tests of the random generator against torch (its printed values, and hashes of whole draws made with
  * torch 2.15 on x86-64: those are equal bit for bit). */
 #include "base/half.h"
 #include "base/random.h"
@@ -156,7 +156,7 @@ static void test_randn_tail(void **state)
     assert_int_equal(rng_below(&r, 1000), 270); /* torch's next randint: as many draws were used */
 }
 
-/* torch 2.15 draws half types by rounding the float32 draw (golden.md names the first four). */
+/* torch 2.15 draws half types by rounding the float32 draw (the first four are named). */
 static void test_randn_rounded(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The optimizers of the cpu device: against torch (golden.md G6, fixtures/optimizer.txt), against
+ * The optimizers of the cpu device: against torch (its own values, fixtures/optimizer.txt), against
  * bitsandbytes' maps and its CUDA kernel's order (G7, G8), against plain loops written here; every
  * instruction set this machine has gives the same bytes, and so does every number of threads. */
 #include <math.h>
@@ -174,7 +174,7 @@ static void test_maps(void **state)
     device_close(&d);
 }
 
-/* bitsandbytes' search, step by step (numerics.md section 7) */
+/* bitsandbytes' search, step by step (NUMERICS.md, 7) */
 static int search(const float *map, float x)
 {
     int pivot = 127, low = 0, high = 255;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of the noise schedules and samplers: golden.md G2 and G3, the runs of diffusers in
+ * Tests of the noise schedules and samplers: printed values, the runs of diffusers in
  * fixtures/scheduler.json (made by tools/fixtures_scheduler.py), and what is refused. */
 #include "support.h"
 
@@ -9,7 +9,7 @@
 
 #include "generate/sampler.h"
 
-/* ---- golden.md G2 ---- */
+/* ---- tables ---- */
 
 static scheduler_config linear_config(void)
 {
@@ -54,7 +54,7 @@ static void test_tables(void **state)
     noise_schedule_close(&b);
 }
 
-/* ---- golden.md G3 ---- */
+/* ---- traces ---- */
 
 typedef struct golden {
     const char *name;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The networks against golden.md G5 (weights and inputs by formula, through the real graph and the CPU), their
+ * The networks against diffusers' values (weights and inputs by formula, through the real graph and the CPU), their
  * parameter counts at full size, and the text's cached keys and values. */
 #include "model_support.h"
 

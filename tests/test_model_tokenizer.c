@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The tokenizer against transformers' ids (golden.md G4 and its extra rows) with OpenAI's vocabulary, which lies
+ * The tokenizer against transformers' ids (rows made with it) with OpenAI's vocabulary, which lies
  * outside the repository; and its framing, its two file forms and its refusals with the pocket model's. */
 #include "support.h"
 

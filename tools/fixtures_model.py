@@ -4,7 +4,7 @@
 layout/NAME/ holds the configuration files of a toy model as saved in one layout, and tensors.txt: for every
 tensor "key canonical type dims" below its file's "@ path", canonical being the name the weights' formula goes by
 ("=" where it is the key, "-" for a tensor that belongs to no weight). The test writes the safetensors files from that,
-so no weights are stored. Weights by formula: golden.md G5.
+so no weights are stored. Weights by formula: docs/NUMERICS.md, 8.
 
 gradients.txt: for every weight of four toy networks the gradient of a mean squared error, by torch autograd in
 float64 (weights: scatter below): largest absolute value, its dot products with cos(0.21 i + 0.5) and sin(0.37 i + 0.2), the middle value.
@@ -41,7 +41,7 @@ TEXT = dict(hidden_size=12, intermediate_size=24, num_hidden_layers=2, num_atten
 
 
 def fill(module):
-    """golden.md G5, by transformers 4's names (text_model.)."""
+    """docs/NUMERICS.md, 8, by transformers 4's names (text_model.)."""
     with torch.no_grad():
         for name, p in module.named_parameters():
             name = canonical_text(name) if isinstance(module, CLIPTextModel) else name

@@ -134,7 +134,7 @@ typedef struct op_call {
     array out[OP_MAX_OUT];
 } op_call;
 
-/* An AdamW update of one tensor (numerics.md sections 6 and 7). */
+/* An AdamW update of one tensor (NUMERICS.md, 6 and 7). */
 typedef enum moment_kind {
     MOMENTS_F32,  /* torch.optim.AdamW: decay, then the step */
     MOMENTS_8BIT, /* bitsandbytes AdamW8bit's CUDA kernel: blocks of 256, the step, then decay */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: timesteps, and the DDPM and DDIM steps of diffusers (numerics.md
- * section 4). A sampler sees latents as plain float arrays in PyTorch's order ([C,h,w] of one
+ * sampler: timesteps, and the DDPM and DDIM steps of diffusers (docs/NUMERICS.md,
+ * 4). A sampler sees latents as plain float arrays in PyTorch's order ([C,h,w] of one
  * picture) and knows nothing of networks. Arithmetic is float32 in diffusers' order, so that a long
  * run does not drift. */
 #ifndef LIKENESS_GENERATE_SAMPLER_H

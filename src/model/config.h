@@ -59,7 +59,7 @@ typedef enum variance {
 } variance;
 
 /* scheduler_config.json. has_*: the file says so (a key that the file lacks takes the default of the
- * scheduler that is used, not of the one that is named; numerics.md section 1). */
+ * scheduler that is used, not of the one that is named; NUMERICS.md, 1). */
 typedef struct scheduler_config {
     char class_name[64];
     int train_steps;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tokenizer: CLIP's byte-level BPE as transformers 5's CLIPTokenizer does it (numerics.md section 3). */
+ * tokenizer: CLIP's byte-level BPE as transformers 5's CLIPTokenizer does it (NUMERICS.md, 2). */
 #ifndef LIKENESS_MODEL_TOKENIZER_H
 #define LIKENESS_MODEL_TOKENIZER_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * draws: everything random in a run, in the order in which train_dreambooth.py with accelerate draws it
- * from PyTorch's default CPU generator (numerics.md section 6, "Order of draws"): at an epoch's
+ * from PyTorch's default CPU generator (NUMERICS.md, 6): at an epoch's
  * beginning two 64-bit seeds; the sampler's permutation from its own generator; crops, fetched one
  * batch ahead; then, by the caller through `random`, a step's posterior noise, noise, offset noise and
  * timesteps. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rate: the learning rate over a run: diffusers' get_scheduler (numerics.md section 6). */
+ * rate: the learning rate over a run: diffusers' get_scheduler (NUMERICS.md, 6). */
 #ifndef LIKENESS_TRAIN_RATE_H
 #define LIKENESS_TRAIN_RATE_H
 

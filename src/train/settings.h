@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * settings: what a DreamBooth run is asked to do, with the names, defaults and meaning of diffusers'
- * train_dreambooth.py (numerics.md section 6), and what can be found wrong with it before anything is
+ * train_dreambooth.py (NUMERICS.md, 6), and what can be found wrong with it before anything is
  * opened. */
 #ifndef LIKENESS_TRAIN_SETTINGS_H
 #define LIKENESS_TRAIN_SETTINGS_H
