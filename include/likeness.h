@@ -252,7 +252,7 @@ void lk_sweep_close(lk_sweep *sweep);
  * digits of every script stay; cut at `limit` bytes (10 or more; names of files have at most 255). */
 char *lk_slug(const char *text, size_t limit);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
- * folders above it are made. */
+ * folders above it are made, and what killed runs left half-written beside it is removed. */
 bool lk_can_write(const char *path, bool make_folder, lk_error *error);
 
 /* ---- training ---- */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/folder.h"
 #include "base/half.h"
 #include "base/platform.h"
 #include "file/image.h"
@@ -687,8 +688,10 @@ bool lk_can_write(const char *path, bool make_folder, lk_error *caller)
     if (make_folder && slash && slash != path) {
         char *folder = string_format("%.*s", (int)(slash - path), path);
         ok = folder ? path_make_dir(folder, &e) : error_memory(&e, path, strlen(path));
+        if (ok) folder_sweep(folder);
         free(folder);
     }
+    if (make_folder && !slash) folder_sweep(".");
     ok = ok && file_writer_open(&w, path, &e);
     file_writer_abandon(&w);
     return report(ok, &e, caller);

@@ -553,6 +553,25 @@ static void test_overwriting(void **state)
     drop("photo.png");
 }
 
+/* What a killed run left half-written goes; what a run that lives is writing stays. */
+static void test_left_over(void **state)
+{
+    (void)state;
+    char living[80];
+    assert_int_equal(mkdir(in_folder("left"), 0777), 0);
+    pid_t gone = fork();
+    if (gone == 0) _exit(0);
+    assert_int_equal(waitpid(gone, NULL, 0), gone);
+    char dead[80];
+    snprintf(dead, sizeof dead, "left/.a-42.png.%d-0.tmp", (int)gone);
+    snprintf(living, sizeof living, "left/.a-42.png.%d-0.tmp", (int)getpid());
+    write_file(in_folder(dead), "half", 4);
+    write_file(in_folder(living), "half", 4);
+    assert_int_equal(NAMED("-p", "a", "-o", "left/"), 0);
+    assert_false(exists(dead));
+    assert_true(exists(living));
+}
+
 /* Another run wrote the file while this one worked: its picture stays, this one gets a number. */
 static void test_meanwhile(void **state)
 {
@@ -781,6 +800,7 @@ int main(void)
         TEST(test_random_seed),
         TEST(test_names),
         TEST(test_overwriting),
+        TEST(test_left_over),
         TEST(test_meanwhile),
         TEST(test_bad_output),
         TEST(test_full_disk),

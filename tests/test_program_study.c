@@ -166,10 +166,7 @@ static void test_kills(void **state)
         finish(child);
     }
     done();
-    char command[700];
-    snprintf(command, sizeof command, "find %s -name '.*.tmp' -delete", in_folder("killed"));
-    assert_int_equal(system(command), 0);
-    same_folders("whole", "killed");
+    same_folders("whole", "killed"); /* what the killed runs left half-written is gone too */
 }
 
 static void test_bad_plans(void **state)

@@ -367,7 +367,7 @@ static int folders_check(task *t)
     for (size_t i = 0; ok && i < t->count; i++)
         for (int k = 0; ok && k < OUTPUT_FILES; k++) {
             const char *path = t->cells[i].out.path[k];
-            ok = !path || lk_can_write(path, true, &t->error);
+            ok = !path || lk_can_write(path, i == 0, &t->error); /* all lie beside the first */
         }
     ok = ok && (!t->grid || lk_can_write(t->sheet.path[0], true, &t->error));
     return ok ? STATUS_DONE : failed(t);

@@ -297,6 +297,7 @@ static bool make_pictures(run *r, error *e)
                         .stepped = on_step,
                         .user = r};
     bool ok = cells ? path_make_dir(cells, e) : error_memory(e, "a folder's name", 64);
+    if (ok) folder_sweep(cells);
     r->what = "pictures";
     ok = ok && cells_make(&r->work, &maker, &r->plan, &r->failed, e);
     free(cells);
@@ -401,6 +402,7 @@ static bool claim(run *r, error *e)
     char *moved = NULL;
     bool ok = path_make_dir(r->options->folder, e) && folder_lock(&r->lock, r->options->folder, e) &&
               study_folder_begin(&r->place, &r->plan, &moved, e);
+    if (ok) folder_sweep(r->options->folder); /* what killed runs left half-written */
     if (moved) say(r, "the plan.json that was changed by hand is now %s", moved);
     free(moved);
     for (int i = 0; ok && i < r->plan.models; i++) ok = study_models_claim(&r->models, i, &r->source, e);
