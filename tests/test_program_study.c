@@ -59,7 +59,7 @@ static void same_folders(const char *a, const char *b)
              "cd %s && for d in %s %s; do (cd $d && find . -type f ! -name times.json ! -name train.jsonl "
              "! -name report.html ! -name train.json ! -name '*.csv' ! -name manifest.json | sort | "
              "xargs sha256sum; sed '/<footer/,/<\\/footer>/d' report.html | sha256sum; "
-             "sha256sum < cells.csv) >$d.sums; done; cmp %s.sums %s.sums",
+             "sha256sum < cells.csv) >$d.sums; done; diff %s.sums %s.sums",
              folder, a, b, a, b);
     if (system(command) != 0) fail_msg("%s and %s differ", a, b);
 }

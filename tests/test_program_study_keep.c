@@ -75,7 +75,7 @@ static void nothing_to_do(const char *plan, const char *out)
     likeness("study", plan, "-o", out, "-t", "1", "--dry-run", NULL);
     done();
     says(last.out, " 0 of them to be made");
-    if (strstr(last.out, "to be taught")) fail_msg("%s", last.out);
+    if (strstr(last.out, "to be trained")) fail_msg("%s", last.out);
 }
 
 /* ---- what is not the study's ------------------------------------------------------------------ */
@@ -238,7 +238,7 @@ static void test_changed(void **state)
     write_plan("faster.json", ", \"learning_rate\": 2e-4", "");
     likeness("study", "faster.json", "-o", "o", "--dry-run", NULL);
     done();
-    says(last.out, "model tuned: to be taught anew: learning_rate was 0.0001, is 0.0002; the old one is kept\n");
+    says(last.out, "model tuned: to be trained anew: learning_rate was 0.0001, is 0.0002; the old one is kept\n");
     assert_true(same_time(first, written("o")));
     likeness("study", "faster.json", "-o", "o", "-t", "1", NULL);
     done();
