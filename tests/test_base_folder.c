@@ -53,28 +53,30 @@ static int setup(void **state)
 static void test_sweep(void **state)
 {
     (void)state;
-    char name[8][64];
+    enum { GONE = 3, NAMES = 9 };
+    char name[NAMES][64];
     pid_t dead = fork();
     if (dead == 0) _exit(0);
     waitpid(dead, NULL, 0);
     long own = getpid(), gone = dead;
     snprintf(name[0], sizeof *name, ".a.json.%ld-0.tmp", gone);
     snprintf(name[1], sizeof *name, ".class-0001.png.%ld-12.tmp.png", gone);
-    snprintf(name[2], sizeof *name, ".a.json.%ld-0.tmp", own);
-    snprintf(name[3], sizeof *name, "a.json.%ld-0.tmp", gone);
-    snprintf(name[4], sizeof *name, ".a.json.%ld.tmp", gone);
-    snprintf(name[5], sizeof *name, ".a.json.%ld-0.tmp.jpg", gone);
-    snprintf(name[6], sizeof *name, ".%ld-0.tmp", gone);
-    snprintf(name[7], sizeof *name, ".a.json.-0.tmp");
-    for (int i = 0; i < 8; i++) put(name[i], "x");
+    snprintf(name[2], sizeof *name, "..b.png.%ld-0.tmp.png.%ld-0.tmp", gone, gone);
+    snprintf(name[3], sizeof *name, ".a.json.%ld-0.tmp", own);
+    snprintf(name[4], sizeof *name, "a.json.%ld-0.tmp", gone);
+    snprintf(name[5], sizeof *name, ".a.json.%ld.tmp", gone);
+    snprintf(name[6], sizeof *name, ".a.json.%ld-0.tmp.jpg", gone);
+    snprintf(name[7], sizeof *name, ".%ld-0.tmp", gone);
+    snprintf(name[8], sizeof *name, ".a.json.-0.tmp");
+    for (int i = 0; i < NAMES; i++) put(name[i], "x");
     char link[64], folder[64];
     snprintf(link, sizeof link, ".link.%ld-0.tmp", gone);
     snprintf(folder, sizeof folder, ".folder.%ld-0.tmp", gone);
     assert_int_equal(symlink("/nowhere", in(link)), 0);
     assert_int_equal(mkdir(in(folder), 0777), 0);
     folder_sweep(place);
-    for (int i = 0; i < 8; i++)
-        if (there(name[i]) != (i > 1)) fail_msg("%s is %s", name[i], there(name[i]) ? "left" : "gone");
+    for (int i = 0; i < NAMES; i++)
+        if (there(name[i]) != (i >= GONE)) fail_msg("%s is %s", name[i], there(name[i]) ? "left" : "gone");
     assert_true(there(folder));
     struct stat info;
     assert_int_equal(lstat(in(link), &info), 0);

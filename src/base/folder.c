@@ -156,7 +156,9 @@ bool folder_install(const char *from, const char *to, const char *last, error *e
 /* The process that ".NAME.PID-N.tmp" names (a picture's ending may follow); 0: it is no such name. */
 static long process_of(const char *name)
 {
-    const char *end = strstr(name, ".tmp"), *at = end;
+    const char *end = NULL;
+    for (const char *next = name; (next = strstr(next, ".tmp")); next += 4) end = next; /* the last */
+    const char *at = end;
     if (name[0] != '.' || !end || (end[4] && strcmp(end + 4, ".png") != 0)) return 0;
     while (at > name && isdigit((unsigned char)at[-1])) at--;
     if (at == end || at - 1 <= name || at[-1] != '-') return 0;

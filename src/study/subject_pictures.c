@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/folder.h"
 #include "base/platform.h"
 #include "train/photos.h"
 
@@ -77,6 +78,7 @@ bool subject_pictures_write(subject_pictures *out, const measure_source *s, cons
     char *place = path_join(s->folder, "subject");
     bool ok = place ? !m->subjects || path_make_dir(place, e)
                     : error_memory(e, "a folder's name", 64);
+    if (ok) folder_sweep(place);
     for (int i = 0; ok && i < m->subjects; i++) {
         const subject_row *r = &m->subject[i];
         int side = resolution_of(s, r->model[0]);

@@ -225,8 +225,18 @@ static bool make_room(study_models *m, int i, const study_source *s, bool comes_
     return ok;
 }
 
+/* What killed runs left half-written in the study's own folders of a model. */
+static void sweep_folders(const study_models *m, int i, const study_source *s)
+{
+    const study_model *of = &s->plan->model[i];
+    if (of->path) return;
+    folder_sweep(m->folder[i]);
+    if (m->class_folder[i] && !of->train.class_data_dir) folder_sweep(m->class_folder[i]);
+}
+
 bool study_models_claim(study_models *m, int i, const study_source *s, error *e)
 {
+    sweep_folders(m, i, s);
     if (m->state[i] == TAUGHT_BEGUN || m->state[i] == TAUGHT_WHOLE) return true;
     char *aside = taught_aside(m->folder[i], m->key[i]);
     taught_state kept = aside ? taught_look(aside, m->key[i]) : TAUGHT_NOTHING;
