@@ -110,7 +110,7 @@ const char page_style[] =
     "position:sticky;left:0;background:var(--paper);z-index:1}\n"
     ".grid td{padding:0 .3rem .3rem 0;vertical-align:top}\n"
     ".grid img{display:block;width:100%;height:auto;border-radius:3px;background:var(--sunk)}\n"
-    ".grid colgroup+colgroup+colgroup{border-left:.9rem solid transparent}\n"
+    ".grid colgroup+colgroup+colgroup{border-left:.5rem solid transparent}\n"
     ".cell a{display:block;border-radius:3px}\n"
     ".hint{display:none;margin:.75rem 0 0;color:var(--soft);font-size:.9rem}.hint+.scroll{"
     "margin-top:.25rem}\n"
