@@ -899,9 +899,14 @@ bool lk_inspect(char **text, const char *path, lk_error *caller)
 {
     error e = {0};
     *text = NULL;
+    char *pocket = strcmp(path, "pocket") == 0 && !path_exists(path) ? pocket_find(&e) : NULL;
+    if (pocket) path = pocket;
     if (!path_is_dir(path) && is_picture(path)) {
         lk_picture *p = NULL;
-        if (!lk_picture_open(&p, path, caller)) return false;
+        if (!lk_picture_open(&p, path, caller)) {
+            free(pocket);
+            return false;
+        }
         char more[64] = "";
         if (p->image.frames > 1) snprintf(more, sizeof more, ", the first of %d pictures", p->image.frames);
         *text = string_format("%s\n%dx%d%s\n%s\n", path, p->image.width, p->image.height, more,
@@ -918,5 +923,6 @@ bool lk_inspect(char **text, const char *path, lk_error *caller)
         thread_pool_close(&pool);
         model_close(&m);
     }
+    free(pocket);
     return report(*text != NULL, &e, caller);
 }

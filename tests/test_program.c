@@ -104,6 +104,8 @@ static void test_picture(void **state)
     says(text, "Seed: 7");
     image_free(&m);
     free(text);
+    assert_int_equal(likeness("inspect", "pocket", NULL), 0); /* the name that -m takes */
+    says(last.out, "128x128");
     assert_int_equal(likeness("inspect", "x.png", NULL), 0);
     says(last.out, "32x32");
     says(last.out, "Steps: 1");

@@ -224,7 +224,7 @@ static void test_changed_model(void **state)
     assert_int_equal(system(command), 0);
     likeness("study", "plan.json", "-o", "changed", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "model tuned: to be trained");
+    says(last.out, "model tuned: to be trained anew: the model it starts from is another; the old one is kept");
     says(last.out, "8 of them to be made");
     snprintf(command, sizeof command, "cd %s && rm -r toy && mv kept toy", folder);
     assert_int_equal(system(command), 0);

@@ -131,6 +131,11 @@ static void test_foreign_folders(void **state)
     write_plan("class.json", ", \"class_data_dir\": \"photos\"", "");
     likeness("study", "class.json", "-o", "photos", NULL);
     failed(2, "is the folder of the class's pictures");
+    write_plan("plain.json", "", "");
+    run("mkdir album && cp photos/01.png album");
+    likeness("study", "plain.json", "-o", "album", NULL);
+    failed(2, "album holds pictures that no study made");
+    run("rm -r album");
     assert_int_equal(count_files("photos/*"), 5);
     assert_false(exists("toy/study.json") || exists("toy/unet/new"));
     /* photos where the page's copies of them would lie */

@@ -784,6 +784,11 @@ static void test_missing_picture(void **state)
     unlink(known);
     assert_false(measure(&m, &e));
     assert_non_null(strstr(e.text, "0000000000000003.png: this picture of the study is missing"));
+    FILE *garbled = fopen(path, "w");
+    fputs("no picture", garbled);
+    fclose(garbled);
+    assert_false(measure(&m, &e));
+    assert_non_null(strstr(e.text, "remove it, and the study run again makes it anew"));
     assert_true(image_write(&before, path, NULL, 100, &e));
     image_free(&before);
     free(path), free(known);

@@ -70,7 +70,9 @@ bool cell_picture_read(image *out, const char *folder, const study_cell *c, erro
     bool ok = path_is_file(path) ||
               error_set(e, ERROR_FILE, "%s: this picture of the study is missing; run the study again, "
                         "which makes it", path);
-    ok = ok && image_read(out, NULL, path, e);
+    error why = {0};
+    if (ok && !image_read(out, NULL, path, &why))
+        ok = error_set(e, why.code, "%s; remove it, and the study run again makes it anew", why.text);
     free(path);
     return ok;
 }

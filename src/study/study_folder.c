@@ -15,6 +15,7 @@
 #include "base/sha256.h"
 #include "file/json.h"
 #include "train/describe.h"
+#include "train/photos.h"
 
 #define MARK_FILE "study.json"
 #define PLAN_FILE "plan.json"
@@ -89,6 +90,17 @@ static bool is_plan_of_folder(const study_place *at)
     return same;
 }
 
+/* Somebody's pictures are no place for a study. */
+static bool check_pictures(const study_place *at, error *e)
+{
+    photo_files found;
+    if (!path_is_dir(at->folder)) return true;
+    if (!photo_files_list(&found, at->folder, 1, e)) return false;
+    bool ok = found.count == 0 || refuse(at, "holds pictures that no study made", e);
+    photo_files_free(&found);
+    return ok;
+}
+
 static bool check_files(const study_place *at, error *e)
 {
     static const char *const written[] = {MARK_FILE,   PLAN_FILE,       "report.html",
@@ -102,6 +114,7 @@ static bool check_files(const study_place *at, error *e)
                            "%s/%s is there, and no study of likeness wrote it; move it, or "
                            "give the study another folder (-o)",
                            at->folder, written[i]);
+    if (ok && !mark) ok = check_pictures(at, e);
     json_decref(mark);
     return ok;
 }

@@ -282,9 +282,15 @@ bool study_models_teach(study_models *m, int i, const study_source *s, const tra
     settings.output_dir = m->folder[i];
     settings.class_data_dir = m->class_folder[i];
     if (checkpoint_any(m->folder[i])) settings.resume_from_checkpoint = "latest";
-    if (!train_run(s->device, m->open[t->base], &settings, &maker, events, e) ||
-        !checkpoint_remove_all(m->folder[i], e))
+    if (!train_run(s->device, m->open[t->base], &settings, &maker, events, e)) {
+        if (e->code == ERROR_CANCELLED) { /* train's advice is for its own command */
+            *e = (error){0};
+            error_set(e, ERROR_CANCELLED, "stopped in the training of %s; what is done is kept, and the study "
+                      "run again goes on from there", t->name);
+        }
         return false;
+    }
+    if (!checkpoint_remove_all(m->folder[i], e)) return false;
     m->seconds[i] = training_seconds(m->folder[i]);
     m->state[i] = TAUGHT_WHOLE;
     return open_one(m, i, s->device, m->folder[i], e);

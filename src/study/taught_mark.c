@@ -146,6 +146,12 @@ static char *value_text(const json_t *value)
     return cut;
 }
 
+/* Absent is equal to absent. */
+static bool is_same(const json_t *a, const json_t *b)
+{
+    return (!a && !b) || json_equal(a, b);
+}
+
 static void add_change(FILE *out, const char *name, const json_t *was, const json_t *is)
 {
     char *a = value_text(was), *b = value_text(is);
@@ -158,7 +164,7 @@ static void add_change(FILE *out, const char *name, const json_t *was, const jso
 static void add_other(FILE *out, const json_t *was, const json_t *is, const char *key,
                       const char *words)
 {
-    if (json_equal(json_object_get(was, key), json_object_get(is, key))) return;
+    if (is_same(json_object_get(was, key), json_object_get(is, key))) return;
     fprintf(out, "%s%s", ftell(out) > 0 ? ", " : "", words);
 }
 
@@ -183,10 +189,10 @@ char *taught_difference(const char *folder, const char *request)
     FILE *out = open_memstream(&text, &size);
     if (out && was && is) {
         add_settings(out, json_object_get(was, "settings"), json_object_get(is, "settings"));
-        if (!json_equal(json_object_get(was, "precision"), json_object_get(is, "precision")))
+        if (!is_same(json_object_get(was, "precision"), json_object_get(is, "precision")))
             add_change(out, "precision", json_object_get(was, "precision"),
                        json_object_get(is, "precision"));
-        if (!json_equal(json_object_get(was, "class_maker"), json_object_get(is, "class_maker")))
+        if (!is_same(json_object_get(was, "class_maker"), json_object_get(is, "class_maker")))
             add_change(out, "the making of class pictures", json_object_get(was, "class_maker"),
                        json_object_get(is, "class_maker"));
         add_other(out, was, is, "model", "the model it starts from is another");
