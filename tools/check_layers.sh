@@ -24,7 +24,7 @@ declare -A below=(
     [study]="generate train model graph device file base"
     [serve]="generate train model graph device file base"
     [cli]=""
-    [likeness.c]="study serve generate train model graph device file base"
+    [api]="study serve generate train model graph device file base"
 )
 # system header: the rooms that may include it
 allowed_system() { # header room
@@ -52,7 +52,7 @@ while IFS= read -r file; do
             continue
         fi
         if [ "$header" = likeness.h ]; then
-            [ "$room" = cli ] || [ "$room" = likeness.c ] || fail "$file:$line: only cli/ and likeness.c include likeness.h"
+            [ "$room" = cli ] || [ "$room" = api ] || fail "$file:$line: only cli/ and api/ include likeness.h"
             continue
         fi
         if [ -f "${file%/*}/$header" ]; then

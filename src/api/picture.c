@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * picture: lk_picture, its settings, and sheets of pictures. */
+#include "api/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+#include "file/latents.h"
+#include "generate/grid.h"
+#include "generate/settings.h"
+
+enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
+
+bool lk_picture_open(lk_picture **out, const char *path, lk_error *caller)
+{
+    error e = {0};
+    *out = calloc(1, sizeof **out);
+    bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
+              image_read(&(*out)->image, &(*out)->settings, path, &e);
+    if (!ok) lk_picture_close(out);
+    return api_report(ok, &e, caller);
+}
+
+void lk_picture_close(lk_picture **p)
+{
+    if (!*p) return;
+    image_free(&(*p)->image);
+    generate_result_free(&(*p)->latents);
+    free((*p)->settings);
+    free(*p);
+    *p = NULL;
+}
+
+int lk_picture_width(const lk_picture *p) { return p->image.width; }
+int lk_picture_height(const lk_picture *p) { return p->image.height; }
+const uint8_t *lk_picture_pixels(const lk_picture *p) { return p->image.pixels; }
+const char *lk_picture_settings(const lk_picture *p) { return p->settings; }
+
+bool lk_picture_set_settings(lk_picture *p, const char *text, lk_error *caller)
+{
+    error e = {0};
+    char *copy = strdup(text);
+    if (!copy) return api_report(error_memory(&e, "a picture's settings", strlen(text)), &e, caller);
+    free(p->settings);
+    p->settings = copy;
+    return true;
+}
+
+bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
+                     lk_error *caller)
+{
+    error e = {0};
+    return api_report(settings_add(out, text, key, value, &e), &e, caller);
+}
+
+char *lk_file_settings(const char *path)
+{
+    image picture;
+    char *text = NULL;
+    if (!path_is_file(path)) return NULL;
+    if (!image_read(&picture, &text, path, NULL)) return latents_settings(path);
+    image_free(&picture);
+    return text;
+}
+
+bool lk_picture_save(const lk_picture *p, const char *path, lk_error *caller)
+{
+    error e = {0};
+    return api_report(image_write(&p->image, path, p->settings, PICTURE_QUALITY, &e), &e, caller);
+}
+
+bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
+                     const char *const *row_label, const char *const *column_label,
+                     lk_error *caller)
+{
+    error e = {0};
+    size_t count = rows > 0 && columns > 0 ? (size_t)rows * (size_t)columns : 0;
+    const image **images = calloc(count + 1, sizeof *images);
+    *out = calloc(1, sizeof **out);
+    bool ok = (images && *out) || error_memory(&e, "a sheet of pictures", count * sizeof *images);
+    ok = ok && (count || error_set(&e, ERROR_USAGE, "a sheet of %d rows and %d columns is none",
+                                   rows, columns));
+    for (size_t i = 0; ok && i < count; i++) images[i] = cell[i] ? &cell[i]->image : NULL;
+    ok = ok && grid_make(&(*out)->image, images, rows, columns, row_label, column_label, &e);
+    free(images);
+    if (!ok) lk_picture_close(out);
+    return api_report(ok, &e, caller);
+}
