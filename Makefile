@@ -5,7 +5,7 @@
 #   make test           installs what is missing, builds, runs every test
 #   make test-sanitize  the same under AddressSanitizer and UBSan, in build-sanitize/
 #   make test-fuzz      each fuzzer of tests/fuzz for FUZZ_SECONDS=60, from its kept corpus (clang), in build-fuzz/
-#   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench.sh)
+#   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench/bench.sh)
 #   make clip-tokenizer fetches the merges of CLIP's tokenizer, which single-file checkpoints need; make tries it once
 #   make install        into PREFIX=/usr/local
 #   make clean
@@ -29,15 +29,15 @@ compile = cmake --build $(1) --parallel $$(nproc)
 all:
 	@$(call configure,$(BUILD),)
 	@$(call compile,$(BUILD))
-	@[ -e $(BUILD)/clip-tokenizer.tried ] || { tools/clip_tokenizer.sh models/clip-tokenizer; touch $(BUILD)/clip-tokenizer.tried; }
+	@[ -e $(BUILD)/clip-tokenizer.tried ] || { tools/ci/clip_tokenizer.sh models/clip-tokenizer; touch $(BUILD)/clip-tokenizer.tried; }
 
 clip-tokenizer:
-	@tools/clip_tokenizer.sh models/clip-tokenizer
+	@tools/ci/clip_tokenizer.sh models/clip-tokenizer
 
 packages:
-	@tools/install_packages.sh $(PACKAGES)
+	@tools/ci/install_packages.sh $(PACKAGES)
 test-packages:
-	@tools/install_packages.sh $(PACKAGES) $(TEST_PACKAGES)
+	@tools/ci/install_packages.sh $(PACKAGES) $(TEST_PACKAGES)
 
 demo: packages
 	@$(MAKE) --no-print-directory all
@@ -47,23 +47,23 @@ demo: packages
 test: test-packages
 	@$(MAKE) --no-print-directory all
 	@$(call compile,$(BUILD)) --target tests
-	@tools/run_tests.sh $(BUILD)
+	@tools/ci/run_tests.sh $(BUILD)
 
 test-sanitize: test-packages
 	@$(call configure,build-sanitize,-DLIKENESS_SANITIZE=ON)
 	@$(call compile,build-sanitize) --target all tests
-	@tools/run_tests.sh build-sanitize
+	@tools/ci/run_tests.sh build-sanitize
 
 test-fuzz: packages
-	@tools/install_packages.sh $(FUZZ_PACKAGES)
+	@tools/ci/install_packages.sh $(FUZZ_PACKAGES)
 	@$(call configure,build-fuzz,-DCMAKE_C_COMPILER=clang -DLIKENESS_FUZZ=ON)
 	@$(call compile,build-fuzz) --target fuzz
-	@tools/run_fuzz.sh build-fuzz $(FUZZ_SECONDS)
+	@tools/ci/run_fuzz.sh build-fuzz $(FUZZ_SECONDS)
 
 bench:
 	@$(MAKE) --no-print-directory all
-	@$(call compile,$(BUILD)) --target bench bench_train
-	@PYTHON="$(PYTHON)" tools/bench.sh $(BUILD)
+	@$(call compile,$(BUILD)) --target benches
+	@PYTHON="$(PYTHON)" tools/bench/bench.sh $(BUILD)
 
 install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)

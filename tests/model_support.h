@@ -39,7 +39,7 @@ static inline void fill_by_formula(float *out, const char *name, int rank, const
         out[i] = (float)(sin(0.37 * (double)i + 0.11 * (double)length) * s + norm);
 }
 
-/* Weights that look random (scatter in tools/fixtures_model.py): sines leave a deep network badly conditioned. */
+/* Weights that look random (scatter in tools/fixtures/model.py): sines leave a deep network badly conditioned. */
 static inline void fill_scattered(float *out, const char *name, int rank, const int64_t *dim)
 {
     int64_t n = product(rank, dim);

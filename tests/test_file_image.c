@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of pictures against Pillow: tests/fixtures/image/ is written by tools/fixtures_image.py,
+ * Tests of pictures against Pillow: tests/fixtures/image/ is written by tools/fixtures/image.py,
  * whose expected.txt says what each file must become. */
 #include "base/platform.h"
 #include "file/image.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tests of the noise schedules and samplers: printed values, the runs of diffusers in
- * fixtures/scheduler.json (made by tools/fixtures_scheduler.py), and what is refused. */
+ * fixtures/scheduler.json (made by tools/fixtures/scheduler.py), and what is refused. */
 #include "support.h"
 
 #include <jansson.h>

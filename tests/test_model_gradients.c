@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Gradients of whole toy networks with respect to every weight, against torch autograd in float64
- * (tests/fixtures/model/gradients.txt, made by tools/fixtures_model.py). Per tensor four numbers are compared:
+ * (tests/fixtures/model/gradients.txt, made by tools/fixtures/model.py). Per tensor four numbers are compared:
  * the largest absolute value, two dot products with waves, the middle value. */
 #include "model_support.h"
 

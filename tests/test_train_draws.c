@@ -2,7 +2,7 @@
  *
  * Tests of what a run draws: pictures, crops and what the steps take in between, against torch's
  * DataLoader, accelerate and torchvision (fixtures/train/draws.json, made by
- * tools/fixtures_train_draws.py); continuing from saved bytes; bytes that are wrong. */
+ * tools/fixtures/train_draws.py); continuing from saved bytes; bytes that are wrong. */
 #include "support.h"
 
 #include <jansson.h>

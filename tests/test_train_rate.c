@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tests of the learning rate's schedules (torch's own, and every step of diffusers' runs in
- * fixtures/train/rates.json, made by tools/fixtures_train_rates.py) and of what is found wrong with
+ * fixtures/train/rates.json, made by tools/fixtures/train_rates.py) and of what is found wrong with
  * settings. */
 #include "support.h"
 

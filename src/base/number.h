@@ -2,7 +2,7 @@
  *
  * number: fractions as text and back, the same in every locale: a point, never a comma. The C
  * library's own (strtod, %f, %g) follow the host program's setlocale, so nothing else in src/ uses
- * them; tools/check_layers.sh sees to it. What a function returns goes straight into a %s:
+ * them; tools/ci/check_layers.sh sees to it. What a function returns goes straight into a %s:
  *
  *     error_set(e, ERROR_USAGE, "eta is %s", number_exact_float(eta).text); */
 #ifndef LIKENESS_BASE_NUMBER_H

@@ -19,7 +19,7 @@ void file_unmap(mapped_file *m);
 void file_map_drop(const mapped_file *m); /* gives its resident pages back; data stays readable */
 
 /* Files are opened for reading only by what follows, so that a pipe, a socket or a device given in
- * a file's place is an error and never a wait; tools/check_layers.sh sees to it. */
+ * a file's place is an error and never a wait; tools/ci/check_layers.sh sees to it. */
 
 /* The first bytes of a file, at most `size`; *got of them are there. */
 bool file_begin(const char *path, void *out, size_t size, size_t *got, error *e);

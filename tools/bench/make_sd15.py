@@ -2,7 +2,7 @@
 """Writes a diffusers folder with the names, shapes and sizes of Stable Diffusion 1.5 and random float16 weights
 (686 + 248 + 196 tensors, 2.1 GB), for measuring speed and memory. Needs no network.
 
-python tools/make_sd15.py [DIR=/tmp/sd15-random] [--tokenizer ../shared/data/clip-tokenizer]
+python tools/bench/make_sd15.py [DIR=/tmp/sd15-random] [--tokenizer ../shared/data/clip-tokenizer]
 
 Names are those that the original repository has: text encoder with `text_model.`, VAE attention as query, key, value and
 proj_attn. Weights are scaled so that every output stays finite. Where the folder of CLIP's tokenizer is missing, a
@@ -89,7 +89,7 @@ def byte_tokenizer(folder, size):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir", nargs="?", default="/tmp/sd15-random")
-    p.add_argument("--tokenizer", default=os.path.join(HERE, "..", "..", "shared", "data", "clip-tokenizer"))
+    p.add_argument("--tokenizer", default=os.path.join(HERE, "..", "..", "..", "shared", "data", "clip-tokenizer"))
     a = p.parse_args()
 
     import torch

@@ -6,7 +6,7 @@
 set -u
 build=$(cd "$1" && pwd) || exit 1
 seconds=$2
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 export seconds build
 
 seeds() { # the project's own small files of a kind

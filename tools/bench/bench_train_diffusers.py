@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the peer's training step: diffusers on the CPU, the UNet of Stable Diffusion 1.5, batch 1.
 
-python tools/bench_train_diffusers.py MODEL [--threads 2] [--warmup 1] [--repeats 2] [--size 512]
+python tools/bench/bench_train_diffusers.py MODEL [--threads 2] [--warmup 1] [--repeats 2] [--size 512]
     [--types float32,bfloat16] [--optimizers adamw8bit,adamw] [--checkpointing no,yes] [--layouts default,channels_last]
     [-o OUT.json]
 

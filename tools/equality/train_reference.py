@@ -2,7 +2,7 @@
 """The judge of `likeness train`: trains as diffusers' examples/dreambooth/train_dreambooth.py does, on the CPU in
 float32, and writes down what every micro-step drew and lost.
 
-python tools/train_reference.py --pretrained_model_name_or_path models/pocket --instance_data_dir examples/subject \\
+python tools/equality/train_reference.py --pretrained_model_name_or_path models/pocket --instance_data_dir examples/subject \\
     --instance_prompt "a photo of sks dog" --resolution 128 --train_batch_size 1 --max_train_steps 50 --seed 7 \\
     [the script's other flags] [--output_dir DIR] [--log LOSSES.json] [--threads 2]
 

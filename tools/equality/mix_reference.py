@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes, with diffusers on the CPU in float32, pictures in which two models take turns.
 
-python tools/mix_reference.py BASE TUNED DIR [--prompts 7] [--threads 1]
+python tools/equality/mix_reference.py BASE TUNED DIR [--prompts 7] [--threads 1]
 
 BASE and TUNED are diffusers folders of one architecture. DDIM, 50 steps, guidance 7.5, seeds 42, 43, 44.
 DIR/base-tuned-N/<slug>-<seed>.png   the first N steps by BASE, the rest by TUNED, N = 0, 15, 40

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares two trainings of one model by what each changed in every weight tensor.
 
-python tools/compare_training.py OURS REFERENCE BASE [--again FOLDER] [--limit 0.01]
+python tools/equality/compare_training.py OURS REFERENCE BASE [--again FOLDER] [--limit 0.01]
 
 All are diffusers folders. A tensor's error is ||(ours - base) - (reference - base)|| / ||reference - base||; the worst
 five of the UNet and of the text encoder are named. Exit status 1 when one is above the limit, when a tensor is missing

@@ -6,7 +6,7 @@
 # channels_last layout). Each row is a process of its own; seconds are the median of REPEATS (3) after one run
 # to warm up, memory is the process's peak.
 #
-# MODEL (/tmp/sd15-random) is made by tools/make_sd15.py when it is not there. PYTHON (python3) must have torch
+# MODEL (/tmp/sd15-random) is made by tools/bench/make_sd15.py when it is not there. PYTHON (python3) must have torch
 # and diffusers for the peer's columns and for making the model; without them ours alone is printed.
 #
 # Bars (against the peer, same run): no row slower, none with more memory, UNet float32 1.5 times as fast, bfloat16
@@ -37,7 +37,7 @@ sys.exit(not all(map(u.find_spec, ("torch", "diffusers", "transformers"))))' 2>/
     peer=no
 }
 if [ ! -f "$model/model_index.json" ]; then
-    [ $peer = yes ] || { echo "bench: there is no model in $model; make one with tools/make_sd15.py" >&2; exit 1; }
+    [ $peer = yes ] || { echo "bench: there is no model in $model; make one with tools/bench/make_sd15.py" >&2; exit 1; }
     "$python" "$tools/make_sd15.py" "$model" || exit 1
 fi
 widths=$(echo $(grep -m1 ^flags /proc/cpuinfo | tr ' ' '\n' | grep -xE 'avx2|avx512f|avx512_bf16|amx_bf16'))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the peer: diffusers on the CPU, Stable Diffusion 1.5 sizes.
 
-python tools/bench_diffusers.py MODEL [--threads 2] [--repeats 3] [--size 512] [--rows unet,vae,text]
+python tools/bench/bench_diffusers.py MODEL [--threads 2] [--repeats 3] [--size 512] [--rows unet,vae,text]
                                 [--types float32,bfloat16] [--layouts default,channels_last] [-o OUT.json]
 
 Rows: one UNet evaluation at batch 2 (one guided step), one VAE decode, one text encoding of two prompts. Each row is

@@ -5,7 +5,7 @@
 # pip fetches; the package itself is not installed. Does nothing where they are. Exit status 1, after one line
 # that says why, where they cannot be had.
 set -u
-folder=${1:-$(dirname "$0")/../models/clip-tokenizer}
+folder=${1:-$(dirname "$0")/../../models/clip-tokenizer}
 sum=924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a
 file=open_clip/bpe_simple_vocab_16e6.txt.gz
 PYTHON=${PYTHON:-python3}

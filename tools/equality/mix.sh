@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# mix_equality.sh BUILD TUNED [REFS [OURS]]: the pictures of tools/mix_reference.py (the pocket model and TUNED, a model
+# mix.sh BUILD TUNED [REFS [OURS]]: the pictures of tools/equality/mix_reference.py (the pocket model and TUNED, a model
 # trained from it, take turns) made with BUILD/likeness and compared: none may differ by more than one grey level. REFS
 # (/tmp/likeness-mix-references) is filled with diffusers when it is empty; PYTHON must have torch and diffusers for
 # that, and numpy and Pillow for the comparison. PROMPTS: how many of the seven prompts (all).
@@ -11,7 +11,7 @@ refs=${3:-/tmp/likeness-mix-references}
 ours=${4:-/tmp/likeness-mix-pictures}
 python=${PYTHON:-python3}
 tools=$(dirname "$0")
-base=$tools/../models/pocket
+base=$tools/../../models/pocket
 prompts=("a sailboat at sea" "a child playing" "a photo of a cat" "a photo of a dog" "a photo of sks dog"
     "a dog running on the beach" "a photo of a dog in the park")
 prompts=("${prompts[@]:0:${PROMPTS:-7}}")

@@ -2,7 +2,7 @@
  *
  * bench: times one network of a model folder and prints one line of JSON: the median seconds of a
  * run, the seconds from start to the first run, and this process's peak resident memory. One row per
- * process, so that the peak is the row's own; tools/bench.sh runs every row and the peer's.
+ * process, so that the peak is the row's own; tools/bench/bench.sh runs every row and the peer's.
  *
  *   bench MODEL unet|vae|text f32|bf16 [THREADS=2 [REPEATS=3 [SIZE=512]]]
  *

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# equality.sh BUILD [REFS [OURS]]: makes every picture of tools/reference_pictures.py with build/likeness and compares: in
+# pictures.sh BUILD [REFS [OURS]]: makes every picture of tools/equality/reference_pictures.py with build/likeness and compares: in
 # float32 none may differ by more than one grey level; in bfloat16 the median PSNR of the seven prompts against our
 # float32 must be at least 35 dB. REFS (/tmp/likeness-references) is filled with diffusers when it is empty (ten
 # minutes); PYTHON must have torch and diffusers for that, and numpy and Pillow for the comparison.
@@ -17,7 +17,7 @@ rm -rf "$ours/f32" "$ours/bf16"
 seven=(-p "a sailboat at sea" -p "a child playing" -p "a photo of a cat" -p "a photo of a dog" -p "a photo of sks dog"
     -p "a dog running on the beach" -p "a photo of a dog in the park")
 two=(-p "a photo of a dog" -p "a photo of sks dog")
-generate() { "$build/likeness" generate --overwrite -m "$tools/../models/pocket" -t "${THREADS:-0}" "$@" || exit 1; }
+generate() { "$build/likeness" generate --overwrite -m "$tools/../../models/pocket" -t "${THREADS:-0}" "$@" || exit 1; }
 
 start=$SECONDS
 generate "${seven[@]}" -s 42-44 -o "$ours/f32/"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the pictures that Likeness must equal, with diffusers on the CPU in float32.
 
-python tools/reference_pictures.py DIR [--model models/pocket] [--only prompts|sweep|fixed_large] [--threads 1]
+python tools/equality/reference_pictures.py DIR [--model models/pocket] [--only prompts|sweep|fixed_large] [--threads 1]
 
 DIR/<slug>-<seed>.png                          part 2: seven prompts, DDIM 50 steps
 DIR/<slug>-<sampler>-<steps>-<seed>.png        part 1: DDPM (fixed_small) and DDIM at 200, 50 and 10 steps
@@ -48,7 +48,7 @@ TRACED = {"a-photo-of-a-dog-42", "a-photo-of-a-dog-ddpm-10-42", "fixed_large/a-p
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
-    p.add_argument("--model", default=os.path.join(os.path.dirname(__file__), "..", "models", "pocket"))
+    p.add_argument("--model", default=os.path.join(os.path.dirname(__file__), "..", "..", "models", "pocket"))
     p.add_argument("--only", choices=["prompts", "sweep", "fixed_large"])
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args()

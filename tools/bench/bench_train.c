@@ -2,7 +2,7 @@
  *
  * bench_train: times the training step of a model folder's UNet (DreamBooth, batch 1, latents and text at
  * hand) and prints one line of JSON: the median seconds of forward, backward and update, and this
- * process's peak resident memory. tools/bench.sh prints it beside the peer's.
+ * process's peak resident memory. tools/bench/bench.sh prints it beside the peer's.
  *
  *   bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2 [REPEATS=2 [SIZE=512]]]] */
 #include <stdio.h>

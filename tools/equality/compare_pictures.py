@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares the pictures of two folders: the worst difference in grey levels and PSNR of each, and overall.
 
-python tools/compare_pictures.py EXPECTED ACTUAL [--limit 1] [--psnr DB] [--only GLOB] [--brief]
+python tools/equality/compare_pictures.py EXPECTED ACTUAL [--limit 1] [--psnr DB] [--only GLOB] [--brief]
 
 Every PNG of EXPECTED that GLOB selects must be in ACTUAL with the same size. Exit status 1 when one is missing or
 differs by more than --limit grey levels; with --psnr, when the median PSNR is below DB instead (for bfloat16).

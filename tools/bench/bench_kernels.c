@@ -3,8 +3,7 @@
  * bench_kernels: times the cpu device's own kernels at Stable Diffusion 1.x's shapes: GFLOP/s of
  * attention (4 or, backward, 10 flops a pair and channel), GB/s of what only moves through memory
  * (its operands counted once). Usage: bench_kernels [threads] [only names that contain this].
- * Build: cc -O2 -Isrc tools/bench_kernels.c BUILD/libroom_device.a BUILD/libroom_base.a -ldnnl
- * -fopenmp -lm */
+ * Built by the CMake target of its name, with the others by "benches". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

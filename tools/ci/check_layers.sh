@@ -4,7 +4,7 @@
 # hardware, a file or its format's library is spoken to outside its room, when a number is printed or read in
 # the host's locale, when a source lacks its SPDX line, or when a file is longer than 1,000 lines. Functions past 80 lines are listed, but do not fail.
 set -u
-cd "${1:-$(dirname "$0")/..}" || exit 1
+cd "${1:-$(dirname "$0")/../..}" || exit 1
 export LC_ALL=C
 failed=0
 fail() {
