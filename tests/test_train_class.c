@@ -9,7 +9,7 @@
 #include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
-#include "model/fields.h"
+#include "file/fields.h"
 #include "train/class_pictures.h"
 #include "train/photos.h"
 

@@ -8,6 +8,7 @@
 
 #include "base/folder.h"
 #include "base/platform.h"
+#include "base/seeds.h"
 #include "generate/plan.h"
 
 bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *caller)

@@ -86,3 +86,11 @@ bool json_write(const json_t *j, const char *path, error *e)
     free(text);
     return ok;
 }
+
+bool json_write_in(const json_t *j, const char *folder, const char *name, error *e)
+{
+    char *path = path_join(folder, name);
+    bool ok = path ? json_write(j, path, e) : error_memory(e, name, 4096);
+    free(path);
+    return ok;
+}

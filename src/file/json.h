@@ -23,5 +23,7 @@ json_t *json_read(const char *path, size_t limit, error *e);
 char *json_text(const json_t *j, size_t flags);
 /* The text of j and a newline as a file, beside its target and renamed. j NULL: memory was out. */
 bool json_write(const json_t *j, const char *path, error *e);
+/* The same as folder/name. */
+bool json_write_in(const json_t *j, const char *folder, const char *name, error *e);
 
 #endif

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan: how many pictures of one call are written: seeds, sweeps of settings, names of files. */
+ * plan: how many pictures of one call are written: sweeps of settings, names of files. */
 #ifndef LIKENESS_GENERATE_PLAN_H
 #define LIKENESS_GENERATE_PLAN_H
 
 #include "generate/generate.h"
 
-enum { PLAN_MAX_SEEDS = 100000, PLAN_MAX_ROWS = 10000 };
-
-/* "42", "42,43,44", "42-45" (both ends included) and mixtures, in order; where random is true, -1
- * is a seed drawn from the system, below 2^32. *seeds is malloc'ed. */
-bool seeds_parse(uint64_t **seeds, size_t *count, const char *text, bool random, error *e);
+enum { PLAN_MAX_ROWS = 10000 };
 
 /* "sampler=ddpm,ddim steps=200,50,10": every combination, the first key turning slowest. Keys:
  * sampler, steps, guidance (cfg_scale, guidance_scale), guidance_rescale, eta, variance, spacing,

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "device/device.h"
-#include "model/fields.h"
+#include "file/fields.h"
 
 enum { CONFIG_LIMIT = 1 << 20, MAX_CHANNELS = 1 << 14, MAX_LAYERS = 32 };
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file/fields.h"
 #include "model/adapter.h"
-#include "model/fields.h"
 
 #define SUPPORTED "Likeness runs Stable Diffusion 1.x and unconditional DDPM models"
 #define UNET "model.diffusion_model."

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/half.h"
-#include "model/fields.h"
+#include "file/fields.h"
 
 /* ---- files ---- */
 

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/platform.h"
+#include "file/fields.h"
 #include "model/detect.h"
-#include "model/fields.h"
 #include "model/load.h"
 
 enum { CONFIG_LIMIT = 1 << 20 };

@@ -12,9 +12,9 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "device/device.h"
+#include "file/fields.h"
 #include "file/json.h"
 #include "file/safetensors.h"
-#include "model/fields.h"
 
 enum { CONFIG_LIMIT = 1 << 20 };
 

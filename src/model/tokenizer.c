@@ -14,9 +14,9 @@
 
 #include "base/arena.h"
 #include "base/platform.h"
+#include "file/fields.h"
 #include "model/added_tokens.h"
 #include "model/characters.h"
-#include "model/fields.h"
 
 #define START_TOKEN "<|startoftext|>"
 #define END_TOKEN "<|endoftext|>"

@@ -10,10 +10,10 @@
 
 #include "base/half.h"
 #include "base/platform.h"
-#include "model/fields.h"
+#include "file/fields.h"
+#include "model/hash.h"
 #include "model/load.h"
 #include "model/nn.h"
-#include "model/hash.h"
 #include "model/tokenizer.h"
 
 enum { CONFIG_LIMIT = 1 << 20, MAX_WIDTH = 1 << 14 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/platform.h"
-#include "model/fields.h"
+#include "file/fields.h"
 #include "model/vit.h"
 
 enum { PROCESSOR_LIMIT = 1 << 20, MAX_SIDE = 4096 };

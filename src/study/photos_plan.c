@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/platform.h"
-#include "model/fields.h"
+#include "file/fields.h"
 #include "train/photos.h"
 
 enum { FILE_LIMIT = 16 << 20 };

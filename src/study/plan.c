@@ -12,8 +12,8 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "base/seeds.h"
 #include "file/json.h"
-#include "generate/plan.h"
 #include "study/plan_read.h"
 
 /* ---- settings of a cell --------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
-#include "generate/plan.h"
+#include "base/seeds.h"
 
 /* ---- places and messages -------------------------------------------------------------------- */
 

@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "model/fields.h"
+#include "file/fields.h"
 #include "study/plan.h"
 
 enum {

@@ -22,7 +22,6 @@
 #include "study/plan_read.h"
 #include "study/study_folder.h"
 #include "study/taught.h"
-#include "train/describe.h"
 #include "train/parameters.h"
 
 /* How long an update, a class picture's step and a measured picture are, in steps of a picture; measured
@@ -328,7 +327,7 @@ static bool save_times(const run *r, error *e)
 {
     json_t *j = json_pack("{s:f, s:f}", "seconds", r->earlier + clock_seconds() - r->began, "peak_mb",
                           (double)memory_peak() / 1e6);
-    bool ok = describe_write(j, r->options->folder, "times.json", e);
+    bool ok = json_write_in(j, r->options->folder, "times.json", e);
     json_decref(j);
     return ok;
 }

@@ -14,7 +14,6 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "file/json.h"
-#include "train/describe.h"
 #include "train/photos.h"
 
 #define MARK_FILE "study.json"
@@ -175,7 +174,7 @@ static bool keep_plan(const study_place *at, const char *text, const json_t *mar
     json_t *new_mark = json_pack("{s:s, s:s}", "study", at->version, "plan", hash);
     bool ok = (path && new_mark) || error_memory(e, at->folder, 64);
     ok = ok && move_plan(at, path, written, moved, e) &&
-         describe_write(new_mark, at->folder, MARK_FILE, e) && write_plan(path, text, e);
+         json_write_in(new_mark, at->folder, MARK_FILE, e) && write_plan(path, text, e);
     json_decref(new_mark);
     free(path);
     return ok;
@@ -190,7 +189,7 @@ bool study_folder_begin(const study_place *at, const study_plan *p, char **moved
         ok = keep_plan(at, p->text, mark, moved, e);
     } else if (!mark) {
         json_t *new_mark = json_pack("{s:s}", "study", at->version);
-        ok = describe_write(new_mark, at->folder, MARK_FILE, e);
+        ok = json_write_in(new_mark, at->folder, MARK_FILE, e);
         json_decref(new_mark);
     }
     json_decref(mark);

@@ -16,7 +16,6 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "file/json.h"
-#include "train/describe.h"
 
 #define MARK_FILE "study.json"
 
@@ -86,7 +85,7 @@ static bool write_mark(const char *folder, const char *request, error *e)
     taught_key(request, key);
     json_t *asked = json_parse(request, strlen(request), 0, NULL);
     json_t *mark = json_pack("{s:s, s:o*}", "determined_by", key, "request", asked);
-    bool ok = (mark || error_memory(e, folder, 64)) && describe_write(mark, folder, MARK_FILE, e);
+    bool ok = (mark || error_memory(e, folder, 64)) && json_write_in(mark, folder, MARK_FILE, e);
     json_decref(mark);
     return ok;
 }

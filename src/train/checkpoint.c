@@ -15,7 +15,6 @@
 #include "model/hash.h"
 #include "model/save.h"
 #include "train/checkpoint_folder.h"
-#include "train/describe.h"
 #include "train/identity.h"
 
 #define UNET_FILE "unet/diffusion_pytorch_model.safetensors"
@@ -188,7 +187,7 @@ static bool save_manifest(const checkpoint_owner *o, const trainer *t, const cha
         if (is_written(t, i)) json_object_set_new(files, hashed_files[i], json_string(hashes->of[i]));
     json_object_set_new(j, "step", json_integer(t->done));
     json_object_set_new(j, "files", files);
-    bool ok = describe_write(j, folder, "checkpoint.json", e);
+    bool ok = json_write_in(j, folder, "checkpoint.json", e);
     json_decref(j);
     return ok;
 }

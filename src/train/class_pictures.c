@@ -17,8 +17,8 @@
 
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "file/fields.h"
 #include "file/json.h"
-#include "model/fields.h"
 #include "train/describe.h"
 #include "train/photos.h"
 

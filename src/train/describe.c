@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/platform.h"
 #include "file/json.h"
 
 /* Bytes of the UTF-8 character that s begins with; 0: it begins with none. */
@@ -102,12 +101,4 @@ json_t *describe_pictures(const trainer *t)
     json_object_set_new(j, "instance", hashes(&t->instances));
     if (t->classes.count) json_object_set_new(j, "class", hashes(&t->classes));
     return j;
-}
-
-bool describe_write(const json_t *j, const char *folder, const char *name, error *e)
-{
-    char *path = path_join(folder, name);
-    bool ok = path ? json_write(j, path, e) : error_memory(e, name, 4096);
-    free(path);
-    return ok;
 }

@@ -16,7 +16,5 @@ json_t *describe_pictures(const trainer *t); /* {"instance": {file: sha256, ...}
 char *describe_name(const char *name);
 /* A text as it is, or where it is no UTF-8 as describe_name has it; null for NULL. */
 json_t *describe_text(const char *text);
-/* Writes folder/name, indented, beside its target and renamed. */
-bool describe_write(const json_t *j, const char *folder, const char *name, error *e);
 
 #endif

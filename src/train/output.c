@@ -11,7 +11,6 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "file/json.h"
-#include "train/describe.h"
 #include "train/forecast.h"
 #include "train/identity.h"
 
@@ -163,7 +162,7 @@ bool output_enter(const output *o, const trainer *t, const checkpoint_owner *own
 {
     json_t *j = identity_json(t, owner->model_hash);
     json_object_set_new(j, "saved_steps", json_integer(o->saved_steps));
-    bool ok = describe_write(j, t->settings.output_dir, RECORD, e);
+    bool ok = json_write_in(j, t->settings.output_dir, RECORD, e);
     json_decref(j);
     return ok;
 }

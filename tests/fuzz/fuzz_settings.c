@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/seeds.h"
 #include "generate/mix.h"
 #include "generate/plan.h"
 #include "generate/settings.h"
@@ -33,7 +34,7 @@ static void as_options(const char *text)
     sweep rows;
     mix m;
     const generate_options base = {0};
-    fuzz_check(seeds_parse(&seeds, &count, text, &e), &e);
+    fuzz_check(seeds_parse(&seeds, &count, text, false, &e), &e);
     free(seeds);
     e = (error){0};
     bool ok = sweep_parse(&rows, text, &base, &e);

@@ -3,8 +3,8 @@
  * fields: a JSON file whose top is an object, read field by field with defaults. The first field of a
  * wrong type or out of range is kept as the error, and f->ok turns false; a reader asks for all it
  * wants and looks at ok once. null counts as absent. */
-#ifndef LIKENESS_MODEL_FIELDS_H
-#define LIKENESS_MODEL_FIELDS_H
+#ifndef LIKENESS_FILE_FIELDS_H
+#define LIKENESS_FILE_FIELDS_H
 
 #include <jansson.h>
 #include <stdbool.h>

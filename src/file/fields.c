@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * fields: see fields.h. Jansson does the parsing (it bounds nesting by itself). */
-#include "model/fields.h"
+#include "file/fields.h"
 
 #include <math.h>
 #include <stdlib.h>
