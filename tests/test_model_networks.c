@@ -237,6 +237,56 @@ static void odd_sizes(void **state)
     bench_close(&b);
 }
 
+/* ---- batches ---- */
+
+enum { BATCH = 5, UNET_WIDTH = 6, UNET_HEIGHT = 5, UNET_SIZE = UNET_WIDTH * UNET_HEIGHT * 4, TEXT_SIZE = 5 * 16 };
+
+/* Samples [first, first + batch) of BATCH through the UNet on one instruction set. */
+static void unet_samples(const char *level, int threads, int first, int batch, float *out)
+{
+    bench b = {.fill = fill_scattered};
+    error e = {0};
+    check(device_open_cpu_as(&b.d, level, threads, DTYPE_F32, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
+    tensor *x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){batch, UNET_HEIGHT, UNET_WIDTH, 4});
+    tensor *t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){batch});
+    tensor *context = graph_input(b.g, "context", DTYPE_F32, 3, (int64_t[]){batch, 5, 16});
+    tensor *y = unet_build(b.g, &golden_unet, x, t, context);
+    graph_output(b.g, y);
+    bench_ready(&b);
+    float map[BATCH * UNET_SIZE], time[BATCH], text[BATCH * TEXT_SIZE];
+    for (int i = 0; i < batch * UNET_SIZE; i++) map[i] = (float)cos(0.21 * (i + first * UNET_SIZE));
+    for (int i = 0; i < batch; i++) time[i] = (float)(37 + 100 * (first + i));
+    for (int i = 0; i < batch * TEXT_SIZE; i++) text[i] = (float)sin(0.17 * (i + first * TEXT_SIZE));
+    graph_write(b.g, x, map);
+    graph_write(b.g, t, time);
+    graph_write(b.g, context, text);
+    bench_run(&b);
+    graph_read(b.g, y, out);
+    bench_close(&b);
+}
+
+/* Deep maps are of 3 x 3, where what is cheapest depends on the batch.
+ * A sample has the same bytes alone, in a pair and among others: pictures may share an evaluation. */
+static void batch_of_any_size(void **state)
+{
+    (void)state;
+    static const char *const levels[] = {"plain", "avx2", "avx512"};
+    for (int i = 0; i < 3; i++) {
+        device *d = NULL;
+        error e = {0};
+        if (!device_open_cpu_as(&d, levels[i], 1, DTYPE_F32, &e)) continue;
+        device_close(&d);
+        static float all[BATCH * UNET_SIZE], some[BATCH * UNET_SIZE];
+        unet_samples(levels[i], 2, 0, BATCH, all);
+        for (int batch = 1; batch <= 2; batch++)
+            for (int first = 0; first + batch <= BATCH; first += batch)
+                unet_samples(levels[i], 1, first, batch, some + first * UNET_SIZE);
+        assert_memory_equal(all, some, 4 * UNET_SIZE * sizeof(float));
+        unet_samples(levels[i], 1, BATCH - 1, 1, some + (BATCH - 1) * UNET_SIZE);
+        assert_memory_equal(all, some, sizeof all);
+    }
+}
+
 /* ---- full sizes ---- */
 
 static void count(graph *g, size_t tensors, long long want)
@@ -311,6 +361,7 @@ int main(void)
         cmocka_unit_test(autoencoder),
         cmocka_unit_test(text_encoder),
         cmocka_unit_test(odd_sizes),
+        cmocka_unit_test(batch_of_any_size),
         cmocka_unit_test(full_size_counts),
     };
     return cmocka_run_group_tests_name("networks", tests, NULL, NULL);

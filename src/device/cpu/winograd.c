@@ -25,8 +25,9 @@ static const struct {
     int64_t tiles_below, k_block, columns;
 } input_first_blocks[] = {{64, 128, 32}, {INT64_MAX, 384, 128}};
 
-/* Costs in multiply-adds; the last three are measured: per weight, and per tile and channel. */
-enum { COST_FILTER = 80, COST_INPUT = 200, COST_OUTPUT = 150 };
+/* Costs in multiply-adds; they are measured: per weight, and per tile and channel. SAMPLES is the batch
+ * that they are compared for, whatever the true one: a sample has the same bytes in every batch. */
+enum { COST_FILTER = 80, COST_INPUT = 200, COST_OUTPUT = 150, SAMPLES = 2 };
 
 struct plan {
     int64_t tiles_y, tiles_x, tiles;
@@ -92,8 +93,8 @@ bool winograd_pays(const product *p, int nr)
 {
     if (p->kh != 3 || p->kw != 3 || p->stride != 1 || p->spread != 1 || p->c < LINE) return false;
     double c = (double)p->c, o = (double)(ceil_div(p->o, nr) * nr);
-    double tiles = (double)(p->batch * ceil_div(p->oh, WINO_OUT) * ceil_div(p->ow, WINO_OUT));
-    double direct = (double)product_rows(p) * WINO_TAPS * c * o;
+    double tiles = (double)(SAMPLES * ceil_div(p->oh, WINO_OUT) * ceil_div(p->ow, WINO_OUT));
+    double direct = (double)(SAMPLES * p->oh * p->ow) * WINO_TAPS * c * o;
     double winograd = tiles * WINO_POINTS * c * o + COST_FILTER * c * o + tiles * c * COST_INPUT +
                       tiles * o * COST_OUTPUT;
     return winograd < direct;
