@@ -9,6 +9,7 @@
 
 #include "base/number.h"
 #include "model/hash.h"
+#include "pipeline/fit.h"
 
 /* "9,497,092" */
 static void write_count(FILE *out, unsigned long long n)
@@ -72,7 +73,7 @@ static void write_model(FILE *out, const model *m, thread_pool *pool)
 {
     const unet_config *u = &m->unet;
     bool conditional = m->kind == MODEL_STABLE_DIFFUSION;
-    int size = u->sample_size * (conditional ? 1 << (m->vae.blocks - 1) : 1);
+    int size = u->sample_size * fit_factor(m);
     fprintf(out, "%s\n  %-14s%s, %s\n", m->path, "model",
             conditional ? "Stable Diffusion" : "unconditional DDPM", m->format);
     fprintf(out, "  %-14s%dx%d\n", "pictures", size, size);

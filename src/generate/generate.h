@@ -20,9 +20,15 @@ typedef bool (*generate_progress)(void *user, int step, int steps);
 /* A run after some of its steps: what the rest follows from. */
 typedef struct generate_snapshot {
     int step;                      /* steps that are done */
-    const float *latent;           /* [C,h,w] */
+    const float *latent;           /* [C,h,w]: numbers of them */
+    size_t numbers;
     const rng *random;             /* the state of the picture's generator */
+    const void *sampler;           /* what the sampler remembers of its steps; size 0: nothing */
+    size_t sampler_size;
 } generate_snapshot;
+
+/* A copy in one block of its own, to be freed with free(); NULL when memory is out. */
+generate_snapshot *generate_snapshot_copy(const generate_snapshot *s);
 
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
@@ -47,11 +53,11 @@ typedef struct generate_result {
 } generate_result;
 
 /* Both are borrowed and must outlive the generator. */
-bool generator_open(generator **out, device *d, model *m, error *e);
+bool generator_open(generator **out, device *d, const model *m, error *e);
 void generator_close(generator **g);
 
 const model *generator_model(const generator *g);
-const device *generator_device(const generator *g);
+device *generator_device(const generator *g);
 /* The size of pictures that the model was trained on, and what both sides must be multiples of. */
 void generator_size(const generator *g, int *width, int *height, int *multiple);
 /* The shape [C,h,w] of the latents of a picture of this size (0: the model's own). */

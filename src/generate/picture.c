@@ -26,7 +26,7 @@ bool picture_make(image *out, char **text, generator *g, const model *m, const g
     *out = (image){0};
     *text = NULL;
     if (generator_model(g) == m) return make(out, text, g, o, e);
-    if (!generator_open(&own, (device *)(uintptr_t)generator_device(g), (model *)(uintptr_t)m, e))
+    if (!generator_open(&own, generator_device(g), m, e))
         return false;
     bool ok = make(out, text, own, o, e);
     generator_close(&own);

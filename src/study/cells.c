@@ -177,20 +177,12 @@ void cells_work_close(cell_work *w)
 
 /* ---- making --------------------------------------------------------------------------------- */
 
-/* The state of a run after `step` steps, for the tasks that come. */
-typedef struct kept {
-    int step;
-    float *latent;
-    rng random;
-} kept;
-
 typedef struct making {
     const cell_work *work;
     const cell_maker *maker;
     int at;              /* the task in hand */
-    kept *stack;         /* by rising step */
+    generate_snapshot **stack; /* for the tasks that come, by rising step */
     int depth, room;
-    size_t latent_bytes;
     bool out_of_memory;
 } making;
 
@@ -212,10 +204,10 @@ static void keep(void *user, const generate_snapshot *now)
 {
     making *m = user;
     if (!is_wanted(m, now->step)) return;
-    if (m->depth && m->stack[m->depth - 1].step >= now->step) return;
+    if (m->depth && m->stack[m->depth - 1]->step >= now->step) return;
     if (m->depth == m->room) {
         int room = m->room ? 2 * m->room : 8;
-        kept *more = realloc(m->stack, (size_t)room * sizeof *more);
+        generate_snapshot **more = realloc(m->stack, (size_t)room * sizeof *more);
         if (!more) {
             m->out_of_memory = true;
             return;
@@ -223,19 +215,16 @@ static void keep(void *user, const generate_snapshot *now)
         m->stack = more;
         m->room = room;
     }
-    kept *k = &m->stack[m->depth];
-    *k = (kept){.step = now->step, .latent = malloc(m->latent_bytes), .random = *now->random};
-    if (!k->latent) {
+    generate_snapshot *copy = generate_snapshot_copy(now);
+    if (copy)
+        m->stack[m->depth++] = copy;
+    else
         m->out_of_memory = true;
-        return;
-    }
-    memcpy(k->latent, now->latent, m->latent_bytes);
-    m->depth++;
 }
 
 static void drop_above(making *m, int step)
 {
-    while (m->depth && m->stack[m->depth - 1].step > step) free(m->stack[--m->depth].latent);
+    while (m->depth && m->stack[m->depth - 1]->step > step) free(m->stack[--m->depth]);
 }
 
 static bool stepped(void *user, int step, int steps)
@@ -263,14 +252,8 @@ static bool make_one(making *m, const study_plan *p, error *e)
     const cell_task *task = &m->work->task[m->at];
     const study_cell *c = task->cell;
     generator *const *generators = m->maker->generators;
-    int shape[3];
     generate_result made;
-    generator_latents(generators[c->mix.step[0].model[0]], c->width, c->height, shape);
-    m->latent_bytes = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * sizeof(float);
     drop_above(m, task->shared);
-    const kept *k = m->depth ? &m->stack[m->depth - 1] : NULL;
-    generate_snapshot from;
-    if (k) from = (generate_snapshot){k->step, k->latent, &k->random};
     generate_options o = {.prompt = c->prompt,
                           .negative = c->negative,
                           .seed = c->seed,
@@ -280,12 +263,12 @@ static bool make_one(making *m, const study_plan *p, error *e)
                           .guidance = c->guidance,
                           .guidance_rescale = c->guidance_rescale,
                           .clip_skip = c->clip_skip,
-                          .from = k ? &from : NULL,
+                          .from = m->depth ? m->stack[m->depth - 1] : NULL,
                           .progress = stepped,
                           .reached = keep,
                           .user = m};
     bool ok = generator_run_mixed(generators, m->maker->models, &c->mix, &o, &made, e);
-    if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", m->latent_bytes);
+    if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof(generate_snapshot));
     picture_job job = {generators, p->model_name, m->maker->models, &c->mix, &o};
     ok = ok && save(m, &job, &made.picture, e);
     generate_result_free(&made);

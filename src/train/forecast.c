@@ -3,6 +3,7 @@
  * forecast: see forecast.h. */
 #include "train/forecast.h"
 
+#include "pipeline/fit.h"
 #include "train/checkpoint.h"
 
 enum {
@@ -86,7 +87,7 @@ double forecast_left(const forecast *f, const trainer *t)
 double forecast_guess(const trainer *t, double evaluation)
 {
     const train_settings *s = &t->settings;
-    double own = t->model->unet.sample_size * (double)(1 << (t->model->vae.blocks - 1));
+    double own = t->model->unet.sample_size * fit_factor(t->model);
     double size = s->resolution / own;
     return (double)t->total * s->gradient_accumulation_steps * forwards * evaluation * samples_of(t) / 2 *
            size * size;

@@ -1,66 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * latents: one graph that encodes one picture, and the posteriors that it gave. */
+ * latents: the posteriors of photos, and drawing from them. */
 #include "train/latents.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "pipeline/encode.h"
+#include "pipeline/fit.h"
 
 struct latents {
-    device *device;
-    const model *model;
+    pipeline on;
     latents_options options;
     size_t plane;           /* numbers of one picture's latents, C*h*w */
-    int channels, side;
-    graph *graph;           /* NULL once everything is cached */
-    tensor *image, *moments;
-    float *pixels, *moment; /* [resolution, resolution, 3], [h, w, 2C] */
+    encoder *encoder;       /* NULL once everything is cached */
+    float *pixels;          /* [resolution, resolution, 3] */
     float *posterior;       /* cached: [photos][mean, deviation][C,h,w] */
     float *one;             /* not cached: the posterior in hand */
 };
 
-static bool plan_encoder(latents *l, error *e)
+static bool open_encoder(latents *l, error *e)
 {
-    const model *m = l->model;
-    int64_t side = l->options.resolution, dim[4] = {1, side, side, m->vae.in_channels};
-    if (!graph_open(&l->graph, l->device->compute, e)) return false;
-    l->image = graph_input(l->graph, "picture", DTYPE_F32, 4, dim);
-    l->moments = cast(l->graph, vae_build_encoder(l->graph, &m->vae, l->image), DTYPE_F32);
-    graph_output(l->graph, l->moments);
-    if (!graph_plan(l->graph, l->device, e) || !graph_bind(l->graph, &m->vae_weights, e) ||
-        !graph_allocate(l->graph, e))
-        return false;
-    size_t pixels = (size_t)(side * side) * 3, moment = 2 * l->plane;
+    int side = l->options.resolution;
+    size_t pixels = (size_t)side * (size_t)side * 3, posterior = 2 * l->plane;
+    if (!encoder_open(&l->encoder, &l->on, side, side, e)) return false;
     l->pixels = malloc(pixels * sizeof *l->pixels);
-    l->moment = malloc(moment * sizeof *l->moment);
-    l->one = malloc(moment * sizeof *l->one);
-    return (l->pixels && l->moment && l->one) ||
-           error_memory(e, "the autoencoder's pictures", (pixels + 2 * moment) * sizeof(float));
+    l->one = malloc(posterior * sizeof *l->one);
+    return (l->pixels && l->one) ||
+           error_memory(e, "the autoencoder's pictures", (pixels + posterior) * sizeof(float));
 }
 
-/* diffusers DiagonalGaussianDistribution: mean and deviation [C,h,w] out of moments [h,w,2C]. */
+/* Mean and deviation [C,h,w] of a photo's crop. */
 static bool encode(latents *l, const photo *p, crop c, float *posterior, error *e)
 {
-    int channels = l->channels;
-    size_t pixels = l->plane / (size_t)channels;
     photo_pixels(p, c, l->options.resolution, l->pixels);
-    graph_write(l->graph, l->image, l->pixels);
-    if (!graph_run(l->graph, e)) return false;
-    graph_read(l->graph, l->moments, l->moment);
-    for (size_t i = 0; i < 2 * l->plane; i++)
-        if (!isfinite(l->moment[i]))
-            return error_set(e, ERROR_NUMERIC, "%s: the autoencoder gives NaN or infinity for it; "
-                             "use another copy of the model, or precision f32", p->path);
-    for (int k = 0; k < channels; k++)
-        for (size_t i = 0; i < pixels; i++) {
-            float mean = l->moment[i * 2 * (size_t)channels + (size_t)k];
-            float logvar = l->moment[i * 2 * (size_t)channels + (size_t)(channels + k)];
-            logvar = logvar < -30 ? -30 : logvar > 20 ? 20 : logvar;
-            posterior[(size_t)k * pixels + i] = mean;
-            posterior[l->plane + (size_t)k * pixels + i] = expf(0.5f * logvar);
-        }
-    return true;
+    return encoder_run(l->encoder, l->pixels, posterior, posterior + l->plane, p->path, e);
 }
 
 static crop fixed_crop(const latents *l, const photo *p)
@@ -81,7 +54,7 @@ static bool fill_cache(latents *l, error *e)
                 !encode(l, &sets[k]->item[i], fixed_crop(l, &sets[k]->item[i]),
                         l->posterior + at * 2 * l->plane, e))
                 return false;
-    graph_close(&l->graph);
+    encoder_close(&l->encoder);
     return true;
 }
 
@@ -90,15 +63,14 @@ bool latents_open(latents **out, device *d, const model *m, const latents_option
     *out = NULL;
     latents *l = calloc(1, sizeof *l);
     if (!l) return error_memory(e, "the photos' latents", sizeof *l);
-    l->device = d;
-    l->model = m;
+    int shape[3];
+    fit_latents(m, o->resolution, o->resolution, shape);
+    l->on = (pipeline){d, m};
     l->options = *o;
-    l->channels = m->vae.latent_channels;
-    l->side = o->resolution >> (m->vae.blocks - 1);
-    l->plane = (size_t)l->channels * (size_t)l->side * (size_t)l->side;
+    l->plane = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
     bool cache = o->cache && photo_set_fixed(o->instances, o->center_crop) &&
                  (!o->classes || photo_set_fixed(o->classes, o->center_crop));
-    if (!plan_encoder(l, e) || (cache && !fill_cache(l, e))) {
+    if (!open_encoder(l, e) || (cache && !fill_cache(l, e))) {
         latents_close(&l);
         return false;
     }
@@ -109,9 +81,8 @@ bool latents_open(latents **out, device *d, const model *m, const latents_option
 void latents_close(latents **l)
 {
     if (!*l) return;
-    graph_close(&(*l)->graph);
+    encoder_close(&(*l)->encoder);
     free((*l)->pixels);
-    free((*l)->moment);
     free((*l)->one);
     free((*l)->posterior);
     free(*l);
@@ -120,7 +91,7 @@ void latents_close(latents **l)
 
 bool latents_cached(const latents *l) { return l->posterior != NULL; }
 
-size_t latents_bytes(const latents *l) { return l->graph ? graph_bytes(l->graph) : 0; }
+size_t latents_bytes(const latents *l) { return l->encoder ? encoder_bytes(l->encoder) : 0; }
 
 /* The posterior of one picture of the batch; NULL and an error. */
 static const float *posterior_of(latents *l, const example *x, bool of_class, error *e)
@@ -137,7 +108,7 @@ bool latents_sample(latents *l, const example *batch, uint32_t count, rng *rando
                     error *e)
 {
     uint32_t samples = l->options.classes ? 2 * count : count;
-    float scaling = l->model->vae.scaling_factor;
+    float scaling = l->on.model->vae.scaling_factor;
     rng_randn(random, out, samples * l->plane);
     for (uint32_t k = 0; k < samples; k++) {
         const float *p = posterior_of(l, &batch[k % count], k >= count, e);

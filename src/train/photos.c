@@ -13,6 +13,7 @@
 #include "base/folder.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "pipeline/encode.h"
 
 enum {
     NAMES_SHOWN = 5,           /* of skipped files in a message */
@@ -302,14 +303,5 @@ crop photo_center(const photo *p, int resolution)
 
 void photo_pixels(const photo *p, crop c, int resolution, float *out)
 {
-    const image *m = &p->picture;
-    assert(c.top >= 0 && c.top + resolution <= m->height);
-    assert(c.left >= 0 && c.left + resolution <= m->width);
-    float value[256]; /* torchvision's ToTensor and Normalize, each rounding to float32 */
-    for (int i = 0; i < 256; i++) value[i] = ((float)i / 255.0f - 0.5f) / 0.5f;
-    for (int y = 0; y < resolution; y++) {
-        const uint8_t *row =
-            m->pixels + 3 * ((size_t)(c.top + y) * (size_t)m->width + (size_t)c.left);
-        for (int x = 0; x < 3 * resolution; x++) *out++ = value[row[x]];
-    }
+    encode_pixels(&p->picture, c.top, c.left, resolution, resolution, out);
 }

@@ -52,7 +52,7 @@ bool photo_set_fixed(const photo_set *s, bool center_crop);
 typedef struct crop { int top, left; } crop;
 /* torchvision's centre: round((L - size) / 2), halves to even. */
 crop photo_center(const photo *p, int resolution);
-/* [resolution, resolution, 3] in -1..1, as float((x / 255 - 0.5) / 0.5). */
+/* [resolution, resolution, 3] in -1..1 (pipeline/encode.h). */
 void photo_pixels(const photo *p, crop c, int resolution, float *out);
 
 #endif

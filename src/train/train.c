@@ -12,6 +12,7 @@
 #include "base/folder.h"
 #include "base/number.h"
 #include "base/platform.h"
+#include "pipeline/fit.h"
 #include "train/advice.h"
 #include "train/identity.h"
 #include "train/run.h"
@@ -140,7 +141,7 @@ static bool look_at_classes(run *r, int *missing, error *e)
     if (!has_class_pictures(r)) return true;
     class_request request = class_request_of(r);
     if (!class_pictures_check(&request, missing, e)) return false;
-    double side = t->model->unet.sample_size * (double)(1 << (t->model->vae.blocks - 1));
+    double side = t->model->unet.sample_size * fit_factor(t->model);
     double need = *missing * side * side * 3, space = (double)folder_space(request.folder);
     return need <= space ||
            error_set(e, ERROR_FILE, "--class_data_dir %s: %d class pictures take up to %s and the disk has %s "

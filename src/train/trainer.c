@@ -11,6 +11,8 @@
 #include "base/half.h"
 #include "base/number.h"
 #include "base/platform.h"
+#include "pipeline/fit.h"
+#include "pipeline/layout.h"
 #include "train/update.h"
 
 /* One batch's numbers, of as many samples as there can be. Planes are in PyTorch's order [C,h,w], maps
@@ -49,8 +51,11 @@ static bool buffers_open(trainer *t, error *e)
     const model *m = t->model;
     size_t batch = (size_t)t->settings.train_batch_size, n = has_prior(t) ? 2 * batch : batch;
     size_t text = n * (size_t)m->clip.positions;
-    b->channels = m->unet.in_channels;
-    b->height = b->width = t->settings.resolution >> (m->vae.blocks - 1);
+    int shape[3];
+    fit_latents(m, t->settings.resolution, t->settings.resolution, shape);
+    b->channels = shape[0];
+    b->height = shape[1];
+    b->width = shape[2];
     b->plane = (size_t)b->channels * (size_t)b->height * (size_t)b->width;
     b->samples = (int)n;
     b->batch = calloc(batch, sizeof *b->batch);
@@ -106,7 +111,7 @@ static bool open_texts(trainer *t, error *e)
 static bool check_resolution(trainer *t, error *e)
 {
     const model *m = t->model;
-    int factor = 1 << (m->vae.blocks - 1);
+    int factor = fit_factor(m);
     if (t->settings.resolution == 0) t->settings.resolution = m->unet.sample_size * factor;
     return t->settings.resolution % factor == 0 ||
            error_set(e, ERROR_USAGE, "--resolution %d is not a multiple of %d, which this model's "
@@ -118,8 +123,7 @@ static bool check_resolution(trainer *t, error *e)
  * is not even planned. */
 static bool check_memory_least(const trainer *t, error *e)
 {
-    double side = t->settings.resolution;
-    double need = side * side * t->model->vae.channels[0] * 2 * sizeof(float);
+    double need = fit_least_bytes(t->model, t->settings.resolution, t->settings.resolution);
     double have = (double)memory_available();
     return need <= have ||
            error_set(e, ERROR_MEMORY, "--resolution %d needs %s of memory for one picture's latents, "
@@ -273,14 +277,6 @@ model trainer_model(const trainer *t)
 
 /* ---- one batch ------------------------------------------------------------------------------ */
 
-/* Planes [C,h,w] to a map [h,w,C]. */
-static void to_map(const struct trainer_buffers *b, float *map, const float *planes)
-{
-    size_t pixels = b->plane / (size_t)b->channels, channels = (size_t)b->channels;
-    for (size_t k = 0; k < channels; k++)
-        for (size_t i = 0; i < pixels; i++) map[i * channels + k] = planes[k * pixels + i];
-}
-
 /* Whether the script's latents, and so its randn_like(latents), are channels-last in memory: then PyTorch
  * draws the noise in that order, one value at a time. On the CPU the attention in the autoencoder's middle
  * leaves the maps of two or more pictures so (seen with diffusers 0.42, torch 2.15 at every size tried). */
@@ -293,17 +289,14 @@ static void draw_noise(trainer *t, int samples)
 {
     struct trainer_buffers *b = t->buffers;
     size_t n = (size_t)samples * b->plane, channels = (size_t)b->channels;
-    size_t pixels = b->plane / channels;
     if (!noise_is_channels_last(t, samples)) {
         rng_randn(&t->draws.random, b->noise, n);
         return;
     }
     float *maps = b->target; /* free until the noise is there */
     rng_randn_strided(&t->draws.random, maps, n);
-    for (size_t i = 0; i < n; i++) {
-        size_t sample = i / b->plane, k = i / pixels % channels, pixel = i % pixels;
-        b->noise[i] = maps[sample * b->plane + pixel * channels + k];
-    }
+    for (size_t at = 0; at < n; at += b->plane)
+        layout_planes(b->noise + at, maps + at, channels, b->plane / channels);
 }
 
 /* Draws noise and timesteps; noised latents and target of each sample (diffusers' DDPMScheduler.add_noise
@@ -331,8 +324,8 @@ static void noise_batch(trainer *t, int samples)
             if (velocity) z[i] = signal * z[i] - sigma * x[i];
             x[i] = noisy;
         }
-        to_map(b, b->noisy + (size_t)k * b->plane, x);
-        to_map(b, b->target + (size_t)k * b->plane, z);
+        layout_channels_last(b->noisy + (size_t)k * b->plane, x, (size_t)b->channels, pixels);
+        layout_channels_last(b->target + (size_t)k * b->plane, z, (size_t)b->channels, pixels);
     }
 }
 

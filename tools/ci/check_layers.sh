@@ -19,12 +19,13 @@ declare -A below=(
     [device]="base"
     [graph]="device base"
     [model]="graph device file base"
-    [generate]="model graph device file base"
-    [train]="model graph device file base"
-    [study]="generate train model graph device file base"
-    [serve]="generate train model graph device file base"
+    [pipeline]="model graph device file base"
+    [generate]="pipeline model graph device file base"
+    [train]="pipeline model graph device file base"
+    [study]="generate train pipeline model graph device file base"
+    [serve]="generate train pipeline model graph device file base"
     [cli]=""
-    [api]="study serve generate train model graph device file base"
+    [api]="study serve generate train pipeline model graph device file base"
 )
 # system header: the rooms that may include it
 allowed_system() { # header room

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * guide: classifier-free guidance and its rescaling (diffusers' rescale_noise_cfg). */
+#ifndef LIKENESS_GENERATE_GUIDE_H
+#define LIKENESS_GENERATE_GUIDE_H
+
+#include <stddef.h>
+
+typedef struct guidance { float scale, rescale; } guidance;
+
+/* The network's output: [2,space,C], unconditional then conditional, which is overwritten, or
+ * (batch 1) [1,space,C] -> guided [C,space]. */
+void guide(const guidance *how, float *output, int batch, size_t channels, size_t space, float *guided);
+
+#endif

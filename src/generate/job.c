@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * job: all that can be found wrong with a call before its work begins; see job.h. */
+#include "generate/job.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/number.h"
+#include "base/platform.h"
+#include "generate/prompt.h"
+#include "pipeline/fit.h"
+
+generator *job_first(const job *j) { return j->models[j->mix ? j->mix->step[0].model[0] : 0]; }
+
+generator *job_last(const job *j) { return j->models[j->mix ? mix_last_model(j->mix) : 0]; }
+
+bool job_asks(const job *j, int which)
+{
+    for (int i = 0; j->mix && i < j->mix->count; i++)
+        for (int t = 0; t < j->mix->step[i].terms; t++)
+            if (j->mix->step[i].model[t] == which) return true;
+    return !j->mix && which == 0;
+}
+
+size_t job_numbers(const job *j)
+{
+    return (size_t)j->channels * (size_t)j->height * (size_t)j->width;
+}
+
+void job_close(job *j)
+{
+    sampler_close(&j->sampler);
+    free(j->latent);
+    *j = (job){0};
+}
+
+/* ---- memory ---- */
+
+static double packed_bytes(const device *d, const weight_set *set)
+{
+    double total = 0;
+    for (size_t i = 0; i < set->count; i++) total += (double)device_copy_bytes(d, &set->item[i]);
+    return total;
+}
+
+static bool memory_check(double need, int width, int height, error *e)
+{
+    double have = (double)memory_available();
+    if (need <= have) return true;
+    return error_set(e, ERROR_MEMORY,
+                     "a picture of %dx%d needs %s of memory and %s can be had; choose "
+                     "a smaller size (-W, -H), or close other programs",
+                     width, height, number_bytes(need).text, number_bytes(have).text);
+}
+
+/* All models of a mix are resident at once; their graphs are planned. */
+static bool memory_check_planned(const job *j, error *e)
+{
+    const generator *last = job_last(j);
+    double blocks = 0, weights = 0, picture = 0;
+    for (int k = 0; k < j->model_count; k++) {
+        const generator *g = j->models[k];
+        if (!job_asks(j, k)) continue;
+        blocks += (double)denoiser_bytes(g->denoiser);
+        if (!g->unet_packed) weights += packed_bytes(g->on.device, &g->on.model->unet_weights);
+    }
+    if (fit_conditional(last->on.model)) {
+        picture = (double)decoder_bytes(last->decoder);
+        if (!last->vae_packed) weights += packed_bytes(last->on.device, &last->on.model->vae_weights);
+    }
+    int factor = fit_factor(last->on.model);
+    return memory_check((blocks > picture ? blocks : picture) + weights, j->width * factor,
+                        j->height * factor, e);
+}
+
+/* ---- the options ---- */
+
+static bool check_size(job *j, const model *m, error *e)
+{
+    int width, height, multiple, shape[3];
+    fit_size(m, &width, &height, &multiple);
+    if (j->o->width) width = j->o->width;
+    if (j->o->height) height = j->o->height;
+    if (width < multiple || height < multiple || width % multiple || height % multiple)
+        return error_set(e, ERROR_USAGE,
+                         "a size of %dx%d: width and height must be multiples of %d "
+                         "with this model, such as %dx%d",
+                         width, height, multiple,
+                         width < multiple ? multiple : width / multiple * multiple,
+                         height < multiple ? multiple : height / multiple * multiple);
+    if (!memory_check(fit_least_bytes(m, width, height), width, height, e)) return false;
+    fit_latents(m, width, height, shape);
+    j->channels = shape[0];
+    j->height = shape[1];
+    j->width = shape[2];
+    return true;
+}
+
+/* notes: NULL, or what the model will not read as it may be meant is added. */
+static bool check_text(const job *j, const model *m, char **notes, error *e)
+{
+    const clip_config *c = &m->clip;
+    if (!fit_conditional(m))
+        return !*j->prompt ||
+               error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no prompt", m->path);
+    if (j->o->clip_skip < 0 || j->o->clip_skip >= c->layers)
+        return error_set(e, ERROR_USAGE,
+                         "clip skip %d: this text encoder has %d layers, so 0 to %d "
+                         "can be left out",
+                         j->o->clip_skip, c->layers, c->layers - 1);
+    char *unasked = NULL;
+    if (!notes) notes = &unasked;
+    bool ok = prompt_notes(notes, m, "prompt", j->prompt, e) &&
+              prompt_notes(notes, m, "negative prompt", j->negative, e);
+    free(unasked);
+    return ok;
+}
+
+/* A learned variance is a second half of the network's output channels; the sampler must know of
+ * it. */
+static bool check_variance(const job *j, const model *m, error *e)
+{
+    int in = m->unet.in_channels, out = m->unet.out_channels;
+    bool learned = sampler_learned(j->sampler);
+    if (out == (learned ? 2 * in : in)) return true;
+    if (learned)
+        return error_set(e, ERROR_USAGE,
+                         "a learned variance needs a network with %d output channels, and "
+                         "this one has %d; choose --variance fixed_small or fixed_large",
+                         2 * in, out);
+    return error_set(e, ERROR_MODEL,
+                     "the network reads %d channels and makes %d; this is only understood "
+                     "with --sampler ddpm --variance learned or learned_range and %d channels",
+                     in, out, 2 * in);
+}
+
+/* ---- planning ---- */
+
+/* Plans for the job's size, unless that is what was planned last. */
+static bool plan(generator *g, const job *j, error *e)
+{
+    if (!denoiser_is(g->denoiser, j->batch, j->height, j->width)) {
+        denoiser_close(&g->denoiser);
+        if (!denoiser_open(&g->denoiser, &g->on, j->batch, j->height, j->width, e)) return false;
+    }
+    if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;
+    decoder_close(&g->decoder);
+    return decoder_open(&g->decoder, &g->on, j->height, j->width, e);
+}
+
+/* Every model that is asked must fit the first, and have its graphs. */
+static bool plan_all(const job *j, error *e)
+{
+    const model *first = job_first(j)->on.model;
+    if (!plan(job_first(j), j, e)) return false;
+    for (int k = 0; k < j->model_count; k++) {
+        generator *g = j->models[k];
+        if (!job_asks(j, k) || g == job_first(j)) continue;
+        if (!fit_pair(first, g->on.model, e) || !check_text(j, g->on.model, NULL, e) || !plan(g, j, e))
+            return false;
+    }
+    return true;
+}
+
+bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,
+              char **notes, error *e)
+{
+    *j = (job){.o = o, .models = models, .model_count = count, .mix = m};
+    const model *first = job_first(j)->on.model;
+    j->prompt = o->prompt ? o->prompt : "";
+    j->negative = o->negative ? o->negative : "";
+    j->batch = fit_conditional(first) && o->guidance > 1 ? 2 : 1;
+    j->guidance = (guidance){o->guidance, o->guidance_rescale};
+    if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
+        return error_set(e, ERROR_USAGE, "guidance must be a number");
+    if (!check_size(j, first, e) || !check_text(j, first, notes, e) ||
+        !sampler_open(&j->sampler, &first->scheduler, &o->sampler, e) || !check_variance(j, first, e))
+        return false;
+    assert(!m || m->count == sampler_count(j->sampler));
+    return plan_all(j, e) && memory_check_planned(j, e);
+}

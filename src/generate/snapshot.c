@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot: copies of a run's state (generate.h). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "generate/generate.h"
+
+/* The snapshot, then its parts, the strictest alignment first. */
+typedef struct copy {
+    generate_snapshot s;
+    rng random;
+    float latent[];
+} copy;
+
+generate_snapshot *generate_snapshot_copy(const generate_snapshot *s)
+{
+    copy *c = malloc(sizeof *c + s->numbers * sizeof *c->latent + s->sampler_size);
+    if (!c) return NULL;
+    void *sampler = c->latent + s->numbers;
+    memcpy(c->latent, s->latent, s->numbers * sizeof *c->latent);
+    if (s->sampler_size) memcpy(sampler, s->sampler, s->sampler_size);
+    c->random = *s->random;
+    c->s = *s;
+    c->s.latent = c->latent;
+    c->s.random = &c->random;
+    c->s.sampler = sampler;
+    return &c->s;
+}

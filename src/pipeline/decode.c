@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * decode: see decode.h. */
+#include "pipeline/decode.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "pipeline/layout.h"
+
+struct decoder {
+    pipeline on;
+    int height, width;
+    graph *graph;
+    tensor *latent, *image; /* [1,h,w,C] -> [1,H,W,3] */
+};
+
+bool decode_pixels(image *out, const float *y, int width, int height, error *e)
+{
+    if (!image_new(out, width, height, e)) return false;
+    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++) {
+        float v = y[i] / 2 + 0.5f;
+        v = v < 0 ? 0 : v > 1 ? 1 : v;
+        out->pixels[i] = (uint8_t)rintf(v * 255.0f);
+    }
+    return true;
+}
+
+static bool plan(decoder *n, error *e)
+{
+    const vae_config *c = &n->on.model->vae;
+    int64_t shape[4] = {1, n->height, n->width, c->latent_channels};
+    if (!graph_open(&n->graph, n->on.device->compute, e)) return false;
+    n->latent = graph_input(n->graph, "latents", DTYPE_F32, 4, shape);
+    n->image = cast(n->graph, vae_build_decoder(n->graph, c, n->latent), DTYPE_F32);
+    graph_output(n->graph, n->image);
+    return graph_plan(n->graph, n->on.device, e);
+}
+
+bool decoder_open(decoder **out, const pipeline *p, int height, int width, error *e)
+{
+    decoder *n = *out = calloc(1, sizeof *n);
+    if (!n) return error_memory(e, "the autoencoder", sizeof *n);
+    *n = (decoder){.on = *p, .height = height, .width = width};
+    if (plan(n, e)) return true;
+    decoder_close(out);
+    return false;
+}
+
+void decoder_close(decoder **n)
+{
+    if (!*n) return;
+    graph_close(&(*n)->graph);
+    free(*n);
+    *n = NULL;
+}
+
+size_t decoder_bytes(const decoder *n) { return graph_bytes(n->graph); }
+
+bool decoder_is(const decoder *n, int height, int width)
+{
+    return n && n->height == height && n->width == width;
+}
+
+/* [C,h,w] -> the input, unscaled */
+static bool write_latent(decoder *n, const float *latent, error *e)
+{
+    size_t space = (size_t)n->height * (size_t)n->width, channels = (size_t)n->latent->dim[3];
+    float *x = malloc(channels * space * sizeof *x);
+    if (!x) return error_memory(e, "latents", channels * space * sizeof *x);
+    layout_channels_last(x, latent, channels, space);
+    for (size_t i = 0; i < channels * space; i++) x[i] /= n->on.model->vae.scaling_factor;
+    graph_write(n->graph, n->latent, x);
+    free(x);
+    return true;
+}
+
+bool decoder_run(decoder *n, const float *latent, image *out, error *e)
+{
+    size_t bytes = pipeline_elements(n->image) * sizeof(float);
+    if (!graph_bind(n->graph, &n->on.model->vae_weights, e)) return false;
+    float *y = malloc(bytes);
+    bool ok = y || error_memory(e, "the decoded picture", bytes);
+    ok = ok && graph_allocate(n->graph, e) && write_latent(n, latent, e) &&
+         pipeline_run(n->graph, n->image, y, "decoding the picture", e);
+    graph_release(n->graph);
+    ok = ok && decode_pixels(out, y, (int)n->image->dim[2], (int)n->image->dim[1], e);
+    free(y);
+    return ok;
+}

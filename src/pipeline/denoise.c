@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * denoise: two graphs, the UNet, and beside it its cross-attention's keys and values; see denoise.h. */
+#include "pipeline/denoise.h"
+
+#include <stdlib.h>
+
+struct denoiser {
+    pipeline on;
+    int batch, height, width;
+    graph *unet, *text;                 /* text NULL: the model takes none */
+    tensor *x, *t, *out;                /* [B,h,w,C], [B] -> [B,h,w,C'] */
+    tensor *context, **kv_out, **kv_in; /* [B,N,cross] -> kv_out, copied into kv_in */
+    size_t kv_count;
+    void **kv;                          /* what kv_out held for the text in hand; NULL: no text yet */
+    float *times;                       /* [B] */
+    bool active;                        /* the UNet is bound, has its memory, and the text in it */
+};
+
+/* The text graph, for its keys' and values' shapes; then the UNet that has them as inputs. */
+static bool plan_text(denoiser *n, error *e)
+{
+    const unet_config *c = &n->on.model->unet;
+    int64_t shape[3] = {n->batch, n->on.model->clip.positions, c->cross_dim};
+    n->kv_count = unet_text_count(c);
+    n->kv_out = calloc(n->kv_count + 1, sizeof *n->kv_out);
+    n->kv_in = calloc(n->kv_count + 1, sizeof *n->kv_in);
+    if (!n->kv_out || !n->kv_in) return error_memory(e, "the text's keys", n->kv_count);
+    if (!graph_open(&n->text, n->on.device->compute, e)) return false;
+    n->context = graph_input(n->text, "text embedding", DTYPE_F32, 3, shape);
+    unet_build_text(n->text, c, n->context, n->kv_out);
+    for (size_t i = 0; i < n->kv_count; i++) graph_output(n->text, n->kv_out[i]);
+    return graph_plan(n->text, n->on.device, e);
+}
+
+static bool plan_unet(denoiser *n, error *e)
+{
+    const unet_config *c = &n->on.model->unet;
+    int64_t shape[4] = {n->batch, n->height, n->width, c->in_channels};
+    if (!graph_open(&n->unet, n->on.device->compute, e)) return false;
+    n->x = graph_input(n->unet, "latents", DTYPE_F32, 4, shape);
+    n->t = graph_input(n->unet, "timestep", DTYPE_F32, 1, shape);
+    for (size_t i = 0; i < n->kv_count; i++)
+        n->kv_in[i] = graph_input(n->unet, i % 2 ? "text values" : "text keys", n->kv_out[i]->type,
+                                  n->kv_out[i]->rank, n->kv_out[i]->dim);
+    tensor *out = n->text ? unet_build_cached(n->unet, c, n->x, n->t, n->kv_in)
+                          : unet_build(n->unet, c, n->x, n->t, NULL);
+    n->out = cast(n->unet, out, DTYPE_F32);
+    graph_output(n->unet, n->out);
+    return graph_plan(n->unet, n->on.device, e);
+}
+
+bool denoiser_open(denoiser **out, const pipeline *p, int batch, int height, int width, error *e)
+{
+    denoiser *n = *out = calloc(1, sizeof *n);
+    if (!n) return error_memory(e, "the network's plan", sizeof *n);
+    *n = (denoiser){.on = *p, .batch = batch, .height = height, .width = width};
+    n->times = malloc((size_t)batch * sizeof *n->times);
+    bool ok = n->times || error_memory(e, "the network's plan", (size_t)batch * sizeof *n->times);
+    ok = ok && (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
+    if (!ok) denoiser_close(out);
+    return ok;
+}
+
+static void forget_text(denoiser *n)
+{
+    for (size_t i = 0; n->kv && i < n->kv_count; i++) free(n->kv[i]);
+    free(n->kv);
+    n->kv = NULL;
+}
+
+void denoiser_close(denoiser **n)
+{
+    if (!*n) return;
+    forget_text(*n);
+    graph_close(&(*n)->unet);
+    graph_close(&(*n)->text);
+    free((*n)->kv_out);
+    free((*n)->kv_in);
+    free((*n)->times);
+    free(*n);
+    *n = NULL;
+}
+
+void denoiser_release(denoiser *n)
+{
+    graph_release(n->unet);
+    n->active = false;
+}
+
+size_t denoiser_bytes(const denoiser *n) { return graph_bytes(n->unet); }
+
+bool denoiser_is(const denoiser *n, int batch, int height, int width)
+{
+    return n && n->batch == batch && n->height == height && n->width == width;
+}
+
+bool denoiser_has_text(const denoiser *n) { return n->kv; }
+
+static bool keep_text(denoiser *n, error *e)
+{
+    n->kv = calloc(n->kv_count + 1, sizeof *n->kv);
+    if (!n->kv) return error_memory(e, "the text's keys", n->kv_count * sizeof *n->kv);
+    for (size_t i = 0; i < n->kv_count; i++) {
+        size_t bytes = pipeline_elements(n->kv_out[i]) * dtype_size(n->kv_out[i]->type);
+        n->kv[i] = malloc(bytes);
+        if (!n->kv[i]) return error_memory(e, "the text's keys", bytes);
+        graph_read(n->text, n->kv_out[i], n->kv[i]);
+    }
+    return true;
+}
+
+bool denoiser_read(denoiser *n, const float *states, error *e)
+{
+    forget_text(n);
+    denoiser_release(n);
+    bool ok = graph_bind(n->text, &n->on.model->unet_weights, e) && graph_allocate(n->text, e);
+    if (ok) graph_write(n->text, n->context, states);
+    ok = ok && graph_run(n->text, e) && keep_text(n, e);
+    graph_release(n->text);
+    if (!ok) forget_text(n);
+    return ok;
+}
+
+/* Inputs live to the end of a run, so the text is written once for all predictions. */
+static bool activate(denoiser *n, error *e)
+{
+    if (n->active) return true;
+    if (!graph_bind(n->unet, &n->on.model->unet_weights, e) || !graph_allocate(n->unet, e))
+        return false;
+    for (size_t i = 0; i < n->kv_count; i++) graph_write(n->unet, n->kv_in[i], n->kv[i]);
+    return n->active = true;
+}
+
+bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *where, error *e)
+{
+    if (!activate(n, e)) return false;
+    for (int i = 0; i < n->batch; i++) n->times[i] = t;
+    graph_write(n->unet, n->x, x);
+    graph_write(n->unet, n->t, n->times);
+    return pipeline_run(n->unet, n->out, out, where, e);
+}
