@@ -246,7 +246,7 @@ static void keep(void *user, const generate_snapshot *s)
     if (s->step != k->at) return;
     memcpy(k->latent, s->latent, sizeof k->latent);
     k->random = *s->random;
-    k->now = (generate_snapshot){s->step, k->latent, &k->random};
+    k->now = (generate_snapshot){.step = s->step, .latent = k->latent, .numbers = LATENT, .random = &k->random};
 }
 
 static void test_cut(void **state)

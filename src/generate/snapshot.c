@@ -17,13 +17,13 @@ generate_snapshot *generate_snapshot_copy(const generate_snapshot *s)
 {
     copy *c = malloc(sizeof *c + s->numbers * sizeof *c->latent + s->sampler_size);
     if (!c) return NULL;
-    void *sampler = c->latent + s->numbers;
+    void *state = c->latent + s->numbers;
     memcpy(c->latent, s->latent, s->numbers * sizeof *c->latent);
-    if (s->sampler_size) memcpy(sampler, s->sampler, s->sampler_size);
+    if (s->sampler_size) memcpy(state, s->sampler, s->sampler_size);
     c->random = *s->random;
     c->s = *s;
     c->s.latent = c->latent;
     c->s.random = &c->random;
-    c->s.sampler = sampler;
+    c->s.sampler = state;
     return &c->s;
 }
