@@ -14,6 +14,7 @@ static int tell(void *user, const lk_progress *p)
 int main(int argc, char **argv)
 {
     lk_context *context = NULL;
+    lk_session *session = NULL;
     lk_model *model = NULL;
     lk_picture *picture = NULL;
     lk_generate_options options;
@@ -25,12 +26,14 @@ int main(int argc, char **argv)
     options.steps = 10;
     options.progress = tell;
     options.user = stderr;
-    if (!lk_context_open(&context, NULL, &error) || !lk_model_open(&model, context, NULL, &error) ||
-        !lk_generate(&picture, model, &options, &error) ||
+    if (!lk_context_open(&context, NULL, &error) || !lk_session_open(&session, context, NULL, &error) ||
+        !lk_model_open(&model, context, NULL, &error) ||
+        !lk_generate(&picture, session, model, &options, &error) ||
         !lk_picture_save(picture, argc > 2 ? argv[2] : "picture.png", &error))
         fprintf(stderr, "%s\n", error.text);
     lk_picture_close(&picture);
     lk_model_close(&model);
+    lk_session_close(&session);
     lk_context_close(&context);
     return error.code != LK_OK;
 }

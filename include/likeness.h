@@ -9,6 +9,7 @@
  *     int main(void)
  *     {
  *         lk_context *context = NULL;
+ *         lk_session *session = NULL;
  *         lk_model *model = NULL;
  *         lk_picture *picture = NULL;
  *         lk_generate_options options;
@@ -18,23 +19,45 @@
  *         options.prompt = "a photo of a dog";
  *         options.seed = 42;
  *         if (!lk_context_open(&context, NULL, &error) ||
+ *             !lk_session_open(&session, context, NULL, &error) ||
  *             !lk_model_open(&model, context, NULL, &error) ||
- *             !lk_generate(&picture, model, &options, &error) ||
+ *             !lk_generate(&picture, session, model, &options, &error) ||
  *             !lk_picture_save(picture, "dog.png", &error))
  *             fprintf(stderr, "%s\n", error.text);
  *         lk_picture_close(&picture);
  *         lk_model_close(&model);
+ *         lk_session_close(&session);
  *         lk_context_close(&context);
  *         return error.code != LK_OK;
  *     }
  *
- * Rules. Text is UTF-8. A function that can fail returns false and fills its lk_error, which starts
- * as {0} and keeps the first failure; `error` may be NULL. What an x_open (or lk_generate) gives is
- * the caller's, to be given to x_close, which takes NULL too. Texts and arrays handed out through a
- * pointer go back to lk_free. Nothing is printed, nothing global is changed. Different contexts may
- * be used in different threads at the same time; one context, with its models, only by one at a
- * time. A context has threads of its own, which take no signals, sleep when they have nothing to do, and
- * end with it; a forked child does without them. */
+ * Rules.
+ *
+ * Text is UTF-8. Nothing is printed, nothing global is changed, no locale is followed.
+ *
+ * Failing. A function that can fail returns false and fills its lk_error, which starts as {0} and keeps the
+ * first failure; `error` may be NULL. What it would have given is NULL then.
+ *
+ * Owning. What an x_open (or lk_generate) gives is the caller's, to be given to x_close, which takes NULL
+ * too. Texts and arrays handed out through a pointer go back to lk_free. What is handed out as const belongs
+ * to what it was asked of.
+ *
+ * Options begin with their size. lk_x_defaults fills all of them; then the caller sets what he wants
+ * otherwise. So a program and a library of other ages go together: fields that the program does not know
+ * keep their defaults, and fields that the library does not know must be 0 (else LK_USAGE). A size of 0 is
+ * LK_USAGE: the defaults were forgotten. Options may be NULL where nothing in them is needed. Structs that
+ * are told to callbacks begin with their size, too, and grow at their end.
+ *
+ * Threads. A context, and models and pictures that are open, may be used by any number of threads at the same
+ * time. Work is done in a session, and a session is one thread's at a time (a second thread that comes while
+ * it works gets LK_USAGE); different sessions work at the same time, on the same models too, and give the
+ * same bytes as alone. x_close may not be called while another thread still uses x; but for that, sessions and
+ * models close in any order, the context last. lk_session_cancel may be called from anywhere, from a signal
+ * handler too. Threads of the library's own take no signals, sleep when they have nothing to do, and end with
+ * their session or context; a forked child does without them.
+ *
+ * Callbacks are called by the thread that called the function (lk_generate_many says what it does). They may
+ * call anything but what needs the session that is at work. */
 #ifndef LIKENESS_H
 #define LIKENESS_H
 
@@ -46,6 +69,10 @@
 extern "C" {
 #endif
 
+#ifndef LK_API
+#define LK_API __attribute__((visibility("default")))
+#endif
+
 typedef enum lk_code {
     LK_OK = 0,
     LK_USAGE,     /* an argument that makes no sense */
@@ -54,7 +81,7 @@ typedef enum lk_code {
     LK_MODEL,     /* a model that is not supported, or has wrong tensors */
     LK_MEMORY,    /* an allocation failed, or would not fit */
     LK_NUMERIC,   /* NaN or infinity */
-    LK_CANCELLED, /* the progress callback asked to stop */
+    LK_CANCELLED, /* a progress callback or lk_session_cancel asked to stop */
 } lk_code;
 
 typedef struct lk_error {
@@ -62,39 +89,89 @@ typedef struct lk_error {
     char text[2048]; /* one line: what is wrong, where, what to do */
 } lk_error;
 
-const char *lk_version(void);
-void lk_free(void *memory);
+LK_API const char *lk_version(void); /* "0.1.0" */
+LK_API void lk_free(void *memory);
 
-/* ---- context: the processor ---- */
+/* What long work tells of itself. step of steps: of a picture its denoising steps, 0 before the first; of a
+ * model that is opened, hashed, merged or saved the tensors of the network in hand, again from 0 with the
+ * next. */
+typedef struct lk_progress {
+    size_t size;
+    int picture, pictures; /* as in the options; 0 where the work makes no pictures */
+    int step, steps;
+    double seconds;        /* since step 0 */
+} lk_progress;
+/* Nonzero asks to stop: the work ends with LK_CANCELLED as soon as it can. */
+typedef int lk_progress_callback(void *user, const lk_progress *progress);
+
+typedef enum lk_level { LK_LOG_INFO, LK_LOG_WARNING } lk_level;
+/* One line for a person, without its newline. */
+typedef void lk_log_callback(void *user, lk_level level, const char *line);
+
+/* ---- context: the device ---- */
 
 typedef struct lk_context lk_context;
 
 typedef enum lk_precision { LK_F32, LK_BF16 } lk_precision;
 
 typedef struct lk_context_options {
+    size_t size;
     int threads;            /* 0: every core that this process may use; more than these are never used.
                                Results are the same bytes with any number. */
     lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
+    lk_log_callback *log;   /* NULL, or told what a person may want to know: what a training says of itself,
+                               warnings. By several threads at once where sessions work at once. */
+    void *user;
 } lk_context_options;
 
-void lk_context_defaults(lk_context_options *options);
-bool lk_context_open(lk_context **out, const lk_context_options *options, lk_error *error);
-void lk_context_close(lk_context **context);
-const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
-int lk_context_threads(const lk_context *context);
+#define lk_context_defaults(options) lk_context_defaults_sized((options), sizeof *(options))
+LK_API void lk_context_defaults_sized(lk_context_options *options, size_t size);
+LK_API bool lk_context_open(lk_context **out, const lk_context_options *options, lk_error *error);
+LK_API void lk_context_close(lk_context **context); /* after its sessions and models */
+LK_API const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
+LK_API int lk_context_threads(const lk_context *context);
+
+/* ---- session: one thread's work ---- */
+
+/* What a thread needs to work: threads of its own, and what is costly between two pictures of one model (the
+ * planned networks, the text's keys and values), which it keeps until the model or it is closed. */
+typedef struct lk_session lk_session;
+
+typedef struct lk_session_options {
+    size_t size;
+    int threads;          /* 0: as many as the context has; more than these are never used */
+    lk_log_callback *log; /* NULL: the context's */
+    void *user;
+} lk_session_options;
+
+#define lk_session_defaults(options) lk_session_defaults_sized((options), sizeof *(options))
+LK_API void lk_session_defaults_sized(lk_session_options *options, size_t size);
+LK_API bool lk_session_open(lk_session **out, lk_context *context, const lk_session_options *options,
+                            lk_error *error);
+LK_API void lk_session_close(lk_session **session);
+LK_API int lk_session_threads(const lk_session *session);
+/* Work that is going on ends with LK_CANCELLED after the operation that it is at (milliseconds), or where it
+ * next looks (between two files, two pictures); work begun later ends so at once, until lk_session_resume. */
+LK_API void lk_session_cancel(lk_session *session);
+LK_API void lk_session_resume(lk_session *session);
 
 /* ---- model: a checkpoint, opened in a context ---- */
 
+/* Never changes once it is open. */
 typedef struct lk_model lk_model;
 
 typedef struct lk_model_options {
+    size_t size;
     const char *path; /* a diffusers folder or a .safetensors file; NULL: the pocket model, found in
-                         $LIKENESS_MODELS, beside the program, or in the source tree */
+                         $LIKENESS_MODELS, beside the library or program as it is installed or built */
     const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */
     const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
+    lk_progress_callback *progress; /* NULL, or told while all weights are looked at */
+    void *user;
 } lk_model_options;
 
 typedef struct lk_model_info {
+    size_t size;
     const char *path, *format; /* the model's own memory */
     bool unconditional;        /* takes no prompt */
     int width, height;         /* of the pictures that it was trained on */
@@ -102,48 +179,79 @@ typedef struct lk_model_info {
     int tokens;                /* of a prompt, its frame included; 0 where unconditional */
 } lk_model_info;
 
-void lk_model_defaults(lk_model_options *options);
-bool lk_model_open(lk_model **out, lk_context *context, const lk_model_options *options,
-                   lk_error *error);
-void lk_model_close(lk_model **model); /* before its context */
-void lk_model_describe(const lk_model *model, lk_model_info *info);
+#define lk_model_defaults(options) lk_model_defaults_sized((options), sizeof *(options))
+LK_API void lk_model_defaults_sized(lk_model_options *options, size_t size);
+LK_API bool lk_model_open(lk_model **out, lk_context *context, const lk_model_options *options,
+                          lk_error *error);
+LK_API void lk_model_close(lk_model **model);
+#define lk_model_describe(model, info) lk_model_describe_sized((model), (info), sizeof *(info))
+LK_API void lk_model_describe_sized(const lk_model *model, lk_model_info *info, size_t size);
+
+/* ---- latents ---- */
+
+/* Float32 [C, h, w], as PyTorch lays them out ([1, C, h, w]), in the units that the UNet reads (the
+ * autoencoder's times its scaling_factor). Of a Stable Diffusion picture C is 4, h and w its height and width
+ * / 8; of an unconditional model they are the picture, [3, H, W] in -1..1. Never change once they are open. */
+typedef struct lk_latents lk_latents;
+
+/* Of a safetensors file, "latents" [1,C,h,w]. */
+LK_API bool lk_latents_open(lk_latents **out, const char *path, lk_error *error);
+/* A copy of channels * height * width numbers. */
+LK_API bool lk_latents_from_memory(lk_latents **out, const float *data, int channels, int height, int width,
+                                   lk_error *error);
+LK_API void lk_latents_close(lk_latents **latents);
+LK_API const float *lk_latents_data(const lk_latents *latents);
+LK_API void lk_latents_shape(const lk_latents *latents, int shape[3]); /* C, h, w */
 
 /* ---- pictures ---- */
 
+/* 8-bit RGB. Only lk_picture_set_settings changes one. */
 typedef struct lk_picture lk_picture;
 
-bool lk_picture_open(lk_picture **out, const char *path, lk_error *error); /* PNG, JPEG, WebP */
-void lk_picture_close(lk_picture **picture);
-int lk_picture_width(const lk_picture *picture);
-int lk_picture_height(const lk_picture *picture);
-const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top */
+/* PNG, JPEG, WebP, BMP, GIF, TIFF and, where the build has them, HEIC and AVIF, turned as EXIF says, alpha
+ * dropped. */
+LK_API bool lk_picture_open(lk_picture **out, const char *path, lk_error *error);
+/* The same of a file's bytes. name: what messages call it; NULL: "the picture". */
+LK_API bool lk_picture_from_memory(lk_picture **out, const void *data, size_t bytes, const char *name,
+                                   lk_error *error);
+/* A copy of pixels: RGB, rows from the top, each `stride` bytes after the last (0: 3 * width). */
+LK_API bool lk_picture_from_pixels(lk_picture **out, const uint8_t *pixels, int width, int height,
+                                   size_t stride, lk_error *error);
+LK_API void lk_picture_close(lk_picture **picture);
+LK_API int lk_picture_width(const lk_picture *picture);
+LK_API int lk_picture_height(const lk_picture *picture);
+LK_API const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top, without gaps */
 /* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none.
  * "Model hash" in them is the first 10 digits of the hash that lk_inspect shows: SHA-256 over the
  * names, types, shapes and values of all weights of UNet, text encoder and autoencoder, the same
  * for a folder and a single file. */
-const char *lk_picture_settings(const lk_picture *picture);
-bool lk_picture_set_settings(lk_picture *picture, const char *text, lk_error *error);
+LK_API const char *lk_picture_settings(const lk_picture *picture);
+LK_API bool lk_picture_set_settings(lk_picture *picture, const char *text, lk_error *error);
 /* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target, renamed when whole. */
-bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
-/* The latents of a picture that lk_generate made: safetensors with "latents" [1,C,h,w], the noise
- * it started from (what lk_latents_open reads), and "final" [1,C,h,w], before decoding; its
- * settings are in the file's metadata. */
-bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
+LK_API bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
+/* The latents of a picture that lk_generate made, before the first step and after the last; NULL of any
+ * other. They end with the picture. */
+LK_API const lk_latents *lk_picture_initial(const lk_picture *picture);
+LK_API const lk_latents *lk_picture_final(const lk_picture *picture);
+/* Both, as safetensors: "latents" [1,C,h,w], which lk_latents_open reads, and "final" [1,C,h,w]; its settings
+ * are in the file's metadata. */
+LK_API bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
 
 /* A text of settings with one more key (2 or more letters), for lk_free. */
-bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
-                     lk_error *error);
+LK_API bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
+                            lk_error *error);
 /* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL:
  * it says none, or is no such file. */
-char *lk_file_settings(const char *path);
+LK_API char *lk_file_settings(const char *path);
 
 /* Cells (row by row, NULL: empty) on one labelled sheet. Labels may be NULL. */
-bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
-                     const char *const *row_label, const char *const *column_label,
-                     lk_error *error);
+LK_API bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
+                            const char *const *row_label, const char *const *column_label,
+                            lk_error *error);
 
 /* ---- generating ---- */
 
+/* One of the list that lk_sampler_name(0), (1), ... names, until NULL. */
 typedef enum lk_sampler { LK_DDIM, LK_DDPM } lk_sampler;
 typedef enum lk_variance {
     LK_VARIANCE_MODEL, /* as the model's scheduler says, else fixed_small */
@@ -162,53 +270,55 @@ typedef enum lk_spacing {
 } lk_spacing;
 
 /* By diffusers' names ("ddim", "fixed_large", "trailing"); false where there is no such name. */
-bool lk_sampler_parse(lk_sampler *out, const char *name);
-bool lk_variance_parse(lk_variance *out, const char *name);
-bool lk_spacing_parse(lk_spacing *out, const char *name);
-const char *lk_sampler_name(lk_sampler sampler);
+LK_API bool lk_sampler_parse(lk_sampler *out, const char *name);
+LK_API bool lk_variance_parse(lk_variance *out, const char *name);
+LK_API bool lk_spacing_parse(lk_spacing *out, const char *name);
+LK_API const char *lk_sampler_name(lk_sampler sampler); /* NULL: there is none of this number */
 
-typedef struct lk_latents lk_latents;
-/* Noise to start from: a safetensors file with "latents" [1,C,h,w]. */
-bool lk_latents_open(lk_latents **out, const char *path, lk_error *error);
-void lk_latents_close(lk_latents **latents);
-
-typedef struct lk_progress {
-    int picture, pictures; /* as in the options */
-    int step, steps;       /* step 0: about to begin */
-    double seconds;        /* since step 0 */
-} lk_progress;
+/* A run after some of its steps: latents, state of the random numbers, what the sampler remembers. */
+typedef struct lk_snapshot lk_snapshot;
+LK_API bool lk_snapshot_copy(lk_snapshot **out, const lk_snapshot *snapshot, lk_error *error);
+LK_API void lk_snapshot_close(lk_snapshot **snapshot); /* of a copy */
+LK_API int lk_snapshot_step(const lk_snapshot *snapshot); /* steps that are done */
 
 typedef struct lk_generate_options {
+    size_t size;
     const char *prompt, *negative; /* NULL: empty */
     uint64_t seed;
-    int width, height;             /* 0: the model's own */
+    int width, height;             /* 0: the model's own; multiples of lk_model_info's `multiple` */
     lk_sampler sampler;
-    int steps;
-    float guidance;                /* classifier-free guidance; off at 1 and below */
-    float guidance_rescale;
-    float eta;                     /* DDIM */
+    int steps;                     /* 1 or more; 50 */
+    float guidance;                /* classifier-free guidance; off at 1 and below; 7.5 */
+    float guidance_rescale;        /* 0 to 1 */
+    float eta;                     /* DDIM, 0 to 1 */
     lk_variance variance;          /* DDPM */
     lk_spacing spacing;
     int clip_skip;                 /* layers of the text encoder left out, as in diffusers */
     const lk_latents *latents;     /* NULL: drawn from the seed, as PyTorch's CPU generator draws */
     int picture, pictures;         /* which of how many this one is: for progress alone */
-    /* NULL, or called before the first step and after each; nonzero asks to stop (LK_CANCELLED). */
-    int (*progress)(void *user, const lk_progress *progress);
+    lk_progress_callback *progress; /* NULL, or called before the first step and after each */
+    /* NULL, or a copy of what another run of the same options reached: this one goes on from there. Options
+     * that count from a later step only (the schedule's) may differ. */
+    const lk_snapshot *from;
+    /* NULL, or told the state after each step, which lasts as long as the call. */
+    void (*reached)(void *user, const lk_snapshot *state);
     void *user;
 } lk_generate_options;
 
-void lk_generate_defaults(lk_generate_options *options);
+#define lk_generate_defaults(options) lk_generate_defaults_sized((options), sizeof *(options))
+LK_API void lk_generate_defaults_sized(lk_generate_options *options, size_t size);
 /* Whatever can be found wrong before the work: sizes, steps, text, memory. *notes (may be NULL),
  * for lk_free: lines about what of the prompts is not read as it may be meant: cut because it is
  * too long, or signs that are commands elsewhere, "(word:1.3)", "<lora:name:1>"; NULL: there is
  * nothing to say. */
-bool lk_generate_check(lk_model *model, const lk_generate_options *options, char **notes,
-                       lk_error *error);
-/* The settings that the picture will carry, without making it; for lk_free. */
-bool lk_generate_settings(char **text, lk_model *model, const lk_generate_options *options,
-                          lk_error *error);
-bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *options,
-                 lk_error *error);
+LK_API bool lk_generate_check(lk_session *session, lk_model *model, const lk_generate_options *options,
+                              char **notes, lk_error *error);
+/* The settings that the picture will carry, without making it; for lk_free. The first time it reads all of
+ * the model, for its hash. */
+LK_API bool lk_generate_settings(char **text, lk_session *session, lk_model *model,
+                                 const lk_generate_options *options, lk_error *error);
+LK_API bool lk_generate(lk_picture **out, lk_session *session, lk_model *model,
+                        const lk_generate_options *options, lk_error *error);
 
 /* ---- several models in one picture ---- */
 
@@ -216,44 +326,53 @@ bool lk_generate(lk_picture **out, lk_model *model, const lk_generate_options *o
  * "base x15, tuned x35" (or "tuned rest"); a step may be predicted by a sum of models
  * ("0.3*base+0.7*tuned x10"), or its unconditional part by one and its conditional by another
  * ("base|tuned"). Each model reads the prompt with its own text encoder. The steps must add up. */
-bool lk_schedule_check(const char *schedule, const char *const *names, int count, int steps,
-                       lk_error *error); /* the text alone */
-bool lk_generate_check_mixed(lk_model *const *models, const char *const *names, int count,
-                             const char *schedule, const lk_generate_options *options, char **notes,
-                             lk_error *error);
-bool lk_generate_settings_mixed(char **text, lk_model *const *models, const char *const *names,
-                                int count, const char *schedule, const lk_generate_options *options,
-                                lk_error *error);
-bool lk_generate_mixed(lk_picture **out, lk_model *const *models, const char *const *names,
-                       int count, const char *schedule, const lk_generate_options *options,
-                       lk_error *error);
+LK_API bool lk_schedule_check(const char *schedule, const char *const *names, int count, int steps,
+                              lk_error *error); /* the text alone */
+LK_API bool lk_generate_check_mixed(lk_session *session, lk_model *const *models, const char *const *names,
+                                    int count, const char *schedule, const lk_generate_options *options,
+                                    char **notes, lk_error *error);
+LK_API bool lk_generate_settings_mixed(char **text, lk_session *session, lk_model *const *models,
+                                       const char *const *names, int count, const char *schedule,
+                                       const lk_generate_options *options, lk_error *error);
+LK_API bool lk_generate_mixed(lk_picture **out, lk_session *session, lk_model *const *models,
+                              const char *const *names, int count, const char *schedule,
+                              const lk_generate_options *options, lk_error *error);
+
+typedef struct lk_merge_options {
+    size_t size;
+    lk_progress_callback *progress; /* NULL, or told of the tensors */
+    void *user;
+} lk_merge_options;
+#define lk_merge_defaults(options) lk_merge_defaults_sized((options), sizeof *(options))
+LK_API void lk_merge_defaults_sized(lk_merge_options *options, size_t size);
 /* A model whose UNet and text encoder are the weighted sum ("0.5*base+0.5*tuned") of several, in
- * float32, as a diffusers folder; all else is the first's of the sum. stop: NULL, or asked now and
- * then; nonzero gives up (LK_CANCELLED). A folder that was not there before is removed when it
- * fails. */
-bool lk_merge(lk_model *const *models, const char *const *names, int count, const char *sum,
-              const char *folder, int (*stop)(void *user), void *user, lk_error *error);
+ * float32, as a diffusers folder; all else is the first's of the sum. A folder that was not there before is
+ * removed when it fails. */
+LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *const *names, int count,
+                     const char *sum, const char *folder, const lk_merge_options *options, lk_error *error);
 
 /* ---- many pictures ---- */
 
 /* "42", "42,43,44", "42-45" and mixtures; -1 is a random one below 2^32. */
-bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
-/* "sampler=ddpm,ddim steps=200,50,10": every combination, each a copy of base with its own values.
- * Each has a name for files ("ddpm-200") and a label for people. For lk_sweep_close. */
-typedef struct lk_sweep {
-    size_t count;
-    lk_generate_options *options;
-    char **name, **label;
-} lk_sweep;
-bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base,
-                    lk_error *error);
-void lk_sweep_close(lk_sweep *sweep);
+LK_API bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
+/* "sampler=ddpm,ddim steps=200,50,10": every combination, each with its own values and, for what the text
+ * does not name, base's. Each has a name for files ("ddpm-200") and a label for people. */
+typedef struct lk_sweep lk_sweep;
+LK_API bool lk_sweep_parse(lk_sweep **out, const char *text, const lk_generate_options *base,
+                           lk_error *error);
+LK_API void lk_sweep_close(lk_sweep **sweep);
+LK_API size_t lk_sweep_count(const lk_sweep *sweep);
+LK_API const char *lk_sweep_name(const lk_sweep *sweep, size_t i); /* i below the count */
+LK_API const char *lk_sweep_label(const lk_sweep *sweep, size_t i);
+/* Puts the values of combination i into options, which have their defaults or other values so far. What no
+ * sweep can name (prompts, seed, latents, callbacks) stays. */
+LK_API void lk_sweep_apply(const lk_sweep *sweep, size_t i, lk_generate_options *options);
 /* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and
  * digits of every script stay; cut at `limit` bytes (10 or more; names of files have at most 255). */
-char *lk_slug(const char *text, size_t limit);
+LK_API char *lk_slug(const char *text, size_t limit);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made, and what killed runs left half-written beside it is removed. */
-bool lk_can_write(const char *path, bool make_folder, lk_error *error);
+LK_API bool lk_can_write(const char *path, bool make_folder, lk_error *error);
 
 /* ---- training ---- */
 
@@ -265,7 +384,7 @@ typedef enum lk_rate_schedule {
     LK_RATE_COSINE_WITH_RESTARTS,
     LK_RATE_POLYNOMIAL,
 } lk_rate_schedule;
-bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name); /* diffusers' names */
+LK_API bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name); /* diffusers' names */
 
 typedef enum lk_optimizer {
     LK_ADAMW,      /* torch.optim.AdamW */
@@ -283,6 +402,7 @@ typedef enum lk_train_phase {
 } lk_train_phase;
 
 typedef struct lk_train_progress {
+    size_t size;
     lk_train_phase phase;
     int64_t done, total;   /* of the phase: pictures, updates; files being saved */
     int step, steps;       /* of the picture in the making; steps 0: none is */
@@ -295,6 +415,7 @@ typedef struct lk_train_progress {
 /* DreamBooth. Names, meaning and defaults are those of diffusers' train_dreambooth.py; what that has
  * not is said here. */
 typedef struct lk_train_options {
+    size_t size;
     const char *instance_data_dir, *instance_prompt, *output_dir; /* needed */
     const char *class_data_dir, *class_prompt;
     int resolution;                  /* 0: the model's own */
@@ -330,25 +451,28 @@ typedef struct lk_train_options {
     /* NULL, or called before the first step, after each, and after each class picture; nonzero asks to
      * stop: a checkpoint is saved first (LK_CANCELLED). */
     int (*progress)(void *user, const lk_train_progress *progress);
-    void (*say)(void *user, const char *line); /* NULL, or told warnings, forecast, files written */
     void *user;
 } lk_train_options;
 
-void lk_train_defaults(lk_train_options *options);
+#define lk_train_defaults(options) lk_train_defaults_sized((options), sizeof *(options))
+LK_API void lk_train_defaults_sized(lk_train_options *options, size_t size);
 /* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is. output_dir
  * becomes a diffusers folder of the trained model, with train.jsonl, train.json, checkpoint-N and
- * validation beside it. NaN stops it (LK_NUMERIC); what was good is kept. */
-bool lk_train(lk_model *model, const lk_train_options *options, lk_error *error);
+ * validation beside it. NaN stops it (LK_NUMERIC); what was good is kept. Warnings, the forecast and what is
+ * written are told to the log. */
+LK_API bool lk_train(lk_session *session, lk_model *model, const lk_train_options *options, lk_error *error);
 
 /* ---- a study: models, pictures, measures, one page ---- */
 
 typedef struct lk_study_progress {
+    size_t size;
     const char *what;    /* "training tuned", "pictures", "measuring" */
     double done, total;  /* of the whole study, in steps of about equal length; total 0: not known yet */
     double left;         /* seconds, about; 0: not known yet */
 } lk_study_progress;
 
 typedef struct lk_study_options {
+    size_t size;
     const char *plan;    /* a plan in JSON (docs/STUDY.md); NULL: the report's experiment */
     /* NULL, or a folder of photos of one subject, which is called `name` ("sks dog") and is one of
      * class_name ("dog"): the report's experiment with it, on the model at `model` (NULL: the
@@ -358,21 +482,31 @@ typedef struct lk_study_options {
     /* NULL, or folders as transformers saves them, for the measures of the DreamBooth paper: clip a CLIPModel
      * with its tokenizer (CLIP-I, CLIP-T), dino a ViTModel (DINO) or a Dinov2Model (DINO, PRES, DIV). */
     const char *clip, *dino;
-    bool dry_run;        /* tell what would be done (through say), and do nothing */
+    bool dry_run;        /* tell what would be done (to the log), and do nothing */
     bool yes;            /* thousands of pictures are meant */
     int (*progress)(void *user, const lk_study_progress *progress); /* NULL; nonzero: stop */
-    void (*say)(void *user, const char *line);                      /* NULL, or told what happens */
     void *user;
 } lk_study_options;
 
+#define lk_study_defaults(options) lk_study_defaults_sized((options), sizeof *(options))
+LK_API void lk_study_defaults_sized(lk_study_options *options, size_t size);
 /* What the folder holds already is not made again; a run that was killed or stopped goes on. A picture that
- * cannot be made does not keep the others: the page says why, and the result is false. */
-bool lk_study(lk_context *context, const lk_study_options *options, lk_error *error);
+ * cannot be made does not keep the others: the page says why, and the result is false. What happens is told to
+ * the log. */
+LK_API bool lk_study(lk_session *session, const lk_study_options *options, lk_error *error);
 
 /* ---- inspecting ---- */
 
+typedef struct lk_inspect_options {
+    size_t size;
+    int threads;                    /* 0: every core that this process may use */
+    lk_progress_callback *progress; /* NULL, or told of the tensors that are looked at and hashed */
+    void *user;
+} lk_inspect_options;
+#define lk_inspect_defaults(options) lk_inspect_defaults_sized((options), sizeof *(options))
+LK_API void lk_inspect_defaults_sized(lk_inspect_options *options, size_t size);
 /* What a model or a picture is, in lines for people, for lk_free. */
-bool lk_inspect(char **text, const char *path, lk_error *error);
+LK_API bool lk_inspect(char **text, const char *path, const lk_inspect_options *options, lk_error *error);
 
 #ifdef __cplusplus
 }

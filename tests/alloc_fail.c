@@ -68,6 +68,7 @@ static bool use(const char *model_path, const char *picture_path, const char *pr
     lk_model_options m;
     lk_generate_options o;
     lk_context *context = NULL;
+    lk_session *session = NULL;
     lk_model *opened = NULL;
     lk_picture *picture = NULL;
     lk_context_defaults(&c);
@@ -77,13 +78,15 @@ static bool use(const char *model_path, const char *picture_path, const char *pr
     lk_generate_defaults(&o);
     o.prompt = prompt;
     o.steps = 1;
-    bool ok = lk_context_open(&context, &c, why) && lk_model_open(&opened, context, &m, why) &&
-              lk_generate(&picture, opened, &o, why) && lk_picture_save(picture, picture_path, why);
+    bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
+              lk_model_open(&opened, context, &m, why) &&
+              lk_generate(&picture, session, opened, &o, why) && lk_picture_save(picture, picture_path, why);
     *sum = 1;
     for (int i = 0; ok && i < lk_picture_width(picture) * lk_picture_height(picture) * 3; i++)
         *sum = *sum * 31 + lk_picture_pixels(picture)[i];
     lk_picture_close(&picture);
     lk_model_close(&opened);
+    lk_session_close(&session);
     lk_context_close(&context);
     return ok;
 }
@@ -96,6 +99,7 @@ static bool use_train(const char *model_path, const char *output, const char *pr
     lk_model_options m;
     lk_train_options o;
     lk_context *context = NULL;
+    lk_session *session = NULL;
     lk_model *opened = NULL;
     char folder[128];
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(output, '/') - output), output);
@@ -111,9 +115,11 @@ static bool use_train(const char *model_path, const char *output, const char *pr
     o.max_train_steps = o.checkpointing_steps = 1;
     o.train_text_encoder = true;
     *sum = 1;
-    bool ok = lk_context_open(&context, &c, why) && lk_model_open(&opened, context, &m, why) &&
-              lk_train(opened, &o, why);
+    bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
+              lk_model_open(&opened, context, &m, why) &&
+              lk_train(session, opened, &o, why);
     lk_model_close(&opened);
+    lk_session_close(&session);
     lk_context_close(&context);
     return ok;
 }

@@ -329,7 +329,7 @@ static void check_merge(const float share[2], int second, const model *wanted)
     const weight_set *set[] = {&opened[BASE]->unet_weights, &opened[second]->unet_weights};
     weight_set out;
     error e = {0};
-    if (!weights_merge(&out, set, share, names, 2, &(stop_check){0}, &e)) fail_msg("%s", e.text);
+    if (!weights_merge(&out, set, share, names, 2, NULL, &e)) fail_msg("%s", e.text);
     assert_int_equal(out.count, wanted->unet_weights.count);
     for (size_t i = 0; i < out.count; i++) {
         const weight *a = &out.item[i], *b = &wanted->unet_weights.item[i];
@@ -351,19 +351,20 @@ static void test_merge(void **state)
     const weight_set *set[] = {&opened[BASE]->unet_weights, &opened[TUNED]->clip_weights};
     weight_set out;
     error e = {0};
-    assert_false(weights_merge(&out, set, (const float[]){1, 1}, names, 2, &(stop_check){0}, &e));
+    assert_false(weights_merge(&out, set, (const float[]){1, 1}, names, 2, NULL, &e));
     assert_non_null(strstr(e.text, "base and tuned cannot be blended: only "));
     e = (error){0};
     set[1] = set[0];
     assert_false(
-        weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, &(stop_check){0}, &e) &&
-        weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, &(stop_check){0}, &e));
+        weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, NULL, &e) &&
+        weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, NULL, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_null(out.item);
 }
 
-static bool stops_at(void *user)
+static bool stops_at(void *user, int64_t done, int64_t total)
 {
+    assert_true(done <= total);
     int *left = user;
     return --*left < 0;
 }
@@ -379,7 +380,7 @@ static void test_stopped_merge(void **state)
     for (bool done = false; !done; asked++) {
         error e = {0};
         int left = asked;
-        done = model_merge(part, half, 2, folder, &(stop_check){stops_at, &left}, &e);
+        done = model_merge(part, half, 2, folder, &(work_watch){stops_at, &left}, &e);
         if (!done) assert_int_equal(e.code, ERROR_CANCELLED);
         assert_int_equal(path_is_dir(folder), done);
     }
@@ -388,7 +389,7 @@ static void test_stopped_merge(void **state)
     assert_true(path_make_dir(mine, NULL));
     int left = 0;
     error e = {0};
-    assert_false(model_merge(part, half, 2, folder, &(stop_check){stops_at, &left}, &e));
+    assert_false(model_merge(part, half, 2, folder, &(work_watch){stops_at, &left}, &e));
     assert_true(path_is_dir(mine));
     free(mine);
     free(folder);

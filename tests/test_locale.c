@@ -43,14 +43,20 @@ static void write_plan(void)
 static bool study(const char *name, lk_error *why)
 {
     lk_context *context = NULL;
+    lk_session *session = NULL;
     lk_context_options c;
     char plan[1024], out[1024];
     snprintf(plan, sizeof plan, "%s/plan.json", folder);
     snprintf(out, sizeof out, "%s/%s", folder, name);
     lk_context_defaults(&c);
     c.threads = 1;
-    lk_study_options o = {.plan = plan, .folder = out};
-    bool ok = lk_context_open(&context, &c, why) && lk_study(context, &o, why);
+    lk_study_options o;
+    lk_study_defaults(&o);
+    o.plan = plan;
+    o.folder = out;
+    bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
+              lk_study(session, &o, why);
+    lk_session_close(&session);
     lk_context_close(&context);
     return ok;
 }

@@ -5,47 +5,135 @@
 #ifndef LIKENESS_API_API_H
 #define LIKENESS_API_API_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/work.h"
 #include "generate/generate.h"
 #include "likeness.h"
 
-struct lk_context { device *device; };
+struct lk_context {
+    device *device;
+    lk_log_callback *log;
+    void *user;
+    pthread_mutex_t lock;    /* of the list of sessions, of what is busy, and of models' shares */
+    lk_session *sessions;
+    pthread_mutex_t working; /* the one device is one session's at a time */
+};
+
+/* A session's share in a model, and what it keeps for it. */
+typedef struct session_model {
+    lk_model *model;
+    generator *generator;
+    struct session_model *next;
+} session_model;
+
+struct lk_session {
+    lk_context *context;
+    lk_session *next;        /* of the context's */
+    device *device;
+    lk_log_callback *log;
+    void *user;
+    bool busy;
+    atomic_bool stop;
+    session_model *models;
+};
 
 struct lk_model {
-    device *device;
+    lk_context *context;
     model *model;
-    generator *generator;
+    int width, height, multiple; /* generator_size */
+    int shares;              /* sessions that keep something for it, and the caller, until he closes it */
+    bool closed;             /* by the caller */
+};
+
+struct lk_latents {
+    int shape[3];            /* C, h, w */
+    float *data;             /* NULL: none */
 };
 
 struct lk_picture {
     image image;
-    char *settings;         /* NULL: none */
-    generate_result latents; /* its picture is empty: it moved to image */
+    char *settings;          /* NULL: none */
+    lk_latents initial, final;
 };
 
-struct lk_latents {
-    int shape[3];           /* C, h, w */
-    float *data;
+struct lk_snapshot {
+    generate_snapshot state;
+    float *latent;           /* what state points to, of a copy */
+    rng random;
+    size_t count;            /* numbers of the latent */
 };
+
+/* ---- context.c ---- */
 
 /* Hands a failure to the caller, who keeps his first one; returns ok. */
 bool api_report(bool ok, const error *e, lk_error *out);
 
-/* latents are not looked at: api_latents_fit. */
-generate_options api_options_in(const lk_generate_options *o);
-bool api_latents_fit(const lk_model *m, const lk_generate_options *o, error *e);
+/* Options of a caller who may know fewer fields, or more: own holds the defaults, and takes what is given
+ * (NULL: nothing). name: the type's. */
+bool api_options(void *own, size_t size, const void *given, const char *name, error *e);
+/* A caller's struct filled with as much of own as he knows; what only he knows is 0. */
+void api_give(void *out, size_t out_size, const void *own, size_t size);
 
-/* The models of one picture, which take turns. mix NULL: the first alone. */
+/* A caller's progress, and his session's stop. Either may be NULL. */
+typedef struct api_watch {
+    lk_progress_callback *progress;
+    void *user;
+    lk_session *session;
+    int picture, pictures;
+    double start;            /* clock_seconds at step 0 */
+    work_watch work;         /* is told for it */
+} api_watch;
+/* w->work.user is w: it must stay where it is. */
+void api_watch_start(api_watch *w, lk_progress_callback *progress, void *user, lk_session *session);
+/* Whether to stop. */
+bool api_watch_tell(api_watch *w, int step, int steps);
+
+/* ---- session.c ---- */
+
+/* The session is the calling thread's until session_leave. False where it is another's, or cancelled. */
+bool session_enter(lk_session *s, error *e);
+void session_leave(lk_session *s);
+/* What the session keeps for a model: it is made where it is not there. NULL on failure. */
+generator *session_generator(lk_session *s, lk_model *m, error *e);
+bool session_stopped(const lk_session *s);
+/* To the session's log, or its context's. "warning: " at the beginning becomes the level. */
+void session_say(lk_session *s, const char *line);
+/* One share less; nothing is left of the model after the last. The context's lock is held. */
+void model_release(lk_model *m);
+
+/* ---- generate.c ---- */
+
+/* A caller's options, with defaults for what he does not know. */
+bool generate_options_take(lk_generate_options *own, const lk_generate_options *given, error *e);
+/* But for callbacks, and what to go on from. */
+generate_options api_options_in(const lk_generate_options *o);
+
+/* ---- turns.c ---- */
+
+/* The models of one picture, which take turns, in a session. */
 typedef struct turns {
+    lk_session *session;
     lk_model *const *model;
-    const char *const *name;
+    const char *const *name; /* NULL without a schedule */
     int count;
-    const mix *mix;
+    const char *schedule;    /* NULL: the first alone */
+    const lk_generate_options *given;
+    /* while it is at work */
+    bool entered;
+    lk_generate_options o;
+    generate_options in;
+    mix mix;
+    generator **generators;
+    api_watch watch;
 } turns;
-lk_model *turns_first(const turns *t);
-generator **turns_generators(const turns *t, error *e); /* malloc'ed; NULL on failure */
-bool turns_run(lk_picture **out, const turns *t, const lk_generate_options *o, error *e);
-/* Of a picture that is not made yet. */
-bool turns_settings(char **text, const turns *t, const lk_generate_options *o, error *e);
+bool turns_check(turns *t, char **notes, error *e);
+bool turns_settings(char **text, turns *t, error *e); /* of a picture that is not made yet */
+bool turns_run(lk_picture **out, turns *t, error *e);
+
+/* ---- mixed.c ---- */
+
 /* Each model of a picture has its own name. */
 bool names_check(const char *const *names, int count, error *e);
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * context: lk_context, the processor a caller works with, and how a failure gets to the caller. */
+ * context: lk_context, the device a caller works with; how failures and progress get to the caller, and his
+ * options to us. */
 #include "api/api.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/platform.h"
 
@@ -22,26 +24,92 @@ const char *lk_version(void) { return LIKENESS_VERSION; }
 
 void lk_free(void *memory) { free(memory); }
 
-void lk_context_defaults(lk_context_options *o) { *o = (lk_context_options){0, LK_F32}; }
+/* ---- structs that begin with their size ---- */
 
-bool lk_context_open(lk_context **out, const lk_context_options *o, lk_error *caller)
+enum { SIZE_MOST = 1 << 16 }; /* of options; a larger one is no size */
+
+bool api_options(void *own, size_t size, const void *given, const char *name, error *e)
+{
+    size_t its;
+    if (!given) return true;
+    memcpy(&its, given, sizeof its);
+    if (its < sizeof its || its > SIZE_MOST)
+        return error_set(e, ERROR_USAGE, "%s: its size is %zu; fill it with its defaults function first", name,
+                         its);
+    for (size_t i = size; i < its; i++)
+        if (((const char *)given)[i])
+            return error_set(e, ERROR_USAGE, "%s: has a field set that likeness %s does not know; use a later "
+                             "one", name, LIKENESS_VERSION);
+    memcpy(own, given, its < size ? its : size);
+    memcpy(own, &size, sizeof size);
+    return true;
+}
+
+void api_give(void *out, size_t out_size, const void *own, size_t size)
+{
+    if (out_size < sizeof out_size) return;
+    memset(out, 0, out_size);
+    memcpy(out, own, out_size < size ? out_size : size);
+    memcpy(out, &out_size, sizeof out_size);
+}
+
+/* ---- progress ---- */
+
+bool api_watch_tell(api_watch *w, int step, int steps)
+{
+    if (step == 0) w->start = clock_seconds();
+    lk_progress p = {sizeof p, w->picture, w->pictures, step, steps, clock_seconds() - w->start};
+    bool stop = w->progress && w->progress(w->user, &p) != 0;
+    return stop || (w->session && session_stopped(w->session));
+}
+
+static bool on_work(void *user, int64_t done, int64_t total)
+{
+    return api_watch_tell(user, (int)done, (int)total);
+}
+
+void api_watch_start(api_watch *w, lk_progress_callback *progress, void *user, lk_session *session)
+{
+    *w = (api_watch){.progress = progress, .user = user, .session = session, .start = clock_seconds()};
+    w->work = (work_watch){on_work, w};
+}
+
+/* ---- context ---- */
+
+static const lk_context_options context_defaults = {.size = sizeof(lk_context_options)};
+
+void lk_context_defaults_sized(lk_context_options *o, size_t size)
+{
+    api_give(o, size, &context_defaults, sizeof context_defaults);
+}
+
+static bool context_open(lk_context *c, const lk_context_options *o, error *e)
+{
+    int threads = o->threads, cores = cpu_count();
+    if (threads < 0) return error_set(e, ERROR_USAGE, "%d threads: not a number of threads", threads);
+    if (o->precision != LK_F32 && o->precision != LK_BF16)
+        return error_set(e, ERROR_USAGE, "precision %d: there are LK_F32 and LK_BF16", (int)o->precision);
+    c->log = o->log;
+    c->user = o->user;
+    return device_open_cpu(&c->device, threads < cores ? threads : cores,
+                           o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32, e);
+}
+
+bool lk_context_open(lk_context **out, const lk_context_options *given, lk_error *caller)
 {
     error e = {0};
-    lk_context_options defaults;
-    lk_context_defaults(&defaults);
-    if (!o) o = &defaults;
+    lk_context_options o = context_defaults;
     *out = NULL;
     lk_context *c = calloc(1, sizeof *c);
-    bool ok = c || error_memory(&e, "a context", sizeof *c);
-    ok = ok && (o->threads >= 0 || error_set(&e, ERROR_USAGE, "%d threads: not a number of threads",
-                                             o->threads));
-    int threads = o->threads, cores = cpu_count();
-    ok = ok && device_open_cpu(&c->device, threads < cores ? threads : cores,
-                               o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32, &e);
-    if (ok)
+    bool ok = (c || error_memory(&e, "a context", sizeof *c)) &&
+              api_options(&o, sizeof o, given, "lk_context_options", &e) && context_open(c, &o, &e);
+    if (ok) {
+        pthread_mutex_init(&c->lock, NULL);
+        pthread_mutex_init(&c->working, NULL);
         *out = c;
-    else
+    } else {
         free(c);
+    }
     return api_report(ok, &e, caller);
 }
 
@@ -49,6 +117,8 @@ void lk_context_close(lk_context **c)
 {
     if (!*c) return;
     device_close(&(*c)->device);
+    pthread_mutex_destroy(&(*c)->lock);
+    pthread_mutex_destroy(&(*c)->working);
     free(*c);
     *c = NULL;
 }

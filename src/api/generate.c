@@ -3,12 +3,6 @@
  * generate: lk_generate and what it can tell before it. */
 #include "api/api.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/platform.h"
-#include "generate/parameters.h"
-
 _Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
 _Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1,
                "the model's is first");
@@ -38,28 +32,29 @@ bool lk_spacing_parse(lk_spacing *out, const char *name)
     return true;
 }
 
-const char *lk_sampler_name(lk_sampler s) { return sampler_kind_name((sampler_kind)s); }
-
-void lk_generate_defaults(lk_generate_options *o)
+const char *lk_sampler_name(lk_sampler s)
 {
-    memset(o, 0, sizeof *o);
-    o->steps = 50;
-    o->guidance = 7.5f;
-    o->picture = o->pictures = 1;
+    return s >= LK_DDIM && s <= LK_DDPM ? sampler_kind_name((sampler_kind)s) : NULL;
 }
 
-/* What the callback below needs to know. */
-typedef struct watch {
-    const lk_generate_options *o;
-    double start;
-} watch;
+static const lk_generate_options generate_defaults = {
+    .size = sizeof(lk_generate_options), .steps = 50, .guidance = 7.5f, .picture = 1, .pictures = 1};
 
-static bool on_progress(void *user, int step, int steps)
+void lk_generate_defaults_sized(lk_generate_options *o, size_t size)
 {
-    watch *w = user;
-    if (step == 0) w->start = clock_seconds();
-    lk_progress p = {w->o->picture, w->o->pictures, step, steps, clock_seconds() - w->start};
-    return w->o->progress(w->o->user, &p) != 0;
+    api_give(o, size, &generate_defaults, sizeof generate_defaults);
+}
+
+bool generate_options_take(lk_generate_options *own, const lk_generate_options *given, error *e)
+{
+    *own = generate_defaults;
+    return api_options(own, sizeof *own, given, "lk_generate_options", e) &&
+           (lk_sampler_name(own->sampler) ||
+            error_set(e, ERROR_USAGE, "sampler %d: there is none of this number", (int)own->sampler)) &&
+           ((own->variance >= LK_VARIANCE_MODEL && own->variance <= LK_VARIANCE_LEARNED_RANGE) ||
+            error_set(e, ERROR_USAGE, "variance %d: there is none of this number", (int)own->variance)) &&
+           ((own->spacing >= LK_SPACING_MODEL && own->spacing <= LK_SPACING_LINSPACE) ||
+            error_set(e, ERROR_USAGE, "spacing %d: there is none of this number", (int)own->spacing));
 }
 
 generate_options api_options_in(const lk_generate_options *o)
@@ -78,90 +73,25 @@ generate_options api_options_in(const lk_generate_options *o)
     };
 }
 
-bool api_latents_fit(const lk_model *m, const lk_generate_options *o, error *e)
-{
-    int shape[3];
-    if (!o->latents) return true;
-    generator_latents(m->generator, o->width, o->height, shape);
-    const int *have = o->latents->shape;
-    return memcmp(have, shape, sizeof shape) == 0 ||
-           error_set(e, ERROR_USAGE,
-                     "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
-                     "[1, %d, %d, %d]",
-                     have[0], have[1], have[2], shape[0], shape[1], shape[2]);
-}
-
-bool lk_generate_check(lk_model *m, const lk_generate_options *o, char **notes, lk_error *caller)
+bool lk_generate_check(lk_session *s, lk_model *m, const lk_generate_options *o, char **notes,
+                       lk_error *caller)
 {
     error e = {0};
-    generate_options options = api_options_in(o);
-    if (notes) *notes = NULL;
-    return api_report(api_latents_fit(m, o, &e) && generator_check(m->generator, &options, notes, &e), &e,
-                  caller);
+    turns t = {.session = s, .model = &m, .count = 1, .given = o};
+    return api_report(turns_check(&t, notes, &e), &e, caller);
 }
 
-lk_model *turns_first(const turns *t)
-{
-    return t->model[t->mix ? t->mix->step[0].model[0] : 0];
-}
-
-generator **turns_generators(const turns *t, error *e)
-{
-    generator **out = calloc((size_t)t->count + 1, sizeof *out);
-    if (!out) error_memory(e, "a list of models", (size_t)t->count * sizeof *out);
-    for (int i = 0; out && i < t->count; i++) out[i] = t->model[i]->generator;
-    return out;
-}
-
-bool turns_run(lk_picture **out, const turns *t, const lk_generate_options *o, error *e)
-{
-    watch w = {.o = o};
-    generate_options options = api_options_in(o);
-    generator **generators = turns_generators(t, e);
-    if (o->progress) {
-        options.progress = on_progress;
-        options.user = &w;
-    }
-    *out = calloc(1, sizeof **out);
-    bool ok = generators && (*out || error_memory(e, "a picture", sizeof **out)) &&
-              api_latents_fit(turns_first(t), o, e) &&
-              generator_run_mixed(generators, t->count, t->mix, &options, &(*out)->latents, e);
-    if (ok) {
-        (*out)->image = (*out)->latents.picture;
-        (*out)->latents.picture = (image){0};
-    }
-    picture_job job = {generators, t->name, t->count, t->mix, &options};
-    ok = ok && parameters_text(&(*out)->settings, &job, &(*out)->image, e);
-    free(generators);
-    if (!ok) lk_picture_close(out);
-    return ok;
-}
-
-bool turns_settings(char **text, const turns *t, const lk_generate_options *o, error *e)
-{
-    int width, height, multiple;
-    generate_options options = api_options_in(o);
-    generator **generators = turns_generators(t, e);
-    picture_job job = {generators, t->name, t->count, t->mix, &options};
-    generator_size(turns_first(t)->generator, &width, &height, &multiple);
-    image size = {.width = o->width ? o->width : width, .height = o->height ? o->height : height};
-    bool ok =
-        generators && api_latents_fit(turns_first(t), o, e) && parameters_text(text, &job, &size, e);
-    free(generators);
-    return ok;
-}
-
-bool lk_generate_settings(char **text, lk_model *m, const lk_generate_options *o, lk_error *caller)
+bool lk_generate_settings(char **text, lk_session *s, lk_model *m, const lk_generate_options *o,
+                          lk_error *caller)
 {
     error e = {0};
-    turns t = {.model = &m, .count = 1};
-    *text = NULL;
-    return api_report(turns_settings(text, &t, o, &e), &e, caller);
+    turns t = {.session = s, .model = &m, .count = 1, .given = o};
+    return api_report(turns_settings(text, &t, &e), &e, caller);
 }
 
-bool lk_generate(lk_picture **out, lk_model *m, const lk_generate_options *o, lk_error *caller)
+bool lk_generate(lk_picture **out, lk_session *s, lk_model *m, const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    turns t = {.model = &m, .count = 1};
-    return api_report(turns_run(out, &t, o, &e), &e, caller);
+    turns t = {.session = s, .model = &m, .count = 1, .given = o};
+    return api_report(turns_run(out, &t, &e), &e, caller);
 }

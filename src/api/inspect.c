@@ -19,34 +19,54 @@ static bool is_picture(const char *path)
     return file_begin(path, head, sizeof head, &n, NULL) && image_known(head, n);
 }
 
-bool lk_inspect(char **text, const char *path, lk_error *caller)
+static const lk_inspect_options inspect_defaults = {.size = sizeof(lk_inspect_options)};
+
+void lk_inspect_defaults_sized(lk_inspect_options *o, size_t size)
+{
+    api_give(o, size, &inspect_defaults, sizeof inspect_defaults);
+}
+
+static char *inspect_picture(const char *path, error *e)
+{
+    image m;
+    char *settings, more[64] = "";
+    if (!image_read(&m, &settings, path, e)) return NULL;
+    if (m.frames > 1) snprintf(more, sizeof more, ", the first of %d pictures", m.frames);
+    char *text = string_format("%s\n%dx%d%s\n%s\n", path, m.width, m.height, more,
+                               settings ? settings : "It carries no settings.");
+    if (!text) error_memory(e, path, 0);
+    image_free(&m);
+    free(settings);
+    return text;
+}
+
+static char *inspect_model(const char *path, const lk_inspect_options *o, error *e)
+{
+    model *m = NULL;
+    thread_pool *pool = NULL;
+    char *text = NULL;
+    api_watch watch;
+    int cores = cpu_count();
+    api_watch_start(&watch, o->progress, o->user, NULL);
+    if (path_exists(path) && !detect_describe(&text, path, e)) return NULL;
+    if (!text && thread_pool_open(&pool, o->threads > 0 && o->threads < cores ? o->threads : cores, e) &&
+        model_open_to_look(&m, path, pool, &watch.work, e))
+        text = model_describe(m, pool, &watch.work, e);
+    thread_pool_close(&pool);
+    model_close(&m);
+    return text;
+}
+
+bool lk_inspect(char **text, const char *path, const lk_inspect_options *given, lk_error *caller)
 {
     error e = {0};
+    lk_inspect_options o = inspect_defaults;
     *text = NULL;
-    char *pocket = strcmp(path, "pocket") == 0 && !path_exists(path) ? find_pocket(&e) : NULL;
-    if (pocket) path = pocket;
-    if (!path_is_dir(path) && is_picture(path)) {
-        lk_picture *p = NULL;
-        if (!lk_picture_open(&p, path, caller)) {
-            free(pocket);
-            return false;
-        }
-        char more[64] = "";
-        if (p->image.frames > 1) snprintf(more, sizeof more, ", the first of %d pictures", p->image.frames);
-        *text = string_format("%s\n%dx%d%s\n%s\n", path, p->image.width, p->image.height, more,
-                              p->settings ? p->settings : "It carries no settings.");
-        lk_picture_close(&p);
-        if (!*text) error_memory(&e, path, 0);
-    } else {
-        model *m = NULL;
-        thread_pool *pool = NULL;
-        if (!path_exists(path) || detect_describe(text, path, &e))
-            if (!*text && model_open_to_look(&m, path, &e) &&
-                thread_pool_open(&pool, cpu_count(), &e))
-                *text = model_describe(m, pool, &e);
-        thread_pool_close(&pool);
-        model_close(&m);
+    if (api_options(&o, sizeof o, given, "lk_inspect_options", &e)) {
+        char *pocket = strcmp(path, "pocket") == 0 && !path_exists(path) ? find_pocket(&e) : NULL;
+        if (pocket) path = pocket;
+        *text = !path_is_dir(path) && is_picture(path) ? inspect_picture(path, &e) : inspect_model(path, &o, &e);
+        free(pocket);
     }
-    free(pocket);
     return api_report(*text != NULL, &e, caller);
 }

@@ -7,24 +7,40 @@
 
 #include "model/find.h"
 
-void lk_model_defaults(lk_model_options *o) { *o = (lk_model_options){NULL, NULL, NULL}; }
+static const lk_model_options model_defaults = {.size = sizeof(lk_model_options)};
 
-bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *o, lk_error *caller)
+void lk_model_defaults_sized(lk_model_options *o, size_t size)
+{
+    api_give(o, size, &model_defaults, sizeof model_defaults);
+}
+
+static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
+{
+    api_watch watch;
+    generator *g = NULL;
+    char *pocket = o->path ? NULL : find_pocket(e);
+    const char *path = o->path ? o->path : pocket;
+    api_watch_start(&watch, o->progress, o->user, NULL);
+    bool ok = path &&
+              model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work, e) &&
+              generator_open(&g, c->device, m->model, e); /* whether its parts fit */
+    if (ok) generator_size(g, &m->width, &m->height, &m->multiple);
+    generator_close(&g);
+    free(pocket);
+    return ok;
+}
+
+bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *given, lk_error *caller)
 {
     error e = {0};
-    lk_model_options defaults;
-    lk_model_defaults(&defaults);
-    if (!o) o = &defaults;
+    lk_model_options o = model_defaults;
     *out = NULL;
-    char *pocket = o->path ? NULL : find_pocket(&e);
-    const char *path = o->path ? o->path : pocket;
     lk_model *m = calloc(1, sizeof *m);
-    bool ok = path && (m || error_memory(&e, "a model", sizeof *m)) &&
-              model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &e) &&
-              generator_open(&m->generator, c->device, m->model, &e);
-    free(pocket);
+    bool ok = (m || error_memory(&e, "a model", sizeof *m)) &&
+              api_options(&o, sizeof o, given, "lk_model_options", &e) && open_model(m, c, &o, &e);
     if (ok) {
-        m->device = c->device;
+        m->context = c;
+        m->shares = 1;
         *out = m;
     } else {
         if (m) model_close(&m->model);
@@ -33,19 +49,11 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *o, lk_
     return api_report(ok, &e, caller);
 }
 
-void lk_model_close(lk_model **m)
+void lk_model_describe_sized(const lk_model *m, lk_model_info *info, size_t size)
 {
-    if (!*m) return;
-    generator_close(&(*m)->generator);
-    model_close(&(*m)->model);
-    free(*m);
-    *m = NULL;
-}
-
-void lk_model_describe(const lk_model *m, lk_model_info *info)
-{
-    *info = (lk_model_info){.path = m->model->path, .format = m->model->format,
-                            .unconditional = m->model->kind == MODEL_UNCONDITIONAL};
-    if (!info->unconditional) info->tokens = m->model->clip.positions;
-    generator_size(m->generator, &info->width, &info->height, &info->multiple);
+    lk_model_info own = {.path = m->model->path, .format = m->model->format,
+                         .unconditional = m->model->kind == MODEL_UNCONDITIONAL,
+                         .width = m->width, .height = m->height, .multiple = m->multiple};
+    if (!own.unconditional) own.tokens = m->model->clip.positions;
+    api_give(info, size, &own, sizeof own);
 }

@@ -23,11 +23,41 @@ bool lk_picture_open(lk_picture **out, const char *path, lk_error *caller)
     return api_report(ok, &e, caller);
 }
 
+bool lk_picture_from_memory(lk_picture **out, const void *data, size_t bytes, const char *name,
+                            lk_error *caller)
+{
+    error e = {0};
+    *out = calloc(1, sizeof **out);
+    bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
+              image_read_memory(&(*out)->image, &(*out)->settings, data, bytes, name ? name : "the picture", &e);
+    if (!ok) lk_picture_close(out);
+    return api_report(ok, &e, caller);
+}
+
+bool lk_picture_from_pixels(lk_picture **out, const uint8_t *pixels, int width, int height, size_t stride,
+                            lk_error *caller)
+{
+    error e = {0};
+    size_t row = width > 0 ? 3 * (size_t)width : 0;
+    *out = NULL;
+    if (width < 1 || height < 1 || (stride && stride < row))
+        return api_report(error_set(&e, ERROR_USAGE, "pixels of %dx%d, %zu bytes a row: not a picture's", width,
+                                    height, stride), &e, caller);
+    *out = calloc(1, sizeof **out);
+    bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
+              image_new(&(*out)->image, width, height, &e);
+    for (int y = 0; ok && y < height; y++)
+        memcpy((*out)->image.pixels + (size_t)y * row, pixels + (size_t)y * (stride ? stride : row), row);
+    if (!ok) lk_picture_close(out);
+    return api_report(ok, &e, caller);
+}
+
 void lk_picture_close(lk_picture **p)
 {
     if (!*p) return;
     image_free(&(*p)->image);
-    generate_result_free(&(*p)->latents);
+    free((*p)->initial.data);
+    free((*p)->final.data);
     free((*p)->settings);
     free(*p);
     *p = NULL;

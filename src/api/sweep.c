@@ -35,48 +35,46 @@ static void options_out(lk_generate_options *o, const generate_options *in)
     o->spacing = s->has_spacing ? (lk_spacing)((int)s->spacing + 1) : LK_SPACING_MODEL;
 }
 
-/* Takes names and labels over from the rows. */
-static bool sweep_out(lk_sweep *out, sweep *s, const lk_generate_options *base, error *e)
-{
-    out->options = calloc(s->count + 1, sizeof *out->options);
-    out->name = calloc(s->count + 1, sizeof *out->name);
-    out->label = calloc(s->count + 1, sizeof *out->label);
-    if (!out->options || !out->name || !out->label)
-        return error_memory(e, "a sweep", s->count * sizeof *out->options);
-    for (size_t i = 0; i < s->count; i++) {
-        out->options[i] = *base;
-        options_out(&out->options[i], &s->row[i].options);
-        out->name[i] = s->row[i].name;
-        out->label[i] = s->row[i].label;
-        s->row[i].name = s->row[i].label = NULL;
-    }
-    out->count = s->count;
-    return true;
-}
+struct lk_sweep { sweep rows; };
 
-bool lk_sweep_parse(lk_sweep *out, const char *text, const lk_generate_options *base,
-                    lk_error *caller)
+bool lk_sweep_parse(lk_sweep **out, const char *text, const lk_generate_options *base, lk_error *caller)
 {
     error e = {0};
-    sweep s = {0};
-    generate_options options = api_options_in(base);
-    *out = (lk_sweep){0, NULL, NULL, NULL};
-    bool ok = sweep_parse(&s, text, &options, &e) && sweep_out(out, &s, base, &e);
-    sweep_close(&s);
-    if (!ok) lk_sweep_close(out);
+    lk_generate_options own;
+    lk_sweep *s = calloc(1, sizeof *s);
+    *out = NULL;
+    bool ok = (s || error_memory(&e, "a sweep", sizeof *s)) && generate_options_take(&own, base, &e);
+    if (ok) {
+        generate_options options = api_options_in(&own);
+        ok = sweep_parse(&s->rows, text, &options, &e);
+    }
+    if (ok)
+        *out = s;
+    else
+        lk_sweep_close(&s);
     return api_report(ok, &e, caller);
 }
 
-void lk_sweep_close(lk_sweep *s)
+void lk_sweep_close(lk_sweep **s)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        free(s->name[i]);
-        free(s->label[i]);
-    }
-    free(s->options);
-    free(s->name);
-    free(s->label);
-    *s = (lk_sweep){0, NULL, NULL, NULL};
+    if (!*s) return;
+    sweep_close(&(*s)->rows);
+    free(*s);
+    *s = NULL;
+}
+
+size_t lk_sweep_count(const lk_sweep *s) { return s->rows.count; }
+const char *lk_sweep_name(const lk_sweep *s, size_t i) { return s->rows.row[i].name; }
+const char *lk_sweep_label(const lk_sweep *s, size_t i) { return s->rows.row[i].label; }
+
+void lk_sweep_apply(const lk_sweep *s, size_t i, lk_generate_options *options)
+{
+    lk_generate_options own;
+    size_t size = options->size;
+    if (!generate_options_take(&own, options, NULL)) return; /* the caller's call with them will say why */
+    options_out(&own, &s->rows.row[i].options);
+    memcpy(options, &own, size < sizeof own ? size : sizeof own);
+    options->size = size;
 }
 
 char *lk_slug(const char *text, size_t limit) { return slug_make(text, limit); }

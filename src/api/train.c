@@ -18,11 +18,12 @@ bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name)
     return true;
 }
 
-void lk_train_defaults(lk_train_options *o)
+static lk_train_options train_defaults(void)
 {
     train_settings s;
     train_settings_defaults(&s);
-    *o = (lk_train_options){
+    return (lk_train_options){
+        .size = sizeof(lk_train_options),
         .train_batch_size = s.train_batch_size,
         .gradient_accumulation_steps = s.gradient_accumulation_steps,
         .num_train_epochs = s.num_train_epochs,
@@ -43,6 +44,12 @@ void lk_train_defaults(lk_train_options *o)
         .num_validation_images = s.num_validation_images,
         .validation_steps = s.validation_steps,
     };
+}
+
+void lk_train_defaults_sized(lk_train_options *o, size_t size)
+{
+    lk_train_options own = train_defaults();
+    api_give(o, size, &own, sizeof own);
 }
 
 static train_settings train_settings_in(const lk_train_options *o)
@@ -92,10 +99,17 @@ static train_settings train_settings_in(const lk_train_options *o)
     return s;
 }
 
+/* What a training's callbacks need to know. */
+typedef struct training {
+    lk_session *session;
+    generator *generator; /* of the base */
+    lk_train_options o;
+} training;
+
 /* As lk_generate makes them by its defaults. */
 static bool train_picture(void *user, const picture_order *order, image *out, char **text, error *e)
 {
-    const lk_model *base = user;
+    const training *t = user;
     lk_generate_options defaults;
     lk_generate_defaults(&defaults);
     generate_options o = api_options_in(&defaults);
@@ -103,13 +117,14 @@ static bool train_picture(void *user, const picture_order *order, image *out, ch
     o.seed = order->seed;
     o.progress = order->progress;
     o.user = order->user;
-    return picture_make(out, text, base->generator, order->model, &o, e);
+    return picture_make(out, text, t->generator, order->model, &o, e);
 }
 
-static bool on_train_progress(void *user, const train_progress *p)
+static bool on_progress(void *user, const train_progress *p)
 {
-    const lk_train_options *o = user;
-    lk_train_progress out = {.phase = (lk_train_phase)p->phase,
+    const training *t = user;
+    lk_train_progress out = {.size = sizeof out,
+                             .phase = (lk_train_phase)p->phase,
                              .done = p->done,
                              .total = p->total,
                              .step = p->step,
@@ -121,20 +136,33 @@ static bool on_train_progress(void *user, const train_progress *p)
                              .norm = p->report.norm,
                              .seconds = p->seconds,
                              .left = p->left};
-    return o->progress && o->progress(o->user, &out) != 0;
+    bool stop = t->o.progress && t->o.progress(t->o.user, &out) != 0;
+    return stop || session_stopped(t->session);
 }
 
-static void on_train_say(void *user, const char *line)
+static void on_say(void *user, const char *line)
 {
-    const lk_train_options *o = user;
-    if (o->say) o->say(o->user, line);
+    const training *t = user;
+    session_say(t->session, line);
 }
 
-bool lk_train(lk_model *m, const lk_train_options *o, lk_error *caller)
+static bool train(training *t, lk_model *m, error *e)
+{
+    train_settings settings = train_settings_in(&t->o);
+    picture_maker maker = {train_picture, t};
+    train_events events = {on_progress, on_say, t};
+    t->generator = session_generator(t->session, m, e);
+    return t->generator && train_run(t->session->device, m->model, &settings, &maker, &events, e);
+}
+
+bool lk_train(lk_session *s, lk_model *m, const lk_train_options *given, lk_error *caller)
 {
     error e = {0};
-    train_settings s = train_settings_in(o);
-    picture_maker maker = {train_picture, m};
-    train_events events = {on_train_progress, on_train_say, (void *)(uintptr_t)o};
-    return api_report(train_run(m->device, m->model, &s, &maker, &events, &e), &e, caller);
+    training t = {.session = s, .o = train_defaults()};
+    bool ok = api_options(&t.o, sizeof t.o, given, "lk_train_options", &e) && session_enter(s, &e);
+    if (ok) {
+        ok = train(&t, m, &e);
+        session_leave(s);
+    }
+    return api_report(ok, &e, caller);
 }

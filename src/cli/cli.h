@@ -55,8 +55,14 @@ bool text_list_add(text_list *list, const char *text); /* false when memory is o
 
 /* ---- models.c ---- */
 
-/* lk_context_open, and a line on stderr where fewer threads were to be had than were asked for. */
-bool context_open(lk_context **context, const lk_context_options *options, lk_error *error);
+/* The context and the one session that a command works in; and a line on stderr where fewer threads were to be
+ * had than were asked for. */
+typedef struct workplace {
+    lk_context *context;
+    lk_session *session;
+} workplace;
+bool workplace_open(workplace *w, const lk_context_options *options, lk_error *error);
+void workplace_close(workplace *w); /* after the models */
 
 typedef struct model_list {
     text_list given;     /* the values of -m: PATH or NAME=PATH */

@@ -23,7 +23,7 @@ typedef struct task {
     const char *merge, *output;
     text_list rest;
     model_list models;
-    lk_context *context;
+    workplace work;
     lk_error error;
 } task;
 
@@ -51,9 +51,10 @@ static bool is_vacant(const char *path)
     return entries <= 2;
 }
 
-static int on_merge(void *user)
+static int on_merge(void *user, const lk_progress *p)
 {
     (void)user;
+    (void)p;
     return interrupt_seen();
 }
 
@@ -72,12 +73,17 @@ static int work(task *t)
                     t->output);
     int status = models_read(&t->models, "--merge");
     if (status != STATUS_DONE) return status;
-    if (!lk_context_open(&t->context, NULL, &t->error) ||
-        !models_open(&t->models, t->context, NULL, NULL, &t->error))
+    lk_context_options context;
+    lk_merge_options merge;
+    lk_context_defaults(&context);
+    lk_merge_defaults(&merge);
+    merge.progress = on_merge;
+    if (!workplace_open(&t->work, &context, &t->error) ||
+        !models_open(&t->models, t->work.context, NULL, NULL, &t->error))
         return fail_error(&t->error);
     interrupt_watch(); /* from here on there is something to put away */
-    if (!lk_merge(t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
-                  t->merge, t->output, on_merge, NULL, &t->error))
+    if (!lk_merge(t->work.session, t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
+                  t->merge, t->output, &merge, &t->error))
         return fail_error(&t->error);
     puts(t->output);
     return fflush(stdout) == 0 ? STATUS_DONE
@@ -93,7 +99,7 @@ int command_convert(int argc, char **argv)
     else if (status == STATUS_DONE)
         status = work(&t);
     models_close(&t.models);
-    lk_context_close(&t.context);
+    workplace_close(&t.work);
     free(t.rest.item);
     return status;
 }

@@ -74,7 +74,7 @@ typedef struct task {
     lk_context_options context_options;
     uint64_t *seeds;
     size_t seed_count;
-    lk_sweep sweep;
+    lk_sweep *sweep;
     lk_latents *latents;
     cell *cells;              /* rows x seed_count, row by row: prompts, and in each its settings */
     size_t rows, count;
@@ -82,7 +82,7 @@ typedef struct task {
     outputs outputs;
     output sheet;             /* --grid */
     /* at work */
-    lk_context *context;
+    workplace work;
     progress_line line;
     lk_error error;
 } task;
@@ -231,7 +231,7 @@ static bool cell_name(const task *t, cell *c, const char *setting, const char *l
 /* Fills cells and row labels from prompts, sweep and seeds. */
 static int cells_make(task *t)
 {
-    size_t settings = t->sweep_text ? t->sweep.count : 1;
+    size_t settings = t->sweep ? lk_sweep_count(t->sweep) : 1;
     t->rows = t->prompts.count * settings;
     t->count = t->rows * t->seed_count;
     t->cells = calloc(t->count, sizeof *t->cells);
@@ -244,8 +244,8 @@ static int cells_make(task *t)
     }
     for (size_t r = 0; r < t->rows; r++) {
         const char *prompt = t->prompts.item[r / settings];
-        const char *setting = t->sweep_text ? t->sweep.name[r % settings] : NULL;
-        const char *label = t->sweep_text ? t->sweep.label[r % settings] : NULL;
+        const char *setting = t->sweep ? lk_sweep_name(t->sweep, r % settings) : NULL;
+        const char *label = t->sweep ? lk_sweep_label(t->sweep, r % settings) : NULL;
         if (label)
             t->row_label[r] = text_format("%s%s%s", t->prompts.count > 1 ? prompt : "",
                                           t->prompts.count > 1 ? ", " : "", label);
@@ -254,7 +254,8 @@ static int cells_make(task *t)
         if (!t->row_label[r]) return no_memory();
         for (size_t s = 0; s < t->seed_count; s++) {
             cell *c = &t->cells[r * t->seed_count + s];
-            c->options = t->sweep_text ? t->sweep.options[r % settings] : t->base;
+            c->options = t->base;
+            if (t->sweep) lk_sweep_apply(t->sweep, r % settings, &c->options);
             c->options.prompt = prompt;
             c->options.seed = t->seeds[s];
             c->options.picture = (int)(r * t->seed_count + s) + 1;
@@ -306,9 +307,9 @@ static char *cell_settings(task *t, const cell *c)
     char *text = NULL;
     bool ok = t->schedule
                   ? lk_generate_settings_mixed(
-                        &text, t->models.opened, (const char *const *)t->models.name,
+                        &text, t->work.session, t->models.opened, (const char *const *)t->models.name,
                         (int)t->models.count, t->schedule, &c->options, &t->error)
-                  : lk_generate_settings(&text, t->models.opened[0], &c->options, &t->error);
+                  : lk_generate_settings(&text, t->work.session, t->models.opened[0], &c->options, &t->error);
     if (!ok) failed(t);
     return text;
 }
@@ -384,11 +385,12 @@ static int on_progress(void *user, const lk_progress *p)
 /* Each setting may have its own number of steps. */
 static int schedule_check(task *t)
 {
-    size_t settings = t->sweep_text ? t->sweep.count : 1;
+    size_t settings = t->sweep ? lk_sweep_count(t->sweep) : 1;
     const model_list *m = &t->models;
     for (size_t i = 0; t->schedule && i < settings; i++) {
-        int steps = t->sweep_text ? t->sweep.options[i].steps : t->steps;
-        if (!lk_schedule_check(t->schedule, (const char *const *)m->name, (int)m->count, steps,
+        lk_generate_options o = t->base;
+        if (t->sweep) lk_sweep_apply(t->sweep, i, &o);
+        if (!lk_schedule_check(t->schedule, (const char *const *)m->name, (int)m->count, o.steps,
                                &t->error))
             return failed(t);
     }
@@ -398,8 +400,8 @@ static int schedule_check(task *t)
 static int open_all(task *t)
 {
     lk_model_info info;
-    if (!context_open(&t->context, &t->context_options, &t->error) ||
-        !models_open(&t->models, t->context, t->vae, t->tokenizer, &t->error))
+    if (!workplace_open(&t->work, &t->context_options, &t->error) ||
+        !models_open(&t->models, t->work.context, t->vae, t->tokenizer, &t->error))
         return failed(t);
     lk_model_describe(t->models.opened[0], &info);
     if (!info.unconditional && !t->prompts.count)
@@ -434,11 +436,11 @@ static int rows_check(task *t)
     for (size_t r = 0; status == STATUS_DONE && r < t->rows; r++) {
         const cell *c = &t->cells[r * t->seed_count];
         char *notes = NULL;
-        bool ok = t->schedule ? lk_generate_check_mixed(t->models.opened,
+        bool ok = t->schedule ? lk_generate_check_mixed(t->work.session, t->models.opened,
                                                         (const char *const *)t->models.name,
                                                         (int)t->models.count, t->schedule,
                                                         &c->options, &notes, &t->error)
-                              : lk_generate_check(t->models.opened[0], &c->options, &notes,
+                              : lk_generate_check(t->work.session, t->models.opened[0], &c->options, &notes,
                                                   &t->error);
         if (!ok)
             status = failed(t);
@@ -481,11 +483,12 @@ static int cell_run(task *t, cell *c)
     progress_picture(&t->line, c->what, cell_work(t, c));
     c->options.progress = on_progress;
     c->options.user = &t->line;
-    bool ok = t->schedule ? lk_generate_mixed(&c->picture, t->models.opened,
+    bool ok = t->schedule ? lk_generate_mixed(&c->picture, t->work.session, t->models.opened,
                                               (const char *const *)t->models.name,
                                               (int)t->models.count, t->schedule, &c->options,
                                               &t->error)
-                          : lk_generate(&c->picture, t->models.opened[0], &c->options, &t->error);
+                          : lk_generate(&c->picture, t->work.session, t->models.opened[0], &c->options,
+                                        &t->error);
     progress_picture_done(&t->line);
     if (!ok && t->error.code == LK_CANCELLED) {
         fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1,
@@ -592,7 +595,7 @@ static void task_free(task *t)
     output_close(&t->sheet);
     outputs_close(&t->outputs);
     models_close(&t->models);
-    lk_context_close(&t->context);
+    workplace_close(&t->work);
     lk_latents_close(&t->latents);
     lk_sweep_close(&t->sweep);
     lk_free(t->seeds);

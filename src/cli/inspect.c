@@ -27,7 +27,7 @@ int command_inspect(int argc, char **argv)
         for (size_t i = 0; status == STATUS_DONE && i < path.count; i++) {
             char *text = NULL;
             lk_error error = {LK_OK, ""};
-            if (lk_inspect(&text, path.item[i], &error))
+            if (lk_inspect(&text, path.item[i], NULL, &error))
                 printf("%s%s", i ? "\n" : "", text);
             else
                 status = fail_error(&error);

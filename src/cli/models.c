@@ -63,15 +63,22 @@ int models_read(model_list *list, const char *needs_names)
     return status;
 }
 
-bool context_open(lk_context **context, const lk_context_options *options, lk_error *error)
+bool workplace_open(workplace *w, const lk_context_options *options, lk_error *error)
 {
-    if (!lk_context_open(context, options, error)) return false;
-    int threads = lk_context_threads(*context);
+    if (!lk_context_open(&w->context, options, error) || !lk_session_open(&w->session, w->context, NULL, error))
+        return false;
+    int threads = lk_context_threads(w->context);
     if (options->threads > threads)
         fprintf(stderr, "likeness: -t %d: there %s %d core%s for this program, so %d thread%s\n",
                 options->threads, threads == 1 ? "is" : "are", threads, threads == 1 ? "" : "s",
                 threads, threads == 1 ? "" : "s");
     return true;
+}
+
+void workplace_close(workplace *w)
+{
+    lk_session_close(&w->session);
+    lk_context_close(&w->context);
 }
 
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,

@@ -35,7 +35,7 @@ typedef struct task {
     int threads;
     lk_study_options options;
     progress_line line;
-    lk_context *context;
+    workplace work;
     lk_error error;
 } task;
 
@@ -46,11 +46,11 @@ static int on_progress(void *user, const lk_study_progress *p)
     return interrupt_seen();
 }
 
-static void on_line(void *user, const char *line)
+static void on_line(void *user, lk_level level, const char *line)
 {
     task *t = user;
     progress_clear(&t->line);
-    fprintf(t->options.dry_run ? stdout : stderr, "%s\n", line);
+    fprintf(t->options.dry_run ? stdout : stderr, "%s%s\n", level == LK_LOG_WARNING ? "warning: " : "", line);
 }
 
 static int work(task *t)
@@ -75,12 +75,13 @@ static int work(task *t)
     t->options.plan = t->rest.count ? t->rest.item[0] : NULL;
     t->options.folder = t->output;
     t->options.progress = on_progress;
-    t->options.say = on_line;
+    context.log = on_line;
+    context.user = t;
     t->options.user = t;
     progress_start(&t->line, "study");
     interrupt_watch();
-    bool ok = context_open(&t->context, &context, &t->error) &&
-              lk_study(t->context, &t->options, &t->error);
+    bool ok = workplace_open(&t->work, &context, &t->error) &&
+              lk_study(t->work.session, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok) return fail_error(&t->error);
     if (!t->options.dry_run) printf("%s/report.html\n", t->output);
@@ -105,12 +106,13 @@ int command_study(int argc, char **argv)
         {"-t --threads", OPTION_INT, &t.threads},
         {NULL, OPTION_FLAG, NULL},
     };
+    lk_study_defaults(&t.options);
     int status = options_parse(list, argc, argv, "study", &t.rest);
     if (status == STATUS_DONE && t.help)
         fputs(help, stdout);
     else if (status == STATUS_DONE)
         status = work(&t);
-    lk_context_close(&t.context);
+    workplace_close(&t.work);
     free(t.rest.item);
     return status;
 }

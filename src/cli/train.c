@@ -107,7 +107,7 @@ typedef struct task {
     const char *other_value[OTHER_FLAGS];
     lk_train_options options;
     progress_line line;
-    lk_context *context;
+    workplace work;
     lk_model *opened;
     lk_error error;
 } task;
@@ -256,14 +256,14 @@ static int on_progress(void *user, const lk_train_progress *p)
     return interrupt_seen();
 }
 
-static void on_line(void *user, const char *line)
+static void on_line(void *user, lk_level level, const char *line)
 {
     task *t = user;
     progress_clear(&t->line);
-    fprintf(stderr, "%s\n", line);
+    fprintf(stderr, "%s%s\n", level == LK_LOG_WARNING ? "warning: " : "", line);
 }
 
-static int work(task *t, const lk_context_options *context)
+static int work(task *t, lk_context_options *context)
 {
     lk_model_options model;
     lk_model_defaults(&model);
@@ -271,13 +271,14 @@ static int work(task *t, const lk_context_options *context)
     model.vae = t->vae;
     model.tokenizer = t->tokenizer;
     t->options.progress = on_progress;
-    t->options.say = on_line;
+    context->log = on_line;
+    context->user = t;
     t->options.user = t;
     progress_start(&t->line, "training");
     interrupt_watch();
-    bool ok = context_open(&t->context, context, &t->error) &&
-              lk_model_open(&t->opened, t->context, &model, &t->error) &&
-              lk_train(t->opened, &t->options, &t->error);
+    bool ok = workplace_open(&t->work, context, &t->error) &&
+              lk_model_open(&t->opened, t->work.context, &model, &t->error) &&
+              lk_train(t->work.session, t->opened, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok) return fail_error(&t->error);
     puts(t->options.output_dir);
@@ -299,7 +300,7 @@ int command_train(int argc, char **argv)
         if (status == STATUS_DONE) status = work(&t, &context);
     }
     lk_model_close(&t.opened);
-    lk_context_close(&t.context);
+    workplace_close(&t.work);
     free(t.rest.item);
     return status;
 }

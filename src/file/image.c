@@ -104,25 +104,21 @@ static reader *reader_of(const void *data, size_t size)
 
 bool image_known(const void *data, size_t size) { return reader_of(data, size); }
 
-static bool read_by_content(picture *out, const mapped_file *f, const char *path, error *e)
+static bool read_by_content(picture *out, const uint8_t *data, size_t size, const char *path, error *e)
 {
-    reader *read = reader_of(f->data, f->size);
-    if (read) return read(out, f->data, f->size, path, e);
+    reader *read = reader_of(data, size);
+    if (read) return read(out, data, size, path, e);
     return error_set(e, ERROR_FORMAT,
                      "%s: is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture%s; convert it to one "
-                     "of these", path, f->size == 0 ? " (it is empty)" : "");
+                     "of these", path, size == 0 ? " (it is empty)" : "");
 }
 
-bool image_read(image *out, char **text, const char *path, error *e)
+bool image_read_memory(image *out, char **text, const void *data, size_t size, const char *path, error *e)
 {
     *out = (image){0};
     if (text) *text = NULL;
-    mapped_file file;
-    if (!file_map(&file, path, e)) return false;
     picture p = {.orientation = 1};
-    bool ok = read_by_content(&p, &file, path, e);
-    file_unmap(&file);
-    if (!ok) return false;
+    if (!read_by_content(&p, data, size, path, e)) return false;
     if (!turn(&p.pixels, p.orientation, e)) {
         image_free(&p.pixels);
         free(p.text);
@@ -134,6 +130,17 @@ bool image_read(image *out, char **text, const char *path, error *e)
     else
         free(p.text);
     return true;
+}
+
+bool image_read(image *out, char **text, const char *path, error *e)
+{
+    mapped_file file;
+    *out = (image){0};
+    if (text) *text = NULL;
+    if (!file_map(&file, path, e)) return false;
+    bool ok = image_read_memory(out, text, file.data, file.size, path, e);
+    file_unmap(&file);
+    return ok;
 }
 
 static bool ends_with(const char *path, const char *ending)

@@ -23,6 +23,8 @@ void image_free(image *m);
 /* By content, not by name. *text (may be NULL): the PNG's "parameters" text (tEXt or iTXt, UTF-8),
  * or the EXIF UserComment of a JPEG or WebP, malloc'ed; NULL where there is none. */
 bool image_read(image *out, char **text, const char *path, error *e);
+/* The same of a file's bytes; path: what messages call it. */
+bool image_read_memory(image *out, char **text, const void *data, size_t size, const char *path, error *e);
 /* Whether a file's bytes begin as a picture's do; 16 of them are enough. */
 bool image_known(const void *data, size_t size);
 /* By the path's ending (.png .jpg .jpeg .webp). text: settings, may be NULL; PNG carries it as

@@ -69,7 +69,7 @@ static void write_added(FILE *out, const tokenizer *t)
     if (tokenizer_added(t, 0, &id)) fputc('\n', out);
 }
 
-static void write_model(FILE *out, const model *m, thread_pool *pool)
+static void write_model(FILE *out, const model *m, const char *hash)
 {
     const unet_config *u = &m->unet;
     bool conditional = m->kind == MODEL_STABLE_DIFFUSION;
@@ -95,18 +95,18 @@ static void write_model(FILE *out, const model *m, thread_pool *pool)
                 number_exact_float(m->vae.scaling_factor).text);
     }
     write_scheduler(out, &m->scheduler);
-    char hex[65];
-    model_hash_with(m, pool, hex);
-    fprintf(out, "  %-14s%s\n", "hash", hex);
+    fprintf(out, "  %-14s%s\n", "hash", hash);
 }
 
-char *model_describe(const model *m, thread_pool *pool, error *e)
+char *model_describe(const model *m, thread_pool *pool, const work_watch *watch, error *e)
 {
+    char hash[65];
+    if (!model_hash_watched(m, pool, watch, hash, e)) return NULL;
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (out) {
-        write_model(out, m, pool);
+        write_model(out, m, hash);
         if (fclose(out) == 0 && text) return text;
     }
     free(text);

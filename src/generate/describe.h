@@ -6,7 +6,7 @@
 
 #include "model/model.h"
 
-/* malloc'ed; NULL with an error. Reads every weight, for the hash. */
-char *model_describe(const model *m, thread_pool *pool, error *e);
+/* malloc'ed; NULL with an error. Reads every weight, for the hash, which is watched. */
+char *model_describe(const model *m, thread_pool *pool, const work_watch *watch, error *e);
 
 #endif

@@ -14,5 +14,7 @@ void weight_set_hash(const weight_set *set, thread_pool *pool, char out[65]); /*
  * its UNet, text encoder and autoencoder. Computed once for a model that was opened. */
 void model_hash(const model *m, char out[65]);
 void model_hash_with(const model *m, thread_pool *pool, char out[65]); /* the same, shared out */
+/* The same, watched: in tensors of the network in hand. False where it was stopped. */
+bool model_hash_watched(const model *m, thread_pool *pool, const work_watch *watch, char out[65], error *e);
 
 #endif

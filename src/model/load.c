@@ -355,13 +355,15 @@ static void scan_one(void *context, int piece, int worker)
         ;
 }
 
-bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool, error *e)
+bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool, const work_watch *watch,
+                          error *e)
 {
     scan s = {.set = set, .bad = SIZE_MAX};
     for (size_t end; s.begin < set->count && atomic_load(&s.bad) == SIZE_MAX; s.begin = end) {
         size_t bytes = 0;
         for (end = s.begin; end < set->count && bytes < SCAN_AT_ONCE; end++)
             bytes += weight_elements(&set->item[end]) * dtype_size(set->item[end].type);
+        if (!work_goes_on(watch, (int64_t)s.begin, (int64_t)set->count, e)) return false;
         thread_pool_run(pool, (int)(end - s.begin), scan_one, &s);
         if (set->storage_drop)
             set->storage_drop(set->storage);

@@ -6,6 +6,7 @@
 #ifndef LIKENESS_MODEL_LOAD_H
 #define LIKENESS_MODEL_LOAD_H
 
+#include "base/work.h"
 #include "file/safetensors.h"
 #include "model/model.h"
 #include "model/names.h"
@@ -24,7 +25,8 @@ bool weight_files_have_prefix(const weight_files *files, const char *prefix);
 bool weights_load(weight_set *out, weight_files *files, const naming *names, const graph *expected,
                   const char *where, error *e);
 /* Fails naming the first tensor that holds a NaN or an infinity. pool may be NULL. */
-bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool, error *e);
+bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool, const work_watch *watch,
+                          error *e);
 
 /* Opens the weights of a component's folder: base.safetensors, its shards, or a variant of it (fp16, bf16,
  * ...). Says what to do where there are only pickles. */

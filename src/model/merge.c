@@ -67,7 +67,7 @@ static void drop(const weight_set *const *set, int count)
 }
 
 bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
-                   const char *const *where, int count, const stop_check *stop, error *e)
+                   const char *const *where, int count, const work_watch *watch, error *e)
 {
     size_t total = 0, largest = 0;
     *out = (weight_set){0};
@@ -88,7 +88,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
         item[i].type = DTYPE_F32;
         item[i].data = sum + at;
         add_up(sum + at, part, set, share, count, i);
-        ok = !stop_asked(stop, e);
+        ok = work_goes_on(watch, (int64_t)i, (int64_t)set[0]->count, e);
         at += (size_t)weight_elements(&item[i]);
     }
     drop(set, count);
@@ -99,7 +99,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
         *out = (weight_set){0};
         return false;
     }
-    ok = weights_check_finite(out, "the blend", NULL, e);
+    ok = weights_check_finite(out, "the blend", NULL, NULL, e);
     if (!ok) weight_set_close(out);
     return ok;
 }
@@ -154,7 +154,7 @@ static bool fits(const model *first, const model *m, error *e)
 }
 
 bool model_merge(const model *const *part, const float *share, int count, const char *folder,
-                 const stop_check *stop, error *e)
+                 const work_watch *watch, error *e)
 {
     const weight_set *unet[16], *clip[16];
     const char *where[16];
@@ -169,9 +169,9 @@ bool model_merge(const model *const *part, const float *share, int count, const 
     weight_set u = {0}, c = {0};
     struct stat there;
     bool was_there = lstat(folder, &there) == 0;
-    bool ok = weights_merge(&u, unet, share, where, count, stop, e) &&
-              weights_merge(&c, clip, share, where, count, stop, e) &&
-              model_save_unless(part[0], folder, &u, &c, stop, e);
+    bool ok = weights_merge(&u, unet, share, where, count, watch, e) &&
+              weights_merge(&c, clip, share, where, count, watch, e) &&
+              model_save_unless(part[0], folder, &u, &c, watch, e);
     if (!ok && !was_there) folder_remove(folder, NULL); /* what is not whole is of no use */
     weight_set_close(&u);
     weight_set_close(&c);

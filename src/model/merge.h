@@ -9,12 +9,12 @@
 /* out = share[0]*set[0] + share[1]*set[1] + ..., in float32 and in this order. Names are borrowed from the
  * first set; where[i]: whose set i is, for messages. NaN and infinity are refused. */
 bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
-                   const char *const *where, int count, const stop_check *stop, error *e);
+                   const char *const *where, int count, const work_watch *watch, error *e);
 
 /* Writes such a sum of models, their UNets and text encoders, as model_save does; autoencoder,
  * tokenizer and scheduler are the first's. The networks must be the same. A folder is refused where
  * a file of a part would be written over; one that was not there is removed again when it fails. */
 bool model_merge(const model *const *part, const float *share, int count, const char *folder,
-                 const stop_check *stop, error *e);
+                 const work_watch *watch, error *e);
 
 #endif

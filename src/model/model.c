@@ -57,12 +57,12 @@ static graph *record_vae(const void *config, error *e)
 /* Loads and checks one network; the files' share stays the caller's. */
 static bool load_network(weight_set *out, weight_files *files, const naming *names,
                          graph *(*record)(const void *, error *), const void *config,
-                         const char *where, thread_pool *pool, error *e)
+                         const char *where, const model *m, error *e)
 {
     graph *expected = record(config, e);
     bool ok = expected && graph_recorded(expected, e) &&
               weights_load(out, files, names, expected, where, e) &&
-              weights_check_finite(out, where, pool, e);
+              weights_check_finite(out, where, m->pool, m->watch, e);
     graph_close(&expected);
     return ok;
 }
@@ -112,12 +112,12 @@ static bool read_scheduler(void *c, const char *path, error *e)
 static bool open_component(const char *folder, const char *base, const naming *names, void *config,
                            bool (*read)(void *, const char *, error *),
                            graph *(*record)(const void *, error *), weight_set *weights,
-                           thread_pool *pool, error *e)
+                           const model *m, error *e)
 {
     weight_files *files = NULL;
     bool ok = read_config(read, config, folder, "config.json", e) &&
               component_open(&files, folder, base, e) &&
-              load_network(weights, files, names, record, config, folder, pool, e);
+              load_network(weights, files, names, record, config, folder, m, e);
     weight_files_release(&files);
     return ok;
 }
@@ -127,7 +127,7 @@ static bool open_unet(model *m, error *e)
     char *folder = component_dir(m->path, "unet");
     naming names = {.network = NETWORK_UNET, .prefix = "", .unet = &m->unet};
     bool ok = folder ? open_component(folder, "diffusion_pytorch_model", &names, &m->unet, read_unet,
-                                      record_unet, &m->unet_weights, m->pool, e)
+                                      record_unet, &m->unet_weights, m, e)
                      : error_memory(e, m->path, strlen(m->path));
     free(folder);
     return ok;
@@ -138,7 +138,7 @@ static bool open_clip(model *m, error *e)
     char *folder = path_join(m->path, "text_encoder");
     naming names = {.network = NETWORK_CLIP, .prefix = ""};
     bool ok = folder ? open_component(folder, "model", &names, &m->clip, read_clip, record_clip,
-                                      &m->clip_weights, m->pool, e)
+                                      &m->clip_weights, m, e)
                      : error_memory(e, m->path, strlen(m->path));
     free(folder);
     return ok;
@@ -151,7 +151,7 @@ static bool open_vae_folder(model *m, const char *folder, error *e)
     if (!m->vae_folder)
         return error_memory(e, folder, strlen(folder));
     return open_component(folder, "diffusion_pytorch_model", &names, &m->vae, read_vae, record_vae,
-                          &m->vae_weights, m->pool, e);
+                          &m->vae_weights, m, e);
 }
 
 static bool open_scheduler(model *m, error *e)
@@ -185,7 +185,7 @@ static bool open_vae_in(model *m, weight_files *files, const char *path, const v
     names.vae = &m->vae;
     char where[1024];
     snprintf(where, sizeof where, "%s (VAE)", path);
-    return load_network(&m->vae_weights, files, &names, record_vae, &m->vae, where, m->pool, e) ||
+    return load_network(&m->vae_weights, files, &names, record_vae, &m->vae, where, m, e) ||
            does_not_fit(e);
 }
 
@@ -377,13 +377,15 @@ static bool open_folder(model *m, const char *vae_path, const char *tokenizer_pa
     return ok;
 }
 
-static model *model_new(const char *path, thread_pool *pool, error *e)
+static model *model_new(const char *path, thread_pool *pool, const work_watch *watch, error *e)
 {
     model *m = calloc(1, sizeof *m);
     if (m)
         m->path = strdup(path);
     if (m)
         m->pool = pool;
+    if (m)
+        m->watch = watch;
     if (m)
         m->hash = calloc(1, 65);
     if (!m || !m->path || !m->hash) {
@@ -402,10 +404,10 @@ static bool open_single_networks(model *m, weight_files *files, const char *vae_
                    .unet = &m->unet};
     char where[1024];
     snprintf(where, sizeof where, "%s (UNet of Stable Diffusion 1)", m->path);
-    if (!load_network(&m->unet_weights, files, &unet, record_unet, &m->unet, where, m->pool, e))
+    if (!load_network(&m->unet_weights, files, &unet, record_unet, &m->unet, where, m, e))
         return false;
     snprintf(where, sizeof where, "%s (text encoder of Stable Diffusion 1)", m->path);
-    if (!load_network(&m->clip_weights, files, &clip, record_clip, &m->clip, where, m->pool, e))
+    if (!load_network(&m->clip_weights, files, &clip, record_clip, &m->clip, where, m, e))
         return false;
     return vae_path ? open_vae_path(m, vae_path, vae_sizes, e)
                     : open_vae_in(m, files, m->path, vae_sizes, e);
@@ -413,10 +415,10 @@ static bool open_single_networks(model *m, weight_files *files, const char *vae_
 
 static bool open_single(model **out, const char *path, const char *vae_path,
                         const char *tokenizer_path, const single_sizes *sizes, bool to_look,
-                        thread_pool *pool, error *e)
+                        thread_pool *pool, const work_watch *watch, error *e)
 {
     *out = NULL;
-    model *m = model_new(path, pool, e);
+    model *m = model_new(path, pool, watch, e);
     if (!m)
         return false;
     m->kind = MODEL_STABLE_DIFFUSION;
@@ -440,6 +442,7 @@ static bool open_single(model **out, const char *path, const char *vae_path,
     }
     weight_files_release(&files);
     m->pool = NULL;
+    m->watch = NULL;
     if (ok)
         *out = m;
     else
@@ -450,23 +453,24 @@ static bool open_single(model **out, const char *path, const char *vae_path,
 bool model_open_single(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                        const single_sizes *sizes, bool to_look, error *e)
 {
-    return open_single(out, path, vae_path, tokenizer_path, sizes, to_look, NULL, e);
+    return open_single(out, path, vae_path, tokenizer_path, sizes, to_look, NULL, NULL, e);
 }
 
 static bool open_path(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
-                      bool to_look, thread_pool *pool, error *e)
+                      bool to_look, thread_pool *pool, const work_watch *watch, error *e)
 {
     *out = NULL;
     if (!path_exists(path))
         return error_set(e, ERROR_FILE, "%s: no such model (a diffusers folder, or a .safetensors file)",
                          path);
     if (!path_is_dir(path))
-        return open_single(out, path, vae_path, tokenizer_path, NULL, to_look, pool, e);
-    model *m = model_new(path, pool, e);
+        return open_single(out, path, vae_path, tokenizer_path, NULL, to_look, pool, watch, e);
+    model *m = model_new(path, pool, watch, e);
     if (!m)
         return false;
     bool ok = open_folder(m, vae_path, tokenizer_path, e);
     m->pool = NULL;
+    m->watch = NULL;
     if (ok)
         *out = m;
     else
@@ -477,18 +481,18 @@ static bool open_path(model **out, const char *path, const char *vae_path, const
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                 error *e)
 {
-    return open_path(out, path, vae_path, tokenizer_path, false, NULL, e);
+    return open_path(out, path, vae_path, tokenizer_path, false, NULL, NULL, e);
 }
 
 bool model_open_with(model **out, const char *path, const char *vae_path,
-                     const char *tokenizer_path, thread_pool *pool, error *e)
+                     const char *tokenizer_path, thread_pool *pool, const work_watch *watch, error *e)
 {
-    return open_path(out, path, vae_path, tokenizer_path, false, pool, e);
+    return open_path(out, path, vae_path, tokenizer_path, false, pool, watch, e);
 }
 
-bool model_open_to_look(model **out, const char *path, error *e)
+bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch, error *e)
 {
-    return open_path(out, path, NULL, NULL, true, NULL, e);
+    return open_path(out, path, NULL, NULL, true, pool, watch, e);
 }
 
 void model_close(model **handle)

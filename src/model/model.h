@@ -6,6 +6,7 @@
 #ifndef LIKENESS_MODEL_MODEL_H
 #define LIKENESS_MODEL_MODEL_H
 
+#include "base/work.h"
 #include "graph/graph.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
@@ -25,6 +26,7 @@ typedef struct model {
     tokenizer *tokens;         /* NULL when unconditional */
     weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
     thread_pool *pool;         /* while it is opened: who looks at its weights; NULL: one thread */
+    const work_watch *watch;   /* while it is opened; NULL: nobody watches */
     char *hash;                /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
@@ -33,11 +35,12 @@ typedef struct model {
  * single file come from tokenizer_path, NULL: found as docs/MODEL.md says. */
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                 error *e);
-/* To be looked at only: a single file may do without a tokenizer (tokens is NULL then). */
-bool model_open_to_look(model **out, const char *path, error *e);
-/* The same, with threads that share the look at all weights. */
+/* The same, with threads that share the look at all weights (NULL: none), which is watched (NULL: it is
+ * not): before each 128 MB, in tensors of the network in hand. */
 bool model_open_with(model **out, const char *path, const char *vae_path,
-                     const char *tokenizer_path, thread_pool *pool, error *e);
+                     const char *tokenizer_path, thread_pool *pool, const work_watch *watch, error *e);
+/* To be looked at only: a single file may do without a tokenizer (tokens is NULL then). */
+bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch, error *e);
 void model_close(model **m);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */

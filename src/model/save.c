@@ -446,43 +446,39 @@ static bool save_in(const model *m, const char *folder, const char *part, save_p
     return ok;
 }
 
+enum { SAVE_STEPS = 3 }; /* autoencoder, text encoder, UNet */
+
 /* A text encoder that stays half beside a UNet in float32 would not run with it as diffusers loads them. */
 static bool save_networks(const model *m, const char *folder, const weight_set *unet,
-                          const weight_set *clip, const stop_check *stop, error *e)
+                          const weight_set *clip, const work_watch *watch, error *e)
 {
     char *unet_folder = make_part(folder, "unet", e);
     char *clip_folder = unet_folder ? make_part(folder, "text_encoder", e) : NULL;
     bool ok = clip_folder &&
               save_clip(m, clip_folder, clip ? clip : &m->clip_weights, !clip && !unet, NULL, e) &&
-              !stop_asked(stop, e) && model_save_unet(m, unet_folder, unet, NULL, e);
+              work_goes_on(watch, 2, SAVE_STEPS, e) && model_save_unet(m, unet_folder, unet, NULL, e);
     free(clip_folder);
     free(unet_folder);
     return ok;
 }
 
-bool stop_asked(const stop_check *stop, error *e)
-{
-    if (!stop->asked || !stop->asked(stop->user)) return false;
-    error_set(e, ERROR_CANCELLED, "stopped");
-    return true;
-}
-
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e)
 {
-    return model_save_unless(m, folder, unet, clip, &(stop_check){0}, e);
+    return model_save_unless(m, folder, unet, clip, NULL, e);
 }
 
 /* The index comes last: a folder that has it is whole. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
-                       const weight_set *clip, const stop_check *stop, error *e)
+                       const weight_set *clip, const work_watch *watch, error *e)
 {
     bool feature_extractor = false;
     return refuse_unconditional(m, e) && refuse_own_folder(m, folder, e) && path_make_dir(folder, e) &&
            save_in(m, folder, "scheduler", save_scheduler, e) &&
            save_in(m, folder, "tokenizer", save_tokenizer, e) &&
            save_feature_extractor(m, folder, &feature_extractor, e) &&
-           !stop_asked(stop, e) && save_in(m, folder, "vae", save_vae, e) && !stop_asked(stop, e) &&
-           save_networks(m, folder, unet, clip, stop, e) && !stop_asked(stop, e) &&
+           work_goes_on(watch, 0, SAVE_STEPS, e) && save_in(m, folder, "vae", save_vae, e) &&
+           work_goes_on(watch, 1, SAVE_STEPS, e) && save_networks(m, folder, unet, clip, watch, e) &&
+           work_goes_on(watch, SAVE_STEPS, SAVE_STEPS, e) &&
            save_index(m, folder, feature_extractor, e);
 }

@@ -4,6 +4,7 @@
 #ifndef LIKENESS_MODEL_SAVE_H
 #define LIKENESS_MODEL_SAVE_H
 
+#include "base/work.h"
 #include "model/model.h"
 
 /* Writes `folder` (made with its parents) so that StableDiffusionPipeline.from_pretrained loads it:
@@ -15,12 +16,9 @@
  * file is written beside its target and renamed. Unconditional models are refused. */
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e);
-/* Asked now and then; true: give up (ERROR_CANCELLED). {0} never is. */
-typedef struct stop_check { bool (*asked)(void *user); void *user; } stop_check;
-bool stop_asked(const stop_check *stop, error *e);
-/* model_save, asking before each file of weights. */
+/* model_save, watched before each file of weights and after the last. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
-                       const weight_set *clip, const stop_check *stop, error *e);
+                       const weight_set *clip, const work_watch *watch, error *e);
 /* One network's folder alone: config.json and its weights, as save_pretrained writes them. hash: NULL, or
  * where the SHA-256 of the weights' file goes. */
 bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65], error *e);

@@ -251,7 +251,7 @@ static bool load(weight_set *out, weight_files *files, network which, graph *exp
 {
     naming names = {.network = which, .prefix = ""};
     bool ok = expected && graph_recorded(expected, e) &&
-              weights_load(out, files, &names, expected, where, e) && weights_check_finite(out, where, NULL, e);
+              weights_load(out, files, &names, expected, where, e) && weights_check_finite(out, where, NULL, NULL, e);
     graph_close(&expected);
     return ok;
 }

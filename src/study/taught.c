@@ -95,7 +95,7 @@ static bool make_request(study_models *m, const study_source *s, int i, error *e
 
 static bool open_one(study_models *m, int i, device *d, const char *path, error *e)
 {
-    return model_open_with(&m->open[i], path, NULL, NULL, d->pool, e) &&
+    return model_open_with(&m->open[i], path, NULL, NULL, d->pool, NULL, e) &&
            generator_open(&m->generator[i], d, m->open[i], e) && (m->is_ready[i] = true);
 }
 

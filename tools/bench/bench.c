@@ -138,7 +138,7 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     double start = clock_seconds(), median = 0, ready = 0;
     dtype precision = strcmp(argv[3], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
     bool ok = device_open_cpu(&d, threads, precision, e) &&
-              model_open_with(&m, argv[1], NULL, NULL, d->pool, e) &&
+              model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
               graph_open(&j.g, d->compute, e) && job_record(&j, m, argv[2], size, e) &&
               graph_plan(j.g, d, e) && graph_allocate(j.g, e) && graph_bind(j.g, j.weights, e) &&
               job_fill(&j, e);

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_api: the library as a program uses it that knows include/likeness.h alone: options of other ages,
+ * sessions in several threads, cancelling, snapshots, pictures and latents from memory. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "likeness.h"
+#include "support.h"
+#include "toy.h"
+
+enum { STEPS = 4 };
+
+static char folder[256], toy[300];
+static lk_context *context;
+static lk_session *session;
+static lk_model *opened;
+
+static void setup(void)
+{
+    error e = {0};
+    lk_error why = {LK_OK, ""};
+    lk_model_options m;
+    snprintf(folder, sizeof folder, "%s", scratch_dir());
+    snprintf(toy, sizeof toy, "%s/toy", folder);
+    assert_true(toy_stable_diffusion(toy, &e));
+    lk_model_defaults(&m);
+    m.path = toy;
+    if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) ||
+        !lk_model_open(&opened, context, &m, &why))
+        fail_msg("%s", why.text);
+}
+
+static lk_generate_options options_for(uint64_t seed)
+{
+    lk_generate_options o;
+    lk_generate_defaults(&o);
+    o.prompt = "a dog";
+    o.seed = seed;
+    o.steps = STEPS;
+    o.sampler = LK_DDPM; /* which draws in every step */
+    return o;
+}
+
+static lk_picture *make(lk_session *s, const lk_generate_options *o)
+{
+    lk_picture *p = NULL;
+    lk_error why = {LK_OK, ""};
+    if (!lk_generate(&p, s, opened, o, &why)) fail_msg("%s", why.text);
+    return p;
+}
+
+static size_t bytes_of(const lk_picture *p)
+{
+    return 3 * (size_t)lk_picture_width(p) * (size_t)lk_picture_height(p);
+}
+
+static void check_same(const lk_picture *a, const lk_picture *b)
+{
+    assert_int_equal(bytes_of(a), bytes_of(b));
+    assert_memory_equal(lk_picture_pixels(a), lk_picture_pixels(b), bytes_of(a));
+    assert_string_equal(lk_picture_settings(a), lk_picture_settings(b));
+}
+
+/* ---- options of other ages ---- */
+
+/* lk_generate_options as a program knew it that was built before `guidance` was there, and as one will
+ * that is built after some field was added. */
+typedef struct older_options {
+    size_t size;
+    const char *prompt, *negative;
+    uint64_t seed;
+    int width, height;
+    lk_sampler sampler;
+    int steps;
+} older_options;
+
+typedef struct later_options {
+    lk_generate_options known;
+    void *added;
+} later_options;
+
+static void test_older_caller(void **state)
+{
+    (void)state;
+    struct {
+        older_options o;
+        unsigned char behind[64];
+    } old;
+    memset(&old, 0xAB, sizeof old);
+    lk_generate_defaults_sized((lk_generate_options *)&old.o, sizeof old.o);
+    for (size_t i = 0; i < sizeof old.behind; i++) assert_int_equal(old.behind[i], 0xAB);
+    assert_int_equal(old.o.size, sizeof old.o);
+    assert_int_equal(old.o.steps, 50);
+    old.o.prompt = "a dog";
+    old.o.seed = 7;
+    old.o.steps = STEPS;
+    old.o.sampler = LK_DDPM;
+    lk_generate_options o = options_for(7);
+    lk_picture *a = make(session, (const lk_generate_options *)&old.o), *b = make(session, &o);
+    check_same(a, b);
+    lk_picture_close(&a);
+    lk_picture_close(&b);
+}
+
+static void test_later_caller(void **state)
+{
+    (void)state;
+    later_options later;
+    lk_error why = {LK_OK, ""};
+    lk_picture *p = NULL;
+    memset(&later, 0xAB, sizeof later);
+    lk_generate_defaults_sized(&later.known, sizeof later);
+    assert_int_equal(later.known.size, sizeof later);
+    assert_null(later.added);
+    later.known.prompt = "a dog";
+    later.known.steps = 1;
+    p = make(session, &later.known);
+    lk_picture_close(&p);
+    later.added = &later;
+    assert_false(lk_generate(&p, session, opened, &later.known, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    assert_null(p);
+}
+
+static void test_no_size(void **state)
+{
+    (void)state;
+    lk_error why = {LK_OK, ""};
+    lk_picture *p = NULL;
+    lk_generate_options o = {.prompt = "a dog", .steps = 1};
+    assert_false(lk_generate(&p, session, opened, &o, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    assert_non_null(strstr(why.text, "defaults"));
+    o = options_for(1);
+    o.sampler = (lk_sampler)99;
+    why = (lk_error){LK_OK, ""};
+    assert_false(lk_generate(&p, session, opened, &o, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    lk_model_info info;
+    memset(&info, 0xAB, sizeof info);
+    lk_model_describe_sized(opened, &info, offsetof(lk_model_info, tokens));
+    assert_int_equal(info.size, offsetof(lk_model_info, tokens));
+    assert_int_equal(info.tokens, (int)0xABABABAB);
+}
+
+/* ---- sessions ---- */
+
+typedef struct job {
+    uint64_t seed;
+    lk_session *session;
+    lk_picture *picture[2];
+} job;
+
+static void *work(void *user)
+{
+    job *j = user;
+    for (int i = 0; i < 2; i++) {
+        lk_generate_options o = options_for(j->seed + (uint64_t)i);
+        lk_error why = {LK_OK, ""};
+        lk_generate(&j->picture[i], j->session, opened, &o, &why);
+    }
+    return NULL;
+}
+
+/* Two threads, each in its own session, on one model: what each makes alone. */
+static void test_two_threads(void **state)
+{
+    (void)state;
+    job jobs[2] = {{.seed = 10}, {.seed = 20}};
+    pthread_t thread[2];
+    lk_error why = {LK_OK, ""};
+    lk_session_options s;
+    lk_session_defaults(&s);
+    s.threads = 1;
+    for (int i = 0; i < 2; i++)
+        if (!lk_session_open(&jobs[i].session, context, &s, &why)) fail_msg("%s", why.text);
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&thread[i], NULL, work, &jobs[i]), 0);
+    for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < 2; k++) {
+            lk_generate_options o = options_for(jobs[i].seed + (uint64_t)k);
+            lk_picture *alone = make(session, &o);
+            assert_non_null(jobs[i].picture[k]);
+            check_same(alone, jobs[i].picture[k]);
+            lk_picture_close(&alone);
+            lk_picture_close(&jobs[i].picture[k]);
+        }
+        lk_session_close(&jobs[i].session);
+    }
+}
+
+static int nested(void *user, const lk_progress *p)
+{
+    lk_error *why = user;
+    lk_generate_options o = options_for(1);
+    lk_picture *picture = NULL;
+    assert_int_equal(p->size, sizeof *p);
+    if (p->step == 1) assert_false(lk_generate(&picture, session, opened, &o, why));
+    return 0;
+}
+
+/* A session at work is nobody else's, and a model belongs to its context. */
+static void test_whose(void **state)
+{
+    (void)state;
+    lk_error why = {LK_OK, ""};
+    lk_generate_options o = options_for(1);
+    o.progress = nested;
+    o.user = &why;
+    lk_picture *p = make(session, &o);
+    assert_int_equal(why.code, LK_USAGE);
+    lk_picture_close(&p);
+    lk_context *other = NULL;
+    lk_session *foreign = NULL;
+    why = (lk_error){LK_OK, ""};
+    assert_true(lk_context_open(&other, NULL, &why) && lk_session_open(&foreign, other, NULL, &why));
+    o = options_for(1);
+    assert_false(lk_generate(&p, foreign, opened, &o, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    lk_session_close(&foreign);
+    lk_context_close(&other);
+}
+
+/* Models and sessions close in any order; a session works on afterwards. */
+static void test_closing(void **state)
+{
+    (void)state;
+    lk_error why = {LK_OK, ""};
+    lk_model *second = NULL;
+    lk_session *own = NULL;
+    lk_picture *p = NULL;
+    lk_model_options m;
+    lk_generate_options o = options_for(1);
+    lk_model_defaults(&m);
+    m.path = toy;
+    assert_true(lk_model_open(&second, context, &m, &why) && lk_session_open(&own, context, NULL, &why));
+    assert_true(lk_generate(&p, own, second, &o, &why) && lk_generate_check(session, second, &o, NULL, &why));
+    lk_picture_close(&p);
+    lk_model_close(&second);
+    p = make(own, &o);
+    lk_picture_close(&p);
+    lk_session_close(&own);
+}
+
+/* ---- cancelling ---- */
+
+typedef struct canceller {
+    atomic_int step;
+    atomic_bool cancelled;
+    lk_session *session;
+} canceller;
+
+static int wait_for_cancel(void *user, const lk_progress *p)
+{
+    canceller *c = user;
+    atomic_store(&c->step, p->step);
+    while (p->step == 1 && !atomic_load(&c->cancelled)) sched_yield();
+    return 0;
+}
+
+static void *cancel(void *user)
+{
+    canceller *c = user;
+    while (atomic_load(&c->step) < 1) sched_yield();
+    lk_session_cancel(c->session);
+    atomic_store(&c->cancelled, true);
+    return NULL;
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    canceller c = {.session = session};
+    pthread_t thread;
+    lk_error why = {LK_OK, ""};
+    lk_picture *p = NULL;
+    lk_generate_options o = options_for(3);
+    o.progress = wait_for_cancel;
+    o.user = &c;
+    assert_int_equal(pthread_create(&thread, NULL, cancel, &c), 0);
+    assert_false(lk_generate(&p, session, opened, &o, &why));
+    pthread_join(thread, NULL);
+    assert_int_equal(why.code, LK_CANCELLED);
+    assert_int_equal(atomic_load(&c.step), 1);
+    assert_null(p);
+    o = options_for(3); /* it stays so until it is resumed */
+    why = (lk_error){LK_OK, ""};
+    assert_false(lk_generate(&p, session, opened, &o, &why));
+    assert_int_equal(why.code, LK_CANCELLED);
+    lk_session_resume(session);
+    p = make(session, &o);
+    lk_picture_close(&p);
+}
+
+/* ---- snapshots ---- */
+
+typedef struct keeper {
+    lk_snapshot *kept;
+    int told;
+} keeper;
+
+static void keep(void *user, const lk_snapshot *s)
+{
+    keeper *k = user;
+    assert_int_equal(lk_snapshot_step(s), ++k->told);
+    if (lk_snapshot_step(s) == 2) assert_true(lk_snapshot_copy(&k->kept, s, NULL));
+}
+
+static void test_snapshot(void **state)
+{
+    (void)state;
+    keeper k = {NULL, 0};
+    lk_generate_options o = options_for(5);
+    o.reached = keep;
+    o.user = &k;
+    lk_picture *whole = make(session, &o);
+    assert_int_equal(k.told, STEPS);
+    assert_int_equal(lk_snapshot_step(k.kept), 2);
+    o = options_for(5);
+    o.from = k.kept;
+    lk_picture *rest = make(session, &o);
+    check_same(whole, rest);
+    lk_model_info info;
+    lk_error why = {LK_OK, ""};
+    lk_model_describe(opened, &info);
+    o.width = 2 * info.width;
+    lk_picture *p = NULL;
+    assert_false(lk_generate(&p, session, opened, &o, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    lk_picture_close(&whole);
+    lk_picture_close(&rest);
+    lk_snapshot_close(&k.kept);
+}
+
+/* ---- from memory ---- */
+
+static void test_latents(void **state)
+{
+    (void)state;
+    lk_generate_options o = options_for(6);
+    lk_error why = {LK_OK, ""};
+    lk_picture *first = make(session, &o);
+    const lk_latents *noise = lk_picture_initial(first);
+    int shape[3];
+    lk_latents *copy = NULL;
+    lk_latents_shape(noise, shape);
+    assert_true(lk_latents_from_memory(&copy, lk_latents_data(noise), shape[0], shape[1], shape[2], &why));
+    o.sampler = LK_DDIM; /* which draws nothing but the noise */
+    lk_picture *drawn = make(session, &o);
+    o.latents = copy;
+    lk_picture *given = make(session, &o);
+    assert_memory_equal(lk_picture_pixels(drawn), lk_picture_pixels(given), bytes_of(drawn));
+    assert_memory_equal(lk_latents_data(lk_picture_final(drawn)), lk_latents_data(lk_picture_final(given)),
+                        (size_t)(shape[0] * shape[1] * shape[2]) * sizeof(float));
+    lk_latents_close(&copy);
+    assert_false(lk_latents_from_memory(&copy, lk_latents_data(noise), 4, 0, 4, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    lk_picture_close(&first);
+    lk_picture_close(&drawn);
+    lk_picture_close(&given);
+}
+
+static void test_pictures(void **state)
+{
+    (void)state;
+    /* 2x2, rows of 8 bytes, of which 2 are no pixels */
+    const uint8_t rows[16] = {1, 2, 3, 4, 5, 6, 99, 99, 7, 8, 9, 10, 11, 12, 99, 99};
+    lk_error why = {LK_OK, ""};
+    lk_picture *p = NULL, *q = NULL;
+    char path[400];
+    assert_true(lk_picture_from_pixels(&p, rows, 2, 2, 8, &why));
+    for (int i = 0; i < 12; i++) assert_int_equal(lk_picture_pixels(p)[i], i + 1);
+    assert_null(lk_picture_settings(p));
+    assert_null(lk_picture_initial(p));
+    assert_true(lk_picture_set_settings(p, "Steps: 3", &why));
+    snprintf(path, sizeof path, "%s/four.png", folder);
+    assert_true(lk_picture_save(p, path, &why));
+    uint8_t file[4096];
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(file, 1, sizeof file, f);
+    fclose(f);
+    assert_true(lk_picture_from_memory(&q, file, n, NULL, &why));
+    check_same(p, q);
+    lk_picture_close(&q);
+    assert_false(lk_picture_from_memory(&q, file, 20, "upload", &why));
+    assert_non_null(strstr(why.text, "upload"));
+    assert_false(lk_picture_from_pixels(&q, rows, 2, 2, 5, NULL));
+    assert_null(q);
+    lk_picture_close(&p);
+}
+
+/* ---- sweeps, samplers ---- */
+
+static void test_sweep(void **state)
+{
+    (void)state;
+    lk_error why = {LK_OK, ""};
+    lk_sweep *s = NULL;
+    lk_generate_options o = options_for(1);
+    assert_true(lk_sweep_parse(&s, "sampler=ddpm,ddim steps=9,3", &o, &why));
+    assert_int_equal(lk_sweep_count(s), 4);
+    assert_string_equal(lk_sweep_name(s, 3), "ddim-3");
+    lk_sweep_apply(s, 3, &o);
+    assert_int_equal(o.steps, 3);
+    assert_int_equal(o.sampler, LK_DDIM);
+    assert_string_equal(o.prompt, "a dog");
+    older_options old;
+    lk_generate_defaults_sized((lk_generate_options *)&old, sizeof old);
+    lk_sweep_apply(s, 0, (lk_generate_options *)&old);
+    assert_int_equal(old.steps, 9);
+    assert_int_equal(old.size, sizeof old);
+    lk_sweep_close(&s);
+    assert_string_equal(lk_sampler_name(LK_DDIM), "ddim");
+    int count = 0;
+    while (lk_sampler_name((lk_sampler)count)) count++;
+    assert_in_range(count, 2, 100);
+}
+
+static int last_of(void *user, const lk_progress *p)
+{
+    int *told = user;
+    assert_true(p->step <= p->steps);
+    ++*told;
+    return *told == 3;
+}
+
+/* Opening, inspecting and merging tell how far they are, and can be stopped there. */
+static void test_progress(void **state)
+{
+    (void)state;
+    lk_error why = {LK_OK, ""};
+    lk_model *m = NULL;
+    int told = 10;
+    lk_model_options o;
+    lk_model_defaults(&o);
+    o.path = toy;
+    o.progress = last_of;
+    o.user = &told;
+    assert_true(lk_model_open(&m, context, &o, &why));
+    assert_true(told > 10);
+    lk_model_close(&m);
+    told = 2;
+    assert_false(lk_model_open(&m, context, &o, &why));
+    assert_int_equal(why.code, LK_CANCELLED);
+    char *text = NULL;
+    lk_inspect_options i;
+    lk_inspect_defaults(&i);
+    i.progress = last_of;
+    i.user = &told;
+    told = 10;
+    why = (lk_error){LK_OK, ""};
+    assert_true(lk_inspect(&text, toy, &i, &why));
+    assert_true(told > 14);
+    lk_free(text);
+    char out[400];
+    const char *names[] = {"a"};
+    lk_merge_options g;
+    lk_merge_defaults(&g);
+    g.progress = last_of;
+    g.user = &told;
+    told = 0;
+    snprintf(out, sizeof out, "%s/merged", folder);
+    assert_false(lk_merge(session, &opened, names, 1, "1*a", out, &g, &why));
+    assert_int_equal(why.code, LK_CANCELLED);
+    assert_int_equal(told, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_older_caller), cmocka_unit_test(test_later_caller),
+        cmocka_unit_test(test_no_size),      cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_whose),        cmocka_unit_test(test_closing),
+        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),
+    };
+    setup();
+    int status = cmocka_run_group_tests(tests, NULL, NULL);
+    lk_model_close(&opened);
+    lk_session_close(&session);
+    lk_context_close(&context);
+    return status;
+}
