@@ -320,6 +320,23 @@ LK_API bool lk_generate_settings(char **text, lk_session *session, lk_model *mod
 LK_API bool lk_generate(lk_picture **out, lk_session *session, lk_model *model,
                         const lk_generate_options *options, lk_error *error);
 
+/* ---- the autoencoder by itself ---- */
+
+typedef struct lk_encode_options {
+    size_t size;
+    bool sample;   /* drawn from the posterior, as diffusers' latent_dist.sample(); else its mean */
+    uint64_t seed; /* for that, as PyTorch's CPU generator draws */
+} lk_encode_options;
+#define lk_encode_defaults(options) lk_encode_defaults_sized((options), sizeof *(options))
+LK_API void lk_encode_defaults_sized(lk_encode_options *options, size_t size);
+/* A picture's latents; its sides must be multiples of the autoencoder's factor (8). LK_USAGE for a model that
+ * has none, or for other sides. */
+LK_API bool lk_encode(lk_latents **out, lk_session *session, lk_model *model, const lk_picture *picture,
+                      const lk_encode_options *options, lk_error *error);
+/* The picture of latents: of lk_picture_final, the picture that has them. It carries no settings. */
+LK_API bool lk_decode(lk_picture **out, lk_session *session, lk_model *model, const lk_latents *latents,
+                      lk_error *error);
+
 /* ---- several models in one picture ---- */
 
 /* models: of one context, each with a name. schedule: which predicts which steps,

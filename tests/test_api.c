@@ -363,6 +363,42 @@ static void test_latents(void **state)
     lk_picture_close(&given);
 }
 
+/* The latents that a picture was decoded from are decoded to it again; a picture's own are near them. */
+static void test_autoencoder(void **state)
+{
+    (void)state;
+    lk_generate_options o = options_for(8);
+    lk_error why = {LK_OK, ""};
+    lk_encode_options c;
+    lk_picture *p = make(session, &o), *again = NULL;
+    lk_latents *mean = NULL, *drawn = NULL, *same = NULL;
+    int shape[3], its[3];
+    if (!lk_decode(&again, session, opened, lk_picture_final(p), &why)) fail_msg("%s", why.text);
+    assert_memory_equal(lk_picture_pixels(p), lk_picture_pixels(again), bytes_of(p));
+    lk_encode_defaults(&c);
+    c.sample = true;
+    c.seed = 4;
+    if (!lk_encode(&mean, session, opened, p, NULL, &why) || !lk_encode(&drawn, session, opened, p, &c, &why) ||
+        !lk_encode(&same, session, opened, p, &c, &why))
+        fail_msg("%s", why.text);
+    lk_latents_shape(lk_picture_final(p), shape);
+    lk_latents_shape(mean, its);
+    assert_memory_equal(shape, its, sizeof shape);
+    size_t bytes = (size_t)(shape[0] * shape[1] * shape[2]) * sizeof(float);
+    assert_memory_equal(lk_latents_data(drawn), lk_latents_data(same), bytes);
+    assert_memory_not_equal(lk_latents_data(drawn), lk_latents_data(mean), bytes);
+    lk_latents_close(&mean);
+    const uint8_t odd[3 * 8 * 9] = {0};
+    lk_picture_close(&again);
+    assert_true(lk_picture_from_pixels(&again, odd, 9, 8, 0, &why));
+    assert_false(lk_encode(&mean, session, opened, again, NULL, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    lk_latents_close(&drawn);
+    lk_latents_close(&same);
+    lk_picture_close(&again);
+    lk_picture_close(&p);
+}
+
 static void test_pictures(void **state)
 {
     (void)state;
@@ -477,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_whose),        cmocka_unit_test(test_closing),
         cmocka_unit_test(test_cancel),       cmocka_unit_test(test_snapshot),
         cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_autoencoder),
         cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),
     };
     setup();

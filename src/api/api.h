@@ -42,7 +42,6 @@ struct lk_session {
 struct lk_model {
     lk_context *context;
     model *model;
-    int width, height, multiple; /* generator_size */
     int shares;              /* sessions that keep something for it, and the caller, until he closes it */
     bool closed;             /* by the caller */
 };
@@ -58,12 +57,7 @@ struct lk_picture {
     lk_latents initial, final;
 };
 
-struct lk_snapshot {
-    generate_snapshot state;
-    float *latent;           /* what state points to, of a copy */
-    rng random;
-    size_t count;            /* numbers of the latent */
-};
+struct lk_snapshot { generate_snapshot state; };
 
 /* ---- context.c ---- */
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "model/find.h"
+#include "pipeline/fit.h"
 
 static const lk_model_options model_defaults = {.size = sizeof(lk_model_options)};
 
@@ -17,15 +18,12 @@ void lk_model_defaults_sized(lk_model_options *o, size_t size)
 static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
 {
     api_watch watch;
-    generator *g = NULL;
     char *pocket = o->path ? NULL : find_pocket(e);
     const char *path = o->path ? o->path : pocket;
     api_watch_start(&watch, o->progress, o->user, NULL);
     bool ok = path &&
               model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work, e) &&
-              generator_open(&g, c->device, m->model, e); /* whether its parts fit */
-    if (ok) generator_size(g, &m->width, &m->height, &m->multiple);
-    generator_close(&g);
+              fit_model(m->model, e);
     free(pocket);
     return ok;
 }
@@ -52,8 +50,8 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *given,
 void lk_model_describe_sized(const lk_model *m, lk_model_info *info, size_t size)
 {
     lk_model_info own = {.path = m->model->path, .format = m->model->format,
-                         .unconditional = m->model->kind == MODEL_UNCONDITIONAL,
-                         .width = m->width, .height = m->height, .multiple = m->multiple};
+                         .unconditional = !fit_conditional(m->model)};
+    fit_size(m->model, &own.width, &own.height, &own.multiple);
     if (!own.unconditional) own.tokens = m->model->clip.positions;
     api_give(info, size, &own, sizeof own);
 }

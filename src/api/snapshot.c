@@ -4,31 +4,16 @@
 #include "api/api.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 bool lk_snapshot_copy(lk_snapshot **out, const lk_snapshot *s, lk_error *caller)
 {
     error e = {0};
-    size_t bytes = s->count * sizeof *s->latent;
-    *out = calloc(1, sizeof **out);
-    if (*out) (*out)->latent = malloc(bytes);
-    bool ok = (*out && (*out)->latent) || error_memory(&e, "a snapshot", bytes);
-    if (ok) {
-        lk_snapshot *c = *out;
-        memcpy(c->latent, s->state.latent, bytes);
-        c->random = *s->state.random;
-        c->count = s->count;
-        c->state = (generate_snapshot){s->state.step, c->latent, &c->random};
-    } else {
-        lk_snapshot_close(out);
-    }
-    return api_report(ok, &e, caller);
+    *out = (lk_snapshot *)generate_snapshot_copy(&s->state); /* its first and only member */
+    return api_report(*out || error_memory(&e, "a snapshot", s->state.numbers * sizeof(float)), &e, caller);
 }
 
 void lk_snapshot_close(lk_snapshot **s)
 {
-    if (!*s) return;
-    free((*s)->latent);
     free(*s);
     *s = NULL;
 }

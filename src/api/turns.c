@@ -38,7 +38,7 @@ static bool latents_fit(const turns *t, error *e)
                          "[1, %d, %d, %d]",
                          from->shape[0], from->shape[1], from->shape[2], shape[0], shape[1], shape[2]);
     size_t count = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
-    return !t->o.from || t->o.from->count == count ||
+    return !t->o.from || t->o.from->state.numbers == count ||
            error_set(e, ERROR_USAGE, "the run to go on from made a picture of another size");
 }
 
@@ -75,9 +75,7 @@ static bool on_progress(void *user, int step, int steps)
 static void on_reached(void *user, const generate_snapshot *state)
 {
     const turns *t = user;
-    int shape[3];
-    generator_latents(first_of(t), t->o.width, t->o.height, shape);
-    lk_snapshot now = {.state = *state, .count = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]};
+    lk_snapshot now = {*state};
     t->o.reached(t->o.user, &now);
 }
 
