@@ -147,6 +147,15 @@ static inline weight_set weights_for(const graph *g, dtype type, uint32_t seed)
     return set;
 }
 
+/* The device's copy of a set. */
+static inline device_weights *copy_of(device *d, const weight_set *set)
+{
+    error e = {0};
+    device_weights *copy;
+    if (!device_weights_open(d, set, &copy, &e)) fail_msg("%s", e.text);
+    return copy;
+}
+
 /* ---- an interpreter in double ---- */
 
 typedef struct doubles {

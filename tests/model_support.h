@@ -60,6 +60,7 @@ typedef struct bench {
     graph *g;
     void (*fill)(float *out, const char *name, int rank, const int64_t *dim);
     weight_set set;
+    device_weights *weights;
     float *block;
 } bench;
 
@@ -73,7 +74,8 @@ static inline bench bench_open(void)
 {
     bench b = {.fill = fill_by_formula};
     error e = {0};
-    check(device_open_cpu(&b.d, 2, DTYPE_F32, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
+    check(device_open(&b.d, "cpu", &(device_options){.threads = 2}, &e) &&
+              graph_open(&b.g, DTYPE_F32, &e), &e);
     return b;
 }
 
@@ -104,7 +106,8 @@ static inline void bench_ready(bench *b)
 {
     error e = {0};
     make_weights(b);
-    check(graph_plan(b->g, b->d, &e) && graph_allocate(b->g, &e) && graph_bind(b->g, &b->set, &e), &e);
+    check(graph_plan(b->g, b->d, &e) && graph_allocate(b->g, &e) &&
+              device_weights_open(b->d, &b->set, &b->weights, &e) && graph_bind(b->g, &b->weights, 1, &e), &e);
 }
 
 static inline void bench_run(bench *b)
@@ -116,6 +119,7 @@ static inline void bench_run(bench *b)
 static inline void bench_close(bench *b)
 {
     graph_close(&b->g);
+    device_weights_close(&b->weights);
     weight_set_close(&b->set);
     free(b->block);
     device_close(&b->d);

@@ -32,7 +32,7 @@ void fill_random(float *out, size_t n, uint32_t seed);
 /* Allocations fail on request: after allocation_fail_at(n) the n-th next malloc, calloc or realloc
  * of this thread (0: the first), made by anyone (libraries too, but jansson, libwebp, giflib, libtiff), returns
  * NULL once. allocation_fail_end() stops it and says whether it struck. Not under
- * AddressSanitizer: allocation_can_fail() is false there. */
+ * AddressSanitizer or ThreadSanitizer: allocation_can_fail() is false there. */
 bool allocation_can_fail(void);
 void allocation_fail_at(long n);
 bool allocation_fail_end(void);

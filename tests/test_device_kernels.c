@@ -6,9 +6,8 @@
 #include <math.h>
 
 #include "base/half.h"
-#include "device/device.h"
+#include "device_support.h"
 #include "reference.h"
-#include "support.h"
 
 #define F32(...) {.type = DTYPE_F32, .rank = RANK(__VA_ARGS__), .dim = {__VA_ARGS__}}
 #define BF16(...) {.type = DTYPE_BF16, .rank = RANK(__VA_ARGS__), .dim = {__VA_ARGS__}}
@@ -217,13 +216,16 @@ static device *device_of(const char *level, int threads)
 {
     device *d = NULL;
     error e = {0};
-    bool ok = device_open_cpu_as(&d, level, threads, DTYPE_F32, &e);
+    bool ok = device_open(&d, "cpu", &(device_options){.threads = threads, .level = level}, &e);
     if (!ok) assert_int_equal(e.code, ERROR_USAGE);
     return d;
 }
 
-static void run_call(device *d, const op_call *call)
+static void run_call(device *d, const op_call *given)
 {
+    op_call with_weights = *given, *call = &with_weights;
+    for (int i = 0; i < call->in_count; i++)
+        if (call->in[i].w) call->in[i] = weight_array(weights_alone(d, (weight *)(uintptr_t)call->in[i].w));
     void *state = NULL;
     size_t size = 0;
     error e = {0};
@@ -234,6 +236,7 @@ static void run_call(device *d, const op_call *call)
     if (!d->bind(d, call, state, &e)) fail_msg("%s", e.text);
     if (!d->run(d, call, state, scratch, &e)) fail_msg("%s", e.text);
     d->unprepare(d, call, state);
+    for (int i = 0; i < call->in_count; i++) device_weights_close(&call->in[i].weights);
     free(scratch);
 }
 
@@ -262,7 +265,6 @@ static void release(struct bound *b)
     for (int i = 0; i < OP_MAX_IN; i++) {
         free(b->call.in[i].data);
         free((void *)(uintptr_t)b->w[i].data);
-        device_forget(&b->w[i]);
     }
     for (int i = 0; i < OP_MAX_OUT; i++) free(b->call.out[i].data);
     memset(b, 0, sizeof *b);
@@ -479,7 +481,7 @@ static device *best_device(void)
 {
     device *d = NULL;
     error e = {0};
-    if (!device_open_cpu(&d, 2, DTYPE_F32, &e)) fail_msg("%s", e.text);
+    if (!device_open(&d, "cpu", &(device_options){.threads = 2}, &e)) fail_msg("%s", e.text);
     return d;
 }
 

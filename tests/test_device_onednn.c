@@ -4,7 +4,7 @@
  * tests them: against plain double loops, in place, with weights of every type, on several threads;
  * and what happens when oneDNN fails, which CMake lets this program decide (--wrap). */
 #include "device/cpu/onednn.h"
-#include "support.h"
+#include "device_support.h"
 
 #include <dirent.h>
 #include <dnnl.h>
@@ -106,12 +106,12 @@ static device *device_with(int threads)
 {
     device *d;
     error e = {0};
-    if (!device_open_cpu(&d, threads, DTYPE_F32, &e)) fail_msg("%s", e.text);
+    if (!device_open(&d, "cpu", &(device_options){.threads = threads}, &e)) fail_msg("%s", e.text);
     return d;
 }
 
 /* in_place: y begins as what is added, as the planner lays it out. */
-static bool run(device *d, const product *p, struct data *q, weight *w, bool in_place, error *e)
+static bool run(device *d, const product *p, struct data *q, const array *w, bool in_place, error *e)
 {
     size_t size = onednn_scratch(p);
     struct product_data data = {.x = q->x, .w = w, .bias = p->has_bias ? q->bias : NULL, .y = q->y};
@@ -156,16 +156,17 @@ static void test_threads(void **state)
         for (int threads = 1; threads <= 4; threads++) {
             device *d = device_with(threads);
             weight w = weight_of(&shapes[i], &q, DTYPE_F32);
+            array a = weight_array(weights_alone(d, &w));
             product p = product_of(&shapes[i]);
             error e = {0};
-            if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(&p, &w, &e) ||
-                !run(d, &p, &q, &w, false, &e))
+            if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(d, &p, &a, &e) ||
+                !run(d, &p, &q, &a, false, &e))
                 fail_msg("%s", e.text);
             if (threads == 1) memcpy(one, q.y, q.y_count * sizeof *one);
             assert_memory_equal(one, q.y, q.y_count * sizeof *one);
             assert_int_equal(threads_of_process(), before + threads - 1);
             onednn_close(p.onednn);
-            device_forget(&w);
+            device_weights_close(&a.weights);
             device_close(&d);
         }
         free(one);
@@ -182,16 +183,17 @@ static void test_products(void **state)
         const struct shape *s = &shapes[i / 3];
         struct data q = data_open(s, types[i % 3]);
         weight w = weight_of(s, &q, types[i % 3]);
+        array a = weight_array(weights_alone(d, &w));
         product p = product_of(s);
         error e = {0};
-        if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(&p, &w, &e))
+        if (!onednn_open(d, &p, &e) || !p.onednn || !onednn_bind(d, &p, &a, &e))
             fail_msg("%s", e.text);
         for (int in_place = 0; in_place <= s->add; in_place++) {
-            if (!run(d, &p, &q, &w, in_place, &e)) fail_msg("%s", e.text);
+            if (!run(d, &p, &q, &a, in_place, &e)) fail_msg("%s", e.text);
             expect_product(&q, i / 3);
         }
         onednn_close(p.onednn);
-        device_forget(&w);
+        device_weights_close(&a.weights);
         data_close(&q);
     }
     device_close(&d);
@@ -204,17 +206,18 @@ static void test_touch(void **state)
     device *d = device_with(2);
     struct data q = data_open(&shapes[3], DTYPE_F32);
     weight w = weight_of(&shapes[3], &q, DTYPE_F32);
+    array a = weight_array(weights_alone(d, &w));
     product p = product_of(&shapes[3]);
     error e = {0};
     float *values_of_w = q.stored;
-    assert_true(onednn_open(d, &p, &e) && onednn_bind(&p, &w, &e));
+    assert_true(onednn_open(d, &p, &e) && onednn_bind(d, &p, &a, &e));
     for (size_t i = 0; i < (size_t)(p.c * p.o); i++) values_of_w[i] *= 2;
-    device_touch(&w);
-    assert_true(onednn_bind(&p, &w, &e) && run(d, &p, &q, &w, false, &e));
+    device_weights_touch(a.weights, 0);
+    assert_true(onednn_bind(d, &p, &a, &e) && run(d, &p, &q, &a, false, &e));
     for (size_t i = 0; i < q.y_count; i++) q.want[i] *= 2;
     expect_product(&q, 3);
     onednn_close(p.onednn);
-    device_forget(&w);
+    device_weights_close(&a.weights);
     data_close(&q);
     device_close(&d);
 }
@@ -225,29 +228,32 @@ static void test_failures(void **state)
     device *d = device_with(2);
     struct data q = data_open(&shapes[2], DTYPE_F32);
     weight w = weight_of(&shapes[2], &q, DTYPE_F32);
+    array a = weight_array(weights_alone(d, &w));
     product p = product_of(&shapes[2]);
     error e = {0};
-    assert_true(onednn_open(d, &p, &e) && onednn_bind(&p, &w, &e));
+    assert_true(onednn_open(d, &p, &e) && onednn_bind(d, &p, &a, &e));
     execute_status = dnnl_runtime_error;
-    assert_false(run(d, &p, &q, &w, false, &e));
+    assert_false(run(d, &p, &q, &a, false, &e));
     assert_int_equal(e.code, ERROR_USAGE);
     assert_non_null(strstr(e.text, "use precision f32"));
     e = (error){0};
     execute_status = dnnl_out_of_memory;
-    assert_false(run(d, &p, &q, &w, false, &e));
+    assert_false(run(d, &p, &q, &a, false, &e));
     assert_int_equal(e.code, ERROR_MEMORY);
     execute_status = dnnl_success;
-    assert_true(run(d, &p, &q, &w, false, &e));
+    assert_true(run(d, &p, &q, &a, false, &e));
     expect_product(&q, 2);
 
-    device_forget(&w); /* the packing itself is an execution */
+    device_weights_close(&a.weights); /* the packing itself is an execution */
+    a = weight_array(weights_alone(d, &w));
     execute_status = dnnl_runtime_error;
     e = (error){0};
-    assert_false(onednn_bind(&p, &w, &e));
+    assert_false(onednn_bind(d, &p, &a, &e));
     assert_int_equal(e.code, ERROR_USAGE);
-    assert_null(w.packs);
+    assert_null(weight_packs(&a));
     execute_status = dnnl_success;
     onednn_close(p.onednn);
+    device_weights_close(&a.weights);
     data_close(&q);
     device_close(&d);
 }

@@ -19,7 +19,8 @@ static device *open_set(const char *set, int threads)
 {
     device *d = NULL;
     error e = {0};
-    if (!device_open_cpu_as(&d, set, threads, DTYPE_F32, &e)) assert_int_equal(e.code, ERROR_USAGE);
+    device_options o = {.threads = threads, .level = set};
+    if (!device_open(&d, "cpu", &o, &e)) assert_int_equal(e.code, ERROR_USAGE);
     return d;
 }
 

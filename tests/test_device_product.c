@@ -4,10 +4,10 @@
  * every instruction set this machine has (the others are skipped, and counted as skipped), in
  * float32 and bfloat16, at odd sizes; the same bytes in every run and on any number of threads;
  * weight sets. */
-#include "support.h"
+#include "device/cpu/cpu.h"
+#include "device_support.h"
 
 #include "base/half.h"
-#include "device/device.h"
 
 static const char *const levels[] = {"plain", "avx2", "avx512", "avx512bf16"};
 
@@ -15,7 +15,8 @@ static device *device_of(const char *level, int threads, dtype precision)
 {
     device *d = NULL;
     error e = {0};
-    bool ok = device_open_cpu_as(&d, level, threads, precision, &e);
+    device_options o = {.threads = threads, .precision = precision, .level = level};
+    bool ok = device_open(&d, "cpu", &o, &e);
     if (!ok) assert_int_equal(e.code, ERROR_USAGE);
     return d;
 }
@@ -167,13 +168,6 @@ static array with_data(array a, const float *v, dtype type, void **store)
     return a;
 }
 
-static array with_weight(array a, weight *w)
-{
-    a.w = w;
-    a.type = w->type;
-    return a;
-}
-
 /* Runs the call twice over dirty memory; its first output as float32 into `out`. */
 static void call_run(device *d, op_call *call, float *out)
 {
@@ -220,6 +214,7 @@ static void shape_check(device *d, int index, dtype type, dtype weights, bool bf
     struct data q = data_open(s, bf16);
     void *xs, *ws, *bs, *as, *dys;
     weight w = weight_of(&q.w, q.wv, weights, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
+    device_weights *of_w = weights_alone(d, &w), *of_b = weights_alone(d, &b);
     array x = with_data(q.x, q.xv, type, &xs), dy = with_data(q.y, q.dyv, type, &dys);
     array add = with_data(q.y, q.av, DTYPE_F32, &as), none = {.rank = -1};
     op_params params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before,
@@ -229,8 +224,8 @@ static void shape_check(device *d, int index, dtype type, dtype weights, bool bf
 
     op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 4,
                     .out_count = 1, .out = {q.y}};
-    call.in[0] = x, call.in[1] = with_weight(q.w, &w);
-    call.in[2] = s->bias ? with_weight(q.b, &b) : none;
+    call.in[0] = x, call.in[1] = weight_array(of_w);
+    call.in[2] = s->bias ? weight_array(of_b) : none;
     call.in[3] = s->add ? add : none;
     call_run(d, &call, got);
     compare("forward", d, index, got, q.y_want, q.yn, bound);
@@ -241,7 +236,7 @@ static void shape_check(device *d, int index, dtype type, dtype weights, bool bf
     }
 
     op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
-                  .in_count = 2, .out_count = 1, .in = {dy, with_weight(q.w, &w)}, .out = {q.x}};
+                  .in_count = 2, .out_count = 1, .in = {dy, weight_array(of_w)}, .out = {q.x}};
     call_run(d, &dx, got);
     compare("gradient by x", d, index, got, q.dx_want, q.xn, bound);
 
@@ -250,8 +245,8 @@ static void shape_check(device *d, int index, dtype type, dtype weights, bool bf
     call_run(d, &dw, got);
     compare("gradient by w", d, index, got, q.dw_want, q.wn, bound);
 
-    device_forget(&w);
-    device_forget(&b);
+    device_weights_close(&of_w);
+    device_weights_close(&of_b);
     free(got), free(xs), free(ws), free(bs), free(as), free(dys);
     data_close(&q);
 }
@@ -290,14 +285,14 @@ static void test_open(void **state)
     (void)state;
     device *d = NULL;
     error e = {0};
-    assert_false(device_open_cpu_as(&d, "avx1024", 1, DTYPE_F32, &e));
+    assert_false(device_open(&d, "cpu", &(device_options){.threads = 1, .level = "avx1024"}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
     assert_non_null(strstr(e.text, "avx1024"));
     e = (error){0};
-    assert_false(device_open_cpu(&d, 1, DTYPE_F16, &e));
+    assert_false(device_open(&d, "cpu", &(device_options){.threads = 1, .precision = DTYPE_F16}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
     e = (error){0};
-    assert_false(device_open_cpu(&d, THREADS_MOST + 1, DTYPE_F32, &e));
+    assert_false(device_open(&d, "cpu", &(device_options){.threads = THREADS_MOST + 1}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
     assert_non_null(strstr(e.text, "threads"));
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
@@ -346,9 +341,10 @@ static void test_memory(void **state)
     struct data q = data_open(s, false);
     void *ws, *bs;
     weight w = weight_of(&q.w, q.wv, DTYPE_F32, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
+    device_weights *of_w = weights_alone(d, &w), *of_b = weights_alone(d, &b);
     op_call call = {.kind = OP_CONV2D, .params = {.stride = 1, .pad_top = 1, .pad_left = 1,
                     .pad_bottom = 1, .pad_right = 1}, .in_count = 3, .out_count = 1,
-                    .in = {q.x, with_weight(q.w, &w), with_weight(q.b, &b)}, .out = {q.y}};
+                    .in = {q.x, weight_array(of_w), weight_array(of_b)}, .out = {q.y}};
     bool struck = true;
     for (long n = 0; struck; n++) {
         error e = {0};
@@ -362,9 +358,13 @@ static void test_memory(void **state)
         assert_int_equal(bound, !struck);
         if (struck) assert_int_equal(e.code, ERROR_MEMORY);
         if (ok) d->unprepare(d, &call, prepared);
-        device_forget(&w);
-        device_forget(&b);
+        device_weights_close(&of_w);
+        device_weights_close(&of_b);
+        of_w = call.in[1].weights = weights_alone(d, &w);
+        of_b = call.in[2].weights = weights_alone(d, &b);
     }
+    device_weights_close(&of_w);
+    device_weights_close(&of_b);
     free(ws), free(bs);
     data_close(&q);
     device_close(&d);
@@ -391,23 +391,24 @@ static void test_odd_addresses(void **state)
         assert_non_null(odd);
         memcpy(odd + 1, ws, bytes);
         w.data = odd + 1;
+        device_weights *of_w = weights_alone(d, &w);
         op_params params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before,
                             .pad_bottom = s->after, .pad_right = s->after};
         array x = with_data(q.x, q.xv, DTYPE_F32, &xs), dy = with_data(q.y, q.dyv, DTYPE_F32, &dys);
         float *got = malloc((q.xn + q.yn) * sizeof *got);
         assert_non_null(got);
         op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 2,
-                        .out_count = 1, .in = {x, with_weight(q.w, &w)}, .out = {q.y}};
+                        .out_count = 1, .in = {x, weight_array(of_w)}, .out = {q.y}};
         call_run(d, &call, got);
         for (size_t k = 0; k < q.yn; k++)
             q.y_want[k] -= (s->bias ? q.bv[k % (size_t)s->o] : 0) + (s->add ? q.av[k] : 0);
         compare("forward, odd address", d, some[i / 9], got, q.y_want, q.yn, 5e-5);
         op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
-                      .in_count = 2, .out_count = 1, .in = {dy, with_weight(q.w, &w)},
+                      .in_count = 2, .out_count = 1, .in = {dy, weight_array(of_w)},
                       .out = {q.x}};
         call_run(d, &dx, got);
         compare("gradient by x, odd address", d, some[i / 9], got, q.dx_want, q.xn, 5e-5);
-        device_forget(&w);
+        device_weights_close(&of_w);
         free(got), free(odd), free(xs), free(ws), free(dys);
         data_close(&q);
         device_close(&d);
@@ -422,21 +423,26 @@ static void test_touch(void **state)
     struct data q = data_open(&shapes[0], false);
     void *ws, *xs;
     weight w = weight_of(&q.w, q.wv, DTYPE_F16, &ws);
+    device_weights *of_w = weights_alone(d, &w);
     op_call call = {.kind = OP_CONV2D, .params = {.stride = 1, .pad_top = 1, .pad_left = 1,
                     .pad_bottom = 1, .pad_right = 1}, .in_count = 2, .out_count = 1,
-                    .in = {with_data(q.x, q.xv, DTYPE_F32, &xs), with_weight(q.w, &w)},
+                    .in = {with_data(q.x, q.xv, DTYPE_F32, &xs), weight_array(of_w)},
                     .out = {q.y}};
     float *before = malloc(q.yn * sizeof *before), *after = malloc(q.yn * sizeof *after);
     assert_true(before && after);
     call_run(d, &call, before);
-    const void *packs = w.packs;
+    const weight_pack *pack = weight_packs(&call.in[1]);
+    const void *data = pack->data;
     uint16_t *half = ws;
     for (size_t i = 0; i < q.wn; i++) half[i] = half_from_float(2 * half_to_float(half[i]));
-    device_touch(&w);
+    device_weights_touch(of_w, 0);
     call_run(d, &call, after);
-    assert_ptr_equal(w.packs, packs);
+    assert_ptr_equal(weight_packs(&call.in[1]), pack);
+    assert_ptr_equal(pack->data, data);
+    assert_null(pack->next);
+    assert_int_equal(device_weights_bytes(of_w), pack->size);
     for (size_t i = 0; i < q.yn; i++) assert_true(after[i] == 2 * before[i]);
-    device_forget(&w);
+    device_weights_close(&of_w);
     free(before), free(after), free(ws), free(xs);
     data_close(&q);
     device_close(&d);

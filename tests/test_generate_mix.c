@@ -438,7 +438,7 @@ static int set_up(void **state)
               toy_unconditional(path_ddpm, &e) &&
               perturb(path_tuned, "unet/diffusion_pytorch_model.safetensors", 3, &e) &&
               perturb(path_tuned, "text_encoder/model.safetensors", 4, &e) &&
-              device_open_cpu(&cpu, 1, DTYPE_F32, &e);
+              device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e);
     for (int i = 0; ok && i < MODELS; i++)
         ok = model_open(&opened[i], path[i], NULL, NULL, &e) &&
              generator_open(&generators[i], cpu, opened[i], &e);

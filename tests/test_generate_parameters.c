@@ -22,8 +22,10 @@ static int set_up(void **state)
 {
     (void)state;
     error e = {0};
-    for (int i = 0; i < 2; i++)
-        if (!device_open_cpu(&w.device[i], 1, i ? DTYPE_BF16 : DTYPE_F32, &e)) return -1;
+    for (int i = 0; i < 2; i++) {
+        device_options o = {.threads = 1, .precision = i ? DTYPE_BF16 : DTYPE_F32};
+        if (!device_open(&w.device[i], "cpu", &o, &e)) return -1;
+    }
     for (int i = 0; i < MODELS; i++) {
         char path[300], hash[65];
         snprintf(path, sizeof path, "%s/%s", scratch_dir(), i ? "dog" : "toy");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The same picture, byte for byte, on one, two and three threads; and from two host threads that
- * each have a device of their own, at the same time. */
+ * each have a device of their own, beside one another's, and one model, at the same time. */
 #include <pthread.h>
 
 #include "generate/generate.h"
@@ -10,7 +10,8 @@
 enum { STEPS = 2 };
 
 typedef struct job {
-    model *model;
+    const model *model;
+    device *first;          /* NULL: the job's own device is the first of its kind */
     int threads;
     generate_result result;
     error e;
@@ -24,7 +25,8 @@ static void *make(void *argument)
     generator *g = NULL;
     generate_options o = {.prompt = "a photo of a dog", .seed = 3, .guidance = 7.5f,
                           .sampler = {.kind = SAMPLER_DDPM, .steps = STEPS}};
-    j->ok = device_open_cpu(&d, j->threads, DTYPE_F32, &j->e) &&
+    j->ok = (j->first ? device_open_beside(&d, j->first, j->threads, &j->e)
+                      : device_open(&d, "cpu", &(device_options){.threads = j->threads}, &j->e)) &&
             generator_open(&g, d, j->model, &j->e) && generator_run(g, &o, &j->result, &j->e);
     generator_close(&g);
     device_close(&d);
@@ -68,15 +70,23 @@ static void test_bytes(void **state)
 static void test_at_the_same_time(void **state)
 {
     (void)state;
-    job jobs[2] = {{.model = pocket(), .threads = 2}, {.model = pocket(), .threads = 2}};
+    device *first;
+    error e = {0};
+    model *m = pocket();
+    if (!device_open(&first, "cpu", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
+    job jobs[2] = {{.model = m, .threads = 1, .first = first}, {.model = m, .threads = 2, .first = first}};
+    job alone = {.model = m, .threads = 2};
     pthread_t host[2];
+    make(&alone);
     for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&host[i], NULL, make, &jobs[i]), 0);
     for (int i = 0; i < 2; i++) pthread_join(host[i], NULL);
-    expect_same(&jobs[0], &jobs[1]);
     for (int i = 0; i < 2; i++) {
+        expect_same(&alone, &jobs[i]);
         generate_result_free(&jobs[i].result);
-        model_close(&jobs[i].model);
     }
+    generate_result_free(&alone.result);
+    device_close(&first);
+    model_close(&m);
 }
 
 int main(void)

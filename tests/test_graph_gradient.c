@@ -28,6 +28,7 @@ typedef struct check {
     size_t forward;          /* nodes before the gradient's */
     doubles values;
     weight_set set;
+    device_weights *copy;
     tensor *of[32], *grad[32];
     size_t count;
 } check;
@@ -100,13 +101,14 @@ static void check_gradient(graph *g, tensor *loss)
     }
     for (size_t i = 0; i < g->weights.count; i++) c.of[c.count++] = g->weights.item[i];
     graph_output(g, loss);
-    assert_true(device_open_cpu(&d, 2, DTYPE_F32, &e));
+    assert_true(device_open(&d, "cpu", &(device_options){.threads = 2}, &e));
     if (!graph_gradient(g, loss, NULL, c.of, c.count, c.grad, &e) || !graph_plan(g, d, &e) ||
         !graph_allocate(g, &e))
         fail_msg("%s", e.text);
     plan_check(g);
     c.set = weights_for(g, DTYPE_F32, 3);
-    if (!graph_bind(g, &c.set, &e)) fail_msg("%s", e.text);
+    c.copy = copy_of(d, &c.set);
+    if (!graph_bind(g, &c.copy, 1, &e)) fail_msg("%s", e.text);
     c.values = doubles_new(g);
     doubles_set_weights(&c.values, g, &c.set);
     fill_inputs(&c);
@@ -114,6 +116,7 @@ static void check_gradient(graph *g, tensor *loss)
     for (size_t i = 0; i < c.count; i++) check_tensor(&c, i);
     doubles_free(&c.values);
     graph_close(&g);
+    device_weights_close(&c.copy);
     weight_set_close(&c.set);
     device_close(&d);
 }
@@ -375,7 +378,8 @@ static outcome run_unet(device *d, bool segments)
                   segments ? "with" : "without", g->run_count, g->activation_bytes, least);
     weight_set set = weights_for(g, DTYPE_F32, 11);
     check c = {.g = g, .values = doubles_new(g)};
-    assert_true(graph_bind(g, &set, &e));
+    device_weights *copy = copy_of(d, &set);
+    assert_true(graph_bind(g, &copy, 1, &e));
     fill_inputs(&c);
     graph_write(g, half, (float[]){0.5f});
     doubles_free(&c.values);
@@ -399,6 +403,7 @@ static outcome run_unet(device *d, bool segments)
         }
     }
     graph_close(&g);
+    device_weights_close(&copy);
     weight_set_close(&set);
     return o;
 }
@@ -408,7 +413,7 @@ static void test_segments(void **state)
     (void)state;
     device *d;
     error e = {0};
-    assert_true(device_open_cpu(&d, 2, DTYPE_F32, &e));
+    assert_true(device_open(&d, "cpu", &(device_options){.threads = 2}, &e));
     outcome kept = run_unet(d, false), computed = run_unet(d, true);
     assert_int_equal(kept.length, computed.length);
     assert_memory_equal(kept.data, computed.data, kept.length * sizeof(float));

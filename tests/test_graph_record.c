@@ -226,8 +226,10 @@ static void run_network(device *d, dtype compute, double bound)
     weight_set set[3] = {
         weights_for(g, DTYPE_F32, 1), weights_for(g, DTYPE_F16, 50), weights_for(g, DTYPE_BF16, 90),
     };
+    device_weights *copy[3];
+    for (int k = 0; k < 3; k++) copy[k] = copy_of(d, &set[k]);
     for (int k = 0; k < 7; k++) {
-        if (!graph_allocate(g, &e) || !graph_bind(g, &set[k % 3], &e)) fail_msg("%s", e.text);
+        if (!graph_allocate(g, &e) || !graph_bind(g, &copy[k % 3], 1, &e)) fail_msg("%s", e.text);
         doubles v = doubles_new(g);
         write_inputs(g, in, &v);
         doubles_set_weights(&v, g, &set[k % 3]);
@@ -244,7 +246,10 @@ static void run_network(device *d, dtype compute, double bound)
         if (k % 3 == 2) graph_release(g);
     }
     graph_close(&g);
-    for (int k = 0; k < 3; k++) weight_set_close(&set[k]);
+    for (int k = 0; k < 3; k++) {
+        device_weights_close(&copy[k]);
+        weight_set_close(&set[k]);
+    }
 }
 
 static void test_run(void **state)
@@ -257,7 +262,7 @@ static void test_run(void **state)
     run_network(&d.device, DTYPE_BF16, 5e-2);
     device *cpu;
     error e = {0};
-    assert_true(device_open_cpu(&cpu, 2, DTYPE_F32, &e));
+    assert_true(device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e));
     run_network(cpu, cpu->compute, 1e-5);
     device_close(&cpu);
 }
@@ -279,7 +284,8 @@ static void test_bind_errors(void **state)
     assert_true(graph_plan(g, &d.device, &e));
     weight_set all = weights_for(g, DTYPE_F32, 1);
     weight_set few = {.item = all.item + 12, .count = 2};
-    assert_false(graph_bind(g, &few, &e));
+    device_weights *copy = copy_of(&d.device, &all), *part = copy_of(&d.device, &few);
+    assert_false(graph_bind(g, &part, 1, &e));
     assert_int_equal(e.code, ERROR_MODEL);
     assert_non_null(strstr(e.text,
                            "12 of 14 weights do not fit the model: layer.00.weight [6, 6] is "
@@ -291,7 +297,7 @@ static void test_bind_errors(void **state)
     all.item[7].rank = 3;
     all.item[7].dim[2] = 1;
     e = (error){0};
-    assert_false(graph_bind(g, &all, &e));
+    assert_false(graph_bind(g, &copy, 1, &e));
     assert_string_equal(e.text,
                         "3 of 14 weights do not fit the model: layer.03.weight is [6, 5], should "
                         "be [6, 6]; layer.05.weight has type I64, should be F32, F16 or BF16; "
@@ -300,9 +306,11 @@ static void test_bind_errors(void **state)
     all.item[3].dim[1] = 6;
     all.item[5].type = DTYPE_F32;
     all.item[7].rank = 2;
-    assert_true(graph_bind(g, &all, &e));
+    assert_true(graph_bind(g, &copy, 1, &e));
     assert_int_equal(d.bound, 14);
     graph_close(&g);
+    device_weights_close(&part);
+    device_weights_close(&copy);
     weight_set_close(&all);
 }
 
@@ -320,7 +328,8 @@ static void test_run_checked(void **state)
     error e = {0};
     assert_true(graph_plan(g, &d.device, &e) && graph_allocate(g, &e));
     weight_set set = weights_for(g, DTYPE_F32, 1);
-    assert_true(graph_bind(g, &set, &e));
+    device_weights *copy = copy_of(&d.device, &set);
+    assert_true(graph_bind(g, &copy, 1, &e));
     graph_write(g, x, (float[]){1, 2, 3, 4});
     assert_true(graph_run(g, &e));
     assert_false(graph_run_checked(g, &e));
@@ -337,6 +346,7 @@ static void test_run_checked(void **state)
     assert_false(graph_run_checked(g, &e));
     assert_non_null(strstr(e.text, "weight second.weight holds infinity"));
     graph_close(&g);
+    device_weights_close(&copy);
     weight_set_close(&set);
 }
 
@@ -352,7 +362,8 @@ static void test_run_fails(void **state)
     error e = {0};
     assert_true(graph_plan(g, &d.device, &e) && graph_allocate(g, &e));
     weight_set set = weights_for(g, DTYPE_F32, 1);
-    assert_true(graph_bind(g, &set, &e));
+    device_weights *copy = copy_of(&d.device, &set);
+    assert_true(graph_bind(g, &copy, 1, &e));
     graph_write(g, x, (float[]){1, 2, 3, 4});
     assert_true(graph_run(g, &e) && graph_run_checked(g, &e));
     d.fail_run = OP_LINEAR;
@@ -366,6 +377,7 @@ static void test_run_fails(void **state)
     assert_false(graph_run(g, &e));
     assert_string_equal(e.text, "unary: the device gave up");
     graph_close(&g);
+    device_weights_close(&copy);
     weight_set_close(&set);
 }
 
@@ -384,7 +396,8 @@ static void test_views(void **state)
     assert_true(graph_plan(g, &d.device, &e) && graph_allocate(g, &e));
     assert_int_equal(g->run_count, 1);
     weight_set set = weights_for(g, DTYPE_BF16, 1);
-    assert_true(graph_bind(g, &set, &e));
+    device_weights *copy = copy_of(&d.device, &set);
+    assert_true(graph_bind(g, &copy, 1, &e));
     const float data[6] = {1, 2, 3, 4, 5, 6};
     float got[5][6], weights[6];
     convert_to_float(weights, set.item[0].data, DTYPE_BF16, 6);
@@ -397,6 +410,7 @@ static void test_views(void **state)
     assert_memory_equal(got[3], weights, sizeof data);
     for (int i = 0; i < 6; i++) assert_true(got[4][i] == 2 * data[i]);
     graph_close(&g);
+    device_weights_close(&copy);
     weight_set_close(&set);
 }
 

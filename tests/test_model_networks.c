@@ -246,7 +246,8 @@ static void unet_samples(const char *level, int threads, int first, int batch, f
 {
     bench b = {.fill = fill_scattered};
     error e = {0};
-    check(device_open_cpu_as(&b.d, level, threads, DTYPE_F32, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
+    device_options o = {.threads = threads, .level = level};
+    check(device_open(&b.d, "cpu", &o, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
     tensor *x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){batch, UNET_HEIGHT, UNET_WIDTH, 4});
     tensor *t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){batch});
     tensor *context = graph_input(b.g, "context", DTYPE_F32, 3, (int64_t[]){batch, 5, 16});
@@ -274,7 +275,8 @@ static void batch_of_any_size(void **state)
     for (int i = 0; i < 3; i++) {
         device *d = NULL;
         error e = {0};
-        if (!device_open_cpu_as(&d, levels[i], 1, DTYPE_F32, &e)) continue;
+        device_options o = {.threads = 1, .level = levels[i]};
+        if (!device_open(&d, "cpu", &o, &e)) continue;
         device_close(&d);
         static float all[BATCH * UNET_SIZE], some[BATCH * UNET_SIZE];
         unet_samples(levels[i], 2, 0, BATCH, all);

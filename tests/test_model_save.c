@@ -194,7 +194,6 @@ static weight_set trained(const weight_set *from)
         set.item[i] = from->item[i];
         set.item[i].type = DTYPE_F32;
         set.item[i].data = data;
-        set.item[i].packs = NULL;
     }
     return set;
 }

@@ -25,7 +25,7 @@ static int set_up(void **state)
     (void)state;
     snprintf(folder, sizeof folder, "%s/toy", scratch_dir());
     if (!toy_stable_diffusion(folder, &e) || !model_open(&opened, folder, NULL, NULL, &e) ||
-        !device_open_cpu(&toy.device, 2, DTYPE_F32, &e)) {
+        !device_open(&toy.device, "cpu", &(device_options){.threads = 2}, &e)) {
         print_error("%s\n", e.text);
         return -1;
     }

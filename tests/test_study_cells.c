@@ -46,7 +46,7 @@ static void world_open(world *w)
     error e = {0};
     *w = (world){0};
     snprintf(w->folder, sizeof w->folder, "%s", scratch_dir());
-    assert_true(device_open_cpu(&w->device, 1, DTYPE_F32, &e));
+    assert_true(device_open(&w->device, "cpu", &(device_options){.threads = 1}, &e));
     for (int i = 0; i < MODELS; i++) {
         char path[400];
         snprintf(path, sizeof path, "%s/%s", w->folder, names[i]);

@@ -83,7 +83,7 @@ static int open_all(void **state)
     layout_shell("mkdir -p '%s/cells' '%s'", folder, photo_folder);
     layout_write(clip_folder, "clip", false, NULL);
     layout_write(dino_folder, "dino", false, NULL);
-    check(device_open_cpu(&cpu, 2, DTYPE_F32, &e), &e);
+    check(device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e), &e);
     names[TRAINED].train.instance_data_dir = photo_folder;
     make_cells();
     make_photos();

@@ -156,7 +156,8 @@ static int open_all(void **state)
     (void)state;
     make_folders();
     char *path = at("model");
-    if (!toy_stable_diffusion(path, &e) || !device_open_cpu(&cpu, 1, DTYPE_F32, &e)) fail_msg("%s", e.text);
+    device_options o = {.threads = 1};
+    if (!toy_stable_diffusion(path, &e) || !device_open(&cpu, "cpu", &o, &e)) fail_msg("%s", e.text);
     for (int i = 0; i < MODELS; i++) {
         if (!model_open(&models[i], path, NULL, NULL, &e) ||
             !generator_open(&generators[i], cpu, models[i], &e))
@@ -245,6 +246,7 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
     noise_schedule schedule;
     rng random;
     const model *m = models[BASE];
+    device_weights *vae, *unet;
     static float pixels[3072], moment[2048], noise[1024], noised[1024], map[PLACES * WIDTH];
     const float t = 100;
     assert_true(image_read(&picture, NULL, path, &e) && prompt_text_open(&text, cpu, m, "", &e) &&
@@ -258,8 +260,10 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
     tensor *context = graph_input(net, "c", DTYPE_F32, 3, (int64_t[]){1, 16, 32});
     tensor *maps = unet_build_features(net, &m->unet, x, at_t, context, 1);
     graph_output(net, maps);
-    if (!graph_plan(enc, cpu, &e) || !graph_bind(enc, &m->vae_weights, &e) || !graph_allocate(enc, &e) ||
-        !graph_plan(net, cpu, &e) || !graph_bind(net, &m->unet_weights, &e) || !graph_allocate(net, &e))
+    if (!graph_plan(enc, cpu, &e) || !device_weights_open(cpu, &m->vae_weights, &vae, &e) ||
+        !graph_bind(enc, &vae, 1, &e) || !graph_allocate(enc, &e) ||
+        !graph_plan(net, cpu, &e) || !device_weights_open(cpu, &m->unet_weights, &unet, &e) ||
+        !graph_bind(net, &unet, 1, &e) || !graph_allocate(net, &e))
         fail_msg("%s", e.text);
     for (int i = 0; i < 3072; i++) pixels[i] = ((float)picture.pixels[i] / 255.0f - 0.5f) / 0.5f;
     graph_write(enc, in, pixels);
@@ -283,6 +287,8 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
     }
     graph_close(&enc);
     graph_close(&net);
+    device_weights_close(&vae);
+    device_weights_close(&unet);
     prompt_text_close(&text);
     noise_schedule_close(&schedule);
     image_free(&picture);
@@ -799,21 +805,25 @@ static void test_not_a_number(void **state)
 {
     error e;
     study_measures m;
-    weight *w = weight_find(&models[BASE]->unet_weights, "conv_in.bias");
+    const weight_set *set = &models[BASE]->unet_weights;
+    weight *w = weight_find(set, "conv_in.bias");
+    device_weights *copy;
     const void *before = w->data;
     char *known = at("matches.safetensors");
     (void)state;
     float *bad = malloc((size_t)weight_elements(w) * sizeof *bad);
     for (int64_t i = 0; i < weight_elements(w); i++) bad[i] = NAN;
     unlink(known);
-    device_forget(w);
+    assert_true(device_weights_open(cpu, set, &copy, &e));
     w->data = bad;
+    device_weights_touch(copy, (size_t)(w - set->item));
     assert_false(measure(&m, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_non_null(strstr(e.text, "gives NaN or infinity"));
     assert_non_null(strstr(e.text, "/photos/"));
-    device_forget(w);
     w->data = before;
+    device_weights_touch(copy, (size_t)(w - set->item));
+    device_weights_close(&copy);
     free(bad);
     free(known);
 }

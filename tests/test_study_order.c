@@ -20,7 +20,7 @@ static int open_all(void **state)
 {
     error e = {0};
     (void)state;
-    if (!device_open_cpu(&cpu, 2, DTYPE_F32, &e) ||
+    if (!device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e) ||
         !model_open(&pocket, SOURCE_DIR "/models/pocket", NULL, NULL, &e) ||
         !judge_open(&eye, cpu, pocket, 2, &e))
         fail_msg("%s", e.text);

@@ -407,7 +407,7 @@ static int open_all(void **state)
     snprintf(output_dir, sizeof output_dir, "%s/out", scratch_dir());
     snprintf(toy_path, sizeof toy_path, "%s/toy", scratch_dir());
     if (toy_stable_diffusion(toy_path, &e) && model_open(&base, toy_path, NULL, NULL, &e) &&
-        device_open_cpu(&processor, 1, DTYPE_F32, &e))
+        device_open(&processor, "cpu", &(device_options){.threads = 1}, &e))
         return 0;
     fprintf(stderr, "%s\n", e.text);
     return -1;

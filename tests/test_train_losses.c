@@ -30,7 +30,7 @@ static int world_open(void **state)
     error e = {0};
     json_error_t bad;
     w.runs = json_load_file(SOURCE_DIR "/tests/fixtures/train/losses.json", 0, &bad);
-    if (!w.runs || !device_open_cpu(&w.device, 2, DTYPE_F32, &e) ||
+    if (!w.runs || !device_open(&w.device, "cpu", &(device_options){.threads = 2}, &e) ||
         !model_open(&w.model, SOURCE_DIR "/models/pocket", NULL, NULL, &e)) {
         print_error("%s%s\n", e.text, w.runs ? "" : bad.text);
         return -1;

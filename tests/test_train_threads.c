@@ -47,7 +47,8 @@ static result train(const model *m, train_optimizer optimizer, int threads)
     device *d;
     trainer t;
     error e = {0};
-    if (!device_open_cpu(&d, threads, DTYPE_F32, &e) || !trainer_open(&t, d, m, &s, NULL, &e) ||
+    if (!device_open(&d, "cpu", &(device_options){.threads = threads}, &e) ||
+        !trainer_open(&t, d, m, &s, NULL, &e) ||
         !trainer_start(&t, &e))
         fail_msg("%s", e.text);
     for (int i = 0; i < UPDATES; i++) {

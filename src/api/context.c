@@ -91,8 +91,9 @@ static bool context_open(lk_context *c, const lk_context_options *o, error *e)
         return error_set(e, ERROR_USAGE, "precision %d: there are LK_F32 and LK_BF16", (int)o->precision);
     c->log = o->log;
     c->user = o->user;
-    return device_open_cpu(&c->device, threads < cores ? threads : cores,
-                           o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32, e);
+    device_options chosen = {.threads = threads < cores ? threads : cores,
+                             .precision = o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32};
+    return device_open(&c->device, "cpu", &chosen, e);
 }
 
 bool lk_context_open(lk_context **out, const lk_context_options *given, lk_error *caller)

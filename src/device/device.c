@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * device: what is the same for every device: weight sets, where moments lie, closing. */
+ * device: what is the same for every device: weight sets and whose copies of them are open, where
+ * moments lie, the kinds of hardware there are. */
 #include "device/device.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +33,6 @@ weight *weight_find(const weight_set *set, const char *name)
 
 void weight_set_close(weight_set *set)
 {
-    for (size_t i = 0; i < set->count; i++) device_forget(&set->item[i]);
     free(set->item);
     if (set->storage_free) set->storage_free(set->storage);
     *set = (weight_set){0};
@@ -64,8 +66,115 @@ void moments_place(moments *m, moment_kind kind, int64_t n, void *block)
     m->absmax_v = (float *)(void *)(at + part_bytes(moment_blocks(n), sizeof(float)));
 }
 
+/* ---- kinds of hardware ---- */
+
+enum { KINDS_MOST = 8 };
+
+static const device_kind *kinds[KINDS_MOST] = {&device_kind_cpu};
+static int kind_count = 1;
+
+void device_register(const device_kind *kind)
+{
+    assert(kind_count < KINDS_MOST);
+    kinds[kind_count++] = kind;
+}
+
+bool device_open(device **out, const char *name, const device_options *o, error *e)
+{
+    char known[256] = "";
+    size_t length = strcspn(name, ":"), at = 0;
+    *out = NULL;
+    for (int i = 0; i < kind_count; i++) {
+        const char *kind = kinds[i]->name;
+        if (strlen(kind) == length && memcmp(kind, name, length) == 0)
+            return kinds[i]->make(out, name, o, e);
+        if (at < sizeof known)
+            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", kind);
+    }
+    return error_set(e, ERROR_USAGE, "device %s is unknown: there is %s", name, known);
+}
+
+bool device_open_beside(device **out, device *first, int threads, error *e)
+{
+    assert(!first->first);
+    *out = NULL;
+    return first->beside(out, first, threads, e);
+}
+
 void device_close(device **d)
 {
-    if (*d) (*d)->close(*d);
+    if (!*d) return;
+    assert(!(*d)->weights && "weights are closed before their device");
+    (*d)->close(*d);
     *d = NULL;
+}
+
+/* ---- a device's copy of a weight set ---- */
+
+static device *first_of(device *d) { return d->first ? d->first : d; }
+
+static device_weights *weights_new(device *first, const weight_set *set, error *e)
+{
+    device_weights *w = calloc(1, sizeof *w);
+    if (!w) {
+        error_memory(e, "a device's weights", sizeof *w);
+        return NULL;
+    }
+    *w = (device_weights){.device = first, .set = *set, .shares = 1};
+    if (first->weights_open && !first->weights_open(w, e)) {
+        free(w);
+        return NULL;
+    }
+    return w;
+}
+
+bool device_weights_open(device *d, const weight_set *set, device_weights **out, error *e)
+{
+    device *first = first_of(d);
+    pthread_mutex_lock(&first->lock);
+    device_weights *w = first->weights;
+    while (w && (w->set.item != set->item || w->set.count != set->count)) w = w->next;
+    if (w) {
+        w->shares++;
+    } else if ((w = weights_new(first, set, e))) {
+        w->next = first->weights;
+        first->weights = w;
+    }
+    pthread_mutex_unlock(&first->lock);
+    *out = w;
+    return w != NULL;
+}
+
+void device_weights_close(device_weights **handle)
+{
+    device_weights *w = *handle;
+    *handle = NULL;
+    if (!w) return;
+    device *first = w->device;
+    pthread_mutex_lock(&first->lock);
+    bool last = --w->shares == 0;
+    if (last) {
+        device_weights **at = &first->weights;
+        while (*at != w) at = &(*at)->next;
+        *at = w->next;
+    }
+    pthread_mutex_unlock(&first->lock);
+    if (!last) return;
+    if (first->weights_close) first->weights_close(w);
+    free(w);
+}
+
+void device_weights_touch(device_weights *w, size_t i)
+{
+    if (w->device->weights_touch) w->device->weights_touch(w, i);
+}
+
+size_t device_weights_bytes(device_weights *w)
+{
+    return w->device->weights_bytes ? w->device->weights_bytes(w) : 0;
+}
+
+size_t device_copy_bytes(const device *d, const weight *w)
+{
+    return d->copy_bytes ? d->copy_bytes(d, w) : 0;
 }

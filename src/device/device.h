@@ -11,6 +11,8 @@
 #ifndef LIKENESS_DEVICE_DEVICE_H
 #define LIKENESS_DEVICE_DEVICE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,22 +23,20 @@
 
 enum { OP_MAX_IN = 6, OP_MAX_OUT = 3, ARRAY_MAX_RANK = 4 };
 
-/* A weight: checkpoint name, shape and data, and the device's packed copies of it.
- * data is row-major in `type` (F32, F16 or BF16), 64-byte alignment not guaranteed, and may lie in a
- * mapped file. Owner: the weight_set. */
+/* A weight: checkpoint name, shape and data. data is row-major in `type` (F32, F16 or BF16), 64-byte
+ * alignment not guaranteed, and may lie in a mapped file. Owner: the weight_set. */
 typedef struct weight {
     const char *name;
     dtype type;
     int rank;
     int64_t dim[ARRAY_MAX_RANK];
     const void *data;
-    struct weight_pack *packs; /* the device's; freed by device_forget() */
 } weight;
 
 int64_t weight_elements(const weight *w); /* the product of its dimensions */
 
-/* Weights sorted by name (strcmp). storage: whatever data points into (a mapped file, a block), filled
- * by the loader; storage_drop gives its resident pages back, to come again when read (NULL: it has
+/* Weights sorted by name (strcmp); a set does not change while it is open. storage: whatever data
+ * points into (a mapped file, a block), filled by the loader; storage_drop gives its resident pages back, to come again when read (NULL: it has
  * none to give). */
 typedef struct weight_set {
     weight *item;
@@ -47,12 +47,27 @@ typedef struct weight_set {
 } weight_set;
 
 weight *weight_find(const weight_set *set, const char *name); /* NULL where there is none */
+void weight_set_close(weight_set *set); /* frees item and storage */
 
-/* An operand: memory and its shape. For a weight operand `w` is set and data is NULL. An absent
- * optional operand has rank -1. */
+/* A device's own copy of a weight set: what it has of each weight in the forms that its kernels want.
+ * Copies are made when an operation is bound, once for all graphs that want the same form, and stay
+ * where they are until the last share is closed. Several threads, each with a device beside the first,
+ * may bind and run graphs on one at the same time. */
+typedef struct device device;
+typedef struct device_weights {
+    device *device;      /* the first of its hardware */
+    weight_set set;      /* the host's side: borrowed */
+    void *own;           /* the device's side */
+    int shares;
+    struct device_weights *next;
+} device_weights;
+
+/* An operand: memory and its shape. For a weight operand `w` is set, `weights` is the copy of the set
+ * that it is in, and data is NULL. An absent optional operand has rank -1. */
 typedef struct array {
     void *data;
-    weight *w;
+    const weight *w;
+    device_weights *weights;
     dtype type;
     int rank;
     int64_t dim[ARRAY_MAX_RANK];
@@ -157,19 +172,20 @@ typedef struct adamw_step {
     float grad_scale;          /* the gradient is multiplied by it: clipping */
 } adamw_step;
 
-typedef struct device device;
 struct device {
     const char *name;     /* "cpu avx2, 2 threads" */
     int threads;
     thread_pool *pool;    /* its threads, for other work beside the operations too; NULL: none */
     dtype compute;        /* type of the inputs of products: F32, or BF16 where hardware has it */
     dtype weight_type;    /* type packed product weights are held in: F32, or BF16 (precision bf16) */
+    device *first;        /* that beside which it was opened; NULL: it is the first itself */
+    /* Looked at between operations (NULL: never): where true, what runs ends with ERROR_CANCELLED. */
+    const atomic_bool *stop;
     /* Chooses a kernel for the call (shapes and types are set, data are not). *state is the
      * device's (may stay NULL), *scratch the bytes run() wants. Fails for an unsupported call. */
     bool (*prepare)(device *d, const op_call *call, void **state, size_t *scratch, error *e);
     void (*unprepare)(device *d, const op_call *call, void *state);
-    /* Packs the call's weights (in[].w are set). Packs are kept in weight->packs and shared by all
-     * calls that want the same form. */
+    /* Makes the copies of the call's weights that it wants (in[].w and in[].weights are set). */
     bool (*bind)(device *d, const op_call *call, void *state, error *e);
     /* Runs it: data, w and scratch (64-byte aligned) are set. Fails where the hardware or a library
      * under it does; the outputs are then undefined. */
@@ -180,28 +196,56 @@ struct device {
     void (*accumulate)(device *d, float *a, const float *b, int64_t n);
     /* The sum of squares of g, in double, in one order; not finite where g is not. */
     double (*sum_squares)(device *d, const float *g, int64_t n);
+    /* device_weights: the device's side of them. NULL where it keeps none. */
+    bool (*weights_open)(device_weights *w, error *e);
+    void (*weights_close)(device_weights *w);
+    void (*weights_touch)(device_weights *w, size_t i);
+    size_t (*weights_bytes)(device_weights *w);
+    size_t (*copy_bytes)(const device *d, const weight *w);
+    bool (*beside)(device **out, device *first, int threads, error *e);
     void (*close)(device *d);
+    pthread_mutex_t lock;    /* of the next, in the first */
+    device_weights *weights; /* those that are open */
 };
+
+typedef struct device_options {
+    int threads;       /* 0: all cores */
+    dtype precision;   /* DTYPE_F32 or DTYPE_BF16 */
+    /* The processor's instruction set: plain, avx2, avx512 or avx512bf16; one that the machine lacks, or an
+     * unknown word, is an error. "": the best there is. NULL: LIKENESS_CPU's in the environment, which is
+     * read once, or the best. */
+    const char *level;
+} device_options;
+
+/* A kind of hardware, by the word before a name's colon. */
+typedef struct device_kind {
+    const char *name;
+    bool (*make)(device **out, const char *name, const device_options *o, error *e);
+} device_kind;
+
+extern const device_kind device_kind_cpu;
+/* Another beside the processor; before any device is opened. */
+void device_register(const device_kind *kind);
+bool device_open(device **out, const char *name, const device_options *o, error *e);
+/* Another queue of the same hardware, in the same precision and with the same results, for a second host
+ * thread: on the processor a pool of its own, none with one thread. `first` outlives it. */
+bool device_open_beside(device **out, device *first, int threads, error *e);
+void device_close(device **d);
+
+/* Opened again, on the same hardware, it is the same copy, counted. Cheap: nothing is copied before it is
+ * bound. To be closed before the set, and before the first device. */
+bool device_weights_open(device *d, const weight_set *set, device_weights **out, error *e);
+void device_weights_close(device_weights **w);
+/* The data of weight i have changed: its copies are made anew, in their own memory, by the next bind.
+ * Nothing that runs may be reading it. */
+void device_weights_touch(device_weights *w, size_t i);
+size_t device_weights_bytes(device_weights *w); /* of the copies it holds now */
+/* Bytes of the copies of a weight that binding it makes, as far as can be said before. */
+size_t device_copy_bytes(const device *d, const weight *w);
 
 /* Bytes of the two moments of n elements (kind F32 or F32_BNB: 8 n; 8BIT: 2 n and 8 a block; F16: 4 n), and
  * where its parts lie in a block of that size, 64-byte aligned; the block begins as zeros. */
 size_t moments_bytes(moment_kind kind, int64_t n);
 void moments_place(moments *m, moment_kind kind, int64_t n, void *block);
-
-/* The processor. threads 0: all cores. precision DTYPE_F32 or DTYPE_BF16. LIKENESS_CPU=plain, avx2,
- * avx512 or avx512bf16 in the environment, which is read once, forces a lower instruction set; one
- * the machine lacks, or an unknown word, is an error. */
-bool device_open_cpu(device **out, int threads, dtype precision, error *e);
-/* The same with LIKENESS_CPU's word given; "": the best there is. */
-bool device_open_cpu_as(device **out, const char *level, int threads, dtype precision, error *e);
-void device_close(device **d);
-
-/* Bytes of the copies of a weight that binding it makes, as far as can be said before. */
-size_t device_copy_bytes(const device *d, const weight *w);
-/* The data of a weight have changed (an optimizer step): its packed copies are made anew, in their own
- * memory, by the next bind. */
-void device_touch(weight *w);
-void device_forget(weight *w); /* frees the packed copies of one weight */
-void weight_set_close(weight_set *set); /* forgets every pack, frees item and storage */
 
 #endif

@@ -18,8 +18,13 @@ bool generator_open(generator **out, device *d, const model *m, error *e)
     generator *g = calloc(1, sizeof *g);
     if (!g) return error_memory(e, "a generator", sizeof *g);
     g->on = (pipeline){.device = d, .model = m};
-    *out = g;
-    return true;
+    if (device_weights_open(d, &m->unet_weights, &g->unet, e) &&
+        device_weights_open(d, &m->vae_weights, &g->vae, e)) {
+        *out = g;
+        return true;
+    }
+    generator_close(&g);
+    return false;
 }
 
 void generator_close(generator **g)
@@ -28,6 +33,8 @@ void generator_close(generator **g)
     denoiser_close(&(*g)->denoiser);
     decoder_close(&(*g)->decoder);
     text_forget(&(*g)->text);
+    device_weights_close(&(*g)->unet);
+    device_weights_close(&(*g)->vae);
     free(*g);
     *g = NULL;
 }

@@ -19,6 +19,7 @@ typedef struct text_state {
 
 struct generator {
     pipeline on;
+    device_weights *unet, *vae;       /* the device's copies, kept from one denoiser to the next */
     denoiser *denoiser;               /* of the last size; NULL: none yet */
     decoder *decoder;
     text_state text;

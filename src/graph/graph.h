@@ -86,10 +86,9 @@ bool graph_plan(graph *g, device *d, error *e);
 size_t graph_bytes(const graph *g);       /* activations + scratch; known after graph_plan */
 bool graph_allocate(graph *g, error *e);  /* takes the block (huge pages asked for) */
 void graph_release(graph *g);             /* gives it back; plan and binding stay */
-/* Finds every weight by name in the set (all missing or misshapen ones reported at once), packs. */
-bool graph_bind(graph *g, const weight_set *set, error *e);
-/* As graph_bind, each weight out of the first set that has it. */
-bool graph_bind_sets(graph *g, const weight_set *const *sets, size_t count, error *e);
+/* Finds every weight by name in the first of the sets that has it (all missing or misshapen ones reported
+ * at once), and has the device make the copies that it wants. The sets are borrowed. */
+bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e);
 void graph_write(graph *g, tensor *input, const void *data);      /* whole tensor, its own type */
 void graph_read(graph *g, tensor *output, void *data);
 /* Where a computed output lies, until the next run or release. */

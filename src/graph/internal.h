@@ -28,7 +28,8 @@ typedef struct tensor_plan {
     bool is_constant;    /* an input that graph_allocate fills with `constant` */
     float constant;
     storage *place;      /* of a value or an input; NULL for weights, views and dead values */
-    weight *bound;       /* of a weight */
+    const weight *bound; /* of a weight, and the copy of its set */
+    device_weights *bound_in;
 } tensor_plan;
 
 struct node {

@@ -95,7 +95,7 @@ static bool weight_trouble(const tensor *t, const weight *w, char *text, size_t 
 }
 
 /* Finds all weights; reports everything that is wrong in one message. */
-static bool find_weights(graph *g, const weight_set *const *sets, size_t count, error *e)
+static bool find_weights(graph *g, device_weights *const *sets, size_t count, error *e)
 {
     enum { SHOWN = 10 };
     char list[sizeof e->text - 200] = "";
@@ -103,8 +103,11 @@ static bool find_weights(graph *g, const weight_set *const *sets, size_t count, 
     for (size_t i = 0; i < g->weights.count; i++) {
         tensor *t = g->weights.item[i];
         char text[512];
-        weight *w = NULL;
-        for (size_t k = 0; k < count && !w; k++) w = weight_find(sets[k], t->name);
+        const weight *w = NULL;
+        for (size_t k = 0; k < count && !w; k++) {
+            w = weight_find(&sets[k]->set, t->name);
+            t->plan->bound_in = sets[k];
+        }
         t->plan->bound = w;
         if (!weight_trouble(t, w, text, sizeof text)) continue;
         if (wrong++ < SHOWN && at < sizeof list)
@@ -117,30 +120,9 @@ static bool find_weights(graph *g, const weight_set *const *sets, size_t count, 
                      g->weights.count, list, more);
 }
 
-/* Where the device makes copies of weights, what has been read of their file is given back as it goes,
- * so that file and copies are not in memory together. */
-enum { DROP_EVERY = 256 << 20 };
-
-static bool device_copies(const device *d, const weight *w)
-{
-    return d->compute == DTYPE_BF16 || dtype_size(d->weight_type) < dtype_size(w->type);
-}
-
-static void drop_read(const weight_set *const *sets, size_t count)
-{
-    for (size_t k = 0; k < count; k++)
-        if (sets[k]->storage_drop) sets[k]->storage_drop(sets[k]->storage);
-}
-
-bool graph_bind(graph *g, const weight_set *set, error *e)
-{
-    return graph_bind_sets(g, &set, 1, e);
-}
-
-bool graph_bind_sets(graph *g, const weight_set *const *sets, size_t count, error *e)
+bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e)
 {
     assert(g->device && g->prepared == g->run_count);
-    size_t read = 0;
     g->bound = false;
     if (!find_weights(g, sets, count, e)) return false;
     for (size_t k = 0; k < g->run_count; k++) {
@@ -150,15 +132,11 @@ bool graph_bind_sets(graph *g, const weight_set *const *sets, size_t count, erro
             tensor *root = n->in[i] ? tensor_root(n->in[i]) : NULL;
             if (!root || !root->is_weight) continue;
             n->call.in[i].w = root->plan->bound;
+            n->call.in[i].weights = root->plan->bound_in;
             n->call.in[i].type = root->plan->bound->type;
             has_weight = true;
-            if (device_copies(g->device, root->plan->bound)) read += tensor_bytes(root);
         }
         if (has_weight && !g->device->bind(g->device, &n->call, n->state, e)) return false;
-        if (read > DROP_EVERY) {
-            drop_read(sets, count);
-            read = 0;
-        }
     }
     g->bound = true;
     return true;
@@ -175,9 +153,11 @@ static const weight *weight_of(const node *n)
     return NULL;
 }
 
-/* A failure is the device's, and names the operation. */
+/* A failure is the device's, and names the operation; or it is to stop. */
 static bool run_node(const graph *g, const node *n, error *e)
 {
+    const atomic_bool *stop = g->device->stop;
+    if (stop && atomic_load(stop)) return error_set(e, ERROR_CANCELLED, "cancelled");
     void *scratch = (char *)g->block + g->activation_bytes;
     if (g->device->run(g->device, &n->call, n->state, scratch, e)) return true;
     const weight *w = weight_of(n);

@@ -84,7 +84,6 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
     if (ok) *out = (weight_set){item, set[0]->count, sum, free, NULL};
     for (size_t i = 0, at = 0; ok && i < set[0]->count; i++) {
         item[i] = set[0]->item[i];
-        item[i].packs = NULL;
         item[i].type = DTYPE_F32;
         item[i].data = sum + at;
         add_up(sum + at, part, set, share, count, i);

@@ -23,6 +23,7 @@ struct vit {
     vit_config config;
     vit_processor processor;
     weight_set weights, text_weights;
+    device_weights *copy, *text_copy; /* the device's of the two */
     char hash[65];
     float *scaled;              /* weights of DINOv2 with the layer scale in them */
     float *first, *positions;   /* [C] class token and its position; [patches,C] */
@@ -354,9 +355,10 @@ static bool fit_input(vit *v, const char *folder, error *e)
                                     "than a patch", folder, v->size);
 }
 
-static bool open_graph(graph *g, device *d, const weight_set *weights, error *e)
+static bool open_graph(graph *g, device *d, const weight_set *weights, device_weights **copy, error *e)
 {
-    return g && graph_plan(g, d, e) && graph_bind(g, weights, e) && graph_allocate(g, e);
+    return g && graph_plan(g, d, e) && device_weights_open(d, weights, copy, e) &&
+           graph_bind(g, copy, 1, e) && graph_allocate(g, e);
 }
 
 static bool open_text(vit *v, const char *folder, error *e)
@@ -367,7 +369,7 @@ static bool open_text(vit *v, const char *folder, error *e)
     if (!v->ids || !v->states) return error_memory(e, "a prompt's tokens", n * sizeof *v->states);
     if (!tokenizer_open(&v->tokens, folder, e)) return false;
     v->text_graph = record_text(&v->text, v->config.projection, v->device, v, e);
-    return open_graph(v->text_graph, v->device, &v->text_weights, e);
+    return open_graph(v->text_graph, v->device, &v->text_weights, &v->text_copy, e);
 }
 
 static bool open_parts(vit *v, const char *folder, error *e)
@@ -380,7 +382,7 @@ static bool open_parts(vit *v, const char *folder, error *e)
     v->pixels = malloc(pixels * sizeof *v->pixels);
     if (!v->pixels) return error_memory(e, "a picture's pixels", pixels * sizeof *v->pixels);
     v->graph = record_image(&v->config, v->device, v->side, v, e);
-    return open_graph(v->graph, v->device, &v->weights, e) &&
+    return open_graph(v->graph, v->device, &v->weights, &v->copy, e) &&
            (v->config.kind != VIT_CLIP || open_text(v, folder, e));
 }
 
@@ -400,6 +402,8 @@ void vit_close(vit **out)
     if (!v) return;
     graph_close(&v->graph);
     graph_close(&v->text_graph);
+    device_weights_close(&v->copy);
+    device_weights_close(&v->text_copy);
     weight_set_close(&v->weights);
     weight_set_close(&v->text_weights);
     tokenizer_close(&v->tokens);

@@ -11,6 +11,7 @@
 struct decoder {
     pipeline on;
     int height, width;
+    device_weights *weights;
     graph *graph;
     tensor *latent, *image; /* [1,h,w,C] -> [1,H,W,3] */
 };
@@ -42,7 +43,7 @@ bool decoder_open(decoder **out, const pipeline *p, int height, int width, error
     decoder *n = *out = calloc(1, sizeof *n);
     if (!n) return error_memory(e, "the autoencoder", sizeof *n);
     *n = (decoder){.on = *p, .height = height, .width = width};
-    if (plan(n, e)) return true;
+    if (device_weights_open(p->device, &p->model->vae_weights, &n->weights, e) && plan(n, e)) return true;
     decoder_close(out);
     return false;
 }
@@ -51,6 +52,7 @@ void decoder_close(decoder **n)
 {
     if (!*n) return;
     graph_close(&(*n)->graph);
+    device_weights_close(&(*n)->weights);
     free(*n);
     *n = NULL;
 }
@@ -78,7 +80,7 @@ static bool write_latent(decoder *n, const float *latent, error *e)
 bool decoder_run(decoder *n, const float *latent, image *out, error *e)
 {
     size_t bytes = pipeline_elements(n->image) * sizeof(float);
-    if (!graph_bind(n->graph, &n->on.model->vae_weights, e)) return false;
+    if (!graph_bind(n->graph, &n->weights, 1, e)) return false;
     float *y = malloc(bytes);
     bool ok = y || error_memory(e, "the decoded picture", bytes);
     ok = ok && graph_allocate(n->graph, e) && write_latent(n, latent, e) &&

@@ -8,6 +8,7 @@
 struct denoiser {
     pipeline on;
     int batch, height, width;
+    device_weights *weights;
     graph *unet, *text;                 /* text NULL: the model takes none */
     tensor *x, *t, *out;                /* [B,h,w,C], [B] -> [B,h,w,C'] */
     tensor *context, **kv_out, **kv_in; /* [B,N,cross] -> kv_out, copied into kv_in */
@@ -57,7 +58,8 @@ bool denoiser_open(denoiser **out, const pipeline *p, int batch, int height, int
     *n = (denoiser){.on = *p, .batch = batch, .height = height, .width = width};
     n->times = malloc((size_t)batch * sizeof *n->times);
     bool ok = n->times || error_memory(e, "the network's plan", (size_t)batch * sizeof *n->times);
-    ok = ok && (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
+    ok = ok && device_weights_open(p->device, &p->model->unet_weights, &n->weights, e) &&
+         (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
     if (!ok) denoiser_close(out);
     return ok;
 }
@@ -75,6 +77,7 @@ void denoiser_close(denoiser **n)
     forget_text(*n);
     graph_close(&(*n)->unet);
     graph_close(&(*n)->text);
+    device_weights_close(&(*n)->weights);
     free((*n)->kv_out);
     free((*n)->kv_in);
     free((*n)->times);
@@ -114,7 +117,7 @@ bool denoiser_read(denoiser *n, const float *states, error *e)
 {
     forget_text(n);
     denoiser_release(n);
-    bool ok = graph_bind(n->text, &n->on.model->unet_weights, e) && graph_allocate(n->text, e);
+    bool ok = graph_bind(n->text, &n->weights, 1, e) && graph_allocate(n->text, e);
     if (ok) graph_write(n->text, n->context, states);
     ok = ok && graph_run(n->text, e) && keep_text(n, e);
     graph_release(n->text);
@@ -126,7 +129,7 @@ bool denoiser_read(denoiser *n, const float *states, error *e)
 static bool activate(denoiser *n, error *e)
 {
     if (n->active) return true;
-    if (!graph_bind(n->unet, &n->on.model->unet_weights, e) || !graph_allocate(n->unet, e))
+    if (!graph_bind(n->unet, &n->weights, 1, e) || !graph_allocate(n->unet, e))
         return false;
     for (size_t i = 0; i < n->kv_count; i++) graph_write(n->unet, n->kv_in[i], n->kv[i]);
     return n->active = true;

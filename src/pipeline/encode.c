@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 struct encoder {
+    device_weights *weights;
     graph *graph;
     tensor *picture, *moments; /* [1,H,W,3] -> [1,h,w,2C] */
     float *moment;             /* as read */
@@ -33,7 +34,9 @@ static bool plan(encoder *n, const pipeline *p, int width, int height, error *e)
     n->picture = graph_input(n->graph, "picture", DTYPE_F32, 4, shape);
     n->moments = cast(n->graph, vae_build_encoder(n->graph, &m->vae, n->picture), DTYPE_F32);
     graph_output(n->graph, n->moments);
-    if (!graph_plan(n->graph, p->device, e) || !graph_bind(n->graph, &m->vae_weights, e) ||
+    if (!graph_plan(n->graph, p->device, e) ||
+        !device_weights_open(p->device, &m->vae_weights, &n->weights, e) ||
+        !graph_bind(n->graph, &n->weights, 1, e) ||
         !graph_allocate(n->graph, e))
         return false;
     size_t bytes = pipeline_elements(n->moments) * sizeof *n->moment;
@@ -54,6 +57,7 @@ void encoder_close(encoder **n)
 {
     if (!*n) return;
     graph_close(&(*n)->graph);
+    device_weights_close(&(*n)->weights);
     free((*n)->moment);
     free(*n);
     *n = NULL;

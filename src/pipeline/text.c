@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-static bool encode(graph *g, const pipeline *p, const int32_t *ids, int count, int clip_skip,
-                   float *states, error *e)
+static bool encode(graph *g, const pipeline *p, device_weights *weights, const int32_t *ids, int count,
+                   int clip_skip, float *states, error *e)
 {
     const clip_config *c = &p->model->clip;
     tensor *in = graph_input(g, "tokens", DTYPE_I32, 2, (int64_t[]){count, c->positions});
     tensor *out = cast(g, clip_build(g, c, in, clip_skip), DTYPE_F32);
     graph_output(g, out);
-    if (!graph_plan(g, p->device, e) || !graph_bind(g, &p->model->clip_weights, e) ||
+    if (!graph_plan(g, p->device, e) || !graph_bind(g, &weights, 1, e) ||
         !graph_allocate(g, e))
         return false;
     graph_write(g, in, ids);
@@ -22,11 +22,13 @@ static bool encode(graph *g, const pipeline *p, const int32_t *ids, int count, i
 bool text_encode(const pipeline *p, const int32_t *ids, int count, int clip_skip, float *states,
                  error *e)
 {
-    const weight_set *set = &p->model->clip_weights;
+    device_weights *weights = NULL;
     graph *g = NULL;
-    bool ok = graph_open(&g, p->device->compute, e) && encode(g, p, ids, count, clip_skip, states, e);
+    bool ok = device_weights_open(p->device, &p->model->clip_weights, &weights, e) &&
+              graph_open(&g, p->device->compute, e) &&
+              encode(g, p, weights, ids, count, clip_skip, states, e);
     graph_close(&g);
-    for (size_t i = 0; i < set->count; i++) device_forget(&set->item[i]);
+    device_weights_close(&weights);
     return ok;
 }
 

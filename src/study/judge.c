@@ -23,6 +23,7 @@ struct judge {
     device *device;
     const model *model;
     int noises;
+    device_weights *vae, *unet;
     prompt_text text;
     noise_schedule schedule;
     int width, height;          /* of the pictures that are planned for; 0: none */
@@ -54,7 +55,9 @@ bool judge_open(judge **out, device *d, const model *m, int noises, error *e)
     judge *j = *out = calloc(1, sizeof *j);
     if (!j) return error_memory(e, "the measure of likeness", sizeof *j);
     *j = (judge){.device = d, .model = m, .noises = noises};
-    if (prompt_text_open(&j->text, d, m, prompt, e) && noise_schedule_open(&j->schedule, &m->scheduler, e))
+    if (device_weights_open(d, &m->vae_weights, &j->vae, e) &&
+        device_weights_open(d, &m->unet_weights, &j->unet, e) && prompt_text_open(&j->text, d, m, prompt, e) &&
+        noise_schedule_open(&j->schedule, &m->scheduler, e))
         return true;
     judge_close(out);
     return false;
@@ -73,6 +76,8 @@ void judge_close(judge **j)
 {
     if (!*j) return;
     close_graphs(*j);
+    device_weights_close(&(*j)->vae);
+    device_weights_close(&(*j)->unet);
     prompt_text_close(&(*j)->text);
     noise_schedule_close(&(*j)->schedule);
     free(*j);
@@ -98,7 +103,7 @@ static bool plan_encoder(judge *j, error *e)
     j->picture = graph_input(j->encoder, "picture", DTYPE_F32, 4, shape);
     j->moments = cast(j->encoder, vae_build_encoder(j->encoder, &m->vae, j->picture), DTYPE_F32);
     graph_output(j->encoder, j->moments);
-    return graph_plan(j->encoder, j->device, e) && graph_bind(j->encoder, &m->vae_weights, e) &&
+    return graph_plan(j->encoder, j->device, e) && graph_bind(j->encoder, &j->vae, 1, e) &&
            graph_allocate(j->encoder, e);
 }
 
@@ -114,7 +119,7 @@ static bool plan_network(judge *j, error *e)
                              (int64_t[]){n, m->clip.positions, m->unet.cross_dim});
     j->maps = cast(g, unet_build_features(g, &m->unet, j->x, j->t, j->context, last_block(m)), DTYPE_F32);
     graph_output(g, j->maps);
-    return graph_plan(g, j->device, e) && graph_bind(g, &m->unet_weights, e) && graph_allocate(g, e);
+    return graph_plan(g, j->device, e) && graph_bind(g, &j->unet, 1, e) && graph_allocate(g, e);
 }
 
 static bool make_room(judge *j, error *e)

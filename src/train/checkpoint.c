@@ -164,7 +164,7 @@ static bool load_weights(trained_set *set, const char *folder, const char *name,
             safetensors_entry to = {.name = w->name, .type = w->type, .data = w->data,
                                     .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
             ok = load_entry(&file, &to, path, e);
-            device_touch(w);
+            device_weights_touch(set->copy, i);
         }
         safetensors_close(&file);
     }

@@ -49,7 +49,7 @@ size_t parameters_bytes(const model *m, const train_settings *s)
 
 static void trained_close(trained_set *t)
 {
-    for (size_t i = 0; i < t->set.count; i++) device_forget(&t->set.item[i]);
+    device_weights_close(&t->copy);
     free(t->set.item);
     free(t->moments);
     free(t->sum_at);
@@ -83,7 +83,6 @@ static void fill(trained_set *t, const weight_set *base, const train_settings *s
         moment_kind kind = kind_for(s, (int64_t)n);
         void *data = (char *)t->weights + at;
         *to = *from;
-        to->packs = NULL;
         to->type = type;
         to->data = data;
         if (type == DTYPE_F32)
@@ -100,7 +99,8 @@ static void fill(trained_set *t, const weight_set *base, const train_settings *s
     }
 }
 
-static bool trained_open(trained_set *t, const weight_set *base, const train_settings *s, error *e)
+static bool trained_open(trained_set *t, device *d, const weight_set *base, const train_settings *s,
+                         error *e)
 {
     sizes_of(base, s, t);
     t->set.item = calloc(base->count + 1, sizeof *t->set.item);
@@ -117,14 +117,16 @@ static bool trained_open(trained_set *t, const weight_set *base, const train_set
     }
     t->set.count = base->count;
     fill(t, base, s);
-    return true;
+    if (device_weights_open(d, &t->set, &t->copy, e)) return true;
+    trained_close(t);
+    return false;
 }
 
-bool parameters_open(parameters *p, const model *m, const train_settings *s, error *e)
+bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e)
 {
     *p = (parameters){0};
-    if (trained_open(&p->unet, &m->unet_weights, s, e) &&
-        (!s->train_text_encoder || trained_open(&p->clip, &m->clip_weights, s, e)))
+    if (trained_open(&p->unet, d, &m->unet_weights, s, e) &&
+        (!s->train_text_encoder || trained_open(&p->clip, d, &m->clip_weights, s, e)))
         return true;
     parameters_close(p);
     return false;
@@ -140,10 +142,10 @@ parameter parameter_find(const parameters *p, const char *name)
 {
     const trained_set *sets[] = {&p->unet, &p->clip};
     for (int i = 0; i < 2; i++) {
-        weight *w = weight_find(&sets[i]->set, name);
+        const weight *w = weight_find(&sets[i]->set, name);
         if (!w) continue;
         size_t at = (size_t)(w - sets[i]->set.item);
-        return (parameter){w, &sets[i]->moments[at],
+        return (parameter){sets[i]->copy, at, w, &sets[i]->moments[at],
                            sets[i]->sums ? sets[i]->sums + sets[i]->sum_at[at] : NULL};
     }
     return (parameter){0};

@@ -12,6 +12,7 @@
  * of the model's set. */
 typedef struct trained_set {
     weight_set set;
+    device_weights *copy;   /* the device's of it */
     moments *moments;       /* [set.count] */
     void *weights, *states; /* the blocks behind them */
     float *sums;            /* [all elements] gradients so far; NULL without accumulation */
@@ -25,11 +26,13 @@ typedef struct parameters {
 
 /* What parameters_open will take, for the forecast. */
 size_t parameters_bytes(const model *m, const train_settings *s);
-bool parameters_open(parameters *p, const model *m, const train_settings *s, error *e);
+bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e);
 void parameters_close(parameters *p);
 
 typedef struct parameter {
-    weight *weight;
+    device_weights *set;
+    size_t index;           /* of it in the set */
+    const weight *weight;
     moments *moments;
     float *sum;             /* or NULL */
 } parameter;

@@ -194,7 +194,8 @@ static bool open_steps(trainer *t, error *e)
     if (!t->settings.prior_from_base) return true;
     o.samples /= 2;
     o.gradients = o.train_text_encoder = false;
-    return step_open(&t->priors[0], t->device, t->model, &o, e);
+    return device_weights_open(t->device, &t->model->unet_weights, &t->base, e) &&
+           step_open(&t->priors[0], t->device, t->model, &o, e);
 }
 
 bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s,
@@ -219,7 +220,7 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
 bool trainer_start(trainer *t, error *e)
 {
     if (!open_latents(t, e) || !check_memory(t, e) ||
-        !parameters_open(&t->parameters, t->model, &t->settings, e))
+        !parameters_open(&t->parameters, t->device, t->model, &t->settings, e))
         return false;
     count_updates(t, t->draws.length);
     return true;
@@ -254,6 +255,7 @@ void trainer_close(trainer *t)
     }
     buffers_close(t->buffers);
     parameters_close(&t->parameters);
+    device_weights_close(&t->base);
     noise_schedule_close(&t->schedule);
     prompt_text_close(&t->instance_text);
     prompt_text_close(&t->class_text);
@@ -395,7 +397,7 @@ static bool predict_prior(trainer *t, int count, error *e)
     step_options o = options_for(t, count);
     o.gradients = o.train_text_encoder = false;
     step_graph *s = step_for(t, t->priors, count, &o, e);
-    if (!s || !graph_bind(s->graph, &t->model->unet_weights, e)) return false;
+    if (!s || !graph_bind(s->graph, &t->base, 1, e)) return false;
     write_text(t, s, 0, true);
     graph_write(s->graph, s->x, b->noisy);
     graph_write(s->graph, s->t, b->t);
@@ -407,9 +409,9 @@ static bool predict_prior(trainer *t, int count, error *e)
 static bool run_step(trainer *t, step_graph *s, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
-    const weight_set *sets[] = {&t->parameters.unet.set, &t->parameters.clip.set};
+    device_weights *sets[] = {t->parameters.unet.copy, t->parameters.clip.copy};
     float start = 1.0f / (float)t->settings.gradient_accumulation_steps;
-    if (!graph_bind_sets(s->graph, sets, 2, e)) return false;
+    if (!graph_bind(s->graph, sets, sets[1] ? 2 : 1, e)) return false;
     write_text(t, s, count, false);
     graph_write(s->graph, s->x, b->noisy);
     graph_write(s->graph, s->t, b->t);

@@ -25,6 +25,7 @@ typedef struct trainer {
     latents *latents;
     noise_schedule schedule;
     parameters parameters;
+    device_weights *base;         /* prior_from_base: the base's UNet; else NULL */
     prompt_text instance_text, class_text;
     step_graph steps[TRAINER_STEPS];
     step_graph priors[TRAINER_STEPS];  /* prior_from_base: the base's prediction */

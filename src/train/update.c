@@ -156,7 +156,7 @@ static void apply(const trainer *t, const step_graph *s, const adamw_step *a)
         const float *g = gradient_of(t, s, i, &p);
         if (!g) continue;
         t->device->adamw(t->device, a, (void *)(uintptr_t)p.weight->data, g, p.moments);
-        device_touch(p.weight);
+        device_weights_touch(p.set, p.index);
     }
 }
 

@@ -134,13 +134,15 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
 {
     model *m = NULL;
     device *d = NULL;
+    device_weights *weights = NULL;
     job j = {0};
     double start = clock_seconds(), median = 0, ready = 0;
     dtype precision = strcmp(argv[3], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-    bool ok = device_open_cpu(&d, threads, precision, e) &&
+    bool ok = device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision}, e) &&
               model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
               graph_open(&j.g, d->compute, e) && job_record(&j, m, argv[2], size, e) &&
-              graph_plan(j.g, d, e) && graph_allocate(j.g, e) && graph_bind(j.g, j.weights, e) &&
+              graph_plan(j.g, d, e) && graph_allocate(j.g, e) &&
+              device_weights_open(d, j.weights, &weights, e) && graph_bind(j.g, &weights, 1, e) &&
               job_fill(&j, e);
     ready = clock_seconds() - start;
     ok = ok && job_time(&j, repeats, &median, e) && job_finite(&j, e);
@@ -150,6 +152,7 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
                argv[2], precision == DTYPE_BF16 ? "bfloat16" : "float32", median, ready,
                (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576, d->name);
     graph_close(&j.g);
+    device_weights_close(&weights);
     device_close(&d);
     model_close(&m);
     return ok;

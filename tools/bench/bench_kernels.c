@@ -156,7 +156,7 @@ int main(int argc, char **argv)
 {
     device *d = NULL;
     error e = {0};
-    if (!device_open_cpu(&d, argc > 1 ? atoi(argv[1]) : 0, DTYPE_F32, &e)) {
+    if (!device_open(&d, "cpu", &(device_options){.threads = argc > 1 ? atoi(argv[1]) : 0}, &e)) {
         fprintf(stderr, "bench_kernels: %s\n", e.text);
         return 1;
     }

@@ -91,12 +91,15 @@ static int bench(device *d, const struct shape *s)
     float *data = block_alloc(ws), *dw = block_alloc(ws);
     weight w = {.name = s->name, .type = DTYPE_F32, .rank = s->kind == OP_LINEAR ? 2 : 4,
                 .dim = {s->o, s->c, s->k, s->k}, .data = data};
+    weight_set set = {.item = &w, .count = 1};
+    device_weights *weights = NULL;
     bool bf16 = d->compute == DTYPE_BF16 && s->kind == OP_LINEAR;
     op_call call = call_of(s, &w, x, y, dw, bf16 ? DTYPE_BF16 : DTYPE_F32);
     error e = {0};
     void *state = NULL;
     size_t scratch_size = 0;
-    if (!x || !y || !data || !dw || !d->prepare(d, &call, &state, &scratch_size, &e) ||
+    if (device_weights_open(d, &set, &weights, &e)) call.in[1].weights = weights;
+    if (!weights || !x || !y || !data || !dw || !d->prepare(d, &call, &state, &scratch_size, &e) ||
         !d->bind(d, &call, state, &e)) {
         fprintf(stderr, "%s: %s\n", s->name, e.text);
         return 1;
@@ -116,7 +119,7 @@ static int bench(device *d, const struct shape *s)
            flop / best / 1e9, (double)scratch_size / 1e6);
     fflush(stdout);
     d->unprepare(d, &call, state);
-    device_forget(&w);
+    device_weights_close(&weights);
     block_free(scratch, scratch_size + 1);
     block_free(x, xs);
     block_free(y, ys);
@@ -131,7 +134,7 @@ int main(int argc, char **argv)
     error e = {0};
     int threads = argc > 1 ? atoi(argv[1]) : 0;
     dtype precision = argc > 2 && strcmp(argv[2], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-    if (!device_open_cpu(&d, threads, precision, &e)) {
+    if (!device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision}, &e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }

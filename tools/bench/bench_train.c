@@ -60,7 +60,7 @@ static bool time_forward(trainer *t, step_options o, int repeats, double *second
     double each[MAX_REPEATS];
     o.gradients = false;
     bool ok = step_open(&s, t->device, t->model, &o, e) && graph_allocate(s.graph, e) &&
-              graph_bind(s.graph, &t->parameters.unet.set, e) && inputs(&s, e);
+              graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && inputs(&s, e);
     for (int i = -1; ok && i < repeats; i++) {
         double began = clock_seconds();
         ok = graph_run(s.graph, e);
@@ -81,7 +81,7 @@ static bool time_steps(trainer *t, step_options o, int repeats, double *network,
     for (int i = -1; ok && i < repeats; i++) {
         train_report r = {0};
         double began = clock_seconds();
-        ok = graph_bind(s.graph, &t->parameters.unet.set, e) && inputs(&s, e) &&
+        ok = graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && inputs(&s, e) &&
              graph_run(s.graph, e);
         double ran = clock_seconds();
         ok = ok && update_run(t, &s, &r, e);
@@ -112,14 +112,14 @@ static bool bench(char **argv, int argc, error *e)
     t.settings.optimizer = strcmp(argv[3], "adamw8bit") ? OPTIMIZER_ADAMW : OPTIMIZER_ADAMW_8BIT;
     t.rate = t.settings.learning_rate;
     t.total = repeats + 1;
-    bool ok = model_open(&m, argv[1], NULL, NULL, e) &&
-              device_open_cpu(&d, threads, bf16 ? DTYPE_BF16 : DTYPE_F32, e);
+    device_options options = {.threads = threads, .precision = bf16 ? DTYPE_BF16 : DTYPE_F32};
+    bool ok = model_open(&m, argv[1], NULL, NULL, e) && device_open(&d, "cpu", &options, e);
     if (ok) {
         step_options o = {.samples = 1, .height = size / 8, .width = size / 8,
                           .recompute = recompute, .gradients = true};
         t.device = d;
         t.model = m;
-        ok = parameters_open(&t.parameters, m, &t.settings, e) &&
+        ok = parameters_open(&t.parameters, d, m, &t.settings, e) &&
              time_forward(&t, o, repeats, &forward, e) &&
              time_steps(&t, o, repeats, &network, &update, e);
     }

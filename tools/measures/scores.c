@@ -49,7 +49,8 @@ int main(int argc, char **argv)
     judge *j;
     photo_set own, of_class;
     if (argc < 5) return 2;
-    if (!device_open_cpu(&d, cpu_count(), DTYPE_F32, &e) || !model_open(&m, argv[1], NULL, NULL, &e) ||
+    if (!device_open(&d, "cpu", &(device_options){.threads = cpu_count()}, &e) ||
+        !model_open(&m, argv[1], NULL, NULL, &e) ||
         !judge_open(&j, d, m, atoi(argv[4]), &e))
         fail(&e);
     int resolution = m->unet.sample_size << (m->vae.blocks - 1), others = argc - 5, n = 0;

@@ -111,9 +111,12 @@ static bool cpu_run(device *d, const op_call *call, void *state, void *scratch, 
     return true;
 }
 
+static bool cpu_beside(device **out, device *first, int threads, error *e);
+
 static void cpu_close(device *d)
 {
     thread_pool_close(&d->pool);
+    pthread_mutex_destroy(&d->lock);
     free(d);
 }
 
@@ -190,31 +193,19 @@ static bool level_choose(int *level, const char *wanted, error *e)
                      "LIKENESS_CPU=%s is unknown: use plain, avx2, avx512 or avx512bf16", wanted);
 }
 
-bool device_open_cpu_as(device **out, const char *wanted, int threads, dtype precision,
-                        error *e)
+/* pool may be NULL: one thread */
+static bool cpu_new(device **out, int level, thread_pool *pool, dtype precision, error *e)
 {
-    *out = NULL;
-    int level = 0;
-    if (!level_choose(&level, wanted, e)) return false;
-    if (threads < 0 || threads > THREADS_MOST)
-        return error_set(e, ERROR_USAGE, "%d threads: give 1 to %d, or 0 for every core", threads,
-                         THREADS_MOST);
-    if (precision != DTYPE_F32 && precision != DTYPE_BF16) {
-        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
-                         dtype_name(precision));
-    }
-    thread_pool *pool;
-    if (!thread_pool_open(&pool, threads > 0 ? threads : cpu_count(), e)) return false;
     cpu *c = calloc(1, sizeof *c);
     if (!c) {
         thread_pool_close(&pool);
         return error_memory(e, "the cpu device", sizeof *c);
     }
-    c->isa = levels[level].isa;
-    c->kernels = *kernels_of[c->isa];
+    c->level = level;
+    c->kernels = *kernels_of[levels[level].isa];
     c->device = (device){
         .name = c->name,
-        .threads = thread_pool_size(pool),
+        .threads = pool ? thread_pool_size(pool) : 1,
         .pool = pool,
         .compute = precision == DTYPE_BF16 && levels[level].bf16 ? DTYPE_BF16 : DTYPE_F32,
         .weight_type = precision,
@@ -225,12 +216,38 @@ bool device_open_cpu_as(device **out, const char *wanted, int threads, dtype pre
         .adamw = cpu_adamw,
         .accumulate = cpu_accumulate,
         .sum_squares = cpu_sum_squares,
+        .weights_open = cpu_weights_open,
+        .weights_close = cpu_weights_close,
+        .weights_touch = cpu_weights_touch,
+        .weights_bytes = cpu_weights_bytes,
+        .copy_bytes = cpu_copy_bytes,
+        .beside = cpu_beside,
         .close = cpu_close,
     };
+    pthread_mutex_init(&c->device.lock, NULL);
     moment_maps_fill(&c->maps);
     snprintf(c->name, sizeof c->name, "cpu %s, %d thread%s", levels[level].word,
              c->device.threads, c->device.threads == 1 ? "" : "s");
     *out = &c->device;
+    return true;
+}
+
+static bool check_threads(int threads, error *e)
+{
+    return (threads >= 0 && threads <= THREADS_MOST) ||
+           error_set(e, ERROR_USAGE, "%d threads: give 1 to %d, or 0 for every core", threads,
+                     THREADS_MOST);
+}
+
+static bool cpu_beside(device **out, device *first, int threads, error *e)
+{
+    thread_pool *pool = NULL;
+    if (!check_threads(threads, e)) return false;
+    if (threads == 0) threads = cpu_count();
+    if ((threads > 1 && !thread_pool_open(&pool, threads, e)) ||
+        !cpu_new(out, ((const cpu *)(const void *)first)->level, pool, first->weight_type, e))
+        return false;
+    (*out)->first = first;
     return true;
 }
 
@@ -243,9 +260,21 @@ static void level_read(void)
     snprintf(level_word, sizeof level_word, "%s", word ? word : "");
 }
 
-bool device_open_cpu(device **out, int threads, dtype precision, error *e)
+static bool cpu_open(device **out, const char *name, const device_options *o, error *e)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, level_read);
-    return device_open_cpu_as(out, level_word, threads, precision, e);
+    (void)name;
+    int level = 0;
+    if (!level_choose(&level, o->level ? o->level : level_word, e) || !check_threads(o->threads, e))
+        return false;
+    if (o->precision != DTYPE_F32 && o->precision != DTYPE_BF16) {
+        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
+                         dtype_name(o->precision));
+    }
+    thread_pool *pool;
+    return thread_pool_open(&pool, o->threads > 0 ? o->threads : cpu_count(), e) &&
+           cpu_new(out, level, pool, o->precision, e);
 }
+
+const device_kind device_kind_cpu = {"cpu", cpu_open};

@@ -24,7 +24,7 @@ struct cpu_kernels {
 
 typedef struct cpu {
     device device; /* first: a device * of this kind is a cpu * */
-    enum cpu_isa isa;
+    int level;    /* of cpu.c's list of instruction sets */
     struct cpu_kernels kernels;
     struct moment_maps maps; /* of the 8-bit optimizer */
     char name[64];
@@ -63,27 +63,49 @@ extern const struct cpu_op cpu_embedding, cpu_embedding_grad;
 extern const struct cpu_op cpu_time_embedding;
 extern const struct cpu_op cpu_mse, cpu_mse_grad;
 
-/* Packs of a weight: copies in the form a kernel wants, kept in weight->packs, one per form. */
+/* Packs of a weight: copies in the form a kernel wants, kept in device_weights, one per form. */
 typedef struct weight_pack weight_pack;
 struct weight_pack {
     weight_pack *next;
     uint64_t form;              /* what it is; 0 is the plain float32 copy */
-    bool stale;                 /* the weight has changed since it was made */
+    bool stale;                 /* the weight has changed since it was made; the lock's */
     void *data;                 /* 64-byte aligned, `size` bytes; freed by weight_pack_free */
     size_t size;
     void (*close)(weight_pack *p); /* frees what else `owned` holds; may be NULL */
     void *owned;
 };
 
-weight_pack *weight_pack_find(const weight *w, uint64_t form);
-/* A new pack of `size` bytes (uninitialised), in w->packs; NULL and an error when memory is out. */
-weight_pack *weight_pack_new(weight *w, uint64_t form, size_t size, error *e);
-void weight_pack_drop(weight *w, weight_pack *p); /* frees one pack of w */
+/* device_weights.own. Packs are made under the lock, and listed once they are whole: who runs reads the
+ * lists while another thread binds. */
+struct cpu_weights {
+    pthread_mutex_t lock;
+    size_t read;                /* bytes of the set's files that were read to be copied, since last dropped */
+    _Atomic(weight_pack *) packs[]; /* of each weight */
+};
+
+bool cpu_weights_open(device_weights *w, error *e);
+void cpu_weights_close(device_weights *w);
+void cpu_weights_touch(device_weights *w, size_t i);
+size_t cpu_weights_bytes(device_weights *w);
+size_t cpu_copy_bytes(const device *d, const weight *w);
+
+/* a is a weight operand. Between lock and unlock packs may be made. */
+void weight_lock(const array *a);
+void weight_unlock(const array *a);
+weight_pack *weight_packs(const array *a); /* the first of its list */
+weight_pack *weight_pack_find(const array *a, uint64_t form);
+/* A new pack of `size` bytes (uninitialised), in no list; NULL and an error when memory is out. */
+weight_pack *weight_pack_new(const array *a, uint64_t form, size_t size, error *e);
+void weight_pack_list(const array *a, weight_pack *p);
+void weight_pack_free(weight_pack *p); /* one that is in no list; NULL is fine */
+/* A copy of the weight has been made. Where the device keeps copies instead of the file, what has been read
+ * of the file is given back as it goes, so that both are not in memory together. */
+void weight_was_copied(const device *d, const array *a);
 
 /* The weight as float32 in the checkpoint's layout (itself where it is that): bind makes it, run gets
  * it. */
-bool weight_f32_bind(weight *w, error *e);
-const float *weight_f32(const weight *w);
+bool weight_f32_bind(const device *d, const array *a, error *e);
+const float *weight_f32(const array *a);
 
 /* Deals the pieces of a job to the device's threads. elements: how many numbers it touches or computes
  * in all; few are not worth waking a thread for. */

@@ -301,9 +301,9 @@ size_t onednn_scratch(const product *p)
 static void pack_close(weight_pack *p) { dnnl_memory_destroy(p->owned); }
 
 /* The pack in the layout that this product wants. */
-static weight_pack *pack_find(const weight *w, const product *p)
+static weight_pack *pack_find(const array *w, const product *p)
 {
-    for (weight_pack *pack = w->packs; pack; pack = pack->next) {
+    for (weight_pack *pack = weight_packs(w); pack; pack = pack->next) {
         if (pack->form != p->form) continue;
         const_dnnl_memory_t memory = pack->owned;
 #if DNNL_VERSION_MAJOR >= 3
@@ -318,7 +318,7 @@ static weight_pack *pack_find(const weight *w, const product *p)
     return NULL;
 }
 
-static weight_pack *pack_new(weight *w, const product *p, error *e)
+static weight_pack *pack_new(const array *w, const product *p, error *e)
 {
     const struct onednn_product *o = p->onednn;
     size_t size = dnnl_memory_desc_get_size(weight_desc(o));
@@ -327,8 +327,8 @@ static weight_pack *pack_new(weight *w, const product *p, error *e)
     dnnl_memory_t memory = NULL;
     dnnl_status_t status = dnnl_memory_create(&memory, weight_desc(o), o->engine, pack->data);
     if (status) {
-        weight_pack_drop(w, pack);
-        failed(status, w->name, size, e);
+        weight_pack_free(pack);
+        failed(status, w->w->name, size, e);
         return NULL;
     }
     pack->owned = memory;
@@ -369,28 +369,45 @@ static dnnl_status_t reorder(const struct lane *l, const product *p, const void 
 
 /* The weight is read as it lies, but for float16, which oneDNN's processor kernels do not all read,
  * and data at odd addresses. */
-bool onednn_bind(const product *p, weight *w, error *e)
+static dnnl_status_t pack_fill(weight_pack *pack, const product *p, const weight *w)
+{
+    size_t n = (size_t)weight_elements(w);
+    bool plain = w->type != DTYPE_F16 && (uintptr_t)w->data % dtype_size(w->type) == 0;
+    float *copy = plain ? NULL : malloc(n * sizeof *copy);
+    if (!plain && !copy) return dnnl_out_of_memory;
+    if (copy) convert_to_float(copy, w->data, w->type, n);
+    int before = alone_begin(p->onednn);
+    dnnl_status_t status = reorder(&p->onednn->lane[0], p, plain ? w->data : copy,
+                                   plain ? w->type : DTYPE_F32, pack->owned);
+    alone_end(p->onednn, before);
+    free(copy);
+    return status;
+}
+
+static bool bind_locked(const device *d, const product *p, const array *w, error *e)
 {
     weight_pack *pack = pack_find(w, p);
     if (pack && !pack->stale) return true;
     bool fresh = !pack;
     if (fresh) pack = pack_new(w, p, e);
     if (!pack) return false;
-    size_t n = (size_t)weight_elements(w);
-    bool plain = w->type != DTYPE_F16 && (uintptr_t)w->data % dtype_size(w->type) == 0;
-    float *copy = plain ? NULL : malloc(n * sizeof *copy);
-    dnnl_status_t status = plain || copy ? dnnl_success : dnnl_out_of_memory;
-    if (copy) convert_to_float(copy, w->data, w->type, n);
-    int before = alone_begin(p->onednn);
-    if (!status)
-        status = reorder(&p->onednn->lane[0], p, plain ? w->data : copy,
-                         plain ? w->type : DTYPE_F32, pack->owned);
-    alone_end(p->onednn, before);
-    free(copy);
+    dnnl_status_t status = pack_fill(pack, p, w->w);
     pack->stale = status != dnnl_success;
-    if (!status) return true;
-    if (fresh) weight_pack_drop(w, pack);
-    return failed(status, w->name, n * sizeof *copy, e);
+    if (!status) {
+        if (fresh) weight_pack_list(w, pack);
+        weight_was_copied(d, w);
+        return true;
+    }
+    if (fresh) weight_pack_free(pack);
+    return failed(status, w->w->name, (size_t)weight_elements(w->w) * sizeof(float), e);
+}
+
+bool onednn_bind(const device *d, const product *p, const array *w, error *e)
+{
+    weight_lock(w);
+    bool ok = bind_locked(d, p, w, e);
+    weight_unlock(w);
+    return ok;
 }
 
 /* ---- running ---- */

@@ -12,7 +12,7 @@ bool onednn_open(const device *d, product *p, error *e);
 void onednn_close(struct onednn_product *o);
 size_t onednn_scratch(const product *p);
 /* Packs the weight in the primitive's own layout. */
-bool onednn_bind(const product *p, weight *w, error *e);
+bool onednn_bind(const device *d, const product *p, const array *w, error *e);
 bool onednn_run(const device *d, const product *p, const struct product_data *data, error *e);
 
 #endif

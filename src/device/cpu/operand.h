@@ -36,14 +36,13 @@ static inline bool operands_prepare(device *d, const op_call *call, void **state
 /* Every weight of the call as float32: a row's bind. */
 static inline bool operands_bind(device *d, const op_call *call, void *state, error *e)
 {
-    (void)d;
     (void)state;
     for (int i = 0; i < call->in_count; i++)
-        if (call->in[i].w && !weight_f32_bind(call->in[i].w, e)) return false;
+        if (call->in[i].w && !weight_f32_bind(d, &call->in[i], e)) return false;
     return true;
 }
 
-static inline const float *operand_f32(const array *a) { return a->w ? weight_f32(a->w) : a->data; }
+static inline const float *operand_f32(const array *a) { return a->w ? weight_f32(a) : a->data; }
 
 static inline bool output_wanted(const op_call *call, int i)
 {
@@ -61,7 +60,7 @@ static inline view view_of(const array *a, int64_t from)
 /* A small weight as float32 (bound), or an activation. */
 static inline view view_of_operand(const array *a)
 {
-    return a->w ? (view){(void *)(uintptr_t)weight_f32(a->w), DTYPE_F32} : view_of(a, 0);
+    return a->w ? (view){(void *)(uintptr_t)weight_f32(a), DTYPE_F32} : view_of(a, 0);
 }
 
 /* In how many parts to sum rows of so many channels: by the shape alone, so that the sums are the same

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pack: the copies of weights in the forms kernels want, kept in weight->packs. */
+ * pack: a device_weights on the processor: the copies of weights in the forms kernels want. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,24 +11,67 @@
 
 enum { FORM_F32 = 0, BLOCK_FROM = 1 << 20 }; /* from here on a block of huge pages is worth it */
 
-static void pack_free(weight_pack *p)
+bool cpu_weights_open(device_weights *w, error *e)
 {
-    if (p->close) p->close(p);
-    if (p->size >= BLOCK_FROM)
-        block_free(p->data, p->size);
-    else
-        free(p->data);
-    free(p);
+    size_t bytes = sizeof(struct cpu_weights) + w->set.count * sizeof(_Atomic(weight_pack *));
+    struct cpu_weights *own = w->own = calloc(1, bytes);
+    if (!own) return error_memory(e, "a device's weights", bytes);
+    pthread_mutex_init(&own->lock, NULL);
+    return true;
 }
 
-weight_pack *weight_pack_find(const weight *w, uint64_t form)
+void cpu_weights_close(device_weights *w)
 {
-    weight_pack *p = w->packs;
+    struct cpu_weights *own = w->own;
+    for (size_t i = 0; i < w->set.count; i++)
+        for (weight_pack *p = atomic_load(&own->packs[i]), *next; p; p = next) {
+            next = p->next;
+            weight_pack_free(p);
+        }
+    pthread_mutex_destroy(&own->lock);
+    free(own);
+}
+
+void cpu_weights_touch(device_weights *w, size_t i)
+{
+    struct cpu_weights *own = w->own;
+    pthread_mutex_lock(&own->lock);
+    for (weight_pack *p = atomic_load(&own->packs[i]); p; p = p->next) p->stale = true;
+    pthread_mutex_unlock(&own->lock);
+}
+
+size_t cpu_weights_bytes(device_weights *w)
+{
+    struct cpu_weights *own = w->own;
+    size_t bytes = 0;
+    for (size_t i = 0; i < w->set.count; i++)
+        for (const weight_pack *p = atomic_load(&own->packs[i]); p; p = p->next) bytes += p->size;
+    return bytes;
+}
+
+static struct cpu_weights *weights_of(const array *a) { return a->weights->own; }
+
+static _Atomic(weight_pack *) *list_of(const array *a)
+{
+    return &weights_of(a)->packs[a->w - a->weights->set.item];
+}
+
+void weight_lock(const array *a) { pthread_mutex_lock(&weights_of(a)->lock); }
+void weight_unlock(const array *a) { pthread_mutex_unlock(&weights_of(a)->lock); }
+
+weight_pack *weight_packs(const array *a)
+{
+    return atomic_load_explicit(list_of(a), memory_order_acquire);
+}
+
+weight_pack *weight_pack_find(const array *a, uint64_t form)
+{
+    weight_pack *p = weight_packs(a);
     while (p && p->form != form) p = p->next;
     return p;
 }
 
-weight_pack *weight_pack_new(weight *w, uint64_t form, size_t size, error *e)
+weight_pack *weight_pack_new(const array *a, uint64_t form, size_t size, error *e)
 {
     weight_pack *p = calloc(1, sizeof *p);
     void *data = size >= BLOCK_FROM ? block_alloc(size) : aligned_alloc(64, round_line(size + 1));
@@ -38,20 +81,41 @@ weight_pack *weight_pack_new(weight *w, uint64_t form, size_t size, error *e)
         else
             free(data);
         free(p);
-        error_memory(e, w->name, size);
+        error_memory(e, a->w->name, size);
         return NULL;
     }
-    *p = (weight_pack){.next = w->packs, .form = form, .data = data, .size = size};
-    w->packs = p;
+    *p = (weight_pack){.form = form, .data = data, .size = size};
     return p;
 }
 
-void weight_pack_drop(weight *w, weight_pack *p)
+void weight_pack_list(const array *a, weight_pack *p)
 {
-    weight_pack **at = &w->packs;
-    while (*at != p) at = &(*at)->next;
-    *at = p->next;
-    pack_free(p);
+    p->next = weight_packs(a);
+    atomic_store_explicit(list_of(a), p, memory_order_release);
+}
+
+void weight_pack_free(weight_pack *p)
+{
+    if (!p) return;
+    if (p->close) p->close(p);
+    if (p->size >= BLOCK_FROM)
+        block_free(p->data, p->size);
+    else
+        free(p->data);
+    free(p);
+}
+
+void weight_was_copied(const device *d, const array *a)
+{
+    enum { DROP_EVERY = 256 << 20 };
+    struct cpu_weights *own = weights_of(a);
+    const weight_set *set = &a->weights->set;
+    size_t size = dtype_size(a->w->type);
+    if (d->compute != DTYPE_BF16 && dtype_size(d->weight_type) >= size) return;
+    own->read += (size_t)weight_elements(a->w) * size;
+    if (own->read < DROP_EVERY) return;
+    own->read = 0;
+    if (set->storage_drop) set->storage_drop(set->storage);
 }
 
 /* Whether the weight's own data serve as its float32 copy. */
@@ -60,35 +124,33 @@ static bool is_f32(const weight *w)
     return w->type == DTYPE_F32 && (uintptr_t)w->data % sizeof(float) == 0;
 }
 
-bool weight_f32_bind(weight *w, error *e)
+static bool f32_bind_locked(const device *d, const array *a, error *e)
 {
-    weight_pack *p = weight_pack_find(w, FORM_F32);
-    if (is_f32(w) || (p && !p->stale)) return true;
-    size_t n = (size_t)weight_elements(w);
-    if (!p) p = weight_pack_new(w, FORM_F32, n * sizeof(float), e);
+    weight_pack *p = weight_pack_find(a, FORM_F32);
+    if (p && !p->stale) return true;
+    size_t n = (size_t)weight_elements(a->w);
+    bool fresh = !p;
+    if (fresh) p = weight_pack_new(a, FORM_F32, n * sizeof(float), e);
     if (!p) return false;
     p->stale = false;
-    convert_to_float(p->data, w->data, w->type, n);
+    convert_to_float(p->data, a->w->data, a->w->type, n);
+    if (fresh) weight_pack_list(a, p);
+    weight_was_copied(d, a);
     return true;
 }
 
-const float *weight_f32(const weight *w)
+bool weight_f32_bind(const device *d, const array *a, error *e)
 {
-    return is_f32(w) ? w->data : weight_pack_find(w, FORM_F32)->data;
+    if (is_f32(a->w)) return true;
+    weight_lock(a);
+    bool ok = f32_bind_locked(d, a, e);
+    weight_unlock(a);
+    return ok;
 }
 
-void device_touch(weight *w)
+const float *weight_f32(const array *a)
 {
-    for (weight_pack *p = w->packs; p; p = p->next) p->stale = true;
-}
-
-void device_forget(weight *w)
-{
-    while (w->packs) {
-        weight_pack *p = w->packs;
-        w->packs = p->next;
-        pack_free(p);
-    }
+    return is_f32(a->w) ? a->w->data : weight_pack_find(a, FORM_F32)->data;
 }
 
 /* ---- panels ---- */
@@ -98,7 +160,7 @@ enum {
     PIECE = 8192             /* numbers packed at a time on their way to bfloat16 */
 };
 
-size_t device_copy_bytes(const device *d, const weight *w)
+size_t cpu_copy_bytes(const device *d, const weight *w)
 {
     size_t n = (size_t)weight_elements(w), type = dtype_size(d->weight_type);
     if (w->rank < 2) return w->type == DTYPE_F32 ? 0 : n * sizeof(float);
@@ -134,17 +196,17 @@ static struct pack_job job_of(const weight *w, const product *p, int nr, int64_t
     };
 }
 
-void panels_make(const struct product_kernels *kernel, float *out, const weight *w,
+void panels_make(const struct product_kernels *kernel, float *out, const array *w,
                  const product *p, int64_t panel, int64_t k, int64_t count)
 {
-    struct pack_job job = job_of(w, p, kernel->nr, panel, k, count);
+    struct pack_job job = job_of(w->w, p, kernel->nr, panel, k, count);
     job.out = out;
     job.tap_stride = count * kernel->nr;
     kernel->pack(&job);
 }
 
 /* One whole panel, as bfloat16. */
-static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, const weight *w,
+static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, const array *w,
                          const product *p, int64_t panel)
 {
     float piece[PIECE];
@@ -159,7 +221,7 @@ static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, co
 
 typedef struct panels_job {
     const struct product_kernels *kernel;
-    const weight *w;
+    const array *w;
     const product *p;
     weight_pack *pack;
     int64_t panels, one; /* numbers of a panel */
@@ -180,24 +242,36 @@ static void panels_piece(void *context, int piece, int worker)
     }
 }
 
-bool panels_bind(const device *d, weight *w, const product *p, error *e)
+static bool panels_bind_locked(const device *d, const array *w, const product *p, error *e)
 {
     panels_job j = {.kernel = cpu_kernels_of(d)->product, .w = w, .p = p,
                     .pack = weight_pack_find(w, p->form)};
-    if (!are_kept(w, p) || (j.pack && !j.pack->stale)) return true;
+    if (j.pack && !j.pack->stale) return true;
     j.panels = (p->o + j.kernel->nr - 1) / j.kernel->nr;
     j.one = product_taps(p) * p->c * j.kernel->nr;
     size_t bytes = (size_t)(j.panels * j.one) * dtype_size(p->pack_type);
-    if (!j.pack) j.pack = weight_pack_new(w, p->form, bytes, e);
+    bool fresh = !j.pack;
+    if (fresh) j.pack = weight_pack_new(w, p->form, bytes, e);
     if (!j.pack) return false;
     j.pack->stale = false;
     assert(product_taps(p) * j.kernel->nr <= PIECE);
     j.pieces = cpu_pieces(d, j.panels * j.one);
     cpu_deal(d, j.panels * j.one, j.pieces, panels_piece, &j);
+    if (fresh) weight_pack_list(w, j.pack);
+    weight_was_copied(d, w);
     return true;
 }
 
-const void *panels_of(const weight *w, const product *p)
+bool panels_bind(const device *d, const array *w, const product *p, error *e)
+{
+    if (!are_kept(w->w, p)) return true;
+    weight_lock(w);
+    bool ok = panels_bind_locked(d, w, p, e);
+    weight_unlock(w);
+    return ok;
+}
+
+const void *panels_of(const array *w, const product *p)
 {
     const weight_pack *pack = weight_pack_find(w, p->form);
     return pack ? pack->data : NULL;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "device/cpu/onednn.h"
+#include "device/cpu/operand.h"
 
 /* Pack forms: bit 0 set (form 0 is the plain copy), how it is packed, bfloat16, transposed. */
 enum { FORM_PANELS = 1, FORM_ONEDNN = 2, FORM_BF16 = 4, FORM_TRANSPOSED = 8 };
@@ -147,9 +148,9 @@ static void product_unprepare(device *d, const op_call *call, void *state)
 static bool product_bind(device *d, const op_call *call, void *state, error *e)
 {
     const product *p = state;
-    if (p->has_bias && call->in[2].w && !weight_f32_bind(call->in[2].w, e)) return false;
-    if (p->method == PRODUCT_ONEDNN) return onednn_bind(p, call->in[1].w, e);
-    return panels_bind(d, call->in[1].w, p, e);
+    if (p->has_bias && call->in[2].w && !weight_f32_bind(d, &call->in[2], e)) return false;
+    if (p->method == PRODUCT_ONEDNN) return onednn_bind(d, p, &call->in[1], e);
+    return panels_bind(d, &call->in[1], p, e);
 }
 
 static bool product_run(device *d, const op_call *call, void *state, void *scratch, error *e)
@@ -157,10 +158,8 @@ static bool product_run(device *d, const op_call *call, void *state, void *scrat
     const product *p = state;
     struct product_data data = {
         .x = call->in[0].data,
-        .w = call->in[1].w,
-        .bias = !p->has_bias      ? NULL
-                : call->in[2].w ? weight_f32(call->in[2].w)
-                                : call->in[2].data,
+        .w = &call->in[1],
+        .bias = p->has_bias ? operand_f32(&call->in[2]) : NULL,
         .add = p->has_add ? call->in[3].data : NULL,
         .y = call->out[0].data,
         .scratch = scratch,

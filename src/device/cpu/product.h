@@ -79,7 +79,7 @@ typedef struct product {
 /* The pointers of a run. */
 struct product_data {
     const void *x;
-    weight *w;
+    const array *w;
     const float *bias; /* [o] or NULL */
     const void *add;   /* [rows][o] or NULL */
     void *y;
@@ -117,10 +117,10 @@ void grad_w_run(device *d, const product *p, const void *dy, const void *x, floa
  * large one, which is read whole by few evaluations before it is asked for again, is packed piece by
  * piece while it is used: no second copy of it has to be made before the first step, or held. */
 bool panels_may_be_made(const product *p); /* known before the weight is */
-bool panels_bind(const device *d, weight *w, const product *p, error *e);
-const void *panels_of(const weight *w, const product *p); /* NULL: not kept */
+bool panels_bind(const device *d, const array *w, const product *p, error *e);
+const void *panels_of(const array *w, const product *p); /* NULL: not kept */
 /* k [k, k + count) of one panel, all taps: out[taps][count][nr]. */
-void panels_make(const struct product_kernels *kernel, float *out, const weight *w,
+void panels_make(const struct product_kernels *kernel, float *out, const array *w,
                  const product *p, int64_t panel, int64_t k, int64_t count);
 
 #endif

@@ -128,7 +128,7 @@ static void input_run(const struct winograd_kernels *kernel, const product *p, c
 
 /* Transforms panels [begin, end), k from `k` on, of the weight into u. made: [MADE_K][taps][nr]. */
 static void filter_run(const struct cpu_kernels *kernels, const product *p, const struct plan *q,
-                       const weight *w, int64_t begin, int64_t end, int64_t k, int64_t count,
+                       const array *w, int64_t begin, int64_t end, int64_t k, int64_t count,
                        float *u, float *made)
 {
     const void *kept = panels_of(w, p);
