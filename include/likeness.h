@@ -454,6 +454,7 @@ typedef struct lk_train_options {
     bool train_text_encoder, gradient_checkpointing;
     double snr_gamma;                /* 0: off; each sample by its own weight, also with a prior */
     bool offset_noise;
+    double offset_noise_factor;      /* 0.1 */
     bool with_prior_preservation;
     double prior_loss_weight;
     int num_class_images;            /* the missing ones are made; never more are used */
@@ -473,6 +474,36 @@ typedef struct lk_train_options {
 
 #define lk_train_defaults(options) lk_train_defaults_sized((options), sizeof *(options))
 LK_API void lk_train_defaults_sized(lk_train_options *options, size_t size);
+
+/* The settings of a training one by one: every field of lk_train_options but its callback, in the field's name.
+ * docs/TRAINING.md is the table of them. */
+typedef enum lk_setting_type {
+    LK_SETTING_SWITCH, /* "true", "false" */
+    LK_SETTING_WHOLE,  /* "200" */
+    LK_SETTING_NUMBER, /* "5e-6" */
+    LK_SETTING_TEXT,
+    LK_SETTING_CHOICE, /* one of the range */
+} lk_setting_type;
+typedef struct lk_train_setting {
+    size_t size;
+    const char *name;     /* "learning_rate" */
+    lk_setting_type type;
+    char range[160];      /* "a number above 0"; of a choice what there is, "a, b, c" */
+    char standard[160];   /* the default as text; "": none */
+    const char *value;    /* what stands for it in help: "N", "DIR"; NULL of a switch */
+    const char *group;    /* what it is beside in help: "What", "Prior", "Length", "How", "Where" */
+    const char *help;     /* what it does, in a line */
+    bool determines;      /* can change a byte of the trained model */
+} lk_train_setting;
+/* The i-th; false past the last. */
+#define lk_train_setting_at(i, setting) lk_train_setting_at_sized((i), (setting), sizeof *(setting))
+LK_API bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size);
+/* Sets one by its name. text must last as long as the options where the setting is a text. A seed of "-1" is any.
+ * LK_USAGE where there is no such setting, or the text is out of its range. */
+LK_API bool lk_train_set(lk_train_options *options, const char *name, const char *text, lk_error *error);
+/* Whether this setting, beside the others of the options, can change a byte of the trained model. */
+LK_API bool lk_train_determines(const lk_train_options *options, const char *name);
+
 /* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is. output_dir
  * becomes a diffusers folder of the trained model, with train.jsonl, train.json, checkpoint-N and
  * validation beside it. NaN stops it (LK_NUMERIC); what was good is kept. Warnings, the forecast and what is

@@ -505,6 +505,72 @@ static void test_progress(void **state)
     assert_int_equal(told, 3);
 }
 
+/* ---- the settings of a training ---- */
+
+/* docs/TRAINING.md has a line for each setting, as the library tells it. */
+static void test_settings_document(void **state)
+{
+    (void)state;
+    static char page[1 << 16], row[1024];
+    static const char *const type[] = {"switch", "whole number", "number", "text", "choice"};
+    lk_train_setting s;
+    FILE *f = fopen(SOURCE_DIR "/docs/TRAINING.md", "r");
+    bool whole = true;
+    assert_non_null(f);
+    page[fread(page, 1, sizeof page - 1, f)] = '\0';
+    fclose(f);
+    for (size_t i = 0; lk_train_setting_at(i, &s); i++) {
+        bool plain = s.type == LK_SETTING_SWITCH || s.type == LK_SETTING_TEXT;
+        snprintf(row, sizeof row, "| `%s` | %s | %s | %s | %s | %s |\n", s.name, type[s.type],
+                 plain ? "" : s.range, s.standard, s.determines ? "yes" : "no", s.help);
+        if (strstr(page, row)) continue;
+        print_error("docs/TRAINING.md should have: %s", row);
+        whole = false;
+    }
+    assert_true(whole);
+}
+
+static void refused(const char *name, const char *text, const char *part)
+{
+    lk_train_options o;
+    lk_error why = {LK_OK, ""};
+    lk_train_defaults(&o);
+    assert_false(lk_train_set(&o, name, text, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    if (!strstr(why.text, part)) fail_msg("\"%s\" is not in: %s", part, why.text);
+}
+
+static void test_settings(void **state)
+{
+    (void)state;
+    lk_train_options o;
+    lk_error why = {LK_OK, ""};
+    lk_train_defaults(&o);
+    static const char *const good[][2] = {
+        {"learning_rate", "2.5e-4"}, {"max_train_steps", "5000000000"}, {"center_crop", "true"},
+        {"cache_latents", "false"}, {"lr_scheduler", "cosine"}, {"optimizer", "adamw8bit"},
+        {"instance_prompt", "a photo"}, {"seed", "-1"}, {"resolution", "0"}, {"snr_gamma", "0"}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (!lk_train_set(&o, good[i][0], good[i][1], &why)) fail_msg("%s", why.text);
+    assert_true(o.learning_rate == 2.5e-4 && o.max_train_steps == 5000000000 && o.center_crop);
+    assert_true(!o.cache_latents && o.lr_scheduler == LK_RATE_COSINE && o.optimizer == LK_ADAMW_8BIT);
+    assert_true(o.any_seed && o.train_batch_size == 4);
+    assert_string_equal(o.instance_prompt, "a photo");
+    assert_true(lk_train_set(&o, "seed", "12", &why) && !o.any_seed && o.seed == 12);
+    refused("learning_rate", "0", "--learning_rate must be a number above 0, not 0; try");
+    refused("learning_rate", "fast", "--learning_rate wants a number, not \"fast\"");
+    refused("adam_beta1", "1", "--adam_beta1 must be at least 0 and below 1, not 1; 0.9 is usual");
+    refused("train_batch_size", "0", "--train_batch_size must be at least 1, not 0");
+    refused("train_batch_size", "5000000000", "wants a whole number");
+    refused("max_train_steps", "0", "--max_train_steps must be at least 1, not 0; leave it out");
+    refused("lr_scheduler", "round", "there are constant, ");
+    refused("center_crop", "maybe", "true or false");
+    refused("colour", "red", "no setting \"colour\"");
+    assert_true(lk_train_determines(&o, "learning_rate") && lk_train_determines(&o, "lr_warmup_steps"));
+    o.lr_scheduler = LK_RATE_CONSTANT;
+    assert_false(lk_train_determines(&o, "lr_warmup_steps") || lk_train_determines(&o, "output_dir"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +581,7 @@ int main(void)
         cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_autoencoder),
         cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_settings),     cmocka_unit_test(test_settings_document),
     };
     setup();
     int status = cmocka_run_group_tests(tests, NULL, NULL);

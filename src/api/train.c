@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * train: lk_train. */
+ * train: lk_train, and its settings by their names. */
 #include "api/api.h"
+
+#include <stdio.h>
+#include <string.h>
 
 #include "generate/picture.h"
 #include "train/train.h"
@@ -18,32 +21,45 @@ bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name)
     return true;
 }
 
-static lk_train_options train_defaults(void)
+/* ---- settings: as the caller has them, and as we do ---- */
+
+typedef struct field { size_t theirs, ours, bytes; } field;
+
+/* Fails to compile where a field has two sizes. */
+#define BYTES(name) \
+    sizeof(char[sizeof((lk_train_options *)0)->name == sizeof((train_settings *)0)->name \
+                    ? (int)sizeof((train_settings *)0)->name : -1])
+#define SETTING(name, ...) {offsetof(lk_train_options, name), offsetof(train_settings, name), BYTES(name)},
+static const field fields[] = {
+#include "train/settings_table.h"
+};
+enum { FIELDS = sizeof fields / sizeof *fields };
+
+static train_settings settings_in(const lk_train_options *o)
 {
     train_settings s;
     train_settings_defaults(&s);
-    return (lk_train_options){
-        .size = sizeof(lk_train_options),
-        .train_batch_size = s.train_batch_size,
-        .gradient_accumulation_steps = s.gradient_accumulation_steps,
-        .num_train_epochs = s.num_train_epochs,
-        .learning_rate = s.learning_rate,
-        .lr_scheduler = (lk_rate_schedule)s.lr_scheduler,
-        .lr_warmup_steps = s.lr_warmup_steps,
-        .lr_num_cycles = s.lr_num_cycles,
-        .lr_power = s.lr_power,
-        .adam_beta1 = s.adam_beta1,
-        .adam_beta2 = s.adam_beta2,
-        .adam_weight_decay = s.adam_weight_decay,
-        .adam_epsilon = s.adam_epsilon,
-        .max_grad_norm = s.max_grad_norm,
-        .prior_loss_weight = s.prior_loss_weight,
-        .num_class_images = s.num_class_images,
-        .cache_latents = s.cache_latents,
-        .checkpointing_steps = s.checkpointing_steps,
-        .num_validation_images = s.num_validation_images,
-        .validation_steps = s.validation_steps,
-    };
+    for (int i = 0; i < FIELDS; i++)
+        memcpy((char *)&s + fields[i].ours, (const char *)o + fields[i].theirs, fields[i].bytes);
+    s.has_seed = !o->any_seed;
+    return s;
+}
+
+static void settings_out(lk_train_options *o, const train_settings *s)
+{
+    for (int i = 0; i < FIELDS; i++)
+        memcpy((char *)o + fields[i].theirs, (const char *)s + fields[i].ours, fields[i].bytes);
+    o->any_seed = !s->has_seed;
+}
+
+static lk_train_options train_defaults(void)
+{
+    lk_train_options o = {.size = sizeof o};
+    train_settings s;
+    train_settings_defaults(&s);
+    settings_out(&o, &s);
+    o.any_seed = false;
+    return o;
 }
 
 void lk_train_defaults_sized(lk_train_options *o, size_t size)
@@ -52,52 +68,53 @@ void lk_train_defaults_sized(lk_train_options *o, size_t size)
     api_give(o, size, &own, sizeof own);
 }
 
-static train_settings train_settings_in(const lk_train_options *o)
+bool lk_train_set(lk_train_options *options, const char *name, const char *text, lk_error *caller)
 {
-    train_settings s;
-    train_settings_defaults(&s);
-    s.instance_data_dir = o->instance_data_dir;
-    s.instance_prompt = o->instance_prompt;
-    s.class_data_dir = o->class_data_dir;
-    s.class_prompt = o->class_prompt;
-    s.output_dir = o->output_dir;
-    s.resolution = o->resolution;
-    s.center_crop = o->center_crop;
-    s.train_batch_size = o->train_batch_size;
-    s.gradient_accumulation_steps = o->gradient_accumulation_steps;
-    s.max_train_steps = o->max_train_steps;
-    s.num_train_epochs = o->num_train_epochs;
-    s.learning_rate = o->learning_rate;
-    s.scale_lr = o->scale_lr;
-    s.lr_scheduler = (rate_schedule)o->lr_scheduler;
-    s.lr_warmup_steps = o->lr_warmup_steps;
-    s.lr_num_cycles = o->lr_num_cycles;
-    s.lr_power = o->lr_power;
-    s.optimizer = (train_optimizer)o->optimizer;
-    s.adam_beta1 = o->adam_beta1;
-    s.adam_beta2 = o->adam_beta2;
-    s.adam_weight_decay = o->adam_weight_decay;
-    s.adam_epsilon = o->adam_epsilon;
-    s.max_grad_norm = o->max_grad_norm;
-    s.seed = o->seed;
-    s.has_seed = !o->any_seed;
-    s.train_text_encoder = o->train_text_encoder;
-    s.gradient_checkpointing = o->gradient_checkpointing;
-    s.snr_gamma = o->snr_gamma;
-    s.offset_noise = o->offset_noise;
-    s.with_prior_preservation = o->with_prior_preservation;
-    s.prior_loss_weight = o->prior_loss_weight;
-    s.num_class_images = o->num_class_images;
-    s.prior_from_base = o->prior_from_base;
-    s.cache_latents = o->cache_latents;
-    s.checkpointing_steps = o->checkpointing_steps;
-    s.checkpoints_total_limit = o->checkpoints_total_limit;
-    s.resume_from_checkpoint = o->resume_from_checkpoint;
-    s.validation_prompt = o->validation_prompt;
-    s.num_validation_images = o->num_validation_images;
-    s.validation_steps = o->validation_steps;
-    return s;
+    error e = {0};
+    lk_train_options own = train_defaults();
+    bool ok = api_options(&own, sizeof own, options, "lk_train_options", &e);
+    if (ok) {
+        size_t size = options->size;
+        train_settings s = settings_in(&own);
+        ok = train_setting_set(&s, name, text, &e);
+        if (ok) {
+            settings_out(&own, &s);
+            memcpy(options, &own, size < sizeof own ? size : sizeof own);
+            options->size = size;
+        }
+    }
+    return api_report(ok, &e, caller);
 }
+
+bool lk_train_determines(const lk_train_options *options, const char *name)
+{
+    lk_train_options own = train_defaults();
+    if (!api_options(&own, sizeof own, options, "lk_train_options", NULL)) return false;
+    train_settings s = settings_in(&own);
+    return train_setting_determines(&s, name);
+}
+
+bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size)
+{
+    static const char *const groups[] = {[GROUP_WHAT] = "What", [GROUP_PRIOR] = "Prior",
+                                         [GROUP_LENGTH] = "Length", [GROUP_HOW] = "How",
+                                         [GROUP_WHERE] = "Where"};
+    static const lk_setting_type types[] = {
+        [SETTING_BOOL] = LK_SETTING_SWITCH, [SETTING_INT] = LK_SETTING_WHOLE,
+        [SETTING_LONG] = LK_SETTING_WHOLE, [SETTING_SEED] = LK_SETTING_WHOLE,
+        [SETTING_DOUBLE] = LK_SETTING_NUMBER, [SETTING_TEXT] = LK_SETTING_TEXT,
+        [SETTING_SCHEDULE] = LK_SETTING_CHOICE, [SETTING_OPTIMIZER] = LK_SETTING_CHOICE};
+    if (i >= FIELDS) return false;
+    const train_setting *t = &train_setting_list[i];
+    lk_train_setting own = {.name = t->name, .type = types[t->kind], .value = t->value, .group = groups[t->group],
+                            .help = t->help, .determines = t->effect != EFFECT_NEVER};
+    snprintf(own.range, sizeof own.range, "%s", train_setting_range(t).text);
+    snprintf(own.standard, sizeof own.standard, "%s", train_setting_standard(t).text);
+    api_give(out, size, &own, sizeof own);
+    return true;
+}
+
+/* ---- training ---- */
 
 /* What a training's callbacks need to know. */
 typedef struct training {
@@ -148,7 +165,7 @@ static void on_say(void *user, const char *line)
 
 static bool train(training *t, lk_model *m, error *e)
 {
-    train_settings settings = train_settings_in(&t->o);
+    train_settings settings = settings_in(&t->o);
     picture_maker maker = {train_picture, t};
     train_events events = {on_progress, on_say, t};
     t->generator = session_generator(t->session, m, e);

@@ -36,7 +36,16 @@ typedef enum option_kind {
     OPTION_LONG,  /* int64_t * */
     OPTION_FLOAT, /* float * */
     OPTION_DOUBLE, /* double * */
+    OPTION_CALL,  /* option_call *: takes a text */
+    OPTION_CALL_FLAG, /* option_call *: takes none, and is called with "true" */
 } option_kind;
+
+/* A flag whose value is somebody else's business; returns a status. */
+typedef struct option_call {
+    int (*set)(void *user, const char *name, const char *text);
+    void *user;
+    const char *name;
+} option_call;
 
 typedef struct option {
     const char *names; /* "-s --seed --seeds"; '-' is '_' in long names; NULL ends a list */

@@ -150,6 +150,11 @@ static int option_set(const option *o, const char *flag, const char *text)
     case OPTION_LONG: return option_int(o, flag, text);
     case OPTION_FLOAT:
     case OPTION_DOUBLE: return option_float(o, flag, text);
+    case OPTION_CALL:
+    case OPTION_CALL_FLAG: {
+        const option_call *call = o->value;
+        return call->set(call->user, call->name, text ? text : "true");
+    }
     }
     return STATUS_DONE;
 }
@@ -166,7 +171,7 @@ static int option_read(const option *list, int argc, char **argv, int *i, const 
     char flag[64];
     snprintf(flag, sizeof flag, "%.*s", (int)n, word);
     const char *text = equals ? equals + 1 : word[n] ? word + n : NULL;
-    if (o->kind == OPTION_FLAG) {
+    if (o->kind == OPTION_FLAG || o->kind == OPTION_CALL_FLAG) {
         if (text) return fail(STATUS_WRONG_USAGE, "%s takes no value", flag);
     } else if (!text) {
         if (*i + 1 >= argc) return fail(STATUS_WRONG_USAGE, "%s wants a value", flag);

@@ -12,46 +12,64 @@ static const char help[] =
     "\n"
     "Teaches a model a subject from about five pictures (DreamBooth). Flags are those of diffusers'\n"
     "train_dreambooth.py; - and _ are the same in them. Its other flags are known too: each says why\n"
-    "it has no effect here, or what to use instead.\n"
-    "\n"
-    "What\n"
-    "  -m, --model PATH             also --pretrained_model_name_or_path (default: pocket)\n"
-    "      --instance_data_dir DIR  pictures of the subject\n"
-    "      --instance_prompt TEXT   what they show: \"a photo of sks dog\"\n"
-    "      --resolution N           (default: the model's own)     --center_crop\n"
-    "      --train_text_encoder     the text encoder too\n"
-    "\n"
-    "Prior preservation: what the model knew of the class\n"
-    "      --with_prior_preservation --class_prompt TEXT --class_data_dir DIR\n"
-    "      --num_class_images N     (default 100) missing ones are made\n"
-    "      --prior_loss_weight X    (default 1)\n"
-    "      --prior_from_base        without pictures: the base model's own predictions are kept\n"
-    "\n"
-    "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, about\n"
-    "300 at 1e-4 to 1.5e-4 for the pocket model\n"
-    "      --max_train_steps N      or --num_train_epochs N (default 1)\n"
-    "      --train_batch_size N     (default 4)    --gradient_accumulation_steps N (default 1)\n"
-    "      --learning_rate X        (default 5e-6) --scale_lr\n"
-    "      --lr_scheduler NAME      constant, constant_with_warmup, linear, cosine,\n"
-    "                               cosine_with_restarts, polynomial (default constant)\n"
-    "      --lr_warmup_steps N      (default 500)  --lr_num_cycles N  --lr_power X\n"
-    "\n"
-    "How\n"
-    "      --use_8bit_adam          a quarter of the memory for the optimizer's state\n"
-    "      --gradient_checkpointing less memory, more time\n"
-    "      --adam_beta1 X --adam_beta2 X --adam_weight_decay X --adam_epsilon X --max_grad_norm X\n"
-    "      --snr_gamma X            min-SNR weights, 5 is usual     --offset_noise\n"
-    "      --seed N                 (default: from the clock, recorded; a run that goes on has its own)\n"
-    "      --mixed_precision no|bf16  (default no)\n"
-    "      --optimizer_precision fp32|fp16  fp16 fails, and shows why (docs/WHY-NAN.md)\n"
-    "      --no_cache_latents       encode the pictures anew in every step\n"
-    "  -t, --threads N              (default: every core)\n"
-    "\n"
-    "Where\n"
-    "      --output_dir DIR         the trained model, train.jsonl, train.json, checkpoint-N\n"
-    "      --checkpointing_steps N  (default 500)  --checkpoints_total_limit N\n"
-    "      --resume_from_checkpoint latest|DIR|checkpoint-N\n"
-    "      --validation_prompt TEXT --num_validation_images N --validation_steps N\n";
+    "it has no effect here, or what to use instead.\n";
+
+/* A group of the library's settings, and the flags beside them that are the program's own. */
+static const struct section {
+    const char *group, *heading, *own;
+} sections[] = {
+    {"What", "What",
+     "  -m, --model PATH                    also --pretrained_model_name_or_path (default: pocket)\n"
+     "      --vae PATH                      another autoencoder, folder or file\n"
+     "      --tokenizer DIR                 tokenizer files for a single-file model\n"},
+    {"Prior", "Prior preservation: what the model knew of the class", ""},
+    {"Length",
+     "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, about\n"
+     "300 at 1e-4 to 1.5e-4 for the pocket model", ""},
+    {"How", "How",
+     "      --use_8bit_adam                 as --optimizer adamw8bit\n"
+     "      --mixed_precision no|bf16       (default no)\n"
+     "      --optimizer_precision fp32|fp16   fp16 fails, and shows why (docs/WHY-NAN.md)\n"
+     "      --no_cache_latents              encode the pictures anew in every step\n"
+     "  -t, --threads N                     (default: every core)\n"},
+    {"Where", "Where", ""},
+};
+enum { SECTIONS = sizeof sections / sizeof *sections };
+
+/* "a, b, c", on lines of their own. */
+static void print_choices(const char *list)
+{
+    enum { MARGIN = 38, WIDTH = 100 };
+    for (int at = WIDTH; *list;) {
+        int n = (int)strcspn(list, " ");
+        if (at + 1 + n > WIDTH) at = printf("\n%*s", MARGIN, "") - 1;
+        else at += printf(" ");
+        at += printf("%.*s", n, list);
+        list += n + (list[n] == ' ');
+    }
+}
+
+static void print_setting(const lk_train_setting *s)
+{
+    char flag[80];
+    bool silent = !*s->standard || s->type == LK_SETTING_SWITCH;
+    snprintf(flag, sizeof flag, "%s%s%s", s->name, s->value ? " " : "", s->value ? s->value : "");
+    printf("      --%-29s %s%s", flag, s->help, s->type == LK_SETTING_CHOICE ? ":" : "");
+    if (s->type == LK_SETTING_CHOICE) print_choices(s->range);
+    printf(silent ? "\n" : " (default %s)\n", s->standard);
+}
+
+static void print_help(void)
+{
+    lk_train_setting s;
+    fputs(help, stdout);
+    for (int k = 0; k < SECTIONS; k++) {
+        printf("\n%s\n", sections[k].heading);
+        for (size_t i = 0; lk_train_setting_at(i, &s); i++)
+            if (strcmp(s.group, sections[k].group) == 0) print_setting(&s);
+        fputs(sections[k].own, stdout);
+    }
+}
 
 /* Flags of train_dreambooth.py that there is nothing to be done for. */
 static const struct other_flag {
@@ -95,14 +113,21 @@ static const struct other_flag {
      "validation pictures are those of likeness generate: DDIM, 50 steps"},
 };
 
-enum { OTHER_FLAGS = sizeof other_flags / sizeof *other_flags };
+enum { OTHER_FLAGS = sizeof other_flags / sizeof *other_flags, MOST_SETTINGS = 100 };
+
+/* A setting of the library's as a flag. */
+typedef struct setting_flag {
+    char names[40];
+    lk_train_setting setting;
+    option_call call;
+} setting_flag;
 
 typedef struct task {
     bool help, use_8bit_adam, no_cache;
     text_list rest;
-    const char *model, *vae, *tokenizer, *mixed_precision, *optimizer_precision, *lr_scheduler, *seed;
+    const char *model, *vae, *tokenizer, *mixed_precision, *optimizer_precision;
     int threads;
-    int64_t max_train_steps; /* INT64_MIN: not given */
+    setting_flag setting[MOST_SETTINGS];
     bool other_given[OTHER_FLAGS];
     const char *other_value[OTHER_FLAGS];
     lk_train_options options;
@@ -112,65 +137,46 @@ typedef struct task {
     lk_error error;
 } task;
 
+static int set_setting(void *user, const char *name, const char *text)
+{
+    task *t = user;
+    return lk_train_set(&t->options, name, text, &t->error) ? STATUS_DONE : fail_error(&t->error);
+}
+
+/* The library's settings as flags; how many. */
+static int settings_list(task *t, option *list)
+{
+    int n = 0;
+    for (; n < MOST_SETTINGS && lk_train_setting_at((size_t)n, &t->setting[n].setting); n++) {
+        setting_flag *f = &t->setting[n];
+        snprintf(f->names, sizeof f->names, "--%s", f->setting.name);
+        f->call = (option_call){set_setting, t, f->setting.name};
+        list[n] = (option){f->names, f->setting.type == LK_SETTING_SWITCH ? OPTION_CALL_FLAG : OPTION_CALL, &f->call};
+    }
+    return n;
+}
+
 static int flags_read(task *t, int argc, char **argv)
 {
-    lk_train_options *o = &t->options;
     const option own[] = {
         {"-h --help", OPTION_FLAG, &t->help},
         {"-m --model --pretrained_model_name_or_path", OPTION_TEXT, &t->model},
         {"--vae", OPTION_TEXT, &t->vae},
         {"--tokenizer --tokenizer_name", OPTION_TEXT, &t->tokenizer},
-        {"--instance_data_dir", OPTION_TEXT, &o->instance_data_dir},
-        {"--instance_prompt", OPTION_TEXT, &o->instance_prompt},
-        {"--class_data_dir", OPTION_TEXT, &o->class_data_dir},
-        {"--class_prompt", OPTION_TEXT, &o->class_prompt},
-        {"--output_dir", OPTION_TEXT, &o->output_dir},
-        {"--resolution", OPTION_INT, &o->resolution},
-        {"--center_crop", OPTION_FLAG, &o->center_crop},
-        {"--train_batch_size", OPTION_INT, &o->train_batch_size},
-        {"--gradient_accumulation_steps", OPTION_INT, &o->gradient_accumulation_steps},
-        {"--max_train_steps", OPTION_LONG, &t->max_train_steps},
-        {"--num_train_epochs", OPTION_INT, &o->num_train_epochs},
-        {"--learning_rate", OPTION_DOUBLE, &o->learning_rate},
-        {"--scale_lr", OPTION_FLAG, &o->scale_lr},
-        {"--lr_scheduler", OPTION_TEXT, &t->lr_scheduler},
-        {"--lr_warmup_steps", OPTION_LONG, &o->lr_warmup_steps},
-        {"--lr_num_cycles", OPTION_INT, &o->lr_num_cycles},
-        {"--lr_power", OPTION_DOUBLE, &o->lr_power},
         {"--use_8bit_adam", OPTION_FLAG, &t->use_8bit_adam},
-        {"--adam_beta1", OPTION_DOUBLE, &o->adam_beta1},
-        {"--adam_beta2", OPTION_DOUBLE, &o->adam_beta2},
-        {"--adam_weight_decay", OPTION_DOUBLE, &o->adam_weight_decay},
-        {"--adam_epsilon", OPTION_DOUBLE, &o->adam_epsilon},
-        {"--max_grad_norm", OPTION_DOUBLE, &o->max_grad_norm},
-        {"--seed", OPTION_TEXT, &t->seed},
-        {"--train_text_encoder", OPTION_FLAG, &o->train_text_encoder},
-        {"--gradient_checkpointing", OPTION_FLAG, &o->gradient_checkpointing},
-        {"--snr_gamma", OPTION_DOUBLE, &o->snr_gamma},
-        {"--offset_noise", OPTION_FLAG, &o->offset_noise},
-        {"--with_prior_preservation", OPTION_FLAG, &o->with_prior_preservation},
-        {"--prior_loss_weight", OPTION_DOUBLE, &o->prior_loss_weight},
-        {"--num_class_images", OPTION_INT, &o->num_class_images},
-        {"--prior_from_base", OPTION_FLAG, &o->prior_from_base},
-        {"--cache_latents", OPTION_FLAG, &o->cache_latents},
         {"--no_cache_latents", OPTION_FLAG, &t->no_cache},
-        {"--checkpointing_steps", OPTION_LONG, &o->checkpointing_steps},
-        {"--checkpoints_total_limit", OPTION_INT, &o->checkpoints_total_limit},
-        {"--resume_from_checkpoint", OPTION_TEXT, &o->resume_from_checkpoint},
-        {"--validation_prompt", OPTION_TEXT, &o->validation_prompt},
-        {"--num_validation_images", OPTION_INT, &o->num_validation_images},
-        {"--validation_steps", OPTION_LONG, &o->validation_steps},
         {"--mixed_precision --precision", OPTION_TEXT, &t->mixed_precision},
         {"--optimizer_precision", OPTION_TEXT, &t->optimizer_precision},
         {"-t --threads", OPTION_INT, &t->threads},
     };
     enum { OWN = sizeof own / sizeof *own };
-    option list[OWN + OTHER_FLAGS + 1] = {{NULL, OPTION_FLAG, NULL}};
-    memcpy(list, own, sizeof own);
+    option list[MOST_SETTINGS + OWN + OTHER_FLAGS + 1] = {{NULL, OPTION_FLAG, NULL}};
+    int n = settings_list(t, list);
+    memcpy(list + n, own, sizeof own);
     for (int i = 0; i < OTHER_FLAGS; i++) {
         bool flag = other_flags[i].kind == OPTION_FLAG;
-        list[OWN + i] = (option){other_flags[i].name, other_flags[i].kind,
-                                 flag ? (void *)&t->other_given[i] : (void *)&t->other_value[i]};
+        list[n + OWN + i] = (option){other_flags[i].name, other_flags[i].kind,
+                                     flag ? (void *)&t->other_given[i] : (void *)&t->other_value[i]};
     }
     return options_parse(list, argc, argv, "train", &t->rest);
 }
@@ -204,21 +210,11 @@ static int optimizer_choose(task *t)
         return fail(STATUS_WRONG_USAGE, "--optimizer_precision %s: there are fp32 and fp16", p);
     if (half && t->use_8bit_adam)
         return fail(STATUS_WRONG_USAGE, "--optimizer_precision fp16 and --use_8bit_adam: choose one");
-    t->options.optimizer = half ? LK_ADAMW_F16 : t->use_8bit_adam ? LK_ADAMW_8BIT : LK_ADAMW;
-    return STATUS_DONE;
-}
-
-/* PyTorch's generator takes any 64 bits; train.json holds them as a signed number. */
-static int seed_read(task *t)
-{
-    char *end;
-    t->options.any_seed = !t->seed || strcmp(t->seed, "-1") == 0;
-    if (t->options.any_seed) return STATUS_DONE;
-    unsigned long long v = strtoull(t->seed, &end, 10);
-    if (end == t->seed || *end || t->seed[0] == '-' || v > INT64_MAX)
-        return fail(STATUS_WRONG_USAGE, "--seed wants a whole number from 0 to 2^63-1, or -1 for any, not "
-                    "\"%s\"", t->seed);
-    t->options.seed = v;
+    lk_optimizer *o = &t->options.optimizer, wanted = half ? LK_ADAMW_F16 : t->use_8bit_adam ? LK_ADAMW_8BIT : *o;
+    if (*o != LK_ADAMW && *o != wanted)
+        return fail(STATUS_WRONG_USAGE, "--optimizer and %s: choose one",
+                    half ? "--optimizer_precision fp16" : "--use_8bit_adam");
+    *o = wanted;
     return STATUS_DONE;
 }
 
@@ -230,23 +226,15 @@ static int flags_check(task *t, lk_context_options *context)
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; see: likeness train --help",
                     t->rest.item[0]);
-    if (!lk_rate_schedule_parse(&t->options.lr_scheduler, t->lr_scheduler))
-        return fail(STATUS_WRONG_USAGE, "--lr_scheduler %s: there are constant, constant_with_warmup, "
-                    "linear, cosine, cosine_with_restarts, polynomial", t->lr_scheduler);
     if (strcmp(p, "f32") == 0 || strcmp(p, "fp32") == 0) p = "no";
     if (strcmp(p, "no") != 0 && strcmp(p, "bf16") != 0)
         return fail(STATUS_WRONG_USAGE, "--mixed_precision %s: there are no and bf16%s", p,
                     strcmp(p, "fp16") == 0 ? " (half precision is what makes NaN: docs/WHY-NAN.md)"
                                            : "");
-    if (t->max_train_steps != INT64_MIN && t->max_train_steps < 1)
-        return fail(STATUS_WRONG_USAGE, "--max_train_steps must be at least 1, not %lld; leave it out to train "
-                    "--num_train_epochs epochs", (long long)t->max_train_steps);
-    t->options.max_train_steps = t->max_train_steps == INT64_MIN ? 0 : t->max_train_steps;
     context->precision = strcmp(p, "bf16") == 0 ? LK_BF16 : LK_F32;
     context->threads = t->threads;
     if (t->no_cache) t->options.cache_latents = false;
-    status = optimizer_choose(t);
-    return status == STATUS_DONE ? seed_read(t) : status;
+    return optimizer_choose(t);
 }
 
 static int on_progress(void *user, const lk_train_progress *p)
@@ -287,14 +275,14 @@ static int work(task *t, lk_context_options *context)
 
 int command_train(int argc, char **argv)
 {
-    task t = {.mixed_precision = "no", .optimizer_precision = "fp32", .lr_scheduler = "constant",
-              .max_train_steps = INT64_MIN};
+    task t = {.mixed_precision = "no", .optimizer_precision = "fp32"};
     lk_context_options context;
     lk_train_defaults(&t.options);
+    t.options.any_seed = true;
     lk_context_defaults(&context);
     int status = flags_read(&t, argc, argv);
     if (status == STATUS_DONE && t.help) {
-        fputs(help, stdout);
+        print_help();
     } else {
         if (status == STATUS_DONE) status = flags_check(&t, &context);
         if (status == STATUS_DONE) status = work(&t, &context);

@@ -1,41 +1,216 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * settings: the defaults of train_dreambooth.py, and what can be wrong with a run's settings. Every
- * range is written so that NaN falls out of it. */
+ * settings: the table of them, and what can be wrong with a run's. */
 #include "train/settings.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/number.h"
 
+#define ANY {0, 0, false, false, false, false}
+#define AT_LEAST(x) {x, INFINITY, false, false, false, false}
+#define AT_LEAST_OR_NONE(x) {x, INFINITY, false, false, true, true}
+#define AT_LEAST_OR_UNSET(x) {x, INFINITY, false, false, true, false}
+#define ABOVE(x) {x, INFINITY, true, false, false, false}
+#define NUMBER {-INFINITY, INFINITY, true, true, false, false}
+#define NUMBER_FROM(x) {x, INFINITY, false, true, false, false}
+#define NUMBER_FROM_OR_NONE(x) {x, INFINITY, false, true, true, true}
+#define NUMBER_ABOVE(x) {x, INFINITY, true, true, false, false}
+#define NUMBER_FROM_TO(x, y) {x, y, false, true, false, false}
+#define SETTING(name, kind, effect, standard, range, advice, value, group, help) \
+    {#name, SETTING_##kind, offsetof(train_settings, name), EFFECT_##effect, standard, range, advice, value, \
+     GROUP_##group, help},
+
+const train_setting train_setting_list[] = {
+#include "train/settings_table.h"
+    {NULL, SETTING_BOOL, 0, EFFECT_NEVER, 0, ANY, NULL, NULL, GROUP_WHAT, NULL},
+};
+
+/* ---- one by one ---- */
+
+static bool is_number(const train_setting *t)
+{
+    return t->kind == SETTING_INT || t->kind == SETTING_LONG || t->kind == SETTING_DOUBLE;
+}
+
+/* Of a setting that is none, 0. */
+static double number_at(const train_settings *s, const train_setting *t)
+{
+    const void *at = (const char *)s + t->at;
+    return t->kind == SETTING_INT      ? *(const int *)at
+           : t->kind == SETTING_LONG   ? (double)*(const int64_t *)at
+           : t->kind == SETTING_DOUBLE ? *(const double *)at
+                                       : 0;
+}
+
+static void set_number(train_settings *s, const train_setting *t, double v)
+{
+    void *at = (char *)s + t->at;
+    switch (t->kind) {
+    case SETTING_BOOL: *(bool *)at = v != 0; break;
+    case SETTING_INT: *(int *)at = (int)v; break;
+    case SETTING_LONG: *(int64_t *)at = (int64_t)v; break;
+    case SETTING_SEED: *(uint64_t *)at = (uint64_t)v; break;
+    case SETTING_DOUBLE: *(double *)at = v; break;
+    case SETTING_SCHEDULE: *(rate_schedule *)at = (rate_schedule)v; break;
+    case SETTING_OPTIMIZER: *(train_optimizer *)at = (train_optimizer)v; break;
+    case SETTING_TEXT: *(const char **)at = NULL; break;
+    }
+}
+
 void train_settings_defaults(train_settings *s)
 {
-    *s = (train_settings){
-        .train_batch_size = 4,
-        .gradient_accumulation_steps = 1,
-        .num_train_epochs = 1,
-        .learning_rate = 5e-6,
-        .lr_scheduler = RATE_CONSTANT,
-        .lr_warmup_steps = 500,
-        .lr_num_cycles = 1,
-        .lr_power = 1,
-        .optimizer = OPTIMIZER_ADAMW,
-        .adam_beta1 = 0.9,
-        .adam_beta2 = 0.999,
-        .adam_weight_decay = 1e-2,
-        .adam_epsilon = 1e-8,
-        .max_grad_norm = 1,
-        .offset_noise_factor = 0.1,
-        .prior_loss_weight = 1,
-        .num_class_images = 100,
-        .cache_latents = true,
-        .checkpointing_steps = 500,
-        .num_validation_images = 4,
-        .validation_steps = 100,
-    };
+    *s = (train_settings){0};
+    for (const train_setting *t = train_setting_list; t->name; t++) set_number(s, t, t->standard);
 }
+
+/* NaN is in no range. */
+static bool in_range(const train_setting *t, double v, bool given)
+{
+    const setting_range *r = &t->range;
+    if (!is_number(t) || (v == 0 && r->unset && (!given || r->given_zero))) return true;
+    return (r->above ? v > r->least : v >= r->least) && (r->below ? v < r->most : v <= r->most);
+}
+
+static setting_words words(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static setting_words words(const char *format, ...)
+{
+    setting_words w;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(w.text, sizeof w.text, format, list);
+    va_end(list);
+    return w;
+}
+
+setting_words train_setting_range(const train_setting *t)
+{
+    const setting_range *r = &t->range;
+    switch (t->kind) {
+    case SETTING_BOOL: return words("true or false");
+    case SETTING_TEXT: return words("a text");
+    case SETTING_SEED: return words("from 0 to 2^63-1");
+    case SETTING_SCHEDULE:
+        return words("constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial");
+    case SETTING_OPTIMIZER: return words("adamw, adamw8bit, adamw_f16");
+    case SETTING_INT:
+    case SETTING_LONG: return words("at least %s", number_exact(r->least).text);
+    case SETTING_DOUBLE: break;
+    }
+    if (isinf(r->least)) return words("a number");
+    if (!isinf(r->most))
+        return words("at least %s and below %s", number_exact(r->least).text, number_exact(r->most).text);
+    return words("%s %s", r->above ? (r->below ? "a number above" : "above") : "a number of at least",
+                 number_exact(r->least).text);
+}
+
+setting_words train_setting_standard(const train_setting *t)
+{
+    if (t->kind == SETTING_TEXT || t->kind == SETTING_SEED || t->range.unset) return words("%s", "");
+    if (t->kind == SETTING_BOOL) return words("%s", t->standard != 0 ? "true" : "false");
+    if (t->kind == SETTING_SCHEDULE) return words("%s", rate_schedule_name((rate_schedule)t->standard));
+    if (t->kind == SETTING_OPTIMIZER) return words("%s", train_optimizer_name((train_optimizer)t->standard));
+    return words("%s", number_exact(t->standard).text);
+}
+
+static bool wrong_range(const train_setting *t, double v, error *e)
+{
+    return error_set(e, ERROR_USAGE, "--%s must be %s, not %s%s%s", t->name, train_setting_range(t).text,
+                     number_exact(v).text, t->advice ? "; " : "", t->advice ? t->advice : "");
+}
+
+/* ---- set by name ---- */
+
+static const char *const optimizer_names[] = {"adamw", "adamw8bit", "adamw_f16"};
+
+const char *train_optimizer_name(train_optimizer o) { return optimizer_names[o]; }
+
+static bool set_whole(train_settings *s, const train_setting *t, const char *text, error *e)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    bool fits = t->kind == SETTING_LONG || (v <= INT_MAX && v >= INT_MIN);
+    if (end == text || *end || errno || !fits)
+        return error_set(e, ERROR_USAGE, "--%s wants a whole number, not \"%s\"", t->name, text);
+    if (!in_range(t, (double)v, true)) return wrong_range(t, (double)v, e);
+    void *at = (char *)s + t->at;
+    if (t->kind == SETTING_LONG)
+        *(int64_t *)at = v;
+    else
+        *(int *)at = (int)v;
+    return true;
+}
+
+static bool set_fraction(train_settings *s, const train_setting *t, const char *text, error *e)
+{
+    const char *end;
+    double v;
+    if (!number_parse(text, &end, &v) || *end || !isfinite(v))
+        return error_set(e, ERROR_USAGE, "--%s wants a number, not \"%s\"", t->name, text);
+    if (!in_range(t, v, true)) return wrong_range(t, v, e);
+    set_number(s, t, v);
+    return true;
+}
+
+/* PyTorch's generator takes any 64 bits; train.json holds them as a signed number. */
+static bool set_seed(train_settings *s, const char *text, error *e)
+{
+    char *end;
+    s->has_seed = strcmp(text, "-1") != 0;
+    if (!s->has_seed) return true;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (end == text || *end || text[0] == '-' || v > INT64_MAX)
+        return error_set(e, ERROR_USAGE, "--seed wants a whole number from 0 to 2^63-1, or -1 for any, not \"%s\"",
+                         text);
+    s->seed = v;
+    return true;
+}
+
+static bool set_optimizer(train_settings *s, const char *text)
+{
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, optimizer_names[i]) == 0) {
+            s->optimizer = (train_optimizer)i;
+            return true;
+        }
+    return false;
+}
+
+static bool set_one(train_settings *s, const train_setting *t, const char *text, error *e)
+{
+    bool yes = strcmp(text, "true") == 0, ok = true;
+    switch (t->kind) {
+    case SETTING_TEXT: *(const char **)((char *)s + t->at) = text; return true;
+    case SETTING_SEED: return set_seed(s, text, e);
+    case SETTING_INT:
+    case SETTING_LONG: return set_whole(s, t, text, e);
+    case SETTING_DOUBLE: return set_fraction(s, t, text, e);
+    case SETTING_BOOL:
+        ok = yes || strcmp(text, "false") == 0;
+        if (ok) set_number(s, t, yes);
+        break;
+    case SETTING_SCHEDULE: ok = rate_schedule_parse(&s->lr_scheduler, text); break;
+    case SETTING_OPTIMIZER: ok = set_optimizer(s, text); break;
+    }
+    return ok || error_set(e, ERROR_USAGE, "--%s %s: there are %s", t->name, text, train_setting_range(t).text);
+}
+
+bool train_setting_set(train_settings *s, const char *name, const char *text, error *e)
+{
+    for (const train_setting *t = train_setting_list; t->name; t++)
+        if (strcmp(t->name, name) == 0) return set_one(s, t, text, e);
+    return error_set(e, ERROR_USAGE, "a training has no setting \"%s\"", name);
+}
+
+/* ---- checked ---- */
 
 static bool missing(const char *text) { return !text || !*text; }
 
@@ -77,45 +252,10 @@ static bool check_prior(const train_settings *s, error *e)
     return true;
 }
 
-/* A flag that counts something, and the least that makes sense. */
-static bool check_count(const char *flag, int64_t value, int64_t least, error *e)
-{
-    return value >= least || error_set(e, ERROR_USAGE, "%s must be at least %lld, not %lld", flag,
-                                       (long long)least, (long long)value);
-}
-
-static bool check_counts(const train_settings *s, error *e)
-{
-    if (s->resolution != 0 && s->resolution < 8)
-        return error_set(e, ERROR_USAGE, "--resolution must be at least 8, not %d; leave it out "
-                                         "for the model's own size", s->resolution);
-    if (s->max_train_steps < 0)
-        return error_set(e, ERROR_USAGE, "--max_train_steps must be at least 1, not %lld; leave it "
-                                         "out to train --num_train_epochs epochs",
-                         (long long)s->max_train_steps);
-    if (s->checkpoints_total_limit < 0)
-        return error_set(e, ERROR_USAGE, "--checkpoints_total_limit must be at least 1, not %d; "
-                                         "leave it out to keep all checkpoints",
-                         s->checkpoints_total_limit);
-    return check_count("--train_batch_size", s->train_batch_size, 1, e) &&
-           check_count("--gradient_accumulation_steps", s->gradient_accumulation_steps, 1, e) &&
-           check_count("--num_train_epochs", s->num_train_epochs, 1, e) &&
-           check_count("--lr_warmup_steps", s->lr_warmup_steps, 0, e) &&
-           check_count("--lr_num_cycles", s->lr_num_cycles, 1, e) &&
-           check_count("--num_class_images", s->num_class_images, 1, e) &&
-           check_count("--checkpointing_steps", s->checkpointing_steps, 1, e) &&
-           check_count("--num_validation_images", s->num_validation_images, 1, e) &&
-           check_count("--validation_steps", s->validation_steps, 1, e);
-}
-
-/* lr, and what the schedule makes of it; scale_lr multiplies it only by 1 or more. */
+/* What the schedule makes of the rate; scale_lr multiplies it only by 1 or more. */
 static bool check_rate(const train_settings *s, error *e)
 {
     double scaled = s->learning_rate;
-    if (!(s->learning_rate > 0) || isinf(s->learning_rate))
-        return error_set(e, ERROR_USAGE, "--learning_rate must be a number above 0, not %s; try "
-                                         "5e-6, or 2e-6 together with --train_text_encoder",
-                         number_exact(s->learning_rate).text);
     if (s->scale_lr) scaled *= (double)s->train_batch_size * s->gradient_accumulation_steps;
     if (isinf(scaled))
         return error_set(e, ERROR_USAGE, "--learning_rate %s is too large for --scale_lr; try 5e-6",
@@ -125,101 +265,18 @@ static bool check_rate(const train_settings *s, error *e)
                                          "polynomial ends; raise it or choose another schedule",
                          number_exact(s->learning_rate).text,
                          number_exact(RATE_POLYNOMIAL_END).text);
-    if (!(s->lr_power >= 0) || isinf(s->lr_power))
-        return error_set(e, ERROR_USAGE, "--lr_power must be 0 or a number above, not %s; 1 is "
-                                         "usual", number_exact(s->lr_power).text);
-    return true;
-}
-
-typedef struct number {
-    const char *flag;
-    double value;
-    bool ok;
-    const char *range;
-} number;
-
-static bool check_numbers(const train_settings *s, error *e)
-{
-    const double b1 = s->adam_beta1, b2 = s->adam_beta2;
-    const number list[] = {
-        {"--adam_beta1", b1, b1 >= 0 && b1 < 1, "must be at least 0 and below 1; 0.9 is usual"},
-        {"--adam_beta2", b2, b2 >= 0 && b2 < 1, "must be at least 0 and below 1; 0.999 is usual"},
-        {"--adam_epsilon", s->adam_epsilon, s->adam_epsilon > 0 && isfinite(s->adam_epsilon),
-         "must be a number above 0; 1e-8 is usual"},
-        {"--adam_weight_decay", s->adam_weight_decay,
-         s->adam_weight_decay >= 0 && isfinite(s->adam_weight_decay),
-         "must be 0 or a number above; 1e-2 is usual"},
-        {"--max_grad_norm", s->max_grad_norm, s->max_grad_norm > 0,
-         "must be above 0; 1 is usual, and a very large number turns clipping off"},
-        {"--snr_gamma", s->snr_gamma, s->snr_gamma >= 0 && isfinite(s->snr_gamma),
-         "must be a number above 0; 5 is usual, and without the flag it is off"},
-        {"--offset_noise_factor", s->offset_noise_factor, isfinite(s->offset_noise_factor),
-         "must be a number; 0.1 is usual"},
-        {"--prior_loss_weight", s->prior_loss_weight,
-         s->prior_loss_weight >= 0 && isfinite(s->prior_loss_weight),
-         "must be 0 or a number above; 1 is usual"},
-    };
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (!list[i].ok)
-            return error_set(e, ERROR_USAGE, "%s %s: %s", list[i].flag,
-                             number_exact(list[i].value).text, list[i].range);
     return true;
 }
 
 bool train_settings_check(const train_settings *s, error *e)
 {
-    return check_texts(s, e) && check_prior(s, e) && check_counts(s, e) && check_rate(s, e) &&
-           check_numbers(s, e);
+    if (!check_texts(s, e) || !check_prior(s, e)) return false;
+    for (const train_setting *t = train_setting_list; t->name; t++)
+        if (!in_range(t, number_at(s, t), false)) return wrong_range(t, number_at(s, t), e);
+    return check_rate(s, e);
 }
 
-/* ---- one by one ---- */
-
-#define SETTING(name, kind, effect) \
-    {#name, SETTING_##kind, offsetof(train_settings, name), EFFECT_##effect}
-
-const train_setting train_setting_list[] = {
-    SETTING(instance_data_dir, TEXT, NEVER),
-    SETTING(instance_prompt, TEXT, ALWAYS),
-    SETTING(class_data_dir, TEXT, NEVER),
-    SETTING(class_prompt, TEXT, WITH_PRIOR),
-    SETTING(output_dir, TEXT, NEVER),
-    SETTING(resolution, INT, ALWAYS),
-    SETTING(center_crop, BOOL, ALWAYS),
-    SETTING(train_batch_size, INT, ALWAYS),
-    SETTING(gradient_accumulation_steps, INT, ALWAYS),
-    SETTING(max_train_steps, LONG, ALWAYS),
-    SETTING(num_train_epochs, INT, WITH_EPOCHS),
-    SETTING(learning_rate, DOUBLE, ALWAYS),
-    SETTING(scale_lr, BOOL, ALWAYS),
-    SETTING(lr_scheduler, SCHEDULE, ALWAYS),
-    SETTING(lr_warmup_steps, LONG, WITH_WARMUP),
-    SETTING(lr_num_cycles, INT, WITH_CYCLES),
-    SETTING(lr_power, DOUBLE, WITH_POWER),
-    SETTING(optimizer, OPTIMIZER, ALWAYS),
-    SETTING(adam_beta1, DOUBLE, ALWAYS),
-    SETTING(adam_beta2, DOUBLE, ALWAYS),
-    SETTING(adam_weight_decay, DOUBLE, ALWAYS),
-    SETTING(adam_epsilon, DOUBLE, ALWAYS),
-    SETTING(max_grad_norm, DOUBLE, ALWAYS),
-    SETTING(seed, SEED, ALWAYS),
-    SETTING(train_text_encoder, BOOL, ALWAYS),
-    SETTING(gradient_checkpointing, BOOL, NEVER),
-    SETTING(snr_gamma, DOUBLE, ALWAYS),
-    SETTING(offset_noise, BOOL, ALWAYS),
-    SETTING(offset_noise_factor, DOUBLE, WITH_OFFSET),
-    SETTING(with_prior_preservation, BOOL, ALWAYS),
-    SETTING(prior_loss_weight, DOUBLE, WITH_PRIOR),
-    SETTING(num_class_images, INT, WITH_CLASS_PICTURES),
-    SETTING(prior_from_base, BOOL, ALWAYS),
-    SETTING(cache_latents, BOOL, NEVER),
-    SETTING(checkpointing_steps, LONG, NEVER),
-    SETTING(checkpoints_total_limit, INT, NEVER),
-    SETTING(resume_from_checkpoint, TEXT, NEVER),
-    SETTING(validation_prompt, TEXT, NEVER),
-    SETTING(num_validation_images, INT, NEVER),
-    SETTING(validation_steps, LONG, NEVER),
-    {NULL, SETTING_BOOL, 0, EFFECT_NEVER},
-};
+/* ---- what determines the result ---- */
 
 static bool has_effect(const train_settings *s, setting_effect effect)
 {

@@ -62,6 +62,9 @@ void train_settings_defaults(train_settings *s);
 /* Everything that needs neither the model nor the disk: texts that are missing, numbers out of range.
  * Messages name the flag. */
 bool train_settings_check(const train_settings *s, error *e);
+/* Sets one by its name, as a flag would: text is kept where it is a text; "true" and "false" switch; a seed of
+ * "-1" is none. What is no value of it, or out of its range, is refused. */
+bool train_setting_set(train_settings *s, const char *name, const char *text, error *e);
 
 typedef enum setting_kind {
     SETTING_BOOL, SETTING_INT, SETTING_LONG, SETTING_SEED, SETTING_DOUBLE, SETTING_TEXT,
@@ -79,14 +82,38 @@ typedef enum setting_effect {
     EFFECT_WITH_CLASS_PICTURES,
 } setting_effect;
 
-/* Every setting under the name of its flag; `name` NULL ends the list. */
+/* What a number may be: from least on (above: beyond it), up to most (below: short of it). */
+typedef struct setting_range {
+    double least, most;
+    bool above, below;
+    bool unset;      /* 0 stands for a setting that is not given */
+    bool given_zero; /* and may be given so */
+} setting_range;
+
+/* What help has it beside. */
+typedef enum setting_group { GROUP_WHAT, GROUP_PRIOR, GROUP_LENGTH, GROUP_HOW, GROUP_WHERE } setting_group;
+
+/* Every setting (settings_table.h) under the name of its flag; `name` NULL ends the list. */
 typedef struct train_setting {
     const char *name;
     setting_kind kind;
     size_t at;
     setting_effect effect;
+    double standard;     /* its default, where it is no text */
+    setting_range range; /* of INT, LONG, DOUBLE */
+    const char *advice;  /* what a message says besides; NULL: nothing */
+    const char *value;   /* what stands for its value in help; NULL: it is a switch */
+    setting_group group;
+    const char *help;
 } train_setting;
 extern const train_setting train_setting_list[];
+
+/* The values of a setting, in words for people ("at least 1", "a number above 0"), and its default ("": none). */
+typedef struct setting_words { char text[160]; } setting_words;
+setting_words train_setting_range(const train_setting *t);
+setting_words train_setting_standard(const train_setting *t);
+/* An optimizer's name as flags and plans have it. */
+const char *train_optimizer_name(train_optimizer o);
 
 /* Whether this setting, beside the others of s, can change a byte of the trained model; false for a name
  * that is none. The precision is no setting but the device's, and always can. */
