@@ -251,8 +251,9 @@ LK_API bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int
 
 /* ---- generating ---- */
 
-/* One of the list that lk_sampler_name(0), (1), ... names, until NULL. */
-typedef enum lk_sampler { LK_DDIM, LK_DDPM } lk_sampler;
+/* A number from 0 to lk_sampler_count() - 1; later versions have more of them. */
+typedef int lk_sampler;
+enum { LK_DDIM, LK_DDPM };
 typedef enum lk_variance {
     LK_VARIANCE_MODEL, /* as the model's scheduler says, else fixed_small */
     LK_VARIANCE_FIXED_SMALL,
@@ -269,11 +270,14 @@ typedef enum lk_spacing {
     LK_SPACING_LINSPACE,
 } lk_spacing;
 
-/* By diffusers' names ("ddim", "fixed_large", "trailing"); false where there is no such name. */
+LK_API int lk_sampler_count(void);
+/* By diffusers' names ("ddim", "fixed_large", "trailing"), a sampler also by other programs' ("DDIM"); false
+ * where there is no such name. */
 LK_API bool lk_sampler_parse(lk_sampler *out, const char *name);
 LK_API bool lk_variance_parse(lk_variance *out, const char *name);
 LK_API bool lk_spacing_parse(lk_spacing *out, const char *name);
-LK_API const char *lk_sampler_name(lk_sampler sampler); /* NULL: there is none of this number */
+LK_API const char *lk_sampler_name(lk_sampler sampler);  /* "ddim"; NULL: there is none of this number */
+LK_API const char *lk_sampler_label(lk_sampler sampler); /* "DDIM", as in pictures' settings; or NULL */
 
 /* A run after some of its steps: latents, state of the random numbers, what the sampler remembers. */
 typedef struct lk_snapshot lk_snapshot;

@@ -7,7 +7,18 @@
 #include <jansson.h>
 #include <math.h>
 
-#include "generate/sampler.h"
+#include "generate/sampler_row.h"
+
+/* Printed runs are of one constant noise (the build wraps rng_randn). */
+static bool constant_noise;
+void __real_rng_randn(rng *r, float *out, size_t n);
+void __wrap_rng_randn(rng *r, float *out, size_t n);
+
+void __wrap_rng_randn(rng *r, float *out, size_t n)
+{
+    if (!constant_noise) __real_rng_randn(r, out, n);
+    for (size_t i = 0; constant_noise && i < n; i++) out[i] = 0.25f;
+}
 
 /* ---- tables ---- */
 
@@ -96,14 +107,13 @@ static const golden goldens[] = {
 };
 
 /* The toy network; its coefficients are rounded where torch rounds them. */
-static float network(float x, int t)
+static float network(float x, double t)
 {
     return 0.6f * x + (float)(0.0002 * t) - 0.05f * x * x;
 }
 
 static void run_golden(const golden *g)
 {
-    static const float noise[4] = {0.25f, 0.25f, 0.25f, 0.25f};
     scheduler_config c;
     scheduler_config_sd1(&c);
     if (g->linear) c = linear_config();
@@ -115,15 +125,24 @@ static void run_golden(const golden *g)
     sampler *s;
     error e = {0};
     if (!sampler_open(&s, &c, &o, &e)) fail_msg("%s: %s", g->name, e.text);
-    assert_int_equal(sampler_count(s), 10);
-    assert_int_equal(sampler_timestep(s, 0), g->first);
-    assert_int_equal(sampler_timestep(s, 9), g->last);
+    assert_int_equal(sampler_steps(s), 10);
+    assert_int_equal(s->timestep[0], g->first);
+    assert_int_equal(s->timestep[9], g->last);
 
-    float x[4] = {1, -0.5f, 0.25f, 2}, m[4];
-    for (int i = 0; i < 10; i++) {
-        for (int k = 0; k < 4; k++) m[k] = network(x[k], sampler_timestep(s, i));
-        assert_true(sampler_step_with(s, i, x, m, 4, noise, &e));
+    const float first[4] = {1, -0.5f, 0.25f, 2}, *x;
+    float m[4];
+    evaluation at;
+    rng random;
+    rng_seed(&random, 1);
+    constant_noise = true;
+    assert_true(sampler_begin(s, first, 4, &e));
+    while (sampler_ask(s, &at)) {
+        for (int k = 0; k < 4; k++) m[k] = network(at.x[k], at.t);
+        assert_true(sampler_tell(s, m, &random, &e));
     }
+    constant_noise = false;
+    assert_int_equal(sampler_done(s), 10);
+    x = sampler_latent(s);
     for (int k = 0; k < 4; k++)
         if (fabs((double)x[k] - g->out[k]) > 1e-5 * fabs(g->out[3]))
             fail_msg("%s: value %d is %.8g, wanted %.8g", g->name, k, (double)x[k], g->out[k]);
@@ -159,18 +178,17 @@ static void read_options(sampler_options *o, const json_t *run)
     *o = (sampler_options){.steps = integer(run, "steps")};
     assert_true(sampler_kind_parse(&o->kind, json_string_value(json_object_get(run, "sampler"))));
     o->eta = (float)json_number_value(json_object_get(arguments, "eta"));
-    o->use_clipped_output = json_is_true(json_object_get(arguments, "use_clipped_model_output"));
 }
 
 /* Long lists hold the first and the last three. */
 static void check_timesteps(const sampler *s, const json_t *list)
 {
-    int n = sampler_count(s), given = (int)json_array_size(list);
+    int n = sampler_steps(s), given = (int)json_array_size(list);
     assert_true(given == n || given == 6);
     for (int i = 0; i < given; i++) {
         int at = given == n || i < 3 ? i : n - 6 + i;
         json_int_t wanted = json_integer_value(json_array_get(list, (size_t)i));
-        assert_int_equal(sampler_timestep(s, at), wanted);
+        assert_int_equal(s->timestep[at], wanted);
     }
 }
 
@@ -190,7 +208,7 @@ static void check_alphas(const scheduler_config *c, const json_t *run, double *w
 
 enum { VALUES = 16 };
 
-static void run_network(float *m, const float *x, int t, bool learned, variance v)
+static void run_network(float *m, const float *x, double t, bool learned, variance v)
 {
     for (int k = 0; k < VALUES; k++) {
         m[k] = network(x[k], t);
@@ -216,10 +234,14 @@ static void repeat_run(const json_t *run, double *worst, double *worst_alpha)
     float x[VALUES], m[2 * VALUES], wanted[VALUES];
     rng_seed(&r, (uint64_t)integer(run, "seed"));
     rng_randn(&r, x, VALUES);
-    for (int i = 0; i < sampler_count(s); i++) {
-        run_network(m, x, sampler_timestep(s, i), sampler_learned(s), c.variance);
-        assert_true(sampler_step(s, i, x, m, VALUES, &r, &e));
+    evaluation at;
+    assert_true(sampler_begin(s, x, VALUES, &e));
+    while (sampler_ask(s, &at)) {
+        assert_true(at.part == 0 && at.step == sampler_done(s) && at.t == s->timestep[at.step]);
+        run_network(m, at.x, at.t, sampler_learned(s), c.variance);
+        assert_true(sampler_tell(s, m, &r, &e));
     }
+    memcpy(x, sampler_latent(s), sizeof x);
     for (size_t k = 0; k < VALUES; k++)
         wanted[k] = (float)json_number_value(json_array_get(json_object_get(run, "out"), k));
     double off = relative_error(x, wanted, VALUES);
@@ -248,27 +270,35 @@ static void test_diffusers(void **state)
 
 /* ---- draws, spacing, refusals ---- */
 
+static void check_draws(const scheduler_config *c, const sampler_options *o, int steps_with_noise)
+{
+    const float x[VALUES] = {0}, m[VALUES] = {0};
+    sampler *s;
+    evaluation at;
+    rng r;
+    rng_seed(&r, 1);
+    assert_true(sampler_open(&s, c, o, NULL) && sampler_begin(s, x, VALUES, NULL));
+    while (sampler_ask(s, &at)) {
+        rng before = r;
+        assert_true(sampler_tell(s, m, &r, NULL));
+        assert_int_equal(memcmp(&before, &r, sizeof r) != 0, at.step < steps_with_noise);
+    }
+    sampler_close(&s);
+}
+
 /* DDPM draws in every step but at timestep 0, DDIM in every one once eta is above 0. */
 static void test_draws(void **state)
 {
     (void)state;
     scheduler_config c = linear_config();
     sampler_options o = {.kind = SAMPLER_DDPM, .steps = 4};
-    sampler *s;
-    assert_true(sampler_open(&s, &c, &o, NULL));
-    for (int i = 0; i < 4; i++) assert_int_equal(sampler_draws(s, i), i < 3);
-    sampler_close(&s);
+    check_draws(&c, &o, 3);
     c.steps_offset = 1; /* ends at timestep 1 */
-    assert_true(sampler_open(&s, &c, &o, NULL));
-    assert_true(sampler_draws(s, 3));
-    sampler_close(&s);
+    check_draws(&c, &o, 4);
     o.kind = SAMPLER_DDIM;
-    for (int eta = 0; eta < 2; eta++) {
-        o.eta = (float)eta;
-        assert_true(sampler_open(&s, &c, &o, NULL));
-        for (int i = 0; i < 4; i++) assert_int_equal(sampler_draws(s, i), eta);
-        sampler_close(&s);
-    }
+    check_draws(&c, &o, 0);
+    o.eta = 1;
+    check_draws(&c, &o, 4);
 }
 
 /* diffusers gives NaN here: the square root of a rounding error below zero. */
@@ -286,8 +316,8 @@ static void test_no_signal(void **state)
     rng_seed(&r, 1);
     rng_randn(&r, x, VALUES);
     assert_true(sampler_open(&s, &c, &o, NULL));
-    assert_true(sampler_step(s, 0, x, m, VALUES, &r, NULL));
-    for (int k = 0; k < VALUES; k++) assert_true(isfinite(x[k]));
+    assert_true(sampler_begin(s, x, VALUES, NULL) && sampler_tell(s, m, &r, NULL));
+    for (int k = 0; k < VALUES; k++) assert_true(isfinite(sampler_latent(s)[k]));
     sampler_close(&s);
 }
 
@@ -301,13 +331,75 @@ static void test_every_count(void **state)
             sampler_options o = {.steps = n, .has_spacing = true, .spacing = (spacing)how};
             sampler *s;
             assert_true(sampler_open(&s, &c, &o, NULL));
-            assert_int_equal(sampler_count(s), n);
+            assert_int_equal(sampler_steps(s), n);
             for (int i = 0; i < n; i++) {
-                int t = sampler_timestep(s, i);
-                assert_true(t >= 0 && t < 1000 && (i == 0 || t < sampler_timestep(s, i - 1)));
+                int t = s->timestep[i];
+                assert_true(t >= 0 && t < 1000 && (i == 0 || t < s->timestep[i - 1]));
             }
             sampler_close(&s);
         }
+}
+
+/* A run goes on, and to no step that it does not have. */
+static void test_going_on(void **state)
+{
+    (void)state;
+    scheduler_config c = linear_config();
+    sampler_options o = {.kind = SAMPLER_DDPM, .steps = 4};
+    const float x[VALUES] = {1, 2, 3};
+    sampler *s;
+    error e = {0};
+    evaluation at;
+    assert_true(sampler_open(&s, &c, &o, NULL) && sampler_begin(s, x, VALUES, NULL));
+    assert_true(sampler_load(s, 3, x, NULL, 0, &e) && sampler_ask(s, &at));
+    assert_int_equal(at.step, 3);
+    assert_true(sampler_load(s, 4, x, NULL, 0, &e) && !sampler_ask(s, &at));
+    assert_false(sampler_load(s, 5, x, NULL, 0, &e));
+    assert_string_equal(e.text, "a run of 4 steps cannot go on from step 5");
+    e = (error){0};
+    assert_false(sampler_load(s, 2, x, x, 8, &e));
+    assert_string_equal(e.text, "a run by the sampler ddpm cannot go on from another sampler's");
+    sampler_close(&s);
+}
+
+/* Against k-diffusion's DiscreteSchedule (t_to_sigma, sigma_to_t without quantizing) in float32. */
+static void test_between(void **state)
+{
+    (void)state;
+    static const struct { double t, sigma; } rows[] = {
+        {0.0, 0.0291675366},
+        {0.5, 0.0347137116},
+        {20.25, 0.138851047},
+        {500.125, 1.61895525},
+        {901.75, 8.42395306},
+        {998.5, 14.5703964},
+        {999.0, 14.6146469},
+    };
+    scheduler_config c;
+    scheduler_config_sd1(&c);
+    noise_schedule s;
+    assert_true(noise_schedule_open(&s, &c, NULL));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double sigma = noise_schedule_sigma(&s, rows[i].t), a = noise_schedule_alpha_bar(&s, rows[i].t);
+        assert_true(fabs(sigma / rows[i].sigma - 1) < 2e-6);
+        assert_true(fabs(a * (1 + sigma * sigma) - 1) < 1e-6);
+        assert_true(fabs(noise_schedule_timestep(&s, rows[i].sigma) - rows[i].t) < 2e-3);
+    }
+    for (int t = 0; t < s.steps; t++) {
+        assert_true(noise_schedule_alpha_bar(&s, t) == (double)s.alpha_bar[t]);
+        assert_true(fabs(noise_schedule_timestep(&s, noise_schedule_sigma(&s, t)) - t) < 1e-6);
+    }
+    assert_true(noise_schedule_alpha_bar(&s, -1) == (double)s.alpha_bar[0]);
+    assert_true(noise_schedule_alpha_bar(&s, 2000) == (double)s.alpha_bar[999]);
+    assert_true(noise_schedule_timestep(&s, 0) == 0 && noise_schedule_timestep(&s, 1e9) == 999);
+    noise_schedule_close(&s);
+
+    c.zero_snr = true; /* no signal at the last */
+    assert_true(noise_schedule_open(&s, &c, NULL));
+    assert_true(noise_schedule_alpha_bar(&s, 999) == 0 && noise_schedule_alpha_bar(&s, 998.5) == 0);
+    assert_true(isinf(noise_schedule_sigma(&s, 999)) && isfinite(noise_schedule_sigma(&s, 998)));
+    assert_true(noise_schedule_timestep(&s, 1e9) == 998);
+    noise_schedule_close(&s);
 }
 
 static void check_refused(const scheduler_config *c, sampler_options o, const char *text)
@@ -332,6 +424,7 @@ static void test_refused(void **state)
     check_refused(&c, (sampler_options){.steps = 1000},
                   "1000 steps with leading spacing and steps_offset 1 begin at timestep 1000, past "
                   "the model's last, 999; give fewer steps or trailing spacing");
+    check_refused(&c, (sampler_options){.kind = 99, .steps = 10}, "there is no sampler 99");
     check_refused(&c, (sampler_options){.steps = 10, .eta = 1.5f},
                   "eta is 1.5; give a number from 0 to 1");
     check_refused(&c, (sampler_options){.steps = 10, .eta = NAN},
@@ -354,8 +447,12 @@ static void test_names(void **state)
     sampler_kind k;
     variance v;
     spacing p;
-    for (int i = 0; i < 2; i++)
-        assert_true(sampler_kind_parse(&k, sampler_kind_name((sampler_kind)i)) && (int)k == i);
+    assert_true(sampler_kind_count() >= 2);
+    for (int i = 0; i < sampler_kind_count(); i++)
+        assert_true(sampler_kind_parse(&k, sampler_kind_name(i)) && k == i &&
+                    sampler_kind_parse(&k, sampler_kind_label(i)) && k == i);
+    assert_true(sampler_kind_parse(&k, "DDPMScheduler") && k == SAMPLER_DDPM);
+    assert_string_equal(sampler_kind_choices().text, "ddim or ddpm");
     for (int i = 0; i < 6; i++)
         assert_true(variance_parse(&v, variance_name((variance)i)) && (int)v == i);
     for (int i = 0; i < 3; i++)
@@ -379,7 +476,8 @@ static void test_memory(void **state)
         float x[VALUES] = {0}, m[VALUES] = {0};
         rng_seed(&r, 1);
         allocation_fail_at(n);
-        bool ok = sampler_open(&s, &c, &o, &e) && sampler_step(s, 0, x, m, VALUES, &r, &e);
+        bool ok = sampler_open(&s, &c, &o, &e) && sampler_begin(s, x, VALUES, &e) &&
+                  sampler_tell(s, m, &r, &e);
         bool struck = allocation_fail_end();
         sampler_close(&s);
         assert_int_equal(ok, !struck);
@@ -397,6 +495,8 @@ int main(void)
         cmocka_unit_test(test_draws),
         cmocka_unit_test(test_no_signal),
         cmocka_unit_test(test_every_count),
+        cmocka_unit_test(test_going_on),
+        cmocka_unit_test(test_between),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_memory),

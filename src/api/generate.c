@@ -10,10 +10,7 @@ _Static_assert((int)LK_SPACING_LINSPACE == (int)SPACING_LINSPACE + 1, "the model
 
 bool lk_sampler_parse(lk_sampler *out, const char *name)
 {
-    sampler_kind kind;
-    if (!sampler_kind_parse(&kind, name)) return false;
-    *out = (lk_sampler)kind;
-    return true;
+    return sampler_kind_parse(out, name);
 }
 
 bool lk_variance_parse(lk_variance *out, const char *name)
@@ -32,9 +29,13 @@ bool lk_spacing_parse(lk_spacing *out, const char *name)
     return true;
 }
 
+int lk_sampler_count(void) { return sampler_kind_count(); }
+
+const char *lk_sampler_label(lk_sampler s) { return sampler_kind_known(s) ? sampler_kind_label(s) : NULL; }
+
 const char *lk_sampler_name(lk_sampler s)
 {
-    return s >= LK_DDIM && s <= LK_DDPM ? sampler_kind_name((sampler_kind)s) : NULL;
+    return sampler_kind_known(s) ? sampler_kind_name(s) : NULL;
 }
 
 static const lk_generate_options generate_defaults = {
@@ -64,7 +65,7 @@ generate_options api_options_in(const lk_generate_options *o)
         .height = o->height, .guidance = o->guidance, .guidance_rescale = o->guidance_rescale,
         .clip_skip = o->clip_skip, .latents = o->latents ? o->latents->data : NULL,
         .sampler = {
-            .kind = (sampler_kind)o->sampler, .steps = o->steps, .eta = o->eta,
+            .kind = o->sampler, .steps = o->steps, .eta = o->eta,
             .has_variance = o->variance != LK_VARIANCE_MODEL,
             .variance = o->variance ? (variance)((int)o->variance - 1) : VARIANCE_FIXED_SMALL,
             .has_spacing = o->spacing != LK_SPACING_MODEL,

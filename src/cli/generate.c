@@ -31,7 +31,7 @@ static const char help[] =
     "  -t, --threads N            (default: every core)\n"
     "\n"
     "How\n"
-    "      --sampler ddim|ddpm    (default ddim)\n"
+    "      --sampler NAME         %s (default ddim)\n"
     "      --steps N              (default 50)\n"
     "      --guidance X           also --guidance_scale, --cfg-scale (default 7.5; 1 is off)\n"
     "      --guidance_rescale X   0 to 1 (default 0)\n"
@@ -137,6 +137,19 @@ static int flags_read(task *t, int argc, char **argv)
     return options_parse(list, argc, argv, "generate", &t->rest);
 }
 
+/* "ddim or ddpm", by what joins the last. */
+typedef struct sampler_list { char text[256]; } sampler_list;
+
+static sampler_list sampler_names(const char *last)
+{
+    sampler_list list = {""};
+    size_t at = 0;
+    for (int i = 0, n = lk_sampler_count(); i < n && at < sizeof list.text; i++)
+        at += (size_t)snprintf(list.text + at, sizeof list.text - at, "%s%s",
+                               i == 0 ? "" : i + 1 < n ? ", " : last, lk_sampler_name(i));
+    return list;
+}
+
 /* Names of choices, and numbers that no model could take. */
 static int flags_check(task *t)
 {
@@ -145,7 +158,8 @@ static int flags_check(task *t)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p",
                     t->rest.item[0]);
     if (!lk_sampler_parse(&o->sampler, t->sampler))
-        return fail(STATUS_WRONG_USAGE, "--sampler %s: there are ddim and ddpm", t->sampler);
+        return fail(STATUS_WRONG_USAGE, "--sampler %s: there are %s", t->sampler,
+                    sampler_names(" and ").text);
     if (t->variance && !lk_variance_parse(&o->variance, t->variance))
         return fail(STATUS_WRONG_USAGE,
                     "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
@@ -612,7 +626,7 @@ int command_generate(int argc, char **argv)
     t.guidance = t.base.guidance;
     int status = flags_read(&t, argc, argv);
     if (status == STATUS_DONE && t.help) {
-        fputs(help, stdout);
+        printf(help, sampler_names(" or ").text);
     } else {
         if (status == STATUS_DONE) status = flags_check(&t);
         if (status == STATUS_DONE) status = prepare(&t);

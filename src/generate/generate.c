@@ -85,17 +85,17 @@ void generate_result_free(generate_result *r)
 }
 
 /* The noise that the run begins with. */
-static bool draw_latent(job *j, error *e)
+static bool draw_noise(job *j, error *e)
 {
     size_t n = job_numbers(j);
-    j->latent = malloc(n * sizeof *j->latent);
-    if (!j->latent) return error_memory(e, "latents", n * sizeof *j->latent);
+    j->noise = malloc(n * sizeof *j->noise);
+    if (!j->noise) return error_memory(e, "latents", n * sizeof *j->noise);
     rng_seed(&j->rng, j->o->seed);
     if (j->o->latents)
-        memcpy(j->latent, j->o->latents, n * sizeof *j->latent);
+        memcpy(j->noise, j->o->latents, n * sizeof *j->noise);
     else
-        rng_randn(&j->rng, j->latent, n); /* torch.randn([1,C,h,w]) */
-    return pipeline_finite(j->latent, n) ||
+        rng_randn(&j->rng, j->noise, n); /* torch.randn([1,C,h,w]) */
+    return pipeline_finite(j->noise, n) ||
            error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
 }
 
@@ -108,7 +108,7 @@ static bool result_start(const job *j, generate_result *out, error *e)
     out->initial = malloc(bytes);
     out->final = malloc(bytes);
     if (!out->initial || !out->final) return error_memory(e, "latents", 2 * bytes);
-    memcpy(out->initial, j->latent, bytes);
+    memcpy(out->initial, j->noise, bytes);
     return true;
 }
 
@@ -118,7 +118,7 @@ static bool picture_of_sample(const job *j, image *out, error *e)
     size_t n = job_numbers(j);
     float *y = malloc(n * sizeof *y);
     if (!y) return error_memory(e, "the picture", n * sizeof *y);
-    layout_channels_last(y, j->latent, 3, n / 3);
+    layout_channels_last(y, sampler_latent(j->sampler), 3, n / 3);
     bool ok = decode_pixels(out, y, j->width, j->height, e);
     free(y);
     return ok;
@@ -127,9 +127,9 @@ static bool picture_of_sample(const job *j, image *out, error *e)
 static bool finish(const job *j, generate_result *out, error *e)
 {
     generator *last = job_last(j);
-    memcpy(out->final, j->latent, job_numbers(j) * sizeof(float));
+    memcpy(out->final, sampler_latent(j->sampler), job_numbers(j) * sizeof(float));
     if (!fit_conditional(last->on.model)) return picture_of_sample(j, &out->picture, e);
-    if (!decoder_run(last->decoder, j->latent, &out->picture, e)) return false;
+    if (!decoder_run(last->decoder, out->final, &out->picture, e)) return false;
     return last->vae_packed = true;
 }
 
@@ -138,7 +138,7 @@ bool generator_run_mixed(generator *const *models, int count, const mix *m, cons
 {
     job j;
     *out = (generate_result){0};
-    bool ok = job_open(&j, models, count, m, o, NULL, e) && read_texts(&j, e) && draw_latent(&j, e) &&
+    bool ok = job_open(&j, models, count, m, o, NULL, e) && read_texts(&j, e) && draw_noise(&j, e) &&
               result_start(&j, out, e) && loop_run(&j, e) && finish(&j, out, e);
     job_close(&j);
     if (!ok) generate_result_free(out);

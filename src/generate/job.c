@@ -32,7 +32,7 @@ size_t job_numbers(const job *j)
 void job_close(job *j)
 {
     sampler_close(&j->sampler);
-    free(j->latent);
+    free(j->noise);
     *j = (job){0};
 }
 
@@ -178,6 +178,6 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
     if (!check_size(j, first, e) || !check_text(j, first, notes, e) ||
         !sampler_open(&j->sampler, &first->scheduler, &o->sampler, e) || !check_variance(j, first, e))
         return false;
-    assert(!m || m->count == sampler_count(j->sampler));
+    assert(!m || m->count == sampler_steps(j->sampler));
     return plan_all(j, e) && memory_check_planned(j, e);
 }

@@ -36,7 +36,7 @@ typedef struct job {
     guidance guidance;
     sampler *sampler;
     rng rng;
-    float *latent;                    /* [C,h,w] */
+    float *noise;                     /* [C,h,w], what the run begins with */
 } job;
 
 /* ---- job.c ---- */
@@ -56,7 +56,7 @@ bool read_texts(const job *j, error *e);
 void text_forget(text_state *t);
 
 /* ---- loop.c ---- */
-/* All steps from where the job begins, on j->latent. */
+/* All steps, from the job's noise or where it goes on from; the sampler holds the last latent. */
 bool loop_run(job *j, error *e);
 
 #endif

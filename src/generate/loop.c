@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * loop: denoising, step by step: which models predict, what is made of their predictions, and who is told. */
+ * loop: denoising. The sampler asks for an evaluation, which models of the mix predict, and is told what
+ * guidance made of it, until it is done; after each step others are told. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "generate/job.h"
 #include "pipeline/layout.h"
 
@@ -43,28 +45,28 @@ static void apply_guidance(const job *j, edge *r)
     guide(&j->guidance, r->out, j->batch, r->channels, r->space, r->guided);
 }
 
-/* The network's output at step i, before guidance, in r->out. */
-static bool evaluate(generator *g, const job *j, edge *r, int i, error *e)
+/* The network's output where the sampler wants it, before guidance, in r->out. */
+static bool evaluate(generator *g, const job *j, edge *r, const evaluation *at, error *e)
 {
-    int timestep = sampler_timestep(j->sampler, i);
     size_t n = job_numbers(j);
-    char where[80];
-    snprintf(where, sizeof where, "step %d of %d (timestep %d)", i + 1, sampler_count(j->sampler),
-             timestep);
-    layout_channels_last(r->x, j->latent, (size_t)j->channels, r->space);
+    char where[96];
+    snprintf(where, sizeof where, "step %d of %d (timestep %s)", at->step + 1, sampler_steps(j->sampler),
+             number_exact_float((float)at->t).text);
+    layout_channels_last(r->x, at->x, (size_t)j->channels, r->space);
     if (j->batch > 1) memcpy(r->x + n, r->x, n * sizeof *r->x);
-    if (!denoiser_run(g->denoiser, r->x, (float)timestep, r->out, where, e)) return false;
+    if (!denoiser_run(g->denoiser, r->x, (float)at->t, r->out, where, e)) return false;
     return g->unet_packed = true;
 }
 
 /* The weighted sum of several models' predictions. Guidance is linear, so the sum is guided as a whole
  * would be; each is guided by itself. */
-static bool predict_sum(const job *j, edge *r, const mix_step *s, int i, error *e)
+static bool predict_sum(const job *j, edge *r, const mix_step *s, const evaluation *at,
+                        error *e)
 {
     size_t n = r->channels * r->space;
     memset(r->part, 0, n * sizeof *r->part);
     for (int k = 0; k < s->terms; k++) {
-        if (!evaluate(j->models[s->model[k]], j, r, i, e)) return false;
+        if (!evaluate(j->models[s->model[k]], j, r, at, e)) return false;
         apply_guidance(j, r);
         for (size_t x = 0; x < n; x++) r->part[x] += s->share[k] * r->guided[x];
     }
@@ -73,67 +75,84 @@ static bool predict_sum(const job *j, edge *r, const mix_step *s, int i, error *
 }
 
 /* The unconditional half from one model, the conditional from another. */
-static bool predict_split(const job *j, edge *r, const mix_step *s, int i, error *e)
+static bool predict_split(const job *j, edge *r, const mix_step *s, const evaluation *at,
+                        error *e)
 {
     size_t half = r->channels * r->space;
-    if (!evaluate(j->models[s->model[0]], j, r, i, e)) return false;
+    if (!evaluate(j->models[s->model[0]], j, r, at, e)) return false;
     memcpy(r->part, r->out, half * sizeof *r->part);
-    if (!evaluate(j->models[s->model[1]], j, r, i, e)) return false;
+    if (!evaluate(j->models[s->model[1]], j, r, at, e)) return false;
     if (j->batch > 1) memcpy(r->out, r->part, half * sizeof *r->part);
     apply_guidance(j, r);
     return true;
 }
 
-/* The guided output at step i. */
-static bool predict(const job *j, edge *r, int i, error *e)
+/* The guided output. A mix is of steps; all evaluations of a step are of its models. */
+static bool predict(const job *j, edge *r, const evaluation *at, error *e)
 {
-    const mix_step *s = j->mix ? &j->mix->step[i] : NULL;
-    if (s && s->split) return predict_split(j, r, s, i, e);
-    if (s && (s->terms > 1 || s->share[0] != 1)) return predict_sum(j, r, s, i, e);
-    if (!evaluate(j->models[s ? s->model[0] : 0], j, r, i, e)) return false;
+    const mix_step *s = j->mix ? &j->mix->step[at->step] : NULL;
+    if (s && s->split) return predict_split(j, r, s, at, e);
+    if (s && (s->terms > 1 || s->share[0] != 1)) return predict_sum(j, r, s, at, e);
+    if (!evaluate(j->models[s ? s->model[0] : 0], j, r, at, e)) return false;
     apply_guidance(j, r);
     return true;
 }
 
 /* ---- the steps ---- */
 
-static bool progress(const job *j, int step, error *e)
+static bool progress(const job *j, error *e)
 {
-    if (!j->o->progress || !j->o->progress(j->o->user, step, sampler_count(j->sampler)))
+    if (!j->o->progress ||
+        !j->o->progress(j->o->user, sampler_done(j->sampler), sampler_steps(j->sampler)))
         return true;
     return error_set(e, ERROR_CANCELLED, "stopped");
 }
 
-static void tell_reached(const job *j, int step)
+static bool tell_reached(const job *j, error *e)
 {
-    generate_snapshot now = {.step = step, .latent = j->latent, .numbers = job_numbers(j), .random = &j->rng};
-    if (j->o->reached) j->o->reached(j->o->user, &now);
+    void *state = NULL;
+    size_t size;
+    if (!j->o->reached) return true;
+    if (!sampler_save(j->sampler, &state, &size, e)) return false;
+    generate_snapshot now = {.step = sampler_done(j->sampler),
+                             .latent = sampler_latent(j->sampler),
+                             .numbers = job_numbers(j),
+                             .random = &j->rng,
+                             .sampler = state,
+                             .sampler_size = size};
+    j->o->reached(j->o->user, &now);
+    free(state);
+    return true;
 }
 
-static bool start_from(job *j, error *e)
+static bool begin(job *j, error *e)
 {
     const generate_snapshot *from = j->o->from;
+    if (!sampler_begin(j->sampler, j->noise, job_numbers(j), e)) return false;
     if (!from) return true;
-    if (from->step < 0 || from->step > sampler_count(j->sampler))
-        return error_set(e, ERROR_USAGE, "a run of %d steps cannot go on from step %d",
-                         sampler_count(j->sampler), from->step);
-    memcpy(j->latent, from->latent, job_numbers(j) * sizeof *j->latent);
+    if (!sampler_load(j->sampler, from->step, from->latent, from->sampler, from->sampler_size, e))
+        return false;
     j->rng = *from->random;
     return true;
 }
 
-static bool steps(job *j, edge *r, error *e)
+/* After a step. */
+static bool step_done(const job *j, error *e)
 {
-    size_t n = job_numbers(j);
-    int count = sampler_count(j->sampler), first = j->o->from ? j->o->from->step : 0;
-    bool ok = progress(j, first, e);
-    for (int i = first; ok && i < count; i++) {
-        ok = predict(j, r, i, e) && sampler_step(j->sampler, i, j->latent, r->guided, n, &j->rng, e);
-        if (ok && !pipeline_finite(j->latent, n))
-            ok = error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try "
-                           "other settings (sampler, spacing, guidance)", i + 1, count);
-        if (ok) tell_reached(j, i + 1);
-        ok = ok && progress(j, i + 1, e);
+    if (!pipeline_finite(sampler_latent(j->sampler), job_numbers(j)))
+        return error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try other "
+                         "settings (sampler, spacing, guidance)", sampler_done(j->sampler),
+                         sampler_steps(j->sampler));
+    return tell_reached(j, e) && progress(j, e);
+}
+
+static bool run(job *j, edge *r, error *e)
+{
+    evaluation at;
+    bool ok = progress(j, e);
+    while (ok && sampler_ask(j->sampler, &at)) {
+        ok = predict(j, r, &at, e) && sampler_tell(j->sampler, r->guided, &j->rng, e);
+        if (ok && sampler_done(j->sampler) > at.step) ok = step_done(j, e);
     }
     return ok;
 }
@@ -141,7 +160,7 @@ static bool steps(job *j, edge *r, error *e)
 bool loop_run(job *j, error *e)
 {
     edge r;
-    bool ok = edge_open(&r, j, e) && start_from(j, e) && steps(j, &r, e);
+    bool ok = edge_open(&r, j, e) && begin(j, e) && run(j, &r, e);
     for (int k = 0; k < j->model_count; k++)
         if (j->models[k]->denoiser) denoiser_release(j->models[k]->denoiser); /* not all are asked */
     edge_close(&r);

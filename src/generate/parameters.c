@@ -105,9 +105,9 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
     if (o->guidance_rescale > 0)
         ok = ok && settings_set(s, e, "Guidance rescale", "%s",
                                 number_exact_float(o->guidance_rescale).text);
-    if (how->kind == SAMPLER_DDIM && how->eta > 0)
+    if (sampler_kind_has_eta(how->kind) && how->eta > 0)
         ok = ok && settings_set(s, e, "Eta", "%s", number_exact_float(how->eta).text);
-    if (how->kind == SAMPLER_DDPM && how->has_variance)
+    if (sampler_kind_has_variance(how->kind) && how->has_variance)
         ok = ok && settings_set(s, e, "Variance", "%s", variance_name(how->variance));
     if (how->has_spacing)
         ok = ok && settings_set(s, e, "Spacing", "%s", spacing_name(how->spacing));
@@ -130,13 +130,14 @@ static bool set_latents(settings *s, const generator *g, const generate_options 
 
 static bool fill(settings *s, const picture_job *j, const image *made, error *e)
 {
-    static const char *const sampler_name[] = {"DDIM", "DDPM"};
     const generate_options *o = j->options;
     int alone = model_alone(j);
     const generator *g = j->models[alone < 0 ? j->mix->step[0].model[0] : alone];
+    if (!sampler_kind_known(o->sampler.kind))
+        return error_set(e, ERROR_USAGE, "there is no sampler %d", o->sampler.kind);
     bool ok = settings_prompt(s, o->prompt, o->negative, e) &&
               settings_set(s, e, "Steps", "%d", o->sampler.steps) &&
-              settings_set(s, e, "Sampler", "%s", sampler_name[o->sampler.kind]);
+              settings_set(s, e, "Sampler", "%s", sampler_kind_label(o->sampler.kind));
     if (generator_model(g)->kind == MODEL_STABLE_DIFFUSION)
         ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&

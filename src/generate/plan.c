@@ -63,14 +63,15 @@ static bool read_float(float *out, const char *text, double high)
     return true;
 }
 
-/* Puts a value into the options; otherwise says what the key takes. */
-static const char *apply(generate_options *o, sweep_key key, const char *value)
+/* Puts a value into the options; otherwise says what the key takes. samplers: room for their list. */
+static const char *apply(generate_options *o, sweep_key key, const char *value, sampler_choices *samplers)
 {
     static const char *const size = "a whole number of pixels";
     static const char *const share = "a number from 0 to 1";
     sampler_options *s = &o->sampler;
+    *samplers = sampler_kind_choices();
     switch (key) {
-    case KEY_SAMPLER:   return sampler_kind_parse(&s->kind, value) ? NULL : "ddim or ddpm";
+    case KEY_SAMPLER:   return sampler_kind_parse(&s->kind, value) ? NULL : samplers->text;
     case KEY_STEPS:     return read_int(&s->steps, value, 1) ? NULL : "a whole number from 1 on";
     case KEY_GUIDANCE:  return read_float(&o->guidance, value, 1e6) ? NULL : "a number from 0 on";
     case KEY_RESCALE:   return read_float(&o->guidance_rescale, value, 1) ? NULL : share;
@@ -94,11 +95,10 @@ static const char *apply(generate_options *o, sweep_key key, const char *value)
 static void describe(char *name, char *label, size_t size, sweep_key key, const generate_options *o)
 {
     const sampler_options *s = &o->sampler;
-    bool ddim = s->kind == SAMPLER_DDIM;
     switch (key) {
     case KEY_SAMPLER:
         snprintf(name, size, "%s", sampler_kind_name(s->kind));
-        snprintf(label, size, "%s", ddim ? "DDIM" : "DDPM");
+        snprintf(label, size, "%s", sampler_kind_label(s->kind));
         break;
     case KEY_STEPS:
         snprintf(name, size, "%d", s->steps);
@@ -142,6 +142,7 @@ static bool read_axis(axis *out, char *word, error *e)
 {
     char *equals = strchr(word, '=');
     generate_options trial = {0};
+    sampler_choices samplers;
     if (!equals)
         return error_set(e, ERROR_USAGE,
                          "sweep: \"%.*s\" should be a setting and its values, such as "
@@ -154,7 +155,7 @@ static bool read_axis(axis *out, char *word, error *e)
     for (char *value = equals + 1, *comma; value; value = comma ? comma + 1 : NULL) {
         comma = strchr(value, ',');
         if (comma) *comma = '\0';
-        const char *wanted = apply(&trial, out->key, value);
+        const char *wanted = apply(&trial, out->key, value, &samplers);
         if (wanted)
             return error_set(e, ERROR_USAGE, "sweep: %s cannot be \"%.*s\"; give %s", word, SHOWN,
                              value, wanted);
@@ -201,11 +202,12 @@ static bool fill_row(sweep_row *row, const axis *axes, size_t count, size_t rows
 {
     enum { PART = 64, WHOLE = KEY_COUNT * PART };
     char name[WHOLE] = "", label[WHOLE] = "", name_part[PART], label_part[PART];
+    sampler_choices samplers;
     row->options = *base;
     for (size_t i = 0; i < count; i++) {
         rows /= axes[i].count;
         const char *wrong = apply(&row->options, axes[i].key,
-                                  axis_value(&axes[i], index / rows % axes[i].count));
+                                  axis_value(&axes[i], index / rows % axes[i].count), &samplers);
         assert(!wrong);
         (void)wrong;
     }

@@ -1,50 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: timesteps, and the DDPM and DDIM steps of diffusers (docs/NUMERICS.md,
- * 4). A sampler sees latents as plain float arrays in PyTorch's order ([C,h,w] of one
- * picture) and knows nothing of networks. Arithmetic is float32 in diffusers' order, so that a long
- * run does not drift. */
+ * sampler: how a picture is reached from noise. A sampler asks for the network's output at a timestep, is
+ * told it, and goes on: once or several times a step, at timesteps that may lie between the model's, with a
+ * memory of its own. It sees latents as plain float arrays in PyTorch's order ([C,h,w] of one picture) and
+ * knows nothing of networks, guidance or mixes. Each is a row of a table (sampler_row.h). */
 #ifndef LIKENESS_GENERATE_SAMPLER_H
 #define LIKENESS_GENERATE_SAMPLER_H
 
 #include "base/random.h"
 #include "model/schedule.h"
 
-typedef enum sampler_kind { SAMPLER_DDIM, SAMPLER_DDPM } sampler_kind;
+/* A row of the table, from 0 to sampler_kind_count() - 1. */
+typedef int sampler_kind;
+enum { SAMPLER_DDIM, SAMPLER_DDPM };
 
 typedef struct sampler_options {
     sampler_kind kind;
     int steps;
-    float eta;                          /* DDIM, 0 to 1 */
-    bool use_clipped_output;            /* DDIM */
-    bool has_variance; variance variance; /* DDPM; else the config's, else fixed_small */
+    float eta;                          /* 0 to 1; where sampler_kind_has_eta */
+    bool has_variance; variance variance; /* where sampler_kind_has_variance; else the config's */
     bool has_spacing; spacing spacing;  /* else by the config's rule */
 } sampler_options;
 
-/* Keys that the config lacks take the sampler's own defaults (leading, offset 0, clip_sample,
- * set_alpha_to_one): both samplers have the same ones, and config.h fills them in. What a Stable
- * Diffusion pipeline forces (steps_offset 1, no clip_sample) is its caller's to put into the
- * config. */
-typedef struct sampler sampler;
-bool sampler_open(sampler **out, const scheduler_config *c, const sampler_options *o, error *e);
-void sampler_close(sampler **s);
-/* By diffusers' names: "ddim"; "fixed_small"; "leading". */
+/* ---- names ---- */
+
+int sampler_kind_count(void);
+bool sampler_kind_known(sampler_kind k);
+/* By diffusers' names ("ddim", "fixed_small", "leading"); a sampler by those of other programs too. */
 bool sampler_kind_parse(sampler_kind *out, const char *text);
 bool variance_parse(variance *out, const char *text);
 bool spacing_parse(spacing *out, const char *text);
-const char *sampler_kind_name(sampler_kind k);
+const char *sampler_kind_name(sampler_kind k);  /* "ddim" */
+const char *sampler_kind_label(sampler_kind k); /* "DDIM", as AUTOMATIC1111 writes it */
 const char *variance_name(variance v);
 const char *spacing_name(spacing s);
-int sampler_count(const sampler *s);            /* network evaluations */
-int sampler_timestep(const sampler *s, int i);  /* i = 0 is the noisiest */
-bool sampler_draws(const sampler *s, int i);    /* step i draws noise */
-bool sampler_learned(const sampler *s);         /* output must hold 2n: the variance is learned */
-/* One step in place: latent and output hold n values of one picture; output holds 2n where the
- * variance is learned (mean half first). noise is drawn from r only when the sampler needs it. */
-bool sampler_step(const sampler *s, int i, float *latent, const float *output, size_t n, rng *r,
-                  error *e);
-/* The same with the noise given: n values, not read (may be NULL) where the step draws none. */
-bool sampler_step_with(const sampler *s, int i, float *latent, const float *output, size_t n,
-                       const float *noise, error *e);
+/* Whether an option of that name means anything to it. */
+bool sampler_kind_has_eta(sampler_kind k);
+bool sampler_kind_has_variance(sampler_kind k);
+/* "ddim or ddpm": all there are, for messages. */
+typedef struct sampler_choices { char text[256]; } sampler_choices;
+sampler_choices sampler_kind_choices(void);
+
+/* ---- a run ---- */
+
+/* Keys that the config lacks take the sampler's own defaults (leading, offset 0, clip_sample,
+ * set_alpha_to_one): config.h fills them in. What a Stable Diffusion pipeline forces (steps_offset 1, no
+ * clip_sample) is in the config of such a model. */
+typedef struct sampler sampler;
+bool sampler_open(sampler **out, const scheduler_config *c, const sampler_options *o, error *e);
+void sampler_close(sampler **s);
+int sampler_steps(const sampler *s);
+bool sampler_learned(const sampler *s); /* outputs must hold 2n numbers: the variance is learned */
+
+/* A run begins with noise of deviation 1, n numbers, which is copied (and enlarged where the sampler wants
+ * it so: diffusers' init_noise_sigma). */
+bool sampler_begin(sampler *s, const float *noise, size_t n, error *e);
+
+/* What the network is to be asked. */
+typedef struct evaluation {
+    int step, part;  /* of which step, from 0; and which of its evaluations, from 0 */
+    double t;        /* the timestep, which may lie between the model's */
+    const float *x;  /* [n], scaled as the network wants it; until sampler_tell */
+} evaluation;
+
+/* False: the run is done. Asked again before it is told, it asks the same. */
+bool sampler_ask(sampler *s, evaluation *out);
+/* The guided output at what was asked last: n numbers, 2n where the variance is learned (mean half first).
+ * Noise is drawn from r only when the sampler needs it. */
+bool sampler_tell(sampler *s, const float *output, rng *r, error *e);
+
+int sampler_done(const sampler *s);            /* steps that are done */
+const float *sampler_latent(const sampler *s); /* [n] after these */
+
+/* Between two steps: what it remembers beside its latent, malloc'ed (NULL, size 0: nothing); and a run that
+ * has begun goes on from such a state. */
+bool sampler_save(const sampler *s, void **state, size_t *size, error *e);
+bool sampler_load(sampler *s, int step, const float *latent, const void *state, size_t size, error *e);
 
 #endif

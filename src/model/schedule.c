@@ -104,3 +104,43 @@ void noise_schedule_close(noise_schedule *s)
     free(s->alpha_bar);
     *s = (noise_schedule){0};
 }
+
+/* ---- between timesteps ---- */
+
+static double sigma_of(double alpha_bar) { return sqrt((1 - alpha_bar) / alpha_bar); }
+
+static double log_sigma(const noise_schedule *s, int t) { return log(sigma_of((double)s->alpha_bar[t])); }
+
+double noise_schedule_sigma(const noise_schedule *s, double t)
+{
+    double at = fmin(fmax(t, 0), s->steps - 1);
+    int low = (int)at;
+    double share = at - low;
+    if (share == 0) return sigma_of((double)s->alpha_bar[low]);
+    return exp((1 - share) * log_sigma(s, low) + share * log_sigma(s, low + 1));
+}
+
+double noise_schedule_alpha_bar(const noise_schedule *s, double t)
+{
+    double at = fmin(fmax(t, 0), s->steps - 1);
+    if (at == floor(at)) return (double)s->alpha_bar[(int)at];
+    double sigma = noise_schedule_sigma(s, at);
+    return 1 / (1 + sigma * sigma);
+}
+
+double noise_schedule_timestep(const noise_schedule *s, double sigma)
+{
+    double wanted = log(sigma);
+    int low = 0, high = s->steps - 1;
+    if (!(wanted > log_sigma(s, low))) return low;
+    if (!(wanted < log_sigma(s, high))) return high;
+    while (high - low > 1) { /* log_sigma(low) <= wanted < log_sigma(high) */
+        int middle = low + (high - low) / 2;
+        if (log_sigma(s, middle) <= wanted)
+            low = middle;
+        else
+            high = middle;
+    }
+    double from = log_sigma(s, low), to = log_sigma(s, high);
+    return isinf(to) ? low : low + (wanted - from) / (to - from);
+}

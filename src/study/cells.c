@@ -26,7 +26,7 @@ static void hash_settings(sha256 *h, const study_cell *c)
     snprintf(line, sizeof line, "%llu %d %d %s %d %d %d %d %d %s %s %d %d %d",
              (unsigned long long)c->seed, (int)s->kind, s->steps,
              number_rounded((double)s->eta, 9).text,
-             s->use_clipped_output, s->has_variance, s->has_variance ? (int)s->variance : 0,
+             0, s->has_variance, s->has_variance ? (int)s->variance : 0,
              s->has_spacing, s->has_spacing ? (int)s->spacing : 0,
              number_rounded((double)c->guidance, 9).text,
              number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height, c->clip_skip);

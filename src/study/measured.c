@@ -24,7 +24,7 @@ static bool samplers_alike(const sampler_options *a, const sampler_options *b, i
     if (!(any & ANY_STEPS) && a->steps != b->steps) return false;
     if (a->has_spacing != b->has_spacing || (a->has_spacing && a->spacing != b->spacing)) return false;
     if (any & ANY_SAMPLER) return true; /* what follows is one sampler's own */
-    return a->kind == b->kind && a->eta == b->eta && a->use_clipped_output == b->use_clipped_output &&
+    return a->kind == b->kind && a->eta == b->eta &&
            a->has_variance == b->has_variance && (!a->has_variance || a->variance == b->variance);
 }
 
