@@ -164,7 +164,7 @@ static bool fill(sampler *s, const scheduler_config *c, const sampler_options *o
     if (!noise_schedule_open(&s->schedule, c, e)) return false;
     fill_timesteps(s->timestep, s->steps, c->train_steps, o->has_spacing ? o->spacing : c->spacing,
                    c->steps_offset);
-    return check_timesteps(s, c, e) && (!s->row->open || s->row->open(s, c, o, e));
+    return check_timesteps(s, c, e) && (!s->row->open || (*s->row->open)(s, c, o, e));
 }
 
 bool sampler_open(sampler **out, const scheduler_config *c, const sampler_options *o, error *e)
