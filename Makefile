@@ -21,6 +21,7 @@ PACKAGES := build-essential cmake ninja-build pkg-config libdnnl-dev libjansson-
 TEST_PACKAGES := libcmocka-dev
 FUZZ_PACKAGES := clang
 
+comma := ,
 configure = if [ ! -f $(1)/CMakeCache.txt ] && command -v ninja >/dev/null; \
             then cmake -S . -B $(1) -G Ninja $(2); else cmake -S . -B $(1) $(2); fi >/dev/null
 compile = cmake --build $(1) --parallel $$(nproc)
@@ -50,7 +51,7 @@ test: test-packages
 	@tools/ci/run_tests.sh $(BUILD)
 
 test-sanitize: test-packages
-	@$(call configure,build-sanitize,-DLIKENESS_SANITIZE=ON)
+	@$(call configure,build-sanitize,-DLIKENESS_SANITIZE=address$(comma)undefined)
 	@$(call compile,build-sanitize) --target all tests
 	@tools/ci/run_tests.sh build-sanitize
 

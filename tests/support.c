@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#ifdef LIKENESS_SANITIZED
 
 bool allocation_can_fail(void) { return false; }
 void allocation_fail_at(long n) { (void)n; }

@@ -284,7 +284,7 @@ static model *opened_single(place path, const char *vae)
 {
     static toy t;
     single_sizes sizes = {&t.clip, &t.unet, &t.vae};
-    model *m;
+    model *m = NULL;
     error e = {0};
     check(clip_config_read(&t.clip, fixture_path("model/layout/new/text_encoder/config.json"), &e) &&
           unet_config_read(&t.unet, fixture_path("model/layout/new/unet/config.json"), &e) &&

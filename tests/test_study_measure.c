@@ -241,7 +241,7 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
 {
     error e = {0};
     image picture;
-    graph *enc, *net;
+    graph *enc, *net = NULL;
     prompt_text text;
     noise_schedule schedule;
     rng random;

@@ -12,7 +12,7 @@
 #include "train/trainer.h"
 
 /* Under the sanitizers, which look at memory and not at numbers, a few batches of each run do. */
-#ifdef __SANITIZE_ADDRESS__
+#ifdef LIKENESS_SANITIZED
 enum { MOST_BATCHES = 3 };
 #else
 enum { MOST_BATCHES = 1000 };

@@ -274,8 +274,9 @@ bool onednn_open(const device *d, product *p, error *e)
     if (!plain || (p->has_add && p->add_type != p->y_type)) return true;
     struct onednn_product *o = calloc(1, sizeof *o);
     if (!o) return error_memory(e, "a oneDNN product", sizeof *o);
-    o->openmp.get = (int (*)(void))dlsym(RTLD_DEFAULT, "omp_get_max_threads");
-    o->openmp.set = (void (*)(int))dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    /* as POSIX has a function's address out of dlsym; C has no cast for it */
+    *(void **)&o->openmp.get = dlsym(RTLD_DEFAULT, "omp_get_max_threads");
+    *(void **)&o->openmp.set = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
     o->rows = piece_rows(p);
     o->pieces = (int)((product_rows(p) + o->rows - 1) / o->rows);
     o->lanes = o->pieces < d->threads ? o->pieces : d->threads;
