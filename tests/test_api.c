@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/platform.h"
 #include "likeness.h"
 #include "support.h"
 #include "toy.h"
@@ -295,6 +296,76 @@ static void test_cancel(void **state)
     lk_picture_close(&p);
 }
 
+/* Once a step is done, wherever in the next ones the training is. */
+static void *cancel_soon(void *user)
+{
+    canceller *c = user;
+    while (atomic_load(&c->step) < 1) sched_yield();
+    lk_session_cancel(c->session);
+    return NULL;
+}
+
+static int note_step(void *user, const lk_train_progress *p)
+{
+    canceller *c = user;
+    if (p->phase == LK_TRAIN_STEPS) atomic_store(&c->step, (int)p->done);
+    return 0;
+}
+
+static bool train(lk_train_options *o, const char *name, lk_error *why)
+{
+    static char out[400];
+    snprintf(out, sizeof out, "%s/%s", folder, name);
+    o->output_dir = out;
+    o->instance_data_dir = SOURCE_DIR "/examples/subject";
+    o->instance_prompt = "a photo of a dog";
+    o->train_batch_size = 1;
+    o->max_train_steps = 40;
+    o->any_seed = false;
+    o->seed = 4;
+    return lk_train(session, opened, o, why);
+}
+
+static void read_weights(const char *name, char **data, size_t *size)
+{
+    char path[500];
+    snprintf(path, sizeof path, "%s/%s/unet/diffusion_pytorch_model.safetensors", folder, name);
+    assert_true(file_read(path, 1 << 28, data, size, NULL));
+}
+
+/* A training that was cancelled keeps what it had done, and goes on to the unbroken one's end. */
+static void test_cancel_training(void **state)
+{
+    (void)state;
+    canceller c = {.session = session};
+    pthread_t thread;
+    lk_error why = {LK_OK, ""};
+    lk_train_options o;
+    lk_train_defaults(&o);
+    if (!train(&o, "whole", &why)) fail_msg("%s", why.text);
+    o.progress = note_step;
+    o.user = &c;
+    assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &c), 0);
+    bool done = train(&o, "broken", &why);
+    pthread_join(thread, NULL);
+    lk_session_resume(session);
+    assert_false(done);
+    assert_int_equal(why.code, LK_CANCELLED);
+    assert_non_null(strstr(why.text, "--resume_from_checkpoint latest"));
+    lk_train_defaults(&o);
+    o.resume_from_checkpoint = "latest";
+    why = (lk_error){LK_OK, ""};
+    if (!train(&o, "broken", &why)) fail_msg("%s", why.text);
+    char *a, *b;
+    size_t n, m;
+    read_weights("whole", &a, &n);
+    read_weights("broken", &b, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n);
+    free(a);
+    free(b);
+}
+
 /* ---- snapshots ---- */
 
 typedef struct keeper {
@@ -577,7 +648,8 @@ int main(void)
         cmocka_unit_test(test_older_caller), cmocka_unit_test(test_later_caller),
         cmocka_unit_test(test_no_size),      cmocka_unit_test(test_two_threads),
         cmocka_unit_test(test_whose),        cmocka_unit_test(test_closing),
-        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_cancel_training),
+        cmocka_unit_test(test_snapshot),
         cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_autoencoder),
         cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),

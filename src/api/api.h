@@ -13,12 +13,11 @@
 #include "likeness.h"
 
 struct lk_context {
-    device *device;
+    device *device;          /* the first: sessions work on others beside it */
     lk_log_callback *log;
     void *user;
     pthread_mutex_t lock;    /* of the list of sessions, of what is busy, and of models' shares */
     lk_session *sessions;
-    pthread_mutex_t working; /* the one device is one session's at a time */
 };
 
 /* A session's share in a model, and what it keeps for it. */
@@ -42,6 +41,7 @@ struct lk_session {
 struct lk_model {
     lk_context *context;
     model *model;
+    device_weights *weights[3]; /* a share in the device's copies, so that they last as long as the model */
     int shares;              /* sessions that keep something for it, and the caller, until he closes it */
     bool closed;             /* by the caller */
 };

@@ -106,7 +106,6 @@ bool lk_context_open(lk_context **out, const lk_context_options *given, lk_error
               api_options(&o, sizeof o, given, "lk_context_options", &e) && context_open(c, &o, &e);
     if (ok) {
         pthread_mutex_init(&c->lock, NULL);
-        pthread_mutex_init(&c->working, NULL);
         *out = c;
     } else {
         free(c);
@@ -119,7 +118,6 @@ void lk_context_close(lk_context **c)
     if (!*c) return;
     device_close(&(*c)->device);
     pthread_mutex_destroy(&(*c)->lock);
-    pthread_mutex_destroy(&(*c)->working);
     free(*c);
     *c = NULL;
 }

@@ -15,6 +15,14 @@ void lk_model_defaults_sized(lk_model_options *o, size_t size)
     api_give(o, size, &model_defaults, sizeof model_defaults);
 }
 
+static bool open_weights(lk_model *m, device *d, error *e)
+{
+    const weight_set *set[] = {&m->model->unet_weights, &m->model->clip_weights, &m->model->vae_weights};
+    bool ok = true;
+    for (int i = 0; ok && i < 3; i++) ok = !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
+    return ok;
+}
+
 static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
 {
     api_watch watch;
@@ -23,7 +31,7 @@ static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, er
     api_watch_start(&watch, o->progress, o->user, NULL);
     bool ok = path &&
               model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work, e) &&
-              fit_model(m->model, e);
+              fit_model(m->model, e) && open_weights(m, c->device, e);
     free(pocket);
     return ok;
 }
@@ -36,13 +44,12 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *given,
     lk_model *m = calloc(1, sizeof *m);
     bool ok = (m || error_memory(&e, "a model", sizeof *m)) &&
               api_options(&o, sizeof o, given, "lk_model_options", &e) && open_model(m, c, &o, &e);
+    if (m) m->shares = 1;
     if (ok) {
         m->context = c;
-        m->shares = 1;
         *out = m;
-    } else {
-        if (m) model_close(&m->model);
-        free(m);
+    } else if (m) {
+        model_release(m);
     }
     return api_report(ok, &e, caller);
 }

@@ -25,9 +25,11 @@ bool lk_session_open(lk_session **out, lk_context *c, const lk_session_options *
     bool ok = (s || error_memory(&e, "a session", sizeof *s)) &&
               api_options(&o, sizeof o, given, "lk_session_options", &e) &&
               (o.threads >= 0 || error_set(&e, ERROR_USAGE, "%d threads: not a number of threads", o.threads));
+    int most = c->device->threads;
+    ok = ok && device_open_beside(&s->device, c->device, o.threads > 0 && o.threads < most ? o.threads : most, &e);
     if (ok) {
         s->context = c;
-        s->device = c->device;
+        s->device->stop = &s->stop;
         s->log = o.log ? o.log : c->log;
         s->user = o.log ? o.user : c->user;
         atomic_init(&s->stop, false);
@@ -68,6 +70,7 @@ void lk_session_close(lk_session **session)
     while (*at != s) at = &(*at)->next;
     *at = s->next;
     pthread_mutex_unlock(&s->context->lock);
+    device_close(&s->device);
     free(s);
     *session = NULL;
 }
@@ -89,13 +92,11 @@ bool session_enter(lk_session *s, error *e)
     s->busy = true;
     pthread_mutex_unlock(&s->context->lock);
     if (!idle) return error_set(e, ERROR_USAGE, "the session is at work; another thread needs its own");
-    pthread_mutex_lock(&s->context->working);
     return true;
 }
 
 void session_leave(lk_session *s)
 {
-    pthread_mutex_unlock(&s->context->working);
     pthread_mutex_lock(&s->context->lock);
     for (session_model *one = s->models, *next; one; one = next) {
         next = one->next;
@@ -136,6 +137,7 @@ generator *session_generator(lk_session *s, lk_model *m, error *e)
 void model_release(lk_model *m)
 {
     if (--m->shares) return;
+    for (int i = 0; i < 3; i++) device_weights_close(&m->weights[i]);
     model_close(&m->model);
     free(m);
 }
