@@ -146,7 +146,8 @@ bool folder_install(const char *from, const char *to, const char *last, error *e
     char *a = path_join(from, last), *b = path_join(to, last);
     bool ok = (a && b) || error_memory(e, from, strlen(from));
     ok = ok && (unlink(b) == 0 || errno == ENOENT || fail(e, b, "remove it"));
-    ok = ok && install_below(from, to, last, e) && move_file(a, b, e) && folder_remove(from, e);
+    ok = ok && install_below(from, to, last, e) && move_file(a, b, e);
+    if (ok) folder_remove(from, NULL); /* all is in its place: what cannot be removed is empty */
     if (ok) sync_folder(to);
     free(a);
     free(b);
