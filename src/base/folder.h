@@ -23,8 +23,8 @@ bool folder_remove(const char *path, error *e);
 /* Makes the folder, with its parents, and finds out whether files can be written there, leaving none. */
 bool folder_can_write(const char *path, error *e);
 /* Moves every file below one folder to its place below another, over what has its name there; folders are
- * made, and the first is gone in the end (or empty, where it cannot be removed). `last`: a file's name that is moved after all others, and whose
- * old one is removed before them. Both folders must lie in one file system. */
+ * made, and the first is gone in the end, or empty where it cannot be removed. `last`: a file's name that is
+ * moved after all others, and whose old one is removed before them. Both folders must lie in one file system. */
 bool folder_install(const char *from, const char *to, const char *last, error *e);
 /* Removes what killed processes left half-written in a folder (not below it): the hidden files that a
  * file_writer names .NAME.PID-N.tmp, where no process has that number now. What cannot be removed stays. */
