@@ -457,6 +457,62 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* ---- together ------------------------------------------------------------------------------ */
+
+enum { TOGETHER = 5 };
+
+static void check_together(const char *schedule, sampler_kind kind, float guidance, int clip_skip)
+{
+    static const char *const prompts[TOGETHER] = {"a dog", "", "a dog", "two cats and a boat", "rain"};
+    generate_options o[TOGETHER];
+    generate_result together[TOGETHER];
+    error e = {0};
+    for (int k = 0; k < TOGETHER; k++) {
+        o[k] = options(kind);
+        o[k].prompt = prompts[k];
+        o[k].negative = k % 2 ? "rain" : NULL;
+        o[k].seed = 40 + (uint64_t)k;
+        o[k].guidance = guidance > 1 ? guidance + (float)k : guidance;
+        o[k].guidance_rescale = k == 3 ? 0.5f : 0;
+        o[k].sampler.eta = k == 2 ? 0.7f : 0;
+        o[k].clip_skip = clip_skip;
+    }
+    mix m = parse(schedule, STEPS);
+    if (!generator_run_together(generators, MODELS, &m, o, TOGETHER, together, &e)) fail_msg("%s", e.text);
+    for (int k = 0; k < TOGETHER; k++) {
+        generate_result alone = run(schedule, &o[k]);
+        if (!same(&alone, &together[k])) fail_msg("%s: picture %d is another", schedule, k);
+        generate_result_free(&alone);
+        generate_result_free(&together[k]);
+    }
+    mix_close(&m);
+}
+
+/* Pictures that share their evaluations are, bit for bit, what each is alone. */
+static void test_together(void **state)
+{
+    (void)state;
+    check_together("base", SAMPLER_DDIM, 3, 0);
+    check_together("base", SAMPLER_DDPM, 1, 0);
+    check_together("base x2, tuned rest", SAMPLER_DDPM, 3, 1);
+    check_together("0.3*base+0.7*tuned x2, base|tuned rest", SAMPLER_DDIM, 3, 0);
+    check_together("base|tuned", SAMPLER_DDIM, 1, 0);
+    generate_options a = options(SAMPLER_DDIM), b = a;
+    mix m = parse("base", STEPS);
+    assert_true(generator_together(generators, MODELS, &m, &a) > 1);
+    b.seed = 9, b.prompt = "x", b.guidance = 9, b.sampler.eta = 1;
+    assert_true(generate_alike(&a, &b));
+    b.guidance = 1;
+    assert_false(generate_alike(&a, &b));
+    b = a, b.width = 64;
+    assert_false(generate_alike(&a, &b));
+    b = a, b.sampler.steps = 7;
+    assert_false(generate_alike(&a, &b));
+    b = a, b.sampler.has_spacing = true;
+    assert_false(generate_alike(&a, &b));
+    mix_close(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_misfits),
         cmocka_unit_test(test_merge),
         cmocka_unit_test(test_stopped_merge),
+        cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

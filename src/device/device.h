@@ -178,6 +178,7 @@ struct device {
     thread_pool *pool;    /* its threads, for other work beside the operations too; NULL: none */
     dtype compute;        /* type of the inputs of products: F32, or BF16 where hardware has it */
     dtype weight_type;    /* type packed product weights are held in: F32, or BF16 (precision bf16) */
+    bool batches_alike;   /* a sample's results are the same bytes in batches of every size */
     device *first;        /* that beside which it was opened; NULL: it is the first itself */
     /* Looked at between operations (NULL: never): where true, what runs ends with ERROR_CANCELLED. */
     const atomic_bool *stop;

@@ -60,7 +60,7 @@ bool generator_check_mixed(generator *const *models, int count, const mix *m,
 {
     job j;
     if (notes) *notes = NULL;
-    bool ok = job_open(&j, models, count, m, o, notes, e);
+    bool ok = job_open(&j, models, count, m, o, 1, notes, e);
     job_close(&j);
     if (!ok && notes) { /* notes are for a check that went well */
         free(*notes);
@@ -74,6 +74,15 @@ bool generator_check(generator *g, const generate_options *o, char **notes, erro
     return generator_check_mixed(&g, 1, NULL, o, notes, e);
 }
 
+bool generate_alike(const generate_options *a, const generate_options *b)
+{
+    const sampler_options *s = &a->sampler, *t = &b->sampler;
+    return a->width == b->width && a->height == b->height && (a->guidance > 1) == (b->guidance > 1) &&
+           a->clip_skip == b->clip_skip && s->kind == t->kind && s->steps == t->steps &&
+           s->has_spacing == t->has_spacing && (!s->has_spacing || s->spacing == t->spacing) &&
+           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0);
+}
+
 /* ---- running ---- */
 
 void generate_result_free(generate_result *r)
@@ -84,22 +93,22 @@ void generate_result_free(generate_result *r)
     *r = (generate_result){0};
 }
 
-/* The noise that the run begins with. */
-static bool draw_noise(job *j, error *e)
+/* The noise that a picture begins with. */
+static bool draw_noise(const job *j, job_picture *p, error *e)
 {
     size_t n = job_numbers(j);
-    j->noise = malloc(n * sizeof *j->noise);
-    if (!j->noise) return error_memory(e, "latents", n * sizeof *j->noise);
-    rng_seed(&j->rng, j->o->seed);
-    if (j->o->latents)
-        memcpy(j->noise, j->o->latents, n * sizeof *j->noise);
+    p->noise = malloc(n * sizeof *p->noise);
+    if (!p->noise) return error_memory(e, "latents", n * sizeof *p->noise);
+    rng_seed(&p->rng, p->o->seed);
+    if (p->o->latents)
+        memcpy(p->noise, p->o->latents, n * sizeof *p->noise);
     else
-        rng_randn(&j->rng, j->noise, n); /* torch.randn([1,C,h,w]) */
-    return pipeline_finite(j->noise, n) ||
+        rng_randn(&p->rng, p->noise, n); /* torch.randn([1,C,h,w]) */
+    return pipeline_finite(p->noise, n) ||
            error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
 }
 
-static bool result_start(const job *j, generate_result *out, error *e)
+static bool result_start(const job *j, const job_picture *p, generate_result *out, error *e)
 {
     size_t bytes = job_numbers(j) * sizeof(float);
     out->channels = j->channels;
@@ -108,44 +117,74 @@ static bool result_start(const job *j, generate_result *out, error *e)
     out->initial = malloc(bytes);
     out->final = malloc(bytes);
     if (!out->initial || !out->final) return error_memory(e, "latents", 2 * bytes);
-    memcpy(out->initial, j->noise, bytes);
+    memcpy(out->initial, p->noise, bytes);
+    return true;
+}
+
+static bool start(const job *j, generate_result *out, error *e)
+{
+    for (int k = 0; k < j->count; k++)
+        if (!draw_noise(j, &j->picture[k], e) || !result_start(j, &j->picture[k], &out[k], e)) return false;
     return true;
 }
 
 /* Unconditional: the last sample [3,s,s] is the picture. */
-static bool picture_of_sample(const job *j, image *out, error *e)
+static bool picture_of_sample(const job *j, const job_picture *p, image *out, error *e)
 {
     size_t n = job_numbers(j);
     float *y = malloc(n * sizeof *y);
     if (!y) return error_memory(e, "the picture", n * sizeof *y);
-    layout_channels_last(y, sampler_latent(j->sampler), 3, n / 3);
+    layout_channels_last(y, sampler_latent(p->sampler), 3, n / 3);
     bool ok = decode_pixels(out, y, j->width, j->height, e);
     free(y);
     return ok;
 }
 
-static bool finish(const job *j, generate_result *out, error *e)
+static bool finish(const job *j, const job_picture *p, generate_result *out, error *e)
 {
     generator *last = job_last(j);
-    memcpy(out->final, sampler_latent(j->sampler), job_numbers(j) * sizeof(float));
-    if (!fit_conditional(last->on.model)) return picture_of_sample(j, &out->picture, e);
+    memcpy(out->final, sampler_latent(p->sampler), job_numbers(j) * sizeof(float));
+    if (!fit_conditional(last->on.model)) return picture_of_sample(j, p, &out->picture, e);
     if (!decoder_run(last->decoder, out->final, &out->picture, e)) return false;
     return last->vae_packed = true;
+}
+
+bool generator_run_together(generator *const *models, int count, const mix *m, const generate_options *o,
+                            int pictures, generate_result *out, error *e)
+{
+    job j;
+    memset(out, 0, (size_t)pictures * sizeof *out);
+    bool ok = job_open(&j, models, count, m, o, pictures, NULL, e) && read_texts(&j, e) &&
+              start(&j, out, e) && loop_run(&j, e);
+    for (int k = 0; ok && k < pictures; k++) ok = finish(&j, &j.picture[k], &out[k], e);
+    job_close(&j);
+    for (int k = 0; !ok && k < pictures; k++) generate_result_free(&out[k]);
+    return ok;
 }
 
 bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
                          generate_result *out, error *e)
 {
-    job j;
-    *out = (generate_result){0};
-    bool ok = job_open(&j, models, count, m, o, NULL, e) && read_texts(&j, e) && draw_noise(&j, e) &&
-              result_start(&j, out, e) && loop_run(&j, e) && finish(&j, out, e);
-    job_close(&j);
-    if (!ok) generate_result_free(out);
-    return ok;
+    return generator_run_together(models, count, m, o, 1, out, e);
 }
 
 bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e)
 {
     return generator_run_mixed(&g, 1, NULL, o, out, e);
+}
+
+/* ---- how many together ---- */
+
+enum { TOGETHER_BYTES = 64 << 20, TOGETHER_MOST = 16 };
+
+int generator_together(generator *const *models, int count, const mix *m, const generate_options *o)
+{
+    job j;
+    int most = 1;
+    if (job_open(&j, models, count, m, o, 1, NULL, NULL) && job_first(&j)->on.device->batches_alike) {
+        size_t one = denoiser_bytes(job_first(&j)->denoiser), fit = one ? TOGETHER_BYTES / one : 1;
+        most = fit < 1 ? 1 : fit > TOGETHER_MOST ? TOGETHER_MOST : (int)fit;
+    }
+    job_close(&j);
+    return most;
 }

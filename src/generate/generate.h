@@ -74,6 +74,16 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
  * decodes. */
 bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
                          generate_result *out, error *e);
+/* Whether two pictures of the same models can take their steps together: size, guided or not, clip skip,
+ * sampler, steps and spacing, and the step that they go on from, are the same. */
+bool generate_alike(const generate_options *a, const generate_options *b);
+/* Pictures that are alike, in one evaluation a step: o and out [pictures]. Each has the bytes that it has
+ * alone where the device promises so (batches_alike). Each one's progress is told. All fail if one does. */
+bool generator_run_together(generator *const *models, int count, const mix *m, const generate_options *o,
+                            int pictures, generate_result *out, error *e);
+/* How many pictures like this one make good use of an evaluation: of a small network, whose weights and
+ * small maps keep no processor busy, some; of a large one 1. Never more than have the same bytes as alone. */
+int generator_together(generator *const *models, int count, const mix *m, const generate_options *o);
 /* As generator_check, for all the models that the mix asks: whether they fit each other, too. */
 bool generator_check_mixed(generator *const *models, int count, const mix *m,
                            const generate_options *o, char **notes, error *e);

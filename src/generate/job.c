@@ -29,10 +29,20 @@ size_t job_numbers(const job *j)
     return (size_t)j->channels * (size_t)j->height * (size_t)j->width;
 }
 
+const char *job_text(const job *j, int k, bool *negative)
+{
+    const job_picture *p = &j->picture[k / j->parts];
+    *negative = j->parts > 1 && k % j->parts == 0;
+    return *negative ? p->negative : p->prompt;
+}
+
 void job_close(job *j)
 {
-    sampler_close(&j->sampler);
-    free(j->noise);
+    for (int k = 0; j->picture && k < j->count; k++) {
+        sampler_close(&j->picture[k].sampler);
+        free(j->picture[k].noise);
+    }
+    free(j->picture);
     *j = (job){0};
 }
 
@@ -77,12 +87,12 @@ static bool memory_check_planned(const job *j, error *e)
 
 /* ---- the options ---- */
 
-static bool check_size(job *j, const model *m, error *e)
+static bool check_size(job *j, const generate_options *o, const model *m, error *e)
 {
     int width, height, multiple, shape[3];
     fit_size(m, &width, &height, &multiple);
-    if (j->o->width) width = j->o->width;
-    if (j->o->height) height = j->o->height;
+    if (o->width) width = o->width;
+    if (o->height) height = o->height;
     if (width < multiple || height < multiple || width % multiple || height % multiple)
         return error_set(e, ERROR_USAGE,
                          "a size of %dx%d: width and height must be multiples of %d "
@@ -99,31 +109,31 @@ static bool check_size(job *j, const model *m, error *e)
 }
 
 /* notes: NULL, or what the model will not read as it may be meant is added. */
-static bool check_text(const job *j, const model *m, char **notes, error *e)
+static bool check_text(const job_picture *p, const model *m, char **notes, error *e)
 {
     const clip_config *c = &m->clip;
     if (!fit_conditional(m))
-        return !*j->prompt ||
+        return !*p->prompt ||
                error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no prompt", m->path);
-    if (j->o->clip_skip < 0 || j->o->clip_skip >= c->layers)
+    if (p->o->clip_skip < 0 || p->o->clip_skip >= c->layers)
         return error_set(e, ERROR_USAGE,
                          "clip skip %d: this text encoder has %d layers, so 0 to %d "
                          "can be left out",
-                         j->o->clip_skip, c->layers, c->layers - 1);
+                         p->o->clip_skip, c->layers, c->layers - 1);
     char *unasked = NULL;
     if (!notes) notes = &unasked;
-    bool ok = prompt_notes(notes, m, "prompt", j->prompt, e) &&
-              prompt_notes(notes, m, "negative prompt", j->negative, e);
+    bool ok = prompt_notes(notes, m, "prompt", p->prompt, e) &&
+              prompt_notes(notes, m, "negative prompt", p->negative, e);
     free(unasked);
     return ok;
 }
 
 /* A learned variance is a second half of the network's output channels; the sampler must know of
  * it. */
-static bool check_variance(const job *j, const model *m, error *e)
+static bool check_variance(const job_picture *p, const model *m, error *e)
 {
     int in = m->unet.in_channels, out = m->unet.out_channels;
-    bool learned = sampler_learned(j->sampler);
+    bool learned = sampler_learned(p->sampler);
     if (out == (learned ? 2 * in : in)) return true;
     if (learned)
         return error_set(e, ERROR_USAGE,
@@ -141,9 +151,9 @@ static bool check_variance(const job *j, const model *m, error *e)
 /* Plans for the job's size, unless that is what was planned last. */
 static bool plan(generator *g, const job *j, error *e)
 {
-    if (!denoiser_is(g->denoiser, j->batch, j->height, j->width)) {
+    if (!denoiser_is(g->denoiser, job_batch(j), j->height, j->width)) {
         denoiser_close(&g->denoiser);
-        if (!denoiser_open(&g->denoiser, &g->on, j->batch, j->height, j->width, e)) return false;
+        if (!denoiser_open(&g->denoiser, &g->on, job_batch(j), j->height, j->width, e)) return false;
     }
     if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;
     decoder_close(&g->decoder);
@@ -158,26 +168,40 @@ static bool plan_all(const job *j, error *e)
     for (int k = 0; k < j->model_count; k++) {
         generator *g = j->models[k];
         if (!job_asks(j, k) || g == job_first(j)) continue;
-        if (!fit_pair(first, g->on.model, e) || !check_text(j, g->on.model, NULL, e) || !plan(g, j, e))
-            return false;
+        if (!fit_pair(first, g->on.model, e)) return false;
+        for (int i = 0; i < j->count; i++)
+            if (!check_text(&j->picture[i], g->on.model, NULL, e)) return false;
+        if (!plan(g, j, e)) return false;
     }
     return true;
 }
 
-bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,
-              char **notes, error *e)
+static bool open_picture(job_picture *p, const generate_options *o, const model *first, char **notes, error *e)
 {
-    *j = (job){.o = o, .models = models, .model_count = count, .mix = m};
+    *p = (job_picture){.o = o,
+                       .prompt = o->prompt ? o->prompt : "",
+                       .negative = o->negative ? o->negative : "",
+                       .guidance = {o->guidance, o->guidance_rescale}};
+    return check_text(p, first, notes, e) &&
+           sampler_open(&p->sampler, &first->scheduler, &o->sampler, e) && check_variance(p, first, e);
+}
+
+bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,
+              int pictures, char **notes, error *e)
+{
+    *j = (job){.models = models, .model_count = count, .mix = m, .count = pictures};
     const model *first = job_first(j)->on.model;
-    j->prompt = o->prompt ? o->prompt : "";
-    j->negative = o->negative ? o->negative : "";
-    j->batch = fit_conditional(first) && o->guidance > 1 ? 2 : 1;
-    j->guidance = (guidance){o->guidance, o->guidance_rescale};
-    if (!isfinite(o->guidance) || !isfinite(o->guidance_rescale))
-        return error_set(e, ERROR_USAGE, "guidance must be a number");
-    if (!check_size(j, first, e) || !check_text(j, first, notes, e) ||
-        !sampler_open(&j->sampler, &first->scheduler, &o->sampler, e) || !check_variance(j, first, e))
-        return false;
-    assert(!m || m->count == sampler_steps(j->sampler));
+    j->parts = fit_conditional(first) && o->guidance > 1 ? 2 : 1;
+    j->picture = calloc((size_t)pictures, sizeof *j->picture);
+    if (!j->picture) return error_memory(e, "pictures", (size_t)pictures * sizeof *j->picture);
+    for (int k = 0; k < pictures; k++) {
+        assert(k == 0 || generate_alike(&o[0], &o[k]));
+        if (!isfinite(o[k].guidance) || !isfinite(o[k].guidance_rescale))
+            return error_set(e, ERROR_USAGE, "guidance must be a number");
+    }
+    if (!check_size(j, o, first, e)) return false;
+    for (int k = 0; k < pictures; k++)
+        if (!open_picture(&j->picture[k], &o[k], first, notes, e)) return false;
+    assert(!m || m->count == sampler_steps(j->picture[0].sampler));
     return plan_all(j, e) && memory_check_planned(j, e);
 }

@@ -10,9 +10,9 @@
 #include "pipeline/decode.h"
 #include "pipeline/denoise.h"
 
-/* The text that the denoiser's keys and values are of. */
+/* The texts that the denoiser's keys and values are of. */
 typedef struct text_state {
-    char *prompt, *negative;          /* NULL: none was read */
+    char **text;                      /* [batch]; NULL: none were read */
     int clip_skip, batch;
     float *states;                    /* [batch,N,hidden] */
 } text_state;
@@ -26,29 +26,41 @@ struct generator {
     bool unet_packed, vae_packed;     /* the device holds its copy of the weights */
 };
 
-typedef struct job {
+/* One of the job's pictures. */
+typedef struct job_picture {
     const generate_options *o;
     const char *prompt, *negative;
-    generator *const *models;         /* what takes turns, as `mix` says */
-    int model_count;
-    const mix *mix;                   /* NULL: models[0] alone */
-    int channels, height, width, batch; /* of the latents */
     guidance guidance;
     sampler *sampler;
     rng rng;
     float *noise;                     /* [C,h,w], what the run begins with */
+} job_picture;
+
+/* Pictures that take every step together: sample k * parts of an evaluation is of picture k, and so is the
+ * next where it is guided (unconditional, conditional). */
+typedef struct job {
+    generator *const *models;         /* what takes turns, as `mix` says */
+    int model_count;
+    const mix *mix;                   /* NULL: models[0] alone */
+    int channels, height, width;      /* of the latents */
+    int parts;                        /* samples of a picture: 2 where it is guided, else 1 */
+    job_picture *picture;             /* [count]; alike (generate_together) */
+    int count;
 } job;
 
 /* ---- job.c ---- */
-/* Everything but the work: checks all options, plans every model that the mix asks, and compares the
- * memory needed with what there is. notes: NULL, or lines are added to it. j is to be closed in any case. */
+/* Everything but the work: checks all options [pictures], plans every model that the mix asks, and compares
+ * the memory needed with what there is. notes: NULL, or lines are added to it. j is to be closed in any case. */
 bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,
-              char **notes, error *e);
+              int pictures, char **notes, error *e);
 void job_close(job *j);
 generator *job_first(const job *j); /* whose model begins */
 generator *job_last(const job *j);  /* whose model decodes */
 bool job_asks(const job *j, int which); /* whether any step does */
-size_t job_numbers(const job *j); /* of the latents */
+size_t job_numbers(const job *j); /* of a picture's latents */
+/* The text of sample k of an evaluation, and whether it is an unconditional one. */
+const char *job_text(const job *j, int k, bool *negative);
+static inline int job_batch(const job *j) { return j->count * j->parts; }
 
 /* ---- read.c ---- */
 /* Reads the job's prompts, for every model that is asked, unless it has them read already. */
@@ -56,7 +68,7 @@ bool read_texts(const job *j, error *e);
 void text_forget(text_state *t);
 
 /* ---- loop.c ---- */
-/* All steps, from the job's noise or where it goes on from; the sampler holds the last latent. */
+/* All steps, from the pictures' noise or where they go on from; their samplers hold the last latents. */
 bool loop_run(job *j, error *e);
 
 #endif

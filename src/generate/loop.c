@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * loop: denoising. The sampler asks for an evaluation, which models of the mix predict, and is told what
- * guidance made of it, until it is done; after each step others are told. */
+ * loop: denoising. The pictures' samplers ask for an evaluation, which models of the mix predict, and are
+ * told what guidance made of it, until they are done; after each step others are told. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +10,12 @@
 #include "generate/job.h"
 #include "pipeline/layout.h"
 
-/* The network's edge: room for one evaluation. */
+/* The network's edge: room for one evaluation of all the job's pictures. */
 typedef struct edge {
     size_t channels, space;  /* of one prediction */
     float *x, *out;          /* [B,h,w,C], [B,h,w,C'] */
     float *part;             /* several models in one step: as out */
-    float *guided;           /* [C',h,w] */
+    float *guided;           /* [pictures][C',h,w] */
 } edge;
 
 static void edge_close(edge *r)
@@ -28,32 +28,45 @@ static void edge_close(edge *r)
 
 static bool edge_open(edge *r, const job *j, error *e)
 {
-    size_t batch = (size_t)j->batch;
+    size_t batch = (size_t)job_batch(j);
     *r = (edge){.channels = (size_t)job_first(j)->on.model->unet.out_channels,
                 .space = (size_t)j->height * (size_t)j->width};
     size_t in = batch * job_numbers(j), out = batch * r->channels * r->space;
     r->x = malloc(in * sizeof(float));
     r->out = malloc(out * sizeof(float));
     r->part = malloc(out * sizeof(float));
-    r->guided = malloc(r->channels * r->space * sizeof(float));
+    r->guided = malloc(out / (size_t)j->parts * sizeof(float));
     return (r->x && r->out && r->part && r->guided) ||
            error_memory(e, "latents", (in + 3 * out) * sizeof(float));
 }
 
 static void apply_guidance(const job *j, edge *r)
 {
-    guide(&j->guidance, r->out, j->batch, r->channels, r->space, r->guided);
+    size_t n = r->channels * r->space;
+    for (int k = 0; k < j->count; k++)
+        guide(&j->picture[k].guidance, r->out + (size_t)(k * j->parts) * n, j->parts, r->channels, r->space,
+              r->guided + (size_t)k * n);
 }
 
-/* The network's output where the sampler wants it, before guidance, in r->out. */
-static bool evaluate(generator *g, const job *j, edge *r, const evaluation *at, error *e)
+/* What the samplers ask, all of them for the same timestep; its latents in r->x. False: they are done. */
+static bool ask(job *j, edge *r, evaluation *at)
 {
     size_t n = job_numbers(j);
+    for (int k = 0; k < j->count; k++) {
+        if (!sampler_ask(j->picture[k].sampler, at)) return false;
+        float *x = r->x + (size_t)(k * j->parts) * n;
+        layout_channels_last(x, at->x, (size_t)j->channels, r->space);
+        if (j->parts > 1) memcpy(x + n, x, n * sizeof *x);
+    }
+    return true;
+}
+
+/* The network's output for r->x, before guidance, in r->out. */
+static bool evaluate(generator *g, const job *j, edge *r, const evaluation *at, error *e)
+{
     char where[96];
-    snprintf(where, sizeof where, "step %d of %d (timestep %s)", at->step + 1, sampler_steps(j->sampler),
-             number_exact_float((float)at->t).text);
-    layout_channels_last(r->x, at->x, (size_t)j->channels, r->space);
-    if (j->batch > 1) memcpy(r->x + n, r->x, n * sizeof *r->x);
+    snprintf(where, sizeof where, "step %d of %d (timestep %s)", at->step + 1,
+             sampler_steps(j->picture[0].sampler), number_exact_float((float)at->t).text);
     if (!denoiser_run(g->denoiser, r->x, (float)at->t, r->out, where, e)) return false;
     return g->unet_packed = true;
 }
@@ -63,7 +76,7 @@ static bool evaluate(generator *g, const job *j, edge *r, const evaluation *at, 
 static bool predict_sum(const job *j, edge *r, const mix_step *s, const evaluation *at,
                         error *e)
 {
-    size_t n = r->channels * r->space;
+    size_t n = (size_t)j->count * r->channels * r->space;
     memset(r->part, 0, n * sizeof *r->part);
     for (int k = 0; k < s->terms; k++) {
         if (!evaluate(j->models[s->model[k]], j, r, at, e)) return false;
@@ -78,16 +91,17 @@ static bool predict_sum(const job *j, edge *r, const mix_step *s, const evaluati
 static bool predict_split(const job *j, edge *r, const mix_step *s, const evaluation *at,
                         error *e)
 {
-    size_t half = r->channels * r->space;
+    size_t half = r->channels * r->space, all = (size_t)job_batch(j) * half;
     if (!evaluate(j->models[s->model[0]], j, r, at, e)) return false;
-    memcpy(r->part, r->out, half * sizeof *r->part);
+    memcpy(r->part, r->out, all * sizeof *r->part);
     if (!evaluate(j->models[s->model[1]], j, r, at, e)) return false;
-    if (j->batch > 1) memcpy(r->out, r->part, half * sizeof *r->part);
+    for (size_t i = 0; j->parts > 1 && i < all; i += 2 * half)
+        memcpy(r->out + i, r->part + i, half * sizeof *r->part);
     apply_guidance(j, r);
     return true;
 }
 
-/* The guided output. A mix is of steps; all evaluations of a step are of its models. */
+/* The guided outputs. A mix is of steps; all evaluations of a step are of its models. */
 static bool predict(const job *j, edge *r, const evaluation *at, error *e)
 {
     const mix_step *s = j->mix ? &j->mix->step[at->step] : NULL;
@@ -102,57 +116,77 @@ static bool predict(const job *j, edge *r, const evaluation *at, error *e)
 
 static bool progress(const job *j, error *e)
 {
-    if (!j->o->progress ||
-        !j->o->progress(j->o->user, sampler_done(j->sampler), sampler_steps(j->sampler)))
-        return true;
-    return error_set(e, ERROR_CANCELLED, "stopped");
+    for (int k = 0; k < j->count; k++) {
+        const job_picture *p = &j->picture[k];
+        if (p->o->progress &&
+            p->o->progress(p->o->user, sampler_done(p->sampler), sampler_steps(p->sampler)))
+            return error_set(e, ERROR_CANCELLED, "stopped");
+    }
+    return true;
 }
 
-static bool tell_reached(const job *j, error *e)
+static bool tell_reached(const job *j, const job_picture *p, error *e)
 {
     void *state = NULL;
     size_t size;
-    if (!j->o->reached) return true;
-    if (!sampler_save(j->sampler, &state, &size, e)) return false;
-    generate_snapshot now = {.step = sampler_done(j->sampler),
-                             .latent = sampler_latent(j->sampler),
+    if (!p->o->reached) return true;
+    if (!sampler_save(p->sampler, &state, &size, e)) return false;
+    generate_snapshot now = {.step = sampler_done(p->sampler),
+                             .latent = sampler_latent(p->sampler),
                              .numbers = job_numbers(j),
-                             .random = &j->rng,
+                             .random = &p->rng,
                              .sampler = state,
                              .sampler_size = size};
-    j->o->reached(j->o->user, &now);
+    p->o->reached(p->o->user, &now);
     free(state);
     return true;
 }
 
 static bool begin(job *j, error *e)
 {
-    const generate_snapshot *from = j->o->from;
-    if (!sampler_begin(j->sampler, j->noise, job_numbers(j), e)) return false;
-    if (!from) return true;
-    if (!sampler_load(j->sampler, from->step, from->latent, from->sampler, from->sampler_size, e))
-        return false;
-    j->rng = *from->random;
+    for (int k = 0; k < j->count; k++) {
+        job_picture *p = &j->picture[k];
+        const generate_snapshot *from = p->o->from;
+        if (!sampler_begin(p->sampler, p->noise, job_numbers(j), e)) return false;
+        if (!from) continue;
+        if (!sampler_load(p->sampler, from->step, from->latent, from->sampler, from->sampler_size, e))
+            return false;
+        p->rng = *from->random;
+    }
     return true;
 }
 
 /* After a step. */
 static bool step_done(const job *j, error *e)
 {
-    if (!pipeline_finite(sampler_latent(j->sampler), job_numbers(j)))
-        return error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try other "
-                         "settings (sampler, spacing, guidance)", sampler_done(j->sampler),
-                         sampler_steps(j->sampler));
-    return tell_reached(j, e) && progress(j, e);
+    for (int k = 0; k < j->count; k++) {
+        const job_picture *p = &j->picture[k];
+        if (!pipeline_finite(sampler_latent(p->sampler), job_numbers(j)))
+            return error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try other "
+                             "settings (sampler, spacing, guidance)", sampler_done(p->sampler),
+                             sampler_steps(p->sampler));
+        if (!tell_reached(j, p, e)) return false;
+    }
+    return progress(j, e);
+}
+
+static bool tell(job *j, const edge *r, error *e)
+{
+    size_t n = r->channels * r->space;
+    for (int k = 0; k < j->count; k++) {
+        job_picture *p = &j->picture[k];
+        if (!sampler_tell(p->sampler, r->guided + (size_t)k * n, &p->rng, e)) return false;
+    }
+    return true;
 }
 
 static bool run(job *j, edge *r, error *e)
 {
     evaluation at;
     bool ok = progress(j, e);
-    while (ok && sampler_ask(j->sampler, &at)) {
-        ok = predict(j, r, &at, e) && sampler_tell(j->sampler, r->guided, &j->rng, e);
-        if (ok && sampler_done(j->sampler) > at.step) ok = step_done(j, e);
+    while (ok && ask(j, r, &at)) {
+        ok = predict(j, r, &at, e) && tell(j, r, e);
+        if (ok && sampler_done(j->picture[0].sampler) > at.step) ok = step_done(j, e);
     }
     return ok;
 }

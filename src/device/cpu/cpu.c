@@ -201,14 +201,16 @@ static bool cpu_new(device **out, int level, thread_pool *pool, dtype precision,
         thread_pool_close(&pool);
         return error_memory(e, "the cpu device", sizeof *c);
     }
+    dtype compute = precision == DTYPE_BF16 && levels[level].bf16 ? DTYPE_BF16 : DTYPE_F32;
     c->level = level;
     c->kernels = *kernels_of[levels[level].isa];
     c->device = (device){
         .name = c->name,
         .threads = pool ? thread_pool_size(pool) : 1,
         .pool = pool,
-        .compute = precision == DTYPE_BF16 && levels[level].bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .compute = compute,
         .weight_type = precision,
+        .batches_alike = compute == DTYPE_F32, /* oneDNN promises nothing of the kind */
         .prepare = cpu_prepare,
         .unprepare = cpu_unprepare,
         .bind = cpu_bind,
