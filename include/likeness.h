@@ -130,6 +130,7 @@ LK_API bool lk_context_open(lk_context **out, const lk_context_options *options,
 LK_API void lk_context_close(lk_context **context); /* after its sessions and models */
 LK_API const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
 LK_API int lk_context_threads(const lk_context *context);
+LK_API lk_precision lk_context_precision(const lk_context *context);
 
 /* ---- session: one thread's work ---- */
 
@@ -186,6 +187,9 @@ LK_API bool lk_model_open(lk_model **out, lk_context *context, const lk_model_op
 LK_API void lk_model_close(lk_model **model);
 #define lk_model_describe(model, info) lk_model_describe_sized((model), (info), sizeof *(info))
 LK_API void lk_model_describe_sized(const lk_model *model, lk_model_info *info, size_t size);
+/* Its weights' name, 64 hex digits, of which pictures tell the first as "Model hash". The first call reads all of
+ * them, with the context's threads. */
+LK_API const char *lk_model_hash(lk_model *model);
 
 /* ---- latents ---- */
 
@@ -278,6 +282,8 @@ LK_API bool lk_variance_parse(lk_variance *out, const char *name);
 LK_API bool lk_spacing_parse(lk_spacing *out, const char *name);
 LK_API const char *lk_sampler_name(lk_sampler sampler);  /* "ddim"; NULL: there is none of this number */
 LK_API const char *lk_sampler_label(lk_sampler sampler); /* "DDIM", as in pictures' settings; or NULL */
+LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
+LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
 
 /* A run after some of its steps: latents, state of the random numbers, what the sampler remembers. */
 typedef struct lk_snapshot lk_snapshot;
@@ -406,6 +412,7 @@ typedef enum lk_rate_schedule {
     LK_RATE_POLYNOMIAL,
 } lk_rate_schedule;
 LK_API bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name); /* diffusers' names */
+LK_API const char *lk_rate_schedule_name(lk_rate_schedule schedule);
 
 typedef enum lk_optimizer {
     LK_ADAMW,      /* torch.optim.AdamW */
@@ -462,6 +469,8 @@ typedef struct lk_train_options {
     bool with_prior_preservation;
     double prior_loss_weight;
     int num_class_images;            /* the missing ones are made; never more are used */
+    int class_steps;                 /* of the class pictures that are made: steps of DDIM (50) */
+    float class_guidance;            /* and guidance (7.5) */
     bool prior_from_base;            /* no class pictures: the base model's own prediction is kept */
     bool cache_latents;              /* encode once, where crops are fixed; true */
     int64_t checkpointing_steps;
@@ -514,38 +523,129 @@ LK_API bool lk_train_determines(const lk_train_options *options, const char *nam
  * written are told to the log. */
 LK_API bool lk_train(lk_session *session, lk_model *model, const lk_train_options *options, lk_error *error);
 
-/* ---- a study: models, pictures, measures, one page ---- */
+/* ---- schedules: which model predicts which step ---- */
 
-typedef struct lk_study_progress {
+/* A schedule's text, read for so many steps; the syntax is lk_generate_mixed's. Immutable, and without the
+ * names: two with names in the same order can be compared. */
+typedef struct lk_schedule lk_schedule;
+
+enum { LK_SCHEDULE_PARTS = 8 };
+
+/* What predicts one step. */
+typedef struct lk_schedule_step {
+    int parts;                     /* 1 of share 1: that model alone */
+    bool split;                    /* part 0 gives the unconditional prediction, part 1 the conditional */
+    int model[LK_SCHEDULE_PARTS];  /* which of the names */
+    float share[LK_SCHEDULE_PARTS];
+} lk_schedule_step;
+
+LK_API bool lk_schedule_open(lk_schedule **out, const char *text, const char *const *names, int count,
+                             int steps, lk_error *error);
+LK_API void lk_schedule_close(lk_schedule **schedule);
+LK_API int lk_schedule_steps(const lk_schedule *schedule);
+LK_API const lk_schedule_step *lk_schedule_at(const lk_schedule *schedule, int step); /* the schedule's memory */
+LK_API bool lk_schedule_step_same(const lk_schedule_step *a, const lk_schedule_step *b);
+LK_API int lk_schedule_common(const lk_schedule *a, const lk_schedule *b); /* how many first steps are the same */
+/* Which model predicts every step alone; -1: several take part. */
+LK_API int lk_schedule_alone(const lk_schedule *schedule);
+/* Whether it is one model, then another, and after how many steps. */
+LK_API bool lk_schedule_switch(const lk_schedule *schedule, int *first, int *second, int *at);
+/* The same in the shortest form of the syntax, for lk_free. */
+LK_API bool lk_schedule_text(char **out, const lk_schedule *schedule, const char *const *names,
+                             lk_error *error);
+
+/* ---- photos: a folder of pictures as a training reads them ---- */
+
+/* The pictures of a folder by the order of their names; what is no picture is passed over. */
+typedef struct lk_photos lk_photos;
+
+typedef struct lk_photos_options {
     size_t size;
-    const char *what;    /* "training tuned", "pictures", "measuring" */
-    double done, total;  /* of the whole study, in steps of about equal length; total 0: not known yet */
-    double left;         /* seconds, about; 0: not known yet */
-} lk_study_progress;
+    int resolution;   /* the shorter side becomes it; 0: files are found and hashed, not decoded */
+    size_t limit;     /* at most so many; 0: all */
+    bool of_class;    /* for messages: pictures of the class, not of the subject */
+} lk_photos_options;
 
-typedef struct lk_study_options {
+#define lk_photos_defaults(options) lk_photos_defaults_sized((options), sizeof *(options))
+LK_API void lk_photos_defaults_sized(lk_photos_options *options, size_t size);
+/* A folder without pictures is an error where they are decoded, and else none. */
+LK_API bool lk_photos_open(lk_photos **out, const char *folder, const lk_photos_options *options,
+                           lk_error *error);
+LK_API void lk_photos_close(lk_photos **photos);
+LK_API size_t lk_photos_count(const lk_photos *photos);
+LK_API const char *lk_photos_path(const lk_photos *photos, size_t index);
+LK_API const char *lk_photos_hash(const lk_photos *photos, size_t index); /* SHA-256 of the file, 64 hex digits */
+/* The middle of a decoded one, resolution x resolution: what --center_crop trains on. */
+LK_API bool lk_photos_picture(lk_picture **out, const lk_photos *photos, size_t index, lk_error *error);
+
+/* ---- features: what a model's UNet sees in a picture ---- */
+
+/* DIFT: the picture's latents are noised to one timestep, and the activations behind a block of the UNet's way up,
+ * averaged over draws of noise, are what is seen at each place of its map. Serves one thread, its session's. */
+typedef struct lk_features lk_features;
+
+typedef struct lk_features_options {
     size_t size;
-    const char *plan;    /* a plan in JSON (docs/STUDY.md); NULL: the report's experiment */
-    /* NULL, or a folder of photos of one subject, which is called `name` ("sks dog") and is one of
-     * class_name ("dog"): the report's experiment with it, on the model at `model` (NULL: the
-     * default). */
-    const char *photos, *name, *class_name, *model;
-    const char *folder;  /* where everything goes: report.html, cells/, models/ */
-    /* NULL, or folders as transformers saves them, for the measures of the DreamBooth paper: clip a CLIPModel
-     * with its tokenizer (CLIP-I, CLIP-T), dino a ViTModel (DINO) or a Dinov2Model (DINO, PRES, DIV). */
-    const char *clip, *dino;
-    bool dry_run;        /* tell what would be done (to the log), and do nothing */
-    bool yes;            /* thousands of pictures are meant */
-    int (*progress)(void *user, const lk_study_progress *progress); /* NULL; nonzero: stop */
-    void *user;
-} lk_study_options;
+    const char *prompt; /* NULL: empty */
+    int draws;          /* of noise; the first ones are the same whatever their number (2) */
+    uint64_t seed;      /* of them (20260) */
+    double timestep;    /* 0 to 1: of the length of the model's noise schedule (0.1) */
+    int block;          /* of the way up, from 0; the last where there are fewer (1) */
+} lk_features_options;
 
-#define lk_study_defaults(options) lk_study_defaults_sized((options), sizeof *(options))
-LK_API void lk_study_defaults_sized(lk_study_options *options, size_t size);
-/* What the folder holds already is not made again; a run that was killed or stopped goes on. A picture that
- * cannot be made does not keep the others: the page says why, and the result is false. What happens is told to
- * the log. */
-LK_API bool lk_study(lk_session *session, const lk_study_options *options, lk_error *error);
+#define lk_features_defaults(options) lk_features_defaults_sized((options), sizeof *(options))
+LK_API void lk_features_defaults_sized(lk_features_options *options, size_t size);
+/* 64 hex digits of all that determines what is seen, but the picture: who keeps features keeps them under it. */
+LK_API bool lk_features_key(char key[65], lk_model *model, const lk_features_options *options,
+                            lk_error *error);
+/* The model is of the session's context, and reads prompts. Both outlive the features. */
+LK_API bool lk_features_open(lk_features **out, lk_session *session, lk_model *model,
+                             const lk_features_options *options, lk_error *error);
+LK_API void lk_features_close(lk_features **features);
+/* *value: [height][width][channels], its shape, for lk_free. Pictures of one size after each other are fastest. */
+LK_API bool lk_features_look(float **value, int shape[3], lk_features *features, const lk_picture *picture,
+                             lk_error *error);
+
+/* ---- vision: networks that look at pictures ---- */
+
+/* CLIP (transformers' CLIPModel with its tokenizer), DINO (ViTModel), DINOv2 (Dinov2Model), from a folder as
+ * transformers saves it. Serves one thread, its session's. */
+typedef struct lk_vision lk_vision;
+
+typedef enum lk_vision_kind { LK_VISION_CLIP, LK_VISION_DINO, LK_VISION_DINOV2 } lk_vision_kind;
+
+LK_API bool lk_vision_open(lk_vision **out, lk_session *session, const char *folder, lk_error *error);
+LK_API void lk_vision_close(lk_vision **vision); /* before its session */
+LK_API lk_vision_kind lk_vision_kind_of(const lk_vision *vision);
+LK_API const char *lk_vision_hash(const lk_vision *vision); /* SHA-256 of its weights, 64 hex digits */
+LK_API int lk_vision_width(const lk_vision *vision);        /* numbers of an embedding */
+/* An embedding [width] as the network gives it, not normalised: CLIP's projected features, the class token of the
+ * others. */
+LK_API bool lk_vision_embed(float *out, lk_vision *vision, const lk_picture *picture, lk_error *error);
+LK_API bool lk_vision_embed_text(float *out, lk_vision *vision, const char *text, lk_error *error); /* CLIP */
+
+/* ---- trainings, before they are made ---- */
+
+/* Whatever can be found wrong without the model and the disk. */
+LK_API bool lk_train_check(const lk_train_options *options, lk_error *error);
+/* Bytes of memory for the trained weights and the optimizer's state, besides the model's. */
+LK_API size_t lk_train_memory(const lk_model *model, const lk_train_options *options);
+
+typedef struct lk_train_base {
+    size_t size;
+    const char *name;         /* what names the model trained from: its hash, or the hash of its own request */
+    const char *hash;         /* lk_model_hash of it; NULL: it is not there yet */
+    lk_precision precision;
+    int resolution;           /* of the model's pictures, where the options give none */
+} lk_train_base;
+
+#define lk_train_base_defaults(base) lk_train_base_defaults_sized((base), sizeof *(base))
+LK_API void lk_train_base_defaults_sized(lk_train_base *base, size_t size);
+/* What determines the trained weights, all of it and nothing else, as one line of JSON: known before the training, and
+ * unchanged by it. Who keeps trained models can name them by its hash. The pictures' folders are looked into. For
+ * lk_free. */
+LK_API bool lk_train_request(char **text, const lk_train_options *options, const lk_train_base *base,
+                             lk_error *error);
 
 /* ---- inspecting ---- */
 

@@ -6,6 +6,7 @@
 
 #include "base/platform.h"
 #include "likeness.h"
+#include "likeness_study.h"
 #include "support.h"
 #include "toy.h"
 
@@ -43,7 +44,6 @@ static void write_plan(void)
 static bool study(const char *name, lk_error *why)
 {
     lk_context *context = NULL;
-    lk_session *session = NULL;
     lk_context_options c;
     char plan[1024], out[1024];
     snprintf(plan, sizeof plan, "%s/plan.json", folder);
@@ -54,9 +54,7 @@ static bool study(const char *name, lk_error *why)
     lk_study_defaults(&o);
     o.plan = plan;
     o.folder = out;
-    bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
-              lk_study(session, &o, why);
-    lk_session_close(&session);
+    bool ok = lk_context_open(&context, &c, why) && lk_study(context, &o, why);
     lk_context_close(&context);
     return ok;
 }

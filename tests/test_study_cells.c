@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/platform.h"
-#include "generate/parameters.h"
+#include "file/image.h"
 #include "study/cells.h"
 #include "support.h"
 #include "toy.h"
@@ -17,9 +17,9 @@ static const char *const names[MODELS] = {"base", "tuned"};
 static const char *const hashes[MODELS] = {"hash of base", "hash of tuned"};
 
 typedef struct world {
-    device *device;
-    model *model[MODELS];
-    generator *generator[MODELS];
+    lk_context *context;
+    lk_session *session;
+    lk_model *model[MODELS];
     char folder[300];
     int stepped;
     int stop_after;  /* 0: never */
@@ -44,17 +44,19 @@ static void turn_signs(const char *folder)
 static void world_open(world *w)
 {
     error e = {0};
+    lk_error why = {0};
     *w = (world){0};
     snprintf(w->folder, sizeof w->folder, "%s", scratch_dir());
-    assert_true(device_open(&w->device, "cpu", &(device_options){.threads = 1}, &e));
+    assert_true(lk_context_open(&w->context, NULL, &why) && lk_session_open(&w->session, w->context, NULL, &why));
     for (int i = 0; i < MODELS; i++) {
         char path[400];
         snprintf(path, sizeof path, "%s/%s", w->folder, names[i]);
         if (!toy_stable_diffusion(path, &e)) fail_msg("%s", e.text);
         if (i) turn_signs(path);
-        if (!model_open(&w->model[i], path, NULL, NULL, &e) ||
-            !generator_open(&w->generator[i], w->device, w->model[i], &e))
-            fail_msg("%s", e.text);
+        lk_model_options o;
+        lk_model_defaults(&o);
+        o.path = path;
+        if (!lk_model_open(&w->model[i], w->context, &o, &why)) fail_msg("%s", why.text);
     }
     char cells[400];
     snprintf(cells, sizeof cells, "%s/cells", w->folder);
@@ -63,11 +65,9 @@ static void world_open(world *w)
 
 static void world_close(world *w)
 {
-    for (int i = 0; i < MODELS; i++) {
-        generator_close(&w->generator[i]);
-        model_close(&w->model[i]);
-    }
-    device_close(&w->device);
+    for (int i = 0; i < MODELS; i++) lk_model_close(&w->model[i]);
+    lk_session_close(&w->session);
+    lk_context_close(&w->context);
 }
 
 static const char *const schedules[] = {
@@ -76,17 +76,17 @@ static const char *const schedules[] = {
 enum { SCHEDULES = sizeof schedules / sizeof *schedules, SEEDS = 2 };
 
 /* One section: schedules x seeds, the last row being the first again under another text. */
-static void plan_fill(study_plan *p, study_section *s, study_cell *cell, sampler_kind kind)
+static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_sampler kind)
 {
-    error e = {0};
+    lk_error why = {0};
     *p = (study_plan){.models = MODELS, .model_name = (const char **)(uintptr_t)names, .section = s, .sections = 1};
     *s = (study_section){.rows = SCHEDULES, .columns = SEEDS, .cell = cell};
     for (int i = 0; i < SCHEDULES * SEEDS; i++) {
         cell[i] = (study_cell){.prompt = "a dog", .negative = "", .seed = 7 + (uint64_t)(i % SEEDS),
-                               .sampler = {.kind = kind, .steps = STEPS}, .guidance = 3,
+                               .sampler = kind, .steps = STEPS, .guidance = 3,
                                .schedule = schedules[i / SEEDS]};
-        if (!mix_parse(&cell[i].mix, cell[i].schedule, names, MODELS, STEPS, &e))
-            fail_msg("%s", e.text);
+        if (!lk_schedule_open(&cell[i].mix, cell[i].schedule, names, MODELS, STEPS, &why))
+            fail_msg("%s", why.text);
     }
 }
 
@@ -99,28 +99,22 @@ static bool stepped(void *user)
 
 static void check_alone(world *w, const study_cell *c)
 {
-    error e = {0};
-    generate_result alone;
-    image made;
-    char path[400], *text, *expected;
-    generate_options o = {.prompt = c->prompt, .seed = c->seed, .sampler = c->sampler,
-                          .guidance = c->guidance};
-    if (!generator_run_mixed(w->generator, MODELS, &c->mix, &o, &alone, &e)) fail_msg("%s", e.text);
+    lk_error why = {0};
+    lk_picture *alone = NULL, *made = NULL;
+    char path[400];
+    lk_generate_options o = cell_options(c);
+    if (!lk_generate_mixed(&alone, w->session, w->model, names, MODELS, c->schedule, &o, &why)) fail_msg("%s", why.text);
     snprintf(path, sizeof path, "%s/cells/%s.png", w->folder, c->name);
-    if (!image_read(&made, &text, path, &e)) fail_msg("%s", e.text);
-    picture_job job = {w->generator, names, MODELS, &c->mix, &o};
-    assert_true(parameters_text(&expected, &job, &made, &e));
-    assert_string_equal(text, expected);
-    free(text);
-    free(expected);
-    assert_int_equal(made.width, alone.picture.width);
-    assert_memory_equal(made.pixels, alone.picture.pixels,
-                        (size_t)made.width * (size_t)made.height * 3);
-    image_free(&made);
-    generate_result_free(&alone);
+    if (!lk_picture_open(&made, path, &why)) fail_msg("%s", why.text);
+    assert_string_equal(lk_picture_settings(made), lk_picture_settings(alone));
+    int width = lk_picture_width(made), height = lk_picture_height(made);
+    assert_int_equal(width, lk_picture_width(alone));
+    assert_memory_equal(lk_picture_pixels(made), lk_picture_pixels(alone), (size_t)width * (size_t)height * 3);
+    lk_picture_close(&made);
+    lk_picture_close(&alone);
 }
 
-static void check_sampler(world *w, sampler_kind kind)
+static void check_sampler(world *w, lk_sampler kind)
 {
     error e = {0};
     study_plan p;
@@ -128,7 +122,7 @@ static void check_sampler(world *w, sampler_kind kind)
     study_cell cell[SCHEDULES * SEEDS];
     cell_work work;
     plan_fill(&p, &s, cell, kind);
-    assert_true(cells_name(&p, hashes, DTYPE_F32, &e));
+    cells_name(&p, hashes, LK_F32);
     assert_string_equal(cell[0].name, cell[SCHEDULES * SEEDS - SEEDS].name);
     assert_string_not_equal(cell[0].name, cell[1].name);
     assert_true(cells_plan(&work, &p, w->folder, &e));
@@ -136,7 +130,7 @@ static void check_sampler(world *w, sampler_kind kind)
     assert_int_equal(work.steps, (SCHEDULES - 1) * SEEDS * STEPS);
     /* base; 4 of base x4; 2 of base x2, and 4 of its sister with 2 more by tuned; 2 of tuned x2 */
     assert_int_equal(work.saved, (4 + 2 + 4 + 2) * SEEDS);
-    cell_maker maker = {MODELS, w->generator, w->folder, stepped, w};
+    cell_maker maker = {w->session, w->model, w->folder, stepped, w};
     int bad;
     w->stepped = 0;
     w->stop_after = 20;
@@ -155,7 +149,7 @@ static void check_sampler(world *w, sampler_kind kind)
     assert_true(cells_plan(&work, &p, w->folder, &e));
     assert_int_equal(work.count, 0);
     cells_work_close(&work);
-    for (int i = 0; i < SCHEDULES * SEEDS; i++) mix_close(&cell[i].mix);
+    for (int i = 0; i < SCHEDULES * SEEDS; i++) lk_schedule_close(&cell[i].mix);
 }
 
 static void test_ddim(void **state)
@@ -163,7 +157,7 @@ static void test_ddim(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, SAMPLER_DDIM);
+    check_sampler(&w, LK_DDIM);
     world_close(&w);
 }
 
@@ -173,7 +167,7 @@ static void test_ddpm(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, SAMPLER_DDPM);
+    check_sampler(&w, LK_DDPM);
     world_close(&w);
 }
 

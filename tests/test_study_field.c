@@ -14,7 +14,9 @@ enum { BASE, TRAINED, MODELS, SEEDS = 3, PROMPTS = 2, CELLS = MODELS * SEEDS * P
 
 static const char *const prompts[PROMPTS] = {"a photo of sks dog", "a photo of a dog"};
 static char folder[600], clip_folder[700], dino_folder[700], photo_folder[700];
-static device *cpu;
+static lk_context *context;
+static lk_session *session;
+static device *cpu; /* of the plain loops */
 static study_model names[MODELS];
 static study_plan plan = {.model = names, .models = MODELS};
 static study_cell cell[CELLS];
@@ -38,13 +40,12 @@ static void make_cells(void)
 {
     for (int i = 0; i < CELLS; i++) {
         char path[800];
-        error e = {0};
         cell[i] = (study_cell){.prompt = prompts[i / SEEDS % PROMPTS], .negative = "", .guidance = 5,
                                .seed = (uint64_t)(i % SEEDS),
-                               .sampler = {.kind = SAMPLER_DDIM, .steps = 2}};
+                               .steps = 2};
         const char *list[] = {"base", "trained"};
         bool base = i < CELLS / 2;
-        check(mix_parse(&cell[i].mix, base ? "base" : "trained", list, MODELS, 2, &e), &e);
+        assert_true(lk_schedule_open(&cell[i].mix, base ? "base" : "trained", list, MODELS, 2, NULL));
         snprintf(cell[i].name, sizeof cell[i].name, "%016d", i);
         snprintf(path, sizeof path, "%s/cells/%s.png", folder, cell[i].name);
         paint(path, i);
@@ -55,21 +56,21 @@ static void make_cells(void)
 
 static void make_photos(void)
 {
-    photo_set set;
+    lk_photos *set = NULL;
     error e = {0};
     for (int i = 0; i < PHOTOS; i++) {
         char path[800];
         snprintf(path, sizeof path, "%s/%d.png", photo_folder, i);
         paint(path, 100 + i);
     }
-    check(photo_set_open(&set, photo_folder, SIDE, 0, "instance", &e), &e);
-    assert_int_equal(set.count, PHOTOS);
+    check(measured_photos(&set, photo_folder, SIDE, 0, false, &e), &e);
+    assert_int_equal(lk_photos_count(set), PHOTOS);
     for (int i = 0; i < PHOTOS; i++) {
         picture[CELLS + i] = (measured_picture){.alone = -1, .resolution = SIDE};
-        measured_photo_id(&set.item[i], SIDE, picture[CELLS + i].id);
+        measured_photo_id(set, (size_t)i, SIDE, picture[CELLS + i].id);
         photo_at[i] = CELLS + i;
     }
-    photo_set_close(&set);
+    lk_photos_close(&set);
 }
 
 static int open_all(void **state)
@@ -84,6 +85,7 @@ static int open_all(void **state)
     layout_write(clip_folder, "clip", false, NULL);
     layout_write(dino_folder, "dino", false, NULL);
     check(device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e), &e);
+    assert_true(lk_context_open(&context, NULL, NULL) && lk_session_open(&session, context, NULL, NULL));
     names[TRAINED].train.instance_data_dir = photo_folder;
     make_cells();
     make_photos();
@@ -97,15 +99,17 @@ static int open_all(void **state)
 static int close_all(void **state)
 {
     (void)state;
-    for (int i = 0; i < CELLS; i++) mix_close(&cell[i].mix);
+    for (int i = 0; i < CELLS; i++) lk_schedule_close(&cell[i].mix);
     device_close(&cpu);
+    lk_session_close(&session);
+    lk_context_close(&context);
     return 0;
 }
 
 static void run(study_measures *out)
 {
     error e = {0};
-    measure_source s = {.device = cpu, .plan = &plan, .folder = folder, .clip = clip_folder,
+    measure_source s = {.session = session, .plan = &plan, .folder = folder, .clip = clip_folder,
                         .dino = dino_folder};
     *out = (study_measures){0};
     check(field_measure(out, &all, &s, &e), &e);
@@ -240,7 +244,7 @@ static void what_is_kept(void **state)
         assert_true(before.field[i].value.mean == after.field[i].value.mean);
     layout_shell("rm '%s'/embeddings.safetensors", folder);
     error e = {0};
-    measure_source s = {.device = cpu, .plan = &plan, .folder = folder, .dino = dino_folder};
+    measure_source s = {.session = session, .plan = &plan, .folder = folder, .dino = dino_folder};
     study_measures none = {0};
     assert_false(field_measure(&none, &all, &s, &e));
     assert_non_null(strstr(e.text, "missing"));
@@ -252,18 +256,18 @@ static void what_is_kept(void **state)
 static void the_wrong_flag(void **state)
 {
     error e = {0};
-    measure_source s = {.device = cpu, .plan = &plan, .folder = folder, .clip = dino_folder};
+    measure_source s = {.session = session, .plan = &plan, .folder = folder, .clip = dino_folder};
     study_measures m = {0};
     (void)state;
     assert_false(field_measure(&m, &all, &s, &e));
     assert_non_null(strstr(e.text, "--dino"));
     study_measures_close(&m);
     e = (error){0};
-    check(field_check(cpu, clip_folder, dino_folder, &e) && field_check(cpu, NULL, NULL, &e), &e);
-    assert_false(field_check(cpu, NULL, clip_folder, &e));
+    check(field_check(session, clip_folder, dino_folder, &e) && field_check(session, NULL, NULL, &e), &e);
+    assert_false(field_check(session, NULL, clip_folder, &e));
     assert_non_null(strstr(e.text, "--clip"));
     e = (error){0};
-    assert_false(field_check(cpu, photo_folder, NULL, &e));
+    assert_false(field_check(session, photo_folder, NULL, &e));
     assert_non_null(strstr(e.text, "config.json"));
 }
 

@@ -9,6 +9,9 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "base/random.h"
+#include "file/safetensors.h"
+#include "model/schedule.h"
 #include "study/compare.h"
 #include "study/judge.h"
 #include "study/measured.h"
@@ -19,9 +22,11 @@
 enum { BASE, PLAIN, PRIOR, MODELS, SEEDS = 4, PHOTOS = 4, CLASSES = 5, STEPS = 4, MOST_CELLS = 64, NOISES = 2 };
 
 static char folder[600];
-static model *models[MODELS];
-static generator *generators[MODELS];
-static device *cpu;
+static lk_context *context;
+static lk_session *session;
+static lk_model *models[MODELS];
+static device *cpu; /* of the plain judge */
+static model *judging;
 static study_model names[MODELS];
 static const char *name_list[] = {"base", "plain", "prior"};
 static const char *class_folders[MODELS];
@@ -77,13 +82,13 @@ static void paint_halves(const study_cell *c, int left, int right)
 
 static study_cell *add_cell(const char *prompt, uint64_t seed, int steps, const char *schedule)
 {
-    error e = {0};
+    lk_error why = {0};
     study_cell *c = &cell[cells];
     assert_true(cells < MOST_CELLS);
     *c = (study_cell){.prompt = prompt, .negative = "", .seed = seed, .guidance = 5,
-                      .sampler = {.kind = SAMPLER_DDIM, .steps = steps}, .schedule = schedule};
+                      .steps = steps, .schedule = schedule};
     snprintf(c->name, sizeof c->name, "%016d", cells++);
-    if (!mix_parse(&c->mix, schedule, name_list, MODELS, steps, &e)) fail_msg("%s", e.text);
+    if (!lk_schedule_open(&c->mix, schedule, name_list, MODELS, steps, &why)) fail_msg("%s", why.text);
     return c;
 }
 
@@ -139,8 +144,8 @@ static void make_cells(void)
         paint_halves(add_cell("a cat", (uint64_t)seed, 2, "base"), 100 + seed, 100 + few);
         paint_halves(add_cell("a cat", (uint64_t)seed, 8, "base"), 120 - seed, 120 + most);
         study_cell *c = add_cell("a cat", (uint64_t)seed, 8, "base");
-        c->sampler.kind = SAMPLER_DDPM;
-        c->sampler.has_variance = true;
+        c->sampler = LK_DDPM;
+        c->variance = LK_VARIANCE_FIXED_SMALL;
         paint_halves(c, 90, 90 + 10 * seed);
     }
     study_cell *odd = add_cell("a dog", 1, STEPS, "plain"); /* other settings: in no row of the rest */
@@ -150,19 +155,44 @@ static void make_cells(void)
     memcpy(again->name, cell[0].name, sizeof cell[0].name); /* the same picture in another section */
 }
 
+/* The toy's latents are small beside the noise. */
+static void scale_latents(const char *in)
+{
+    char *path = path_join(in, "vae/config.json"), *text;
+    size_t size;
+    error e = {0};
+    assert_true(path && file_read(path, 1 << 16, &text, &size, &e));
+    char *at_scale = strstr(text, "\"scaling_factor\": 1.0");
+    assert_non_null(at_scale);
+    memcpy(at_scale + strlen("\"scaling_factor\": "), "30 ", 3);
+    FILE *f = fopen(path, "w");
+    assert_int_equal(fwrite(text, 1, size, f), size);
+    fclose(f);
+    free(text), free(path);
+}
+
+static void open_model(lk_model **out, const char *path)
+{
+    lk_error why = {0};
+    lk_model_options o;
+    lk_model_defaults(&o);
+    o.path = path;
+    if (!lk_model_open(out, context, &o, &why)) fail_msg("%s", why.text);
+}
+
 static int open_all(void **state)
 {
     error e = {0};
+    lk_error why = {0};
     (void)state;
     make_folders();
     char *path = at("model");
-    device_options o = {.threads = 1};
-    if (!toy_stable_diffusion(path, &e) || !device_open(&cpu, "cpu", &o, &e)) fail_msg("%s", e.text);
+    if (!toy_stable_diffusion(path, &e) || !device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
+    scale_latents(path);
+    if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) || !model_open(&judging, path, NULL, NULL, &e))
+        fail_msg("%s%s", why.text, e.text);
     for (int i = 0; i < MODELS; i++) {
-        if (!model_open(&models[i], path, NULL, NULL, &e) ||
-            !generator_open(&generators[i], cpu, models[i], &e))
-            fail_msg("%s", e.text);
-        models[i]->vae.scaling_factor = 30; /* the toy's latents are small beside the noise */
+        open_model(&models[i], path);
         names[i].name = name_list[i];
         names[i].train.instance_prompt = i ? "a sks dog" : NULL;
     }
@@ -180,13 +210,15 @@ static int open_all(void **state)
 static int close_all(void **state)
 {
     (void)state;
-    for (int i = 0; i < cells; i++) mix_close(&cell[i].mix);
+    for (int i = 0; i < cells; i++) lk_schedule_close(&cell[i].mix);
     free((char *)(uintptr_t)class_folders[PRIOR]);
     for (int i = 0; i < MODELS; i++) {
         free((char *)(uintptr_t)names[i].train.instance_data_dir);
-        generator_close(&generators[i]);
-        model_close(&models[i]);
+        lk_model_close(&models[i]);
     }
+    lk_session_close(&session);
+    lk_context_close(&context);
+    model_close(&judging);
     device_close(&cpu);
     return 0;
 }
@@ -200,7 +232,7 @@ static bool on_progress(void *user, int done, int total)
 
 static measure_source source(void)
 {
-    return (measure_source){.device = cpu, .plan = &plan, .models = models, .folder = folder,
+    return (measure_source){.session = session, .plan = &plan, .models = models, .folder = folder,
                             .class_folder = class_folders, .progress = on_progress};
 }
 
@@ -245,7 +277,7 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
     prompt_text text;
     noise_schedule schedule;
     rng random;
-    const model *m = models[BASE];
+    const model *m = judging;
     device_weights *vae, *unet;
     static float pixels[3072], moment[2048], noise[1024], noised[1024], map[PLACES * WIDTH];
     const float t = 100;
@@ -257,13 +289,13 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
     graph_output(enc, mean);
     tensor *x = graph_input(net, "x", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 4});
     tensor *at_t = graph_input(net, "t", DTYPE_F32, 1, (int64_t[]){1});
-    tensor *context = graph_input(net, "c", DTYPE_F32, 3, (int64_t[]){1, 16, 32});
-    tensor *maps = unet_build_features(net, &m->unet, x, at_t, context, 1);
+    tensor *words = graph_input(net, "c", DTYPE_F32, 3, (int64_t[]){1, 16, 32});
+    tensor *maps = unet_build_features(net, &m->unet, x, at_t, words, 1);
     graph_output(net, maps);
     if (!graph_plan(enc, cpu, &e) || !device_weights_open(cpu, &m->vae_weights, &vae, &e) ||
-        !graph_bind(enc, &vae, 1, &e) || !graph_allocate(enc, &e) ||
-        !graph_plan(net, cpu, &e) || !device_weights_open(cpu, &m->unet_weights, &unet, &e) ||
-        !graph_bind(net, &unet, 1, &e) || !graph_allocate(net, &e))
+        !graph_bind(enc, &vae, 1, &e) || !graph_allocate(enc, &e) || !graph_plan(net, cpu, &e) ||
+        !device_weights_open(cpu, &m->unet_weights, &unet, &e) || !graph_bind(net, &unet, 1, &e) ||
+        !graph_allocate(net, &e))
         fail_msg("%s", e.text);
     for (int i = 0; i < 3072; i++) pixels[i] = ((float)picture.pixels[i] / 255.0f - 0.5f) / 0.5f;
     graph_write(enc, in, pixels);
@@ -280,7 +312,7 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
                                             sqrt(1 - signal * signal) * (double)noise[c * 256 + i]);
         graph_write(net, x, noised);
         graph_write(net, at_t, &t);
-        graph_write(net, context, text.embedding);
+        graph_write(net, words, text.embedding);
         assert_true(graph_run(net, &e));
         graph_read(net, maps, map);
         for (int i = 0; i < PLACES * WIDTH; i++) out[i / WIDTH][i % WIDTH] += (double)map[i] / NOISES;
@@ -635,7 +667,7 @@ static void test_structure(void **state)
         image_free(&x), image_free(&y);
     }
     const structure_row *row = &m.structure[0];
-    assert_true(row->sampler == SAMPLER_DDIM && row->steps == 2 && row->most == 8);
+    assert_true(row->sampler == LK_DDIM && row->steps == 2 && row->most == 8);
     is_mean(&row->correlation, plain, 3);
     is_mean(&row->zero, zero, 3);
     is_mean(&row->kept, kept, 3);
@@ -697,22 +729,21 @@ static void test_made_again(void **state)
 {
     error e = {0};
     study_measures m;
-    generate_result made;
+    lk_picture *made = NULL;
     measure_source s = source();
-    generate_options o = {.prompt = "a cat", .negative = "", .seed = 1, .guidance = 5,
-                          .sampler = {.kind = SAMPLER_DDIM, .steps = 2}};
+    lk_generate_options o = cell_options(&cell[CAT]);
     char part[64];
     (void)state;
-    s.generators = generators;
+    s.again = true;
     if (!study_measure(&m, &s, &e)) fail_msg("%s", e.text);
     assert_true(m.repeated && !m.same_again); /* it was painted */
     study_measures_close(&m);
-    if (!generator_run(generators[BASE], &o, &made, &e)) fail_msg("%s", e.text);
+    assert_true(lk_generate(&made, session, models[BASE], &o, NULL));
     snprintf(part, sizeof part, "cells/%s.png", cell[CAT].name);
     char *path = at(part);
     image before = picture_of(CAT);
-    assert_true(image_write(&made.picture, path, NULL, 100, &e));
-    generate_result_free(&made);
+    assert_true(lk_picture_save(made, path, NULL));
+    lk_picture_close(&made);
     if (!study_measure(&m, &s, &e)) fail_msg("%s", e.text);
     assert_true(m.repeated && m.same_again);
     study_measures_close(&m);
@@ -800,32 +831,46 @@ static void test_missing_picture(void **state)
     free(path), free(known);
 }
 
-/* The first weight of the judge's UNet is not a number. */
+/* A model whose UNet's first bias is past what its sums can hold. */
+static void break_model(const char *folder_of_model)
+{
+    error e = {0};
+    safetensors file;
+    char *path = path_join(folder_of_model, "unet/diffusion_pytorch_model.safetensors");
+    assert_true(path && safetensors_open(&file, path, &e));
+    safetensors_entry *entry = calloc(file.count, sizeof *entry);
+    float *bad = NULL;
+    for (size_t i = 0; i < file.count; i++) {
+        entry[i] = file.entry[i];
+        if (strcmp(entry[i].name, "conv_in.bias") != 0) continue;
+        bad = malloc(entry[i].bytes);
+        for (size_t k = 0; k < entry[i].bytes / sizeof *bad; k++) bad[k] = 3e38f;
+        entry[i].data = bad;
+    }
+    assert_non_null(bad);
+    if (!safetensors_write(path, entry, file.count, NULL, 0, &e)) fail_msg("%s", e.text);
+    safetensors_close(&file);
+    free(entry), free(bad), free(path);
+}
+
 static void test_not_a_number(void **state)
 {
     error e;
     study_measures m;
-    const weight_set *set = &models[BASE]->unet_weights;
-    weight *w = weight_find(set, "conv_in.bias");
-    device_weights *copy;
-    const void *before = w->data;
-    char *known = at("matches.safetensors");
+    lk_model *before = models[BASE];
+    char *known = at("matches.safetensors"), *path = at("broken");
     (void)state;
-    float *bad = malloc((size_t)weight_elements(w) * sizeof *bad);
-    for (int64_t i = 0; i < weight_elements(w); i++) bad[i] = NAN;
+    assert_true(toy_stable_diffusion(path, &e));
+    break_model(path);
+    open_model(&models[BASE], path);
     unlink(known);
-    assert_true(device_weights_open(cpu, set, &copy, &e));
-    w->data = bad;
-    device_weights_touch(copy, (size_t)(w - set->item));
     assert_false(measure(&m, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_non_null(strstr(e.text, "gives NaN or infinity"));
     assert_non_null(strstr(e.text, "/photos/"));
-    w->data = before;
-    device_weights_touch(copy, (size_t)(w - set->item));
-    device_weights_close(&copy);
-    free(bad);
-    free(known);
+    lk_model_close(&models[BASE]);
+    models[BASE] = before;
+    free(known), free(path);
 }
 
 /* Each allocation that fails ends in its error, and the next run is whole. */

@@ -5,70 +5,79 @@
  * whole evidence. */
 #include "support.h"
 
-#include "generate/generate.h"
 #include "study/judge.h"
 #include "study/score.h"
-#include "train/photos.h"
 
 enum { PHOTOS = 5, DOGS = 6, THINGS = 4, STEPS = 10 };
 
-static device *cpu;
-static model *pocket;
-static judge *eye;
+static lk_context *context;
+static lk_session *session;
+static lk_model *pocket;
+static lk_features *eye;
 
 static int open_all(void **state)
 {
-    error e = {0};
+    lk_error why = {0};
+    lk_model_options o;
+    lk_features_options look = judge_options(2);
     (void)state;
-    if (!device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e) ||
-        !model_open(&pocket, SOURCE_DIR "/models/pocket", NULL, NULL, &e) ||
-        !judge_open(&eye, cpu, pocket, 2, &e))
-        fail_msg("%s", e.text);
+    lk_model_defaults(&o);
+    o.path = SOURCE_DIR "/models/pocket";
+    if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) ||
+        !lk_model_open(&pocket, context, &o, &why) ||
+        !lk_features_open(&eye, session, pocket, &look, &why))
+        fail_msg("%s", why.text);
     return 0;
 }
 
 static int close_all(void **state)
 {
     (void)state;
-    judge_close(&eye);
-    model_close(&pocket);
-    device_close(&cpu);
+    lk_features_close(&eye);
+    lk_model_close(&pocket);
+    lk_session_close(&session);
+    lk_context_close(&context);
     return 0;
 }
 
-static void see(const image *picture, view *out)
+static void see(lk_picture **picture, view *out)
 {
     error e = {0};
-    if (!judge_look(eye, picture, "a picture", out, &e)) fail_msg("%s", e.text);
+    if (!judge_look(eye, *picture, "a picture", out, &e)) fail_msg("%s", e.text);
+    lk_picture_close(picture);
 }
 
 static void see_photos(view *out)
 {
-    error e = {0};
-    photo_set set;
-    if (!photo_set_open(&set, SOURCE_DIR "/examples/subject", 128, 0, "instance", &e)) fail_msg("%s", e.text);
-    assert_int_equal(set.count, PHOTOS);
+    lk_error why = {0};
+    lk_photos *photos = NULL;
+    lk_photos_options o;
+    lk_photos_defaults(&o);
+    o.resolution = 128;
+    if (!lk_photos_open(&photos, SOURCE_DIR "/examples/subject", &o, &why)) fail_msg("%s", why.text);
+    assert_int_equal(lk_photos_count(photos), PHOTOS);
     for (int i = 0; i < PHOTOS; i++) {
-        assert_true(set.item[i].picture.width == 128 && set.item[i].picture.height == 128);
-        see(&set.item[i].picture, &out[i]);
+        lk_picture *picture = NULL;
+        if (!lk_photos_picture(&picture, photos, (size_t)i, &why)) fail_msg("%s", why.text);
+        see(&picture, &out[i]);
     }
-    photo_set_close(&set);
+    lk_photos_close(&photos);
 }
 
 static void see_made(const char *prompt, int n, view *out)
 {
-    error e = {0};
-    generator *g;
-    assert_true(generator_open(&g, cpu, pocket, &e));
+    lk_error why = {0};
     for (int i = 0; i < n; i++) {
-        generate_result made;
-        generate_options o = {.prompt = prompt, .seed = 42 + (uint64_t)i, .guidance = 5,
-                              .sampler = {.kind = SAMPLER_DDIM, .steps = STEPS}};
-        if (!generator_run(g, &o, &made, &e)) fail_msg("%s", e.text);
-        see(&made.picture, &out[i]);
-        generate_result_free(&made);
+        lk_picture *made = NULL;
+        lk_generate_options o;
+        lk_generate_defaults(&o);
+        o.prompt = prompt;
+        o.seed = 42 + (uint64_t)i;
+        o.guidance = 5;
+        o.steps = STEPS;
+        if (!lk_generate(&made, session, pocket, &o, &why)) fail_msg("%s", why.text);
+        see(&made, &out[i]);
     }
-    generator_close(&g);
 }
 
 static void test_order(void **state)

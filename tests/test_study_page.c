@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "file/image.h"
 #include "study/chart.h"
 #include "study/html.h"
 #include "study/page.h"
@@ -64,12 +65,12 @@ static void draw(study *s, const study_cell *c)
     free(path);
 }
 
-static void set_cell(study *s, study_cell *c, const char *prompt, int seed, const char *schedule, sampler_kind kind,
+static void set_cell(study *s, study_cell *c, const char *prompt, int seed, const char *schedule, lk_sampler kind,
                      int steps)
 {
     *c = (study_cell){.prompt = prompt, .negative = "", .seed = (uint64_t)seed, .guidance = 5, .schedule = schedule,
-                      .sampler = {.kind = kind, .steps = steps}};
-    assert_true(mix_parse(&c->mix, schedule, names, MODELS, steps, NULL));
+                      .sampler = kind, .steps = steps};
+    assert_true(lk_schedule_open(&c->mix, schedule, names, MODELS, steps, NULL));
     snprintf(c->name, sizeof c->name, "%016x", 0xabc000 + s->pictures++);
 }
 
@@ -93,7 +94,7 @@ static void build_sections(study *s)
         n->row_label[i] = arena_format(&s->plan.memory, "%s, %d steps", i < 3 ? "DDPM" : "DDIM", counts[i % 3]);
         for (int k = 0; k < SEEDS; k++) {
             n->column_label[k] = arena_format(&s->plan.memory, "seed %d", 42 + k);
-            set_cell(s, &n->cell[i * SEEDS + k], prompts[1], 42 + k, "base", i < 3 ? SAMPLER_DDPM : SAMPLER_DDIM,
+            set_cell(s, &n->cell[i * SEEDS + k], prompts[1], 42 + k, "base", i < 3 ? LK_DDPM : LK_DDIM,
                      counts[i % 3]);
         }
     }
@@ -106,7 +107,7 @@ static void build_sections(study *s)
             n->column_label[k] = arena_format(&s->plan.memory, "%s, seed %d", names[k / SEEDS], 42 + k % SEEDS);
             n->column_part[k] = names[k / SEEDS];
             n->column_part[n->columns + k] = arena_format(&s->plan.memory, "seed %d", 42 + k % SEEDS);
-            set_cell(s, &n->cell[i * MODELS * SEEDS + k], prompts[i], 42 + k % SEEDS, names[k / SEEDS], SAMPLER_DDIM,
+            set_cell(s, &n->cell[i * MODELS * SEEDS + k], prompts[i], 42 + k % SEEDS, names[k / SEEDS], LK_DDIM,
                      STEPS);
         }
     }
@@ -117,7 +118,7 @@ static void build_sections(study *s)
         for (int k = 0; k < SWEEP; k++) {
             n->column_label[k] = arena_format(&s->plan.memory, "after %d", 5 * k);
             set_cell(s, &n->cell[k], prompts[0], 42,
-                     arena_format(&s->plan.memory, "%s x%d, %s rest", names[way], 5 * k, names[1 - way]), SAMPLER_DDIM,
+                     arena_format(&s->plan.memory, "%s x%d, %s rest", names[way], 5 * k, names[1 - way]), LK_DDIM,
                      STEPS);
         }
     }
@@ -131,17 +132,16 @@ static void build_models(study *s)
         study_model *m = &s->plan.model[i];
         m->name = names[i];
         m->path = i ? NULL : "pocket";
-        train_settings_defaults(&m->train);
+        lk_train_defaults(&m->train);
         m->train.instance_prompt = prompts[0];
         m->train.class_prompt = prompts[1];
         m->train.max_train_steps = i == 1 ? 200 : 300;
         m->train.learning_rate = 1.5e-4;
-        m->train.has_seed = true;
         m->train.train_text_encoder = true;
         m->train.with_prior_preservation = i == 2;
         m->train.num_class_images = 20;
-        m->class_steps = 25;
-        m->class_guidance = 5;
+        m->train.class_steps = 25;
+        m->train.class_guidance = 5;
         s->hashes[i] = "0f3a742a15ff8020cbbc6d1a352aba651a7b2b7a87a30288035f5ae864ba3579";
         s->seconds[i] = i ? 40.0 + i : 0;
     }
@@ -188,7 +188,7 @@ static void build_runs(study *s)
         static const int counts[3] = {200, 50, 10};
         static const double kept[6] = {100, 97, 88, 100, 42, 30}, detail[6] = {100, 98, 95, 100, 70, 40};
         m->structure[m->structures++] =
-            (structure_row){i < 3 ? SAMPLER_DDIM : SAMPLER_DDPM, prompts[1], counts[i % 3], 200,
+            (structure_row){i < 3 ? LK_DDIM : LK_DDPM, prompts[1], counts[i % 3], 200,
                             about(kept[i] / 100, .03), about(.1, .02), about(kept[i], i % 3 ? 5 : 0),
                             about(detail[i], i % 3 ? 6 : 0)};
         if (i < 3) m->crossing[m->crossings++] = (crossing_row){prompts[1], counts[i], about(6, 9)};
@@ -256,7 +256,7 @@ static void study_make(study *s, const char *folder)
     write_losses(s, "plain", 200, false);
     write_losses(s, "prior", 300, true);
     s->source = (page_source){.plan = &s->plan, .measures = &s->measures, .folder = folder, .model_hash = s->hashes,
-                              .device = "cpu avx2, 2 threads", .precision = DTYPE_F32,
+                              .device = "cpu avx2, 2 threads", .precision = LK_F32,
                               .pictures = s->shown, .version = "0.1.0", .steps = 6000, .steps_shared = 1500,
                               .seconds = 251, .peak_mb = 1034, .training_seconds = s->seconds};
 }
@@ -265,7 +265,7 @@ static void study_free(study *s)
 {
     for (int i = 0; i < s->plan.sections; i++)
         for (int k = 0; k < s->plan.section[i].rows * s->plan.section[i].columns; k++)
-            mix_close(&s->plan.section[i].cell[k].mix);
+            lk_schedule_close(&s->plan.section[i].cell[k].mix);
     arena_free(&s->plan.memory);
 }
 
@@ -593,7 +593,7 @@ static void test_subject_pictures(void **state)
     study_make(&s, scratch_dir());
     const char *classes[MODELS] = {NULL, NULL, SOURCE_DIR "/examples/subject"};
     measure_source from = {.plan = &s.plan, .class_folder = classes, .folder = s.folder};
-    train_settings *t = &s.plan.model[1].train;
+    lk_train_options *t = &s.plan.model[1].train;
     t->instance_data_dir = SOURCE_DIR "/examples/subject";
     t->resolution = 48;
     subject_pictures made[1];

@@ -91,16 +91,16 @@ static void test_report(void **state)
         assert_int_equal(s->hidden, wanted[i].hidden);
         assert_true(s->hidden || *s->about != '\0');
         for (int k = 0; k < count; k++) {
-            assert_int_equal(s->cell[k].mix.count, s->cell[k].sampler.steps);
+            assert_int_equal(s->cell[k].steps, s->cell[k].steps);
             assert_true(s->cell[k].guidance == (strncmp(s->id, "samplers", 8) ? 7.5f : 1));
         }
     }
 
     const study_cell *c = &p.section[0].cell[0];
-    assert_int_equal(c->sampler.kind, SAMPLER_DDPM);
-    assert_int_equal(c->sampler.steps, 200);
-    assert_true(c->sampler.has_variance && c->sampler.variance == VARIANCE_FIXED_LARGE);
-    assert_false(p.section[0].cell[3].sampler.has_variance); /* DDIM looks at none */
+    assert_int_equal(c->sampler, LK_DDPM);
+    assert_int_equal(c->steps, 200);
+    assert_true(c->variance == LK_VARIANCE_FIXED_LARGE);
+    assert_int_equal(p.section[0].cell[3].variance, LK_VARIANCE_MODEL); /* DDIM looks at none */
     assert_string_equal(p.section[0].column_label[1], "DDPM, 50 steps");
     assert_string_equal(p.section[0].row_label[3], "seed 45");
     assert_string_equal(p.section[4].column_label[4], "base, then tuned after 15, seed 43");
@@ -109,7 +109,7 @@ static void test_report(void **state)
     assert_int_equal(cell_model(&p.section[4].cell[0]), 1);
     assert_int_equal(cell_model(&p.section[4].cell[4]), -1);
     int first, second, at;
-    assert_true(mix_is_switch(&p.section[3].cell[1].mix, &first, &second, &at));
+    assert_true(lk_schedule_switch(p.section[3].cell[1].mix, &first, &second, &at));
     assert_true(first == 1 && second == 0 && at == 10);
 
     assert_int_equal(p.models, 3);
@@ -121,11 +121,11 @@ static void test_report(void **state)
     assert_string_equal(prior->train.instance_data_dir, SOURCE_DIR "/examples/subject");
     assert_true(prior->train.with_prior_preservation && !p.model[1].train.with_prior_preservation);
     assert_null(prior->train.class_data_dir);
-    assert_true(prior->train.train_text_encoder && prior->train.has_seed && prior->train.seed == 0);
+    assert_true(prior->train.train_text_encoder && prior->train.seed == 0);
     assert_int_equal(prior->train.max_train_steps, 300);
     assert_true(prior->train.learning_rate == 1.5e-4);
-    assert_int_equal(prior->class_steps, 25);
-    assert_true(prior->class_guidance == 5);
+    assert_int_equal(prior->train.class_steps, 25);
+    assert_true(prior->train.class_guidance == 5);
     assert_int_equal(p.measure_noises, 2);
     study_plan_close(&p);
 }
@@ -215,12 +215,12 @@ static void test_layers(void **state)
     assert_string_equal(c[0].negative, "n");
     assert_int_equal(c[0].seed, 3);
     assert_int_equal(c[1].seed, 2);
-    assert_int_equal(c[0].sampler.steps, 30);
-    assert_int_equal(c[2].sampler.steps, 20);
+    assert_int_equal(c[0].steps, 30);
+    assert_int_equal(c[2].steps, 20);
     assert_true(c[0].guidance == 3 && c[1].guidance == 3 && c[2].guidance == 3 && c[3].guidance == 7.5f);
     assert_true(c[0].width == 64 && c[0].height == 0 && c[0].clip_skip == 1);
-    assert_false(c[0].sampler.has_spacing);
-    assert_true(c[0].sampler.eta == 0); /* DDPM looks at none */
+    assert_int_equal(c[0].spacing, LK_SPACING_MODEL);
+    assert_true(c[0].eta == 0); /* DDPM looks at none */
     assert_string_equal(c[0].schedule, "0.5*base+0.5*tuned x30");
     assert_int_equal(cell_model(&c[0]), -1);
     assert_string_equal(c[3].schedule, "tuned");
@@ -246,15 +246,15 @@ static void test_training(void **state)
                            "\"class_data_dir\": \"made-later\", \"class_prompt\": \"a dog\", "
                            "\"with_prior_preservation\": true, \"snr_gamma\": 5, "
                            "\"checkpointing_steps\": 10000000000, \"cache_latents\": false"));
-    const train_settings *s = &p.model[1].train;
-    assert_int_equal(s->lr_scheduler, RATE_COSINE);
-    assert_int_equal(s->optimizer, OPTIMIZER_ADAMW_8BIT);
+    const lk_train_options *s = &p.model[1].train;
+    assert_int_equal(s->lr_scheduler, LK_RATE_COSINE);
+    assert_int_equal(s->optimizer, LK_ADAMW_8BIT);
     assert_int_equal(s->seed, 7);
-    assert_true(s->has_seed && !s->cache_latents && s->snr_gamma == 5);
+    assert_true(!s->cache_latents && s->snr_gamma == 5);
     assert_true(s->checkpointing_steps == 10000000000);
     assert_int_equal(s->num_class_images, 100);
-    assert_int_equal(p.model[1].class_steps, 50);
-    assert_true(p.model[1].class_guidance == 7.5f);
+    assert_int_equal(p.model[1].train.class_steps, 50);
+    assert_true(p.model[1].train.class_guidance == 7.5f);
     char wanted[1200];
     snprintf(wanted, sizeof wanted, "%s", plan_path());
     strcpy(strrchr(wanted, '/') + 1, "made-later");
@@ -262,7 +262,7 @@ static void test_training(void **state)
     study_plan_close(&p);
 
     read_plan(&p, TRAINING(NEEDED "\"optimizer\": \"adamw8bit\""));
-    assert_int_equal(p.model[1].train.optimizer, OPTIMIZER_ADAMW_8BIT);
+    assert_int_equal(p.model[1].train.optimizer, LK_ADAMW_8BIT);
     study_plan_close(&p);
 }
 

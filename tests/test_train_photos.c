@@ -269,11 +269,6 @@ static void test_files(void **state)
     put_text("manifest.json", "{}");
     expect_files("a.png b.jpg broken.jpg ", 0);
     expect_files("a.png b.jpg ", 2);
-    size_t count = 9;
-    assert_true(photo_count(&count, folder, &e));
-    assert_int_equal(count, 2);
-    assert_true(photo_count(&count, "/nowhere/at/all", &e));
-    assert_int_equal(count, 0);
 }
 
 /* ---- what is refused ---- */

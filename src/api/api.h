@@ -11,6 +11,7 @@
 #include "base/work.h"
 #include "generate/generate.h"
 #include "likeness.h"
+#include "train/settings.h"
 
 struct lk_context {
     device *device;          /* the first: sessions work on others beside it */
@@ -103,6 +104,13 @@ void model_release(lk_model *m);
 bool generate_options_take(lk_generate_options *own, const lk_generate_options *given, error *e);
 /* But for callbacks, and what to go on from. */
 generate_options api_options_in(const lk_generate_options *o);
+
+/* ---- train.c ---- */
+
+bool train_options_take(lk_train_options *own, const lk_train_options *given, error *e);
+train_settings api_train_settings(const lk_train_options *o);
+/* How a picture of the class is made; its prompt and seed are the training's business. */
+generate_options api_class_picture(const lk_train_options *o);
 
 /* ---- turns.c ---- */
 

@@ -124,3 +124,7 @@ void lk_context_close(lk_context **c)
 
 const char *lk_context_device(const lk_context *c) { return c->device->name; }
 int lk_context_threads(const lk_context *c) { return c->device->threads; }
+lk_precision lk_context_precision(const lk_context *c)
+{
+    return c->device->weight_type == DTYPE_BF16 ? LK_BF16 : LK_F32;
+}

@@ -38,6 +38,16 @@ const char *lk_sampler_name(lk_sampler s)
     return sampler_kind_known(s) ? sampler_kind_name(s) : NULL;
 }
 
+const char *lk_variance_name(lk_variance v)
+{
+    return v > LK_VARIANCE_MODEL && v <= LK_VARIANCE_LEARNED_RANGE ? variance_name((variance)((int)v - 1)) : NULL;
+}
+
+const char *lk_spacing_name(lk_spacing s)
+{
+    return s > LK_SPACING_MODEL && s <= LK_SPACING_LINSPACE ? spacing_name((spacing)((int)s - 1)) : NULL;
+}
+
 static const lk_generate_options generate_defaults = {
     .size = sizeof(lk_generate_options), .steps = 50, .guidance = 7.5f, .picture = 1, .pictures = 1};
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "model/find.h"
+#include "model/hash.h"
 #include "pipeline/fit.h"
 
 static const lk_model_options model_defaults = {.size = sizeof(lk_model_options)};
@@ -61,4 +62,11 @@ void lk_model_describe_sized(const lk_model *m, lk_model_info *info, size_t size
     fit_size(m->model, &own.width, &own.height, &own.multiple);
     if (!own.unconditional) own.tokens = m->model->clip.positions;
     api_give(info, size, &own, sizeof own);
+}
+
+const char *lk_model_hash(lk_model *m)
+{
+    char hash[65];
+    model_hash_with(m->model, m->context->device->pool, hash);
+    return m->model->hash;
 }

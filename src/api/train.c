@@ -21,6 +21,8 @@ bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name)
     return true;
 }
 
+const char *lk_rate_schedule_name(lk_rate_schedule s) { return rate_schedule_name((rate_schedule)s); }
+
 /* ---- settings: as the caller has them, and as we do ---- */
 
 typedef struct field { size_t theirs, ours, bytes; } field;
@@ -35,7 +37,7 @@ static const field fields[] = {
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
-static train_settings settings_in(const lk_train_options *o)
+train_settings api_train_settings(const lk_train_options *o)
 {
     train_settings s;
     train_settings_defaults(&s);
@@ -59,6 +61,8 @@ static lk_train_options train_defaults(void)
     train_settings_defaults(&s);
     settings_out(&o, &s);
     o.any_seed = false;
+    o.class_steps = 50;
+    o.class_guidance = 7.5f;
     return o;
 }
 
@@ -75,7 +79,7 @@ bool lk_train_set(lk_train_options *options, const char *name, const char *text,
     bool ok = api_options(&own, sizeof own, options, "lk_train_options", &e);
     if (ok) {
         size_t size = options->size;
-        train_settings s = settings_in(&own);
+        train_settings s = api_train_settings(&own);
         ok = train_setting_set(&s, name, text, &e);
         if (ok) {
             settings_out(&own, &s);
@@ -90,7 +94,7 @@ bool lk_train_determines(const lk_train_options *options, const char *name)
 {
     lk_train_options own = train_defaults();
     if (!api_options(&own, sizeof own, options, "lk_train_options", NULL)) return false;
-    train_settings s = settings_in(&own);
+    train_settings s = api_train_settings(&own);
     return train_setting_determines(&s, name);
 }
 
@@ -116,20 +120,36 @@ bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size)
 
 /* ---- training ---- */
 
+bool train_options_take(lk_train_options *own, const lk_train_options *given, error *e)
+{
+    *own = train_defaults();
+    return api_options(own, sizeof *own, given, "lk_train_options", e);
+}
+
+generate_options api_class_picture(const lk_train_options *o)
+{
+    lk_generate_options all;
+    lk_generate_defaults(&all);
+    all.steps = o->class_steps;
+    all.guidance = o->class_guidance;
+    return api_options_in(&all);
+}
+
 /* What a training's callbacks need to know. */
 typedef struct training {
     lk_session *session;
+    const model *base;
     generator *generator; /* of the base */
     lk_train_options o;
 } training;
 
-/* As lk_generate makes them by its defaults. */
+/* Of the class as the options say; for validation as lk_generate makes them by its defaults. */
 static bool train_picture(void *user, const picture_order *order, image *out, char **text, error *e)
 {
     const training *t = user;
     lk_generate_options defaults;
     lk_generate_defaults(&defaults);
-    generate_options o = api_options_in(&defaults);
+    generate_options o = order->model == t->base ? api_class_picture(&t->o) : api_options_in(&defaults);
     o.prompt = order->prompt;
     o.seed = order->seed;
     o.progress = order->progress;
@@ -165,9 +185,10 @@ static void on_say(void *user, const char *line)
 
 static bool train(training *t, lk_model *m, error *e)
 {
-    train_settings settings = settings_in(&t->o);
+    train_settings settings = api_train_settings(&t->o);
     picture_maker maker = {train_picture, t};
     train_events events = {on_progress, on_say, t};
+    t->base = m->model;
     t->generator = session_generator(t->session, m, e);
     return t->generator && train_run(t->session->device, m->model, &settings, &maker, &events, e);
 }
@@ -175,8 +196,8 @@ static bool train(training *t, lk_model *m, error *e)
 bool lk_train(lk_session *s, lk_model *m, const lk_train_options *given, lk_error *caller)
 {
     error e = {0};
-    training t = {.session = s, .o = train_defaults()};
-    bool ok = api_options(&t.o, sizeof t.o, given, "lk_train_options", &e) && session_enter(s, &e);
+    training t = {.session = s};
+    bool ok = train_options_take(&t.o, given, &e) && session_enter(s, &e);
     if (ok) {
         ok = train(&t, m, &e);
         session_leave(s);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "likeness.h"
+#include "likeness_study.h"
 
 enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_WRONG_USAGE = 2, STATUS_INTERRUPTED = 130 };
 

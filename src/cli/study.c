@@ -75,13 +75,12 @@ static int work(task *t)
     t->options.plan = t->rest.count ? t->rest.item[0] : NULL;
     t->options.folder = t->output;
     t->options.progress = on_progress;
-    context.log = on_line;
-    context.user = t;
+    t->options.log = on_line;
     t->options.user = t;
     progress_start(&t->line, "study");
     interrupt_watch();
     bool ok = workplace_open(&t->work, &context, &t->error) &&
-              lk_study(t->work.session, &t->options, &t->error);
+              lk_study(t->work.context, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok) return fail_error(&t->error);
     if (!t->options.dry_run) printf("%s/report.html\n", t->output);

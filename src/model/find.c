@@ -41,13 +41,3 @@ char *find_pocket(error *e)
                   "set LIKENESS_MODELS to the folder that holds pocket");
     return found;
 }
-
-char *find_root(error *e)
-{
-    char *program = path_of_program();
-    char *found = program ? folder_at(program, "../share/likeness") : NULL;
-    free(program);
-    if (!found) found = strdup(LIKENESS_SOURCE_DIR);
-    if (!found) error_memory(e, "a path", 64);
-    return found;
-}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * find: where what comes with the program lies: the pocket model, and the examples. */
+ * find: where what comes with the program lies: the pocket model. */
 #ifndef LIKENESS_MODEL_FIND_H
 #define LIKENESS_MODEL_FIND_H
 
@@ -9,8 +9,5 @@
 /* The pocket model: in $LIKENESS_MODELS, beside the program as built or installed, or in the source tree.
  * malloc'ed; NULL on failure. */
 char *find_pocket(error *e);
-/* The folder that holds `examples`: the source tree, or where the program is installed. malloc'ed; NULL
- * when memory is out. */
-char *find_root(error *e);
 
 #endif

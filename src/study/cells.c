@@ -12,47 +12,43 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
-#include "generate/parameters.h"
 
 /* ---- names ---------------------------------------------------------------------------------- */
 
 static void add_text(sha256 *h, const char *text) { sha256_add(h, text, strlen(text) + 1); }
 
-/* Everything but the mix. */
+/* Everything but the mix. The numbers' places are as they were in the first studies, whose pictures count. */
 static void hash_settings(sha256 *h, const study_cell *c)
 {
     char line[512];
-    const sampler_options *s = &c->sampler;
-    snprintf(line, sizeof line, "%llu %d %d %s %d %d %d %d %d %s %s %d %d %d",
-             (unsigned long long)c->seed, (int)s->kind, s->steps,
-             number_rounded((double)s->eta, 9).text,
-             0, s->has_variance, s->has_variance ? (int)s->variance : 0,
-             s->has_spacing, s->has_spacing ? (int)s->spacing : 0,
-             number_rounded((double)c->guidance, 9).text,
+    snprintf(line, sizeof line, "%llu %d %d %s 0 %d %d %d %d %s %s %d %d %d",
+             (unsigned long long)c->seed, (int)c->sampler, c->steps,
+             number_rounded((double)c->eta, 9).text, c->variance != LK_VARIANCE_MODEL,
+             c->variance ? (int)c->variance - 1 : 0, c->spacing != LK_SPACING_MODEL,
+             c->spacing ? (int)c->spacing - 1 : 0, number_rounded((double)c->guidance, 9).text,
              number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height, c->clip_skip);
     add_text(h, line);
     add_text(h, c->prompt);
     add_text(h, c->negative);
 }
 
-static void hash_mix(sha256 *h, const mix *m, const char *const *model_hash)
+static void hash_mix(sha256 *h, const lk_schedule *mix, const char *const *model_hash)
 {
-    for (int i = 0, next; i < m->count; i = next) {
-        const mix_step *s = &m->step[i];
+    for (int i = 0, next, count = lk_schedule_steps(mix); i < count; i = next) {
+        const lk_schedule_step *s = lk_schedule_at(mix, i);
         char line[128];
-        for (next = i + 1; next < m->count && mix_step_equal(s, &m->step[next]);) next++;
-        snprintf(line, sizeof line, "%d steps by %d%s", next - i, s->terms, s->split ? " split" : "");
+        for (next = i + 1; next < count && lk_schedule_step_same(s, lk_schedule_at(mix, next));) next++;
+        snprintf(line, sizeof line, "%d steps by %d%s", next - i, s->parts, s->split ? " split" : "");
         add_text(h, line);
-        for (int k = 0; k < s->terms; k++) {
+        for (int k = 0; k < s->parts; k++) {
             add_text(h, number_rounded((double)s->share[k], 9).text);
             add_text(h, model_hash[s->model[k]]);
         }
     }
 }
 
-bool cells_name(study_plan *p, const char *const *model_hash, dtype precision, error *e)
+void cells_name(study_plan *p, const char *const *model_hash, lk_precision precision)
 {
-    (void)e;
     for (int i = 0; i < p->sections; i++) {
         study_section *s = &p->section[i];
         for (int k = 0; k < s->rows * s->columns; k++) {
@@ -60,28 +56,27 @@ bool cells_name(study_plan *p, const char *const *model_hash, dtype precision, e
             char hex[65];
             sha256_start(&h);
             add_text(&h, "likeness cell 1");
-            add_text(&h, dtype_name(precision));
+            add_text(&h, engine_precision(precision));
             hash_settings(&h, &s->cell[k]);
-            hash_mix(&h, &s->cell[k].mix, model_hash);
+            hash_mix(&h, s->cell[k].mix, model_hash);
             sha256_end(&h, hex);
             snprintf(s->cell[k].name, sizeof s->cell[k].name, "%.16s", hex);
         }
     }
-    return true;
 }
 
 /* ---- order ---------------------------------------------------------------------------------- */
 
 static int compare_numbers(double a, double b) { return (a > b) - (a < b); }
 
-static int compare_mix(const mix *a, const mix *b)
+static int compare_mix(const lk_schedule *a, const lk_schedule *b)
 {
-    int n = mix_common(a, b);
-    if (n == a->count || n == b->count) return a->count - b->count;
-    const mix_step *x = &a->step[n], *y = &b->step[n];
-    if (x->terms != y->terms) return x->terms - y->terms;
+    int n = lk_schedule_common(a, b), steps_a = lk_schedule_steps(a), steps_b = lk_schedule_steps(b);
+    if (n == steps_a || n == steps_b) return steps_a - steps_b;
+    const lk_schedule_step *x = lk_schedule_at(a, n), *y = lk_schedule_at(b, n);
+    if (x->parts != y->parts) return x->parts - y->parts;
     if (x->split != y->split) return x->split - y->split;
-    for (int k = 0; k < x->terms; k++) {
+    for (int k = 0; k < x->parts; k++) {
         if (x->model[k] != y->model[k]) return x->model[k] - y->model[k];
         if (x->share[k] != y->share[k])
             return compare_numbers((double)x->share[k], (double)y->share[k]);
@@ -107,7 +102,7 @@ static int compare_tasks(const void *a, const void *b)
 {
     const study_cell *x = ((const cell_task *)a)->cell, *y = ((const cell_task *)b)->cell;
     int by_settings = compare_settings(x, y);
-    return by_settings ? by_settings : compare_mix(&x->mix, &y->mix);
+    return by_settings ? by_settings : compare_mix(x->mix, y->mix);
 }
 
 static char *picture_path(const char *folder, const char *name)
@@ -137,9 +132,9 @@ static void count_steps(cell_work *w)
 {
     for (int i = 0; i < w->count; i++) {
         const study_cell *c = w->task[i].cell, *before = i ? w->task[i - 1].cell : NULL;
-        w->steps += c->mix.count;
+        w->steps += c->steps;
         if (before && compare_settings(before, c) == 0)
-            w->task[i].shared = mix_common(&before->mix, &c->mix);
+            w->task[i].shared = lk_schedule_common(before->mix, c->mix);
         w->saved += w->task[i].shared;
     }
 }
@@ -181,7 +176,7 @@ typedef struct making {
     const cell_work *work;
     const cell_maker *maker;
     int at;              /* the task in hand */
-    generate_snapshot **stack; /* for the tasks that come, by rising step */
+    lk_snapshot **stack; /* states of its run that tasks to come go on from, by rising step */
     int depth, room;
     bool out_of_memory;
 } making;
@@ -190,7 +185,7 @@ typedef struct making {
  * so many steps with it, all in between sharing no fewer. */
 static bool is_wanted(const making *m, int step)
 {
-    int least = m->work->task[m->at].cell->mix.count;
+    int least = m->work->task[m->at].cell->steps;
     for (int i = m->at + 1; i < m->work->count && least > 0; i++) {
         int shared = m->work->task[i].shared;
         if (shared < least) least = shared;
@@ -200,78 +195,55 @@ static bool is_wanted(const making *m, int step)
     return false;
 }
 
-static void keep(void *user, const generate_snapshot *now)
+static void keep(void *user, const lk_snapshot *now)
 {
     making *m = user;
-    if (!is_wanted(m, now->step)) return;
-    if (m->depth && m->stack[m->depth - 1]->step >= now->step) return;
+    int step = lk_snapshot_step(now);
+    if (!is_wanted(m, step)) return;
+    if (m->depth && lk_snapshot_step(m->stack[m->depth - 1]) >= step) return;
     if (m->depth == m->room) {
         int room = m->room ? 2 * m->room : 8;
-        generate_snapshot **more = realloc(m->stack, (size_t)room * sizeof *more);
-        if (!more) {
-            m->out_of_memory = true;
-            return;
-        }
-        m->stack = more;
-        m->room = room;
+        lk_snapshot **more = realloc(m->stack, (size_t)room * sizeof *more);
+        if (more) m->stack = more, m->room = room;
     }
-    generate_snapshot *copy = generate_snapshot_copy(now);
-    if (copy)
-        m->stack[m->depth++] = copy;
+    if (m->depth < m->room && lk_snapshot_copy(&m->stack[m->depth], now, NULL))
+        m->depth++;
     else
         m->out_of_memory = true;
 }
 
 static void drop_above(making *m, int step)
 {
-    while (m->depth && m->stack[m->depth - 1]->step > step) free(m->stack[--m->depth]);
+    while (m->depth && lk_snapshot_step(m->stack[m->depth - 1]) > step) lk_snapshot_close(&m->stack[--m->depth]);
 }
 
-static bool stepped(void *user, int step, int steps)
+static int stepped(void *user, const lk_progress *p)
 {
     making *m = user;
-    (void)steps;
     int first = m->work->task[m->at].shared;
-    return step > first && m->maker->stepped && m->maker->stepped(m->maker->user);
-}
-
-static bool save(const making *m, const picture_job *job, const image *picture, error *e)
-{
-    const study_cell *c = m->work->task[m->at].cell;
-    char *path = picture_path(m->maker->folder, c->name), *text = NULL;
-    bool ok = path || error_memory(e, "a picture's name", 64);
-    ok = ok && parameters_text(&text, job, picture, e) &&
-         image_write(picture, path, text, 100, e);
-    free(text);
-    free(path);
-    return ok;
+    return p->step > first && m->maker->stepped && m->maker->stepped(m->maker->user);
 }
 
 static bool make_one(making *m, const study_plan *p, error *e)
 {
     const cell_task *task = &m->work->task[m->at];
     const study_cell *c = task->cell;
-    generator *const *generators = m->maker->generators;
-    generate_result made;
+    lk_error why = {0};
+    lk_picture *made = NULL;
+    lk_generate_options o = cell_options(c);
     drop_above(m, task->shared);
-    generate_options o = {.prompt = c->prompt,
-                          .negative = c->negative,
-                          .seed = c->seed,
-                          .width = c->width,
-                          .height = c->height,
-                          .sampler = c->sampler,
-                          .guidance = c->guidance,
-                          .guidance_rescale = c->guidance_rescale,
-                          .clip_skip = c->clip_skip,
-                          .from = m->depth ? m->stack[m->depth - 1] : NULL,
-                          .progress = stepped,
-                          .reached = keep,
-                          .user = m};
-    bool ok = generator_run_mixed(generators, m->maker->models, &c->mix, &o, &made, e);
-    if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof(generate_snapshot));
-    picture_job job = {generators, p->model_name, m->maker->models, &c->mix, &o};
-    ok = ok && save(m, &job, &made.picture, e);
-    generate_result_free(&made);
+    o.from = m->depth ? m->stack[m->depth - 1] : NULL;
+    o.progress = stepped;
+    o.reached = keep;
+    o.user = m;
+    char *path = picture_path(m->maker->folder, c->name);
+    bool ok = path || error_memory(e, "a picture's name", 64);
+    if (ok && !lk_generate_mixed(&made, m->maker->session, m->maker->models, p->model_name, p->models, c->schedule, &o, &why))
+        ok = engine_failed(&why, e);
+    if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof *m);
+    if (ok && !lk_picture_save(made, path, &why)) ok = engine_failed(&why, e);
+    lk_picture_close(&made);
+    free(path);
     return ok;
 }
 

@@ -8,7 +8,7 @@
 #include "study/plan.h"
 
 /* Fills each cell's name: a hash of everything that determines the picture. model_hash: [plan->models]. */
-bool cells_name(study_plan *p, const char *const *model_hash, dtype precision, error *e);
+void cells_name(study_plan *p, const char *const *model_hash, lk_precision precision);
 
 /* One picture to be made. */
 typedef struct cell_task {
@@ -29,8 +29,8 @@ void cells_work_close(cell_work *w);
 
 /* What making needs. */
 typedef struct cell_maker {
-    int models;
-    generator *const *generators; /* [models] */
+    lk_session *session;
+    lk_model *const *models; /* [of the plan] */
     const char *folder;
     /* After each step; true: stop. */
     bool (*stepped)(void *user);

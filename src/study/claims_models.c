@@ -103,8 +103,8 @@ static int section_of(const claims *c, int a, int b, int d)
         bool plain = !s->hidden;
         for (int k = 0; k < s->rows * s->columns && plain; k++) {
             int alone = cell_model(&s->cell[k]);
-            plain = alone >= 0 && s->cell[k].sampler.kind == first->sampler.kind &&
-                    s->cell[k].sampler.steps == first->sampler.steps;
+            plain = alone >= 0 && s->cell[k].sampler == first->sampler &&
+                    s->cell[k].steps == first->steps;
             for (int n = 0; n < 3; n++) seen[n] |= alone == which[n];
         }
         for (int n = 0; n < 3; n++) score += seen[n];

@@ -7,7 +7,7 @@
 
 /* The first shown section in which one model makes a prompt's pictures with this sampler at two
  * numbers of steps, or where `other` too is among them; -1: none. */
-static int section_of(const study_plan *p, sampler_kind kind, bool needs_other)
+static int section_of(const study_plan *p, lk_sampler kind, bool needs_other)
 {
     for (int i = 0; i < p->sections; i++) {
         const study_section *s = &p->section[i];
@@ -16,22 +16,20 @@ static int section_of(const study_plan *p, sampler_kind kind, bool needs_other)
         for (int k = 0; k < s->rows * s->columns && !s->hidden; k++) {
             const study_cell *c = &s->cell[k];
             if (cell_model(c) < 0) continue;
-            if (c->sampler.kind != kind) {
+            if (c->sampler != kind) {
                 other = true;
                 continue;
             }
-            varies |= steps && steps != c->sampler.steps;
-            steps = c->sampler.steps;
+            varies |= steps && steps != c->steps;
+            steps = c->steps;
         }
         if (needs_other ? other && steps : varies) return i;
     }
     return -1;
 }
 
-static const char *label(sampler_kind k) { return k == SAMPLER_DDPM ? "DDPM" : "DDIM"; }
-
 /* The row of a prompt with the fewest steps, or with the most of those below the reference. */
-static const structure_row *row_of(const claims *c, sampler_kind kind, const char *prompt,
+static const structure_row *row_of(const claims *c, lk_sampler kind, const char *prompt,
                                    bool most)
 {
     const structure_row *found = NULL;
@@ -43,7 +41,7 @@ static const structure_row *row_of(const claims *c, sampler_kind kind, const cha
     return found;
 }
 
-static const structure_row *fewest(const claims *c, sampler_kind kind, const char *prompt)
+static const structure_row *fewest(const claims *c, lk_sampler kind, const char *prompt)
 {
     return row_of(c, kind, prompt, false);
 }
@@ -71,11 +69,11 @@ static void put_prompt(claims *c, const char *prompt)
 static void said_detail(claims *c, const structure_row *r)
 {
     claim_begin(c, section_of(c->plan, r->sampler, false), "");
-    html_print(c->out, "%s is detailed at %d steps and blurred at %d.", label(r->sampler), r->most,
+    html_print(c->out, "%s is detailed at %d steps and blurred at %d.", lk_sampler_label(r->sampler), r->most,
                r->steps);
     claim_answer(c);
     put_prompt(c, r->prompt);
-    html_print(c->out, "at %d steps %s&rsquo;s pictures have ", r->steps, label(r->sampler));
+    html_print(c->out, "at %d steps %s&rsquo;s pictures have ", r->steps, lk_sampler_label(r->sampler));
     put_share(c, &r->detail);
     html_print(c->out, " of the fine detail that they have at %d. (Noise counts as detail.)",
                r->most);
@@ -89,8 +87,8 @@ static void said_detail(claims *c, const structure_row *r)
 
 static void said_kept(claims *c, const structure_row *r)
 {
-    const structure_row *other = fewest(c, SAMPLER_DDPM, r->prompt);
-    claim_begin(c, section_of(c->plan, SAMPLER_DDIM, false), "");
+    const structure_row *other = fewest(c, LK_DDPM, r->prompt);
+    claim_begin(c, section_of(c->plan, LK_DDIM, false), "");
     html_print(c->out, "DDIM at %d steps keeps the structure of %d.", r->steps, r->most);
     claim_answer(c);
     put_prompt(c, r->prompt);
@@ -134,10 +132,10 @@ static const crossing_row *most_crossing(const claims *c, int i)
  * not there, no more like it than another seed's. */
 static void said_elsewhere(claims *c, const crossing_row *r)
 {
-    const structure_row *own = row_of(c, SAMPLER_DDIM, r->prompt, true);
+    const structure_row *own = row_of(c, LK_DDIM, r->prompt, true);
     bool has_own = own && own->most == r->steps && has_interval(&own->kept);
     bool shown = has_own ? is_below(&r->kept, own->kept.low) : !is_above(&r->kept, 0);
-    claim_begin(c, section_of(c->plan, SAMPLER_DDPM, true), "");
+    claim_begin(c, section_of(c->plan, LK_DDPM, true), "");
     fputs("DDPM&rsquo;s noise leads elsewhere, even from equal noise.", c->out);
     claim_answer(c);
     put_prompt(c, r->prompt);
@@ -158,7 +156,7 @@ static void said_elsewhere(claims *c, const crossing_row *r)
 
 static void said_repeated(claims *c)
 {
-    int section = section_of(c->plan, SAMPLER_DDIM, false);
+    int section = section_of(c->plan, LK_DDIM, false);
     claim_begin(c, section, "");
     fputs("DDIM is deterministic.", c->out);
     claim_answer(c);
@@ -173,16 +171,16 @@ void claims_samplers(claims *c)
 {
     const study_measures *m = c->m;
     for (int i = 0; i < m->structures; i++) {
-        const structure_row *r = fewest(c, SAMPLER_DDPM, m->structure[i].prompt);
-        if (m->structure[i].sampler == SAMPLER_DDPM && is_first(c, i) && r) said_detail(c, r);
+        const structure_row *r = fewest(c, LK_DDPM, m->structure[i].prompt);
+        if (m->structure[i].sampler == LK_DDPM && is_first(c, i) && r) said_detail(c, r);
     }
     for (int i = 0; i < m->crossings; i++) {
         const crossing_row *r = most_crossing(c, i);
         if (r) said_elsewhere(c, r);
     }
     for (int i = 0; i < m->structures; i++) {
-        const structure_row *r = fewest(c, SAMPLER_DDIM, m->structure[i].prompt);
-        if (m->structure[i].sampler == SAMPLER_DDIM && is_first(c, i) && r) said_kept(c, r);
+        const structure_row *r = fewest(c, LK_DDIM, m->structure[i].prompt);
+        if (m->structure[i].sampler == LK_DDIM && is_first(c, i) && r) said_kept(c, r);
     }
     if (m->repeated) said_repeated(c);
 }

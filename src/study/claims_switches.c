@@ -35,8 +35,8 @@ static const switch_row *row_of(const claims *c, const switch_row *like, int at)
 static bool in_mix(const study_cell *cell, const switch_row *r)
 {
     int first, second, at;
-    if (strcmp(cell->prompt, r->prompt) || cell->mix.count != r->steps) return false;
-    if (mix_is_switch(&cell->mix, &first, &second, &at))
+    if (strcmp(cell->prompt, r->prompt) || cell->steps != r->steps) return false;
+    if (lk_schedule_switch(cell->mix, &first, &second, &at))
         return first == r->first && second == r->second && at == r->at;
     return (r->at == 0 && cell_model(cell) == r->second) ||
            (r->at == r->steps && cell_model(cell) == r->first);
@@ -307,8 +307,8 @@ static bool begins(const claims *c, const study_section *s, int i)
     }
     for (int k = 0; k < s->rows * s->columns; k++) {
         int first, second, at;
-        if (mix_is_switch(&s->cell[k].mix, &first, &second, &at) && first == r->first &&
-            second == r->second && s->cell[k].mix.count == r->steps &&
+        if (lk_schedule_switch(s->cell[k].mix, &first, &second, &at) && first == r->first &&
+            second == r->second && s->cell[k].steps == r->steps &&
             !strcmp(s->cell[k].prompt, r->prompt))
             return true;
     }

@@ -56,22 +56,21 @@ static void write_models(FILE *out, const study_plan *p, const study_cell *c)
 
 static void write_sampling(FILE *out, const study_cell *c)
 {
-    const sampler_options *s = &c->sampler;
     fprintf(out, " -s %llu --sampler %s --steps %d --guidance %s", (unsigned long long)c->seed,
-            sampler_kind_name(s->kind), s->steps, number_exact_float(c->guidance).text);
+            lk_sampler_name(c->sampler), c->steps, number_exact_float(c->guidance).text);
     if (c->guidance_rescale != 0)
         fprintf(out, " --guidance-rescale %s", number_exact_float(c->guidance_rescale).text);
-    if (s->eta != 0) fprintf(out, " --eta %s", number_exact_float(s->eta).text);
-    if (s->has_variance) fprintf(out, " --variance %s", variance_name(s->variance));
-    if (s->has_spacing) fprintf(out, " --spacing %s", spacing_name(s->spacing));
+    if (c->eta != 0) fprintf(out, " --eta %s", number_exact_float(c->eta).text);
+    if (c->variance) fprintf(out, " --variance %s", lk_variance_name(c->variance));
+    if (c->spacing) fprintf(out, " --spacing %s", lk_spacing_name(c->spacing));
     if (c->clip_skip) fprintf(out, " --clip-skip %d", c->clip_skip);
     if (c->width) fprintf(out, " -W %d", c->width);
     if (c->height) fprintf(out, " -H %d", c->height);
 }
 
-static void write_precision(FILE *out, dtype precision)
+static void write_precision(FILE *out, lk_precision precision)
 {
-    if (precision == DTYPE_BF16) fputs(" --precision bf16", out);
+    if (precision == LK_BF16) fputs(" --precision bf16", out);
 }
 
 /* What was printed to `out`, or NULL. */
@@ -83,7 +82,7 @@ static char *finish(FILE *out, char **text)
     return NULL;
 }
 
-char *command_of_cell(const study_plan *p, const study_cell *c, dtype precision)
+char *command_of_cell(const study_plan *p, const study_cell *c, lk_precision precision)
 {
     char *text = NULL;
     size_t size;
@@ -112,7 +111,7 @@ static void write_folder(FILE *out, const char *flag, const char *folder)
     free(path);
 }
 
-char *command_of_study(dtype precision, const char *clip, const char *dino)
+char *command_of_study(lk_precision precision, const char *clip, const char *dino)
 {
     char *text = NULL;
     size_t size;

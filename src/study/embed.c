@@ -18,7 +18,7 @@ enum { SAVE_EVERY = 20, NAME = 80 };
 
 static void name_of(const embeddings *x, const measured_picture *p, char out[NAME])
 {
-    snprintf(out, NAME, "%.16s.%s", vit_hash(x->network), p->id);
+    snprintf(out, NAME, "%.16s.%s", lk_vision_hash(x->network), p->id);
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */
@@ -72,7 +72,7 @@ static bool save(const embeddings *x, const measured *m, const char *folder, err
     char (*name)[NAME] = calloc((size_t)x->pictures + 1, sizeof *name), *path = path_join(folder, KEPT_FILE);
     bool ok = (entry && name && path) || error_memory(e, KEPT_FILE, most * sizeof *entry);
     for (size_t k = 0; ok && there && k < file.count; k++)
-        if (strncmp(file.entry[k].name, vit_hash(x->network), 16) != 0) entry[n++] = file.entry[k];
+        if (strncmp(file.entry[k].name, lk_vision_hash(x->network), 16) != 0) entry[n++] = file.entry[k];
     for (int i = 0; ok && i < x->pictures; i++) {
         if (!x->of[i]) continue;
         name_of(x, &m->picture[i], name[i]);
@@ -97,14 +97,13 @@ static void to_unit(float *v, int n)
 
 static bool look(embeddings *x, const measure_source *s, const measured_picture *p, int i, error *e)
 {
-    image picture;
+    lk_error why = {0};
+    lk_picture *picture = NULL;
     float *out = malloc((size_t)x->width * sizeof *out);
     if (!out) return error_memory(e, KEPT_FILE, (size_t)x->width * sizeof *out);
     bool ok = measured_read(&picture, s, p, e);
-    if (ok) {
-        ok = vit_embed(x->network, &picture, out, e);
-        image_free(&picture);
-    }
+    if (ok && !lk_vision_embed(out, x->network, picture, &why)) ok = engine_failed(&why, e);
+    lk_picture_close(&picture);
     if (ok) to_unit(out, x->width);
     if (ok) x->of[i] = out;
     else free(out);
@@ -133,22 +132,23 @@ static bool look_once(looking *l, const measured_picture *p, int i, error *e)
 /* The photos of a subject, whose pixels are no longer at hand. */
 static bool look_at_photos(looking *l, const measured_subject *j, error *e)
 {
-    photo_set set;
+    lk_photos *set = NULL;
     const char *folder = l->source->plan->model[j->model[0]].train.instance_data_dir;
     int resolution = j->photos ? l->m->picture[j->photo[0]].resolution : 0;
     if (!resolution) return true;
-    if (!photo_set_open(&set, folder, resolution, (size_t)j->photos, "instance", e)) return false;
+    if (!measured_photos(&set, folder, resolution, (size_t)j->photos, false, e)) return false;
     bool ok = true;
-    for (size_t k = 0; ok && k < set.count; k++) {
+    for (size_t k = 0; ok && k < lk_photos_count(set); k++) {
         char id[48];
-        measured_photo_id(&set.item[k], resolution, id);
+        measured_photo_id(set, k, resolution, id);
         int i = measured_find(l->m, id);
         if (i < 0) continue;
         measured_picture p = l->m->picture[i];
-        p.photo = &set.item[k];
+        p.photos = set;
+        p.photo = k;
         ok = look_once(l, &p, i, e);
     }
-    photo_set_close(&set);
+    lk_photos_close(&set);
     return ok;
 }
 
@@ -169,8 +169,9 @@ bool embeddings_open(embeddings *out, const char *network, const measured *m, co
                      const measure_source *s, error *e)
 {
     *out = (embeddings){.pictures = m->pictures};
-    bool ok = vit_open(&out->network, s->device, network, e);
-    if (ok) out->width = vit_width(out->network);
+    lk_error why = {0};
+    bool ok = lk_vision_open(&out->network, s->session, network, &why) || engine_failed(&why, e);
+    if (ok) out->width = lk_vision_width(out->network);
     out->of = calloc((size_t)m->pictures + 1, sizeof *out->of);
     if (ok && !out->of) ok = error_memory(e, KEPT_FILE, (size_t)m->pictures * sizeof *out->of);
     ok = ok && load(out, m, wanted, s->folder, e) && look_at_all(out, m, wanted, s, e);
@@ -182,13 +183,14 @@ void embeddings_close(embeddings *x)
 {
     for (int i = 0; x->of && i < x->pictures; i++) free(x->of[i]);
     free(x->of);
-    vit_close(&x->network);
+    lk_vision_close(&x->network);
     *x = (embeddings){0};
 }
 
 bool embeddings_of_text(embeddings *x, const char *text, float *out, error *e)
 {
-    if (!vit_embed_text(x->network, text, out, e)) return false;
+    lk_error why = {0};
+    if (!lk_vision_embed_text(out, x->network, text, &why)) return engine_failed(&why, e);
     to_unit(out, x->width);
     return true;
 }

@@ -5,11 +5,10 @@
 #ifndef LIKENESS_STUDY_EMBED_H
 #define LIKENESS_STUDY_EMBED_H
 
-#include "model/vit.h"
 #include "study/measured.h"
 
 typedef struct embeddings {
-    vit *network;
+    lk_vision *network;
     int width;
     int pictures;
     float **of;   /* [pictures] of unit length, [width] each; NULL: not looked at */

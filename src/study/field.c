@@ -132,7 +132,7 @@ static void put_diversity(fielding *f, int subject, int which, const char *promp
 /* What one network measures. */
 static bool put_all(fielding *f, error *e)
 {
-    bool clip = vit_kind_of(f->eye.network) == VIT_CLIP, ok = true;
+    bool clip = lk_vision_kind_of(f->eye.network) == LK_VISION_CLIP, ok = true;
     const char *likeness = clip ? "CLIP-I" : "DINO";
     for (int s = 0; ok && s < f->m->subjects; s++) {
         const measured_subject *j = &f->m->subject[s];
@@ -149,22 +149,24 @@ static bool put_all(fielding *f, error *e)
 
 /* ---- networks -------------------------------------------------------------------------------- */
 
-static bool check_kind(const vit *network, const char *folder, bool clip, error *e)
+static bool check_kind(const lk_vision *network, const char *folder, bool clip, error *e)
 {
-    return (vit_kind_of(network) == VIT_CLIP) == clip ||
+    return (lk_vision_kind_of(network) == LK_VISION_CLIP) == clip ||
            error_set(e, ERROR_USAGE, "%s: is %s; give it with %s", folder, clip ? "no CLIP" : "a CLIP",
                      clip ? "--dino" : "--clip");
 }
 
-bool field_check(device *d, const char *clip, const char *dino, error *e)
+bool field_check(lk_session *session, const char *clip, const char *dino, error *e)
 {
     const char *folder[2] = {clip, dino};
     bool ok = true;
     for (int i = 0; ok && i < 2; i++) {
-        vit *network;
+        lk_vision *network = NULL;
+        lk_error why = {0};
         if (!folder[i]) continue;
-        ok = vit_open(&network, d, folder[i], e) && check_kind(network, folder[i], i == 0, e);
-        vit_close(&network);
+        ok = lk_vision_open(&network, session, folder[i], &why) ? check_kind(network, folder[i], i == 0, e)
+                                                                : engine_failed(&why, e);
+        lk_vision_close(&network);
     }
     return ok;
 }

@@ -16,7 +16,7 @@
 
 /* Whether the folders can be opened and are what they are given for; NULL passes. To be asked before any
  * work is done. */
-bool field_check(device *d, const char *clip, const char *dino, error *e);
+bool field_check(lk_session *session, const char *clip, const char *dino, error *e);
 
 /* Fills out->field; nothing where the source names no network. */
 bool field_measure(study_measures *out, const measured *m, const measure_source *s, error *e);

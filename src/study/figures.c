@@ -299,7 +299,7 @@ static void structure_chart(page *p, int serial, const char *prompt, bool detail
         if (points) point[points++] = (chart_point){most, 100, NAN, NAN}; /* itself */
         qsort(point, (size_t)points, sizeof *point, by_x);
         if (points)
-            series[count++] = (chart_series){.name = kind == SAMPLER_DDIM ? "DDIM" : "DDPM",
+            series[count++] = (chart_series){.name = kind == LK_DDIM ? "DDIM" : "DDPM",
                                              .point = point,
                                              .count = points,
                                              .style = kind};
@@ -352,8 +352,8 @@ static bool has_switch(const study_section *s, const switch_row *r)
     for (int k = 0; k < section_cells(s); k++) {
         const study_cell *c = &s->cell[k];
         int first, second, at;
-        if (strcmp(c->prompt, r->prompt) != 0 || c->mix.count != r->steps) continue;
-        if (mix_is_switch(&c->mix, &first, &second, &at) && first == r->first &&
+        if (strcmp(c->prompt, r->prompt) != 0 || c->steps != r->steps) continue;
+        if (lk_schedule_switch(c->mix, &first, &second, &at) && first == r->first &&
             second == r->second && at == r->at)
             return true;
     }
@@ -507,8 +507,8 @@ static section_kind kind_of(const study_section *s)
     for (int k = 0; k < section_cells(s); k++) {
         const study_cell *c = &s->cell[k];
         if (cell_model(c) < 0) return KIND_SWITCHES;
-        if (c->sampler.kind != s->cell[0].sampler.kind ||
-            c->sampler.steps != s->cell[0].sampler.steps)
+        if (c->sampler != s->cell[0].sampler ||
+            c->steps != s->cell[0].steps)
             kind = KIND_SAMPLERS;
     }
     return kind;

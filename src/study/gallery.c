@@ -62,17 +62,34 @@ static void forget_old(gallery *g)
     }
 }
 
-bool cell_picture_read(image *out, const char *folder, const study_cell *c, error *e)
+/* Where a cell's picture is; malloc'ed; NULL with an error where it is not. */
+static char *find_picture(const char *folder, const study_cell *c, error *e)
 {
-    *out = (image){0};
     char *path = string_format("%s/cells/%s.png", folder, c->name);
-    if (!path) return error_memory(e, "a picture's name", 64);
-    bool ok = path_is_file(path) ||
-              error_set(e, ERROR_FILE, "%s: this picture of the study is missing; run the study again, "
-                        "which makes it", path);
+    if (!path) error_memory(e, "a picture's name", 64);
+    if (!path || path_is_file(path)) return path;
+    error_set(e, ERROR_FILE, "%s: this picture of the study is missing; run the study again, which makes it", path);
+    free(path);
+    return NULL;
+}
+
+#define UNREADABLE "; remove it, and the study run again makes it anew"
+
+static bool read_picture(image *out, const char *folder, const study_cell *c, error *e)
+{
     error why = {0};
-    if (ok && !image_read(out, NULL, path, &why))
-        ok = error_set(e, why.code, "%s; remove it, and the study run again makes it anew", why.text);
+    char *path = find_picture(folder, c, e);
+    bool ok = path && (image_read(out, NULL, path, &why) || error_set(e, why.code, "%s" UNREADABLE, why.text));
+    free(path);
+    return ok;
+}
+
+bool cell_picture_open(lk_picture **out, const char *folder, const study_cell *c, error *e)
+{
+    lk_error why = {0};
+    char *path = find_picture(folder, c, e);
+    bool ok = path && (lk_picture_open(out, path, &why) ||
+                       error_set(e, (error_code)why.code, "%s" UNREADABLE, why.text));
     free(path);
     return ok;
 }
@@ -81,7 +98,7 @@ const image *gallery_picture(gallery *g, int i, error *e)
 {
     hung *p = &g->item[i];
     if (!p->asked) {
-        if (!cell_picture_read(&p->picture, g->folder, g->cell[i], e)) return NULL;
+        if (!read_picture(&p->picture, g->folder, g->cell[i], e)) return NULL;
         g->bytes += bytes_of(&p->picture);
     }
     p->asked = ++g->clock;

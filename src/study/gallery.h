@@ -9,7 +9,7 @@
 #include "study/plan.h"
 
 /* A cell's picture; one that is missing is named. */
-bool cell_picture_read(image *out, const char *folder, const study_cell *c, error *e);
+bool cell_picture_open(lk_picture **out, const char *folder, const study_cell *c, error *e);
 
 typedef struct gallery gallery;
 

@@ -213,9 +213,9 @@ static bool fill_wording(tables *t, int subject, int which, const char *prompt, 
 static int switch_at(const tables *t, int i, int first, int second)
 {
     int a, b, at;
-    if (t->all.picture[i].alone == first) return t->cell[i]->mix.count;
+    if (t->all.picture[i].alone == first) return t->cell[i]->steps;
     if (t->all.picture[i].alone == second) return 0;
-    if (t->all.picture[i].alone >= 0 || !mix_is_switch(&t->cell[i]->mix, &a, &b, &at)) return -1;
+    if (t->all.picture[i].alone >= 0 || !lk_schedule_switch(t->cell[i]->mix, &a, &b, &at)) return -1;
     return a == first && b == second ? at : -1;
 }
 
@@ -249,7 +249,7 @@ static bool fill_switches(tables *t, int subject, int first, int second, const c
         if (is_of(t, i, prompt) && t->all.picture[i].alone < 0 && switch_at(t, i, first, second) >= 0)
             t->set[n++] = i;
     n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
-    for (int steps = n ? t->cell[t->set[0]]->mix.count : 0, k = 0; n && k <= steps; k++) {
+    for (int steps = n ? t->cell[t->set[0]]->steps : 0, k = 0; n && k <= steps; k++) {
         int count = 0;
         for (int i = 0; i < t->all.cells; i++) {
             bool belongs = false;
@@ -296,7 +296,7 @@ static int with_most_steps(const tables *t, int i)
 {
     int best = i;
     for (int k = 0; k < t->all.cells; k++)
-        if (t->cell[k]->sampler.steps > t->cell[best]->sampler.steps &&
+        if (t->cell[k]->steps > t->cell[best]->steps &&
             t->all.picture[k].alone == t->all.picture[i].alone &&
             cells_alike(t->cell[i], t->cell[k], ANY_STEPS))
             best = k;
@@ -312,8 +312,8 @@ static bool fill_steps(tables *t, const structure_row *of, const int *set, int n
         int whole = with_most_steps(t, set[i]);
         double share, plain, zero;
         const image *x, *y;
-        if (t->cell[set[i]]->sampler.steps != of->steps) continue;
-        row.most = t->cell[whole]->sampler.steps;
+        if (t->cell[set[i]]->steps != of->steps) continue;
+        row.most = t->cell[whole]->steps;
         if (!kept(t, set[i], whole, &share, &plain, &zero, e) ||
             !gallery_pair(t->pictures, set[i], whole, &x, &y, e))
             return false;
@@ -331,18 +331,18 @@ static bool fill_steps(tables *t, const structure_row *of, const int *set, int n
     return true;
 }
 
-static bool fill_structure(tables *t, sampler_kind kind, const char *prompt, error *e)
+static bool fill_structure(tables *t, lk_sampler kind, const char *prompt, error *e)
 {
     int n = 0;
     for (int i = 0; i < t->all.cells; i++)
-        if (is_of(t, i, prompt) && t->cell[i]->sampler.kind == kind && t->all.picture[i].alone >= 0 &&
+        if (is_of(t, i, prompt) && t->cell[i]->sampler == kind && t->all.picture[i].alone >= 0 &&
             with_most_steps(t, i) != i)
             t->set[n++] = i;
     n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_STEPS);
     for (int i = 0; i < n; i++) {
-        int steps = t->cell[t->set[i]]->sampler.steps;
+        int steps = t->cell[t->set[i]]->steps;
         bool is_first = true;
-        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->sampler.steps != steps;
+        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->steps != steps;
         structure_row row = {.sampler = kind, .prompt = prompt, .steps = steps};
         if (is_first && !fill_steps(t, &row, t->set, n, e)) return false;
     }
@@ -355,9 +355,9 @@ static bool fill_crossing(tables *t, const char *prompt, error *e)
     int n = 0, *other = t->set + t->all.cells;
     for (int i = 0; i < t->all.cells; i++) {
         int alone = t->all.picture[i].alone;
-        if (!is_of(t, i, prompt) || t->cell[i]->sampler.kind != SAMPLER_DDPM || alone < 0) continue;
+        if (!is_of(t, i, prompt) || t->cell[i]->sampler != LK_DDPM || alone < 0) continue;
         for (int k = 0; k < t->all.cells; k++)
-            if (t->cell[k]->sampler.kind == SAMPLER_DDIM && t->all.picture[k].alone == alone &&
+            if (t->cell[k]->sampler == LK_DDIM && t->all.picture[k].alone == alone &&
                 cells_alike(t->cell[i], t->cell[k], ANY_SAMPLER)) {
                 other[i] = k;
                 t->set[n++] = i;
@@ -366,13 +366,13 @@ static bool fill_crossing(tables *t, const char *prompt, error *e)
     }
     n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_STEPS);
     for (int i = 0; i < n; i++) {
-        int steps = t->cell[t->set[i]]->sampler.steps;
+        int steps = t->cell[t->set[i]]->steps;
         bool is_first = true;
         start(t);
-        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->sampler.steps != steps;
+        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->steps != steps;
         for (int k = i; k < n && is_first; k++) {
             double share;
-            if (t->cell[t->set[k]]->sampler.steps != steps) continue;
+            if (t->cell[t->set[k]]->steps != steps) continue;
             if (!kept(t, t->set[k], other[t->set[k]], &share, NULL, NULL, e)) return false;
             take(&t->s[0], share);
         }
@@ -428,10 +428,9 @@ static bool fill_diversity(tables *t, const char *prompt, error *e)
 
 /* ---- made twice ------------------------------------------------------------------------------ */
 
-static bool on_step(void *user, int step, int steps)
+static int on_step(void *user, const lk_progress *progress)
 {
-    (void)step;
-    (void)steps;
+    (void)progress;
     return is_stopped(user);
 }
 
@@ -440,9 +439,9 @@ static int deterministic(const tables *t)
 {
     int best = -1;
     for (int i = 0; i < t->all.cells; i++) {
-        const sampler_options *s = &t->cell[i]->sampler;
-        if (s->kind == SAMPLER_DDIM && s->eta == 0 && t->all.picture[i].alone >= 0 &&
-            (best < 0 || s->steps < t->cell[best]->sampler.steps))
+        const study_cell *c = t->cell[i];
+        if (c->sampler == LK_DDIM && c->eta == 0 && t->all.picture[i].alone >= 0 &&
+            (best < 0 || c->steps < t->cell[best]->steps))
             best = i;
     }
     return best;
@@ -452,29 +451,21 @@ static bool make_again(tables *t, error *e)
 {
     const measure_source *s = t->source;
     int i = deterministic(t);
-    if (!s->generators || i < 0) return true;
-    const study_cell *c = t->cell[i];
-    generate_result made;
-    generate_options o = {.prompt = c->prompt,
-                          .negative = c->negative,
-                          .seed = c->seed,
-                          .width = c->width,
-                          .height = c->height,
-                          .sampler = c->sampler,
-                          .guidance = c->guidance,
-                          .guidance_rescale = c->guidance_rescale,
-                          .clip_skip = c->clip_skip,
-                          .progress = on_step,
-                          .user = (void *)(uintptr_t)s};
-    if (!generator_run(s->generators[t->all.picture[i].alone], &o, &made, e)) return false;
+    if (!s->again || i < 0) return true;
+    lk_error why = {0};
+    lk_picture *made = NULL;
+    lk_generate_options o = cell_options(t->cell[i]);
+    o.progress = on_step;
+    o.user = (void *)(uintptr_t)s;
+    if (!lk_generate(&made, s->session, s->models[t->all.picture[i].alone], &o, &why)) return engine_failed(&why, e);
     const image *before = gallery_picture(t->pictures, i, e);
     if (before) {
+        int width = lk_picture_width(made), height = lk_picture_height(made);
         t->out->repeated = true;
-        t->out->same_again = before->width == made.picture.width &&
-                             before->height == made.picture.height &&
-                             picture_distance(before, &made.picture) == 0;
+        t->out->same_again = before->width == width && before->height == height &&
+                             memcmp(before->pixels, lk_picture_pixels(made), 3 * (size_t)width * (size_t)height) == 0;
     }
-    generate_result_free(&made);
+    lk_picture_close(&made);
     return before;
 }
 
@@ -528,8 +519,8 @@ static bool fill(tables *t, error *e)
     bool ok = true;
     for (int j = 0; ok && j < t->all.subjects; j++) ok = fill_subject(t, j, e);
     for (int k = 0; ok && k < t->prompts; k++)
-        ok = fill_structure(t, SAMPLER_DDIM, t->prompt[k], e) &&
-             fill_structure(t, SAMPLER_DDPM, t->prompt[k], e) && fill_crossing(t, t->prompt[k], e) &&
+        ok = fill_structure(t, LK_DDIM, t->prompt[k], e) &&
+             fill_structure(t, LK_DDPM, t->prompt[k], e) && fill_crossing(t, t->prompt[k], e) &&
              fill_diversity(t, t->prompt[k], e);
     ok = ok && field_measure(t->out, &t->all, t->source, e) && make_again(t, e);
     if (ok) fill_cells(t);

@@ -77,7 +77,7 @@ typedef struct switch_row {         /* first model for `at` steps, then the seco
 } switch_row;
 
 typedef struct structure_row {      /* fewer steps against the most steps of the same sampler and noise */
-    sampler_kind sampler;
+    lk_sampler sampler;
     const char *prompt;
     int steps, most;
     estimate correlation;           /* Pearson, of all pixels' values */
@@ -126,10 +126,10 @@ typedef struct study_measures {
 
 /* What measuring needs from the study. */
 typedef struct measure_source {
-    device *device;
+    lk_session *session;
     const study_plan *plan;
-    model *const *models;             /* [plan->models], open */
-    generator *const *generators;     /* [plan->models] NULL: nothing is made again */
+    lk_model *const *models;          /* [plan->models], open */
+    bool again;                       /* whether a picture is made again */
     const char *folder;               /* pictures are folder/cells/<cell name>.png */
     const char *const *class_folder;  /* [plan->models]: class pictures of a training; NULL: none */
     const char *clip, *dino;          /* folders of the user's networks; NULL: none */

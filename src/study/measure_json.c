@@ -94,7 +94,7 @@ static json_t *switch_json(const source *s, int i)
 static json_t *structure_json(const source *s, int i)
 {
     const structure_row *r = &s->m->structure[i];
-    return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:o}", "sampler", sampler_kind_name(r->sampler),
+    return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:o}", "sampler", lk_sampler_name(r->sampler),
                      "prompt", r->prompt, "steps", r->steps, "most", r->most, "correlation",
                      of(r->correlation), "zero", of(r->zero), "kept", of(r->kept), "detail", of(r->detail));
 }

@@ -19,30 +19,29 @@ enum { SAVE_EVERY = 20, MOST_PHOTOS = 50 };
 
 /* ---- cells ----------------------------------------------------------------------------------- */
 
-static bool samplers_alike(const sampler_options *a, const sampler_options *b, int any)
+static bool samplers_alike(const study_cell *a, const study_cell *b, int any)
 {
-    if (!(any & ANY_STEPS) && a->steps != b->steps) return false;
-    if (a->has_spacing != b->has_spacing || (a->has_spacing && a->spacing != b->spacing)) return false;
+    if ((!(any & ANY_STEPS) && a->steps != b->steps) || a->spacing != b->spacing) return false;
     if (any & ANY_SAMPLER) return true; /* what follows is one sampler's own */
-    return a->kind == b->kind && a->eta == b->eta &&
-           a->has_variance == b->has_variance && (!a->has_variance || a->variance == b->variance);
+    return a->sampler == b->sampler && a->eta == b->eta && a->variance == b->variance;
 }
 
-static bool mixes_alike(const mix *a, const mix *b, int any)
+static bool mixes_alike(const lk_schedule *a, const lk_schedule *b, int any)
 {
+    int steps = lk_schedule_steps(a);
     if (any & ANY_MIX) return true;
     if (any & ANY_STEPS) /* of models alone */
-        return a->count && b->count && mix_step_equal(&a->step[0], &b->step[0]);
-    return a->count == b->count && mix_common(a, b) == a->count;
+        return lk_schedule_common(a, b) > 0;
+    return steps == lk_schedule_steps(b) && lk_schedule_common(a, b) == steps;
 }
 
 bool cells_alike(const study_cell *a, const study_cell *b, int any)
 {
-    return ((any & ANY_SEED) || a->seed == b->seed) && samplers_alike(&a->sampler, &b->sampler, any) &&
+    return ((any & ANY_SEED) || a->seed == b->seed) && samplers_alike(a, b, any) &&
            a->guidance == b->guidance && a->guidance_rescale == b->guidance_rescale &&
            a->width == b->width && a->height == b->height && a->clip_skip == b->clip_skip &&
            ((any & ANY_PROMPT) || strcmp(a->prompt, b->prompt) == 0) &&
-           strcmp(a->negative, b->negative) == 0 && mixes_alike(&a->mix, &b->mix, any);
+           strcmp(a->negative, b->negative) == 0 && mixes_alike(a->mix, b->mix, any);
 }
 
 int measured_usual(const measured *m, int *set, int n, int any)
@@ -81,9 +80,9 @@ int measured_choose(const measured *m, const measured_subject *j, const char *pr
     return count;
 }
 
-void measured_photo_id(const photo *p, int resolution, char id[48])
+void measured_photo_id(const lk_photos *photos, size_t index, int resolution, char id[48])
 {
-    snprintf(id, 48, "photo-%.16s-%d", p->sha256, resolution);
+    snprintf(id, 48, "photo-%.16s-%d", lk_photos_hash(photos, index), resolution);
 }
 
 /* ---- subjects -------------------------------------------------------------------------------- */
@@ -95,33 +94,34 @@ static int root_of(const study_plan *p, int i)
     return i;
 }
 
-static int own_resolution(const model *m) { return m->unet.sample_size << (m->vae.blocks - 1); }
-
-static bool same_photos(const photo_set *a, const photo_set *b)
+static bool same_photos(const lk_photos *a, const lk_photos *b)
 {
-    if (a->count != b->count) return false;
-    for (size_t i = 0; i < a->count; i++)
-        if (strcmp(a->item[i].sha256, b->item[i].sha256) != 0) return false;
+    if (lk_photos_count(a) != lk_photos_count(b)) return false;
+    for (size_t i = 0; i < lk_photos_count(a); i++)
+        if (strcmp(lk_photos_hash(a, i), lk_photos_hash(b, i)) != 0) return false;
     return true;
 }
 
 /* A match is determined by the judge and the photos. */
-static void make_key(measured_subject *j, const measure_source *s, const photo_set *photos)
+static bool make_key(measured_subject *j, const measure_source *s, const lk_photos *photos, error *e)
 {
+    lk_error why = {0};
     sha256 h;
     char key[65];
-    judge_key(s->models[j->judge], s->device, s->plan->measure_noises, key);
+    lk_features_options o = judge_options(s->plan->measure_noises);
+    if (!lk_features_key(key, s->models[j->judge], &o, &why)) return engine_failed(&why, e);
     sha256_start(&h);
     sha256_add(&h, key, 64);
-    for (size_t i = 0; i < photos->count; i++) sha256_add(&h, photos->item[i].sha256, 64);
+    for (size_t i = 0; i < lk_photos_count(photos); i++) sha256_add(&h, lk_photos_hash(photos, i), 64);
     sha256_end(&h, j->key);
+    return true;
 }
 
 /* Where the pictures of its class are: those of its first training that has any. */
 static void find_class(measured_subject *j, const measure_source *s)
 {
     for (int k = 0; k < j->models; k++) {
-        const train_settings *of = &s->plan->model[j->model[k]].train;
+        const lk_train_options *of = &s->plan->model[j->model[k]].train;
         const char *folder = s->class_folder ? s->class_folder[j->model[k]] : NULL;
         if (!of->class_prompt) continue;
         if (!j->class_prompt) j->class_prompt = of->class_prompt;
@@ -132,29 +132,40 @@ static void find_class(measured_subject *j, const measure_source *s)
     }
 }
 
+bool measured_photos(lk_photos **out, const char *folder, int resolution, size_t most, bool of_class, error *e)
+{
+    lk_error why = {0};
+    lk_photos_options o;
+    lk_photos_defaults(&o);
+    o.resolution = resolution;
+    o.limit = most;
+    o.of_class = of_class;
+    return lk_photos_open(out, folder, &o, &why) || engine_failed(&why, e);
+}
+
 /* sets[2k]: the photos of subject k; sets[2k + 1]: its class pictures. */
-static bool list_subjects(measured *m, const measure_source *s, photo_set *sets, error *e)
+static bool list_subjects(measured *m, const measure_source *s, lk_photos **sets, error *e)
 {
     const study_plan *p = s->plan;
     for (int i = 0; i < p->models; i++) {
         const study_model *of = &p->model[i];
-        photo_set *photos = &sets[2 * m->subjects];
+        lk_photos **photos = &sets[2 * m->subjects];
         measured_subject *j = NULL;
         if (of->path) continue;
-        int resolution = own_resolution(s->models[root_of(p, i)]);
-        if (!photo_set_open(photos, of->train.instance_data_dir, resolution, MOST_PHOTOS, "instance", e))
+        int resolution = engine_resolution(s->models[root_of(p, i)]);
+        if (!measured_photos(photos, of->train.instance_data_dir, resolution, MOST_PHOTOS, false, e))
             return false;
         for (int k = 0; k < m->subjects && !j; k++)
-            if (m->subject[k].base == of->base && same_photos(&sets[2 * k], photos) &&
+            if (m->subject[k].base == of->base && same_photos(sets[2 * k], *photos) &&
                 strcmp(m->subject[k].instance_prompt, of->train.instance_prompt) == 0)
                 j = &m->subject[k];
         if (j) {
-            photo_set_close(photos);
+            lk_photos_close(photos);
         } else {
             j = &m->subject[m->subjects++];
             *j = (measured_subject){.base = of->base, .judge = root_of(p, i),
                                     .instance_prompt = of->train.instance_prompt};
-            make_key(j, s, photos);
+            if (!make_key(j, s, *photos, e)) return false;
             j->model = malloc((size_t)p->models * sizeof *j->model);
             if (!j->model) return error_memory(e, "a study's measures", (size_t)p->models * sizeof(int));
         }
@@ -165,8 +176,8 @@ static bool list_subjects(measured *m, const measure_source *s, photo_set *sets,
         find_class(j, s);
         size_t most = j->class_pictures > 0 && j->class_pictures < MOST_PHOTOS ? (size_t)j->class_pictures
                                                                                : MOST_PHOTOS;
-        if (j->class_folder && !photo_set_open(&sets[2 * k + 1], j->class_folder, sets[2 * k].resolution,
-                                               most, "class", e))
+        int resolution = engine_resolution(s->models[j->judge]);
+        if (j->class_folder && !measured_photos(&sets[2 * k + 1], j->class_folder, resolution, most, true, e))
             return false;
     }
     return true;
@@ -197,12 +208,14 @@ static bool is_of(const measured_subject *j, int which)
     return found;
 }
 
-static bool is_within(const mix *m, const measured_subject *j)
+static bool is_within(const lk_schedule *mix, const measured_subject *j)
 {
-    for (int i = 0; i < m->count; i++)
-        for (int k = 0; k < m->step[i].terms; k++)
-            if (!is_of(j, m->step[i].model[k])) return false;
-    return m->count > 0;
+    for (int i = 0; i < lk_schedule_steps(mix); i++) {
+        const lk_schedule_step *s = lk_schedule_at(mix, i);
+        for (int k = 0; k < s->parts; k++)
+            if (!is_of(j, s->model[k])) return false;
+    }
+    return lk_schedule_steps(mix) > 0;
 }
 
 static bool list_cells(measured *m, const study_plan *p, error *e)
@@ -216,7 +229,7 @@ static bool list_cells(measured *m, const study_plan *p, error *e)
             of->cell = c;
             of->alone = cell_model(c);
             for (int j = 0; j < m->subjects; j++)
-                if (is_within(&c->mix, &m->subject[j])) of->wanted[j] = true;
+                if (is_within(c->mix, &m->subject[j])) of->wanted[j] = true;
         }
     m->cells = m->pictures;
     return true;
@@ -229,20 +242,23 @@ static bool is_listed(const int *list, int n, int at)
     return found;
 }
 
-static bool list_photos(measured *m, const photo_set *set, int subject, int **list, int *count, error *e)
+static bool list_photos(measured *m, const lk_photos *set, int resolution, int subject, int **list, int *count,
+                        error *e)
 {
-    *list = malloc((set->count + 1) * sizeof **list);
-    if (!*list) return error_memory(e, "a study's measures", set->count * sizeof **list);
-    for (size_t i = 0; i < set->count; i++) {
+    size_t photos = set ? lk_photos_count(set) : 0;
+    *list = malloc((photos + 1) * sizeof **list);
+    if (!*list) return error_memory(e, "a study's measures", photos * sizeof **list);
+    for (size_t i = 0; i < photos; i++) {
         char id[48];
-        measured_photo_id(&set->item[i], set->resolution, id);
+        measured_photo_id(set, i, resolution, id);
         int at = measured_find(m, id);
         if (at < 0) {
             measured_picture *of;
             at = m->pictures;
             if (!new_picture(m, id, &of, e)) return false;
-            of->photo = &set->item[i];
-            of->resolution = set->resolution;
+            of->photos = set;
+            of->photo = i;
+            of->resolution = resolution;
         }
         if (is_listed(*list, *count, at)) continue; /* a copy of another */
         m->picture[at].wanted[subject] = true;
@@ -268,19 +284,20 @@ static bool list_own_class(measured *m, measured_subject *j, error *e)
     return true;
 }
 
-static bool list_pictures(measured *m, const measure_source *s, const photo_set *sets, error *e)
+static bool list_pictures(measured *m, const measure_source *s, lk_photos *const *sets, error *e)
 {
     size_t most = 1;
     for (int i = 0; i < s->plan->sections; i++)
         most += (size_t)s->plan->section[i].rows * (size_t)s->plan->section[i].columns;
-    for (int k = 0; k < 2 * m->subjects; k++) most += sets[k].count;
+    for (int k = 0; k < 2 * m->subjects; k++) most += sets[k] ? lk_photos_count(sets[k]) : 0;
     m->picture = calloc(most, sizeof *m->picture);
     if (!m->picture) return error_memory(e, "a study's measures", most * sizeof *m->picture);
     if (!list_cells(m, s->plan, e)) return false;
     for (int k = 0; k < m->subjects; k++) {
         measured_subject *j = &m->subject[k];
-        if (!list_photos(m, &sets[2 * k], k, &j->photo, &j->photos, e) ||
-            !list_photos(m, &sets[2 * k + 1], k, &j->of_class, &j->class_count, e) ||
+        int resolution = engine_resolution(s->models[j->judge]);
+        if (!list_photos(m, sets[2 * k], resolution, k, &j->photo, &j->photos, e) ||
+            !list_photos(m, sets[2 * k + 1], resolution, k, &j->of_class, &j->class_count, e) ||
             (!j->class_count && !list_own_class(m, j, e)))
             return false;
     }
@@ -289,17 +306,11 @@ static bool list_pictures(measured *m, const measure_source *s, const photo_set 
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-bool measured_read(image *out, const measure_source *s, const measured_picture *p, error *e)
+bool measured_read(lk_picture **out, const measure_source *s, const measured_picture *p, error *e)
 {
-    if (p->cell) return cell_picture_read(out, s->folder, p->cell, e);
-    crop c = photo_center(p->photo, p->resolution);
-    if (!image_new(out, p->resolution, p->resolution, e)) return false;
-    size_t row = 3 * (size_t)p->resolution;
-    for (int y = 0; y < p->resolution; y++)
-        memcpy(out->pixels + (size_t)y * row,
-               p->photo->picture.pixels +
-                   3 * ((size_t)(c.top + y) * (size_t)p->photo->picture.width + (size_t)c.left), row);
-    return true;
+    lk_error why = {0};
+    if (p->cell) return cell_picture_open(out, s->folder, p->cell, e);
+    return lk_photos_picture(out, p->photos, p->photo, &why) || engine_failed(&why, e);
 }
 
 static bool is_missing(const measured *m, int i, int by)
@@ -314,7 +325,7 @@ static bool is_missing(const measured *m, int i, int by)
 typedef struct looking {
     measured *all;
     const measure_source *source;
-    judge *by;
+    lk_features *eye;
     int model, *done, total;
     view **own; /* [subjects][photos]; NULL: another judge's */
 } looking;
@@ -322,13 +333,14 @@ typedef struct looking {
 static bool look(looking *l, const measured_picture *p, view *out, error *e)
 {
     const measure_source *s = l->source;
-    image picture;
+    lk_picture *picture = NULL;
     if (s->progress && s->progress(s->user, *l->done, l->total))
         return error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done,
                          l->total);
     if (!measured_read(&picture, s, p, e)) return false;
-    bool ok = judge_look(l->by, &picture, p->cell ? p->id : p->photo->path, out, e);
-    image_free(&picture);
+    const char *where = p->cell ? p->id : lk_photos_path(p->photos, p->photo);
+    bool ok = judge_look(l->eye, picture, where, out, e);
+    lk_picture_close(&picture);
     return ok;
 }
 
@@ -381,14 +393,16 @@ static bool let_judge_look(measured *m, const measure_source *s, int by, int *do
     looking l = {.all = m, .source = s, .model = by, .done = done, .total = total,
                  .own = calloc((size_t)m->subjects, sizeof *l.own)};
     bool ok = l.own || error_memory(e, "a study's measures", sizeof *l.own);
-    ok = ok && judge_open(&l.by, s->device, s->models[by], s->plan->measure_noises, e) &&
-         look_at_photos(&l, e) && match_all(&l, e);
+    lk_features_options o = judge_options(s->plan->measure_noises);
+    lk_error why = {0};
+    if (ok && !lk_features_open(&l.eye, s->session, s->models[by], &o, &why)) ok = engine_failed(&why, e);
+    ok = ok && look_at_photos(&l, e) && match_all(&l, e);
     for (int k = 0; l.own && k < m->subjects; k++) {
         for (int i = 0; l.own[k] && i < m->subject[k].photos; i++) view_close(&l.own[k][i]);
         free(l.own[k]);
     }
     free(l.own);
-    judge_close(&l.by);
+    lk_features_close(&l.eye);
     return ok;
 }
 
@@ -461,14 +475,14 @@ static bool fill_shares(measured *m, int k, error *e)
 bool measured_open(measured *out, const measure_source *s, error *e)
 {
     size_t n = (size_t)s->plan->models + 1;
-    photo_set *sets = calloc(2 * n, sizeof *sets);
+    lk_photos **sets = calloc(2 * n, sizeof *sets);
     *out = (measured){.subject = calloc(n, sizeof *out->subject)};
     bool ok = (sets && out->subject) || error_memory(e, "a study's measures", n * sizeof *sets);
     ok = ok && list_subjects(out, s, sets, e) && list_pictures(out, s, sets, e) &&
          kept_load(out, s->folder, e) && look_at_missing(out, s, e);
     for (int k = 0; ok && k < out->subjects; k++) ok = fill_shares(out, k, e);
-    for (size_t k = 0; sets && k < 2 * n; k++) photo_set_close(&sets[k]);
-    for (int i = 0; i < out->pictures; i++) out->picture[i].photo = NULL;
+    for (size_t k = 0; sets && k < 2 * n; k++) lk_photos_close(&sets[k]);
+    for (int i = 0; i < out->pictures; i++) out->picture[i].photos = NULL;
     free(sets);
     if (!ok) measured_close(out);
     return ok;

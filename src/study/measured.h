@@ -8,15 +8,15 @@
 
 #include "study/judge.h"
 #include "study/measure.h"
-#include "train/photos.h"
 
 /* A distinct picture of the plan, or a photo. */
 typedef struct measured_picture {
     char id[48];            /* the cell's name; "photo-<hash>-<resolution>" */
     const study_cell *cell; /* NULL: a photo */
     int alone;              /* the model that made it alone, or -1 */
-    const photo *photo;     /* while measuring */
-    int resolution;         /* of the photo's centre crop */
+    const lk_photos *photos; /* while measuring, of a photo: its folder, */
+    size_t photo;            /* and which of it */
+    int resolution;          /* of the photo's centre crop */
     bool *wanted;           /* [subjects] */
     float **match;          /* [subjects] malloc'ed; NULL: not looked at */
     double *share;          /* [subjects]; NaN where not measured */
@@ -58,8 +58,10 @@ bool measured_open(measured *out, const measure_source *s, error *e);
 void measured_close(measured *m);
 /* A picture's index by its id, or -1; and a photo's id. */
 int measured_find(const measured *m, const char *id);
-void measured_photo_id(const photo *p, int resolution, char id[48]);
-/* A cell's picture, or a photo's centre crop (p->photo is at hand). */
-bool measured_read(image *out, const measure_source *s, const measured_picture *p, error *e);
+void measured_photo_id(const lk_photos *photos, size_t index, int resolution, char id[48]);
+/* A folder's first `most` photos. of_class: for messages. */
+bool measured_photos(lk_photos **out, const char *folder, int resolution, size_t most, bool of_class, error *e);
+/* A cell's picture, or a photo's centre crop (p->photos is at hand). */
+bool measured_read(lk_picture **out, const measure_source *s, const measured_picture *p, error *e);
 
 #endif

@@ -449,8 +449,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     csv_text(out, c->prompt);
     fputc(',', out);
     csv_text(out, c->negative);
-    fprintf(out, ",%llu,%s,%d,%s,", (unsigned long long)c->seed, sampler_kind_name(c->sampler.kind),
-            c->sampler.steps, number_exact_float(c->guidance).text);
+    fprintf(out, ",%llu,%s,%d,%s,", (unsigned long long)c->seed, lk_sampler_name(c->sampler),
+            c->steps, number_exact_float(c->guidance).text);
     csv_text(out, c->schedule);
     fputc(',', out);
     csv_models(p, c);

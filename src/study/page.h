@@ -15,7 +15,7 @@ typedef struct page_source {
     const char *folder; /* of the study; pictures in cells/, trained models in models/<name> */
     const char *const *model_hash; /* [plan->models] 64 hex digits */
     const char *device;            /* "cpu avx2, 2 threads" */
-    dtype precision;               /* DTYPE_F32 or DTYPE_BF16: of the pictures */
+    lk_precision precision;        /* of the pictures */
     const char *clip, *dino;       /* what the study was given besides; NULL: none */
     const char *version;
     int64_t steps, steps_shared; /* network evaluations of all cells alone, and those saved */

@@ -26,24 +26,21 @@ bool page_picture_size(const page_source *s, const study_cell *c, int *width, in
 
 /* ---- one picture ---------------------------------------------------------------------------- */
 
-static const char *sampler_label(sampler_kind k) { return k == SAMPLER_DDPM ? "DDPM" : "DDIM"; }
-
 /* A picture in words. */
 static void write_alt(FILE *out, const study_cell *c)
 {
     if (*c->prompt) html_print(out, "\xe2\x80\x9c%s\xe2\x80\x9d, ", c->prompt);
     html_print(out, "%s, seed %llu, %s, %d steps", c->schedule, (unsigned long long)c->seed,
-               sampler_label(c->sampler.kind), c->sampler.steps);
+               lk_sampler_label(c->sampler), c->steps);
 }
 
 static void write_settings(FILE *out, const study_cell *c)
 {
     html_print(out, "<dt>model</dt><dd>%s</dd><dt>sampler</dt><dd>%s, %d steps", c->schedule,
-               sampler_label(c->sampler.kind), c->sampler.steps);
-    if (c->sampler.eta > 0) html_print(out, ", eta %g", (double)c->sampler.eta);
-    if (c->sampler.has_variance)
-        html_print(out, ", variance %s", variance_name(c->sampler.variance));
-    if (c->sampler.has_spacing) html_print(out, ", spacing %s", spacing_name(c->sampler.spacing));
+               lk_sampler_label(c->sampler), c->steps);
+    if (c->eta > 0) html_print(out, ", eta %g", (double)c->eta);
+    if (c->variance) html_print(out, ", variance %s", lk_variance_name(c->variance));
+    if (c->spacing) html_print(out, ", spacing %s", lk_spacing_name(c->spacing));
     html_print(out, "</dd><dt>seed</dt><dd>%llu</dd><dt>guidance</dt><dd>%g",
                (unsigned long long)c->seed, (double)c->guidance);
     if (c->guidance_rescale != 0) html_print(out, ", rescale %g", (double)c->guidance_rescale);

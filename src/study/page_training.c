@@ -23,7 +23,7 @@ static void write_class(FILE *out, const study_plan *plan, const study_model *m)
 }
 static void write_prior(FILE *out, const study_plan *plan, const study_model *m)
 {
-    const train_settings *t = &m->train;
+    const lk_train_options *t = &m->train;
     if (!t->with_prior_preservation)
         fputs("no", out);
     else if (t->prior_from_base)
@@ -31,7 +31,7 @@ static void write_prior(FILE *out, const study_plan *plan, const study_model *m)
     else
         html_print(out, "weight %g, %d class pictures by %s (%d steps, guidance %g)",
                    t->prior_loss_weight, t->num_class_images, plan->model[m->base].name,
-                   m->class_steps, (double)m->class_guidance);
+                   t->class_steps, (double)t->class_guidance);
 }
 static void write_steps(FILE *out, const study_plan *plan, const study_model *m)
 {
@@ -51,14 +51,14 @@ static void write_batch(FILE *out, const study_plan *plan, const study_model *m)
 static void write_rate(FILE *out, const study_plan *plan, const study_model *m)
 {
     (void)plan;
-    html_print(out, "%g, %s", m->train.learning_rate, rate_schedule_name(m->train.lr_scheduler));
-    if (m->train.lr_scheduler != RATE_CONSTANT)
+    html_print(out, "%g, %s", m->train.learning_rate, lk_rate_schedule_name(m->train.lr_scheduler));
+    if (m->train.lr_scheduler != LK_RATE_CONSTANT)
         html_print(out, ", %lld steps of warm-up", (long long)m->train.lr_warmup_steps);
 }
 static void write_optimizer(FILE *out, const study_plan *plan, const study_model *m)
 {
     static const char *const names[] = {"AdamW", "AdamW, 8-bit moments", "AdamW in float16"};
-    const train_settings *t = &m->train;
+    const lk_train_options *t = &m->train;
     (void)plan;
     html_print(out, "%s, \xce\xb2 %g and %g, \xce\xb5 %g, weight decay %g", names[t->optimizer],
                t->adam_beta1, t->adam_beta2, t->adam_epsilon, t->adam_weight_decay);
@@ -75,7 +75,7 @@ static void write_parts(FILE *out, const study_plan *plan, const study_model *m)
 }
 static void write_extras(FILE *out, const study_plan *plan, const study_model *m)
 {
-    const train_settings *t = &m->train;
+    const lk_train_options *t = &m->train;
     (void)plan;
     if (!(t->snr_gamma > 0) && !t->offset_noise) fputs("\xe2\x80\x93", out);
     if (t->snr_gamma > 0) html_print(out, "min-SNR %g", t->snr_gamma);
@@ -85,10 +85,7 @@ static void write_extras(FILE *out, const study_plan *plan, const study_model *m
 static void write_seed(FILE *out, const study_plan *plan, const study_model *m)
 {
     (void)plan;
-    if (m->train.has_seed)
-        html_print(out, "%llu", (unsigned long long)m->train.seed);
-    else
-        fputs("from the clock", out);
+    html_print(out, "%llu", (unsigned long long)m->train.seed);
 }
 
 static void write_training_table(page *p)

@@ -11,7 +11,8 @@
 
 #include "base/platform.h"
 #include "file/fields.h"
-#include "train/photos.h"
+#include "file/image.h"
+#include "study/engine.h"
 
 enum { FILE_LIMIT = 16 << 20 };
 
@@ -171,6 +172,25 @@ static bool set_texts(json_t *plan, const photos_request *r)
     return !failed;
 }
 
+/* How many pictures of the folder can be decoded. */
+static bool count_photos(size_t *count, const char *folder, error *e)
+{
+    lk_error why = {0};
+    lk_photos *photos = NULL;
+    bool ok = lk_photos_open(&photos, folder, NULL, &why) || engine_failed(&why, e);
+    for (size_t i = 0; ok && i < lk_photos_count(photos); i++) {
+        error bad = {0};
+        image m = {0};
+        if (image_read(&m, NULL, lk_photos_path(photos, i), &bad))
+            ++*count;
+        else if (bad.code == ERROR_MEMORY)
+            ok = error_set(e, bad.code, "%s", bad.text);
+        image_free(&m);
+    }
+    lk_photos_close(&photos);
+    return ok;
+}
+
 static bool check(const photos_request *r, error *e)
 {
     size_t count = 0;
@@ -194,7 +214,7 @@ static bool check(const photos_request *r, error *e)
                          r->name, r->class_name);
     if (!path_is_dir(r->folder))
         return error_set(e, ERROR_FILE, "%s: is no folder of photos", r->folder);
-    if (!photo_count(&count, r->folder, e)) return false;
+    if (!count_photos(&count, r->folder, e)) return false;
     return count > 0 || error_set(e, ERROR_FILE,
                                   "%s: there are no photos in it that can be read; three to "
                                   "five of one subject are usual",

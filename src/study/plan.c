@@ -49,13 +49,13 @@ static const struct {
     [KEY_PROMPT] = {"prompt", PART(prompt), KEY_PROMPT},
     [KEY_NEGATIVE] = {"negative", PART(negative), KEY_NEGATIVE},
     [KEY_SEED] = {"seed", PART(seed), KEY_SEED},
-    [KEY_SAMPLER] = {"sampler", PART(sampler.kind), KEY_SAMPLER},
-    [KEY_STEPS] = {"steps", PART(sampler.steps), KEY_STEPS},
+    [KEY_SAMPLER] = {"sampler", PART(sampler), KEY_SAMPLER},
+    [KEY_STEPS] = {"steps", PART(steps), KEY_STEPS},
     [KEY_GUIDANCE] = {"guidance", PART(guidance), KEY_GUIDANCE},
     [KEY_RESCALE] = {"guidance_rescale", PART(guidance_rescale), KEY_RESCALE},
-    [KEY_ETA] = {"eta", PART(sampler.eta), KEY_ETA},
-    [KEY_VARIANCE] = {"variance", PART(sampler.variance), KEY_VARIANCE},
-    [KEY_SPACING] = {"spacing", PART(sampler.spacing), KEY_SPACING},
+    [KEY_ETA] = {"eta", PART(eta), KEY_ETA},
+    [KEY_VARIANCE] = {"variance", PART(variance), KEY_VARIANCE},
+    [KEY_SPACING] = {"spacing", PART(spacing), KEY_SPACING},
     [KEY_WIDTH] = {"width", PART(width), KEY_WIDTH},
     [KEY_HEIGHT] = {"height", PART(height), KEY_HEIGHT},
     [KEY_CLIP_SKIP] = {"clip_skip", PART(clip_skip), KEY_CLIP_SKIP},
@@ -78,14 +78,14 @@ static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
     bool ok;
     if (!f->ok) return false;
     if (k == KEY_SAMPLER) {
-        ok = sampler_kind_parse(&c->sampler.kind, word);
+        ok = lk_sampler_parse(&c->sampler, word);
         list = "ddim or ddpm";
     } else if (k == KEY_VARIANCE) {
-        ok = variance_parse(&c->sampler.variance, word);
+        ok = lk_variance_parse(&c->variance, word);
         list =
             "fixed_small, fixed_small_log, fixed_large, fixed_large_log, learned or learned_range";
     } else {
-        ok = spacing_parse(&c->sampler.spacing, word);
+        ok = lk_spacing_parse(&c->spacing, word);
         list = "leading, trailing or linspace";
     }
     return ok || plan_wrong(r, "\"%s\" is \"%.60s\"; it should be %s", keys[k].name, word, list);
@@ -100,10 +100,10 @@ static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_ce
     case KEY_PROMPT: return plan_read_text(r, object, name, false, "", &c->prompt);
     case KEY_NEGATIVE: return plan_read_text(r, object, name, false, "", &c->negative);
     case KEY_SEED: return plan_read_seed(r, json_object_get(object, name), &c->seed);
-    case KEY_STEPS: c->sampler.steps = field_int(&f, name, 0, 1, MAX_STEPS); return f.ok;
+    case KEY_STEPS: c->steps = field_int(&f, name, 0, 1, MAX_STEPS); return f.ok;
     case KEY_GUIDANCE: return plan_read_share(r, &f, name, 1e6, &c->guidance);
     case KEY_RESCALE: return plan_read_share(r, &f, name, 1, &c->guidance_rescale);
-    case KEY_ETA: return plan_read_share(r, &f, name, 1, &c->sampler.eta);
+    case KEY_ETA: return plan_read_share(r, &f, name, 1, &c->eta);
     case KEY_WIDTH: c->width = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
     case KEY_HEIGHT: c->height = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
     case KEY_CLIP_SKIP: c->clip_skip = field_int(&f, name, 0, 0, 1000); return f.ok;
@@ -191,22 +191,21 @@ static bool axis_levels(plan_reader *r, axis *out, int levels)
 static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const char **out)
 {
     arena *a = &r->plan->memory;
-    const sampler_options *s = &c->sampler;
     switch (k) {
     case KEY_PROMPT: *out = arena_strdup(a, *c->prompt ? c->prompt : "no prompt"); break;
     case KEY_NEGATIVE:
         *out = arena_format(a, "negative: %s", *c->negative ? c->negative : "none");
         break;
     case KEY_SEED: *out = arena_format(a, "seed %llu", (unsigned long long)c->seed); break;
-    case KEY_SAMPLER: *out = s->kind == SAMPLER_DDIM ? "DDIM" : "DDPM"; break;
-    case KEY_STEPS: *out = arena_format(a, "%d step%s", s->steps, s->steps == 1 ? "" : "s"); break;
+    case KEY_SAMPLER: *out = lk_sampler_label(c->sampler); break;
+    case KEY_STEPS: *out = arena_format(a, "%d step%s", c->steps, c->steps == 1 ? "" : "s"); break;
     case KEY_GUIDANCE: *out = arena_format(a, "guidance %s", number_exact_float(c->guidance).text); break;
     case KEY_RESCALE:
         *out = arena_format(a, "guidance rescale %s", number_exact_float(c->guidance_rescale).text);
         break;
-    case KEY_ETA: *out = arena_format(a, "eta %s", number_exact_float(s->eta).text); break;
-    case KEY_VARIANCE: *out = variance_name(s->variance); break;
-    case KEY_SPACING: *out = spacing_name(s->spacing); break;
+    case KEY_ETA: *out = arena_format(a, "eta %s", number_exact_float(c->eta).text); break;
+    case KEY_VARIANCE: *out = lk_variance_name(c->variance); break;
+    case KEY_SPACING: *out = lk_spacing_name(c->spacing); break;
     case KEY_WIDTH: *out = arena_format(a, "width %d", c->width); break;
     case KEY_HEIGHT: *out = arena_format(a, "height %d", c->height); break;
     case KEY_CLIP_SKIP: *out = arena_format(a, "clip skip %d", c->clip_skip); break;
@@ -425,11 +424,11 @@ static bool read_axis(plan_reader *r, json_t *section, const char *name, axis *o
 
 /* ---- cells ---------------------------------------------------------------------------------- */
 
-/* What mix_parse said, its advice on flags replaced by the plan's models. */
-static bool wrong_schedule(const plan_reader *r, error *why)
+/* What lk_schedule_open said, its advice on flags replaced by the plan's models. */
+static bool wrong_schedule(const plan_reader *r, lk_error *why)
 {
     char list[512];
-    if (why->code == ERROR_MEMORY) return plan_no_memory(r);
+    if (why->code == LK_MEMORY) return plan_no_memory(r);
     char *advice = strstr(why->text, "; give it with -m");
     if (!advice) return plan_wrong(r, "%.600s", why->text);
     *advice = '\0';
@@ -440,17 +439,17 @@ static bool wrong_schedule(const plan_reader *r, error *why)
 static bool make_mix(plan_reader *r, study_cell *c)
 {
     const study_plan *p = r->plan;
-    error why = {0};
-    if (!mix_parse(&c->mix, c->schedule, p->model_name, p->models, c->sampler.steps, &why))
+    lk_error why = {0};
+    if (!lk_schedule_open(&c->mix, c->schedule, p->model_name, p->models, c->steps, &why))
         return wrong_schedule(r, &why);
     int alone = cell_model(c);
     if (alone >= 0) {
         c->schedule = p->model_name[alone];
         return true;
     }
-    char *text = mix_text(&c->mix, p->model_name);
-    c->schedule = text ? arena_strdup(&r->plan->memory, text) : NULL;
-    free(text);
+    char *text = NULL;
+    c->schedule = lk_schedule_text(&text, c->mix, p->model_name, NULL) ? arena_strdup(&r->plan->memory, text) : NULL;
+    lk_free(text);
     return c->schedule || plan_no_memory(r);
 }
 
@@ -476,12 +475,10 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
         all.value.schedule = r->plan->model_name[0];
     }
     /* What its sampler does not look at must not make a picture another one. */
-    sampler_options *s = &all.value.sampler;
-    s->has_spacing = is_given(&all, KEY_SPACING);
-    s->has_variance = is_given(&all, KEY_VARIANCE) && s->kind == SAMPLER_DDPM;
-    if (!s->has_variance) s->variance = (variance)0;
-    if (s->kind == SAMPLER_DDPM) s->eta = 0;
-    r->steps += s->steps;
+    study_cell *c = &all.value;
+    if (c->sampler != LK_DDPM) c->variance = LK_VARIANCE_MODEL;
+    if (c->sampler == LK_DDPM) c->eta = 0;
+    r->steps += c->steps;
     if (r->steps > MAX_ALL_STEPS)
         return plan_wrong(r, "more than %d steps in all; make the study smaller or split it",
                           MAX_ALL_STEPS);
@@ -570,7 +567,7 @@ static bool read_section(plan_reader *r, json_t *object, const layer *defaults, 
 static bool read_sections(plan_reader *r, json_t *root)
 {
     study_plan *p = r->plan;
-    layer defaults = {.value = {.negative = "", .guidance = 7.5f, .sampler = {.steps = 50}}}, own;
+    layer defaults = {.value = {.negative = "", .guidance = 7.5f, .steps = 50}}, own;
     json_t *object = json_object_get(root, "defaults"), *list = json_object_get(root, "sections");
     if (object) {
         if (!plan_is_object(r, object, "defaults")) return false;
@@ -661,24 +658,39 @@ void study_plan_close(study_plan *p)
 {
     for (int i = 0; i < p->sections; i++)
         for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++)
-            mix_close(&p->section[i].cell[k].mix);
+            lk_schedule_close(&p->section[i].cell[k].mix);
     arena_free(&p->memory);
     *p = (study_plan){0};
 }
 
-int cell_model(const study_cell *c)
-{
-    const mix_step *s = c->mix.step;
-    if (!c->mix.count || s->terms != 1 || s->share[0] != 1) return -1;
-    for (int i = 1; i < c->mix.count; i++)
-        if (!mix_step_equal(s, &s[i])) return -1;
-    return s->model[0];
-}
+int cell_model(const study_cell *c) { return c->mix ? lk_schedule_alone(c->mix) : -1; }
 
 bool cell_uses(const study_cell *c, int which)
 {
-    for (int i = 0; i < c->mix.count; i++)
-        for (int k = 0; k < c->mix.step[i].terms; k++)
-            if (c->mix.step[i].model[k] == which) return true;
+    for (int i = 0; i < lk_schedule_steps(c->mix); i++) {
+        const lk_schedule_step *s = lk_schedule_at(c->mix, i);
+        for (int k = 0; k < s->parts; k++)
+            if (s->model[k] == which) return true;
+    }
     return false;
+}
+
+lk_generate_options cell_options(const study_cell *c)
+{
+    lk_generate_options o;
+    lk_generate_defaults(&o);
+    o.prompt = c->prompt;
+    o.negative = c->negative;
+    o.seed = c->seed;
+    o.width = c->width;
+    o.height = c->height;
+    o.sampler = c->sampler;
+    o.steps = c->steps;
+    o.eta = c->eta;
+    o.variance = c->variance;
+    o.spacing = c->spacing;
+    o.guidance = c->guidance;
+    o.guidance_rescale = c->guidance_rescale;
+    o.clip_skip = c->clip_skip;
+    return o;
 }

@@ -6,29 +6,29 @@
 #define LIKENESS_STUDY_PLAN_H
 
 #include "base/arena.h"
-#include "generate/generate.h"
-#include "train/settings.h"
+#include "study/engine.h"
 
 /* A model: from a path, or taught from another model of the plan. */
 typedef struct study_model {
     const char *name;
     const char *path;          /* NULL: trained. "pocket": the default model, found by the caller */
     int base;                  /* trained: index of the model it is taught from (an earlier one) */
-    train_settings train;      /* trained: output_dir NULL (the study's business) */
-    /* class pictures made for the training: sampler steps and guidance (50 and 7.5) */
-    int class_steps;
-    float class_guidance;
+    lk_train_options train;    /* trained: output_dir NULL (the study's business) */
 } study_model;
 
 /* One picture. Text belongs to the plan. */
 typedef struct study_cell {
     const char *prompt, *negative; /* "" where there is none */
     uint64_t seed;
-    sampler_options sampler;
+    lk_sampler sampler;
+    int steps;
+    float eta;                     /* 0 where the sampler does not look at it */
+    lk_variance variance;          /* LK_VARIANCE_MODEL there */
+    lk_spacing spacing;
     float guidance, guidance_rescale;
     int width, height;             /* 0: the model's own */
     int clip_skip;
-    mix mix;                       /* which model predicts which step; owned */
+    lk_schedule *mix;              /* which model predicts which step; owned */
     const char *schedule;          /* the same as text ("base", "base x15, tuned x35") */
     char name[17];                 /* 16 hex digits of what determines it; filled by cells_name */
     const char *why;               /* it could not be made: why; NULL: it was. Filled by cells_make */
@@ -51,7 +51,7 @@ typedef struct study_plan {
     const char *title, *about;
     study_model *model;
     int models;
-    const char **model_name;       /* [models], as mix_parse takes them */
+    const char **model_name;       /* [models], as lk_schedule_open takes them */
     study_section *section;
     int sections;
     const char *text;              /* the whole plan as JSON that reads the same in any folder */
@@ -68,5 +68,7 @@ void study_plan_close(study_plan *p);
 /* Index of a model alone over the whole run, or -1. */
 int cell_model(const study_cell *c);
 bool cell_uses(const study_cell *c, int which); /* whether the model has a part in it */
+/* All that it is made with but the schedule. */
+lk_generate_options cell_options(const study_cell *c);
 
 #endif

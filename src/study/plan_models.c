@@ -9,27 +9,64 @@
 
 enum { CHECKPOINT_EVERY = 100 }; /* steps; only for going on after a kill */
 
-/* Keys of a training that are no flags of likeness train; and its flags that a study does not take.
- */
+/* Keys of a training that are no settings of it. */
 static const char *const own_keys[] = {"model", "use_8bit_adam"};
-static const char *const no_keys[] = {"output_dir", "resume_from_checkpoint"};
 
-enum {
-    OWN_KEYS = sizeof own_keys / sizeof *own_keys,
-    NO_KEYS = sizeof no_keys / sizeof *no_keys,
-    MOST_KEYS = 100,
+enum { OWN_KEYS = sizeof own_keys / sizeof *own_keys, MOST_KEYS = 100 };
+
+typedef enum setting_kind {
+    SETTING_BOOL, SETTING_INT, SETTING_LONG, SETTING_SEED, SETTING_DOUBLE, SETTING_TEXT,
+    SETTING_SCHEDULE, SETTING_OPTIMIZER,
+} setting_kind;
+
+#define SETTING(name, kind) {#name, SETTING_##kind, offsetof(lk_train_options, name)}
+
+static const struct train_key { const char *name; setting_kind kind; size_t at; } train_keys[] = {
+    SETTING(instance_data_dir, TEXT),
+    SETTING(instance_prompt, TEXT),
+    SETTING(class_data_dir, TEXT),
+    SETTING(class_prompt, TEXT),
+    SETTING(resolution, INT),
+    SETTING(center_crop, BOOL),
+    SETTING(train_batch_size, INT),
+    SETTING(gradient_accumulation_steps, INT),
+    SETTING(max_train_steps, LONG),
+    SETTING(num_train_epochs, INT),
+    SETTING(learning_rate, DOUBLE),
+    SETTING(scale_lr, BOOL),
+    SETTING(lr_scheduler, SCHEDULE),
+    SETTING(lr_warmup_steps, LONG),
+    SETTING(lr_num_cycles, INT),
+    SETTING(lr_power, DOUBLE),
+    SETTING(optimizer, OPTIMIZER),
+    SETTING(adam_beta1, DOUBLE),
+    SETTING(adam_beta2, DOUBLE),
+    SETTING(adam_weight_decay, DOUBLE),
+    SETTING(adam_epsilon, DOUBLE),
+    SETTING(max_grad_norm, DOUBLE),
+    SETTING(seed, SEED),
+    SETTING(train_text_encoder, BOOL),
+    SETTING(gradient_checkpointing, BOOL),
+    SETTING(snr_gamma, DOUBLE),
+    SETTING(offset_noise, BOOL),
+    SETTING(offset_noise_factor, DOUBLE),
+    SETTING(with_prior_preservation, BOOL),
+    SETTING(prior_loss_weight, DOUBLE),
+    SETTING(num_class_images, INT),
+    SETTING(prior_from_base, BOOL),
+    SETTING(cache_latents, BOOL),
+    SETTING(checkpointing_steps, LONG),
+    SETTING(checkpoints_total_limit, INT),
+    SETTING(validation_prompt, TEXT),
+    SETTING(num_validation_images, INT),
+    SETTING(validation_steps, LONG),
 };
 
-static bool is_no_key(const char *name)
-{
-    for (int i = 0; i < NO_KEYS; i++)
-        if (strcmp(no_keys[i], name) == 0) return true;
-    return false;
-}
+enum { TRAIN_KEYS = sizeof train_keys / sizeof *train_keys };
 
-static bool read_rate(plan_reader *r, const char *name, rate_schedule *out)
+static bool read_rate(plan_reader *r, const char *name, lk_rate_schedule *out)
 {
-    return rate_schedule_parse(out, name) ||
+    return lk_rate_schedule_parse(out, name) ||
            plan_wrong(r,
                       "\"lr_scheduler\" is \"%.60s\"; there are constant, constant_with_warmup, "
                       "linear, cosine, cosine_with_restarts, polynomial",
@@ -37,7 +74,7 @@ static bool read_rate(plan_reader *r, const char *name, rate_schedule *out)
 }
 
 /* A setting that the object has. */
-static bool read_given(plan_reader *r, json_t *object, const train_setting *t, train_settings *s)
+static bool read_given(plan_reader *r, json_t *object, const struct train_key *t, lk_train_options *s)
 {
     fields f = {object, r->where, r->e, true};
     const char *name = t->name;
@@ -60,7 +97,7 @@ static bool read_given(plan_reader *r, json_t *object, const train_setting *t, t
     return true;
 }
 
-static bool read_optimizer(plan_reader *r, json_t *object, train_settings *s)
+static bool read_optimizer(plan_reader *r, json_t *object, lk_train_options *s)
 {
     fields f = {object, r->where, r->e, true};
     const char *name = field_text(&f, "optimizer", NULL);
@@ -72,19 +109,19 @@ static bool read_optimizer(plan_reader *r, json_t *object, train_settings *s)
     if (name && !is_eight && eight)
         return plan_wrong(r,
                           "\"optimizer\" is adamw, and \"use_8bit_adam\" is true; leave one out");
-    s->optimizer = eight || is_eight ? OPTIMIZER_ADAMW_8BIT : OPTIMIZER_ADAMW;
+    s->optimizer = eight || is_eight ? LK_ADAMW_8BIT : LK_ADAMW;
     return true;
 }
 
 /* What likeness train would refuse is refused here; what the study supplies counts as given. */
-static bool check_training(plan_reader *r, const train_settings *s)
+static bool check_training(plan_reader *r, const lk_train_options *s)
 {
-    train_settings whole = *s;
-    error why = {0};
+    lk_train_options whole = *s;
+    lk_error why = {0};
     whole.output_dir = "the study's";
     if (s->with_prior_preservation && !s->prior_from_base && !s->class_data_dir)
         whole.class_data_dir = "the study's";
-    return train_settings_check(&whole, &why) || plan_wrong(r, "%.600s", why.text);
+    return lk_train_check(&whole, &why) || plan_wrong(r, "%.600s", why.text);
 }
 
 /* The model that a training starts from. */
@@ -105,19 +142,17 @@ static bool read_base(plan_reader *r, json_t *object, json_t *models, study_mode
 static bool read_training(plan_reader *r, json_t *object, json_t *models, study_model *out)
 {
     const char *known[MOST_KEYS] = {0};
-    train_settings *s = &out->train;
+    lk_train_options *s = &out->train;
     int keys = 0;
     for (; keys < OWN_KEYS; keys++) known[keys] = own_keys[keys];
-    for (const train_setting *t = train_setting_list; t->name; t++)
-        if (!is_no_key(t->name)) known[keys++] = t->name;
+    for (int i = 0; i < TRAIN_KEYS; i++) known[keys++] = train_keys[i].name;
     assert(keys < MOST_KEYS);
     if (json_object_get(object, "output_dir"))
         return plan_wrong(r, "\"output_dir\" is the study's business; leave it out");
     if (!plan_keys_known(r, object, known) || !read_base(r, object, models, out)) return false;
     fields f = {object, r->where, r->e, true};
-    for (const train_setting *t = train_setting_list; t->name; t++)
-        if (!is_no_key(t->name) && field(&f, t->name) && !read_given(r, object, t, s)) return false;
-    s->has_seed = true; /* 0 where none is given: a study can be repeated */
+    for (int i = 0; i < TRAIN_KEYS; i++)
+        if (field(&f, train_keys[i].name) && !read_given(r, object, &train_keys[i], s)) return false;
     return read_optimizer(r, object, s) &&
            plan_read_path(r, object, "instance_data_dir", true, false, &s->instance_data_dir) &&
            plan_read_path(r, object, "class_data_dir", false, true, &s->class_data_dir) &&
@@ -146,10 +181,8 @@ static bool read_model(plan_reader *r, const char *name, json_t *object, json_t 
     if (!name_check(r, name)) return false;
     size_t place = plan_enter(r, "models.%s", name);
     *m = (study_model){.name = arena_strdup(&p->memory, name),
-                       .base = -1,
-                       .class_steps = 50,
-                       .class_guidance = 7.5f};
-    train_settings_defaults(&m->train);
+                       .base = -1};
+    lk_train_defaults(&m->train);
     m->train.checkpointing_steps = CHECKPOINT_EVERY;
     m->train.checkpoints_total_limit = 1;
     if (!m->name) return plan_no_memory(r);
@@ -167,9 +200,9 @@ static bool read_model(plan_reader *r, const char *name, json_t *object, json_t 
         m->path = "pocket";
         if (!pocket && !plan_read_path(r, object, "path", true, false, &m->path)) return false;
     } else {
-        m->class_steps = field_int(&f, "class_steps", 50, 1, MAX_STEPS);
+        m->train.class_steps = field_int(&f, "class_steps", m->train.class_steps, 1, MAX_STEPS);
         if (field(&f, "class_guidance") &&
-            !plan_read_share(r, &f, "class_guidance", 1e6, &m->class_guidance))
+            !plan_read_share(r, &f, "class_guidance", 1e6, &m->train.class_guidance))
             return false;
         if (!f.ok || !plan_is_object(r, train, "train")) return false;
         size_t inner = plan_enter(r, ".train");

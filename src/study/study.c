@@ -15,14 +15,12 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "file/json.h"
-#include "model/hash.h"
 #include "study/cells.h"
 #include "study/field.h"
 #include "study/page.h"
 #include "study/plan_read.h"
 #include "study/study_folder.h"
 #include "study/taught.h"
-#include "train/parameters.h"
 
 /* How long an update, a class picture's step and a measured picture are, in steps of a picture; measured
  * on the pocket model. */
@@ -30,7 +28,8 @@
 #define MEASURE_STEPS 3.0
 
 typedef struct run {
-    device *device;
+    lk_context *context;
+    lk_session *session;
     const study_options *options;
     const study_events *events;
     study_plan plan;
@@ -51,11 +50,11 @@ __attribute__((format(printf, 2, 3))) static void say(const run *r, const char *
 {
     char line[2048];
     va_list args;
-    if (!r->events->say) return;
+    if (!r->events->log) return;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    r->events->say(r->events->user, line);
+    r->events->log(r->events->user, LK_LOG_INFO, line);
 }
 
 /* Tells how far the study is; true: stop. */
@@ -78,6 +77,23 @@ static bool stops(void *user)
 
 static void on_say(void *user, const char *line) { say(user, "%s", line); }
 
+/* What a session says of its work. */
+static void on_log(void *user, lk_level level, const char *line)
+{
+    const run *r = user;
+    if (r->events->log) r->events->log(r->events->user, level, line);
+}
+
+static bool open_session(run *r, error *e)
+{
+    lk_error why = {0};
+    lk_session_options o;
+    lk_session_defaults(&o);
+    o.log = on_log;
+    o.user = r;
+    return lk_session_open(&r->session, r->context, &o, &why) || engine_failed(&why, e);
+}
+
 /* ---- what there is to do --------------------------------------------------------------------- */
 
 static double teaching_steps(const run *r, int i)
@@ -87,7 +103,7 @@ static double teaching_steps(const run *r, int i)
     bool classes = s->train.with_prior_preservation && !s->train.prior_from_base;
     double updates = s->train.max_train_steps ? (double)s->train.max_train_steps : 100;
     return updates * UPDATE_STEPS * (s->train.with_prior_preservation ? 2 : 1) +
-           (classes ? s->train.num_class_images * s->class_steps : 0);
+           (classes ? s->train.num_class_images * s->train.class_steps : 0);
 }
 
 static int distinct_cells(const study_plan *p)
@@ -100,9 +116,8 @@ static int distinct_cells(const study_plan *p)
 static bool count_work(run *r, error *e)
 {
     cell_work all;
-    if (!cells_name(&r->plan, r->models.key_text, r->device->weight_type, e) ||
-        !cells_plan(&all, &r->plan, NULL, e))
-        return false;
+    cells_name(&r->plan, r->models.key_text, lk_context_precision(r->context));
+    if (!cells_plan(&all, &r->plan, NULL, e)) return false;
     r->all_steps = all.steps;
     r->shared_steps = all.saved;
     cells_work_close(&all);
@@ -121,18 +136,13 @@ typedef struct stopwatch {
     int steps;
 } stopwatch;
 
-static void note_step(void *user, const generate_snapshot *now)
+static int note_step(void *user, const lk_progress *p)
 {
     stopwatch *w = user;
-    w->last = clock_seconds();
-    if (!w->steps++) w->first = w->last;
-    (void)now;
-}
-
-static bool stops_timing(void *user, int step, int steps)
-{
-    const stopwatch *w = user;
-    (void)step, (void)steps;
+    if (p->step > 0) {
+        w->last = clock_seconds();
+        if (!w->steps++) w->first = w->last;
+    }
     return stops(w->run);
 }
 
@@ -142,15 +152,23 @@ static bool time_step(run *r, double *seconds, error *e)
     enum { RUN = 3 };
     const study_cell *c = &r->plan.section[0].cell[0];
     stopwatch w = {.run = r};
-    generate_result made;
+    lk_error why = {0};
+    lk_picture *made = NULL;
     int k = 0;
     while (k < r->plan.models && !r->models.is_ready[k]) k++;
-    generate_options o = {.prompt = c->prompt, .negative = c->negative, .seed = c->seed,
-                          .width = c->width, .height = c->height,
-                          .sampler = {.kind = SAMPLER_DDIM, .steps = RUN},
-                          .guidance = c->guidance, .progress = stops_timing, .reached = note_step, .user = &w};
-    if (!generator_run(r->models.generator[k], &o, &made, e)) return false;
-    generate_result_free(&made);
+    lk_generate_options o;
+    lk_generate_defaults(&o);
+    o.prompt = c->prompt;
+    o.negative = c->negative;
+    o.seed = c->seed;
+    o.width = c->width;
+    o.height = c->height;
+    o.steps = RUN;
+    o.guidance = c->guidance;
+    o.progress = note_step;
+    o.user = &w;
+    if (!lk_generate(&made, r->session, r->models.open[k], &o, &why)) return engine_failed(&why, e);
+    lk_picture_close(&made);
     *seconds = (w.last - w.first) / (RUN - 1);
     return true;
 }
@@ -163,7 +181,7 @@ static bool say_cost(run *r, error *e)
         if (!r->models.is_ready[i]) {
             int base = r->plan.model[i].base; /* which may itself be still to be taught: of one size */
             while (!r->models.is_ready[base]) base = r->plan.model[base].base;
-            double bytes = (double)parameters_bytes(r->models.open[base], &r->plan.model[i].train);
+            double bytes = (double)lk_train_memory(r->models.open[base], &r->plan.model[i].train);
             teaching = bytes > teaching ? bytes : teaching;
         }
     say(r, "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
@@ -225,7 +243,7 @@ static bool dry_run(run *r, error *e)
     for (int i = 0; i < r->work.count; i++) {
         const study_cell *c = r->work.task[i].cell;
         say(r, "%s  %s, seed %llu, %d steps (%d shared), %s", c->name, c->prompt,
-            (unsigned long long)c->seed, c->mix.count, r->work.task[i].shared, c->schedule);
+            (unsigned long long)c->seed, c->steps, r->work.task[i].shared, c->schedule);
     }
     return true;
 }
@@ -247,19 +265,13 @@ typedef struct teaching {
     double steps, share; /* share: that is done */
 } teaching;
 
-static bool on_teaching(void *user, const train_progress *p)
+static int on_teaching(void *user, const lk_train_progress *p)
 {
     teaching *t = user;
     double share = p->total ? (double)p->done / (double)p->total : 0;
-    if (p->phase == TRAIN_CLASS_PICTURES) t->share = 0.2 * share;
-    if (p->phase == TRAIN_STEPS) t->share = 0.2 + 0.8 * share;
+    if (p->phase == LK_TRAIN_CLASS_PICTURES) t->share = 0.2 * share;
+    if (p->phase == LK_TRAIN_STEPS) t->share = 0.2 + 0.8 * share;
     return tell(t->run, t->run->phase + t->steps * t->share);
-}
-
-static void on_teaching_say(void *user, const char *line)
-{
-    const teaching *t = user;
-    on_say(t->run, line);
 }
 
 static bool teach_all(run *r, error *e)
@@ -267,7 +279,7 @@ static bool teach_all(run *r, error *e)
     for (int i = 0; i < r->plan.models; i++) {
         char what[200];
         teaching t = {r, teaching_steps(r, i), 0};
-        train_events events = {on_teaching, on_teaching_say, &t};
+        teach_events events = {on_teaching, &t};
         if (r->models.is_ready[i]) continue;
         snprintf(what, sizeof what, "training %s", r->plan.model[i].name);
         r->what = what;
@@ -290,8 +302,8 @@ static bool on_step(void *user)
 static bool make_pictures(run *r, error *e)
 {
     char *cells = path_join(r->options->folder, "cells");
-    cell_maker maker = {.models = r->plan.models,
-                        .generators = r->models.generator,
+    cell_maker maker = {.session = r->session,
+                        .models = r->models.open,
                         .folder = r->options->folder,
                         .stepped = on_step,
                         .user = r};
@@ -337,11 +349,7 @@ static const char **hash_models(run *r, error *e)
 {
     const char **hash = arena_alloc(&r->plan.memory, ((size_t)r->models.count + 1) * sizeof *hash);
     if (!hash) error_memory(e, "a study's models", 64);
-    for (int i = 0; hash && i < r->models.count; i++) {
-        char hex[65];
-        model_hash_with(r->models.open[i], r->device->pool, hex);
-        hash[i] = r->models.open[i]->hash;
-    }
+    for (int i = 0; hash && i < r->models.count; i++) hash[i] = lk_model_hash(r->models.open[i]);
     return hash;
 }
 
@@ -358,11 +366,11 @@ static bool write_page(run *r, const measure_source *from, const study_measures 
                      .pictures = pictures,
                      .folder = r->options->folder,
                      .model_hash = hash,
-                     .device = r->device->name,
-                     .precision = r->device->weight_type,
+                     .device = lk_context_device(r->context),
+                     .precision = lk_context_precision(r->context),
                      .clip = r->options->clip,
                      .dino = r->options->dino,
-                     .version = r->options->version,
+                     .version = lk_version(),
                      .steps = r->all_steps,
                      .steps_shared = r->shared_steps,
                      .seconds = r->earlier + clock_seconds() - r->began,
@@ -375,10 +383,10 @@ static bool write_page(run *r, const measure_source *from, const study_measures 
 static bool measure(run *r, error *e)
 {
     study_measures measures;
-    measure_source s = {.device = r->device,
+    measure_source s = {.session = r->session,
                         .plan = &r->plan,
                         .models = r->models.open,
-                        .generators = r->models.generator,
+                        .again = true,
                         .folder = r->options->folder,
                         .class_folder = (const char *const *)r->models.class_folder,
                         .clip = r->options->clip,
@@ -432,16 +440,17 @@ static bool read_plan(run *r, error *e)
     return ok;
 }
 
-bool study_run(device *d, const study_options *o, const study_events *events, error *e)
+bool study_run(lk_context *context, const study_options *o, const study_events *events, error *e)
 {
-    run r = {.device = d, .options = o, .events = events, .lock = -1, .what = "",
+    run r = {.context = context, .options = o, .events = events, .lock = -1, .what = "",
              .began = clock_seconds()};
     bool ok = read_plan(&r, e);
     if (!ok) return false;
-    r.place = (study_place){o->folder, o->photos ? NULL : o->plan, o->root, o->version};
-    r.source = (study_source){.device = d, .plan = &r.plan, .folder = o->folder, .pocket = o->pocket,
+    ok = open_session(&r, e);
+    r.place = (study_place){o->folder, o->photos ? NULL : o->plan, o->root, lk_version()};
+    r.source = (study_source){.context = context, .session = r.session, .plan = &r.plan, .folder = o->folder,
                               .stop = stops, .say = on_say, .user = &r};
-    ok = field_check(d, o->clip, o->dino, e) && study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
+    ok = ok && field_check(r.session, o->clip, o->dino, e) && study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
          count_work(&r, e);
     if (ok && o->photos && strcmp(r.plan.model[0].path, "pocket") == 0) ok = say_default(&r, e);
     if (ok && o->dry_run)
@@ -454,6 +463,7 @@ bool study_run(device *d, const study_options *o, const study_events *events, er
                        "why", r.failed, r.work.count, o->folder);
     cells_work_close(&r.work);
     study_models_close(&r.models);
+    lk_session_close(&r.session);
     study_plan_close(&r.plan);
     return ok;
 }

@@ -12,12 +12,10 @@ typedef struct study_options {
     const char *plan;      /* JSON; with photos the template of their plan */
     const photos_request *photos; /* NULL, or whose photos the plan is made for */
     const char *root;      /* where relative paths of a plan may start from, besides its own folder */
-    const char *pocket;    /* the default model's folder */
     const char *folder;    /* of the study; made */
     const char *clip, *dino; /* folders of networks for the field's measures (field.h); NULL: none */
     bool yes;              /* so many pictures are meant */
     bool dry_run;          /* tell what would be done, and do nothing */
-    const char *version;
 } study_options;
 
 typedef struct study_progress {
@@ -28,10 +26,10 @@ typedef struct study_progress {
 
 typedef struct study_events {
     bool (*progress)(void *user, const study_progress *p); /* true: stop */
-    void (*say)(void *user, const char *line);
+    lk_log_callback *log;
     void *user;
 } study_events;
 
-bool study_run(device *d, const study_options *o, const study_events *events, error *e);
+bool study_run(lk_context *context, const study_options *o, const study_events *events, error *e);
 
 #endif

@@ -14,7 +14,6 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "file/json.h"
-#include "train/photos.h"
 
 #define MARK_FILE "study.json"
 #define PLAN_FILE "plan.json"
@@ -92,11 +91,15 @@ static bool is_plan_of_folder(const study_place *at)
 /* Somebody's pictures are no place for a study. */
 static bool check_pictures(const study_place *at, error *e)
 {
-    photo_files found;
+    lk_error why = {0};
+    lk_photos *found = NULL;
+    lk_photos_options o;
+    lk_photos_defaults(&o);
+    o.limit = 1;
     if (!path_is_dir(at->folder)) return true;
-    if (!photo_files_list(&found, at->folder, 1, e)) return false;
-    bool ok = found.count == 0 || refuse(at, "holds pictures that no study made", e);
-    photo_files_free(&found);
+    if (!lk_photos_open(&found, at->folder, &o, &why)) return engine_failed(&why, e);
+    bool ok = !lk_photos_count(found) || refuse(at, "holds pictures that no study made", e);
+    lk_photos_close(&found);
     return ok;
 }
 

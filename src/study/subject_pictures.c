@@ -9,31 +9,22 @@
 
 #include "base/folder.h"
 #include "base/platform.h"
-#include "train/photos.h"
+#include "study/measured.h"
 
 void subject_picture_name(char out[64], int subject, bool of_class, int index)
 {
     snprintf(out, 64, "subject/%d-%s%02d.png", subject + 1, of_class ? "class-" : "", index + 1);
 }
 
-static bool write_crop(const photo *p, int resolution, const char *folder, const char *name,
-                       error *e)
+static bool write_crop(const lk_photos *photos, size_t i, const char *folder, const char *name, error *e)
 {
-    image square;
-    crop c = photo_center(p, resolution);
+    lk_error why = {0};
+    lk_picture *square = NULL;
     char *path = path_join(folder, name);
     if (!path) return error_memory(e, name, strlen(folder) + 64);
-    if (!image_new(&square, resolution, resolution, e)) {
-        free(path);
-        return false;
-    }
-    for (int y = 0; y < resolution; y++)
-        memcpy(square.pixels + (size_t)y * (size_t)resolution * 3,
-               p->picture.pixels +
-                   ((size_t)(c.top + y) * (size_t)p->picture.width + (size_t)c.left) * 3,
-               (size_t)resolution * 3);
-    bool ok = image_write(&square, path, NULL, 100, e);
-    image_free(&square);
+    bool ok = (lk_photos_picture(&square, photos, i, &why) && lk_picture_save(square, path, &why)) ||
+              engine_failed(&why, e);
+    lk_picture_close(&square);
     free(path);
     return ok;
 }
@@ -42,34 +33,31 @@ static bool write_crop(const photo *p, int resolution, const char *folder, const
 static bool write_some(int *count, const char *from, int resolution, int most, int subject,
                        bool of_class, const char *folder, error *e)
 {
-    photo_set photos;
+    lk_photos *photos = NULL;
     error why = {0};
     *count = 0;
     if (!from) return true;
-    if (!photo_set_open(&photos, from, resolution, (size_t)most, of_class ? "class" : "instance",
-                        &why)) {
+    if (!measured_photos(&photos, from, resolution, (size_t)most, of_class, &why)) {
         if (why.code != ERROR_MEMORY) return true;
         *e = why;
         return false;
     }
     bool ok = true;
-    for (size_t i = 0; ok && i < photos.count; i++) {
+    for (size_t i = 0; ok && i < lk_photos_count(photos); i++) {
         char name[64];
         subject_picture_name(name, subject, of_class, (int)i);
-        ok = write_crop(&photos.item[i], resolution, folder, name, e);
+        ok = write_crop(photos, i, folder, name, e);
         *count += ok;
     }
-    photo_set_close(&photos);
+    lk_photos_close(&photos);
     return ok;
 }
 
 /* Of a training: as its settings have it, or the model's own. */
 static int resolution_of(const measure_source *s, int who)
 {
-    const train_settings *t = &s->plan->model[who].train;
-    if (t->resolution) return t->resolution;
-    const model *base = s->models[s->plan->model[who].base];
-    return base->unet.sample_size << (base->vae.blocks - 1);
+    const lk_train_options *t = &s->plan->model[who].train;
+    return t->resolution ? t->resolution : engine_resolution(s->models[s->plan->model[who].base]);
 }
 
 bool subject_pictures_write(subject_pictures *out, const measure_source *s, const study_measures *m,

@@ -15,11 +15,8 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "file/json.h"
-#include "generate/picture.h"
-#include "generate/plan.h"
-#include "model/hash.h"
-#include "train/checkpoint.h"
-#include "train/request.h"
+
+#define CHECKPOINT "checkpoint-" /* and the step: as trainings name them */
 
 __attribute__((format(printf, 2, 3))) static void say(const study_source *s, const char *format, ...)
 {
@@ -34,9 +31,9 @@ __attribute__((format(printf, 2, 3))) static void say(const study_source *s, con
 
 /* ---- what determines a model ---------------------------------------------------------------- */
 
-static const char *precision_name(const device *d)
+static const char *precision_name(const study_source *s)
 {
-    return d->weight_type == DTYPE_BF16 ? "bf16" : "no";
+    return lk_context_precision(s->context) == LK_BF16 ? "bf16" : "no";
 }
 
 /* The model from a path that model i goes back to. */
@@ -47,10 +44,10 @@ static int origin(const study_plan *p, int i)
 }
 
 /* How class pictures are made, in the words of their settings. */
-static char *class_maker(const study_model *s)
+static char *class_maker(const lk_train_options *o)
 {
-    return string_format("Steps: %d, Sampler: DDIM, CFG scale: %s", s->class_steps,
-                         number_exact_float(s->class_guidance).text);
+    return string_format("Steps: %d, Sampler: DDIM, CFG scale: %s", o->class_steps,
+                         number_exact_float(o->class_guidance).text);
 }
 
 /* folder/class/a-photo-of-dog-1a2b3c4d: the pictures of one model for one prompt in one way, shared by all
@@ -58,9 +55,9 @@ static char *class_maker(const study_model *s)
 static char *own_class_folder(const study_models *m, const study_source *s, int i)
 {
     const study_model *t = &s->plan->model[i];
-    char *maker = class_maker(t), *slug = slug_make(t->train.class_prompt, 180), hash[65], *folder = NULL;
+    char *maker = class_maker(&t->train), *slug = lk_slug(t->train.class_prompt, 180), hash[65], *folder = NULL;
     char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt, maker ? maker : "",
-                               (unsigned long long)t->train.seed, precision_name(s->device));
+                               (unsigned long long)t->train.seed, precision_name(s));
     if (maker && slug && text) {
         taught_key(text, hash);
         folder = string_format("%s/class/%s-%.8s", s->folder, slug, hash);
@@ -74,29 +71,31 @@ static char *own_class_folder(const study_models *m, const study_source *s, int 
 static bool make_request(study_models *m, const study_source *s, int i, error *e)
 {
     const study_model *t = &s->plan->model[i];
-    const model *base = m->open[t->base];
-    train_settings settings = t->train;
-    char *maker = class_maker(t), hash[65];
-    int multiple, width, height;
-    if (!maker) return error_memory(e, "a training's request", 64);
-    if (base) model_hash_with(base, s->device->pool, hash);
-    generator_size(m->generator[origin(s->plan, i)], &width, &height, &multiple);
-    settings.class_data_dir = m->class_folder[i];
-    train_request r = {.settings = &settings, .model = m->key[t->base],
-                       .precision = precision_name(s->device), .resolution = width,
-                       .class_maker = maker, .class_model = base ? hash : NULL};
-    bool ok = train_request_text(&m->request[i], &r, e);
-    if (ok) taught_key(m->request[i], m->key[i]);
-    free(maker);
-    return ok;
+    lk_error why = {0};
+    lk_train_options options = t->train;
+    lk_train_base base;
+    lk_train_base_defaults(&base);
+    options.class_data_dir = m->class_folder[i];
+    base.name = m->key[t->base];
+    base.hash = m->open[t->base] ? lk_model_hash(m->open[t->base]) : NULL;
+    base.precision = lk_context_precision(s->context);
+    base.resolution = engine_resolution(m->open[origin(s->plan, i)]);
+    if (!lk_train_request(&m->request[i], &options, &base, &why)) return engine_failed(&why, e);
+    taught_key(m->request[i], m->key[i]);
+    return true;
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static bool open_one(study_models *m, int i, device *d, const char *path, error *e)
+/* path NULL: the default model. */
+static bool open_one(study_models *m, int i, const study_source *s, const char *path, error *e)
 {
-    return model_open_with(&m->open[i], path, NULL, NULL, d->pool, NULL, e) &&
-           generator_open(&m->generator[i], d, m->open[i], e) && (m->is_ready[i] = true);
+    lk_error why = {0};
+    lk_model_options o;
+    lk_model_defaults(&o);
+    o.path = path;
+    m->is_ready[i] = lk_model_open(&m->open[i], s->context, &o, &why);
+    return m->is_ready[i] || engine_failed(&why, e);
 }
 
 /* The seconds of train.jsonl's lines. */
@@ -120,12 +119,13 @@ static double training_seconds(const char *folder)
 static bool open_path(study_models *m, const study_source *s, int i, error *e)
 {
     const char *path = s->plan->model[i].path;
-    m->folder[i] = strdup(strcmp(path, "pocket") == 0 && s->pocket ? s->pocket : path);
+    lk_model_info info;
     m->state[i] = TAUGHT_WHOLE;
-    if (!m->folder[i]) return error_memory(e, "a model's path", 64);
-    if (!open_one(m, i, s->device, m->folder[i], e)) return false;
-    model_hash_with(m->open[i], s->device->pool, m->key[i]);
-    return true;
+    if (!open_one(m, i, s, strcmp(path, "pocket") == 0 ? NULL : path, e)) return false;
+    lk_model_describe(m->open[i], &info);
+    m->folder[i] = strdup(info.path);
+    snprintf(m->key[i], sizeof m->key[i], "%s", lk_model_hash(m->open[i]));
+    return m->folder[i] || error_memory(e, "a model's path", 64);
 }
 
 static bool name_folders(study_models *m, const study_source *s, int i, error *e)
@@ -154,7 +154,7 @@ static bool find_taught(study_models *m, const study_source *s, int i, error *e)
                                                                             : NULL;
     if (ok && found) {
         m->seconds[i] = training_seconds(found);
-        ok = open_one(m, i, s->device, found, e);
+        ok = open_one(m, i, s, found, e);
     }
     free(aside);
     return ok;
@@ -166,7 +166,6 @@ bool study_models_open(study_models *out, const study_source *s, error *e)
     size_t n = (size_t)p->models + 1;
     *out = (study_models){.count = p->models,
                           .open = calloc(n, sizeof *out->open),
-                          .generator = calloc(n, sizeof *out->generator),
                           .key = calloc(n, sizeof *out->key),
                           .key_text = calloc(n, sizeof *out->key_text),
                           .request = calloc(n, sizeof *out->request),
@@ -175,7 +174,7 @@ bool study_models_open(study_models *out, const study_source *s, error *e)
                           .state = calloc(n, sizeof *out->state),
                           .is_ready = calloc(n, sizeof *out->is_ready),
                           .seconds = calloc(n, sizeof *out->seconds)};
-    bool ok = (out->open && out->generator && out->key && out->key_text && out->request && out->folder &&
+    bool ok = (out->open && out->key && out->key_text && out->request && out->folder &&
                out->class_folder && out->state && out->is_ready && out->seconds) ||
               error_memory(e, "a study's models", n * sizeof *out->key);
     for (int i = 0; ok && i < p->models; i++) {
@@ -190,14 +189,12 @@ bool study_models_open(study_models *out, const study_source *s, error *e)
 void study_models_close(study_models *m)
 {
     for (int i = 0; i < m->count; i++) {
-        if (m->generator) generator_close(&m->generator[i]);
-        if (m->open) model_close(&m->open[i]);
+        if (m->open) lk_model_close(&m->open[i]);
         if (m->request) free(m->request[i]);
         if (m->folder) free(m->folder[i]);
         if (m->class_folder) free(m->class_folder[i]);
     }
     free(m->open);
-    free(m->generator);
     free(m->key);
     free(m->key_text);
     free(m->request);
@@ -251,47 +248,49 @@ bool study_models_claim(study_models *m, int i, const study_source *s, error *e)
 
 /* ---- teaching ------------------------------------------------------------------------------- */
 
-typedef struct teacher {
-    generator *base;
-    const study_model *settings;
-} teacher;
-
-/* Pictures of the class by the base model as the plan says; for validation by the one that is taught, as
- * `generate` makes them by its defaults. */
-static bool make_picture(void *user, const picture_order *order, image *out, char **text, error *e)
+static bool is_checkpoint(const char *name)
 {
-    const teacher *t = user;
-    bool of_class = order->model == generator_model(t->base);
-    generate_options o = {.prompt = order->prompt,
-                          .seed = order->seed,
-                          .sampler = {.kind = SAMPLER_DDIM,
-                                      .steps = of_class ? t->settings->class_steps : 50},
-                          .guidance = of_class ? t->settings->class_guidance : 7.5f,
-                          .progress = order->progress,
-                          .user = order->user};
-    return picture_make(out, text, t->base, order->model, &o, e);
+    size_t digits = strncmp(name, CHECKPOINT, strlen(CHECKPOINT)) == 0 ? strspn(name + strlen(CHECKPOINT), "0123456789") : 0;
+    return digits && !name[strlen(CHECKPOINT) + digits];
 }
 
-bool study_models_teach(study_models *m, int i, const study_source *s, const train_events *events,
-                        error *e)
+/* How many checkpoints the folder has; each is removed where `removes`. */
+static bool checkpoints(size_t *count, const char *folder, bool removes, error *e)
+{
+    folder_names names;
+    bool ok = true;
+    *count = 0;
+    if (!folder_list(&names, folder, e)) return false;
+    for (size_t i = 0; ok && i < names.count; i++) {
+        if (!is_checkpoint(names.name[i])) continue;
+        ++*count;
+        char *path = removes ? path_join(folder, names.name[i]) : NULL;
+        if (removes) ok = path ? folder_remove(path, e) : error_memory(e, folder, strlen(folder));
+        free(path);
+    }
+    folder_list_free(&names);
+    return ok;
+}
+
+bool study_models_teach(study_models *m, int i, const study_source *s, const teach_events *events, error *e)
 {
     const study_model *t = &s->plan->model[i];
-    teacher by = {m->generator[t->base], t};
-    picture_maker maker = {make_picture, &by};
-    train_settings settings = t->train;
-    settings.output_dir = m->folder[i];
-    settings.class_data_dir = m->class_folder[i];
-    if (checkpoint_any(m->folder[i])) settings.resume_from_checkpoint = "latest";
-    if (!train_run(s->device, m->open[t->base], &settings, &maker, events, e)) {
-        if (e->code == ERROR_CANCELLED) { /* train's advice is for its own command */
-            *e = (error){0};
-            error_set(e, ERROR_CANCELLED, "stopped in the training of %s; what is done is kept, and the study "
-                      "run again goes on from there", t->name);
-        }
-        return false;
-    }
-    if (!checkpoint_remove_all(m->folder[i], e)) return false;
+    lk_error why = {0};
+    lk_train_options o = t->train;
+    size_t there;
+    o.output_dir = m->folder[i];
+    o.class_data_dir = m->class_folder[i];
+    o.progress = events->progress;
+    o.user = events->user;
+    if (!checkpoints(&there, m->folder[i], false, e)) return false;
+    if (there) o.resume_from_checkpoint = "latest";
+    if (!lk_train(s->session, m->open[t->base], &o, &why))
+        return why.code == LK_CANCELLED /* train's advice is for its own command */
+                   ? error_set(e, ERROR_CANCELLED, "stopped in the training of %s; what is done is kept, and the "
+                               "study run again goes on from there", t->name)
+                   : engine_failed(&why, e);
+    if (!checkpoints(&there, m->folder[i], true, e)) return false;
     m->seconds[i] = training_seconds(m->folder[i]);
     m->state[i] = TAUGHT_WHOLE;
-    return open_one(m, i, s->device, m->folder[i], e);
+    return open_one(m, i, s, m->folder[i], e);
 }

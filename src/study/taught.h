@@ -7,12 +7,10 @@
 
 #include "study/plan.h"
 #include "study/taught_mark.h"
-#include "train/train.h"
 
 typedef struct study_models {
     int count;
-    model **open;            /* [count] NULL: not open yet */
-    generator **generator;   /* [count] */
+    lk_model **open;         /* [count] NULL: not open yet */
     char (*key)[65];         /* [count] what names its pictures: the hash of a model from a path; of a
                                 taught one's request, which is known before it is taught */
     const char **key_text;   /* [count] the same, as pointers */
@@ -26,16 +24,21 @@ typedef struct study_models {
 
 /* What the models are opened with. */
 typedef struct study_source {
-    device *device;
+    lk_context *context;
+    lk_session *session;     /* of it: what trains */
     const study_plan *plan;
     const char *folder;      /* of the study */
-    const char *pocket;      /* the default model's folder */
     /* Asked before each model: true: stop. NULL: never. */
     bool (*stop)(void *user);
     /* One line for a person. */
     void (*say)(void *user, const char *line);
     void *user;
 } study_source;
+
+typedef struct teach_events {
+    int (*progress)(void *user, const lk_train_progress *p); /* nonzero: stop */
+    void *user;
+} teach_events;
 
 /* Opens what is there and finds out what must be taught; writes nothing. A models/<name> that is not the
  * study's is an error. */
@@ -46,7 +49,6 @@ void study_models_close(study_models *m);
  * aside comes back. What happens is said. */
 bool study_models_claim(study_models *m, int i, const study_source *s, error *e);
 /* Teaches model i (claimed; its base is open) and opens it. */
-bool study_models_teach(study_models *m, int i, const study_source *s, const train_events *events,
-                        error *e);
+bool study_models_teach(study_models *m, int i, const study_source *s, const teach_events *events, error *e);
 
 #endif

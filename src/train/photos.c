@@ -256,29 +256,6 @@ bool photo_files_list(photo_files *out, const char *folder, size_t limit, error 
     return ok;
 }
 
-bool photo_count(size_t *count, const char *folder, error *e)
-{
-    folder_names n;
-    bool found, ok = true;
-    *count = 0;
-    if (!names_read(&n, folder, &found, e)) return false;
-    for (size_t i = 0; ok && i < n.count; i++) {
-        error why = {0};
-        image m = {0};
-        char *path = path_join(folder, n.name[i]);
-        if (!path)
-            ok = error_memory(e, folder, strlen(folder) + strlen(n.name[i]) + 2);
-        else if (!no_file(n.name[i], path) && image_read(&m, NULL, path, &why))
-            ++*count;
-        else if (why.code == ERROR_MEMORY)
-            ok = error_set(e, why.code, "%s", why.text);
-        image_free(&m);
-        free(path);
-    }
-    folder_list_free(&n);
-    return ok;
-}
-
 /* ---- crops ---- */
 
 bool photo_set_fixed(const photo_set *s, bool center_crop)

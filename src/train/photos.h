@@ -42,8 +42,6 @@ typedef struct photo_file { char *name; char sha256[65]; } photo_file;
 typedef struct photo_files { photo_file *item; size_t count; } photo_files;
 bool photo_files_list(photo_files *out, const char *folder, size_t limit, error *e);
 void photo_files_free(photo_files *f);
-/* How many of them can be decoded. */
-bool photo_count(size_t *count, const char *folder, error *e);
 
 /* True where every picture fits the square as it is or the crop is the centre: no draws, so its latents
  * can be computed once. */

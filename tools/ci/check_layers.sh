@@ -22,10 +22,10 @@ declare -A below=(
     [pipeline]="model graph device file base"
     [generate]="pipeline model graph device file base"
     [train]="pipeline model graph device file base"
-    [study]="generate train pipeline model graph device file base"
+    [study]="file base"
     [serve]="generate train pipeline model graph device file base"
     [cli]=""
-    [api]="study serve generate train pipeline model graph device file base"
+    [api]="serve generate train pipeline model graph device file base"
 )
 # system header: the rooms that may include it
 allowed_system() { # header room
@@ -48,12 +48,18 @@ while IFS= read -r file; do
     while IFS=: read -r line text; do
         [[ $text =~ [\"\<]([^\"\>]*)[\"\>] ]] || continue
         header=${BASH_REMATCH[1]}
+        case $header in # the public ones: api/ makes what the others use
+        likeness.h)
+            [[ $room =~ ^(api|study|cli)$ ]] || fail "$file:$line: only api/, study/ and cli/ include likeness.h"
+            continue
+            ;;
+        likeness_study.h)
+            [[ $room =~ ^(study|cli)$ ]] || fail "$file:$line: only study/ and cli/ include likeness_study.h"
+            continue
+            ;;
+        esac
         if [[ $text == *\<* ]]; then
             allowed_system "$header" "$room" || fail "$file:$line: <$header> does not belong in $room/"
-            continue
-        fi
-        if [ "$header" = likeness.h ]; then
-            [ "$room" = cli ] || [ "$room" = api ] || fail "$file:$line: only cli/ and api/ include likeness.h"
             continue
         fi
         if [ -f "${file%/*}/$header" ]; then

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * request: what can be said of a training before it is made. */
+#include "api/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/number.h"
+#include "base/platform.h"
+#include "train/parameters.h"
+#include "train/request.h"
+
+bool lk_train_check(const lk_train_options *given, lk_error *caller)
+{
+    error e = {0};
+    lk_train_options o;
+    bool ok = train_options_take(&o, given, &e);
+    train_settings s = api_train_settings(&o);
+    return api_report(ok && train_settings_check(&s, &e), &e, caller);
+}
+
+size_t lk_train_memory(const lk_model *m, const lk_train_options *given)
+{
+    lk_train_options o;
+    if (!train_options_take(&o, given, NULL)) return 0;
+    train_settings s = api_train_settings(&o);
+    return parameters_bytes(m->model, &s);
+}
+
+void lk_train_base_defaults_sized(lk_train_base *b, size_t size)
+{
+    static const lk_train_base usual = {.size = sizeof(lk_train_base)};
+    api_give(b, size, &usual, sizeof usual);
+}
+
+/* How class pictures are made, in the words of their settings; malloc'ed. */
+static char *class_maker(const lk_train_options *o)
+{
+    generate_options g = api_class_picture(o);
+    return string_format("Steps: %d, Sampler: DDIM, CFG scale: %s", g.sampler.steps,
+                         number_exact_float(g.guidance).text);
+}
+
+static bool write_request(char **text, const lk_train_options *o, const lk_train_base *base, error *e)
+{
+    train_settings s = api_train_settings(o);
+    char *maker = class_maker(o);
+    train_request r = {.settings = &s, .model = base->name, .precision = base->precision == LK_BF16 ? "bf16" : "no",
+                       .resolution = base->resolution, .class_maker = maker, .class_model = base->hash};
+    bool ok = (maker || error_memory(e, "a training's request", 64)) && train_request_text(text, &r, e);
+    free(maker);
+    return ok;
+}
+
+bool lk_train_request(char **text, const lk_train_options *options, const lk_train_base *given, lk_error *caller)
+{
+    error e = {0};
+    lk_train_options o;
+    lk_train_base base = {0};
+    *text = NULL;
+    bool ok = train_options_take(&o, options, &e) && api_options(&base, sizeof base, given, "lk_train_base", &e) &&
+              ((base.name && o.instance_data_dir) ||
+               error_set(&e, ERROR_USAGE, "a training's request needs its base's name and instance_data_dir")) &&
+              write_request(text, &o, &base, &e);
+    return api_report(ok, &e, caller);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * likeness_study: lk_study. */
+#include <likeness_study.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+#include "study/study.h"
+
+/* The folder that holds `examples`: the source tree, or where the program is installed. malloc'ed. */
+static char *find_root(error *e)
+{
+    char *program = path_of_program(), *found = program ? path_join(program, "../share/likeness") : NULL;
+    free(program);
+    if (found && !path_is_dir(found)) {
+        free(found);
+        found = NULL;
+    }
+    if (!found) found = strdup(LIKENESS_SOURCE_DIR);
+    if (!found) error_memory(e, "a path", 64);
+    return found;
+}
+
+void lk_study_defaults_sized(lk_study_options *o, size_t size)
+{
+    if (size < sizeof size) return;
+    memset(o, 0, size);
+    memcpy(o, &size, sizeof size);
+}
+
+enum { SIZE_MOST = 1 << 16 }; /* of options; a larger one is no size */
+
+/* A caller's options, who may know fewer or more. */
+static bool options_take(lk_study_options *own, const lk_study_options *given, error *e)
+{
+    *own = (lk_study_options){.size = sizeof *own};
+    if (!given) return true;
+    if (given->size < sizeof given->size || given->size > SIZE_MOST)
+        return error_set(e, ERROR_USAGE, "lk_study_options: its size is %zu; fill it with its defaults function first",
+                         given->size);
+    for (size_t i = sizeof *own; i < given->size; i++)
+        if (((const char *)given)[i])
+            return error_set(e, ERROR_USAGE, "lk_study_options: has a field set that likeness %s does not know; use a "
+                             "later one", lk_version());
+    memcpy(own, given, given->size < sizeof *own ? given->size : sizeof *own);
+    return true;
+}
+
+static bool on_progress(void *user, const study_progress *p)
+{
+    const lk_study_options *o = user;
+    lk_study_progress out = {sizeof out, p->what, p->done, p->total, p->left};
+    return o->progress && o->progress(o->user, &out) != 0;
+}
+
+static void on_log(void *user, lk_level level, const char *line)
+{
+    const lk_study_options *o = user;
+    if (o->log) o->log(o->user, level, line);
+}
+
+static bool study(lk_context *context, lk_study_options *o, error *e)
+{
+    char *root = find_root(e), *plan = root && !o->plan ? path_join(root, "examples/report.json") : NULL;
+    photos_request photos = {o->photos, o->name, o->class_name, o->model};
+    study_options options = {.plan = o->plan ? o->plan : plan,
+                             .photos = o->photos ? &photos : NULL,
+                             .root = root,
+                             .folder = o->folder,
+                             .clip = o->clip,
+                             .dino = o->dino,
+                             .dry_run = o->dry_run,
+                             .yes = o->yes};
+    study_events events = {on_progress, on_log, o};
+    bool ok = root && (options.plan || error_memory(e, "a plan", 64)) &&
+              (o->folder || error_set(e, ERROR_USAGE, "a study needs a folder to write to")) &&
+              (!o->photos || (!o->plan && o->name && o->class_name) ||
+               error_set(e, ERROR_USAGE, "a study of photos needs a name and a class, and makes its own plan")) &&
+              study_run(context, &options, &events, e);
+    free(root);
+    free(plan);
+    return ok;
+}
+
+bool lk_study(lk_context *context, const lk_study_options *given, lk_error *caller)
+{
+    error e = {0};
+    lk_study_options o;
+    bool ok = options_take(&o, given, &e) && study(context, &o, &e);
+    if (!ok && caller && caller->code == LK_OK) {
+        caller->code = (lk_code)e.code;
+        snprintf(caller->text, sizeof caller->text, "%s", e.text);
+    }
+    return ok;
+}
