@@ -255,7 +255,7 @@ LK_API bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int
 
 /* ---- generating ---- */
 
-/* A number from 0 to lk_sampler_count() - 1; later versions have more of them. */
+/* A number from 0 to lk_sampler_count() - 1; later versions have more. */
 typedef int lk_sampler;
 enum { LK_DDIM, LK_DDPM };
 typedef enum lk_variance {

@@ -523,8 +523,13 @@ static void test_sweep(void **state)
     lk_sweep_close(&s);
     assert_string_equal(lk_sampler_name(LK_DDIM), "ddim");
     int count = 0;
-    while (lk_sampler_name((lk_sampler)count)) count++;
+    while (lk_sampler_name(count)) count++;
     assert_in_range(count, 2, 100);
+    assert_int_equal(count, lk_sampler_count());
+    assert_string_equal(lk_sampler_label(LK_DDPM), "DDPM");
+    assert_null(lk_sampler_label(count));
+    lk_sampler found;
+    assert_true(lk_sampler_parse(&found, "DDPMScheduler") && found == LK_DDPM);
 }
 
 static int last_of(void *user, const lk_progress *p)

@@ -3,6 +3,7 @@
  * The pipeline's parts by themselves: orders of numbers, texts read together and alone, keys and values that
  * stay over predictions, fractional timesteps, a picture to latents and back, what is said of bad weights. */
 #include <math.h>
+#include <pthread.h>
 
 #include "pipeline/decode.h"
 #include "pipeline/denoise.h"
@@ -229,6 +230,88 @@ static void test_picture(void **state)
     free(x), free(latent);
 }
 
+/* ---- threads ---- */
+
+/* All parts, by one host thread with a device of its own. */
+typedef struct worker {
+    device *device;
+    bool ok;
+    error e;
+    float *states, *latent, *out;
+    image picture;
+} worker;
+
+static void *work(void *user)
+{
+    worker *w = user;
+    pipeline own = {.device = w->device, .model = toy.model};
+    const clip_config *c = &toy.model->clip;
+    int width, height, multiple;
+    int32_t ids[256] = {0};
+    float x[MOST];
+    image made;
+    encoder *in = NULL;
+    denoiser *n = NULL;
+    decoder *back = NULL;
+    fit_size(toy.model, &width, &height, &multiple);
+    float *pixels = malloc((size_t)width * (size_t)height * 3 * sizeof *pixels);
+    w->states = calloc((size_t)c->positions * (size_t)c->hidden, sizeof *w->states);
+    w->latent = calloc(MOST, sizeof *w->latent);
+    w->out = calloc(MOST, sizeof *w->out);
+    fill(x, MOST, 1);
+    w->ok = pixels && w->states && w->latent && w->out && image_new(&made, width, height, &w->e);
+    if (w->ok) {
+        memset(made.pixels, 99, (size_t)width * (size_t)height * 3);
+        encode_pixels(&made, 0, 0, width, height, pixels);
+        image_free(&made);
+    }
+    w->ok = w->ok && text_encode(&own, ids, 1, 0, w->states, &w->e) &&
+            encoder_open(&in, &own, width, height, &w->e) &&
+            encoder_run(in, pixels, w->latent, w->latent + MOST / 2, "picture", &w->e) &&
+            denoiser_open(&n, &own, 1, SIDE, SIDE, &w->e) && denoiser_read(n, w->states, &w->e) &&
+            denoiser_run(n, x, 33.5f, w->out, "here", &w->e) &&
+            decoder_open(&back, &own, SIDE, SIDE, &w->e) &&
+            decoder_run(back, w->latent, &w->picture, &w->e);
+    encoder_close(&in);
+    denoiser_close(&n);
+    decoder_close(&back);
+    free(pixels);
+    return NULL;
+}
+
+static void worker_close(worker *w)
+{
+    free(w->states), free(w->latent), free(w->out);
+    image_free(&w->picture);
+}
+
+static void test_threads(void **state)
+{
+    enum { THREADS = 3 };
+    worker alone = {.device = toy.device}, side[THREADS] = {{0}};
+    pthread_t host[THREADS];
+    const clip_config *c = &toy.model->clip;
+    error e = {0};
+    (void)state;
+    work(&alone);
+    expect(alone.ok, &alone.e);
+    for (int i = 0; i < THREADS; i++) expect(device_open_beside(&side[i].device, toy.device, 1, &e), &e);
+    for (int i = 0; i < THREADS; i++) assert_int_equal(pthread_create(&host[i], NULL, work, &side[i]), 0);
+    for (int i = 0; i < THREADS; i++) pthread_join(host[i], NULL);
+    for (int i = 0; i < THREADS; i++) {
+        expect(side[i].ok, &side[i].e);
+        assert_memory_equal(side[i].states, alone.states,
+                            (size_t)c->positions * (size_t)c->hidden * sizeof(float));
+        assert_memory_equal(side[i].latent, alone.latent, MOST * sizeof(float));
+        assert_memory_equal(side[i].out, alone.out, MOST * sizeof(float));
+        assert_memory_equal(side[i].picture.pixels, alone.picture.pixels,
+                            (size_t)alone.picture.width * (size_t)alone.picture.height * 3);
+        device_close(&side[i].device);
+        worker_close(&side[i]);
+    }
+    worker_close(&alone);
+}
+
 /* ---- what is said of values that are not finite ---- */
 
 static void test_blame(void **state)
@@ -254,7 +337,7 @@ int main(void)
         cmocka_unit_test(test_layout),        cmocka_unit_test(test_texts_together),
         cmocka_unit_test(test_text_stays),    cmocka_unit_test(test_fractional_timestep),
         cmocka_unit_test(test_batch),         cmocka_unit_test(test_picture),
-        cmocka_unit_test(test_blame),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_blame),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

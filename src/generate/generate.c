@@ -145,8 +145,7 @@ static bool finish(const job *j, const job_picture *p, generate_result *out, err
     generator *last = job_last(j);
     memcpy(out->final, sampler_latent(p->sampler), job_numbers(j) * sizeof(float));
     if (!fit_conditional(last->on.model)) return picture_of_sample(j, p, &out->picture, e);
-    if (!decoder_run(last->decoder, out->final, &out->picture, e)) return false;
-    return last->vae_packed = true;
+    return decoder_run(last->decoder, out->final, &out->picture, e);
 }
 
 bool generator_run_together(generator *const *models, int count, const mix *m, const generate_options *o,

@@ -48,11 +48,12 @@ void job_close(job *j)
 
 /* ---- memory ---- */
 
-static double packed_bytes(const device *d, const weight_set *set)
+/* What the device's copies of the weights will take more than they do. */
+static double copies_to_come(device_weights *copy, const weight_set *set)
 {
     double total = 0;
-    for (size_t i = 0; i < set->count; i++) total += (double)device_copy_bytes(d, &set->item[i]);
-    return total;
+    for (size_t i = 0; i < set->count; i++) total += (double)device_copy_bytes(copy->device, &set->item[i]);
+    return fmax(total - (double)device_weights_bytes(copy), 0);
 }
 
 static bool memory_check(double need, int width, int height, error *e)
@@ -74,11 +75,11 @@ static bool memory_check_planned(const job *j, error *e)
         const generator *g = j->models[k];
         if (!job_asks(j, k)) continue;
         blocks += (double)denoiser_bytes(g->denoiser);
-        if (!g->unet_packed) weights += packed_bytes(g->on.device, &g->on.model->unet_weights);
+        weights += copies_to_come(g->unet, &g->on.model->unet_weights);
     }
     if (fit_conditional(last->on.model)) {
         picture = (double)decoder_bytes(last->decoder);
-        if (!last->vae_packed) weights += packed_bytes(last->on.device, &last->on.model->vae_weights);
+        weights += copies_to_come(last->vae, &last->on.model->vae_weights);
     }
     int factor = fit_factor(last->on.model);
     return memory_check((blocks > picture ? blocks : picture) + weights, j->width * factor,

@@ -23,7 +23,6 @@ struct generator {
     denoiser *denoiser;               /* of the last size; NULL: none yet */
     decoder *decoder;
     text_state text;
-    bool unet_packed, vae_packed;     /* the device holds its copy of the weights */
 };
 
 /* One of the job's pictures. */

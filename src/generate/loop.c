@@ -62,13 +62,12 @@ static bool ask(job *j, edge *r, evaluation *at)
 }
 
 /* The network's output for r->x, before guidance, in r->out. */
-static bool evaluate(generator *g, const job *j, edge *r, const evaluation *at, error *e)
+static bool evaluate(const generator *g, const job *j, edge *r, const evaluation *at, error *e)
 {
     char where[96];
     snprintf(where, sizeof where, "step %d of %d (timestep %s)", at->step + 1,
              sampler_steps(j->picture[0].sampler), number_exact_float((float)at->t).text);
-    if (!denoiser_run(g->denoiser, r->x, (float)at->t, r->out, where, e)) return false;
-    return g->unet_packed = true;
+    return denoiser_run(g->denoiser, r->x, (float)at->t, r->out, where, e);
 }
 
 /* The weighted sum of several models' predictions. Guidance is linear, so the sum is guided as a whole
