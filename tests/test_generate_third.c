@@ -364,6 +364,27 @@ static void test_mix_counts_steps(void **state)
     witness_close(&mixed);
 }
 
+/* Side by side in one batch, each with its own history. */
+static void test_together(void **state)
+{
+    generate_options o[2] = {options(0.5f), options(0.5f)};
+    generate_result both[2];
+    mix m;
+    error e = {0};
+    (void)state;
+    o[1].seed = 8;
+    assert_true(mix_parse(&m, "base x2, tuned rest", model_names, MODELS, STEPS, &e));
+    if (!generator_run_together(generators, MODELS, &m, o, 2, both, &e)) fail_msg("%s", e.text);
+    mix_close(&m);
+    for (int k = 0; k < 2; k++) {
+        generate_result alone = run("base x2, tuned rest", &o[k]);
+        check_same(&alone, &both[k]);
+        generate_result_free(&alone);
+    }
+    assert_memory_not_equal(both[0].final, both[1].final, LATENT * sizeof(float));
+    for (int k = 0; k < 2; k++) generate_result_free(&both[k]);
+}
+
 /* The state of one sampler is none of another's. */
 static void test_other_state(void **state)
 {
@@ -447,7 +468,7 @@ int main(void)
         cmocka_unit_test(test_second_order), cmocka_unit_test(test_evaluations),
         cmocka_unit_test(test_names),        cmocka_unit_test(test_going_on),
         cmocka_unit_test(test_mix_counts_steps), cmocka_unit_test(test_other_state),
-        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_together),     cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -2,6 +2,7 @@
  *
  * loop: denoising. The pictures' samplers ask for an evaluation, which models of the mix predict, and are
  * told what guidance made of it, until they are done; after each step others are told. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +53,11 @@ static void apply_guidance(const job *j, edge *r)
 static bool ask(job *j, edge *r, evaluation *at)
 {
     size_t n = job_numbers(j);
+    double t = 0;
     for (int k = 0; k < j->count; k++) {
         if (!sampler_ask(j->picture[k].sampler, at)) return false;
+        assert(k == 0 || at->t == t);
+        t = at->t;
         float *x = r->x + (size_t)(k * j->parts) * n;
         layout_channels_last(x, at->x, (size_t)j->channels, r->space);
         if (j->parts > 1) memcpy(x + n, x, n * sizeof *x);
