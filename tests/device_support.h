@@ -7,6 +7,23 @@
 #include "device/device.h"
 #include "support.h"
 
+/* All of the host's memory as one buffer of the processor, so that an operand can lie anywhere. */
+static const buffer host_memory;
+
+static inline void operand_put(array *a, void *data)
+{
+    a->memory = data ? &host_memory : NULL;
+    a->offset = (size_t)(uintptr_t)data;
+}
+
+static inline void *operand_data(const array *a) { return (void *)(uintptr_t)a->offset; }
+
+static inline bool run_one(device *d, const op_call *call, void *state, void *scratch, error *e)
+{
+    op_step step = {call, state, "test"};
+    return d->submit(d, &step, 1, &host_memory, (size_t)(uintptr_t)scratch, e) && d->wait(d, e);
+}
+
 /* A device's copy of one weight. */
 static inline device_weights *weights_alone(device *d, weight *w)
 {

@@ -7,6 +7,7 @@
 #define LIKENESS_TESTS_GRAPH_SUPPORT_H
 
 #include <assert.h>
+#include <math.h>
 
 #include "base/half.h"
 #include "graph/internal.h"
@@ -63,7 +64,7 @@ static inline double *doubles_of(const array *a)
 {
     size_t n = array_count(a);
     double *out = must(calloc(n + 1, sizeof *out));
-    const void *data = a->w ? a->w->data : a->data;
+    const void *data = a->w ? a->w->data : a->memory ? (const char *)a->memory->host + a->offset : NULL;
     if (a->type == DTYPE_I32) {
         for (size_t i = 0; i < n; i++) out[i] = ((const int32_t *)data)[i];
     } else if (n) {
@@ -76,13 +77,11 @@ static inline double *doubles_of(const array *a)
 }
 
 /* Results are written element by element as float32, and memory beyond them is left alone. */
-static inline bool reference_execute(device *d, const op_call *call, void *state, void *scratch,
-                                     error *e)
+static inline bool reference_execute(device *d, const op_call *call, void *scratch, error *e)
 {
     if (((reference_device *)d)->fail_run == call->kind)
         return error_set(e, ERROR_USAGE, "the device gave up");
     double *in[OP_MAX_IN] = {0}, *out[OP_MAX_OUT] = {0};
-    (void)state;
     memset(scratch, 0xff, ((reference_device *)d)->scratch); /* so that an overlap would show */
     for (int i = 0; i < call->in_count; i++) in[i] = doubles_of(&call->in[i]);
     for (int i = 0; i < call->out_count; i++)
@@ -92,7 +91,7 @@ static inline bool reference_execute(device *d, const op_call *call, void *state
         size_t n = array_count(&call->out[i]);
         float *f = must(malloc(n * sizeof *f));
         for (size_t k = 0; k < n; k++) f[k] = (float)out[i][k];
-        convert_from_float(call->out[i].data, call->out[i].type, f, n);
+        convert_from_float((char *)call->out[i].memory->host + call->out[i].offset, call->out[i].type, f, n);
         free(f);
         free(out[i]);
     }
@@ -100,14 +99,45 @@ static inline bool reference_execute(device *d, const op_call *call, void *state
     return true;
 }
 
+static inline bool reference_submit(device *d, const op_step *steps, size_t count, const buffer *scratch,
+                                    size_t scratch_at, error *e)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!reference_execute(d, steps[i].call, (char *)scratch->host + scratch_at, e))
+            return op_step_failed(&steps[i], e);
+    return true;
+}
+
+static inline bool reference_find_bad(device *d, const array *list, size_t count, bad_value *found, error *e)
+{
+    (void)d;
+    (void)e;
+    *found = (bad_value){.which = count, .index = -1};
+    for (size_t i = 0; i < count && found->which == count; i++) {
+        double *x = doubles_of(&list[i]);
+        for (size_t k = 0; k < array_count(&list[i]) && found->which == count; k++)
+            if (!isfinite(x[k])) *found = (bad_value){i, (int64_t)k, (float)x[k]};
+        free(x);
+    }
+    return true;
+}
+
+/* Its memory is the processor's. */
 static inline reference_device reference_device_of(dtype compute)
 {
+    error e = {0};
+    device *cpu;
+    if (!device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
+    device d = {
+        .name = "reference", .threads = 1, .compute = compute, .weight_type = DTYPE_F32,
+        .prepare = reference_prepare, .unprepare = reference_unprepare, .bind = reference_bind,
+        .submit = reference_submit, .find_bad = reference_find_bad, .wait = cpu->wait,
+        .buffer_open = cpu->buffer_open, .buffer_close = cpu->buffer_close, .upload = cpu->upload,
+        .download = cpu->download, .copy = cpu->copy, .fill = cpu->fill,
+    };
+    device_close(&cpu);
     return (reference_device){
-        .device = {
-            .name = "reference", .threads = 1, .compute = compute, .weight_type = DTYPE_F32,
-            .prepare = reference_prepare, .unprepare = reference_unprepare, .bind = reference_bind,
-            .run = reference_execute,
-        },
+        .device = d,
         .fail_prepare = -1,
         .fail_run = OP_KIND_COUNT,
         .scratch = 100,
@@ -176,7 +206,8 @@ static inline void doubles_free(doubles *d)
 
 static inline double *doubles_set(doubles *d, const tensor *t, const void *data, dtype type)
 {
-    array a = {.data = (void *)data, .type = type, .rank = t->rank};
+    buffer memory = {.host = (void *)(uintptr_t)data};
+    array a = {.memory = &memory, .type = type, .rank = t->rank};
     memcpy(a.dim, t->dim, sizeof a.dim);
     free(d->value[t->plan->id]);
     return d->value[t->plan->id] = doubles_of(&a);

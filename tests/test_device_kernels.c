@@ -199,7 +199,7 @@ static double error_of(const array *a, const double *want)
 {
     size_t n = array_count(a);
     float *f = allocate(n * sizeof *f);
-    convert_to_float(f, a->data, a->type, n);
+    convert_to_float(f, operand_data(a), a->type, n);
     double worst = 0, most = 1e-30;
     for (size_t i = 0; i < n; i++) {
         double off = fabs((double)f[i] - want[i]);
@@ -234,7 +234,7 @@ static void run_call(device *d, const op_call *given)
     assert_non_null(scratch);
     memset(scratch, 0xff, size);
     if (!d->bind(d, call, state, &e)) fail_msg("%s", e.text);
-    if (!d->run(d, call, state, scratch, &e)) fail_msg("%s", e.text);
+    if (!run_one(d, call, state, scratch, &e)) fail_msg("%s", e.text);
     d->unprepare(d, call, state);
     for (int i = 0; i < call->in_count; i++) device_weights_close(&call->in[i].weights);
     free(scratch);
@@ -253,7 +253,7 @@ static void bind_input(struct bound *b, int i, const array *shape, const double 
     *a = *shape;
     if (shape->rank < 0) return;
     void *data = stored(shape, values);
-    a->data = is_weight ? NULL : data;
+    operand_put(a, is_weight ? NULL : data);
     if (!is_weight) return;
     b->w[i] = (weight){.name = "test", .type = shape->type, .rank = shape->rank, .data = data};
     memcpy(b->w[i].dim, shape->dim, sizeof shape->dim);
@@ -263,10 +263,10 @@ static void bind_input(struct bound *b, int i, const array *shape, const double 
 static void release(struct bound *b)
 {
     for (int i = 0; i < OP_MAX_IN; i++) {
-        free(b->call.in[i].data);
+        free(operand_data(&b->call.in[i]));
         free((void *)(uintptr_t)b->w[i].data);
     }
-    for (int i = 0; i < OP_MAX_OUT; i++) free(b->call.out[i].data);
+    for (int i = 0; i < OP_MAX_OUT; i++) free(operand_data(&b->call.out[i]));
     memset(b, 0, sizeof *b);
 }
 
@@ -275,8 +275,8 @@ static bool listed(const char *list, int i) { return list && strchr(list, '0' + 
 static void fill_outputs(struct bound *b)
 {
     for (int i = 0; i < b->call.out_count; i++) {
-        free(b->call.out[i].data);
-        b->call.out[i].data = stored(&b->call.out[i], NULL);
+        free(operand_data(&b->call.out[i]));
+        operand_put(&b->call.out[i], stored(&b->call.out[i], NULL));
     }
 }
 
@@ -285,10 +285,10 @@ static void expect_same(const char *name, int threads, array first[OP_MAX_OUT], 
 {
     for (int i = 0; i < now->out_count; i++) {
         size_t bytes = array_count(&now->out[i]) * dtype_size(now->out[i].type);
-        if (!first[i].data) {
+        if (!operand_data(&first[i])) {
             first[i] = now->out[i];
-            now->out[i].data = NULL;
-        } else if (memcmp(first[i].data, now->out[i].data, bytes) != 0) {
+            operand_put(&now->out[i], NULL);
+        } else if (memcmp(operand_data(&first[i]), operand_data(&now->out[i]), bytes) != 0) {
             fail_msg("%s, %d threads: output %d has other bytes", name, threads, i);
         }
     }
@@ -317,7 +317,7 @@ static double check(const char *name, const char *level, struct bound *b, double
         }
         device_close(&d);
     }
-    for (int i = 0; i < OP_MAX_OUT; i++) free(first[i].data);
+    for (int i = 0; i < OP_MAX_OUT; i++) free(operand_data(&first[i]));
     return worst;
 }
 
@@ -417,7 +417,7 @@ static double run_grad(const char *level, const struct test_case *c, struct valu
     /* where there is no difference, the first instruction set's value is wanted of all */
     for (int o = 0; o < b.call.out_count; o++)
         for (size_t j = 0; j < array_count(&b.call.out[o]); j++)
-            if (isnan(want[o][j])) want[o][j] = (double)((float *)b.call.out[o].data)[j];
+            if (isnan(want[o][j])) want[o][j] = (double)((float *)operand_data(&b.call.out[o]))[j];
     double off = check(c->name, level, &b, want, 1e-4, 1e-4);
     release(&b);
     return off;
@@ -504,10 +504,10 @@ static void test_in_place(void **state)
         fill_outputs(&b);
         run_call(d, &b.call);
         op_call call = b.call;
-        call.out[0].data = call.in[0].data;
+        operand_put(&call.out[0], operand_data(&call.in[0]));
         call.out_count = 1; /* and the second output is not wanted */
         run_call(d, &call);
-        assert_memory_equal(call.in[0].data, b.call.out[0].data,
+        assert_memory_equal(operand_data(&call.in[0]), operand_data(&b.call.out[0]),
                             array_count(&call.in[0]) * dtype_size(call.in[0].type));
         release(&b);
         values_close(&v);
@@ -538,7 +538,7 @@ static void test_group_norm_exact(void **state)
         run_call(d, &b.call);
         double off = error_of(&b.call.out[0], v.out[0]), deviation = 0;
         for (int g = 0; g < 4; g++) { /* stats: 1/std alone, whatever the mean */
-            double have = (double)((float *)b.call.out[1].data)[2 * g + 1];
+            double have = (double)((float *)operand_data(&b.call.out[1]))[2 * g + 1];
             deviation = fmax(deviation, fabs(have / v.out[1][2 * g + 1] - 1));
         }
         print_message("group norm, mean %g: output off by %.2g, 1/std by %.2g\n", rows[i].mean, off,
@@ -563,8 +563,8 @@ static void test_unary_exact(void **state)
     for (int kind = UNARY_SILU; kind <= UNARY_QUICK_GELU; kind++) {
         op_call call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1,
                         .params = {.unary = (unary_kind)kind}, .in = {F32(N)}, .out = {F32(N)}};
-        call.in[0].data = x;
-        call.out[0].data = y;
+        operand_put(&call.in[0], x);
+        operand_put(&call.out[0], y);
         run_call(d, &call);
         reference_run(&call, (double *[]){xd}, (double *[]){yd});
         double relative = 0, absolute = 0;
@@ -579,8 +579,8 @@ static void test_unary_exact(void **state)
     float odd[4] = {NAN, INFINITY, -100, 0}, out[4];
     op_call call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1, .in = {F32(4)},
                     .out = {F32(4)}};
-    call.in[0].data = odd;
-    call.out[0].data = out;
+    operand_put(&call.in[0], odd);
+    operand_put(&call.out[0], out);
     run_call(d, &call);
     assert_true(isnan(out[0]) && isinf(out[1]) && fabsf(out[2]) < 1e-30f && out[3] == 0);
     free(x), free(y), free(xd), free(yd);
@@ -603,10 +603,10 @@ static void test_attention_extremes(void **state)
     run_call(d, &b.call);
     assert_true(error_of(&b.call.out[0], v.out[0]) < 1e-4); /* logits near 1000 are rounded */
     assert_true(error_of(&b.call.out[1], v.out[1]) < 1e-6);
-    ((float *)b.call.in[0].data)[7 * D] = NAN;
+    ((float *)operand_data(&b.call.in[0]))[7 * D] = NAN;
     run_call(d, &b.call);
     for (int n = 0; n < N; n++)
-        assert_int_equal(!!isnan(((float *)b.call.out[0].data)[n * D]), n == 7);
+        assert_int_equal(!!isnan(((float *)operand_data(&b.call.out[0]))[n * D]), n == 7);
     release(&b);
     values_close(&v);
     device_close(&d);

@@ -8,8 +8,7 @@
 #include "base/half.h"
 #include "base/sha256.h"
 #include "device/cpu/cpu.h"
-#include "device/device.h"
-#include "support.h"
+#include "device_support.h"
 
 static const char *const sets[] = {"plain", "avx2", "avx512"};
 enum { SETS = sizeof sets / sizeof sets[0] };
@@ -33,10 +32,18 @@ static void *zeros(size_t bytes)
     return memset(p, 0, bytes);
 }
 
-static void *moments_open(moments *m, moment_kind kind, int64_t n)
+/* Moments in a block that lies anywhere. */
+static struct moment_data moments_at(moment_kind kind, int64_t n, void *block)
+{
+    moments m;
+    moments_place(&m, kind, n, &host_memory, (size_t)(uintptr_t)block);
+    return moment_data_of(&m);
+}
+
+static void *moments_open(struct moment_data *m, moment_kind kind, int64_t n)
 {
     void *block = zeros(moments_bytes(kind, n));
-    moments_place(m, kind, n, block);
+    *m = moments_at(kind, n, block);
     return block;
 }
 
@@ -61,12 +68,12 @@ static void test_golden_torch(void **state)
     (void)state;
     device *d = open_set("", 0);
     float p[3] = {0.5f, -1, 2};
-    moments m;
+    struct moment_data m;
     void *block = moments_open(&m, MOMENTS_F32, 3);
     for (int t = 1; t <= 3; t++) {
         float g[3] = {0.1f * (float)t / 2, -0.2f * (float)t / 2, 0.3f * (float)t / 2};
         adamw_step step = step_at(t, 1e-2);
-        d->adamw(d, &step, p, g, &m);
+        cpu_adamw(d, &step, p, g, &m);
     }
     static const double want[3] = {0.47062114, -0.97047108, 1.97017121};
     for (int i = 0; i < 3; i++) assert_float_equal(p[i], want[i], 1.5e-7);
@@ -114,7 +121,7 @@ static void repeat_fixture(device *d, FILE *f, const char *name, moment_kind kin
     uint32_t bits[FIXTURE];
     float p[FIXTURE], g[FIXTURE];
     int odd = 0;
-    moments m;
+    struct moment_data m;
     void *block = moments_open(&m, kind, FIXTURE);
     read_line(f, name, 0, bits);
     for (int i = 0; i < FIXTURE; i++)
@@ -126,7 +133,7 @@ static void repeat_fixture(device *d, FILE *f, const char *name, moment_kind kin
         read_line(f, name, t, bits);
         for (int i = 0; i < FIXTURE; i++) g[i] = float_of(bits[i]);
         adamw_step step = step_at(t, 1e-2);
-        d->adamw(d, &step, p, g, &m);
+        cpu_adamw(d, &step, p, g, &m);
         const void *ours[] = {p, m.m, m.v};
         for (int k = 0; k < 3; k++) {
             read_line(f, name, t, bits);
@@ -305,13 +312,13 @@ static void test_golden_8bit(void **state)
         device *d = open_set(sets[s], 2);
         if (!d) continue;
         float p[N], g[N];
-        moments m;
+        struct moment_data m;
         void *block = moments_open(&m, MOMENTS_8BIT, N);
         for (int i = 0; i < N; i++) p[i] = (float)sin(0.013 * i);
         for (int t = 1; t <= 3; t++) {
             for (int i = 0; i < N; i++) g[i] = (float)(cos(0.7 * i + t) * pow(10, -(i % 5)));
             adamw_step step = step_at(t, 1e-3);
-            d->adamw(d, &step, p, g, &m);
+            cpu_adamw(d, &step, p, g, &m);
             const uint8_t *bytes_m = m.m, *bytes_v = m.v;
             double sum = 0;
             for (int i = 0; i < N; i++) sum += (double)p[i];
@@ -370,7 +377,7 @@ static void test_8bit_plain(void **state)
         device *d = open_set(sets[s], 2);
         if (!d) continue;
         float p[N], q[N], g[N];
-        moments m, w;
+        struct moment_data m, w;
         void *block = moments_open(&m, MOMENTS_8BIT, N), *other = moments_open(&w, MOMENTS_8BIT, N);
         fill_random(p, N, 3);
         memcpy(q, p, sizeof p);
@@ -381,7 +388,7 @@ static void test_8bit_plain(void **state)
                 g[3 * MOMENTS_BLOCK + i] = t < 3 ? (i % 2 ? -0.0f : 0.0f) : g[i];
             if (t == 4) g[5] = NAN, g[700] = INFINITY, g[N - 1] = -INFINITY;
             if (t > 4) step.grad_scale = 0.3f, step.weight_decay = 0;
-            d->adamw(d, &step, p, g, &m);
+            cpu_adamw(d, &step, p, g, &m);
             for (int b = 0; b < BLOCKS; b++) {
                 int i = b * MOMENTS_BLOCK, n = N - i < MOMENTS_BLOCK ? N - i : MOMENTS_BLOCK;
                 plain_block(&cpu_of(d)->maps, &step, q + i, g + i, (uint8_t *)w.m + i,
@@ -426,7 +433,7 @@ static void test_float_plain(void **state)
         if (!d) continue;
         float p[N], g[N];
         static double q[N], first[N], second[N];
-        moments m;
+        struct moment_data m;
         void *block = moments_open(&m, kind, N);
         fill_random(p, N, 3);
         for (int i = 0; i < N; i++) q[i] = (double)p[i], first[i] = second[i] = 0;
@@ -434,7 +441,7 @@ static void test_float_plain(void **state)
             adamw_step step = step_at(t, 1e-3);
             step.grad_scale = 0.5f;
             fill_gradients(g, N, (uint32_t)t);
-            d->adamw(d, &step, p, g, &m);
+            cpu_adamw(d, &step, p, g, &m);
             for (int i = 0; i < N; i++)
                 plain_float(kind, &step, &q[i], g[i], &first[i], &second[i]);
         }
@@ -453,8 +460,8 @@ static void test_float_plain(void **state)
 static void run_kind(device *d, moment_kind kind, int64_t n, void *p, void *block)
 {
     float *g = zeros((size_t)n * sizeof *g), *start = zeros((size_t)n * sizeof *g);
-    moments m;
-    moments_place(&m, kind, n, memset(block, 0, moments_bytes(kind, n)));
+    struct moment_data m;
+    m = moments_at(kind, n, memset(block, 0, moments_bytes(kind, n)));
     fill_random(start, (size_t)n, 9);
     convert_from_float(p, kind == MOMENTS_F16 ? DTYPE_F16 : DTYPE_F32, start, (size_t)n);
     for (int t = 1; t <= 3; t++) {
@@ -463,7 +470,7 @@ static void run_kind(device *d, moment_kind kind, int64_t n, void *p, void *bloc
         fill_gradients(g, n, (uint32_t)t);
         if (kind == MOMENTS_F16)
             for (int64_t i = 0; i < n; i++) g[i] += 0.1f; /* stays finite */
-        d->adamw(d, &step, p, g, &m);
+        cpu_adamw(d, &step, p, g, &m);
     }
     free(g), free(start);
 }
@@ -503,17 +510,17 @@ static void test_sums(void **state)
         for (int threads = 1; threads <= 3; threads++) {
             device *d = open_set(sets[s], threads);
             if (!d) continue;
-            double sum = d->sum_squares(d, b, N);
+            double sum = cpu_sum_squares(d, b, N);
             if (s == 0 && threads == 1) first = sum;
             assert_true(sum == first && fabs(sum - want) < 1e-12 * want);
-            assert_true(d->sum_squares(d, b, 0) == 0);
-            assert_true(d->sum_squares(d, b, 5) > 0);
+            assert_true(cpu_sum_squares(d, b, 0) == 0);
+            assert_true(cpu_sum_squares(d, b, 5) > 0);
             fill_random(a, N, 2);
             fill_random(c, N, 2);
-            d->accumulate(d, a, b, N);
+            cpu_add_to(d, a, b, N);
             for (int i = 0; i < N; i++) assert_true(a[i] == c[i] + b[i]);
             float odd[3] = {1, NAN, 2}, large[3] = {1, -INFINITY, 3e38f};
-            assert_true(isnan(d->sum_squares(d, odd, 3)) && isinf(d->sum_squares(d, large, 3)));
+            assert_true(isnan(cpu_sum_squares(d, odd, 3)) && isinf(cpu_sum_squares(d, large, 3)));
             device_close(&d);
         }
     free(a), free(b), free(c);
@@ -527,7 +534,7 @@ static void test_layout(void **state)
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
             int64_t n = counts[i], blocks = (n + MOMENTS_BLOCK - 1) / MOMENTS_BLOCK;
             size_t each = kind == MOMENTS_8BIT ? 1 : kind == MOMENTS_F16 ? 2 : 4;
-            moments m;
+            struct moment_data m;
             char *block = moments_open(&m, kind, n), *end = block + moments_bytes(kind, n);
             assert_true(m.kind == kind && m.count == n);
             assert_true((char *)m.v >= (char *)m.m + (size_t)n * each);

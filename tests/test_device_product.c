@@ -163,7 +163,7 @@ static array with_data(array a, const float *v, dtype type, void **store)
     *store = malloc(n * dtype_size(type));
     assert_non_null(*store);
     convert_from_float(*store, type, v, n);
-    a.data = *store;
+    operand_put(&a, *store);
     a.type = type;
     return a;
 }
@@ -183,8 +183,8 @@ static void call_run(device *d, op_call *call, float *out)
     for (int i = 0; i < 2; i++) {
         memset(scratch, 0xff, size);
         memset(y + (size_t)i * bytes, 0xff, bytes);
-        call->out[0].data = y + (size_t)i * bytes;
-        if (!d->run(d, call, state, scratch, &e)) fail_msg("%s", e.text);
+        operand_put(&call->out[0], y + (size_t)i * bytes);
+        if (!run_one(d, call, state, scratch, &e)) fail_msg("%s", e.text);
     }
     assert_memory_equal(y, y + bytes, bytes);
     convert_to_float(out, y, call->out[0].type, n);

@@ -50,7 +50,7 @@ static void fill_inputs(check *c)
         if (t->plan->is_constant) f[0] = t->plan->constant;
         int32_t *ids = (int32_t *)f;
         for (size_t k = 0; t->type == DTYPE_I32 && k < n; k++) ids[k] = (int32_t)(k * k % 5);
-        graph_write(c->g, t, f);
+        assert_true(graph_write(c->g, t, f, NULL));
         doubles_set(&c->values, t, f, t->type);
         free(f);
     }
@@ -73,7 +73,7 @@ static void check_tensor(check *c, size_t index)
     assert_non_null(c->grad[index]);
     assert_true(shape_equal(t, c->grad[index]));
     float *got = must(malloc(n * sizeof *got));
-    graph_read(c->g, c->grad[index], got);
+    assert_true(graph_read(c->g, c->grad[index], got, NULL));
     double *x = c->values.value[t->plan->id], worst = 0, largest = 1e-7;
     for (size_t k = 0; k < n; k++) largest = fmax(largest, fabs((double)got[k]));
     for (size_t k = 0; k < n; k += step) {
@@ -381,13 +381,13 @@ static outcome run_unet(device *d, bool segments)
     device_weights *copy = copy_of(d, &set);
     assert_true(graph_bind(g, &copy, 1, &e));
     fill_inputs(&c);
-    graph_write(g, half, (float[]){0.5f});
+    assert_true(graph_write(g, half, (float[]){0.5f}, NULL));
     doubles_free(&c.values);
     o.bytes = g->activation_bytes;
     o.data = must(malloc(1 << 20));
     for (int twice = 0; twice < 2; twice++) {
         assert_true(graph_run(g, &e));
-        graph_read(g, loss, o.data);
+        assert_true(graph_read(g, loss, o.data, NULL));
         o.length = 1;
         for (size_t i = 0; i < o.count; i++) {
             assert_non_null(grad[i]);
@@ -397,7 +397,7 @@ static outcome run_unet(device *d, bool segments)
             assert_true(o.length < (1 << 20) / sizeof(float));
             float *before = must(malloc(n * sizeof *before));
             memcpy(before, at, n * sizeof *before);
-            graph_read(g, grad[i], at);
+            assert_true(graph_read(g, grad[i], at, NULL));
             if (twice) assert_memory_equal(before, at, n * sizeof *before);
             free(before);
         }

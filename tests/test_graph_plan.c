@@ -95,12 +95,12 @@ static void test_dead_nodes(void **state)
     assert_null(dead->plan->place);
     error e = {0};
     assert_true(graph_allocate(g, &e));
-    graph_write(g, unused, (float[5]){1, 2, 3, 4, 5});
+    assert_true(graph_write(g, unused, (float[5]){1, 2, 3, 4, 5}, NULL));
     float in[32], out[32];
     fill_random(in, 32, 1);
-    graph_write(g, x, in);
+    assert_true(graph_write(g, x, in, NULL));
     assert_true(graph_run(g, &e));
-    graph_read(g, y, out);
+    assert_true(graph_read(g, y, out, NULL));
     for (int i = 0; i < 32; i++) assert_true(out[i] == 3 * in[i]);
     graph_close(&g);
     assert_int_equal(d.prepared, 0);
@@ -171,14 +171,14 @@ static void check_values(graph *g, reference_device *d, tensor *x)
 {
     error e = {0};
     assert_true(graph_allocate(g, &e));
-    memset(g->block, 0xff, graph_bytes(g)); /* NaN wherever nothing was written */
+    memset(g->block.host, 0xff, graph_bytes(g)); /* NaN wherever nothing was written */
     weight_set set = weights_for(g, DTYPE_F32, 7);
     device_weights *copy = copy_of(g->device, &set);
     assert_true(graph_bind(g, &copy, 1, &e));
     size_t n = (size_t)tensor_elements(x);
     float *data = must(malloc(n * sizeof *data));
     fill_random(data, n, 3);
-    graph_write(g, x, data);
+    assert_true(graph_write(g, x, data, NULL));
     doubles v = doubles_new(g);
     doubles_set(&v, x, data, DTYPE_F32);
     doubles_set_weights(&v, g, &set);
@@ -189,7 +189,7 @@ static void check_values(graph *g, reference_device *d, tensor *x)
             tensor *t = g->outputs.item[i];
             size_t m = (size_t)tensor_elements(t);
             float *got = must(malloc(2 * m * sizeof *got)), *want = got + m;
-            graph_read(g, t, got);
+            assert_true(graph_read(g, t, got, NULL));
             for (size_t k = 0; k < m; k++) want[k] = (float)v.value[t->plan->id][k];
             double worst = relative_error(got, want, m);
             if (!(worst < 1e-3)) fail_msg("output %zu differs by %g", i, worst);

@@ -194,9 +194,9 @@ static void write_inputs(graph *g, tensor **in, doubles *d)
     int32_t ids[6] = {3, 10, 0, 7, 7, 1};
     float time[2] = {0.25f, 3};
     fill_random(image, 120, 5);
-    graph_write(g, in[0], image);
-    graph_write(g, in[1], ids);
-    graph_write(g, in[2], time);
+    assert_true(graph_write(g, in[0], image, NULL));
+    assert_true(graph_write(g, in[1], ids, NULL));
+    assert_true(graph_write(g, in[2], time, NULL));
     if (!d) return;
     doubles_set(d, in[0], image, DTYPE_F32);
     doubles_set(d, in[1], ids, DTYPE_I32);
@@ -237,8 +237,8 @@ static void run_network(device *d, dtype compute, double bound)
         float map[320], loss;
         for (int twice = 0; twice < 2; twice++) { /* inputs live on from the first run */
             assert_true(twice ? graph_run_checked(g, &e) : graph_run(g, &e));
-            graph_read(g, out[0], map);
-            graph_read(g, out[1], &loss);
+            assert_true(graph_read(g, out[0], map, NULL));
+            assert_true(graph_read(g, out[1], &loss, NULL));
             assert_true(error_against(map, v.value[out[0]->plan->id], 320) < bound);
             assert_true(error_against(&loss, v.value[out[1]->plan->id], 1) < bound);
         }
@@ -330,17 +330,17 @@ static void test_run_checked(void **state)
     weight_set set = weights_for(g, DTYPE_F32, 1);
     device_weights *copy = copy_of(&d.device, &set);
     assert_true(graph_bind(g, &copy, 1, &e));
-    graph_write(g, x, (float[]){1, 2, 3, 4});
+    assert_true(graph_write(g, x, (float[]){1, 2, 3, 4}, NULL));
     assert_true(graph_run(g, &e));
     assert_false(graph_run_checked(g, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_non_null(
         strstr(e.text, "scale gave infinity at element 0 of [1, 4], at weight first.weight"));
-    graph_write(g, x, (float[]){1, 2, NAN, 4});
+    assert_true(graph_write(g, x, (float[]){1, 2, NAN, 4}, NULL));
     e = (error){0};
     assert_false(graph_run_checked(g, &e));
     assert_non_null(strstr(e.text, "input latent holds NaN"));
-    graph_write(g, x, (float[]){0, 0, 0, 0});
+    assert_true(graph_write(g, x, (float[]){0, 0, 0, 0}, NULL));
     ((float *)set.item[1].data)[5] = INFINITY;
     e = (error){0};
     assert_false(graph_run_checked(g, &e));
@@ -364,7 +364,7 @@ static void test_run_fails(void **state)
     weight_set set = weights_for(g, DTYPE_F32, 1);
     device_weights *copy = copy_of(&d.device, &set);
     assert_true(graph_bind(g, &copy, 1, &e));
-    graph_write(g, x, (float[]){1, 2, 3, 4});
+    assert_true(graph_write(g, x, (float[]){1, 2, 3, 4}, NULL));
     assert_true(graph_run(g, &e) && graph_run_checked(g, &e));
     d.fail_run = OP_LINEAR;
     assert_false(graph_run(g, &e));
@@ -401,9 +401,9 @@ static void test_views(void **state)
     const float data[6] = {1, 2, 3, 4, 5, 6};
     float got[5][6], weights[6];
     convert_to_float(weights, set.item[0].data, DTYPE_BF16, 6);
-    graph_write(g, x, data);
+    assert_true(graph_write(g, x, data, NULL));
     assert_true(graph_run(g, &e));
-    for (int i = 0; i < 5; i++) graph_read(g, out[i], got[i]);
+    for (int i = 0; i < 5; i++) assert_true(graph_read(g, out[i], got[i], NULL));
     assert_memory_equal(got[0], data, sizeof data);
     assert_memory_equal(got[1], data, sizeof data);
     assert_memory_equal(got[2], weights, sizeof data);

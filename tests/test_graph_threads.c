@@ -47,9 +47,7 @@ static bool compute(host *h, device *d, graph *g)
               graph_allocate(g, &h->e);
     if (h->start) pthread_barrier_wait(h->start);
     ok = ok && graph_bind(g, &weights, 1, &h->e);
-    if (ok) graph_write(g, ids, tokens);
-    ok = ok && graph_run(g, &h->e);
-    if (ok) graph_read(g, y, h->out);
+    ok = ok && graph_write(g, ids, tokens, &h->e) && graph_run(g, &h->e) && graph_read(g, y, h->out, &h->e);
     if (h->start) pthread_barrier_wait(h->start); /* nobody closes what another has just found */
     graph_close(&g);
     device_weights_close(&weights);
@@ -172,7 +170,7 @@ static void test_stop(void **state)
     network(g, &ids, 1);
     device_weights *copy = copy_of(d, &set);
     assert_true(graph_plan(g, d, &e) && graph_allocate(g, &e) && graph_bind(g, &copy, 1, &e));
-    graph_write(g, ids, tokens);
+    assert_true(graph_write(g, ids, tokens, NULL));
     assert_true(graph_run(g, &e));
     stop = true;
     assert_false(graph_run(g, &e));

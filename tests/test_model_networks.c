@@ -43,7 +43,7 @@ static void read_planes(graph *g, tensor *t, int64_t from, int64_t count, float 
 {
     int64_t area = t->dim[1] * t->dim[2], c = t->dim[3];
     float *y = malloc((size_t)elements(t) * sizeof *y);
-    graph_read(g, t, y);
+    assert_true(graph_read(g, t, y, NULL));
     for (int64_t k = 0; k < count; k++)
         for (int64_t i = 0; i < area; i++)
             out[k * area + i] = y[i * c + from + k];
@@ -73,7 +73,7 @@ static void conditional_unet(void **state)
     assert_int_equal(parameters(&b), 787844);
     float time = 37, out[256];
     write_wave(b.g, x, 0.21);
-    graph_write(b.g, t, &time);
+    assert_true(graph_write(b.g, t, &time, NULL));
     write_wave(b.g, context, 0.21);
     bench_run(&b);
     read_planes(b.g, y, 0, 4, out);
@@ -111,13 +111,13 @@ static void cached_text(void **state)
     bench_run(&text);
     for (size_t i = 0; i < count; i++) {
         float *value = malloc((size_t)elements(kv[i]) * sizeof *value);
-        graph_read(text.g, kv[i], value);
-        graph_write(b.g, in[i], value);
+        assert_true(graph_read(text.g, kv[i], value, NULL));
+        assert_true(graph_write(b.g, in[i], value, NULL));
         free(value);
     }
     float time = 37, out[256];
     write_wave(b.g, x, 0.21);
-    graph_write(b.g, t, &time);
+    assert_true(graph_write(b.g, t, &time, NULL));
     bench_run(&b);
     read_planes(b.g, y, 0, 4, out);
     compare(out, &unet_values);
@@ -144,7 +144,7 @@ static void unconditional_unet(void **state)
     assert_int_equal(parameters(&b), 702499);
     float time = 37, out[192];
     write_wave(b.g, x, 0.21);
-    graph_write(b.g, t, &time);
+    assert_true(graph_write(b.g, t, &time, NULL));
     bench_run(&b);
     read_planes(b.g, y, 0, 3, out);
     compare(out, &want);
@@ -203,10 +203,10 @@ static void text_encoder(void **state)
         tensor *y = clip_build(b.g, &c, in, skip_layers);
         graph_output(b.g, y);
         bench_ready(&b);
-        graph_write(b.g, in, ids);
+        assert_true(graph_write(b.g, in, ids, NULL));
         bench_run(&b);
         float out[256];
-        graph_read(b.g, y, out);
+        assert_true(graph_read(b.g, y, out, NULL));
         compare(out, &want[skip_layers]);
         bench_close(&b);
     }
@@ -229,7 +229,7 @@ static void odd_sizes(void **state)
     static const golden want = {140, 2.880827, 24.489054, {0.127154, 0.157042, 0.105369, 0.003757}, 0.009243};
     float time = 37, out[140];
     write_wave(b.g, x, 0.21);
-    graph_write(b.g, t, &time);
+    assert_true(graph_write(b.g, t, &time, NULL));
     write_wave(b.g, context, 0.21);
     bench_run(&b);
     read_planes(b.g, y, 0, 4, out);
@@ -258,11 +258,11 @@ static void unet_samples(const char *level, int threads, int first, int batch, f
     for (int i = 0; i < batch * UNET_SIZE; i++) map[i] = (float)cos(0.21 * (i + first * UNET_SIZE));
     for (int i = 0; i < batch; i++) time[i] = (float)(37 + 100 * (first + i));
     for (int i = 0; i < batch * TEXT_SIZE; i++) text[i] = (float)sin(0.17 * (i + first * TEXT_SIZE));
-    graph_write(b.g, x, map);
-    graph_write(b.g, t, time);
-    graph_write(b.g, context, text);
+    assert_true(graph_write(b.g, x, map, NULL));
+    assert_true(graph_write(b.g, t, time, NULL));
+    assert_true(graph_write(b.g, context, text, NULL));
     bench_run(&b);
-    graph_read(b.g, y, out);
+    assert_true(graph_read(b.g, y, out, NULL));
     bench_close(&b);
 }
 

@@ -298,9 +298,9 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
         !graph_allocate(net, &e))
         fail_msg("%s", e.text);
     for (int i = 0; i < 3072; i++) pixels[i] = ((float)picture.pixels[i] / 255.0f - 0.5f) / 0.5f;
-    graph_write(enc, in, pixels);
+    assert_true(graph_write(enc, in, pixels, NULL));
     assert_true(graph_run(enc, &e));
-    graph_read(enc, mean, moment);
+    assert_true(graph_read(enc, mean, moment, NULL));
     memset(out, 0, PLACES * sizeof *out);
     rng_seed(&random, 20260);
     for (int k = 0; k < NOISES; k++) {
@@ -310,11 +310,11 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
             for (int c = 0; c < 4; c++)
                 noised[i * 4 + c] = (float)(signal * 30 * (double)moment[i * 8 + c] +
                                             sqrt(1 - signal * signal) * (double)noise[c * 256 + i]);
-        graph_write(net, x, noised);
-        graph_write(net, at_t, &t);
-        graph_write(net, words, text.embedding);
+        assert_true(graph_write(net, x, noised, NULL));
+        assert_true(graph_write(net, at_t, &t, NULL));
+        assert_true(graph_write(net, words, text.embedding, NULL));
         assert_true(graph_run(net, &e));
-        graph_read(net, maps, map);
+        assert_true(graph_read(net, maps, map, NULL));
         for (int i = 0; i < PLACES * WIDTH; i++) out[i / WIDTH][i % WIDTH] += (double)map[i] / NOISES;
     }
     graph_close(&enc);

@@ -32,12 +32,13 @@ typedef struct result {
     size_t size[BLOCKS];
 } result;
 
-static void keep(result *r, int i, const void *block, size_t size)
+static void keep(result *r, int i, const buffer *block)
 {
-    r->size[i] = size;
-    r->block[i] = malloc(size);
+    error e = {0};
+    r->size[i] = block->size;
+    r->block[i] = malloc(block->size);
     assert_non_null(r->block[i]);
-    memcpy(r->block[i], block, size);
+    assert_true(block->device->download(block->device, block, 0, r->block[i], block->size, &e));
 }
 
 static result train(const model *m, train_optimizer optimizer, int threads)
@@ -59,11 +60,11 @@ static result train(const model *m, train_optimizer optimizer, int threads)
         out.number[i][1] = r.norm;
     }
     const trained_set *unet = &t.parameters.unet, *clip = &t.parameters.clip;
-    assert_true(unet->weights_size > 0 && clip->weights_size > 0);
-    keep(&out, 0, unet->weights, unet->weights_size);
-    keep(&out, 1, unet->states, unet->states_size);
-    keep(&out, 2, clip->weights, clip->weights_size);
-    keep(&out, 3, clip->states, clip->states_size);
+    assert_true(unet->weights.size > 0 && clip->weights.size > 0);
+    keep(&out, 0, &unet->weights);
+    keep(&out, 1, &unet->states);
+    keep(&out, 2, &clip->weights);
+    keep(&out, 3, &clip->states);
     trainer_close(&t);
     device_close(&d);
     return out;

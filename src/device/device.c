@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
+#include "base/platform.h"
+
 int64_t weight_elements(const weight *w)
 {
     int64_t n = 1;
@@ -55,15 +58,49 @@ size_t moments_bytes(moment_kind kind, int64_t n)
     return bytes;
 }
 
-void moments_place(moments *m, moment_kind kind, int64_t n, void *block)
+void moments_place(moments *m, moment_kind kind, int64_t n, const buffer *memory, size_t at)
 {
     size_t part = part_bytes(n, moment_size(kind));
-    char *at = block;
-    *m = (moments){.kind = kind, .count = n, .m = at, .v = at + part};
+    *m = (moments){.kind = kind, .count = n, .memory = memory, .m = at, .v = at + part};
     if (kind != MOMENTS_8BIT) return;
-    at += 2 * part;
-    m->absmax_m = (float *)(void *)at;
-    m->absmax_v = (float *)(void *)(at + part_bytes(moment_blocks(n), sizeof(float)));
+    m->absmax_m = at + 2 * part;
+    m->absmax_v = m->absmax_m + part_bytes(moment_blocks(n), sizeof(float));
+}
+
+/* ---- memory as the host sees it ---- */
+
+bool host_view_open(host_view *v, const buffer *b, error *e)
+{
+    *v = (host_view){.data = b->host, .size = b->size};
+    if (v->data) return b->device->wait(b->device, e);
+    v->data = v->copy = block_alloc(b->size);
+    if (!v->copy) return error_memory(e, "a copy of a device's memory", b->size);
+    if (b->device->download(b->device, b, 0, v->copy, b->size, e)) return true;
+    host_view_close(v);
+    return false;
+}
+
+void host_view_close(host_view *v)
+{
+    if (v->copy) block_free(v->copy, v->size);
+    *v = (host_view){0};
+}
+
+/* ---- for devices ---- */
+
+bool op_step_failed(const op_step *step, error *e)
+{
+    char where[512];
+    const char *with = NULL;
+    for (int i = 0; i < step->call->in_count && !with; i++)
+        if (step->call->in[i].w) with = step->call->in[i].w->name;
+    snprintf(where, sizeof where, "%s%s%s", step->name, with ? " with weight " : "", with ? with : "");
+    return error_prefix(e, where);
+}
+
+bool device_goes_on(const device *d, error *e)
+{
+    return !d->stop || !atomic_load(d->stop) || error_set(e, ERROR_CANCELLED, "cancelled");
 }
 
 /* ---- kinds of hardware ---- */
@@ -113,14 +150,15 @@ void device_close(device **d)
 
 static device *first_of(device *d) { return d->first ? d->first : d; }
 
-static device_weights *weights_new(device *first, const weight_set *set, error *e)
+static device_weights *weights_new(device *first, const weight_set *set, const buffer *memory,
+                                   const size_t *at, error *e)
 {
     device_weights *w = calloc(1, sizeof *w);
     if (!w) {
         error_memory(e, "a device's weights", sizeof *w);
         return NULL;
     }
-    *w = (device_weights){.device = first, .set = *set, .shares = 1};
+    *w = (device_weights){.device = first, .set = *set, .memory = memory, .at = at, .shares = 1};
     if (first->weights_open && !first->weights_open(w, e)) {
         free(w);
         return NULL;
@@ -128,7 +166,8 @@ static device_weights *weights_new(device *first, const weight_set *set, error *
     return w;
 }
 
-bool device_weights_open(device *d, const weight_set *set, device_weights **out, error *e)
+bool device_weights_open_in(device *d, const weight_set *set, const buffer *memory, const size_t *at,
+                            device_weights **out, error *e)
 {
     device *first = first_of(d);
     pthread_mutex_lock(&first->lock);
@@ -136,13 +175,18 @@ bool device_weights_open(device *d, const weight_set *set, device_weights **out,
     while (w && (w->set.item != set->item || w->set.count != set->count)) w = w->next;
     if (w) {
         w->shares++;
-    } else if ((w = weights_new(first, set, e))) {
+    } else if ((w = weights_new(first, set, memory, at, e))) {
         w->next = first->weights;
         first->weights = w;
     }
     pthread_mutex_unlock(&first->lock);
     *out = w;
     return w != NULL;
+}
+
+bool device_weights_open(device *d, const weight_set *set, device_weights **out, error *e)
+{
+    return device_weights_open_in(d, set, NULL, NULL, out, e);
 }
 
 void device_weights_close(device_weights **handle)
@@ -162,6 +206,24 @@ void device_weights_close(device_weights **handle)
     if (!last) return;
     if (first->weights_close) first->weights_close(w);
     free(w);
+}
+
+bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, int64_t n, float *out, error *e)
+{
+    enum { PIECE = 4096 };
+    const weight *of = &w->set.item[i];
+    size_t size = dtype_size(of->type);
+    if (!w->memory) {
+        convert_to_float(out, (const char *)of->data + (size_t)from * size, of->type, (size_t)n);
+        return true;
+    }
+    for (int64_t at = 0; at < n; at += PIECE) {
+        float piece[PIECE];
+        size_t count = n - at < PIECE ? (size_t)(n - at) : PIECE;
+        if (!d->download(d, w->memory, w->at[i] + (size_t)(from + at) * size, piece, count * size, e)) return false;
+        convert_to_float(out + at, piece, of->type, count);
+    }
+    return true;
 }
 
 void device_weights_touch(device_weights *w, size_t i)

@@ -21,6 +21,26 @@
 #include "base/threads.h"
 #include "base/types.h"
 
+typedef struct device device;
+
+/* Memory of a device. What it means is the device's business: nobody else follows `handle` or `host`. */
+typedef struct buffer {
+    device *device;
+    void *handle;        /* the device's own: on the processor where it lies; NULL: the buffer is closed */
+    size_t size;
+    void *host;          /* the same bytes where the host can reach them; NULL: it cannot */
+} buffer;
+
+/* The buffer's bytes as the host can read them, as they are now: the memory itself where it can be reached,
+ * else a copy, which *copy owns (to be freed with host_view_close). NULL, and the error. */
+typedef struct host_view {
+    const char *data;
+    void *copy;
+    size_t size;
+} host_view;
+bool host_view_open(host_view *v, const buffer *b, error *e);
+void host_view_close(host_view *v);
+
 enum { OP_MAX_IN = 6, OP_MAX_OUT = 3, ARRAY_MAX_RANK = 4 };
 
 /* A weight: checkpoint name, shape and data. data is row-major in `type` (F32, F16 or BF16), 64-byte
@@ -53,19 +73,21 @@ void weight_set_close(weight_set *set); /* frees item and storage */
  * Copies are made when an operation is bound, once for all graphs that want the same form, and stay
  * where they are until the last share is closed. Several threads, each with a device beside the first,
  * may bind and run graphs on one at the same time. */
-typedef struct device device;
 typedef struct device_weights {
     device *device;      /* the first of its hardware */
     weight_set set;      /* the host's side: borrowed */
+    const buffer *memory; /* what is trained lies in the device's memory, weight i at at[i]; NULL: it does not */
+    const size_t *at;
     void *own;           /* the device's side */
     int shares;
     struct device_weights *next;
 } device_weights;
 
 /* An operand: memory and its shape. For a weight operand `w` is set, `weights` is the copy of the set
- * that it is in, and data is NULL. An absent optional operand has rank -1. */
+ * that it is in, and memory is NULL. An absent optional operand has rank -1. */
 typedef struct array {
-    void *data;
+    const buffer *memory;
+    size_t offset;
     const weight *w;
     device_weights *weights;
     dtype type;
@@ -149,6 +171,13 @@ typedef struct op_call {
     array out[OP_MAX_OUT];
 } op_call;
 
+/* A prepared and bound operation, to be run. */
+typedef struct op_step {
+    const op_call *call;
+    void *state;
+    const char *name;      /* the operation's, for messages */
+} op_step;
+
 /* An AdamW update of one tensor (NUMERICS.md, 6 and 7). */
 typedef enum moment_kind {
     MOMENTS_F32,  /* torch.optim.AdamW: decay, then the step */
@@ -162,41 +191,96 @@ enum { MOMENTS_BLOCK = 256, MOMENTS_8BIT_FROM = 4096 };
 typedef struct moments {
     moment_kind kind;
     int64_t count;             /* elements */
-    void *m, *v;               /* [count] F32, U8 or F16 */
-    float *absmax_m, *absmax_v; /* [ceil(count / 256)], 8-bit alone */
+    const buffer *memory;      /* where in it, in bytes: */
+    size_t m, v;               /* [count] F32, U8 or F16 */
+    size_t absmax_m, absmax_v; /* [ceil(count / 256)] F32, 8-bit alone */
 } moments;
+
+/* Bytes of the two moments of n elements (kind F32 or F32_BNB: 8 n; 8BIT: 2 n and 8 a block; F16: 4 n), and
+ * where its parts lie from `at` on, 64-byte aligned; they begin as zeros. */
+size_t moments_bytes(moment_kind kind, int64_t n);
+void moments_place(moments *m, moment_kind kind, int64_t n, const buffer *memory, size_t at);
+
+/* One trained tensor: a weight in the device's memory (F32, or F16 with MOMENTS_F16), and what changes it. */
+typedef struct update_tensor {
+    device_weights *weights;
+    size_t index;
+    array gradient;            /* F32, of the batch */
+    array sum;                 /* F32, of the batches so far; rank -1: there is one batch alone */
+    moments moments;
+} update_tensor;
 
 typedef struct adamw_step {
     int64_t step;              /* 1: the first */
     double rate, beta1, beta2, epsilon, weight_decay;
-    float grad_scale;          /* the gradient is multiplied by it: clipping */
+    float grad_scale;          /* the gradient is multiplied by it */
 } adamw_step;
 
+typedef struct update_job {
+    const update_tensor *tensor;
+    size_t count;
+    adamw_step step;           /* grad_scale follows from: */
+    double max_norm;           /* gradients are scaled down where their norm, taken together, is more */
+} update_job;
+
+typedef struct update_result {
+    double norm;               /* before it is scaled down */
+    size_t bad;                /* the first tensor whose gradient is not finite; count: none */
+} update_result;
+
+/* The first number that is NaN or infinite: of which array (the count of them: none is), where in it. */
+typedef struct bad_value {
+    size_t which;
+    int64_t index;
+    float value;
+} bad_value;
+
+/* A device has memory, and a queue: what it is told is done in that order, some of it after the call has
+ * returned. A failure of the hardware may be told of by a later call; wait and download have told of all
+ * before them. */
 struct device {
     const char *name;     /* "cpu avx2, 2 threads" */
     int threads;
-    thread_pool *pool;    /* its threads, for other work beside the operations too; NULL: none */
+    thread_pool *pool;    /* the host's threads, for other work beside the operations too; NULL: none */
     dtype compute;        /* type of the inputs of products: F32, or BF16 where hardware has it */
     dtype weight_type;    /* type packed product weights are held in: F32, or BF16 (precision bf16) */
     bool batches_alike;   /* a sample's results are the same bytes in batches of every size */
     device *first;        /* that beside which it was opened; NULL: it is the first itself */
     /* Looked at between operations (NULL: never): where true, what runs ends with ERROR_CANCELLED. */
     const atomic_bool *stop;
-    /* Chooses a kernel for the call (shapes and types are set, data are not). *state is the
-     * device's (may stay NULL), *scratch the bytes run() wants. Fails for an unsupported call. */
+
+    /* Zeros, 256-byte aligned. what: for the message where there is no room. */
+    bool (*buffer_open)(device *d, size_t size, const char *what, buffer *out, error *e);
+    void (*buffer_close)(buffer *b); /* one that was never opened, too */
+    /* From and to the host, bytes from `at` on. An upload has read `from` when it returns. */
+    bool (*upload)(device *d, const buffer *to, size_t at, const void *from, size_t size, error *e);
+    bool (*download)(device *d, const buffer *from, size_t at, void *to, size_t size, error *e);
+    /* Between buffers of the same hardware. */
+    bool (*copy)(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at, size_t size,
+                 error *e);
+    bool (*fill)(device *d, const buffer *to, size_t at, float value, size_t count, error *e);
+    uint64_t (*memory_left)(device *d); /* bytes that can be had now */
+
+    /* Chooses a kernel for the call (shapes and types are set, memory is not). *state is the
+     * device's (may stay NULL), *scratch the bytes that running it wants. Fails for an unsupported call. */
     bool (*prepare)(device *d, const op_call *call, void **state, size_t *scratch, error *e);
     void (*unprepare)(device *d, const op_call *call, void *state);
     /* Makes the copies of the call's weights that it wants (in[].w and in[].weights are set). */
     bool (*bind)(device *d, const op_call *call, void *state, error *e);
-    /* Runs it: data, w and scratch (64-byte aligned) are set. Fails where the hardware or a library
-     * under it does; the outputs are then undefined. */
-    bool (*run)(device *d, const op_call *call, void *state, void *scratch, error *e);
-    /* Updates weights p (F32, or F16 for MOMENTS_F16) and their moments from gradient g (F32). */
-    void (*adamw)(device *d, const adamw_step *step, void *p, const float *g, const moments *m);
-    /* Adds b to a, [n]. */
-    void (*accumulate)(device *d, float *a, const float *b, int64_t n);
-    /* The sum of squares of g, in double, in one order; not finite where g is not. */
-    double (*sum_squares)(device *d, const float *g, int64_t n);
+    /* Runs the steps in their order, each with the scratch to itself, which begins 64-byte aligned. Where one
+     * fails the outputs are undefined. */
+    bool (*submit)(device *d, const op_step *steps, size_t count, const buffer *scratch, size_t scratch_at,
+                   error *e);
+    bool (*wait)(device *d, error *e); /* for all that was submitted */
+    /* Looks for a number that is not finite; arrays of other types than F32, F16 and BF16 have none. */
+    bool (*find_bad)(device *d, const array *list, size_t count, bad_value *found, error *e);
+
+    /* Adds the gradients to the sums. */
+    bool (*accumulate)(device *d, const update_tensor *list, size_t count, error *e);
+    /* New weights and moments from sums or gradients, and the weights' copies stale; nothing is changed where
+     * a gradient is not finite. */
+    bool (*update)(device *d, const update_job *u, update_result *r, error *e);
+
     /* device_weights: the device's side of them. NULL where it keeps none. */
     bool (*weights_open)(device_weights *w, error *e);
     void (*weights_close)(device_weights *w);
@@ -208,6 +292,11 @@ struct device {
     pthread_mutex_t lock;    /* of the next, in the first */
     device_weights *weights; /* those that are open */
 };
+
+/* For devices: says of which operation, with which weight, an error is; returns false. */
+bool op_step_failed(const op_step *step, error *e);
+/* For devices: ERROR_CANCELLED where the device is to stop. */
+bool device_goes_on(const device *d, error *e);
 
 typedef struct device_options {
     int threads;       /* 0: all cores */
@@ -236,17 +325,18 @@ void device_close(device **d);
 /* Opened again, on the same hardware, it is the same copy, counted. Cheap: nothing is copied before it is
  * bound. To be closed before the set, and before the first device. */
 bool device_weights_open(device *d, const weight_set *set, device_weights **out, error *e);
+/* The same for weights that lie in a buffer of the device, weight i at at[i] (both are borrowed): what
+ * is trained. The set's data may be NULL. */
+bool device_weights_open_in(device *d, const weight_set *set, const buffer *memory, const size_t *at,
+                            device_weights **out, error *e);
 void device_weights_close(device_weights **w);
+/* n numbers from `from` on of weight i, as float32. */
+bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, int64_t n, float *out, error *e);
 /* The data of weight i have changed: its copies are made anew, in their own memory, by the next bind.
  * Nothing that runs may be reading it. */
 void device_weights_touch(device_weights *w, size_t i);
 size_t device_weights_bytes(device_weights *w); /* of the copies it holds now */
 /* Bytes of the copies of a weight that binding it makes, as far as can be said before. */
 size_t device_copy_bytes(const device *d, const weight *w);
-
-/* Bytes of the two moments of n elements (kind F32 or F32_BNB: 8 n; 8BIT: 2 n and 8 a block; F16: 4 n), and
- * where its parts lie in a block of that size, 64-byte aligned; the block begins as zeros. */
-size_t moments_bytes(moment_kind kind, int64_t n);
-void moments_place(moments *m, moment_kind kind, int64_t n, void *block);
 
 #endif

@@ -56,9 +56,9 @@ static double copies_to_come(device_weights *copy, const weight_set *set)
     return fmax(total - (double)device_weights_bytes(copy), 0);
 }
 
-static bool memory_check(double need, int width, int height, error *e)
+static bool memory_check(device *d, double need, int width, int height, error *e)
 {
-    double have = (double)memory_available();
+    double have = (double)d->memory_left(d);
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
                      "a picture of %dx%d needs %s of memory and %s can be had; choose "
@@ -82,7 +82,7 @@ static bool memory_check_planned(const job *j, error *e)
         weights += copies_to_come(last->vae, &last->on.model->vae_weights);
     }
     int factor = fit_factor(last->on.model);
-    return memory_check((blocks > picture ? blocks : picture) + weights, j->width * factor,
+    return memory_check(last->on.device, (blocks > picture ? blocks : picture) + weights, j->width * factor,
                         j->height * factor, e);
 }
 
@@ -101,7 +101,8 @@ static bool check_size(job *j, const generate_options *o, const model *m, error 
                          width, height, multiple,
                          width < multiple ? multiple : width / multiple * multiple,
                          height < multiple ? multiple : height / multiple * multiple);
-    if (!memory_check(fit_least_bytes(m, width, height), width, height, e)) return false;
+    if (!memory_check(job_first(j)->on.device, fit_least_bytes(m, width, height), width, height, e))
+        return false;
     fit_latents(m, width, height, shape);
     j->channels = shape[0];
     j->height = shape[1];

@@ -84,15 +84,20 @@ bool graph_gradient(graph *g, tensor *loss, tensor *loss_scale, tensor *const *o
  * place, prepares every operation. */
 bool graph_plan(graph *g, device *d, error *e);
 size_t graph_bytes(const graph *g);       /* activations + scratch; known after graph_plan */
-bool graph_allocate(graph *g, error *e);  /* takes the block (huge pages asked for) */
+bool graph_allocate(graph *g, error *e);  /* takes the block out of the device's memory */
 void graph_release(graph *g);             /* gives it back; plan and binding stay */
 /* Finds every weight by name in the first of the sets that has it (all missing or misshapen ones reported
  * at once), and has the device make the copies that it wants. The sets are borrowed. */
 bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e);
-void graph_write(graph *g, tensor *input, const void *data);      /* whole tensor, its own type */
-void graph_read(graph *g, tensor *output, void *data);
-/* Where a computed output lies, until the next run or release. */
-const void *graph_data(const graph *g, tensor *output);
+/* Whole tensors, in their own type. An input stays to the end of every run, until it is written again. */
+bool graph_write(graph *g, tensor *input, const void *data, error *e);
+bool graph_read(graph *g, tensor *output, void *data, error *e);
+/* A computed output of one graph becomes an input of another of the same hardware (type and size are the
+ * same), without passing through the host. */
+bool graph_copy(graph *to, tensor *input, graph *from, tensor *output, error *e);
+/* Where a computed output lies on the device, until the next run or release. */
+array graph_array(const graph *g, tensor *output);
+/* The whole plan, and waits for it. */
 bool graph_run(graph *g, error *e);
 /* As graph_run, but looks at every value: the first NaN or infinity is ERROR_NUMERIC naming node
  * and nearest weight. For finding out where a bad output came from. */

@@ -65,8 +65,9 @@ struct graph {
     device *device;       /* set by graph_plan */
     node **run;           /* live nodes but views, in order; the first `prepared` have a state */
     size_t run_count, prepared;
+    op_step *steps;       /* of `run`, as the device takes them */
     size_t activation_bytes, scratch_bytes;
-    void *block;
+    buffer block;         /* handle NULL: no memory */
     bool bound;
 };
 

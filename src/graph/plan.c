@@ -192,6 +192,8 @@ static array array_of(const tensor *t)
 
 static bool prepare_all(graph *g, error *e)
 {
+    g->steps = arena_alloc(&g->arena, (g->run_count + 1) * sizeof *g->steps);
+    if (!g->steps) return error_memory(e, "a graph's plan", g->run_count * sizeof *g->steps);
     for (size_t k = 0; k < g->run_count; k++) {
         node *n = g->run[k];
         n->call = (op_call){
@@ -206,6 +208,7 @@ static bool prepare_all(graph *g, error *e)
         if (!g->device->prepare(g->device, &n->call, &n->state, &scratch, e)) return false;
         g->prepared = k + 1;
         if (scratch > g->scratch_bytes) g->scratch_bytes = scratch;
+        g->steps[k] = (op_step){&n->call, n->state, op_record_of(n->kind)->name};
     }
     g->scratch_bytes = align_up(g->scratch_bytes);
     return true;

@@ -6,68 +6,79 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/half.h"
-#include "base/platform.h"
 #include "graph/internal.h"
 
 /* ---- the block ---- */
 
-static void *data_of(const graph *g, tensor *t)
+static const storage *place_of(tensor *t) { return tensor_root(t)->plan->place; }
+
+static array place(const graph *g, array a, tensor *t)
 {
-    const storage *s = tensor_root(t)->plan->place;
-    return s ? (char *)g->block + s->offset : NULL;
+    const storage *s = t ? place_of(t) : NULL;
+    if (!s) return a;
+    a.memory = &g->block;
+    a.offset = s->offset;
+    return a;
 }
 
 bool graph_allocate(graph *g, error *e)
 {
-    assert(g->device && g->prepared == g->run_count);
-    if (g->block) return true;
-    g->block = block_alloc(graph_bytes(g));
-    if (!g->block) return error_memory(e, "the values of a graph", graph_bytes(g));
+    device *d = g->device;
+    assert(d && g->prepared == g->run_count);
+    if (g->block.handle) return true;
+    if (!d->buffer_open(d, graph_bytes(g), "the values of a graph", &g->block, e)) return false;
     for (size_t k = 0; k < g->run_count; k++) {
         node *n = g->run[k];
-        for (int i = 0; i < n->in_count; i++)
-            if (n->in[i]) n->call.in[i].data = data_of(g, n->in[i]);
-        for (int i = 0; i < n->out_count; i++) n->call.out[i].data = data_of(g, n->out[i]);
+        for (int i = 0; i < n->in_count; i++) n->call.in[i] = place(g, n->call.in[i], n->in[i]);
+        for (int i = 0; i < n->out_count; i++) n->call.out[i] = place(g, n->call.out[i], n->out[i]);
     }
     for (size_t i = 0; i < g->inputs.count; i++) {
         tensor *t = g->inputs.item[i];
-        float *data = data_of(g, t);
-        for (int64_t k = 0; t->plan->is_constant && k < tensor_elements(t); k++)
-            data[k] = t->plan->constant;
+        if (!t->plan->is_constant) continue;
+        if (!d->fill(d, &g->block, place_of(t)->offset, t->plan->constant, (size_t)tensor_elements(t), e)) {
+            graph_release(g);
+            return false;
+        }
     }
     return true;
 }
 
 void graph_release(graph *g)
 {
-    if (!g->block) return;
-    block_free(g->block, graph_bytes(g));
-    g->block = NULL;
+    if (g->block.handle) g->device->buffer_close(&g->block);
 }
 
-void graph_write(graph *g, tensor *input, const void *data)
+bool graph_write(graph *g, tensor *input, const void *data, error *e)
 {
-    assert(g->block && !input->from && !input->is_weight);
-    memcpy(data_of(g, input), data, tensor_bytes(input));
+    assert(g->block.handle && !input->from && !input->is_weight);
+    return g->device->upload(g->device, &g->block, place_of(input)->offset, data, tensor_bytes(input), e);
 }
 
-void graph_read(graph *g, tensor *output, void *data)
+bool graph_read(graph *g, tensor *output, void *data, error *e)
 {
-    assert(g->block && output->plan->is_output);
-    const tensor *root = tensor_root(output);
-    if (root->is_weight) {
-        const weight *w = root->plan->bound;
-        convert_to_float(data, w->data, w->type, (size_t)tensor_elements(output));
-    } else {
-        memcpy(data, data_of(g, output), tensor_bytes(output));
-    }
+    assert(g->block.handle && output->plan->is_output);
+    const tensor_plan *root = tensor_root(output)->plan;
+    if (!root->place)
+        return device_weights_read(g->device, root->bound_in, (size_t)(root->bound - root->bound_in->set.item), 0,
+                                   tensor_elements(output), data, e);
+    return g->device->download(g->device, &g->block, root->place->offset, data, tensor_bytes(output), e);
 }
 
-const void *graph_data(const graph *g, tensor *output)
+array graph_array(const graph *g, tensor *output)
 {
-    assert(g->block && output->plan->is_output && !tensor_root(output)->is_weight);
-    return data_of(g, output);
+    assert(g->block.handle && output->plan->is_output && place_of(output));
+    array a = {.type = output->type, .rank = output->rank};
+    memcpy(a.dim, output->dim, sizeof a.dim);
+    return place(g, a, output);
+}
+
+bool graph_copy(graph *to, tensor *input, graph *from, tensor *output, error *e)
+{
+    assert(to->block.handle && !input->from && !input->is_weight);
+    assert(input->type == output->type && tensor_bytes(input) == tensor_bytes(output));
+    array a = graph_array(from, output);
+    return to->device->copy(to->device, &to->block, place_of(input)->offset, a.memory, a.offset,
+                            tensor_bytes(input), e);
 }
 
 /* ---- weights ---- */
@@ -144,62 +155,26 @@ bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e)
 
 /* ---- execution ---- */
 
-static bool ready(const graph *g) { return g->block && (g->bound || g->weights.count == 0); }
+static bool ready(const graph *g) { return g->block.handle && (g->bound || g->weights.count == 0); }
 
-static const weight *weight_of(const node *n)
+static bool run_steps(const graph *g, size_t from, size_t count, error *e)
 {
-    for (int i = 0; i < n->in_count; i++)
-        if (n->call.in[i].w) return n->call.in[i].w;
-    return NULL;
-}
-
-/* A failure is the device's, and names the operation; or it is to stop. */
-static bool run_node(const graph *g, const node *n, error *e)
-{
-    const atomic_bool *stop = g->device->stop;
-    if (stop && atomic_load(stop)) return error_set(e, ERROR_CANCELLED, "cancelled");
-    void *scratch = (char *)g->block + g->activation_bytes;
-    if (g->device->run(g->device, &n->call, n->state, scratch, e)) return true;
-    const weight *w = weight_of(n);
-    char where[512];
-    snprintf(where, sizeof where, "%s%s%s", op_record_of(n->kind)->name, w ? " with weight " : "",
-             w ? w->name : "");
-    return error_prefix(e, where);
+    device *d = g->device;
+    return d->submit(d, g->steps + from, count, &g->block, g->activation_bytes, e) && d->wait(d, e);
 }
 
 bool graph_run(graph *g, error *e)
 {
     assert(ready(g) && "graph_allocate and graph_bind come first");
-    for (size_t k = 0; k < g->run_count; k++)
-        if (!run_node(g, g->run[k], e)) return false;
-    return true;
+    return run_steps(g, 0, g->run_count, e);
 }
 
-/* The index of the first NaN or infinity among n elements, or -1. */
-static int64_t first_bad(const void *data, dtype type, int64_t n, float *value)
-{
-    enum { PIECE = 1024 };
-    float piece[PIECE];
-    if (type != DTYPE_F32 && type != DTYPE_F16 && type != DTYPE_BF16) return -1;
-    for (int64_t at = 0; at < n; at += PIECE) {
-        int64_t count = n - at < PIECE ? n - at : PIECE;
-        const char *from = (const char *)data + (size_t)at * dtype_size(type);
-        convert_to_float(piece, from, type, (size_t)count);
-        for (int64_t i = 0; i < count; i++)
-            if (!isfinite(piece[i])) {
-                *value = piece[i];
-                return at + i;
-            }
-    }
-    return -1;
-}
-
-/* The weight of the node, or of the first node before it that has one and that leads to it. */
-static const weight *nearest_weight(const node *n)
+/* The weight operand of the node, or of the first node before it that has one and that leads to it. */
+static const array *nearest_weight(const node *n)
 {
     for (int step = 0; n && step < 64; step++) {
-        const weight *w = weight_of(n);
-        if (w) return w;
+        for (int i = 0; i < n->in_count; i++)
+            if (n->call.in[i].w) return &n->call.in[i];
         const node *before = NULL;
         for (int i = 0; i < n->in_count && !before; i++)
             if (n->in[i]) before = tensor_root(n->in[i])->from;
@@ -208,42 +183,45 @@ static const weight *nearest_weight(const node *n)
     return NULL;
 }
 
-/* Names what was found in a result of n, and a weight that is itself to blame. */
-static bool report_bad(const node *n, const tensor *t, int64_t index, float value, error *e)
+static const char *bad_name(float value) { return isnan(value) ? "NaN" : "infinity"; }
+
+/* Names what was found in the i-th result of n, or a weight that is itself to blame. */
+static bool report_bad(const graph *g, const node *n, const bad_value *bad, error *e)
 {
-    const weight *w = nearest_weight(n);
+    const array *of = nearest_weight(n);
+    const tensor *t = n->out[bad->which];
     char dims[128];
-    float in_weight;
+    bad_value in_weight;
     shape_text(dims, sizeof dims, t->rank, t->dim);
-    if (w && first_bad(w->data, w->type, weight_elements(w), &in_weight) >= 0)
+    if (of && !g->device->find_bad(g->device, of, 1, &in_weight, e)) return false;
+    if (of && in_weight.which == 0)
         return error_set(e, ERROR_NUMERIC, "weight %s holds %s; use another copy of the model",
-                         w->name, isnan(in_weight) ? "NaN" : "infinity");
+                         of->w->name, bad_name(in_weight.value));
     return error_set(e, ERROR_NUMERIC,
                      "%s gave %s at element %lld of %s, %s%s; try precision f32, or "
                      "another copy of the model",
-                     op_record_of(n->kind)->name, isnan(value) ? "NaN" : "infinity",
-                     (long long)index, dims, w ? "at weight " : "before any weight",
-                     w ? w->name : "");
+                     op_record_of(n->kind)->name, bad_name(bad->value), (long long)bad->index, dims,
+                     of ? "at weight " : "before any weight", of ? of->w->name : "");
 }
 
 bool graph_run_checked(graph *g, error *e)
 {
+    device *d = g->device;
+    bad_value bad;
     assert(ready(g) && "graph_allocate and graph_bind come first");
-    float value;
     for (size_t i = 0; i < g->inputs.count; i++) {
         tensor *t = g->inputs.item[i];
-        if (first_bad(data_of(g, t), t->type, tensor_elements(t), &value) >= 0)
+        array a = place(g, (array){.type = t->type, .rank = t->rank}, t);
+        memcpy(a.dim, t->dim, sizeof a.dim);
+        if (!d->find_bad(d, &a, 1, &bad, e)) return false;
+        if (bad.which == 0)
             return error_set(e, ERROR_NUMERIC, "input %s holds %s; check where it comes from",
-                             t->name, isnan(value) ? "NaN" : "infinity");
+                             t->name, bad_name(bad.value));
     }
     for (size_t k = 0; k < g->run_count; k++) {
         const node *n = g->run[k];
-        if (!run_node(g, n, e)) return false;
-        for (int i = 0; i < n->out_count; i++) {
-            const tensor *t = n->out[i];
-            int64_t at = first_bad(n->call.out[i].data, t->type, tensor_elements(t), &value);
-            if (at >= 0) return report_bad(n, t, at, value, e);
-        }
+        if (!run_steps(g, k, 1, e) || !d->find_bad(d, n->call.out, (size_t)n->out_count, &bad, e)) return false;
+        if (bad.which < (size_t)n->out_count) return report_bad(g, n, &bad, e);
     }
     return true;
 }

@@ -424,26 +424,20 @@ int vit_width(const vit *v)
 }
 
 /* A side that is no multiple of a patch loses its rest, as the convolution drops it. */
-static void write_pixels(vit *v, const float *pixels)
+static bool write_pixels(vit *v, const float *pixels, error *e)
 {
     size_t row = 3 * (size_t)v->side * (size_t)v->config.patch, given = 3 * (size_t)v->size;
-    if (row == given) {
-        graph_write(v->graph, v->image, pixels);
-        return;
-    }
+    if (row == given) return graph_write(v->graph, v->image, pixels, e);
     for (size_t y = 0; y < row / 3; y++)
         memmove(v->pixels + y * row, pixels + y * given, row * sizeof *pixels);
-    graph_write(v->graph, v->image, v->pixels);
+    return graph_write(v->graph, v->image, v->pixels, e);
 }
 
 bool vit_embed_pixels(vit *v, const float *pixels, float *out, error *e)
 {
-    write_pixels(v, pixels);
-    graph_write(v->graph, v->class_token, v->first);
-    graph_write(v->graph, v->position, v->positions);
-    if (!graph_run_checked(v->graph, e)) return false;
-    graph_read(v->graph, v->embedding, out);
-    return true;
+    return write_pixels(v, pixels, e) && graph_write(v->graph, v->class_token, v->first, e) &&
+           graph_write(v->graph, v->position, v->positions, e) && graph_run_checked(v->graph, e) &&
+           graph_read(v->graph, v->embedding, out, e);
 }
 
 bool vit_embed(vit *v, const image *picture, float *out, error *e)
@@ -465,10 +459,10 @@ static size_t end_of(const vit *v)
 bool vit_embed_text(vit *v, const char *prompt, float *out, error *e)
 {
     size_t width = (size_t)v->config.projection;
-    if (!tokenizer_encode(v->tokens, prompt, v->text.positions, v->ids, NULL, e)) return false;
-    graph_write(v->text_graph, v->prompt, v->ids);
-    if (!graph_run_checked(v->text_graph, e)) return false;
-    graph_read(v->text_graph, v->projected, v->states);
+    if (!tokenizer_encode(v->tokens, prompt, v->text.positions, v->ids, NULL, e) ||
+        !graph_write(v->text_graph, v->prompt, v->ids, e) || !graph_run_checked(v->text_graph, e) ||
+        !graph_read(v->text_graph, v->projected, v->states, e))
+        return false;
     memcpy(out, v->states + end_of(v) * width, width * sizeof *out);
     return true;
 }

@@ -72,9 +72,9 @@ static bool write_latent(decoder *n, const float *latent, error *e)
     if (!x) return error_memory(e, "latents", channels * space * sizeof *x);
     layout_channels_last(x, latent, channels, space);
     for (size_t i = 0; i < channels * space; i++) x[i] /= n->on.model->vae.scaling_factor;
-    graph_write(n->graph, n->latent, x);
+    bool ok = graph_write(n->graph, n->latent, x, e);
     free(x);
-    return true;
+    return ok;
 }
 
 bool decoder_run(decoder *n, const float *latent, image *out, error *e)

@@ -13,7 +13,7 @@ struct denoiser {
     tensor *x, *t, *out;                /* [B,h,w,C], [B] -> [B,h,w,C'] */
     tensor *context, **kv_out, **kv_in; /* [B,N,cross] -> kv_out, copied into kv_in */
     size_t kv_count;
-    void **kv;                          /* what kv_out held for the text in hand; NULL: no text yet */
+    bool has_text;                      /* kv_out hold the text in hand, and the text graph its memory */
     float *times;                       /* [B] */
     bool active;                        /* the UNet is bound, has its memory, and the text in it */
 };
@@ -64,17 +64,9 @@ bool denoiser_open(denoiser **out, const pipeline *p, int batch, int height, int
     return ok;
 }
 
-static void forget_text(denoiser *n)
-{
-    for (size_t i = 0; n->kv && i < n->kv_count; i++) free(n->kv[i]);
-    free(n->kv);
-    n->kv = NULL;
-}
-
 void denoiser_close(denoiser **n)
 {
     if (!*n) return;
-    forget_text(*n);
     graph_close(&(*n)->unet);
     graph_close(&(*n)->text);
     device_weights_close(&(*n)->weights);
@@ -98,31 +90,15 @@ bool denoiser_is(const denoiser *n, int batch, int height, int width)
     return n && n->batch == batch && n->height == height && n->width == width;
 }
 
-bool denoiser_has_text(const denoiser *n) { return n->kv; }
-
-static bool keep_text(denoiser *n, error *e)
-{
-    n->kv = calloc(n->kv_count + 1, sizeof *n->kv);
-    if (!n->kv) return error_memory(e, "the text's keys", n->kv_count * sizeof *n->kv);
-    for (size_t i = 0; i < n->kv_count; i++) {
-        size_t bytes = pipeline_elements(n->kv_out[i]) * dtype_size(n->kv_out[i]->type);
-        n->kv[i] = malloc(bytes);
-        if (!n->kv[i]) return error_memory(e, "the text's keys", bytes);
-        graph_read(n->text, n->kv_out[i], n->kv[i]);
-    }
-    return true;
-}
+bool denoiser_has_text(const denoiser *n) { return n->has_text; }
 
 bool denoiser_read(denoiser *n, const float *states, error *e)
 {
-    forget_text(n);
     denoiser_release(n);
-    bool ok = graph_bind(n->text, &n->weights, 1, e) && graph_allocate(n->text, e);
-    if (ok) graph_write(n->text, n->context, states);
-    ok = ok && graph_run(n->text, e) && keep_text(n, e);
-    graph_release(n->text);
-    if (!ok) forget_text(n);
-    return ok;
+    n->has_text = graph_bind(n->text, &n->weights, 1, e) && graph_allocate(n->text, e) &&
+                  graph_write(n->text, n->context, states, e) && graph_run(n->text, e);
+    if (!n->has_text) graph_release(n->text);
+    return n->has_text;
 }
 
 /* Inputs live to the end of a run, so the text is written once for all predictions. */
@@ -131,7 +107,8 @@ static bool activate(denoiser *n, error *e)
     if (n->active) return true;
     if (!graph_bind(n->unet, &n->weights, 1, e) || !graph_allocate(n->unet, e))
         return false;
-    for (size_t i = 0; i < n->kv_count; i++) graph_write(n->unet, n->kv_in[i], n->kv[i]);
+    for (size_t i = 0; i < n->kv_count; i++)
+        if (!graph_copy(n->unet, n->kv_in[i], n->text, n->kv_out[i], e)) return false;
     return n->active = true;
 }
 
@@ -139,7 +116,6 @@ bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *
 {
     if (!activate(n, e)) return false;
     for (int i = 0; i < n->batch; i++) n->times[i] = t;
-    graph_write(n->unet, n->x, x);
-    graph_write(n->unet, n->t, n->times);
-    return pipeline_run(n->unet, n->out, out, where, e);
+    return graph_write(n->unet, n->x, x, e) && graph_write(n->unet, n->t, n->times, e) &&
+           pipeline_run(n->unet, n->out, out, where, e);
 }

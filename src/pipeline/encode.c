@@ -70,9 +70,9 @@ bool encoder_run(encoder *n, const float *pixels, float *mean, float *deviation,
 {
     size_t channels = (size_t)n->moments->dim[3] / 2;
     size_t space = (size_t)(n->moments->dim[1] * n->moments->dim[2]);
-    graph_write(n->graph, n->picture, pixels);
-    if (!graph_run(n->graph, e)) return false;
-    graph_read(n->graph, n->moments, n->moment);
+    if (!graph_write(n->graph, n->picture, pixels, e) || !graph_run(n->graph, e) ||
+        !graph_read(n->graph, n->moments, n->moment, e))
+        return false;
     if (!pipeline_finite(n->moment, pipeline_elements(n->moments)))
         return error_set(e, ERROR_NUMERIC, "%s: the autoencoder gives NaN or infinity for it; use another "
                          "copy of the model, or precision f32", where);

@@ -186,10 +186,9 @@ static bool write_constants(features *f, error *e)
         memcpy(room + k * text, f->states, text * sizeof *room);
         room[n * text + k] = (float)timestep_of(f);
     }
-    graph_write(f->network, f->context, room);
-    graph_write(f->network, f->t, room + n * text);
+    bool ok = graph_write(f->network, f->context, room, e) && graph_write(f->network, f->t, room + n * text, e);
     free(room);
-    return true;
+    return ok;
 }
 
 static bool plan(features *f, const image *picture, error *e)
@@ -249,9 +248,9 @@ bool features_look(features *f, const image *picture, feature_map *out, error *e
 {
     *out = (feature_map){0};
     if (!plan(f, picture, e) || !noise_picture(f, picture, e)) return false;
-    graph_write(f->network, f->x, f->noised);
-    if (!graph_run(f->network, e)) return false;
-    graph_read(f->network, f->maps, f->map);
+    if (!graph_write(f->network, f->x, f->noised, e) || !graph_run(f->network, e) ||
+        !graph_read(f->network, f->maps, f->map, e))
+        return false;
     const int64_t *dim = f->maps->dim;
     *out = (feature_map){.height = (int)dim[1], .width = (int)dim[2], .channels = (int)dim[3]};
     size_t bytes = (size_t)(dim[1] * dim[2] * dim[3]) * sizeof(float);

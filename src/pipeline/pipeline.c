@@ -31,7 +31,6 @@ static bool blame(graph *g, const char *where, error *e)
 
 bool pipeline_run(graph *g, tensor *output, float *to, const char *where, error *e)
 {
-    if (!graph_run(g, e)) return false;
-    graph_read(g, output, to);
+    if (!graph_run(g, e) || !graph_read(g, output, to, e)) return false;
     return pipeline_finite(to, pipeline_elements(output)) || blame(g, where, e);
 }

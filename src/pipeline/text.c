@@ -15,8 +15,7 @@ static bool encode(graph *g, const pipeline *p, device_weights *weights, const i
     if (!graph_plan(g, p->device, e) || !graph_bind(g, &weights, 1, e) ||
         !graph_allocate(g, e))
         return false;
-    graph_write(g, in, ids);
-    return pipeline_run(g, out, states, "text encoder", e);
+    return graph_write(g, in, ids, e) && pipeline_run(g, out, states, "text encoder", e);
 }
 
 bool text_encode(const pipeline *p, const int32_t *ids, int count, int clip_skip, float *states,

@@ -49,15 +49,17 @@ static dtype moment_type(moment_kind kind)
     return kind == MOMENTS_8BIT ? DTYPE_U8 : kind == MOMENTS_F16 ? DTYPE_F16 : DTYPE_F32;
 }
 
-/* The k-th part of a weight's moments (0..3) as an entry called WEIGHT.part; false: there is none. */
-static bool moment_entry(safetensors_entry *out, const weight *w, const moments *m, int k)
+/* The k-th part of a weight's moments (0..3) as an entry called WEIGHT.part, and where it lies among the
+ * set's; false: there is none. */
+static bool moment_entry(safetensors_entry *out, size_t *at, const weight *w, const moments *m, int k)
 {
     static const char *const part[] = {"exp_avg", "exp_avg_sq", "absmax_exp_avg",
                                        "absmax_exp_avg_sq"};
-    void *data[] = {m->m, m->v, m->absmax_m, m->absmax_v};
-    if (!data[k]) return false;
+    const size_t places[] = {m->m, m->v, m->absmax_m, m->absmax_v};
+    if (k >= 2 && m->kind != MOMENTS_8BIT) return false;
     char *name = string_format("%s.%s", w->name, part[k]);
-    *out = (safetensors_entry){.name = name, .data = data[k]};
+    *out = (safetensors_entry){.name = name};
+    *at = places[k];
     out->type = k < 2 ? moment_type(m->kind) : DTYPE_F32;
     out->rank = 1;
     out->dim[0] = k < 2 ? m->count : (m->count + MOMENTS_BLOCK - 1) / MOMENTS_BLOCK;
@@ -65,35 +67,51 @@ static bool moment_entry(safetensors_entry *out, const weight *w, const moments 
     return true;
 }
 
+/* Every moment of the run: the first `first` are the UNet's. */
 typedef struct entry_list {
-    safetensors_entry *item;
-    size_t count;
+    safetensors_entry *item; /* names malloc'ed; data NULL */
+    size_t *at;              /* where each lies in its set's states */
+    size_t count, first;
+    host_view view[2];       /* of them, while they are saved */
 } entry_list;
 
 static void entries_free(entry_list *l)
 {
     for (size_t i = 0; i < l->count; i++) free((void *)(uintptr_t)l->item[i].name);
+    for (int k = 0; k < 2; k++) host_view_close(&l->view[k]);
     free(l->item);
+    free(l->at);
 }
 
-/* Every moment of the run; names malloc'ed. */
 static bool entries_open(entry_list *l, const trainer *t, error *e)
 {
     const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
     size_t most = 4 * (sets[0]->set.count + sets[1]->set.count) + 1;
-    *l = (entry_list){calloc(most, sizeof *l->item), 0};
-    bool ok = l->item || error_memory(e, "the optimizer's state", most * sizeof *l->item);
-    for (int k = 0; ok && k < 2; k++)
+    *l = (entry_list){.item = calloc(most, sizeof *l->item), .at = calloc(most, sizeof *l->at)};
+    bool ok = (l->item && l->at) || error_memory(e, "the optimizer's state", most * sizeof *l->item);
+    for (int k = 0; ok && k < 2; k++) {
         for (size_t i = 0; ok && i < sets[k]->set.count; i++)
             for (int part = 0; ok && part < 4; part++) {
-                if (!moment_entry(&l->item[l->count], &sets[k]->set.item[i], &sets[k]->moments[i],
-                                  part))
+                if (!moment_entry(&l->item[l->count], &l->at[l->count], &sets[k]->set.item[i],
+                                  &sets[k]->moments[i], part))
                     continue;
                 ok = l->item[l->count].name || error_memory(e, "the optimizer's state", 64);
                 if (ok) l->count++;
             }
+        if (k == 0) l->first = l->count;
+    }
     if (!ok) entries_free(l);
     return ok;
+}
+
+/* Data as they are now. */
+static bool entries_show(entry_list *l, const trainer *t, error *e)
+{
+    const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
+    for (int k = 0; k < 2; k++)
+        if (sets[k]->set.count && !host_view_open(&l->view[k], &sets[k]->states, e)) return false;
+    for (size_t i = 0; i < l->count; i++) l->item[i].data = l->view[i >= l->first].data + l->at[i];
+    return true;
 }
 
 static bool save_optimizer(const trainer *t, const char *folder, char hash[65], error *e)
@@ -104,7 +122,7 @@ static bool save_optimizer(const trainer *t, const char *folder, char hash[65], 
     if (!entries_open(&l, t, e)) return false;
     char *path = path_join(folder, OPTIMIZER_FILE), *name = strdup(DRAWS);
     bool ok = (path && name) || error_memory(e, "the optimizer's state", 64);
-    ok = ok && draws_save(&t->draws, &state, &size, e);
+    ok = ok && entries_show(&l, t, e) && draws_save(&t->draws, &state, &size, e);
     if (ok) {
         l.item[l.count++] = (safetensors_entry){.name = name, .type = DTYPE_U8, .rank = 1,
                                                 .dim = {(int64_t)size}, .data = state,
@@ -119,16 +137,16 @@ static bool save_optimizer(const trainer *t, const char *folder, char hash[65], 
     return ok;
 }
 
-/* Copies one tensor of a file over `to`; the file has been hashed, so what does not fit is foreign. */
-static bool load_entry(const safetensors *file, const safetensors_entry *to, const char *path,
-                       error *e)
+/* Copies one tensor of a file into the device's memory; the file has been hashed, so what does not fit is
+ * foreign. */
+static bool load_entry(const safetensors *file, const safetensors_entry *to, device *d, const buffer *memory,
+                       size_t at, const char *path, error *e)
 {
     const safetensors_entry *from = safetensors_find(file, to->name);
     if (!from || from->type != to->type || from->bytes != to->bytes)
         return error_set(e, ERROR_FORMAT, "%s: %s is %s; resume from another checkpoint", path,
                          to->name, from ? "of another type or size" : "missing");
-    memcpy((void *)(uintptr_t)to->data, from->data, from->bytes);
-    return true;
+    return d->upload(d, memory, at, from->data, from->bytes, e);
 }
 
 static bool load_optimizer(trainer *t, const char *folder, error *e)
@@ -140,7 +158,10 @@ static bool load_optimizer(trainer *t, const char *folder, error *e)
     bool ok = safetensors_open(&file, path, e);
     if (ok) {
         ok = entries_open(&l, t, e);
-        for (size_t i = 0; ok && i < l.count; i++) ok = load_entry(&file, &l.item[i], path, e);
+        for (size_t i = 0; ok && i < l.count; i++)
+            ok = load_entry(&file, &l.item[i], t->device,
+                            i < l.first ? &t->parameters.unet.states : &t->parameters.clip.states, l.at[i],
+                            path, e);
         const safetensors_entry *state = safetensors_find(&file, DRAWS);
         ok = ok && (state || error_set(e, ERROR_FORMAT, "%s: the state of the draws is missing; "
                                        "resume from another checkpoint", path));
@@ -160,10 +181,10 @@ static bool load_weights(trained_set *set, const char *folder, const char *name,
     bool ok = safetensors_open(&file, path, e);
     if (ok) {
         for (size_t i = 0; ok && i < set->set.count; i++) {
-            weight *w = &set->set.item[i];
-            safetensors_entry to = {.name = w->name, .type = w->type, .data = w->data,
+            const weight *w = &set->set.item[i];
+            safetensors_entry to = {.name = w->name, .type = w->type,
                                     .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
-            ok = load_entry(&file, &to, path, e);
+            ok = load_entry(&file, &to, set->device, &set->weights, set->at[i], path, e);
             device_weights_touch(set->copy, i);
         }
         safetensors_close(&file);
@@ -248,22 +269,23 @@ static bool load_manifest(const checkpoint_owner *o, trainer *t, const char *fol
 
 /* ---- saving and loading ---- */
 
-static bool save_into(const checkpoint_owner *o, const trainer *t, const char *folder, error *e)
+static bool save_into(const checkpoint_owner *o, trainer *t, const char *folder, error *e)
 {
     file_hashes hashes;
     char *unet = path_join(folder, "unet"), *clip = path_join(folder, "text_encoder");
     bool ok = (unet && clip) || error_memory(e, folder, strlen(folder));
-    ok = ok && path_make_dir(folder, e) &&
+    ok = ok && path_make_dir(folder, e) && parameters_show(&t->parameters, e) &&
          model_save_unet(t->model, unet, &t->parameters.unet.set, hashes.of[0], e) &&
          (!t->settings.train_text_encoder ||
-          model_save_clip(t->model, clip, &t->parameters.clip.set, hashes.of[1], e)) &&
-         save_optimizer(t, folder, hashes.of[2], e) && save_manifest(o, t, folder, &hashes, e);
+          model_save_clip(t->model, clip, &t->parameters.clip.set, hashes.of[1], e));
+    parameters_hide(&t->parameters);
+    ok = ok && save_optimizer(t, folder, hashes.of[2], e) && save_manifest(o, t, folder, &hashes, e);
     free(unet);
     free(clip);
     return ok;
 }
 
-bool checkpoint_save(const checkpoint_owner *o, const trainer *t, error *e)
+bool checkpoint_save(const checkpoint_owner *o, trainer *t, error *e)
 {
     char name[32];
     snprintf(name, sizeof name, "%lld", (long long)t->done);

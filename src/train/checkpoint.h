@@ -23,7 +23,7 @@ void checkpoint_owner_of(checkpoint_owner *o, const trainer *t);
 double checkpoint_bytes(const trainer *t);
 /* Writes checkpoint-<done>; refuses weights or moments that are not finite (ERROR_NUMERIC). Afterwards this
  * run's oldest beyond checkpoints_total_limit are removed, never the one just written. */
-bool checkpoint_save(const checkpoint_owner *o, const trainer *t, error *e);
+bool checkpoint_save(const checkpoint_owner *o, trainer *t, error *e);
 
 /* Which one `from` means: "latest" of the output folder, a folder, or the name of one in the output
  * folder. *path is malloc'ed; NULL where latest is asked for and there is none. */

@@ -117,13 +117,14 @@ static bool validation_picture(run *r, const model *tuned, int k, const char *fo
 bool keep_validation(run *r, error *e)
 {
     const train_settings *s = &r->trainer.settings;
-    model tuned = trainer_model(&r->trainer);
     error why = {0};
     char *folder = path_join(s->output_dir, "validation");
     if (!folder) return error_memory(e, s->output_dir, strlen(s->output_dir));
-    bool ok = path_make_dir(folder, &why);
+    bool ok = path_make_dir(folder, &why) && parameters_show(&r->trainer.parameters, &why);
+    model tuned = trainer_model(&r->trainer);
     for (int k = 0; ok && k < s->num_validation_images; k++)
         ok = validation_picture(r, &tuned, k, folder, &why);
+    parameters_hide(&r->trainer.parameters);
     if (ok)
         run_say(r, "step %lld: %d picture%s in %s", (long long)r->trainer.done, s->num_validation_images,
                 s->num_validation_images == 1 ? "" : "s", folder);
@@ -137,14 +138,16 @@ bool keep_validation(run *r, error *e)
 /* ---- the result ---- */
 
 /* Written beside and moved into place, the index last: what lay there before is whole until then. */
-static bool save_model(const run *r, error *e)
+static bool save_model(run *r, error *e)
 {
-    const trainer *t = &r->trainer;
+    trainer *t = &r->trainer;
     char *beside = checkpoint_partial(r->owner.output_dir, "model");
     bool ok = (beside || error_memory(e, "a folder's name", 64)) && folder_remove(beside, e) &&
+              parameters_show(&t->parameters, e) &&
               model_save(t->model, beside, &t->parameters.unet.set,
                          t->settings.train_text_encoder ? &t->parameters.clip.set : NULL, e) &&
               folder_install(beside, r->owner.output_dir, "model_index.json", e);
+    parameters_hide(&t->parameters);
     if (!ok && beside) folder_remove(beside, NULL);
     free(beside);
     return ok;

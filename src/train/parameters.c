@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * parameters: blocks for the trained weights, filled from the model. */
+ * parameters: memory for the trained weights, filled from the model. */
 #include "train/parameters.h"
 
 #include <stdlib.h>
 
 #include "base/half.h"
-#include "base/platform.h"
 
 enum { ALIGNMENT = 64 };
 
@@ -29,97 +28,111 @@ static moment_kind kind_for(const train_settings *s, int64_t n)
     }
 }
 
-static void sizes_of(const weight_set *base, const train_settings *s, trained_set *t)
+typedef struct sizes { size_t weights, states, sums; } sizes;
+
+static sizes sizes_of(const weight_set *base, const train_settings *s)
 {
+    sizes z = {0};
     for (size_t i = 0; i < base->count; i++) {
         int64_t n = weight_elements(&base->item[i]);
-        t->weights_size += aligned((size_t)n * dtype_size(trained_type(s)));
-        t->states_size += aligned(moments_bytes(kind_for(s, n), n));
-        if (s->gradient_accumulation_steps > 1) t->sums_size += aligned((size_t)n * sizeof(float));
+        z.weights += aligned((size_t)n * dtype_size(trained_type(s)));
+        z.states += aligned(moments_bytes(kind_for(s, n), n));
+        if (s->gradient_accumulation_steps > 1) z.sums += aligned((size_t)n * sizeof(float));
     }
+    return z;
 }
 
 size_t parameters_bytes(const model *m, const train_settings *s)
 {
-    trained_set t = {0};
-    sizes_of(&m->unet_weights, s, &t);
-    if (s->train_text_encoder) sizes_of(&m->clip_weights, s, &t);
-    return t.weights_size + t.states_size + t.sums_size;
+    sizes z = sizes_of(&m->unet_weights, s), clip = {0};
+    if (s->train_text_encoder) clip = sizes_of(&m->clip_weights, s);
+    return z.weights + z.states + z.sums + clip.weights + clip.states + clip.sums;
 }
 
 static void trained_close(trained_set *t)
 {
     device_weights_close(&t->copy);
+    host_view_close(&t->view);
     free(t->set.item);
     free(t->moments);
+    free(t->at);
     free(t->sum_at);
-    if (t->weights) block_free(t->weights, t->weights_size);
-    if (t->states) block_free(t->states, t->states_size);
-    if (t->sums) block_free(t->sums, t->sums_size);
+    if (t->weights.handle) t->device->buffer_close(&t->weights);
+    if (t->states.handle) t->device->buffer_close(&t->states);
+    if (t->sums.handle) t->device->buffer_close(&t->sums);
     *t = (trained_set){0};
 }
 
-static void fill_half(uint16_t *out, const weight *from, size_t n)
+/* A weight of the base in the type that is trained, piece by piece. */
+static bool fill_weight(trained_set *t, size_t i, const weight *from, error *e)
 {
-    enum { PIECE = 4096 };
-    float piece[PIECE];
+    enum { PIECE = 16384 };
+    float single[PIECE];
+    uint16_t half[PIECE];
+    size_t n = (size_t)weight_elements(from), size = dtype_size(t->set.item[i].type);
     for (size_t at = 0; at < n; at += PIECE) {
         size_t count = n - at < PIECE ? n - at : PIECE;
-        convert_to_float(piece, (const char *)from->data + at * dtype_size(from->type), from->type,
-                         count);
-        convert_from_float(out + at, DTYPE_F16, piece, count);
+        const void *piece = single;
+        convert_to_float(single, (const char *)from->data + at * dtype_size(from->type), from->type, count);
+        if (size < sizeof *single) {
+            convert_from_float(half, DTYPE_F16, single, count);
+            piece = half;
+        }
+        if (!t->device->upload(t->device, &t->weights, t->at[i] + at * size, piece, count * size, e)) return false;
     }
+    return true;
 }
 
 /* Everything from the base, in its own place. */
-static void fill(trained_set *t, const weight_set *base, const train_settings *s)
+static bool fill(trained_set *t, const weight_set *base, const train_settings *s, error *e)
 {
     size_t at = 0, state_at = 0, sum_at = 0;
     dtype type = trained_type(s);
     for (size_t i = 0; i < base->count; i++) {
         const weight *from = &base->item[i];
-        weight *to = &t->set.item[i];
         size_t n = (size_t)weight_elements(from);
         moment_kind kind = kind_for(s, (int64_t)n);
-        void *data = (char *)t->weights + at;
-        *to = *from;
-        to->type = type;
-        to->data = data;
-        if (type == DTYPE_F32)
-            convert_to_float(data, from->data, from->type, n);
-        else
-            fill_half(data, from, n);
-        moments_place(&t->moments[i], kind, (int64_t)n, (char *)t->states + state_at);
+        t->set.item[i] = *from;
+        t->set.item[i].type = type;
+        t->set.item[i].data = NULL;
+        t->at[i] = at;
         t->sum_at[i] = sum_at;
+        moments_place(&t->moments[i], kind, (int64_t)n, &t->states, state_at);
+        if (!fill_weight(t, i, from, e)) return false;
         at += aligned(n * dtype_size(type));
         state_at += aligned(moments_bytes(kind, (int64_t)n));
-        sum_at += aligned(n * sizeof(float)) / sizeof(float);
+        sum_at += aligned(n * sizeof(float));
         if (base->storage_drop && at % ((size_t)256 << 20) < n * sizeof(float))
             base->storage_drop(base->storage);
     }
+    return true;
+}
+
+static bool open_buffers(trained_set *t, const sizes *z, error *e)
+{
+    static const char what[] = "the trained weights";
+    device *d = t->device;
+    return d->buffer_open(d, z->weights, what, &t->weights, e) &&
+           d->buffer_open(d, z->states, what, &t->states, e) &&
+           (!z->sums || d->buffer_open(d, z->sums, what, &t->sums, e));
 }
 
 static bool trained_open(trained_set *t, device *d, const weight_set *base, const train_settings *s,
                          error *e)
 {
-    sizes_of(base, s, t);
+    sizes z = sizes_of(base, s);
+    t->device = d;
     t->set.item = calloc(base->count + 1, sizeof *t->set.item);
     t->moments = calloc(base->count + 1, sizeof *t->moments);
+    t->at = calloc(base->count + 1, sizeof *t->at);
     t->sum_at = calloc(base->count + 1, sizeof *t->sum_at);
-    t->weights = block_alloc(t->weights_size);
-    t->states = block_alloc(t->states_size);
-    if (t->sums_size) t->sums = block_alloc(t->sums_size);
-    if (!t->set.item || !t->moments || !t->sum_at || !t->weights || !t->states ||
-        (t->sums_size && !t->sums)) {
-        error_memory(e, "the trained weights", t->weights_size + t->states_size + t->sums_size);
-        trained_close(t);
-        return false;
-    }
+    bool ok = (t->set.item && t->moments && t->at && t->sum_at) ||
+              error_memory(e, "the trained weights", base->count * sizeof *t->set.item);
     t->set.count = base->count;
-    fill(t, base, s);
-    if (device_weights_open(d, &t->set, &t->copy, e)) return true;
-    trained_close(t);
-    return false;
+    ok = ok && open_buffers(t, &z, e) && fill(t, base, s, e) &&
+         device_weights_open_in(d, &t->set, &t->weights, t->at, &t->copy, e);
+    if (!ok) trained_close(t);
+    return ok;
 }
 
 bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e)
@@ -138,15 +151,41 @@ void parameters_close(parameters *p)
     trained_close(&p->clip);
 }
 
-parameter parameter_find(const parameters *p, const char *name)
+static bool show(trained_set *t, error *e)
+{
+    if (!t->set.count) return true;
+    if (!host_view_open(&t->view, &t->weights, e)) return false;
+    for (size_t i = 0; i < t->set.count; i++) t->set.item[i].data = t->view.data + t->at[i];
+    return true;
+}
+
+static void hide(trained_set *t)
+{
+    for (size_t i = 0; i < t->set.count; i++) t->set.item[i].data = NULL;
+    host_view_close(&t->view);
+}
+
+bool parameters_show(parameters *p, error *e)
+{
+    if (show(&p->unet, e) && show(&p->clip, e)) return true;
+    parameters_hide(p);
+    return false;
+}
+
+void parameters_hide(parameters *p)
+{
+    hide(&p->unet);
+    hide(&p->clip);
+}
+
+const trained_set *parameter_find(const parameters *p, const char *name, size_t *index)
 {
     const trained_set *sets[] = {&p->unet, &p->clip};
     for (int i = 0; i < 2; i++) {
         const weight *w = weight_find(&sets[i]->set, name);
         if (!w) continue;
-        size_t at = (size_t)(w - sets[i]->set.item);
-        return (parameter){sets[i]->copy, at, w, &sets[i]->moments[at],
-                           sets[i]->sums ? sets[i]->sums + sets[i]->sum_at[at] : NULL};
+        *index = (size_t)(w - sets[i]->set.item);
+        return sets[i];
     }
-    return (parameter){0};
+    return NULL;
 }

@@ -8,16 +8,17 @@
 #include "model/model.h"
 #include "train/settings.h"
 
-/* One network's trained copy: float32 (half with OPTIMIZER_ADAMW_F16), under the names and in the order
- * of the model's set. */
+/* One network's trained copy, in the device's memory: float32 (half with OPTIMIZER_ADAMW_F16), under the
+ * names and in the order of the model's set. */
 typedef struct trained_set {
-    weight_set set;
+    weight_set set;         /* data NULL but while they are shown */
+    device *device;
     device_weights *copy;   /* the device's of it */
+    buffer weights, states; /* what is trained, and its moments */
+    buffer sums;            /* F32: gradients so far; handle NULL without accumulation */
+    size_t *at, *sum_at;    /* [set.count] where each weight begins, and its sum */
     moments *moments;       /* [set.count] */
-    void *weights, *states; /* the blocks behind them */
-    float *sums;            /* [all elements] gradients so far; NULL without accumulation */
-    size_t *sum_at;         /* [set.count] where each weight's begins */
-    size_t weights_size, states_size, sums_size;
+    host_view view;         /* of weights, while they are shown */
 } trained_set;
 
 typedef struct parameters {
@@ -29,15 +30,11 @@ size_t parameters_bytes(const model *m, const train_settings *s);
 bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e);
 void parameters_close(parameters *p);
 
-typedef struct parameter {
-    device_weights *set;
-    size_t index;           /* of it in the set */
-    const weight *weight;
-    moments *moments;
-    float *sum;             /* or NULL */
-} parameter;
+/* Between the two the sets' data are those of now, for whoever reads them on the host. */
+bool parameters_show(parameters *p, error *e);
+void parameters_hide(parameters *p);
 
-/* The trained weight of this name; weight NULL where there is none. */
-parameter parameter_find(const parameters *p, const char *name);
+/* The trained weight of this name, and where it is in its set; NULL where there is none. */
+const trained_set *parameter_find(const parameters *p, const char *name, size_t *index);
 
 #endif

@@ -71,5 +71,6 @@ void step_close(step_graph *s)
 {
     graph_close(&s->graph);
     free(s->grad);
+    free(s->updates);
     *s = (step_graph){0};
 }

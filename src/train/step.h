@@ -31,6 +31,8 @@ typedef struct step_graph {
     tensor *prediction;  /* [S,h,w,C], where there are no gradients */
     size_t count;        /* of trained weights: every weight of the graph, in its order */
     tensor **grad;       /* [count]; NULL where the loss does not depend on it */
+    update_tensor *updates; /* update.c's: each with its weight; NULL until the first */
+    size_t update_count;
 } step_graph;
 
 /* Recorded and planned, so that graph_bytes is known; neither bound nor allocated. */

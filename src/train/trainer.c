@@ -124,7 +124,7 @@ static bool check_resolution(trainer *t, error *e)
 static bool check_memory_least(const trainer *t, error *e)
 {
     double need = fit_least_bytes(t->model, t->settings.resolution, t->settings.resolution);
-    double have = (double)memory_available();
+    double have = (double)t->device->memory_left(t->device);
     return need <= have ||
            error_set(e, ERROR_MEMORY, "--resolution %d needs %s of memory for one picture's latents, "
                      "and %s can be had; use a smaller one", t->settings.resolution,
@@ -173,7 +173,7 @@ static bool check_memory(const trainer *t, error *e)
 {
     train_needs n = trainer_needs(t);
     double need = n.weights + n.gradients_and_activations + n.encoder;
-    double have = (double)memory_available();
+    double have = (double)t->device->memory_left(t->device);
     const train_settings *s = &t->settings;
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
@@ -241,8 +241,7 @@ static void unmark_draws(trainer *t)
 bool trainer_rewind(trainer *t, error *e)
 {
     if (!t->mark) return true;
-    update_forget(t);
-    bool ok = draws_load(&t->draws, t->mark, t->mark_size, e);
+    bool ok = update_forget(t, e) && draws_load(&t->draws, t->mark, t->mark_size, e);
     unmark_draws(t);
     return ok;
 }
@@ -374,7 +373,7 @@ static step_graph *step_for(trainer *t, step_graph *steps, int samples, const st
     return s;
 }
 
-static void write_text(trainer *t, const step_graph *s, int count, bool all_class)
+static bool write_text(trainer *t, const step_graph *s, int count, bool all_class, error *e)
 {
     struct trainer_buffers *b = t->buffers;
     size_t positions = (size_t)t->model->clip.positions;
@@ -384,10 +383,7 @@ static void write_text(trainer *t, const step_graph *s, int count, bool all_clas
         memcpy(b->ids + (size_t)k * positions, text->ids, positions * sizeof *b->ids);
         memcpy(b->context + (size_t)k * numbers, text->embedding, numbers * sizeof(float));
     }
-    if (s->ids)
-        graph_write(s->graph, s->ids, b->ids);
-    else
-        graph_write(s->graph, s->context, b->context);
+    return s->ids ? graph_write(s->graph, s->ids, b->ids, e) : graph_write(s->graph, s->context, b->context, e);
 }
 
 /* The base model's prediction for the instance half under the class prompt: the class half's target. */
@@ -398,12 +394,9 @@ static bool predict_prior(trainer *t, int count, error *e)
     o.gradients = o.train_text_encoder = false;
     step_graph *s = step_for(t, t->priors, count, &o, e);
     if (!s || !graph_bind(s->graph, &t->base, 1, e)) return false;
-    write_text(t, s, 0, true);
-    graph_write(s->graph, s->x, b->noisy);
-    graph_write(s->graph, s->t, b->t);
-    if (!graph_run(s->graph, e)) return false;
-    graph_read(s->graph, s->prediction, b->target + (size_t)count * b->plane);
-    return true;
+    return write_text(t, s, 0, true, e) && graph_write(s->graph, s->x, b->noisy, e) &&
+           graph_write(s->graph, s->t, b->t, e) && graph_run(s->graph, e) &&
+           graph_read(s->graph, s->prediction, b->target + (size_t)count * b->plane, e);
 }
 
 static bool run_step(trainer *t, step_graph *s, int count, error *e)
@@ -412,22 +405,18 @@ static bool run_step(trainer *t, step_graph *s, int count, error *e)
     device_weights *sets[] = {t->parameters.unet.copy, t->parameters.clip.copy};
     float start = 1.0f / (float)t->settings.gradient_accumulation_steps;
     if (!graph_bind(s->graph, sets, sets[1] ? 2 : 1, e)) return false;
-    write_text(t, s, count, false);
-    graph_write(s->graph, s->x, b->noisy);
-    graph_write(s->graph, s->t, b->t);
-    graph_write(s->graph, s->target, b->target);
-    graph_write(s->graph, s->weight, b->weight);
-    graph_write(s->graph, s->start, &start);
-    return graph_run(s->graph, e);
+    graph *g = s->graph;
+    return write_text(t, s, count, false, e) && graph_write(g, s->x, b->noisy, e) &&
+           graph_write(g, s->t, b->t, e) && graph_write(g, s->target, b->target, e) &&
+           graph_write(g, s->weight, b->weight, e) && graph_write(g, s->start, &start, e) && graph_run(g, e);
 }
 
-static void read_losses(trainer *t, const step_graph *s, int count, train_report *r)
+static bool read_losses(trainer *t, const step_graph *s, int count, train_report *r, error *e)
 {
     struct trainer_buffers *b = t->buffers;
     int samples = s->options.samples;
     double instance = 0, prior = 0;
-    graph_read(s->graph, s->each, b->each);
-    graph_read(s->graph, s->loss, &r->loss);
+    if (!graph_read(s->graph, s->each, b->each, e) || !graph_read(s->graph, s->loss, &r->loss, e)) return false;
     for (int k = 0; k < samples; k++) {
         double share = (double)samples / count;
         if (k < count)
@@ -437,6 +426,7 @@ static void read_losses(trainer *t, const step_graph *s, int count, train_report
     }
     r->instance_loss = (float)instance;
     r->prior_loss = (float)prior;
+    return true;
 }
 
 bool trainer_batch(trainer *t, train_report *r, error *e)
@@ -459,11 +449,10 @@ bool trainer_batch(trainer *t, train_report *r, error *e)
     weigh_batch(t, count, samples);
     step_options o = options_for(t, samples);
     step_graph *s = step_for(t, t->steps, samples, &o, e);
-    if (!s || !run_step(t, s, count, e)) return false;
-    read_losses(t, s, count, r);
+    if (!s || !run_step(t, s, count, e) || !read_losses(t, s, count, r, e)) return false;
     if (!isfinite(r->loss)) return update_blame(t, s, "the loss is not a number", e);
     t->batches++;
-    if (t->settings.gradient_accumulation_steps > 1) update_accumulate(t, s);
+    if (t->settings.gradient_accumulation_steps > 1 && !update_accumulate(t, s, e)) return false;
     r->network_seconds = clock_seconds() - began;
     bool due = last || t->batches % t->settings.gradient_accumulation_steps == 0;
     if (!due) return true;

@@ -69,7 +69,8 @@ bool trainer_batch(trainer *t, train_report *r, error *e);
 bool trainer_rewind(trainer *t, error *e);
 /* Whether every trained weight and moment is finite; else the first that is not, in e. */
 bool trainer_finite(const trainer *t, error *e);
-/* The model that the output folder would hold now: a view, valid while t is. */
+/* The model that the output folder would hold now: a view, valid while t is; its trained weights can be read
+ * on the host while the parameters are shown. */
 model trainer_model(const trainer *t);
 
 #endif

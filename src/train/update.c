@@ -3,29 +3,36 @@
  * update: the second half of a training step, and its guard. */
 #include "train/update.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "base/platform.h"
 
-/* The gradient by the step's i-th weight, and the weight; gradient NULL: the loss does not depend on it. */
-static const float *gradient_of(const trainer *t, const step_graph *s, size_t i, parameter *p)
+/* Every trained tensor of the step that the loss depends on, with its gradient and its sum. */
+static bool list_updates(const trainer *t, step_graph *s, error *e)
 {
-    *p = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name);
-    if (!s->grad[i]) return NULL;
-    return p->sum ? p->sum : graph_data(s->graph, s->grad[i]);
+    if (s->updates) return true;
+    update_tensor *list = s->updates = calloc(s->count + 1, sizeof *list);
+    if (!list) return error_memory(e, "the gradients", s->count * sizeof *list);
+    for (size_t i = 0; i < s->count; i++) {
+        size_t k;
+        if (!s->grad[i]) continue;
+        const trained_set *of = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name, &k);
+        array gradient = graph_array(s->graph, s->grad[i]), sum = {.rank = -1};
+        if (of->sums.handle) {
+            sum = gradient;
+            sum.memory = &of->sums;
+            sum.offset = of->sum_at[k];
+        }
+        list[s->update_count++] = (update_tensor){of->copy, k, gradient, sum, of->moments[k]};
+    }
+    return true;
 }
 
-void update_accumulate(trainer *t, const step_graph *s)
+bool update_accumulate(trainer *t, step_graph *s, error *e)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        parameter p = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name);
-        if (s->grad[i])
-            t->device->accumulate(t->device, p.sum, graph_data(s->graph, s->grad[i]),
-                                  weight_elements(p.weight));
-    }
+    return list_updates(t, s, e) && t->device->accumulate(t->device, s->updates, s->update_count, e);
 }
 
 /* ---- the guard ---- */
@@ -48,179 +55,166 @@ bool update_blame(trainer *t, const step_graph *s, const char *what, error *e)
     return guard(t, text, e);
 }
 
-/* The first bad one of n halves or floats, or -1. */
-static int64_t first_bad(const weight *w)
+static array plain(const buffer *memory, size_t at, dtype type, int64_t n)
 {
-    int64_t n = weight_elements(w);
-    const uint16_t *half = w->data;
-    const float *single = w->data;
-    for (int64_t i = 0; i < n; i++)
-        if (w->type == DTYPE_F16 ? (half[i] & 0x7c00) == 0x7c00 : !isfinite(single[i])) return i;
-    return -1;
+    return (array){.memory = memory, .offset = at, .type = type, .rank = 1, .dim = {n}};
 }
 
-static bool set_finite(const trainer *t, const trained_set *set, error *e)
+/* The weight, and the moments that can be other than finite. */
+enum { PARTS = 3 };
+
+static void parts_of(const trained_set *set, size_t i, array part[PARTS])
 {
-    for (size_t i = 0; i < set->set.count; i++) {
-        const weight *w = &set->set.item[i];
-        const moments *m = &set->moments[i];
-        bool ok = w->type == DTYPE_F32
-                      ? isfinite(t->device->sum_squares(t->device, w->data, weight_elements(w)))
-                      : first_bad(w) < 0;
-        if (ok && (m->kind == MOMENTS_F32 || m->kind == MOMENTS_F32_BNB))
-            ok = isfinite(t->device->sum_squares(t->device, m->m, m->count)) &&
-                 isfinite(t->device->sum_squares(t->device, m->v, m->count));
-        if (ok && m->kind == MOMENTS_8BIT) {
-            int64_t blocks = (m->count + MOMENTS_BLOCK - 1) / MOMENTS_BLOCK;
-            ok = isfinite(t->device->sum_squares(t->device, m->absmax_m, blocks)) &&
-                 isfinite(t->device->sum_squares(t->device, m->absmax_v, blocks));
-        }
-        if (!ok)
-            return error_set(e, ERROR_NUMERIC, "weight %s or its moments hold NaN or infinity",
-                             w->name);
-    }
-    return true;
+    const weight *w = &set->set.item[i];
+    const moments *m = &set->moments[i];
+    int64_t blocks = (m->count + MOMENTS_BLOCK - 1) / MOMENTS_BLOCK;
+    bool bytes = m->kind == MOMENTS_8BIT;
+    part[0] = plain(&set->weights, set->at[i], w->type, m->count);
+    part[1] = part[2] = part[0];
+    if (m->kind == MOMENTS_F16) return;
+    part[1] = plain(m->memory, bytes ? m->absmax_m : m->m, DTYPE_F32, bytes ? blocks : m->count);
+    part[2] = plain(m->memory, bytes ? m->absmax_v : m->v, DTYPE_F32, bytes ? blocks : m->count);
+}
+
+static bool set_finite(const trained_set *set, error *e)
+{
+    size_t count = PARTS * set->set.count;
+    bad_value bad;
+    if (!count) return true;
+    array *list = malloc(count * sizeof *list);
+    if (!list) return error_memory(e, "the trained weights", count * sizeof *list);
+    for (size_t i = 0; i < set->set.count; i++) parts_of(set, i, list + PARTS * i);
+    bool ok = set->device->find_bad(set->device, list, count, &bad, e);
+    free(list);
+    if (ok && bad.which < count)
+        return error_set(e, ERROR_NUMERIC, "weight %s or its moments hold NaN or infinity",
+                         set->set.item[bad.which / PARTS].name);
+    return ok;
 }
 
 bool trainer_finite(const trainer *t, error *e)
 {
-    return set_finite(t, &t->parameters.unet, e) && set_finite(t, &t->parameters.clip, e);
+    return set_finite(&t->parameters.unet, e) && set_finite(&t->parameters.clip, e);
 }
 
 /* Weights and moments before a half-precision update, which may ruin them. */
-typedef struct backup { void *copy[4]; } backup;
+typedef struct backup { buffer copy[4]; } backup;
 
-static void *copy_of(const void *from, size_t size)
-{
-    void *to = size ? block_alloc(size) : NULL;
-    return to ? memcpy(to, from, size) : NULL;
-}
-
-static void backup_close(backup *b, const trainer *t)
+static void of_trainer(const trainer *t, const buffer *of[4])
 {
     const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
-    for (int k = 0; k < 2; k++) {
-        if (b->copy[2 * k]) block_free(b->copy[2 * k], sets[k]->weights_size);
-        if (b->copy[2 * k + 1]) block_free(b->copy[2 * k + 1], sets[k]->states_size);
-    }
+    for (int k = 0; k < 4; k++) of[k] = k % 2 ? &sets[k / 2]->states : &sets[k / 2]->weights;
+}
+
+static void backup_close(backup *b, device *d)
+{
+    for (int k = 0; k < 4; k++)
+        if (b->copy[k].handle) d->buffer_close(&b->copy[k]);
 }
 
 static bool backup_open(backup *b, const trainer *t, error *e)
 {
-    const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
+    device *d = t->device;
+    const buffer *of[4];
+    bool ok = true;
     *b = (backup){0};
-    for (int k = 0; k < 2; k++) {
-        if (!sets[k]->set.count) continue;
-        b->copy[2 * k] = copy_of(sets[k]->weights, sets[k]->weights_size);
-        b->copy[2 * k + 1] = copy_of(sets[k]->states, sets[k]->states_size);
-        if (!b->copy[2 * k] || !b->copy[2 * k + 1]) {
-            backup_close(b, t);
-            return error_memory(e, "a copy of the weights", sets[k]->weights_size);
-        }
-    }
-    return true;
+    of_trainer(t, of);
+    for (int k = 0; ok && k < 4; k++)
+        if (of[k]->handle)
+            ok = d->buffer_open(d, of[k]->size, "a copy of the weights", &b->copy[k], e) &&
+                 d->copy(d, &b->copy[k], 0, of[k], 0, of[k]->size, e);
+    if (!ok) backup_close(b, d);
+    return ok;
 }
 
-static void backup_restore(const backup *b, const trainer *t)
+static bool backup_restore(const backup *b, const trainer *t, error *e)
 {
-    const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
-    for (int k = 0; k < 2; k++) {
-        if (!sets[k]->set.count) continue;
-        memcpy(sets[k]->weights, b->copy[2 * k], sets[k]->weights_size);
-        memcpy(sets[k]->states, b->copy[2 * k + 1], sets[k]->states_size);
-    }
+    device *d = t->device;
+    const buffer *of[4];
+    of_trainer(t, of);
+    for (int k = 0; k < 4; k++)
+        if (of[k]->handle && !d->copy(d, of[k], 0, &b->copy[k], 0, of[k]->size, e)) return false;
+    return true;
 }
 
 /* ---- the update ---- */
 
-/* The norm of all gradients together; not finite: the first bad gradient's weight in *bad. */
-static double norm_of(const trainer *t, const step_graph *s, const char **bad)
+/* Whether the new weights are finite: the first that is not is told. */
+static bool new_weights_finite(const trainer *t, const step_graph *s, error *e)
 {
-    double sum = 0;
-    *bad = NULL;
-    for (size_t i = 0; i < s->count; i++) {
-        parameter p;
-        const float *g = gradient_of(t, s, i, &p);
-        if (!g) continue;
-        double squares = t->device->sum_squares(t->device, g, weight_elements(p.weight));
-        if (!isfinite(squares) && !*bad) *bad = p.weight->name;
-        sum += squares;
+    array *list = malloc((s->update_count + 1) * sizeof *list);
+    bad_value bad;
+    if (!list) return error_memory(e, "the trained weights", s->update_count * sizeof *list);
+    for (size_t i = 0; i < s->update_count; i++) {
+        const update_tensor *u = &s->updates[i];
+        const device_weights *w = u->weights;
+        list[i] = plain(w->memory, w->at[u->index], w->set.item[u->index].type, u->moments.count);
     }
-    return sqrt(sum);
+    bool ok = t->device->find_bad(t->device, list, s->update_count, &bad, e);
+    free(list);
+    if (!ok || bad.which == s->update_count) return ok;
+    const update_tensor *u = &s->updates[bad.which];
+    char text[512];
+    snprintf(text, sizeof text, "the update makes element %lld of weight %s NaN or infinity",
+             (long long)bad.index, u->weights->set.item[u->index].name);
+    return guard(t, text, e);
 }
 
-static void apply(const trainer *t, const step_graph *s, const adamw_step *a)
+/* The device's update; in half precision weights that are not finite afterwards are put back. */
+static bool apply(const trainer *t, const step_graph *s, const update_job *u, update_result *r, error *e)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        parameter p;
-        const float *g = gradient_of(t, s, i, &p);
-        if (!g) continue;
-        t->device->adamw(t->device, a, (void *)(uintptr_t)p.weight->data, g, p.moments);
-        device_weights_touch(p.set, p.index);
-    }
-}
-
-/* As apply, in half precision: weights that are not finite afterwards are put back. */
-static bool apply_half(const trainer *t, const step_graph *s, const adamw_step *a, error *e)
-{
+    device *d = t->device;
     backup b;
+    if (t->settings.optimizer != OPTIMIZER_ADAMW_F16) return d->update(d, u, r, e);
     if (!backup_open(&b, t, e)) return false;
-    apply(t, s, a);
-    bool ok = true;
-    for (size_t i = 0; ok && i < s->count; i++) {
-        parameter p;
-        if (!gradient_of(t, s, i, &p)) continue;
-        int64_t at = first_bad(p.weight);
-        if (at < 0) continue;
-        char text[512];
-        snprintf(text, sizeof text, "the update makes element %lld of weight %s NaN or infinity",
-                 (long long)at, p.weight->name);
-        ok = guard(t, text, e);
-    }
-    if (!ok) backup_restore(&b, t);
-    backup_close(&b, t);
+    bool ok = d->update(d, u, r, e) && (r->bad < u->count || new_weights_finite(t, s, e));
+    if (!ok) backup_restore(&b, t, e);
+    backup_close(&b, d);
     return ok;
 }
 
-void update_forget(trainer *t)
+bool update_forget(trainer *t, error *e)
 {
     const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
+    device *d = t->device;
     for (int k = 0; k < 2; k++)
-        if (sets[k]->sums) memset(sets[k]->sums, 0, sets[k]->sums_size);
+        if (sets[k]->sums.handle && !d->fill(d, &sets[k]->sums, 0, 0, sets[k]->sums.size / sizeof(float), e))
+            return false;
     t->batches = 0;
+    return true;
 }
 
-bool update_run(trainer *t, const step_graph *s, train_report *r, error *e)
+bool update_run(trainer *t, step_graph *s, train_report *r, error *e)
 {
     const train_settings *o = &t->settings;
-    const char *bad;
-    double began = clock_seconds(), norm = norm_of(t, s, &bad);
-    if (bad) {
-        char text[512];
-        snprintf(text, sizeof text, "the gradient by weight %s is not finite", bad);
-        return update_blame(t, s, text, e);
-    }
-    double clip = o->max_grad_norm / (norm + 1e-6);
+    double began = clock_seconds();
+    if (!list_updates(t, s, e)) return false;
     double rate = t->rate * rate_multiplier(o->lr_scheduler, t->done, o->lr_warmup_steps, t->total,
                                             o->lr_num_cycles, o->lr_power, t->rate);
-    adamw_step a = {.step = t->done + 1,
-                    .rate = rate,
-                    .beta1 = o->adam_beta1,
-                    .beta2 = o->adam_beta2,
-                    .epsilon = o->adam_epsilon,
-                    .weight_decay = o->adam_weight_decay,
-                    .grad_scale = clip < 1 ? (float)clip : 1};
-    if (o->optimizer == OPTIMIZER_ADAMW_F16) {
-        if (!apply_half(t, s, &a, e)) return false;
-    } else {
-        apply(t, s, &a);
+    update_job u = {.tensor = s->updates,
+                .count = s->update_count,
+                .max_norm = o->max_grad_norm,
+                .step = {.step = t->done + 1,
+                         .rate = rate,
+                         .beta1 = o->adam_beta1,
+                         .beta2 = o->adam_beta2,
+                         .epsilon = o->adam_epsilon,
+                         .weight_decay = o->adam_weight_decay}};
+    update_result done;
+    if (!apply(t, s, &u, &done, e)) return false;
+    if (done.bad < u.count) {
+        const update_tensor *bad = &s->updates[done.bad];
+        char text[512];
+        snprintf(text, sizeof text, "the gradient by weight %s is not finite",
+                 bad->weights->set.item[bad->index].name);
+        return update_blame(t, s, text, e);
     }
-    update_forget(t);
+    if (!update_forget(t, e)) return false;
     t->done++;
     r->updated = true;
     r->step = t->done;
     r->rate = rate;
-    r->norm = norm;
+    r->norm = done.norm;
     r->optimizer_seconds = clock_seconds() - began;
     return true;
 }

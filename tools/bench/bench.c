@@ -89,8 +89,10 @@ static bool job_fill(job *j, error *e)
         } else {
             rng_randn(&r, noise, n);
         }
-        graph_write(j->g, j->input[i], noise);
+        bool ok = graph_write(j->g, j->input[i], noise, e);
         free(noise);
+        if (!ok)
+            return false;
     }
     return true;
 }
@@ -101,11 +103,11 @@ static bool job_finite(job *j, error *e)
     float *value = malloc(n * sizeof *value);
     if (!value)
         return error_memory(e, "the output", n * sizeof *value);
-    graph_read(j->g, j->output, value);
-    for (size_t i = 0; i < n && j->output->type == DTYPE_F32; i++)
+    bool ok = graph_read(j->g, j->output, value, e);
+    for (size_t i = 0; ok && i < n && j->output->type == DTYPE_F32; i++)
         bad += !isfinite(value[i]);
     free(value);
-    return bad == 0 || error_set(e, ERROR_NUMERIC, "%zu of %zu output values are not finite", bad, n);
+    return ok && (bad == 0 || error_set(e, ERROR_NUMERIC, "%zu of %zu output values are not finite", bad, n));
 }
 
 static int by_value(const void *a, const void *b)

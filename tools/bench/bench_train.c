@@ -22,9 +22,9 @@ static bool fill(graph *g, tensor *input, rng *r, error *e)
     float *noise = malloc(n * sizeof *noise);
     if (!noise) return error_memory(e, "an input", n * sizeof *noise);
     rng_randn(r, noise, n);
-    graph_write(g, input, noise);
+    bool ok = graph_write(g, input, noise, e);
     free(noise);
-    return true;
+    return ok;
 }
 
 static int by_value(const void *a, const void *b)
@@ -44,12 +44,10 @@ static bool inputs(step_graph *s, error *e)
     rng r;
     float one = 1, t = 500;
     rng_seed(&r, 0);
-    graph_write(s->graph, s->t, &t);
-    if (s->weight) {
-        graph_write(s->graph, s->weight, &one);
-        graph_write(s->graph, s->start, &one);
-    }
-    return fill(s->graph, s->x, &r, e) && fill(s->graph, s->context, &r, e) &&
+    return graph_write(s->graph, s->t, &t, e) &&
+           (!s->weight ||
+            (graph_write(s->graph, s->weight, &one, e) && graph_write(s->graph, s->start, &one, e))) &&
+           fill(s->graph, s->x, &r, e) && fill(s->graph, s->context, &r, e) &&
            (!s->target || fill(s->graph, s->target, &r, e));
 }
 

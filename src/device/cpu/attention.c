@@ -111,9 +111,9 @@ static void unprepare(device *d, const op_call *call, void *state)
 static head_rows rows_of(const attention_plan *p, const array *a, int64_t head)
 {
     int64_t b = head / p->heads, h = head % p->heads;
-    if (a->rank < 0 || !a->data) return (head_rows){0};
+    if (a->rank < 0 || !a->memory) return (head_rows){0};
     int64_t at = b * a->dim[1] * a->dim[2] + h * p->depth;
-    return (head_rows){.data = (char *)a->data + (size_t)at * dtype_size(a->type),
+    return (head_rows){.data = (char *)array_data(a) + (size_t)at * dtype_size(a->type),
                        .type = a->type, .stride = a->dim[2], .count = a->dim[1]};
 }
 
@@ -136,8 +136,8 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
     t.k = rows_of(p, q + 1, head);
     t.v = rows_of(p, q + 2, head);
     t.o = rows_of(p, grad ? &call->in[4] : &call->out[0], head);
-    if ((grad || call->out_count > 1) && lse->rank >= 0 && lse->data)
-        t.lse = (float *)lse->data + head * p->queries.count;
+    if ((grad || call->out_count > 1) && lse->rank >= 0 && lse->memory)
+        t.lse = (float *)array_data(lse) + head * p->queries.count;
     int64_t keys = side_rows_padded(&p->keys), queries = side_rows_padded(&p->queries);
     t.k_columns = take(&packs, keys * p->depth);
     if (!grad) {

@@ -103,11 +103,27 @@ static bool cpu_bind(device *d, const op_call *call, void *state, error *e)
     return !row->bind || row->bind(d, call, state, e);
 }
 
-static bool cpu_run(device *d, const op_call *call, void *state, void *scratch, error *e)
+static bool run_step(device *d, const op_step *s, void *scratch, error *e)
 {
-    const struct cpu_op *row = row_of(call);
-    if (row->try_run) return row->try_run(d, call, state, scratch, e);
-    row->run(d, call, state, scratch);
+    const struct cpu_op *row = row_of(s->call);
+    if (!device_goes_on(d, e)) return false;
+    if (row->try_run) return row->try_run(d, s->call, s->state, scratch, e) || op_step_failed(s, e);
+    row->run(d, s->call, s->state, scratch);
+    return true;
+}
+
+/* The queue is the caller: what is submitted is done when it returns. */
+static bool cpu_submit(device *d, const op_step *steps, size_t count, const buffer *scratch,
+                       size_t scratch_at, error *e)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!run_step(d, &steps[i], buffer_data(scratch, scratch_at), e)) return false;
+    return true;
+}
+
+static bool cpu_wait(device *d, error *e)
+{
+    (void)d, (void)e;
     return true;
 }
 
@@ -214,10 +230,18 @@ static bool cpu_new(device **out, int level, thread_pool *pool, dtype precision,
         .prepare = cpu_prepare,
         .unprepare = cpu_unprepare,
         .bind = cpu_bind,
-        .run = cpu_run,
-        .adamw = cpu_adamw,
+        .submit = cpu_submit,
+        .wait = cpu_wait,
+        .find_bad = cpu_find_bad,
+        .buffer_open = cpu_buffer_open,
+        .buffer_close = cpu_buffer_close,
+        .upload = cpu_upload,
+        .download = cpu_download,
+        .copy = cpu_copy,
+        .fill = cpu_fill,
+        .memory_left = cpu_memory_left,
         .accumulate = cpu_accumulate,
-        .sum_squares = cpu_sum_squares,
+        .update = cpu_update,
         .weights_open = cpu_weights_open,
         .weights_close = cpu_weights_close,
         .weights_touch = cpu_weights_touch,

@@ -107,6 +107,17 @@ void weight_was_copied(const device *d, const array *a);
 bool weight_f32_bind(const device *d, const array *a, error *e);
 const float *weight_f32(const array *a);
 
+/* memory.c: the host's memory is the device's. */
+bool cpu_buffer_open(device *d, size_t size, const char *what, buffer *out, error *e);
+void cpu_buffer_close(buffer *b);
+bool cpu_upload(device *d, const buffer *to, size_t at, const void *from, size_t size, error *e);
+bool cpu_download(device *d, const buffer *from, size_t at, void *to, size_t size, error *e);
+bool cpu_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at, size_t size,
+              error *e);
+bool cpu_fill(device *d, const buffer *to, size_t at, float value, size_t count, error *e);
+uint64_t cpu_memory_left(device *d);
+bool cpu_find_bad(device *d, const array *list, size_t count, bad_value *found, error *e);
+
 /* Deals the pieces of a job to the device's threads. elements: how many numbers it touches or computes
  * in all; few are not worth waking a thread for. */
 void cpu_deal(const device *d, int64_t elements, int pieces, thread_piece *work,
@@ -129,6 +140,17 @@ static inline void piece_range(int64_t n, int64_t step, int piece, int pieces, i
 static inline size_t round_line(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 static inline bool array_present(const array *a) { return a->rank >= 0; }
+
+/* Where a buffer's byte lies; where an activation does, NULL while it has no memory. */
+static inline void *buffer_data(const buffer *b, size_t at) { return (void *)((uintptr_t)b->handle + at); }
+static inline void *array_data(const array *a) { return a->memory ? buffer_data(a->memory, a->offset) : NULL; }
+
+/* Where a weight operand's own data lie, in its own type. */
+static inline const void *weight_data(const array *a)
+{
+    const device_weights *s = a->weights;
+    return s->memory ? buffer_data(s->memory, s->at[a->w - s->set.item]) : a->w->data;
+}
 
 /* Elements of an array; its rows: the product of all dimensions but the last. */
 static inline int64_t array_count(const array *a)

@@ -36,11 +36,11 @@ static void embedding_piece(void *context, int piece, int worker)
     const array *ids = &r->call->in[0], *table = &r->call->in[1], *y = &r->call->out[0];
     int64_t channels = array_channels(y), i, end;
     dtype type = table->w ? table->w->type : table->type;
-    const char *rows = table->w ? table->w->data : table->data;
+    const char *rows = table->w ? weight_data(table) : array_data(table);
     size_t size = dtype_size(type);
     piece_range(array_count(ids), 1, piece, r->pieces, &i, &end);
     for (; i < end; i++) {
-        int64_t id = ((const int32_t *)ids->data)[i];
+        int64_t id = ((const int32_t *)array_data(ids))[i];
         assert(id >= 0 && id < table->dim[0]);
         for (int64_t c = 0; c < channels; c += PIECE) {
             float part[PIECE];
@@ -64,7 +64,7 @@ static void embedding_grad_zero(void *context, int piece, int worker)
     const array *table = &r->call->out[0];
     int64_t channels = array_channels(table), begin, end;
     piece_range(array_rows(table), 1, piece, r->pieces, &begin, &end);
-    memset((float *)table->data + begin * channels, 0,
+    memset((float *)array_data(table) + begin * channels, 0,
            (size_t)((end - begin) * channels) * sizeof(float));
 }
 
@@ -78,10 +78,10 @@ static void embedding_grad_piece(void *context, int piece, int worker)
     int64_t n = array_count(ids), channels = array_channels(table), begin, end;
     piece_range(channels, 16, piece, r->pieces, &begin, &end);
     for (int64_t i = 0; i < n && begin < end; i++) {
-        int64_t id = ((const int32_t *)ids->data)[i];
+        int64_t id = ((const int32_t *)array_data(ids))[i];
         assert(id >= 0 && id < table->dim[0]);
         k->add_to(view_of(dy, 0), i * channels + begin,
-                  (float *)table->data + id * channels + begin, end - begin);
+                  (float *)array_data(table) + id * channels + begin, end - begin);
     }
 }
 
@@ -102,7 +102,7 @@ static void time_embedding_run(device *d, const op_call *call, void *state, void
     const op_params *p = &call->params;
     int64_t batch = y->dim[0], dim = array_channels(y), half = dim / 2;
     for (int64_t b = 0; b < batch; b++) {
-        float t = ((const float *)call->in[0].data)[b];
+        float t = ((const float *)array_data(&call->in[0]))[b];
         for (int64_t i = 0; i < dim; i++) {
             float value = 0; /* an odd dimension ends with zero */
             if (i < 2 * half) {

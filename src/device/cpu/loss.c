@@ -20,7 +20,7 @@ static bool mse_prepare(device *d, const op_call *call, void **state, size_t *sc
 
 static const float *sample_weights(const op_call *call, int i)
 {
-    return i < call->in_count && array_present(&call->in[i]) ? call->in[i].data : NULL;
+    return i < call->in_count && array_present(&call->in[i]) ? array_data(&call->in[i]) : NULL;
 }
 
 static void mse_piece(void *context, int piece, int worker)
@@ -41,7 +41,7 @@ static void mse_run(device *d, const op_call *call, void *state, void *scratch)
     const array *pred = &call->in[0];
     int64_t batch = pred->dim[0], n = array_count(pred) / batch, pieces = pieces_of(pred);
     const float *weights = sample_weights(call, 2), *sums = scratch;
-    float *mse = output_wanted(call, 1) ? call->out[1].data : NULL;
+    float *mse = output_wanted(call, 1) ? array_data(&call->out[1]) : NULL;
     op_run r = {d, call, scratch, (int)(batch * pieces)};
     cpu_deal(d, batch * n, r.pieces, mse_piece, &r);
     double loss = 0;
@@ -51,7 +51,7 @@ static void mse_run(device *d, const op_call *call, void *state, void *scratch)
         if (mse) mse[s] = (float)(sum / (double)n);
         loss += sum / (double)n * (weights ? (double)weights[s] : 1);
     }
-    *(float *)call->out[0].data = (float)(loss / (double)batch);
+    *(float *)array_data(&call->out[0]) = (float)(loss / (double)batch);
 }
 
 static void mse_grad_piece(void *context, int piece, int worker)
@@ -64,7 +64,7 @@ static void mse_grad_piece(void *context, int piece, int worker)
     const float *weights = sample_weights(call, 3);
     int64_t batch = pred->dim[0], n = array_count(pred) / batch, pieces = pieces_of(pred);
     int64_t s = piece / pieces, from = piece % pieces * PIECE;
-    double factor = 2.0 * (double)*(const float *)call->in[0].data / (double)(batch * n);
+    double factor = 2.0 * (double)*(const float *)array_data(&call->in[0]) / (double)(batch * n);
     if (weights) factor *= (double)weights[s];
     k->difference(view_of(pred, 0), view_of(&call->in[2], 0), view_of(&call->out[0], 0),
                   (float)factor, s * n + from, n - from < PIECE ? n - from : PIECE);

@@ -140,7 +140,7 @@ static void group_merge(const group_job *j, int64_t b, int64_t group)
     }
     double inverse = 1 / sqrt(m2 / count + (double)j->call->params.eps);
     if (output_wanted(j->call, 1)) {
-        float *stats = (float *)j->call->out[1].data + (b * j->groups + group) * 2;
+        float *stats = (float *)array_data(&j->call->out[1]) + (b * j->groups + group) * 2;
         stats[0] = (float)mean;
         stats[1] = (float)inverse;
     }
@@ -214,8 +214,8 @@ static void group_grad_merge(const group_job *j, int64_t group)
     const op_call *call = j->call;
     int64_t width = j->channels / j->groups, from = group * width, end = from + width;
     double count = (double)(j->space * width);
-    float *dgamma = output_wanted(call, 1) ? call->out[1].data : NULL;
-    float *dbeta = output_wanted(call, 2) ? call->out[2].data : NULL;
+    float *dgamma = output_wanted(call, 1) ? array_data(&call->out[1]) : NULL;
+    float *dbeta = output_wanted(call, 2) ? array_data(&call->out[2]) : NULL;
     for (int64_t b = 0; b < j->batch; b++) {
         double *sum = sums_of(j, b, 0), *sum_x = sum + j->channels, s1 = 0, s2 = 0;
         channel_values v = values_of(j, b);
@@ -266,7 +266,7 @@ static void group_grad_run(device *d, const op_call *call, void *state, void *sc
     group_job j = group_job_of(d, call, scratch);
     int64_t size = array_count(j.x), sums = j.batch * j.parts * j.channels * 2;
     fill_weights(&j, &call->in[2], &call->in[3]);
-    fill_stats(&j, call->in[4].data);
+    fill_stats(&j, array_data(&call->in[4]));
     cpu_deal(d, size, (int)j.batch * j.parts, group_grad_sums, &j);
     cpu_deal(d, sums, j.pieces, group_grad_means, &j);
     if (output_wanted(call, 0))
@@ -297,7 +297,7 @@ static void layer_piece(void *context, int piece, int worker)
     const op_run *r = context;
     const op_call *call = r->call;
     const array *x = &call->in[0];
-    float *stats = output_wanted(call, 1) ? call->out[1].data : NULL;
+    float *stats = output_wanted(call, 1) ? array_data(&call->out[1]) : NULL;
     int64_t begin, end;
     piece_range(array_rows(x), 1, piece, r->pieces, &begin, &end);
     cpu_kernels_of(r->d)->norm->layer(view_of(x, 0), view_of(&call->out[0], 0), begin, end,
@@ -330,7 +330,7 @@ static void layer_grad_part(void *context, int part, int worker)
     piece_range(j->rows, 1, part, j->parts, &begin, &end);
     for (int64_t c = 0; c < 2 * j->channels; c++) sums[c] = 0;
     j->k->layer_grad(view_of(&call->in[0], 0), view_of(&call->in[1], 0), dx, begin, end,
-                     j->channels, operand_f32(&call->in[2]), call->in[3].data, sums,
+                     j->channels, operand_f32(&call->in[2]), array_data(&call->in[3]), sums,
                      sums + j->channels, j->work + 2 * j->channels * worker);
 }
 
@@ -338,8 +338,8 @@ static void layer_grad_totals(void *context, int piece, int worker)
 {
     (void)worker;
     const layer_grad_job *j = context;
-    float *dgamma = output_wanted(j->call, 1) ? j->call->out[1].data : NULL;
-    float *dbeta = output_wanted(j->call, 2) ? j->call->out[2].data : NULL;
+    float *dgamma = output_wanted(j->call, 1) ? array_data(&j->call->out[1]) : NULL;
+    float *dbeta = output_wanted(j->call, 2) ? array_data(&j->call->out[2]) : NULL;
     int64_t c, end;
     piece_range(j->channels, 16, piece, j->pieces, &c, &end);
     for (; c < end; c++) {

@@ -370,15 +370,17 @@ static dnnl_status_t reorder(const struct lane *l, const product *p, const void 
 
 /* The weight is read as it lies, but for float16, which oneDNN's processor kernels do not all read,
  * and data at odd addresses. */
-static dnnl_status_t pack_fill(weight_pack *pack, const product *p, const weight *w)
+static dnnl_status_t pack_fill(weight_pack *pack, const product *p, const array *a)
 {
+    const weight *w = a->w;
+    const void *data = weight_data(a);
     size_t n = (size_t)weight_elements(w);
-    bool plain = w->type != DTYPE_F16 && (uintptr_t)w->data % dtype_size(w->type) == 0;
+    bool plain = w->type != DTYPE_F16 && (uintptr_t)data % dtype_size(w->type) == 0;
     float *copy = plain ? NULL : malloc(n * sizeof *copy);
     if (!plain && !copy) return dnnl_out_of_memory;
-    if (copy) convert_to_float(copy, w->data, w->type, n);
+    if (copy) convert_to_float(copy, data, w->type, n);
     int before = alone_begin(p->onednn);
-    dnnl_status_t status = reorder(&p->onednn->lane[0], p, plain ? w->data : copy,
+    dnnl_status_t status = reorder(&p->onednn->lane[0], p, plain ? data : copy,
                                    plain ? w->type : DTYPE_F32, pack->owned);
     alone_end(p->onednn, before);
     free(copy);
@@ -392,7 +394,7 @@ static bool bind_locked(const device *d, const product *p, const array *w, error
     bool fresh = !pack;
     if (fresh) pack = pack_new(w, p, e);
     if (!pack) return false;
-    dnnl_status_t status = pack_fill(pack, p, w->w);
+    dnnl_status_t status = pack_fill(pack, p, w);
     pack->stale = status != dnnl_success;
     if (!status) {
         if (fresh) weight_pack_list(w, pack);

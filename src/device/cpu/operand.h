@@ -42,11 +42,11 @@ static inline bool operands_bind(device *d, const op_call *call, void *state, er
     return true;
 }
 
-static inline const float *operand_f32(const array *a) { return a->w ? weight_f32(a) : a->data; }
+static inline const float *operand_f32(const array *a) { return a->w ? weight_f32(a) : array_data(a); }
 
 static inline bool output_wanted(const op_call *call, int i)
 {
-    return i < call->out_count && call->out[i].rank > 0 && call->out[i].data;
+    return i < call->out_count && call->out[i].rank > 0 && call->out[i].memory;
 }
 
 static inline int64_t array_channels(const array *a) { return a->dim[a->rank - 1]; }
@@ -54,7 +54,7 @@ static inline int64_t array_channels(const array *a) { return a->dim[a->rank - 1
 /* An array from element `from` on. */
 static inline view view_of(const array *a, int64_t from)
 {
-    return (view){(char *)a->data + (size_t)from * dtype_size(a->type), a->type};
+    return (view){(char *)array_data(a) + (size_t)from * dtype_size(a->type), a->type};
 }
 
 /* A small weight as float32 (bound), or an activation. */

@@ -138,7 +138,7 @@ typedef struct element_job {
     const struct adamw_values *a;
     void *p;
     const float *g;
-    const moments *m;
+    const struct moment_data *m;
     int64_t n;
     int pieces;
     double *sums;
@@ -154,7 +154,7 @@ static void elements_piece(void *context, int piece, int worker)
     (void)worker;
     const element_job *j = context;
     const struct optimizer_kernels *k = j->c->kernels.optimizer;
-    const moments *m = j->m;
+    const struct moment_data *m = j->m;
     int64_t i, end;
     piece_range(j->n, STEP, piece, j->pieces, &i, &end);
     int64_t n = end - i;
@@ -168,7 +168,7 @@ static void elements_piece(void *context, int piece, int worker)
 }
 
 static void run_elements(device *d, const struct adamw_values *a, void *p, const float *g,
-                         const moments *m)
+                         const struct moment_data *m)
 {
     element_job j = job_of(d, m->count);
     j.a = a, j.p = p, j.g = g, j.m = m;
@@ -177,7 +177,7 @@ static void run_elements(device *d, const struct adamw_values *a, void *p, const
 
 /* The last, short block: filled up with elements that stay zero. */
 static void run_short_block(device *d, const struct adamw_values *a, float *p, const float *g,
-                            const moments *m, int64_t from)
+                            const struct moment_data *m, int64_t from)
 {
     const cpu *c = (const cpu *)(const void *)d;
     size_t n = (size_t)(m->count - from);
@@ -201,7 +201,7 @@ static void blocks_piece(void *context, int piece, int worker)
 {
     (void)worker;
     const element_job *j = context;
-    const moments *m = j->m;
+    const struct moment_data *m = j->m;
     int64_t b, end;
     piece_range(m->count / MOMENTS_BLOCK, 1, piece, j->pieces, &b, &end);
     int64_t i = b * MOMENTS_BLOCK;
@@ -211,7 +211,7 @@ static void blocks_piece(void *context, int piece, int worker)
 }
 
 static void run_blocks(device *d, const struct adamw_values *a, float *p, const float *g,
-                       const moments *m)
+                       const struct moment_data *m)
 {
     int64_t whole = m->count / MOMENTS_BLOCK * MOMENTS_BLOCK;
     element_job j = job_of(d, m->count);
@@ -220,7 +220,7 @@ static void run_blocks(device *d, const struct adamw_values *a, float *p, const 
     if (whole < m->count) run_short_block(d, a, p, g, m, whole);
 }
 
-void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const moments *m)
+void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const struct moment_data *m)
 {
     assert(step->step >= 1);
     bool torch = m->kind == MOMENTS_F32 || m->kind == MOMENTS_F16;
@@ -240,7 +240,7 @@ static void accumulate_piece(void *context, int piece, int worker)
     j->c->kernels.optimizer->accumulate((float *)j->p + i, j->g + i, end - i);
 }
 
-void cpu_accumulate(device *d, float *a, const float *b, int64_t n)
+void cpu_add_to(device *d, float *a, const float *b, int64_t n)
 {
     element_job j = job_of(d, n);
     j.p = a, j.g = b;
@@ -269,4 +269,54 @@ double cpu_sum_squares(device *d, const float *g, int64_t n)
     cpu_deal(d, n, j.pieces, squares_piece, &j);
     for (int part = 0; part < SUMS; part++) sum += sums[part];
     return sum;
+}
+
+/* ---- over all tensors ---- */
+
+struct moment_data moment_data_of(const moments *m)
+{
+    struct moment_data data = {.kind = m->kind, .count = m->count};
+    data.m = buffer_data(m->memory, m->m);
+    data.v = buffer_data(m->memory, m->v);
+    if (m->kind != MOMENTS_8BIT) return data;
+    data.absmax_m = buffer_data(m->memory, m->absmax_m);
+    data.absmax_v = buffer_data(m->memory, m->absmax_v);
+    return data;
+}
+
+static const float *gradient_of(const update_tensor *t)
+{
+    return array_data(array_present(&t->sum) ? &t->sum : &t->gradient);
+}
+
+bool cpu_accumulate(device *d, const update_tensor *list, size_t count, error *e)
+{
+    (void)e;
+    for (size_t i = 0; i < count; i++)
+        cpu_add_to(d, array_data(&list[i].sum), array_data(&list[i].gradient), list[i].moments.count);
+    return true;
+}
+
+bool cpu_update(device *d, const update_job *u, update_result *r, error *e)
+{
+    double sum = 0;
+    (void)e;
+    r->bad = u->count;
+    for (size_t i = 0; i < u->count; i++) {
+        double squares = cpu_sum_squares(d, gradient_of(&u->tensor[i]), u->tensor[i].moments.count);
+        if (!isfinite(squares) && r->bad == u->count) r->bad = i;
+        sum += squares;
+    }
+    r->norm = sqrt(sum);
+    if (r->bad < u->count) return true;
+    double clip = u->max_norm / (r->norm + 1e-6);
+    adamw_step step = u->step;
+    step.grad_scale = clip < 1 ? (float)clip : 1;
+    for (size_t i = 0; i < u->count; i++) {
+        const update_tensor *t = &u->tensor[i];
+        struct moment_data m = moment_data_of(&t->moments);
+        cpu_adamw(d, &step, buffer_data(t->weights->memory, t->weights->at[t->index]), gradient_of(t), &m);
+        cpu_weights_touch(t->weights, t->index);
+    }
+    return true;
 }

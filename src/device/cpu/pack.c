@@ -119,9 +119,9 @@ void weight_was_copied(const device *d, const array *a)
 }
 
 /* Whether the weight's own data serve as its float32 copy. */
-static bool is_f32(const weight *w)
+static bool is_f32(const array *a)
 {
-    return w->type == DTYPE_F32 && (uintptr_t)w->data % sizeof(float) == 0;
+    return a->w->type == DTYPE_F32 && (uintptr_t)weight_data(a) % sizeof(float) == 0;
 }
 
 static bool f32_bind_locked(const device *d, const array *a, error *e)
@@ -133,7 +133,7 @@ static bool f32_bind_locked(const device *d, const array *a, error *e)
     if (fresh) p = weight_pack_new(a, FORM_F32, n * sizeof(float), e);
     if (!p) return false;
     p->stale = false;
-    convert_to_float(p->data, a->w->data, a->w->type, n);
+    convert_to_float(p->data, weight_data(a), a->w->type, n);
     if (fresh) weight_pack_list(a, p);
     weight_was_copied(d, a);
     return true;
@@ -141,7 +141,7 @@ static bool f32_bind_locked(const device *d, const array *a, error *e)
 
 bool weight_f32_bind(const device *d, const array *a, error *e)
 {
-    if (is_f32(a->w)) return true;
+    if (is_f32(a)) return true;
     weight_lock(a);
     bool ok = f32_bind_locked(d, a, e);
     weight_unlock(a);
@@ -150,7 +150,7 @@ bool weight_f32_bind(const device *d, const array *a, error *e)
 
 const float *weight_f32(const array *a)
 {
-    return is_f32(a->w) ? a->w->data : weight_pack_find(a, FORM_F32)->data;
+    return is_f32(a) ? weight_data(a) : weight_pack_find(a, FORM_F32)->data;
 }
 
 /* ---- panels ---- */
@@ -179,15 +179,15 @@ static bool are_kept(const weight *w, const product *p)
 }
 
 /* The job of k [k, k + count) of one panel. */
-static struct pack_job job_of(const weight *w, const product *p, int nr, int64_t panel, int64_t k,
+static struct pack_job job_of(const array *w, const product *p, int nr, int64_t panel, int64_t k,
                               int64_t count)
 {
     int taps = product_taps(p);
     int64_t n = panel * nr, row = (p->transposed ? p->o : p->c) * taps;
     int64_t from = p->transposed ? k * row + n * taps : n * row + k * taps;
     return (struct pack_job){
-        .w = (const char *)w->data + (size_t)from * dtype_size(w->type),
-        .type = w->type,
+        .w = (const char *)weight_data(w) + (size_t)from * dtype_size(w->w->type),
+        .type = w->w->type,
         .row = row,
         .columns = p->o - n < nr ? p->o - n : nr,
         .count = count,
@@ -199,7 +199,7 @@ static struct pack_job job_of(const weight *w, const product *p, int nr, int64_t
 void panels_make(const struct product_kernels *kernel, float *out, const array *w,
                  const product *p, int64_t panel, int64_t k, int64_t count)
 {
-    struct pack_job job = job_of(w->w, p, kernel->nr, panel, k, count);
+    struct pack_job job = job_of(w, p, kernel->nr, panel, k, count);
     job.out = out;
     job.tap_stride = count * kernel->nr;
     kernel->pack(&job);

@@ -157,11 +157,11 @@ static bool product_run(device *d, const op_call *call, void *state, void *scrat
 {
     const product *p = state;
     struct product_data data = {
-        .x = call->in[0].data,
+        .x = array_data(&call->in[0]),
         .w = &call->in[1],
         .bias = p->has_bias ? operand_f32(&call->in[2]) : NULL,
-        .add = p->has_add ? call->in[3].data : NULL,
-        .y = call->out[0].data,
+        .add = p->has_add ? array_data(&call->in[3]) : NULL,
+        .y = array_data(&call->out[0]),
         .scratch = scratch,
     };
     switch (p->method) {
@@ -183,7 +183,7 @@ static bool grad_w_prepare(device *d, const op_call *call, void **state, size_t 
 
 static void grad_w_call(device *d, const op_call *call, void *state, void *scratch)
 {
-    grad_w_run(d, state, call->in[0].data, call->in[1].data, call->out[0].data, scratch);
+    grad_w_run(d, state, array_data(&call->in[0]), array_data(&call->in[1]), array_data(&call->out[0]), scratch);
 }
 
 #define PRODUCT(name)                                                                              \
