@@ -67,7 +67,7 @@ static void *work(void *argument)
 
 static weight_set set_of(dtype type)
 {
-    graph *g;
+    graph *g = NULL;
     tensor *ids;
     error e = {0};
     if (!graph_open(&g, DTYPE_F32, &e)) fail_msg("%s", e.text);
@@ -124,8 +124,8 @@ static void test_shared(void **state)
 {
     (void)state;
     error e = {0};
-    device *first, *other;
-    device_weights *a, *b;
+    device *first, *other = NULL;
+    device_weights *a, *b = NULL;
     weight_set set = set_of(DTYPE_F16), second = set_of(DTYPE_F16);
     assert_true(device_open(&first, "cpu", &(device_options){.threads = 1}, &e) &&
                 device_open_beside(&other, first, 2, &e));
@@ -161,7 +161,7 @@ static void test_stop(void **state)
     error e = {0};
     atomic_bool stop = false;
     device *d;
-    graph *g;
+    graph *g = NULL;
     tensor *ids;
     int32_t tokens[SIDE * SIDE] = {0};
     weight_set set = set_of(DTYPE_F32);

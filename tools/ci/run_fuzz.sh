@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run_fuzz.sh BUILD SECONDS: each fuzzer of tests/fuzz for so long, as many at once as there are processors. It starts
-# from tests/fuzz/corpus/NAME (kept, never written), the fixtures and files of its kind; what is new stays in
+# from tests/fuzz/corpus/NAME (kept, never written), from the fixtures and files of its kind; what is new stays in
 # BUILD/corpus/NAME, what breaks it in BUILD/crash-*. Ends with "N passed, N failed"; exit status 1 where any failed.
 set -u
 build=$(cd "$1" && pwd) || exit 1
