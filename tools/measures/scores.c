@@ -8,83 +8,105 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/platform.h"
+#include "file/image.h"
 #include "study/judge.h"
 #include "study/score.h"
-#include "train/photos.h"
 
 typedef struct place {
-    char *path;
+    const char *path;
     float *match;
     double score;
 } place;
 
-static _Noreturn void fail(const error *e)
+static _Noreturn void fail(const char *text)
 {
-    fprintf(stderr, "%s\n", e->text);
+    fprintf(stderr, "%s\n", text);
     exit(1);
 }
 
-static view look(judge *j, const photo *p, int resolution)
+/* Closes the picture. */
+static view look(lk_features *eye, lk_picture *picture, const char *path)
 {
     error e = {0};
-    image m;
     view out;
-    crop c = photo_center(p, resolution);
-    if (!image_new(&m, resolution, resolution, &e)) fail(&e);
-    for (int y = 0; y < resolution; y++)
-        for (int i = 0; i < 3 * resolution; i++)
-            m.pixels[3 * y * resolution + i] =
-                p->picture.pixels[3 * ((c.top + y) * p->picture.width + c.left) + i];
-    if (!judge_look(j, &m, p->path, &out, &e)) fail(&e);
-    image_free(&m);
+    if (!judge_look(eye, picture, path, &out, &e)) fail(e.text);
+    lk_picture_close(&picture);
+    return out;
+}
+
+static view look_at_photo(lk_features *eye, const lk_photos *photos, int i)
+{
+    lk_error why = {0};
+    lk_picture *picture;
+    if (!lk_photos_picture(&picture, photos, (size_t)i, &why)) fail(why.text);
+    return look(eye, picture, lk_photos_path(photos, (size_t)i));
+}
+
+/* All of it, made a square. */
+static view look_at_file(lk_features *eye, const char *path, int side)
+{
+    error e = {0};
+    lk_error why = {0};
+    lk_picture *picture;
+    image whole, square;
+    if (!image_read(&whole, NULL, path, &e) ||
+        !image_resize(&square, &whole, side, side, RESIZE_BILINEAR, &e))
+        fail(e.text);
+    if (!lk_picture_from_pixels(&picture, square.pixels, side, side, 0, &why)) fail(why.text);
+    image_free(&whole), image_free(&square);
+    return look(eye, picture, path);
+}
+
+static lk_photos *open_photos(const char *folder, int side, bool of_class)
+{
+    lk_error why = {0};
+    lk_photos *out;
+    lk_photos_options o;
+    lk_photos_defaults(&o);
+    o.resolution = side;
+    o.of_class = of_class;
+    if (!lk_photos_open(&out, folder, &o, &why)) fail(why.text);
     return out;
 }
 
 int main(int argc, char **argv)
 {
     error e = {0};
-    device *d;
-    model *m;
-    judge *j;
-    photo_set own, of_class;
+    lk_error why = {0};
+    lk_context *context = NULL;
+    lk_session *session = NULL;
+    lk_model *model = NULL;
+    lk_features *eye = NULL;
     if (argc < 5) return 2;
-    if (!device_open(&d, "cpu", &(device_options){.threads = cpu_count()}, &e) ||
-        !model_open(&m, argv[1], NULL, NULL, &e) ||
-        !judge_open(&j, d, m, atoi(argv[4]), &e))
-        fail(&e);
-    int resolution = m->unet.sample_size << (m->vae.blocks - 1), others = argc - 5, n = 0;
-    if (!photo_set_open(&own, argv[2], resolution, 0, "instance", &e) ||
-        !photo_set_open(&of_class, argv[3], resolution, 0, "class", &e))
-        fail(&e);
-    int photos = (int)own.count, classes = (int)of_class.count, all = photos + classes + others;
+    lk_model_options o;
+    lk_features_options how = judge_options(atoi(argv[4]));
+    lk_model_defaults(&o);
+    o.path = argv[1];
+    if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) ||
+        !lk_model_open(&model, context, &o, &why) || !lk_features_open(&eye, session, model, &how, &why))
+        fail(why.text);
+    int side = engine_resolution(model), n = 0;
+    lk_photos *own = open_photos(argv[2], side, false), *of_class = open_photos(argv[3], side, true);
+    int photos = (int)lk_photos_count(own), classes = (int)lk_photos_count(of_class), all = photos + classes + argc - 5;
     view *mark = calloc((size_t)photos, sizeof *mark);
     place *at = calloc((size_t)all, sizeof *at);
-    for (int i = 0; i < photos; i++) mark[i] = look(j, &own.item[i], resolution);
+    for (int i = 0; i < photos; i++) mark[i] = look_at_photo(eye, own, i);
     for (int i = 0; i < all; i++) {
-        photo one = {0};
-        const photo *p = i < photos ? &own.item[i] : i < photos + classes ? &of_class.item[i - photos] : &one;
-        if (p == &one) {
-            image whole;
-            one.path = argv[5 + i - photos - classes];
-            if (!image_read(&whole, NULL, one.path, &e) ||
-                !image_resize(&one.picture, &whole, resolution, resolution, RESIZE_BILINEAR, &e))
-                fail(&e);
-            image_free(&whole);
-        }
-        view seen = look(j, p, resolution);
-        at[i].path = p->path;
+        const lk_photos *set = i < photos ? own : of_class;
+        int k = i < photos ? i : i - photos;
+        bool is_photo = i < photos + classes;
+        at[i].path = is_photo ? lk_photos_path(set, (size_t)k) : argv[5 + i - photos - classes];
+        view seen = is_photo ? look_at_photo(eye, set, k) : look_at_file(eye, at[i].path, side);
         at[i].match = malloc((size_t)(photos * mark[0].places) * sizeof(float));
-        for (int k = 0; k < photos; k++) view_match(&mark[k], &seen, at[i].match + k * mark[0].places);
+        for (int m = 0; m < photos; m++) view_match(&mark[m], &seen, at[i].match + m * mark[0].places);
         view_close(&seen);
-        if (p == &one) image_free(&one.picture);
     }
     const float **lists = malloc((size_t)(photos + classes) * sizeof *lists);
     for (int i = 0; i < photos + classes; i++) lists[i] = at[i].match;
     subject_scale s = {.own = lists, .of_class = lists + photos, .photos = photos, .classes = classes,
                        .places = mark[0].places};
     double whole = 0, zero = 0;
-    if (!scale_open(&s, &e)) fail(&e);
+    if (!scale_open(&s, &e)) fail(e.text);
     for (n = 0; n < all; n++) at[n].score = scale_score(&s, at[n].match);
     for (n = 0; n < photos; n++) whole += at[n].score / photos;
     for (n = 0; n < classes; n++) zero += at[photos + n].score / classes;
