@@ -130,7 +130,8 @@ static void check_sampler(world *w, lk_sampler kind)
     assert_int_equal(work.steps, (SCHEDULES - 1) * SEEDS * STEPS);
     /* base; 4 of base x4; 2 of base x2, and 4 of its sister with 2 more by tuned; 2 of tuned x2 */
     assert_int_equal(work.saved, (4 + 2 + 4 + 2) * SEEDS);
-    cell_maker maker = {w->session, w->model, w->folder, stepped, w};
+    crew one = {&w->session, 1};
+    cell_maker maker = {&one, w->model, w->folder, stepped, w};
     int bad;
     w->stepped = 0;
     w->stop_after = 20;

@@ -24,6 +24,7 @@ enum { BASE, PLAIN, PRIOR, MODELS, SEEDS = 4, PHOTOS = 4, CLASSES = 5, STEPS = 4
 static char folder[600];
 static lk_context *context;
 static lk_session *session;
+static crew one;
 static lk_model *models[MODELS];
 static device *cpu; /* of the plain judge */
 static model *judging;
@@ -197,6 +198,7 @@ static int open_all(void **state)
         names[i].train.instance_prompt = i ? "a sks dog" : NULL;
     }
     free(path);
+    one = (crew){&session, 1};
     names[BASE].path = "toy";
     names[PRIOR].train.class_prompt = "a dog";
     make_cells();
@@ -232,7 +234,7 @@ static bool on_progress(void *user, int done, int total)
 
 static measure_source source(void)
 {
-    return (measure_source){.session = session, .plan = &plan, .models = models, .folder = folder,
+    return (measure_source){.session = session, .crew = &one, .plan = &plan, .models = models, .folder = folder,
                             .class_folder = class_folders, .progress = on_progress};
 }
 

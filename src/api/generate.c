@@ -106,3 +106,15 @@ bool lk_generate(lk_picture **out, lk_session *s, lk_model *m, const lk_generate
     turns t = {.session = s, .model = &m, .count = 1, .given = o};
     return api_report(turns_run(out, &t, &e), &e, caller);
 }
+
+int lk_generate_sessions(lk_session *s, lk_model *m, const lk_generate_options *given)
+{
+    lk_generate_options o;
+    int threads = lk_session_threads(s);
+    if (threads < 2 || !generate_options_take(&o, given, NULL) || !session_enter(s, NULL)) return 1;
+    generator *g = session_generator(s, m, NULL);
+    generate_options in = api_options_in(&o);
+    bool small = g && generator_is_small(&g, 1, NULL, &in);
+    session_leave(s);
+    return small ? threads : 1;
+}

@@ -222,3 +222,91 @@ void thread_pool_close(thread_pool **pool)
 }
 
 int thread_pool_size(const thread_pool *p) { return p ? p->size : 1; }
+
+/* ---- crews ---- */
+
+struct thread_crew {
+    void (*work)(thread_crew *crew, void *context, int worker);
+    void (*attend)(void *context);
+    void *context;
+    bool alone; /* the caller works itself */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int at_work;
+    bool told;
+};
+
+typedef struct crew_member {
+    thread_crew *crew;
+    pthread_t thread;
+    int number;
+} crew_member;
+
+static void crew_change(thread_crew *c, int ended)
+{
+    pthread_mutex_lock(&c->lock);
+    c->at_work -= ended;
+    c->told = true;
+    pthread_cond_signal(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void *member_main(void *argument)
+{
+    crew_member *m = argument;
+    m->crew->work(m->crew, m->crew->context, m->number);
+    crew_change(m->crew, 1);
+    return NULL;
+}
+
+void thread_crew_tell(thread_crew *c)
+{
+    if (c->alone)
+        c->attend(c->context);
+    else
+        crew_change(c, 0);
+}
+
+/* Until all have ended. */
+static void attend(thread_crew *c)
+{
+    pthread_mutex_lock(&c->lock);
+    while (c->at_work) {
+        while (!c->told) pthread_cond_wait(&c->changed, &c->lock);
+        c->told = false;
+        pthread_mutex_unlock(&c->lock);
+        c->attend(c->context);
+        pthread_mutex_lock(&c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+void thread_crew_run(int count, void (*work)(thread_crew *crew, void *context, int worker),
+                     void (*attends)(void *context), void *context)
+{
+    thread_crew c = {.work = work, .attend = attends, .context = context, .at_work = count};
+    crew_member *member = count > 1 ? calloc((size_t)count, sizeof *member) : NULL;
+    int started = 0;
+    sigset_t all, before;
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.changed, NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (; member && started < count; started++) {
+        member[started] = (crew_member){.crew = &c, .number = started};
+        if (pthread_create(&member[started].thread, NULL, member_main, &member[started]) != 0) break;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (started) {
+        crew_change(&c, count - started);
+        attend(&c);
+        for (int i = 0; i < started; i++) pthread_join(member[i].thread, NULL);
+    } else {
+        c.alone = true;
+        work(&c, context, 0);
+        attends(context);
+    }
+    free(member);
+    pthread_cond_destroy(&c.changed);
+    pthread_mutex_destroy(&c.lock);
+}

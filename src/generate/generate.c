@@ -176,6 +176,15 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
 
 enum { TOGETHER_BYTES = 64 << 20, TOGETHER_MOST = 16 };
 
+bool generator_is_small(generator *const *models, int count, const mix *m, const generate_options *o)
+{
+    job j;
+    bool small = job_open(&j, models, count, m, o, 1, NULL, NULL) &&
+                 denoiser_bytes(job_first(&j)->denoiser) <= TOGETHER_BYTES / 2;
+    job_close(&j);
+    return small;
+}
+
 int generator_together(generator *const *models, int count, const mix *m, const generate_options *o)
 {
     job j;

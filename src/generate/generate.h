@@ -81,6 +81,9 @@ bool generate_alike(const generate_options *a, const generate_options *b);
  * alone where the device promises so (batches_alike). Each one's progress is told. All fail if one does. */
 bool generator_run_together(generator *const *models, int count, const mix *m, const generate_options *o,
                             int pictures, generate_result *out, error *e);
+/* Whether an evaluation is so small that several processors are not kept busy by one: then as many sessions, each with
+ * one thread, are faster. */
+bool generator_is_small(generator *const *models, int count, const mix *m, const generate_options *o);
 /* How many pictures like this one make good use of an evaluation: of a small network, whose weights and
  * small maps keep no processor busy, some; of a large one 1. Never more than have the same bytes as alone. */
 int generator_together(generator *const *models, int count, const mix *m, const generate_options *o);

@@ -172,9 +172,22 @@ void cells_work_close(cell_work *w)
 
 /* ---- making --------------------------------------------------------------------------------- */
 
-typedef struct making {
+/* Pictures of which each begins as the one before it does: one worker's business. */
+typedef struct group { int begin, end; } group;
+
+typedef struct all_making {
     const cell_work *work;
     const cell_maker *maker;
+    study_plan *plan;
+    group *group;
+    int groups;
+    int *failed;
+} all_making;
+
+typedef struct making {
+    const all_making *all;
+    crew_run *run;
+    lk_session *session;
     int at;              /* the task in hand */
     lk_snapshot **stack; /* states of its run that tasks to come go on from, by rising step */
     int depth, room;
@@ -185,9 +198,9 @@ typedef struct making {
  * so many steps with it, all in between sharing no fewer. */
 static bool is_wanted(const making *m, int step)
 {
-    int least = m->work->task[m->at].cell->steps;
-    for (int i = m->at + 1; i < m->work->count && least > 0; i++) {
-        int shared = m->work->task[i].shared;
+    int least = m->all->work->task[m->at].cell->steps;
+    for (int i = m->at + 1; i < m->all->work->count && least > 0; i++) {
+        int shared = m->all->work->task[i].shared;
         if (shared < least) least = shared;
         if (least == step) return step > 0;
         if (least < step) return false;
@@ -220,13 +233,13 @@ static void drop_above(making *m, int step)
 static int stepped(void *user, const lk_progress *p)
 {
     making *m = user;
-    int first = m->work->task[m->at].shared;
-    return p->step > first && m->maker->stepped && m->maker->stepped(m->maker->user);
+    return p->step > m->all->work->task[m->at].shared && crew_step(m->run);
 }
 
-static bool make_one(making *m, const study_plan *p, error *e)
+static bool make_one(making *m, error *e)
 {
-    const cell_task *task = &m->work->task[m->at];
+    const study_plan *p = m->all->plan;
+    const cell_task *task = &m->all->work->task[m->at];
     const study_cell *c = task->cell;
     lk_error why = {0};
     lk_picture *made = NULL;
@@ -236,9 +249,9 @@ static bool make_one(making *m, const study_plan *p, error *e)
     o.progress = stepped;
     o.reached = keep;
     o.user = m;
-    char *path = picture_path(m->maker->folder, c->name);
+    char *path = picture_path(m->all->maker->folder, c->name);
     bool ok = path || error_memory(e, "a picture's name", 64);
-    if (ok && !lk_generate_mixed(&made, m->maker->session, m->maker->models, p->model_name, p->models, c->schedule, &o, &why))
+    if (ok && !lk_generate_mixed(&made, m->session, m->all->maker->models, p->model_name, p->models, c->schedule, &o, &why))
         ok = engine_failed(&why, e);
     if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof *m);
     if (ok && !lk_picture_save(made, path, &why)) ok = engine_failed(&why, e);
@@ -263,19 +276,45 @@ static bool note_failure(study_plan *p, const char *name, const char *why, error
     return true;
 }
 
-bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int *failed, error *e)
+static bool make_group(void *context, crew_run *run, int i, int worker, error *e)
 {
-    making m = {.work = w, .maker = maker};
+    const all_making *all = context;
+    making m = {.all = all, .run = run, .session = all->maker->crew->session[worker], .at = all->group[i].begin};
     bool ok = true;
-    *failed = 0;
-    for (m.at = 0; ok && m.at < w->count; m.at++) {
+    for (; ok && m.at < all->group[i].end; m.at++) {
         error why = {0};
-        if (make_one(&m, p, &why)) continue;
-        ok = is_own(why.code) ? note_failure(p, w->task[m.at].cell->name, why.text, e)
+        if (make_one(&m, &why)) continue;
+        crew_lock(run);
+        ok = is_own(why.code) ? note_failure(all->plan, all->work->task[m.at].cell->name, why.text, e)
                               : error_set(e, why.code, "%s", why.text);
-        ++*failed;
+        ++*all->failed;
+        crew_unlock(run);
     }
     drop_above(&m, -1);
     free(m.stack);
+    return ok;
+}
+
+static bool told(void *context, crew_run *run, int64_t done, error *e)
+{
+    const cell_maker *maker = ((const all_making *)context)->maker;
+    (void)run, (void)e;
+    for (; done && maker->stepped; done--)
+        if (maker->stepped(maker->user)) return false;
+    return true;
+}
+
+bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int *failed, error *e)
+{
+    all_making all = {.work = w, .maker = maker, .plan = p, .failed = failed,
+                      .group = calloc((size_t)w->count + 1, sizeof *all.group)};
+    *failed = 0;
+    if (!all.group) return error_memory(e, "a study's pictures", (size_t)w->count * sizeof *all.group);
+    for (int i = 0; i < w->count; i++) {
+        if (!i || !w->task[i].shared) all.group[all.groups++].begin = i;
+        all.group[all.groups - 1].end = i + 1;
+    }
+    bool ok = crew_do(maker->crew, &(crew_work){all.groups, make_group, told, &all}, e);
+    free(all.group);
     return ok;
 }

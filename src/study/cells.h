@@ -5,6 +5,7 @@
 #ifndef LIKENESS_STUDY_CELLS_H
 #define LIKENESS_STUDY_CELLS_H
 
+#include "study/crew.h"
 #include "study/plan.h"
 
 /* Fills each cell's name: a hash of everything that determines the picture. model_hash: [plan->models]. */
@@ -29,10 +30,10 @@ void cells_work_close(cell_work *w);
 
 /* What making needs. */
 typedef struct cell_maker {
-    lk_session *session;
+    const crew *crew;        /* which work side by side */
     lk_model *const *models; /* [of the plan] */
     const char *folder;
-    /* After each step; true: stop. */
+    /* After each step, by the caller's thread; true: stop. */
     bool (*stepped)(void *user);
     void *user;
 } cell_maker;

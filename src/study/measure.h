@@ -12,6 +12,7 @@
 #ifndef LIKENESS_STUDY_MEASURE_H
 #define LIKENESS_STUDY_MEASURE_H
 
+#include "study/crew.h"
 #include "study/plan.h"
 
 /* A mean over n pictures or pairs and its interval at 95 %; n < 2: no interval (low and high are NaN);
@@ -126,7 +127,8 @@ typedef struct study_measures {
 
 /* What measuring needs from the study. */
 typedef struct measure_source {
-    lk_session *session;
+    lk_session *session;              /* what works alone */
+    const crew *crew;                 /* and side by side */
     const study_plan *plan;
     lk_model *const *models;          /* [plan->models], open */
     bool again;                       /* whether a picture is made again */

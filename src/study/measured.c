@@ -321,49 +321,58 @@ static bool is_missing(const measured *m, int i, int by)
     return missing;
 }
 
-/* What one judge sees in the photos of its subjects. */
+/* Photo `at` of a subject. */
+typedef struct spot { int subject, at; } spot;
+
+/* One judge, as many eyes as there are sessions, and what they see in the photos of its subjects. */
 typedef struct looking {
     measured *all;
     const measure_source *source;
-    lk_features *eye;
-    int model, *done, total;
-    view **own; /* [subjects][photos]; NULL: another judge's */
+    lk_features **eye; /* [workers] opened by those who come */
+    int model, *done, total, unsaved;
+    view **own;        /* [subjects][photos]; NULL: another judge's */
+    spot *photo;       /* [photos] of its subjects */
+    int photos;
+    int *picture;      /* [pictures] that are to be looked at */
+    int pictures;
 } looking;
 
-static bool look(looking *l, const measured_picture *p, view *out, error *e)
+static bool open_eye(looking *l, int worker, error *e)
 {
     const measure_source *s = l->source;
+    lk_features_options o = judge_options(s->plan->measure_noises);
+    lk_error why = {0};
+    return l->eye[worker] || lk_features_open(&l->eye[worker], s->crew->session[worker], s->models[l->model], &o, &why) ||
+           engine_failed(&why, e);
+}
+
+static bool look(looking *l, const measured_picture *p, int worker, view *out, error *e)
+{
     lk_picture *picture = NULL;
-    if (s->progress && s->progress(s->user, *l->done, l->total))
-        return error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done,
-                         l->total);
-    if (!measured_read(&picture, s, p, e)) return false;
-    const char *where = p->cell ? p->id : lk_photos_path(p->photos, p->photo);
-    bool ok = judge_look(l->eye, picture, where, out, e);
+    if (!open_eye(l, worker, e) || !measured_read(&picture, l->source, p, e)) return false;
+    bool ok = judge_look(l->eye[worker], picture, p->cell ? p->id : lk_photos_path(p->photos, p->photo), out, e);
     lk_picture_close(&picture);
     return ok;
 }
 
-static bool look_at_photos(looking *l, error *e)
+static bool look_at_photo(void *context, crew_run *run, int i, int worker, error *e)
 {
-    for (int k = 0; k < l->all->subjects; k++) {
-        measured_subject *j = &l->all->subject[k];
-        if (j->judge != l->model) continue;
-        l->own[k] = calloc((size_t)j->photos, sizeof *l->own[k]);
-        if (!l->own[k]) return error_memory(e, "a study's measures", (size_t)j->photos * sizeof(view));
-        for (int i = 0; i < j->photos; i++)
-            if (!look(l, &l->all->picture[j->photo[i]], &l->own[k][i], e)) return false;
-        j->places = l->own[k][0].places;
-    }
-    return true;
+    looking *l = context;
+    spot at = l->photo[i];
+    const measured_picture *p = &l->all->picture[l->all->subject[at.subject].photo[at.at]];
+    bool ok = look(l, p, worker, &l->own[at.subject][at.at], e);
+    if (ok) crew_step(run);
+    return ok;
 }
 
-static bool match(looking *l, int i, error *e)
+/* How well the photos' places are found in a picture. */
+static bool match(void *context, crew_run *run, int i, int worker, error *e)
 {
+    looking *l = context;
     measured *m = l->all;
-    measured_picture *p = &m->picture[i];
+    measured_picture *p = &m->picture[l->picture[i]];
     view seen;
-    bool ok = look(l, p, &seen, e);
+    bool ok = look(l, p, worker, &seen, e);
     for (int k = 0; ok && k < m->subjects; k++) {
         const measured_subject *j = &m->subject[k];
         size_t n = (size_t)j->photos * (size_t)j->places;
@@ -371,40 +380,88 @@ static bool match(looking *l, int i, error *e)
         float *to = malloc(n * sizeof *to);
         ok = to || error_memory(e, "a study's measures", n * sizeof *to);
         for (int a = 0; ok && a < j->photos; a++) view_match(&l->own[k][a], &seen, to + a * j->places);
+        crew_lock(run); /* what is there may be saved at any time */
         p->match[k] = to;
+        crew_unlock(run);
     }
     view_close(&seen);
+    if (ok) crew_step(run);
     return ok;
 }
 
-static bool match_all(looking *l, error *e)
+/* Whether somebody wants to stop. */
+static bool goes_on(const looking *l, error *e)
 {
     const measure_source *s = l->source;
-    for (int i = 0; i < l->all->pictures; i++) {
-        if (!is_missing(l->all, i, l->model)) continue;
-        if (!match(l, i, e)) return false;
-        if (++*l->done % SAVE_EVERY == 0 && !kept_save(l->all, s->folder, e)) return false;
+    return !s->progress || !s->progress(s->user, *l->done, l->total) ||
+           error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done, l->total);
+}
+
+static bool photos_told(void *context, crew_run *run, int64_t done, error *e)
+{
+    (void)run, (void)done;
+    return goes_on(context, e);
+}
+
+static bool matches_told(void *context, crew_run *run, int64_t done, error *e)
+{
+    looking *l = context;
+    *l->done += (int)done;
+    l->unsaved += (int)done;
+    if (l->unsaved >= SAVE_EVERY) {
+        l->unsaved = 0;
+        crew_lock(run);
+        bool ok = kept_save(l->all, l->source->folder, e);
+        crew_unlock(run);
+        if (!ok) return false;
     }
-    return true;
+    return goes_on(l, e);
+}
+
+/* What there is to be looked at, and room for it. */
+static bool list_looks(looking *l, error *e)
+{
+    const measured *m = l->all;
+    size_t subjects = (size_t)m->subjects + 1, pictures = (size_t)m->pictures + 1, photos = 1;
+    for (int k = 0; k < m->subjects; k++) photos += (size_t)m->subject[k].photos;
+    l->own = calloc(subjects, sizeof *l->own);
+    l->eye = calloc((size_t)l->source->crew->count, sizeof *l->eye);
+    l->photo = calloc(photos, sizeof *l->photo);
+    l->picture = calloc(pictures, sizeof *l->picture);
+    bool ok = l->own && l->eye && l->photo && l->picture;
+    for (int k = 0; ok && k < m->subjects; k++) {
+        if (m->subject[k].judge != l->model) continue;
+        l->own[k] = calloc((size_t)m->subject[k].photos + 1, sizeof *l->own[k]);
+        ok = l->own[k];
+        for (int i = 0; i < m->subject[k].photos; i++) l->photo[l->photos++] = (spot){k, i};
+    }
+    for (int i = 0; ok && i < m->pictures; i++)
+        if (is_missing(m, i, l->model)) l->picture[l->pictures++] = i;
+    return ok || error_memory(e, "a study's measures", pictures * sizeof *l->picture);
+}
+
+static void close_looks(looking *l)
+{
+    for (int k = 0; l->own && k < l->all->subjects; k++) {
+        for (int i = 0; l->own[k] && i < l->all->subject[k].photos; i++) view_close(&l->own[k][i]);
+        free(l->own[k]);
+    }
+    for (int i = 0; l->eye && i < l->source->crew->count; i++) lk_features_close(&l->eye[i]);
+    free(l->own), free(l->eye), free(l->photo), free(l->picture);
 }
 
 static bool let_judge_look(measured *m, const measure_source *s, int by, int *done, int total, error *e)
 {
-    looking l = {.all = m, .source = s, .model = by, .done = done, .total = total,
-                 .own = calloc((size_t)m->subjects, sizeof *l.own)};
-    bool ok = l.own || error_memory(e, "a study's measures", sizeof *l.own);
-    lk_features_options o = judge_options(s->plan->measure_noises);
-    lk_error why = {0};
-    if (ok && !lk_features_open(&l.eye, s->session, s->models[by], &o, &why)) ok = engine_failed(&why, e);
-    ok = ok && look_at_photos(&l, e) && match_all(&l, e);
-    for (int k = 0; l.own && k < m->subjects; k++) {
-        for (int i = 0; l.own[k] && i < m->subject[k].photos; i++) view_close(&l.own[k][i]);
-        free(l.own[k]);
-    }
-    free(l.own);
-    lk_features_close(&l.eye);
+    looking l = {.all = m, .source = s, .model = by, .done = done, .total = total};
+    bool ok = list_looks(&l, e) && goes_on(&l, e) &&
+              crew_do(s->crew, &(crew_work){l.photos, look_at_photo, photos_told, &l}, e);
+    for (int k = 0; ok && k < m->subjects; k++)
+        if (l.own[k]) m->subject[k].places = l.own[k][0].places;
+    ok = ok && crew_do(s->crew, &(crew_work){l.pictures, match, matches_told, &l}, e);
+    close_looks(&l);
     return ok;
 }
+
 
 static bool look_at_missing(measured *m, const measure_source *s, error *e)
 {
@@ -419,7 +476,6 @@ static bool look_at_missing(measured *m, const measure_source *s, error *e)
     }
     error ignored = {0};
     if (total) ok = kept_save(m, s->folder, ok ? e : &ignored) && ok;
-    if (ok && total && s->progress) s->progress(s->user, total, total);
     return ok;
 }
 

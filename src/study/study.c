@@ -29,7 +29,8 @@
 
 typedef struct run {
     lk_context *context;
-    lk_session *session;
+    lk_session *session;       /* all threads: trainings, and what works alone */
+    crew crew;                 /* for pictures and measures */
     const study_options *options;
     const study_events *events;
     study_plan plan;
@@ -299,10 +300,29 @@ static bool on_step(void *user)
     return tell(r, r->done + 1);
 }
 
+/* Where a picture does not keep all threads busy, as many sessions of one thread as there are threads. */
+static bool open_crew(run *r, error *e)
+{
+    const study_cell *c = r->work.count ? r->work.task[0].cell : &r->plan.section[0].cell[0];
+    lk_generate_options o = cell_options(c);
+    int sessions = lk_generate_sessions(r->session, r->models.open[lk_schedule_at(c->mix, 0)->model[0]], &o);
+    if (sessions > 1) return crew_open(&r->crew, r->context, sessions, e);
+    r->crew.session = calloc(1, sizeof *r->crew.session);
+    if (!r->crew.session) return error_memory(e, "a study's sessions", sizeof *r->crew.session);
+    r->crew.session[r->crew.count++] = r->session;
+    return true;
+}
+
+static void close_crew(run *r)
+{
+    if (r->crew.count && r->crew.session[0] == r->session) r->crew.count = 0;
+    crew_close(&r->crew);
+}
+
 static bool make_pictures(run *r, error *e)
 {
     char *cells = path_join(r->options->folder, "cells");
-    cell_maker maker = {.session = r->session,
+    cell_maker maker = {.crew = &r->crew,
                         .models = r->models.open,
                         .folder = r->options->folder,
                         .stepped = on_step,
@@ -384,6 +404,7 @@ static bool measure(run *r, error *e)
 {
     study_measures measures;
     measure_source s = {.session = r->session,
+                        .crew = &r->crew,
                         .plan = &r->plan,
                         .models = r->models.open,
                         .again = true,
@@ -420,7 +441,8 @@ static bool work(run *r, error *e)
 {
     bool begun = claim(r, e);
     r->earlier = begun ? earlier_seconds(r->options->folder) : 0;
-    bool ok = begun && teach_all(r, e) && make_pictures(r, e) && measure(r, e);
+    bool ok = begun && teach_all(r, e) && open_crew(r, e) && make_pictures(r, e) && measure(r, e);
+    close_crew(r);
     if (begun) {
         error ignored = {0};
         ok = save_times(r, ok ? e : &ignored) && ok;
