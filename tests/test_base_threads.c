@@ -237,12 +237,62 @@ static void test_start(void **state)
     assert_int_equal(threads_of_process(), before);
 }
 
+/* ---- crews ---- */
+
+typedef struct crewing {
+    pthread_t caller;
+    atomic_int next, workers, told, modes; /* modes: 1: the caller's */
+    int attended;
+    bool elsewhere; /* attended by another thread than the caller */
+} crewing;
+
+static void do_some(thread_crew *crew, void *context, int worker)
+{
+    crewing *c = context;
+    assert_true(worker >= 0 && worker < 3);
+    atomic_fetch_add(&c->workers, 1);
+    if (_mm_getcsr() & 0x8000) atomic_store(&c->modes, 1);
+    while (atomic_fetch_add(&c->next, 1) < 100) {
+        atomic_fetch_add(&c->told, 1);
+        thread_crew_tell(crew);
+    }
+}
+
+static void attend(void *context)
+{
+    crewing *c = context;
+    c->elsewhere |= !pthread_equal(pthread_self(), c->caller);
+    c->attended = atomic_load(&c->told);
+}
+
+static void test_crew(void **state)
+{
+    (void)state;
+    static const struct { int count, can_start, workers; } row[] = {{3, 100, 3}, {1, 100, 1}, {3, 0, 1}, {3, 2, 2}};
+    int before = threads_of_process();
+    unsigned modes = _mm_getcsr();
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        crewing c = {.caller = pthread_self()};
+        start_at_most = row[i].can_start;
+        _mm_setcsr(modes | 0x8000); /* denormals are zero */
+        thread_crew_run(row[i].count, do_some, attend, &c);
+        _mm_setcsr(modes);
+        start_at_most = 1 << 20;
+        assert_int_equal(c.workers, row[i].workers);
+        assert_int_equal(c.told, 100);
+        assert_int_equal(c.attended, 100); /* at the end, whatever was missed before */
+        assert_false(c.elsewhere);
+        assert_int_equal(c.modes, 1);
+        assert_int_equal(threads_of_process(), before);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces),  cmocka_unit_test(test_inside), cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_fork),    cmocka_unit_test(test_modes),  cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_start),
+        cmocka_unit_test(test_start),   cmocka_unit_test(test_crew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_study_cells: a study's pictures, made with shared beginnings, are the pictures made alone; the
- * number of steps that are run is the number promised; a second run makes nothing. */
+ * test_study_cells: a study's pictures, made with shared beginnings by one session or by several side by side,
+ * are the pictures made alone; the number of steps that are run is the number promised; a second run makes
+ * nothing. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,7 +115,8 @@ static void check_alone(world *w, const study_cell *c)
     lk_picture_close(&alone);
 }
 
-static void check_sampler(world *w, lk_sampler kind)
+/* By so many sessions. */
+static void check_sampler(world *w, lk_sampler kind, int sessions)
 {
     error e = {0};
     study_plan p;
@@ -130,8 +132,9 @@ static void check_sampler(world *w, lk_sampler kind)
     assert_int_equal(work.steps, (SCHEDULES - 1) * SEEDS * STEPS);
     /* base; 4 of base x4; 2 of base x2, and 4 of its sister with 2 more by tuned; 2 of tuned x2 */
     assert_int_equal(work.saved, (4 + 2 + 4 + 2) * SEEDS);
-    crew one = {&w->session, 1};
-    cell_maker maker = {&one, w->model, w->folder, stepped, w};
+    crew many = {&w->session, 1};
+    if (sessions > 1) assert_true(crew_open(&many, w->context, sessions, &e));
+    cell_maker maker = {&many, w->model, w->folder, stepped, w};
     int bad;
     w->stepped = 0;
     w->stop_after = 20;
@@ -150,6 +153,7 @@ static void check_sampler(world *w, lk_sampler kind)
     assert_true(cells_plan(&work, &p, w->folder, &e));
     assert_int_equal(work.count, 0);
     cells_work_close(&work);
+    if (sessions > 1) crew_close(&many);
     for (int i = 0; i < SCHEDULES * SEEDS; i++) lk_schedule_close(&cell[i].mix);
 }
 
@@ -158,7 +162,7 @@ static void test_ddim(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDIM);
+    check_sampler(&w, LK_DDIM, 1);
     world_close(&w);
 }
 
@@ -168,12 +172,54 @@ static void test_ddpm(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDPM);
+    check_sampler(&w, LK_DDPM, 1);
+    world_close(&w);
+}
+
+static void test_side_by_side(void **state)
+{
+    (void)state;
+    world w;
+    world_open(&w);
+    check_sampler(&w, LK_DDPM, 3);
+    world_close(&w);
+}
+
+/* A picture that cannot be made keeps no other; what a piece shares with the rest is told once. */
+static void test_one_fails(void **state)
+{
+    (void)state;
+    error e = {0};
+    world w;
+    study_plan p;
+    study_section s;
+    study_cell cell[SCHEDULES * SEEDS];
+    cell_work work;
+    crew many;
+    int bad;
+    world_open(&w);
+    plan_fill(&p, &s, cell, LK_DDIM);
+    cell[3].width = 33; /* no size of this model */
+    cells_name(&p, hashes, LK_F32);
+    assert_true(cells_plan(&work, &p, w.folder, &e) && crew_open(&many, w.context, 2, &e));
+    cell_maker maker = {&many, w.model, w.folder, NULL, NULL};
+    if (!cells_make(&work, &maker, &p, &bad, &e)) fail_msg("%s", e.text);
+    assert_int_equal(bad, 1);
+    assert_non_null(cell[3].why);
+    assert_non_null(strstr(cell[3].why, "33"));
+    cells_work_close(&work);
+    assert_true(cells_plan(&work, &p, w.folder, &e));
+    assert_int_equal(work.count, 1);
+    cells_work_close(&work);
+    crew_close(&many);
+    for (int i = 0; i < SCHEDULES * SEEDS; i++) lk_schedule_close(&cell[i].mix);
+    arena_free(&p.memory);
     world_close(&w);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ddim), cmocka_unit_test(test_ddpm)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ddim), cmocka_unit_test(test_ddpm),
+                                       cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_one_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

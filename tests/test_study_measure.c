@@ -725,6 +725,37 @@ static void test_comparisons(void **state)
     image_free(&sharp), image_free(&soft);
 }
 
+/* ---- side by side ---------------------------------------------------------------------------- */
+
+static void test_side_by_side(void **state)
+{
+    error e;
+    study_measures m;
+    size_t size, many_size;
+    crew before = one;
+    char *path = at("matches.safetensors");
+    (void)state;
+    if (!measure(&m, &e)) fail_msg("%s", e.text);
+    assert_true(study_measures_write(&m, &plan, folder, &e));
+    study_measures_close(&m);
+    char *alone = read_all("matches.safetensors", &size), *tables = read_all("measures.json", NULL);
+    unlink(path);
+    assert_true(crew_open(&one, context, 3, &e));
+    stop_at = 2;
+    assert_false(measure(&m, &e));
+    assert_int_equal(e.code, ERROR_CANCELLED);
+    stop_at = -1;
+    if (!measure(&m, &e)) fail_msg("%s", e.text);
+    assert_true(study_measures_write(&m, &plan, folder, &e));
+    study_measures_close(&m);
+    char *many = read_all("matches.safetensors", &many_size), *same = read_all("measures.json", NULL);
+    assert_true(size == many_size && memcmp(alone, many, size) == 0);
+    assert_string_equal(tables, same);
+    crew_close(&one);
+    one = before;
+    free(alone), free(many), free(tables), free(same), free(path);
+}
+
 /* ---- made again ------------------------------------------------------------------------------ */
 
 static void test_made_again(void **state)
@@ -905,7 +936,7 @@ int main(void)
         cmocka_unit_test(test_against_plain), cmocka_unit_test(test_leave_one_out),
         cmocka_unit_test(test_cancelled_then_whole), cmocka_unit_test(test_shares),
         cmocka_unit_test(test_switches), cmocka_unit_test(test_structure), cmocka_unit_test(test_diversity),
-        cmocka_unit_test(test_comparisons), cmocka_unit_test(test_made_again),
+        cmocka_unit_test(test_comparisons), cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_made_again),
         cmocka_unit_test(test_own_class), cmocka_unit_test(test_two_subjects),
         cmocka_unit_test(test_missing_picture), cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_memory)};

@@ -230,6 +230,7 @@ struct thread_crew {
     void (*attend)(void *context);
     void *context;
     bool alone; /* the caller works itself */
+    unsigned modes;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int at_work;
@@ -254,6 +255,7 @@ static void crew_change(thread_crew *c, int ended)
 static void *member_main(void *argument)
 {
     crew_member *m = argument;
+    modes_set(m->crew->modes);
     m->crew->work(m->crew, m->crew->context, m->number);
     crew_change(m->crew, 1);
     return NULL;
@@ -284,7 +286,7 @@ static void attend(thread_crew *c)
 void thread_crew_run(int count, void (*work)(thread_crew *crew, void *context, int worker),
                      void (*attends)(void *context), void *context)
 {
-    thread_crew c = {.work = work, .attend = attends, .context = context, .at_work = count};
+    thread_crew c = {.work = work, .attend = attends, .context = context, .modes = modes_now(), .at_work = count};
     crew_member *member = count > 1 ? calloc((size_t)count, sizeof *member) : NULL;
     int started = 0;
     sigset_t all, before;
