@@ -448,6 +448,9 @@ typedef struct lk_train_progress {
 typedef struct lk_train_options {
     size_t size;
     const char *instance_data_dir, *instance_prompt, *output_dir; /* needed */
+    const lk_picture *const *instance_pictures; /* in place of instance_data_dir: the subject's pictures from
+                                        memory, which are copied */
+    size_t instance_count;
     const char *class_data_dir, *class_prompt;
     int resolution;                  /* 0: the model's own */
     bool center_crop;
@@ -491,7 +494,8 @@ typedef struct lk_train_options {
 #define lk_train_defaults(options) lk_train_defaults_sized((options), sizeof *(options))
 LK_API void lk_train_defaults_sized(lk_train_options *options, size_t size);
 
-/* The settings of a training one by one: every field of lk_train_options but its callback, in the field's name.
+/* The settings of a training one by one: the fields of lk_train_options, but for pictures and
+ * callback, by their names.
  * docs/TRAINING.md is the table of them. */
 typedef enum lk_setting_type {
     LK_SETTING_SWITCH, /* "true", "false" */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/folder.h"
 #include "base/platform.h"
 #include "likeness.h"
 #include "support.h"
@@ -312,15 +313,17 @@ static int note_step(void *user, const lk_train_progress *p)
     return 0;
 }
 
+static bool from_memory;
+
 static bool train(lk_train_options *o, const char *name, lk_error *why)
 {
     static char out[400];
     snprintf(out, sizeof out, "%s/%s", folder, name);
     o->output_dir = out;
-    o->instance_data_dir = SOURCE_DIR "/examples/subject";
+    if (!from_memory) o->instance_data_dir = SOURCE_DIR "/examples/subject";
     o->instance_prompt = "a photo of a dog";
     o->train_batch_size = 1;
-    o->max_train_steps = 40;
+    if (!o->max_train_steps) o->max_train_steps = 40;
     o->any_seed = false;
     o->seed = 4;
     return lk_train(session, opened, o, why);
@@ -364,6 +367,51 @@ static void test_cancel_training(void **state)
     assert_memory_equal(a, b, n);
     free(a);
     free(b);
+}
+
+/* Pictures that were read by the program train as those of the folder do. */
+static void test_train_from_memory(void **state)
+{
+    (void)state;
+    enum { MOST = 10 };
+    lk_picture *picture[MOST] = {NULL};
+    lk_error why = {LK_OK, ""};
+    lk_train_options o;
+    folder_names names;
+    error e = {0};
+    size_t count = 0;
+    assert_true(folder_list(&names, SOURCE_DIR "/examples/subject", &e));
+    for (size_t i = 0; i < names.count; i++) {
+        char path[800];
+        snprintf(path, sizeof path, SOURCE_DIR "/examples/subject/%s", names.name[i]);
+        if (count < MOST && lk_picture_open(&picture[count], path, NULL)) count++;
+    }
+    folder_list_free(&names);
+    assert_in_range(count, 2, MOST);
+    lk_train_defaults(&o);
+    o.max_train_steps = 3;
+    if (!train(&o, "folder", &why)) fail_msg("%s", why.text);
+    lk_train_defaults(&o);
+    o.instance_pictures = (const lk_picture *const *)picture;
+    o.instance_count = count;
+    o.max_train_steps = 3;
+    assert_false(train(&o, "both", &why)); /* the folder, too */
+    assert_int_equal(why.code, LK_USAGE);
+    why = (lk_error){LK_OK, ""};
+    from_memory = true;
+    o.instance_data_dir = NULL;
+    bool done = train(&o, "memory", &why);
+    from_memory = false;
+    if (!done) fail_msg("%s", why.text);
+    char *a, *b;
+    size_t n, m;
+    read_weights("folder", &a, &n);
+    read_weights("memory", &b, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n);
+    free(a);
+    free(b);
+    for (size_t i = 0; i < count; i++) lk_picture_close(&picture[i]);
 }
 
 /* ---- snapshots ---- */
@@ -654,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_no_size),      cmocka_unit_test(test_two_threads),
         cmocka_unit_test(test_whose),        cmocka_unit_test(test_closing),
         cmocka_unit_test(test_cancel),       cmocka_unit_test(test_cancel_training),
+        cmocka_unit_test(test_train_from_memory),
         cmocka_unit_test(test_snapshot),
         cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_autoencoder),

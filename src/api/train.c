@@ -4,6 +4,7 @@
 #include "api/api.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "generate/picture.h"
@@ -186,11 +187,18 @@ static void on_say(void *user, const char *line)
 static bool train(training *t, lk_model *m, error *e)
 {
     train_settings settings = api_train_settings(&t->o);
+    const image **pictures = calloc(t->o.instance_count + 1, sizeof *pictures);
+    if (!pictures) return error_memory(e, "a list of pictures", t->o.instance_count * sizeof *pictures);
+    for (size_t i = 0; i < t->o.instance_count; i++) pictures[i] = &t->o.instance_pictures[i]->image;
+    settings.instance_pictures = pictures;
+    settings.instance_count = t->o.instance_count;
     picture_maker maker = {train_picture, t};
     train_events events = {on_progress, on_say, t};
     t->base = m->model;
     t->generator = session_generator(t->session, m, e);
-    return t->generator && train_run(t->session->device, m->model, &settings, &maker, &events, e);
+    bool ok = t->generator && train_run(t->session->device, m->model, &settings, &maker, &events, e);
+    free(pictures);
+    return ok;
 }
 
 bool lk_train(lk_session *s, lk_model *m, const lk_train_options *given, lk_error *caller)

@@ -207,6 +207,40 @@ bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, 
     return ok;
 }
 
+void photo_hash(const image *m, char hex[65])
+{
+    char size[32];
+    sha256 hash;
+    int n = snprintf(size, sizeof size, "%dx%d\n", m->width, m->height);
+    sha256_start(&hash);
+    sha256_add(&hash, size, (size_t)n);
+    sha256_add(&hash, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
+    sha256_end(&hash, hex);
+}
+
+static bool photo_copy(photo *p, const image *m, size_t number, int resolution, error *e)
+{
+    *p = (photo){.path = string_format("picture-%zu", number)};
+    if (!p->path) return error_memory(e, "a picture's name", 32);
+    photo_hash(m, p->sha256);
+    if (!image_new(&p->picture, m->width, m->height, e)) return false;
+    memcpy(p->picture.pixels, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
+    return resize_shorter(&p->picture, resolution, p->path, e);
+}
+
+bool photo_set_copy(photo_set *out, const image *const *pictures, size_t count, int resolution, error *e)
+{
+    *out = (photo_set){.resolution = resolution};
+    out->item = calloc(count + 1, sizeof *out->item);
+    bool ok = out->item || error_memory(e, "pictures", count * sizeof *out->item);
+    for (size_t i = 0; ok && i < count; i++) {
+        out->count = i + 1;
+        ok = photo_copy(&out->item[i], pictures[i], i + 1, resolution, e);
+    }
+    if (!ok) photo_set_close(out);
+    return ok;
+}
+
 void photo_set_close(photo_set *s)
 {
     for (size_t i = 0; i < s->count; i++) {

@@ -34,7 +34,11 @@ bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t l
 /* The same, with somebody watching who may stop it. */
 bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, size_t limit,
                             const char *what, const train_watch *watch, error *e);
+/* The same of pictures in memory, which are copied: "picture-1" and on, hashed by their sizes and pixels. */
+bool photo_set_copy(photo_set *out, const image *const *pictures, size_t count, int resolution, error *e);
 void photo_set_close(photo_set *s);
+/* The hash of a picture in memory. */
+void photo_hash(const image *m, char sha256[65]);
 
 /* Which files of a folder photo_set_open would take, and the hash of each one's bytes, without decoding
  * any. A folder that is missing has none. limit as above. */

@@ -22,11 +22,16 @@ static json_t *determining_settings(const train_request *r)
     return some;
 }
 
-static bool instance_hashes(json_t **out, const char *folder, error *e)
+static bool instance_hashes(json_t **out, const train_settings *s, error *e)
 {
-    photo_files files;
-    if (!photo_files_list(&files, folder, 0, e)) return false;
+    photo_files files = {0};
+    if (!s->instance_count && !photo_files_list(&files, s->instance_data_dir, 0, e)) return false;
     *out = json_array();
+    for (size_t i = 0; i < s->instance_count; i++) {
+        char hash[65];
+        photo_hash(s->instance_pictures[i], hash);
+        json_array_append_new(*out, json_string(hash));
+    }
     for (size_t i = 0; i < files.count; i++)
         json_array_append_new(*out, json_string(files.item[i].sha256));
     photo_files_free(&files);
@@ -59,7 +64,7 @@ bool train_request_text(char **out, const train_request *r, error *e)
     json_object_set_new(whole, "model", json_string(r->model));
     json_object_set_new(whole, "precision", json_string(r->precision));
     json_object_set_new(whole, "settings", determining_settings(r));
-    bool ok = instance_hashes(&instances, r->settings->instance_data_dir, e);
+    bool ok = instance_hashes(&instances, r->settings, e);
     json_object_set_new(whole, "instance_pictures", instances);
     ok = ok && class_part(whole, r, e);
     if (ok) *out = json_text(whole, JSON_SORT_KEYS | JSON_COMPACT);

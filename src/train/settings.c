@@ -216,7 +216,10 @@ static bool missing(const char *text) { return !text || !*text; }
 
 static bool check_texts(const train_settings *s, error *e)
 {
-    if (missing(s->instance_data_dir))
+    if (s->instance_count && s->instance_data_dir)
+        return error_set(e, ERROR_USAGE, "pictures of the subject are given, and --instance_data_dir too; leave "
+                                         "one out");
+    if (!s->instance_count && missing(s->instance_data_dir))
         return error_set(e, ERROR_USAGE, "--instance_data_dir is missing; name the folder with the "
                                          "pictures of your subject");
     if (missing(s->instance_prompt))

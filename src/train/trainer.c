@@ -82,6 +82,8 @@ static bool has_class_pictures(const trainer *t)
 static bool open_photos(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
+    if (s->instance_count)
+        return photo_set_copy(&t->instances, s->instance_pictures, s->instance_count, s->resolution, e);
     return photo_set_open_watched(&t->instances, s->instance_data_dir, s->resolution, 0, "instance",
                                   t->watch, e);
 }
