@@ -4,6 +4,7 @@
 #include "base/platform.h"
 
 #include <assert.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -382,4 +383,34 @@ char *path_of_program(void)
     char *slash = strrchr(path, '/');
     if (slash) slash[slash == path] = '\0'; /* keep the root's own slash */
     return strdup(path);
+}
+
+/* The folder of the file that this code is in; NULL: it is not known. */
+static char *path_of_library(void)
+{
+    Dl_info info;
+    char path[PATH_MAX];
+    if (!dladdr((const void *)(uintptr_t)path_of_library, &info) || !info.dli_fname ||
+        !realpath(info.dli_fname, path))
+        return NULL;
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = '\0';
+    return strdup(path);
+}
+
+char *path_beside(const char *below)
+{
+    static const char *const places[] = {"", "../", "../share/likeness/"};
+    char *from[] = {path_of_program(), path_of_library()}, *found = NULL;
+    for (int i = 0; i < 6; i++) {
+        const char *folder = from[i / 3];
+        char *path = folder && !found ? string_format("%s/%s%s", folder, places[i % 3], below) : NULL;
+        if (path && path_is_dir(path))
+            found = path;
+        else
+            free(path);
+    }
+    free(from[0]);
+    free(from[1]);
+    return found;
 }

@@ -54,6 +54,9 @@ bool path_is_same(const char *a, const char *b);
 /* malloc'ed; NULL when memory is out. */
 char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *path_of_program(void); /* folder of the running program, malloc'ed */
+/* A folder that comes with us ("models/pocket"), beside the program or the library that this code is in, as they
+ * are built or installed. malloc'ed; NULL where it is not there, or memory is out. */
+char *path_beside(const char *below);
 
 /* A block of zeroed memory, 64-byte aligned, huge pages asked for; NULL when memory is out. */
 void *block_alloc(size_t size);

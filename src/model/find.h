@@ -6,8 +6,7 @@
 
 #include "base/error.h"
 
-/* The pocket model: in $LIKENESS_MODELS, beside the program as built or installed, or in the source tree.
- * malloc'ed; NULL on failure. */
+/* The pocket model: in $LIKENESS_MODELS, or beside us. malloc'ed; NULL on failure. */
 char *find_pocket(error *e);
 
 #endif

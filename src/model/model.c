@@ -265,17 +265,16 @@ static char *find_tokenizer(const char *file)
 {
     const char *slash = strrchr(file, '/');
     char *beside = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
-    char *program = path_of_program();
+    char *ours = path_beside("models/clip-tokenizer");
     const char *models = getenv("LIKENESS_MODELS");
     const struct { const char *base, *sub; } places[] = {
         {getenv("LIKENESS_TOKENIZER"), "."}, {beside, "tokenizer"}, {beside, "clip-tokenizer"},
-        {beside, "."}, {models, "clip-tokenizer"}, {program, "models/clip-tokenizer"},
-        {program, "../models/clip-tokenizer"}, {program, "../share/likeness/models/clip-tokenizer"}};
+        {beside, "."}, {models, "clip-tokenizer"}, {ours, "."}};
     char *found = NULL;
     for (size_t i = 0; !found && i < sizeof places / sizeof *places; i++)
         found = tokenizer_at(places[i].base, places[i].sub);
     free(beside);
-    free(program);
+    free(ours);
     return found;
 }
 

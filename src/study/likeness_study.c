@@ -10,18 +10,18 @@
 #include "base/platform.h"
 #include "study/study.h"
 
-/* The folder that holds `examples`: the source tree, or where the program is installed. malloc'ed. */
-static char *find_root(error *e)
+/* The folder that holds `examples`; a plan of the caller's can do without. malloc'ed. */
+static char *find_root(bool needed, error *e)
 {
-    char *program = path_of_program(), *found = program ? path_join(program, "../share/likeness") : NULL;
-    free(program);
-    if (found && !path_is_dir(found)) {
-        free(found);
-        found = NULL;
-    }
-    if (!found) found = strdup(LIKENESS_SOURCE_DIR);
-    if (!found) error_memory(e, "a path", 64);
-    return found;
+    char *examples = path_beside("examples"), *above = examples ? path_join(examples, "..") : NULL;
+    char *root = above ? path_absolute(above) : NULL;
+    free(examples);
+    free(above);
+    if (!root && needed)
+        error_set(e, ERROR_FILE, "the examples are not beside the program: it is not whole; install it anew");
+    else if (!root && !(root = strdup(".")))
+        error_memory(e, "a path", 2);
+    return root;
 }
 
 void lk_study_defaults_sized(lk_study_options *o, size_t size)
@@ -64,7 +64,8 @@ static void on_log(void *user, lk_level level, const char *line)
 
 static bool study(lk_context *context, lk_study_options *o, error *e)
 {
-    char *root = find_root(e), *plan = root && !o->plan ? path_join(root, "examples/report.json") : NULL;
+    char *root = find_root(!o->plan, e);
+    char *plan = root && !o->plan ? path_join(root, "examples/report.json") : NULL;
     photos_request photos = {o->photos, o->name, o->class_name, o->model};
     study_options options = {.plan = o->plan ? o->plan : plan,
                              .photos = o->photos ? &photos : NULL,
