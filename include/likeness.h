@@ -282,6 +282,9 @@ LK_API bool lk_variance_parse(lk_variance *out, const char *name);
 LK_API bool lk_spacing_parse(lk_spacing *out, const char *name);
 LK_API const char *lk_sampler_name(lk_sampler sampler);  /* "ddim"; NULL: there is none of this number */
 LK_API const char *lk_sampler_label(lk_sampler sampler); /* "DDIM", as in pictures' settings; or NULL */
+/* Whether the option of that name means something to it. */
+LK_API bool lk_sampler_has_eta(lk_sampler sampler);
+LK_API bool lk_sampler_has_variance(lk_sampler sampler);
 LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
 LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
 

@@ -576,6 +576,9 @@ static void test_sweep(void **state)
     assert_int_equal(count, lk_sampler_count());
     assert_string_equal(lk_sampler_label(LK_DDPM), "DDPM");
     assert_null(lk_sampler_label(count));
+    assert_true(lk_sampler_has_eta(LK_DDIM) && !lk_sampler_has_variance(LK_DDIM));
+    assert_true(lk_sampler_has_variance(LK_DDPM) && !lk_sampler_has_eta(LK_DDPM));
+    assert_false(lk_sampler_has_eta(count) || lk_sampler_has_variance(-1));
     lk_sampler found;
     assert_true(lk_sampler_parse(&found, "DDPMScheduler") && found == LK_DDPM);
 }

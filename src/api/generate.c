@@ -31,6 +31,10 @@ bool lk_spacing_parse(lk_spacing *out, const char *name)
 
 int lk_sampler_count(void) { return sampler_kind_count(); }
 
+bool lk_sampler_has_eta(lk_sampler s) { return sampler_kind_known(s) && sampler_kind_has_eta(s); }
+
+bool lk_sampler_has_variance(lk_sampler s) { return sampler_kind_known(s) && sampler_kind_has_variance(s); }
+
 const char *lk_sampler_label(lk_sampler s) { return sampler_kind_known(s) ? sampler_kind_label(s) : NULL; }
 
 const char *lk_sampler_name(lk_sampler s)

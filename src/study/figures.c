@@ -282,16 +282,16 @@ static int by_x(const void *a, const void *b)
 static void structure_chart(page *p, int serial, const char *prompt, bool detail)
 {
     const study_measures *m = p->s->measures;
-    chart_series series[2];
+    chart_series *series = page_alloc(p, (size_t)lk_sampler_count() * sizeof *series);
     int count = 0, most = 0;
-    for (int kind = 0; kind < 2; kind++) {
+    for (lk_sampler kind = 0; series && kind < lk_sampler_count(); kind++) {
         chart_point *point = page_alloc(p, ((size_t)m->structures + 1) * sizeof *point);
         if (!point) return;
         int points = 0;
         for (int i = 0; i < m->structures; i++) {
             const structure_row *r = &m->structure[i];
             const estimate *e = detail ? &r->detail : &r->kept;
-            if ((int)r->sampler != kind || strcmp(r->prompt, prompt) || !e->n) continue;
+            if (r->sampler != kind || strcmp(r->prompt, prompt) || !e->n) continue;
             if (r->steps >= r->most) continue;
             point[points++] = point_of(r->steps, e);
             most = r->most;
@@ -299,7 +299,7 @@ static void structure_chart(page *p, int serial, const char *prompt, bool detail
         if (points) point[points++] = (chart_point){most, 100, NAN, NAN}; /* itself */
         qsort(point, (size_t)points, sizeof *point, by_x);
         if (points)
-            series[count++] = (chart_series){.name = kind == LK_DDIM ? "DDIM" : "DDPM",
+            series[count++] = (chart_series){.name = lk_sampler_label(kind),
                                              .point = point,
                                              .count = points,
                                              .style = kind};

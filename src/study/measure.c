@@ -518,10 +518,10 @@ static bool fill(tables *t, error *e)
 {
     bool ok = true;
     for (int j = 0; ok && j < t->all.subjects; j++) ok = fill_subject(t, j, e);
-    for (int k = 0; ok && k < t->prompts; k++)
-        ok = fill_structure(t, LK_DDIM, t->prompt[k], e) &&
-             fill_structure(t, LK_DDPM, t->prompt[k], e) && fill_crossing(t, t->prompt[k], e) &&
-             fill_diversity(t, t->prompt[k], e);
+    for (int k = 0; ok && k < t->prompts; k++) {
+        for (lk_sampler s = 0; ok && s < lk_sampler_count(); s++) ok = fill_structure(t, s, t->prompt[k], e);
+        ok = ok && fill_crossing(t, t->prompt[k], e) && fill_diversity(t, t->prompt[k], e);
+    }
     ok = ok && field_measure(t->out, &t->all, t->source, e) && make_again(t, e);
     if (ok) fill_cells(t);
     if (ok) list_subjects(t);

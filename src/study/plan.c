@@ -71,15 +71,26 @@ typedef struct layer {
 
 static bool is_given(const layer *l, setting_key slot) { return l->given >> slot & 1u; }
 
+/* "ddim or ddpm" */
+static void list_samplers(char *out, size_t size)
+{
+    size_t at = 0;
+    for (int i = 0, n = lk_sampler_count(); i < n && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ",
+                               lk_sampler_name(i));
+}
+
 /* A word out of a few. */
 static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
 {
     const char *word = field_text(f, keys[k].name, ""), *list;
+    char samplers[256];
     bool ok;
     if (!f->ok) return false;
     if (k == KEY_SAMPLER) {
         ok = lk_sampler_parse(&c->sampler, word);
-        list = "ddim or ddpm";
+        list_samplers(samplers, sizeof samplers);
+        list = samplers;
     } else if (k == KEY_VARIANCE) {
         ok = lk_variance_parse(&c->variance, word);
         list =
@@ -476,8 +487,8 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
     }
     /* What its sampler does not look at must not make a picture another one. */
     study_cell *c = &all.value;
-    if (c->sampler != LK_DDPM) c->variance = LK_VARIANCE_MODEL;
-    if (c->sampler == LK_DDPM) c->eta = 0;
+    if (!lk_sampler_has_variance(c->sampler)) c->variance = LK_VARIANCE_MODEL;
+    if (!lk_sampler_has_eta(c->sampler)) c->eta = 0;
     r->steps += c->steps;
     if (r->steps > MAX_ALL_STEPS)
         return plan_wrong(r, "more than %d steps in all; make the study smaller or split it",
