@@ -273,7 +273,7 @@ void thread_crew_tell(thread_crew *c)
 static void attend(thread_crew *c)
 {
     pthread_mutex_lock(&c->lock);
-    while (c->at_work) {
+    while (c->at_work || c->told) { /* all may have ended before this begins */
         while (!c->told) pthread_cond_wait(&c->changed, &c->lock);
         c->told = false;
         pthread_mutex_unlock(&c->lock);
