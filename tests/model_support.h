@@ -4,6 +4,7 @@
 #ifndef LIKENESS_TESTS_MODEL_SUPPORT_H
 #define LIKENESS_TESTS_MODEL_SUPPORT_H
 
+#include "foreign.h"
 #include "support.h"
 
 #include <math.h>
@@ -74,7 +75,7 @@ static inline bench bench_open(void)
 {
     bench b = {.fill = fill_by_formula};
     error e = {0};
-    check(device_open(&b.d, "cpu", &(device_options){.threads = 2}, &e) &&
+    check(device_open(&b.d, test_device(), &(device_options){.threads = 2}, &e) &&
               graph_open(&b.g, DTYPE_F32, &e), &e);
     return b;
 }

@@ -2,6 +2,7 @@
  *
  * Tests of schedules of models: their syntax, and that the runs they stand for are, bit for bit, what
  * they must equal: one model alone, the same run in one piece. */
+#include "foreign.h"
 #include "support.h"
 
 #include <math.h>
@@ -438,7 +439,7 @@ static int set_up(void **state)
               toy_unconditional(path_ddpm, &e) &&
               perturb(path_tuned, "unet/diffusion_pytorch_model.safetensors", 3, &e) &&
               perturb(path_tuned, "text_encoder/model.safetensors", 4, &e) &&
-              device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e);
+              device_open(&cpu, test_device(), &(device_options){.threads = 1}, &e);
     for (int i = 0; ok && i < MODELS; i++)
         ok = model_open(&opened[i], path[i], NULL, NULL, &e) &&
              generator_open(&generators[i], cpu, opened[i], &e);

@@ -9,6 +9,7 @@
 #include "generate/parameters.h"
 #include "generate/plan.h"
 #include "generate/sampler_row.h"
+#include "foreign.h"
 #include "support.h"
 #include "toy.h"
 
@@ -443,7 +444,7 @@ static int set_up(void **state)
     (void)state;
     snprintf(folder, sizeof folder, "%s/base", scratch_dir());
     bool ok = toy_stable_diffusion(folder, &e) && model_open(&base, folder, NULL, NULL, &e) && make_tuned(&e) &&
-              device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e) &&
+              device_open(&cpu, test_device(), &(device_options){.threads = 1}, &e) &&
               generator_open(&generators[BASE], cpu, base, &e) &&
               generator_open(&generators[TUNED], cpu, &tuned, &e);
     if (!ok) print_error("%s\n", e.text);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "generate/generate.h"
+#include "foreign.h"
 #include "support.h"
 
 enum { STEPS = 2 };
@@ -26,7 +27,7 @@ static void *make(void *argument)
     generate_options o = {.prompt = "a photo of a dog", .seed = 3, .guidance = 7.5f,
                           .sampler = {.kind = SAMPLER_DDPM, .steps = STEPS}};
     j->ok = (j->first ? device_open_beside(&d, j->first, j->threads, &j->e)
-                      : device_open(&d, "cpu", &(device_options){.threads = j->threads}, &j->e)) &&
+                      : device_open(&d, test_device(), &(device_options){.threads = j->threads}, &j->e)) &&
             generator_open(&g, d, j->model, &j->e) && generator_run(g, &o, &j->result, &j->e);
     generator_close(&g);
     device_close(&d);
@@ -73,7 +74,7 @@ static void test_at_the_same_time(void **state)
     device *first;
     error e = {0};
     model *m = pocket();
-    if (!device_open(&first, "cpu", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
+    if (!device_open(&first, test_device(), &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
     job jobs[2] = {{.model = m, .threads = 1, .first = first}, {.model = m, .threads = 2, .first = first}};
     job alone = {.model = m, .threads = 2};
     pthread_t host[2];

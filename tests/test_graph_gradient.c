@@ -4,6 +4,7 @@
  * in double; of a block of a network with and without segments, to the byte. */
 #include <math.h>
 
+#include "foreign.h"
 #include "graph_support.h"
 
 #define DIMS(...)                                                                                  \
@@ -101,7 +102,7 @@ static void check_gradient(graph *g, tensor *loss)
     }
     for (size_t i = 0; i < g->weights.count; i++) c.of[c.count++] = g->weights.item[i];
     graph_output(g, loss);
-    assert_true(device_open(&d, "cpu", &(device_options){.threads = 2}, &e));
+    assert_true(device_open(&d, test_device(), &(device_options){.threads = 2}, &e));
     if (!graph_gradient(g, loss, NULL, c.of, c.count, c.grad, &e) || !graph_plan(g, d, &e) ||
         !graph_allocate(g, &e))
         fail_msg("%s", e.text);
@@ -413,7 +414,7 @@ static void test_segments(void **state)
     (void)state;
     device *d;
     error e = {0};
-    assert_true(device_open(&d, "cpu", &(device_options){.threads = 2}, &e));
+    assert_true(device_open(&d, test_device(), &(device_options){.threads = 2}, &e));
     outcome kept = run_unet(d, false), computed = run_unet(d, true);
     assert_int_equal(kept.length, computed.length);
     assert_memory_equal(kept.data, computed.data, kept.length * sizeof(float));

@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <math.h>
 
+#include "foreign.h"
 #include "graph_support.h"
 
 #define DIMS(...)                                                                                  \
@@ -262,7 +263,7 @@ static void test_run(void **state)
     run_network(&d.device, DTYPE_BF16, 5e-2);
     device *cpu;
     error e = {0};
-    assert_true(device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e));
+    assert_true(device_open(&cpu, test_device(), &(device_options){.threads = 2}, &e));
     run_network(cpu, cpu->compute, 1e-5);
     device_close(&cpu);
 }

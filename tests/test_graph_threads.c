@@ -4,6 +4,7 @@
  * the same bytes as alone, the copies made once; and a run that another thread stops. */
 #include <pthread.h>
 
+#include "foreign.h"
 #include "graph_support.h"
 
 #define DIMS(...) (int64_t[]){__VA_ARGS__}
@@ -92,7 +93,7 @@ static void race(dtype precision, dtype type)
     weight_set set = set_of(type);
     pthread_barrier_t start;
     device_options o = {.threads = 2, .precision = precision};
-    if (!device_open(&first, "cpu", &o, &e)) fail_msg("%s", e.text);
+    if (!device_open(&first, test_device(), &o, &e)) fail_msg("%s", e.text);
     for (int k = 0; k < 2; k++) {
         alone[k] = (host){.first = first, .set = &set, .batch = 1 + k, .threads = 1};
         work(&alone[k]);
@@ -127,7 +128,7 @@ static void test_shared(void **state)
     device *first, *other = NULL;
     device_weights *a, *b = NULL;
     weight_set set = set_of(DTYPE_F16), second = set_of(DTYPE_F16);
-    assert_true(device_open(&first, "cpu", &(device_options){.threads = 1}, &e) &&
+    assert_true(device_open(&first, test_device(), &(device_options){.threads = 1}, &e) &&
                 device_open_beside(&other, first, 2, &e));
     assert_string_equal(strrchr(other->name, ','), ", 2 threads");
     assert_true(device_weights_open(first, &set, &a, &e) && device_weights_open(other, &set, &b, &e));
@@ -165,7 +166,7 @@ static void test_stop(void **state)
     tensor *ids;
     int32_t tokens[SIDE * SIDE] = {0};
     weight_set set = set_of(DTYPE_F32);
-    assert_true(device_open(&d, "cpu", &(device_options){.threads = 1}, &e) && graph_open(&g, DTYPE_F32, &e));
+    assert_true(device_open(&d, test_device(), &(device_options){.threads = 1}, &e) && graph_open(&g, DTYPE_F32, &e));
     d->stop = &stop;
     network(g, &ids, 1);
     device_weights *copy = copy_of(d, &set);
@@ -191,7 +192,7 @@ static void test_names(void **state)
     device *d;
     assert_false(device_open(&d, "abacus:0", &(device_options){.threads = 1}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
-    assert_string_equal(e.text, "device abacus:0 is unknown: there is cpu");
+    assert_non_null(strstr(e.text, "device abacus:0 is unknown: there is cpu"));
     assert_null(d);
 }
 

@@ -2,6 +2,7 @@
  *
  * The networks against diffusers' values (weights and inputs by formula, through the real graph and the CPU), their
  * parameter counts at full size, and the text's cached keys and values. */
+#include "foreign.h"
 #include "model_support.h"
 
 static size_t parameters(const bench *b)
@@ -247,7 +248,7 @@ static void unet_samples(const char *level, int threads, int first, int batch, f
     bench b = {.fill = fill_scattered};
     error e = {0};
     device_options o = {.threads = threads, .level = level};
-    check(device_open(&b.d, "cpu", &o, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
+    check(device_open(&b.d, test_device(), &o, &e) && graph_open(&b.g, DTYPE_F32, &e), &e);
     tensor *x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){batch, UNET_HEIGHT, UNET_WIDTH, 4});
     tensor *t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){batch});
     tensor *context = graph_input(b.g, "context", DTYPE_F32, 3, (int64_t[]){batch, 5, 16});
@@ -276,7 +277,7 @@ static void batch_of_any_size(void **state)
         device *d = NULL;
         error e = {0};
         device_options o = {.threads = 1, .level = levels[i]};
-        if (!device_open(&d, "cpu", &o, &e)) continue;
+        if (!device_open(&d, test_device(), &o, &e)) continue;
         device_close(&d);
         static float all[BATCH * UNET_SIZE], some[BATCH * UNET_SIZE];
         unet_samples(levels[i], 2, 0, BATCH, all);

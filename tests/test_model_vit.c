@@ -2,6 +2,7 @@
  *
  * The towers that look at pictures against transformers' (tests/fixtures/model/vit.txt): a wave of pixels, a
  * picture through its processor, prompts; and folders that are refused. */
+#include "foreign.h"
 #include "layout.h"
 
 #include "model/vit.h"
@@ -107,7 +108,7 @@ static void tower(const char *name, vit_kind kind, int width, int size, layout_e
     device *d;
     image scene;
     float out[64];
-    check(device_open(&d, "cpu", &(device_options){.threads = 2}, &e), &e);
+    check(device_open(&d, test_device(), &(device_options){.threads = 2}, &e), &e);
     vit *v = open_tower(d, folder_of(name, edit));
     assert_int_equal(vit_kind_of(v), kind);
     assert_int_equal(vit_width(v), width);
@@ -158,7 +159,7 @@ static void clip_text(void **state)
     device *d;
     float out[10];
     (void)state;
-    check(device_open(&d, "cpu", &(device_options){.threads = 2}, &e), &e);
+    check(device_open(&d, test_device(), &(device_options){.threads = 2}, &e), &e);
     vit *v = open_tower(d, folder_of("clip", scattered));
     for (int i = 0; i < 4; i++) {
         char what[16];
@@ -182,7 +183,7 @@ static void refused(const char *folder, const char *const *words, int count)
     error e = {0};
     device *d;
     vit *v;
-    check(device_open(&d, "cpu", &(device_options){.threads = 1}, &e), &e);
+    check(device_open(&d, test_device(), &(device_options){.threads = 1}, &e), &e);
     assert_false(vit_open(&v, d, folder, &e));
     assert_null(v);
     for (int i = 0; i < count; i++)

@@ -11,6 +11,7 @@
 #include "pipeline/fit.h"
 #include "pipeline/layout.h"
 #include "pipeline/text.h"
+#include "foreign.h"
 #include "support.h"
 #include "toy.h"
 
@@ -26,7 +27,7 @@ static int set_up(void **state)
     (void)state;
     snprintf(folder, sizeof folder, "%s/toy", scratch_dir());
     if (!toy_stable_diffusion(folder, &e) || !model_open(&opened, folder, NULL, NULL, &e) ||
-        !device_open(&toy.device, "cpu", &(device_options){.threads = 2}, &e)) {
+        !device_open(&toy.device, test_device(), &(device_options){.threads = 2}, &e)) {
         print_error("%s\n", e.text);
         return -1;
     }

@@ -2,6 +2,7 @@
  *
  * A whole run as the library sees it, with a disk that fills up and a person who stops it anywhere. The disk
  * is played: what a run writes and how much room there is go through this file (the linker's --wrap). */
+#include "foreign.h"
 #include "support.h"
 
 #include <dirent.h>
@@ -407,7 +408,7 @@ static int open_all(void **state)
     snprintf(output_dir, sizeof output_dir, "%s/out", scratch_dir());
     snprintf(toy_path, sizeof toy_path, "%s/toy", scratch_dir());
     if (toy_stable_diffusion(toy_path, &e) && model_open(&base, toy_path, NULL, NULL, &e) &&
-        device_open(&processor, "cpu", &(device_options){.threads = 1}, &e))
+        device_open(&processor, test_device(), &(device_options){.threads = 1}, &e))
         return 0;
     fprintf(stderr, "%s\n", e.text);
     return -1;

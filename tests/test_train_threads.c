@@ -2,6 +2,7 @@
  *
  * The same training, byte for byte, on one, two and three threads: losses, norms, every trained
  * weight and every moment of the optimizer. */
+#include "foreign.h"
 #include "support.h"
 #include "train/trainer.h"
 
@@ -48,7 +49,7 @@ static result train(const model *m, train_optimizer optimizer, int threads)
     device *d;
     trainer t;
     error e = {0};
-    if (!device_open(&d, "cpu", &(device_options){.threads = threads}, &e) ||
+    if (!device_open(&d, test_device(), &(device_options){.threads = threads}, &e) ||
         !trainer_open(&t, d, m, &s, NULL, &e) ||
         !trainer_start(&t, &e))
         fail_msg("%s", e.text);
