@@ -253,6 +253,28 @@ static void run_network(device *d, dtype compute, double bound)
     }
 }
 
+/* An output becomes another graph's input on the device. */
+static void test_copy(void **state)
+{
+    (void)state;
+    error e = {0};
+    device *d;
+    assert_true(device_open(&d, test_device(), &(device_options){.threads = 1}, &e));
+    graph *a = fresh(DTYPE_F32), *b = fresh(DTYPE_F32);
+    tensor *x = graph_input(a, "x", DTYPE_F32, DIMS(2, 3)), *y = scale(a, x, 2);
+    tensor *z = graph_input(b, "z", DTYPE_F32, DIMS(3, 2)), *w = scale(b, z, 10);
+    float data[6] = {1, 2, 3, 4, 5, 6}, got[6];
+    graph_output(a, y);
+    graph_output(b, w);
+    assert_true(graph_plan(a, d, &e) && graph_plan(b, d, &e) && graph_allocate(a, &e) && graph_allocate(b, &e));
+    assert_true(graph_write(a, x, data, &e) && graph_run(a, &e) && graph_copy(b, z, a, y, &e));
+    graph_close(&a);
+    assert_true(graph_run(b, &e) && graph_read(b, w, got, &e));
+    for (int i = 0; i < 6; i++) assert_true(got[i] == 20 * data[i]);
+    graph_close(&b);
+    device_close(&d);
+}
+
 static void test_run(void **state)
 {
     (void)state;
@@ -481,6 +503,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),      cmocka_unit_test(test_first_failure),
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_types),
+        cmocka_unit_test(test_copy),
         cmocka_unit_test(test_run),         cmocka_unit_test(test_bind_errors),
         cmocka_unit_test(test_run_checked), cmocka_unit_test(test_run_fails),
         cmocka_unit_test(test_views),
