@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run_more.sh [clang|threads|onednn3 ...]: what `make test` does not look at, each in a build of its own: everything
+# compiled by clang, warnings as errors, and those tests that are quick under AddressSanitizer and UBSan; the
+# tests of what threads share under ThreadSanitizer; oneDNN 3, where pip has its package, compiled against and run.
+# Ends with "N passed, N failed, N skipped", a check each; exit status 1 where any failed.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+passed=0 failed=0 skipped=0
+generator=()
+command -v ninja >/dev/null && generator=(-G Ninja)
+export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
+
+# Quick under the sanitizers: all but what trains, compares whole networks or makes a study.
+slow='check_|alloc_fail|model_gradients|model_networks|train_losses|train_threads|device_kernels|device_product|program_|study_|foreign'
+threads=(test_base_threads test_device_onednn test_device_optimizer test_device_kernels)
+
+build() { # folder, targets, flags: quiet, unless it fails
+    local folder=$1 targets=$2
+    shift 2
+    # shellcheck disable=SC2086
+    { cmake -S . -B "$folder" "${generator[@]}" -DLIKENESS_WERROR=ON "$@" &&
+        cmake --build "$folder" --parallel "$(nproc)" --target $targets; } >"$folder.log" 2>&1 ||
+        { grep -E -A5 'error|FAILED|undefined' "$folder.log" | head -n 60; return 1; }
+}
+
+check_clang() {
+    tools/ci/install_packages.sh clang libclang-rt-dev || return 1
+    build build-clang "all tests benches" -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" \
+        -DLIKENESS_SANITIZE=address,undefined || return 1
+    (cd build-clang && ctest -j "$(nproc)" -E "$slow" --output-on-failure) | tail -n 40
+    return "${PIPESTATUS[0]}"
+}
+
+check_threads() {
+    local shared
+    shared=$(for f in tests/test_*thread*.c tests/test_*session*.c; do basename "$f" .c; done | grep -vx test_train_threads)
+    shared=$(printf '%s\n' "${threads[@]}" "$shared" | sort -u | while read -r t; do [ ! -f "tests/$t.c" ] || echo "$t"; done)
+    build build-threads "$(echo "$shared" | tr '\n' ' ')" -DLIKENESS_SANITIZE=thread || return 1
+    (cd build-threads && ctest -j "$(nproc)" -R "^($(echo "$shared" | paste -sd'|'))\$" --output-on-failure) | tail -n 40
+    return "${PIPESTATUS[0]}"
+}
+
+check_onednn3() {
+    local folder=build-onednn3 include library
+    mkdir -p $folder
+    if [ ! -d $folder/package ]; then
+        python3 -m pip --version >/dev/null 2>&1 || tools/ci/install_packages.sh python3-pip || return 77
+        python3 -m pip download -q --no-deps -d $folder/wheels onednn-cpu-gomp==2023.2.0 \
+            onednn-devel-cpu-gomp==2023.2.0 >$folder/pip.log 2>&1 ||
+            { echo "pip has no oneDNN 3: $(tail -n 1 $folder/pip.log)"; return 77; }
+        for wheel in $folder/wheels/*.whl; do python3 -m zipfile -e "$wheel" $folder/package || return 1; done
+    fi
+    include=$(dirname "$(find "$PWD/$folder/package" -path '*/include/dnnl.h')")
+    library=$(find "$PWD/$folder/package" -name libdnnl.so.3)
+    build $folder "test_device_onednn test_device_product" -DDNNL_INCLUDE_DIR="$include" -DDNNL_LIBRARY="$library" || return 1
+    $folder/test_device_onednn | tail -n 5
+    return "${PIPESTATUS[0]}"
+}
+
+for name in "${@:-clang threads onednn3}"; do
+    for check in $name; do
+        start=$SECONDS
+        "check_$check"
+        case $? in
+        0) passed=$((passed + 1)) end=passed ;;
+        77) skipped=$((skipped + 1)) end=skipped ;;
+        *) failed=$((failed + 1)) end=FAILED ;;
+        esac
+        echo "run_more: $check $end, $((SECONDS - start)) s"
+    done
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
