@@ -324,7 +324,7 @@ static void test_bad_models(void **state)
     check_bad(TRAINING(NEEDED "\"learning_rate\": 0"),
               ": models.t.train: --learning_rate must be a number above 0, not 0; ...");
     check_bad(TRAINING(NEEDED "\"max_train_steps\": 1.5"),
-              ": models.t.train: \"max_train_steps\" should be a whole number");
+              ": models.t.train: \"max_train_steps\" should be an integer, not a number");
     check_bad(TRAINING(NEEDED "\"train_batch_size\": true"),
               ": models.t.train: \"train_batch_size\" should be an integer, not a boolean");
     check_bad(TRAINING(NEEDED "\"train_text_encoder\": 1"),

@@ -4,97 +4,67 @@
 #include "study/plan_read.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <string.h>
+
+#include "base/number.h"
 
 enum { CHECKPOINT_EVERY = 100 }; /* steps; only for going on after a kill */
 
-/* Keys of a training that are no settings of it. */
+/* Keys of a training that are no settings of it; and its settings that a study does not take. */
 static const char *const own_keys[] = {"model", "use_8bit_adam"};
+static const char *const no_keys[] = {"output_dir", "resume_from_checkpoint"};
 
-enum { OWN_KEYS = sizeof own_keys / sizeof *own_keys, MOST_KEYS = 100 };
-
-typedef enum setting_kind {
-    SETTING_BOOL, SETTING_INT, SETTING_LONG, SETTING_SEED, SETTING_DOUBLE, SETTING_TEXT,
-    SETTING_SCHEDULE, SETTING_OPTIMIZER,
-} setting_kind;
-
-#define SETTING(name, kind) {#name, SETTING_##kind, offsetof(lk_train_options, name)}
-
-static const struct train_key { const char *name; setting_kind kind; size_t at; } train_keys[] = {
-    SETTING(instance_data_dir, TEXT),
-    SETTING(instance_prompt, TEXT),
-    SETTING(class_data_dir, TEXT),
-    SETTING(class_prompt, TEXT),
-    SETTING(resolution, INT),
-    SETTING(center_crop, BOOL),
-    SETTING(train_batch_size, INT),
-    SETTING(gradient_accumulation_steps, INT),
-    SETTING(max_train_steps, LONG),
-    SETTING(num_train_epochs, INT),
-    SETTING(learning_rate, DOUBLE),
-    SETTING(scale_lr, BOOL),
-    SETTING(lr_scheduler, SCHEDULE),
-    SETTING(lr_warmup_steps, LONG),
-    SETTING(lr_num_cycles, INT),
-    SETTING(lr_power, DOUBLE),
-    SETTING(optimizer, OPTIMIZER),
-    SETTING(adam_beta1, DOUBLE),
-    SETTING(adam_beta2, DOUBLE),
-    SETTING(adam_weight_decay, DOUBLE),
-    SETTING(adam_epsilon, DOUBLE),
-    SETTING(max_grad_norm, DOUBLE),
-    SETTING(seed, SEED),
-    SETTING(train_text_encoder, BOOL),
-    SETTING(gradient_checkpointing, BOOL),
-    SETTING(snr_gamma, DOUBLE),
-    SETTING(offset_noise, BOOL),
-    SETTING(offset_noise_factor, DOUBLE),
-    SETTING(with_prior_preservation, BOOL),
-    SETTING(prior_loss_weight, DOUBLE),
-    SETTING(num_class_images, INT),
-    SETTING(prior_from_base, BOOL),
-    SETTING(cache_latents, BOOL),
-    SETTING(checkpointing_steps, LONG),
-    SETTING(checkpoints_total_limit, INT),
-    SETTING(validation_prompt, TEXT),
-    SETTING(num_validation_images, INT),
-    SETTING(validation_steps, LONG),
+enum {
+    OWN_KEYS = sizeof own_keys / sizeof *own_keys,
+    NO_KEYS = sizeof no_keys / sizeof *no_keys,
+    MOST_KEYS = 100,
 };
 
-enum { TRAIN_KEYS = sizeof train_keys / sizeof *train_keys };
-
-static bool read_rate(plan_reader *r, const char *name, lk_rate_schedule *out)
+static bool is_no_key(const char *name)
 {
-    return lk_rate_schedule_parse(out, name) ||
-           plan_wrong(r,
-                      "\"lr_scheduler\" is \"%.60s\"; there are constant, constant_with_warmup, "
-                      "linear, cosine, cosine_with_restarts, polynomial",
-                      name);
+    for (int i = 0; i < NO_KEYS; i++)
+        if (strcmp(no_keys[i], name) == 0) return true;
+    return false;
 }
 
-/* A setting that the object has. */
-static bool read_given(plan_reader *r, json_t *object, const struct train_key *t, lk_train_options *s)
+/* The value of a setting that the object has, as the text that lk_train_set takes; in the plan's memory. */
+static bool setting_text(plan_reader *r, json_t *object, const lk_train_setting *t, const char **out)
 {
     fields f = {object, r->where, r->e, true};
-    const char *name = t->name;
-    void *at = (char *)s + t->at;
-    const json_t *value = field(&f, name);
-    switch (t->kind) {
-    case SETTING_BOOL: *(bool *)at = field_bool(&f, name, false); return f.ok;
-    case SETTING_INT: *(int *)at = field_int(&f, name, 0, INT_MIN, INT_MAX); return f.ok;
-    case SETTING_SEED: return plan_read_seed(r, value, at);
-    case SETTING_TEXT: return plan_read_text(r, object, name, true, NULL, (const char **)at);
-    case SETTING_SCHEDULE: name = field_text(&f, name, ""); return f.ok && read_rate(r, name, at);
-    case SETTING_OPTIMIZER: return true; /* read_optimizer */
-    case SETTING_LONG:
-        *(int64_t *)at = json_integer_value(value);
-        return json_is_integer(value) || plan_wrong(r, "\"%s\" should be a whole number", name);
-    case SETTING_DOUBLE:
-        *(double *)at = json_number_value(value);
-        return json_is_number(value) || plan_wrong(r, "\"%s\" should be a number", name);
+    arena *a = &r->plan->memory;
+    const json_t *value = field(&f, t->name);
+    switch (t->type) {
+    case LK_SETTING_SWITCH:
+        *out = field_bool(&f, t->name, false) ? "true" : "false";
+        return f.ok;
+    case LK_SETTING_WHOLE:
+        if (!json_is_integer(value)) field_int(&f, t->name, 0, 0, 0); /* says so */
+        if (!f.ok) return false;
+        *out = arena_format(a, "%lld", (long long)json_integer_value(value));
+        break;
+    case LK_SETTING_NUMBER:
+        if (!json_is_number(value)) return plan_wrong(r, "\"%s\" should be a number", t->name);
+        *out = arena_strdup(a, number_exact(json_number_value(value)).text);
+        break;
+    case LK_SETTING_TEXT: return plan_read_text(r, object, t->name, true, NULL, out);
+    case LK_SETTING_CHOICE:
+        *out = field_text(&f, t->name, "");
+        return f.ok;
     }
-    return true;
+    return *out || plan_no_memory(r);
+}
+
+static bool read_given(plan_reader *r, json_t *object, const lk_train_setting *t, lk_train_options *o)
+{
+    lk_error why = {0};
+    const char *text = NULL;
+    if (strcmp(t->name, "optimizer") == 0) return true; /* read_optimizer */
+    if (strcmp(t->name, "seed") == 0) return plan_read_seed(r, json_object_get(object, t->name), &o->seed);
+    if (!setting_text(r, object, t, &text)) return false;
+    if (lk_train_set(o, t->name, text, &why)) return true;
+    if (t->type == LK_SETTING_CHOICE)
+        return plan_wrong(r, "\"%s\" is \"%.60s\"; there are %s", t->name, text, t->range);
+    return plan_wrong(r, "%.600s", why.text);
 }
 
 static bool read_optimizer(plan_reader *r, json_t *object, lk_train_options *s)
@@ -145,14 +115,16 @@ static bool read_training(plan_reader *r, json_t *object, json_t *models, study_
     lk_train_options *s = &out->train;
     int keys = 0;
     for (; keys < OWN_KEYS; keys++) known[keys] = own_keys[keys];
-    for (int i = 0; i < TRAIN_KEYS; i++) known[keys++] = train_keys[i].name;
+    lk_train_setting t;
+    for (size_t i = 0; lk_train_setting_at(i, &t); i++)
+        if (!is_no_key(t.name)) known[keys++] = t.name;
     assert(keys < MOST_KEYS);
     if (json_object_get(object, "output_dir"))
         return plan_wrong(r, "\"output_dir\" is the study's business; leave it out");
     if (!plan_keys_known(r, object, known) || !read_base(r, object, models, out)) return false;
     fields f = {object, r->where, r->e, true};
-    for (int i = 0; i < TRAIN_KEYS; i++)
-        if (field(&f, train_keys[i].name) && !read_given(r, object, &train_keys[i], s)) return false;
+    for (size_t i = 0; lk_train_setting_at(i, &t); i++)
+        if (!is_no_key(t.name) && field(&f, t.name) && !read_given(r, object, &t, s)) return false;
     return read_optimizer(r, object, s) &&
            plan_read_path(r, object, "instance_data_dir", true, false, &s->instance_data_dir) &&
            plan_read_path(r, object, "class_data_dir", false, true, &s->class_data_dir) &&

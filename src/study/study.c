@@ -17,15 +17,11 @@
 #include "file/json.h"
 #include "study/cells.h"
 #include "study/field.h"
+#include "study/pace.h"
 #include "study/page.h"
 #include "study/plan_read.h"
 #include "study/study_folder.h"
 #include "study/taught.h"
-
-/* How long an update, a class picture's step and a measured picture are, in steps of a picture; measured
- * on the pocket model. */
-#define UPDATE_STEPS 5.0
-#define MEASURE_STEPS 3.0
 
 typedef struct run {
     lk_context *context;
@@ -40,8 +36,8 @@ typedef struct run {
     cell_work work;
     int lock;
     const char *what;
-    double done, total, began; /* of the whole, in steps */
-    double phase;              /* what was done when this phase began */
+    pace pace;
+    double began;
     double earlier;            /* seconds that earlier runs took */
     int failed;                /* pictures that could not be made */
     int64_t all_steps, shared_steps; /* of every picture; of them computed once for several */
@@ -58,13 +54,11 @@ __attribute__((format(printf, 2, 3))) static void say(const run *r, const char *
     r->events->log(r->events->user, LK_LOG_INFO, line);
 }
 
-/* Tells how far the study is; true: stop. */
-static bool tell(run *r, double done)
+/* So many units more are done; true: stop. */
+static bool tell(run *r, pace_kind kind, double units)
 {
-    r->done = done;
-    double spent = clock_seconds() - r->began;
-    study_progress p = {.what = r->what, .done = done, .total = r->total};
-    if (done > 0 && spent > 1) p.left = spent / done * (r->total - done);
+    pace_add(&r->pace, kind, units, clock_seconds());
+    study_progress p = {r->what, pace_done(&r->pace), pace_total(&r->pace), pace_left(&r->pace)};
     return r->events->progress && r->events->progress(r->events->user, &p);
 }
 
@@ -97,14 +91,19 @@ static bool open_session(run *r, error *e)
 
 /* ---- what there is to do --------------------------------------------------------------------- */
 
-static double teaching_steps(const run *r, int i)
+/* Units that an update of this training counts. */
+static double update_units(const lk_train_options *o)
 {
-    const study_model *s = &r->plan.model[i];
-    if (r->models.is_ready[i]) return 0;
-    bool classes = s->train.with_prior_preservation && !s->train.prior_from_base;
-    double updates = s->train.max_train_steps ? (double)s->train.max_train_steps : 100;
-    return updates * UPDATE_STEPS * (s->train.with_prior_preservation ? 2 : 1) +
-           (classes ? s->train.num_class_images * s->train.class_steps : 0);
+    return o->with_prior_preservation || o->prior_from_base ? 1.5 : 1;
+}
+
+static void count_teaching(run *r, int i)
+{
+    const lk_train_options *o = &r->plan.model[i].train;
+    if (r->models.is_ready[i]) return;
+    if (o->with_prior_preservation && !o->prior_from_base)
+        r->pace.wanted[PACE_CLASS] += (double)o->num_class_images * o->class_steps;
+    r->pace.wanted[PACE_UPDATES] += (o->max_train_steps ? (double)o->max_train_steps : 100) * update_units(o);
 }
 
 static int distinct_cells(const study_plan *p)
@@ -123,9 +122,9 @@ static bool count_work(run *r, error *e)
     r->shared_steps = all.saved;
     cells_work_close(&all);
     if (!cells_plan(&r->work, &r->plan, r->options->folder, e)) return false;
-    r->total = (double)(r->work.steps - r->work.saved);
-    for (int i = 0; i < r->plan.models; i++) r->total += teaching_steps(r, i);
-    r->total += MEASURE_STEPS * r->work.count;
+    r->pace.wanted[PACE_STEPS] = (double)(r->work.steps - r->work.saved);
+    r->pace.wanted[PACE_MEASURES] = r->work.count;
+    for (int i = 0; i < r->plan.models; i++) count_teaching(r, i);
     return true;
 }
 
@@ -186,7 +185,7 @@ static bool say_cost(run *r, error *e)
             teaching = bytes > teaching ? bytes : teaching;
         }
     say(r, "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
-        "training %s more for weights and optimizer", number_decimals(r->total * step, 0).text,
+        "training %s more for weights and optimizer", number_decimals(pace_total(&r->pace) * step, 0).text,
         number_decimals(step, 3).text, number_bytes((double)memory_peak()).text, number_bytes(teaching).text);
     return true;
 }
@@ -240,7 +239,7 @@ static bool dry_run(run *r, error *e)
     say(r, "%d pictures in all, %d of them to be made: %lld steps, %lld with shared beginnings "
         "computed once", distinct_cells(&r->plan), r->work.count, (long long)r->work.steps,
         (long long)(r->work.steps - r->work.saved));
-    if (r->total > 0 && !say_cost(r, e)) return false;
+    if (pace_total(&r->pace) > 0 && !say_cost(r, e)) return false;
     for (int i = 0; i < r->work.count; i++) {
         const study_cell *c = r->work.task[i].cell;
         say(r, "%s  %s, seed %llu, %d steps (%d shared), %s", c->name, c->prompt,
@@ -263,32 +262,42 @@ static bool check_cost(const run *r, error *e)
 
 typedef struct teaching {
     run *run;
-    double steps, share; /* share: that is done */
+    const lk_train_options *options;
+    double classes, updates; /* steps of class pictures, and updates, that were told of */
 } teaching;
 
 static int on_teaching(void *user, const lk_train_progress *p)
 {
     teaching *t = user;
-    double share = p->total ? (double)p->done / (double)p->total : 0;
-    if (p->phase == LK_TRAIN_CLASS_PICTURES) t->share = 0.2 * share;
-    if (p->phase == LK_TRAIN_STEPS) t->share = 0.2 + 0.8 * share;
-    return tell(t->run, t->run->phase + t->steps * t->share);
+    double more = 0;
+    pace_kind kind = PACE_UPDATES;
+    if (p->phase == LK_TRAIN_CLASS_PICTURES) {
+        double now = (double)p->done * t->options->class_steps + (p->steps ? p->step : 0);
+        kind = PACE_CLASS;
+        more = now > t->classes ? now - t->classes : 0;
+        t->classes += more;
+    } else if (p->phase == LK_TRAIN_STEPS) {
+        more = (double)p->done > t->updates ? (double)p->done - t->updates : 0;
+        t->updates += more;
+        more *= update_units(t->options);
+    }
+    return tell(t->run, kind, more);
 }
 
 static bool teach_all(run *r, error *e)
 {
     for (int i = 0; i < r->plan.models; i++) {
         char what[200];
-        teaching t = {r, teaching_steps(r, i), 0};
+        teaching t = {.run = r, .options = &r->plan.model[i].train};
         teach_events events = {on_teaching, &t};
         if (r->models.is_ready[i]) continue;
         snprintf(what, sizeof what, "training %s", r->plan.model[i].name);
         r->what = what;
-        r->phase = r->done;
+        pace_rest(&r->pace); /* what is there already is told of at once */
         if (!study_models_teach(&r->models, i, &r->source, &events, e)) return false;
-        r->done = r->phase + t.steps;
         r->what = "";
     }
+    pace_rest(&r->pace);
     return true;
 }
 
@@ -297,7 +306,7 @@ static bool teach_all(run *r, error *e)
 static bool on_step(void *user)
 {
     run *r = user;
-    return tell(r, r->done + 1);
+    return tell(r, PACE_STEPS, 1);
 }
 
 /* Where a picture does not keep all threads busy, as many sessions of one thread as there are threads. */
@@ -340,8 +349,9 @@ static bool make_pictures(run *r, error *e)
 static bool on_measure(void *user, int done, int total)
 {
     run *r = user;
-    double rest = r->total - r->phase;
-    return tell(r, r->phase + (total ? rest * done / total : 0));
+    if (total > 1) r->pace.wanted[PACE_MEASURES] = total; /* 1 of 1: the tables */
+    double more = done - r->pace.done[PACE_MEASURES];
+    return tell(r, PACE_MEASURES, more > 0 && total > 1 ? more : 0);
 }
 
 /* Seconds that earlier runs of this folder took, which times.json sums up. */
@@ -415,7 +425,7 @@ static bool measure(run *r, error *e)
                         .progress = on_measure,
                         .user = r};
     r->what = "measuring";
-    r->phase = r->done;
+    pace_rest(&r->pace);
     if (!study_measure(&measures, &s, e)) return false;
     bool ok = write_page(r, &s, &measures, e);
     study_measures_close(&measures);
