@@ -49,6 +49,5 @@ char *checkpoint_partial(const char *output_dir, const char *name);
 bool checkpoint_sweep(const char *output_dir, error *e);
 bool checkpoint_is_one(const char *name);    /* whether a folder's name is a checkpoint's */
 bool checkpoint_any(const char *output_dir); /* whether there is one to resume from */
-bool checkpoint_remove_all(const char *output_dir, error *e);
 
 #endif

@@ -197,30 +197,17 @@ bool checkpoint_drop_oldest(const checkpoint_owner *o, const trainer *t, int64_t
     return ok;
 }
 
-/* Removes the folders whose names `is_meant`. */
-static bool remove_folders(const char *output_dir, bool (*is_meant)(const char *), error *e)
+bool checkpoint_sweep(const char *output_dir, error *e)
 {
     folder_names names;
     if (!folder_list(&names, output_dir, e)) return false;
     bool ok = true;
     for (size_t i = 0; ok && i < names.count; i++) {
-        if (!is_meant(names.name[i])) continue;
+        if (strncmp(names.name[i], PARTIAL, strlen(PARTIAL)) != 0) continue;
         char *path = path_join(output_dir, names.name[i]);
         ok = path ? folder_remove(path, e) : error_memory(e, output_dir, strlen(output_dir));
         free(path);
     }
     folder_list_free(&names);
     return ok;
-}
-
-static bool is_partial(const char *name) { return strncmp(name, PARTIAL, strlen(PARTIAL)) == 0; }
-
-bool checkpoint_sweep(const char *output_dir, error *e)
-{
-    return remove_folders(output_dir, is_partial, e);
-}
-
-bool checkpoint_remove_all(const char *output_dir, error *e)
-{
-    return remove_folders(output_dir, checkpoint_is_one, e);
 }
