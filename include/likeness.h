@@ -386,6 +386,44 @@ LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *c
 
 /* ---- many pictures ---- */
 
+/* A picture that is to be made, of one model or several (as in lk_generate_mixed). */
+typedef struct lk_job {
+    size_t size;
+    lk_model *const *models;
+    const char *const *names;  /* NULL without a schedule */
+    int count;                 /* 1 */
+    const char *schedule;      /* NULL: the first model alone */
+    const lk_generate_options *options; /* its `progress` and `reached` are not called */
+} lk_job;
+#define lk_job_defaults(job) lk_job_defaults_sized((job), sizeof *(job))
+LK_API void lk_job_defaults_sized(lk_job *job, size_t size);
+
+typedef struct lk_many_options {
+    size_t size;
+    /* NULL, or given each picture, which is the callee's to close, by its index and in the order of the jobs, as soon
+     * as it and all before it are made. Nonzero: no more are wanted (LK_CANCELLED). */
+    int (*made)(void *user, size_t index, lk_picture *picture);
+    /* NULL, or told before the first step and after steps. `picture`: how many of `pictures` were given to `made`;
+     * step and steps: of all pictures together. */
+    lk_progress_callback *progress;
+    void *user;
+} lk_many_options;
+#define lk_many_defaults(options) lk_many_defaults_sized((options), sizeof *(options))
+LK_API void lk_many_defaults_sized(lk_many_options *options, size_t size);
+/* Makes pictures that are independent of each other, each with the bytes that it has alone, whichever way it is made:
+ *
+ *   - side by side, in as many threads as the session has, each working alone on its own picture, where every
+ *     picture is small: where what its UNet needs for one evaluation is at most 32 MB, so that it fits a core's caches
+ *     and leaves other cores idle; and where 256 MB of memory can be had for each;
+ *   - else one after the other, all threads of the session on each;
+ *   - either way alike ones (same models, size, sampler, steps, guided or not) that follow each other take their
+ *     steps together, up to 16, as long as that stays below 64 MB.
+ *
+ * Callbacks are called by the calling thread. Where one picture fails, those before it are still made and handed over,
+ * and the result is its error; where the work is stopped, those that are finished are handed over. */
+LK_API bool lk_generate_many(lk_session *session, const lk_job *const *jobs, size_t count,
+                             const lk_many_options *options, lk_error *error);
+
 /* "42", "42,43,44", "42-45" and mixtures; -1 is a random one below 2^32. */
 LK_API bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
 /* "sampler=ddpm,ddim steps=200,50,10": every combination, each with its own values and, for what the text

@@ -275,7 +275,7 @@ static void test_ignored_interrupt(void **state)
 /* Nothing of the bar is left on the screen. */
 static void no_remnant(void)
 {
-    assert_null(strstr(last.out, "/40"));
+    assert_null(strstr(last.out, "/80"));
     assert_null(strchr(last.out, '['));
     assert_null(strstr(last.out, " s left"));
 }
@@ -294,7 +294,7 @@ static void test_bar(void **state)
         done();
         no_remnant();
     }
-    run_on_terminal(args, 44, "/40");
+    run_on_terminal(args, 44, "/80");
     assert_int_equal(last.status, 130);
     says(last.out, "likeness: stopped; ");
     no_remnant();

@@ -114,25 +114,31 @@ generate_options api_class_picture(const lk_train_options *o);
 
 /* ---- turns.c ---- */
 
-/* The models of one picture, which take turns, in a session. */
+/* Pictures that are made together in a session, each by the same models, which take turns. Several must be alike
+ * (generate_alike). */
 typedef struct turns {
     lk_session *session;
     lk_model *const *model;
     const char *const *name; /* NULL without a schedule */
     int count;
     const char *schedule;    /* NULL: the first alone */
-    const lk_generate_options *given;
+    const lk_generate_options *const *given; /* [pictures] */
+    int pictures;
+    /* NULL: the progress of the options is told; else this, of picture k. True: stop. */
+    bool (*stepped)(void *user, int k, int step, int steps);
+    void *user;
     /* while it is at work */
     bool entered;
-    lk_generate_options o;
-    generate_options in;
     mix mix;
     generator **generators;
-    api_watch watch;
+    struct turns_picture *picture; /* [pictures] */
+    generate_options *in;          /* [pictures] */
 } turns;
 bool turns_check(turns *t, char **notes, error *e);
-bool turns_settings(char **text, turns *t, error *e); /* of a picture that is not made yet */
-bool turns_run(lk_picture **out, turns *t, error *e);
+bool turns_settings(char **text, turns *t, error *e); /* of one picture that is not made yet */
+bool turns_run(lk_picture **out, turns *t, error *e); /* out [pictures]: all, or on failure none */
+/* How many such pictures make good use of one evaluation, and whether one alone keeps no more than a thread busy. */
+bool turns_size(turns *t, int *together, bool *small, error *e);
 
 /* ---- mixed.c ---- */
 

@@ -92,7 +92,7 @@ bool lk_generate_check(lk_session *s, lk_model *m, const lk_generate_options *o,
                        lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = &m, .count = 1, .given = o};
+    turns t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
     return api_report(turns_check(&t, notes, &e), &e, caller);
 }
 
@@ -100,25 +100,21 @@ bool lk_generate_settings(char **text, lk_session *s, lk_model *m, const lk_gene
                           lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = &m, .count = 1, .given = o};
+    turns t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
     return api_report(turns_settings(text, &t, &e), &e, caller);
 }
 
 bool lk_generate(lk_picture **out, lk_session *s, lk_model *m, const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = &m, .count = 1, .given = o};
+    turns t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
     return api_report(turns_run(out, &t, &e), &e, caller);
 }
 
 int lk_generate_sessions(lk_session *s, lk_model *m, const lk_generate_options *given)
 {
-    lk_generate_options o;
-    int threads = lk_session_threads(s);
-    if (threads < 2 || !generate_options_take(&o, given, NULL) || !session_enter(s, NULL)) return 1;
-    generator *g = session_generator(s, m, NULL);
-    generate_options in = api_options_in(&o);
-    bool small = g && generator_is_small(&g, 1, NULL, &in);
-    session_leave(s);
-    return small ? threads : 1;
+    turns t = {.session = s, .model = &m, .count = 1, .given = &given, .pictures = 1};
+    int threads = lk_session_threads(s), together;
+    bool small = false;
+    return threads > 1 && turns_size(&t, &together, &small, NULL) && small ? threads : 1;
 }

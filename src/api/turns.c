@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * turns: one picture by one model or several that take turns: what lk_generate and lk_generate_mixed have in
- * common. */
+ * turns: pictures by one model or several that take turns: what lk_generate, lk_generate_mixed and lk_generate_many
+ * have in common. */
 #include "api/api.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "generate/parameters.h"
+
+struct turns_picture {
+    turns *turns;
+    int k;
+    lk_generate_options o;
+    api_watch watch;
+};
 
 /* ---- opening ---- */
 
@@ -27,40 +34,58 @@ static bool open_generators(turns *t, error *e)
     return true;
 }
 
-static bool latents_fit(const turns *t, error *e)
+static bool latents_fit(const turns *t, const lk_generate_options *o, error *e)
 {
-    const lk_latents *from = t->o.latents;
+    const lk_latents *from = o->latents;
     int shape[3];
-    generator_latents(first_of(t), t->o.width, t->o.height, shape);
+    generator_latents(first_of(t), o->width, o->height, shape);
     if (from && memcmp(from->shape, shape, sizeof shape) != 0)
         return error_set(e, ERROR_USAGE,
                          "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
                          "[1, %d, %d, %d]",
                          from->shape[0], from->shape[1], from->shape[2], shape[0], shape[1], shape[2]);
     size_t count = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
-    return !t->o.from || t->o.from->state.numbers == count ||
+    return !o->from || o->from->state.numbers == count ||
            error_set(e, ERROR_USAGE, "the run to go on from made a picture of another size");
+}
+
+static bool open_pictures(turns *t, error *e)
+{
+    size_t n = (size_t)t->pictures;
+    t->picture = calloc(n, sizeof *t->picture);
+    t->in = calloc(n, sizeof *t->in);
+    if (!t->picture || !t->in) return error_memory(e, "pictures", n * sizeof *t->picture);
+    for (int k = 0; k < t->pictures; k++) {
+        struct turns_picture *p = &t->picture[k];
+        p->turns = t;
+        p->k = k;
+        if (!generate_options_take(&p->o, t->given[k], e)) return false;
+        t->in[k] = api_options_in(&p->o);
+        t->in[k].from = p->o.from ? &p->o.from->state : NULL;
+    }
+    return true;
 }
 
 /* The session is ours from here to turns_close. */
 static bool turns_open(turns *t, error *e)
 {
     t->entered = session_enter(t->session, e);
-    if (!t->entered || !generate_options_take(&t->o, t->given, e)) return false;
+    if (!t->entered || !open_pictures(t, e)) return false;
     if (t->count < 1) return error_set(e, ERROR_USAGE, "a picture of %d models", t->count);
     if (t->schedule && (!names_check(t->name, t->count, e) ||
-                        !mix_parse(&t->mix, t->schedule, t->name, t->count, t->o.steps, e)))
+                        !mix_parse(&t->mix, t->schedule, t->name, t->count, t->picture[0].o.steps, e)))
         return false;
-    if (!open_generators(t, e) || !latents_fit(t, e)) return false;
-    t->in = api_options_in(&t->o);
-    t->in.from = t->o.from ? &t->o.from->state : NULL;
-    return true;
+    bool ok = open_generators(t, e);
+    for (int k = 0; ok && k < t->pictures; k++) ok = latents_fit(t, &t->picture[k].o, e);
+    return ok;
 }
 
 static void turns_close(turns *t)
 {
     mix_close(&t->mix);
     free(t->generators);
+    free(t->picture);
+    free(t->in);
     if (t->entered) session_leave(t->session);
 }
 
@@ -68,25 +93,39 @@ static void turns_close(turns *t)
 
 static bool on_progress(void *user, int step, int steps)
 {
-    turns *t = user;
-    return api_watch_tell(&t->watch, step, steps);
+    struct turns_picture *p = user;
+    const turns *t = p->turns;
+    return t->stepped ? t->stepped(t->user, p->k, step, steps) : api_watch_tell(&p->watch, step, steps);
 }
 
 static void on_reached(void *user, const generate_snapshot *state)
 {
-    const turns *t = user;
+    const struct turns_picture *p = user;
     lk_snapshot now = {*state};
-    t->o.reached(t->o.user, &now);
+    p->o.reached(p->o.user, &now);
 }
 
-/* ---- the three uses ---- */
+static void listen(turns *t)
+{
+    for (int k = 0; k < t->pictures; k++) {
+        struct turns_picture *p = &t->picture[k];
+        api_watch_start(&p->watch, p->o.progress, p->o.user, t->session);
+        p->watch.picture = p->o.picture;
+        p->watch.pictures = p->o.pictures;
+        t->in[k].progress = on_progress;
+        t->in[k].reached = p->o.reached && !t->stepped ? on_reached : NULL;
+        t->in[k].user = p;
+    }
+}
+
+/* ---- the uses ---- */
 
 bool turns_check(turns *t, char **notes, error *e)
 {
     if (notes) *notes = NULL;
     bool ok = turns_open(t, e) &&
-              (t->schedule ? generator_check_mixed(t->generators, t->count, &t->mix, &t->in, notes, e)
-                           : generator_check(t->generators[0], &t->in, notes, e));
+              (t->schedule ? generator_check_mixed(t->generators, t->count, &t->mix, t->in, notes, e)
+                           : generator_check(t->generators[0], t->in, notes, e));
     turns_close(t);
     return ok;
 }
@@ -97,40 +136,59 @@ bool turns_settings(char **text, turns *t, error *e)
     bool ok = turns_open(t, e);
     if (ok) {
         int width, height, multiple;
-        picture_job job = {t->generators, t->name, t->count, mix_of(t), &t->in};
+        const lk_generate_options *o = &t->picture[0].o;
+        picture_job job = {t->generators, t->name, t->count, mix_of(t), t->in};
         generator_size(first_of(t), &width, &height, &multiple);
-        image size = {.width = t->o.width ? t->o.width : width, .height = t->o.height ? t->o.height : height};
+        image size = {.width = o->width ? o->width : width, .height = o->height ? o->height : height};
         ok = parameters_text(text, &job, &size, e);
     }
     turns_close(t);
     return ok;
 }
 
-static bool run(lk_picture *out, turns *t, error *e)
+bool turns_size(turns *t, int *together, bool *small, error *e)
 {
-    generate_result made;
-    api_watch_start(&t->watch, t->o.progress, t->o.user, t->session);
-    t->watch.picture = t->o.picture;
-    t->watch.pictures = t->o.pictures;
-    t->in.progress = on_progress;
-    t->in.reached = t->o.reached ? on_reached : NULL;
-    t->in.user = t;
-    if (!generator_run_mixed(t->generators, t->count, mix_of(t), &t->in, &made, e)) return false;
-    const int shape[3] = {made.channels, made.height, made.width};
-    picture_job job = {t->generators, t->name, t->count, mix_of(t), &t->in};
-    out->image = made.picture;
-    out->initial.data = made.initial;
-    out->final.data = made.final;
-    memcpy(out->initial.shape, shape, sizeof shape);
-    memcpy(out->final.shape, shape, sizeof shape);
-    return parameters_text(&out->settings, &job, &out->image, e);
+    bool ok = turns_open(t, e);
+    if (ok) {
+        *together = generator_together(t->generators, t->count, mix_of(t), t->in);
+        *small = generator_is_small(t->generators, t->count, mix_of(t), t->in);
+    }
+    turns_close(t);
+    return ok;
+}
+
+static bool keep(lk_picture **out, const turns *t, int k, generate_result *made, error *e)
+{
+    const int shape[3] = {made->channels, made->height, made->width};
+    picture_job job = {t->generators, t->name, t->count, mix_of(t), &t->in[k]};
+    lk_picture *p = *out = calloc(1, sizeof *p);
+    if (!p) return error_memory(e, "a picture", sizeof *p);
+    p->image = made->picture;
+    p->initial.data = made->initial;
+    p->final.data = made->final;
+    *made = (generate_result){0};
+    memcpy(p->initial.shape, shape, sizeof shape);
+    memcpy(p->final.shape, shape, sizeof shape);
+    return parameters_text(&p->settings, &job, &p->image, e);
+}
+
+static bool run(lk_picture **out, turns *t, error *e)
+{
+    generate_result *made = calloc((size_t)t->pictures, sizeof *made);
+    if (!made) return error_memory(e, "pictures", (size_t)t->pictures * sizeof *made);
+    listen(t);
+    bool ok = generator_run_together(t->generators, t->count, mix_of(t), t->in, t->pictures, made, e);
+    for (int k = 0; ok && k < t->pictures; k++) ok = keep(&out[k], t, k, &made[k], e);
+    for (int k = 0; k < t->pictures; k++) generate_result_free(&made[k]);
+    free(made);
+    return ok;
 }
 
 bool turns_run(lk_picture **out, turns *t, error *e)
 {
-    *out = calloc(1, sizeof **out);
-    bool ok = (*out || error_memory(e, "a picture", sizeof **out)) && turns_open(t, e) && run(*out, t, e);
-    if (*out) turns_close(t);
-    if (!ok) lk_picture_close(out);
+    for (int k = 0; k < t->pictures; k++) out[k] = NULL;
+    bool ok = turns_open(t, e) && run(out, t, e);
+    turns_close(t);
+    for (int k = 0; !ok && k < t->pictures; k++) lk_picture_close(&out[k]);
     return ok;
 }

@@ -124,24 +124,15 @@ void outputs_close(outputs *all);
 /* ---- progress.c ---- */
 
 typedef struct progress_line {
-    const char *what;     /* "a photo of a dog, seed 42" */
     bool terminal;        /* a bar on one line; else plain lines, seldom */
     bool shown;           /* the bar is on the screen */
     double told;          /* seconds at the last plain line */
-    struct progress_job { /* several pictures, for the time to the end of them all */
-        double work, done, now;          /* of all, of those that are done, of the one in hand */
-        double began, stepping; /* when this one's first step was; seconds its steps took so far */
-        double steps, around; /* seconds that steps, and all else, took in those that are done */
-        int pictures, pictures_done;
-    } job;
+    int picture;          /* the last that a plain line was begun for */
 } progress_line;
 
-void progress_start(progress_line *line, const char *what);
-/* Work is in steps, each by what it costs against another. */
-void progress_job(progress_line *line, double work, int pictures);
-void progress_picture(progress_line *line, const char *what, double work);
-void progress_picture_done(progress_line *line);
-void progress_show(progress_line *line, const lk_progress *p);
+void progress_start(progress_line *line);
+/* current: the first picture that is not made yet, and its steps. */
+void progress_show(progress_line *line, const lk_progress *p, const char *current, int steps);
 void progress_train(progress_line *line, const lk_train_progress *p);
 void progress_study(progress_line *line, const lk_study_progress *p);
 void progress_clear(progress_line *line); /* the bar leaves the screen */

@@ -84,6 +84,8 @@ typedef struct task {
     /* at work */
     workplace work;
     progress_line line;
+    size_t made;              /* cells whose files are written */
+    int status;               /* of writing them */
     lk_error error;
 } task;
 
@@ -272,8 +274,6 @@ static int cells_make(task *t)
             if (t->sweep) lk_sweep_apply(t->sweep, r % settings, &c->options);
             c->options.prompt = prompt;
             c->options.seed = t->seeds[s];
-            c->options.picture = (int)(r * t->seed_count + s) + 1;
-            c->options.pictures = (int)t->count;
             if (!cell_name(t, c, setting, label)) return no_memory();
         }
     }
@@ -390,12 +390,6 @@ static int folders_check(task *t)
 
 /* ---- work ---------------------------------------------------------------------------------- */
 
-static int on_progress(void *user, const lk_progress *p)
-{
-    progress_show(user, p);
-    return interrupt_seen();
-}
-
 /* Each setting may have its own number of steps. */
 static int schedule_check(task *t)
 {
@@ -481,40 +475,61 @@ static bool cell_save(task *t, cell *c)
     return ok;
 }
 
-/* A guided step is two evaluations; what one costs grows with the picture. */
-static double cell_work(const task *t, const cell *c)
+static int on_progress(void *user, const lk_progress *p)
 {
-    lk_model_info info;
-    lk_model_describe(t->models.opened[0], &info);
-    double width = c->options.width ? c->options.width : info.width;
-    double height = c->options.height ? c->options.height : info.height;
-    return c->options.steps * width * height *
-           (c->options.guidance > 1 && !info.unconditional ? 2 : 1);
+    task *t = user;
+    if (p->picture < p->pictures) {
+        const cell *c = &t->cells[p->picture];
+        progress_show(&t->line, p, c->what, c->options.steps);
+    }
+    return interrupt_seen();
 }
 
-static int cell_run(task *t, cell *c)
+static int on_made(void *user, size_t i, lk_picture *picture)
 {
-    progress_picture(&t->line, c->what, cell_work(t, c));
-    c->options.progress = on_progress;
-    c->options.user = &t->line;
-    bool ok = t->schedule ? lk_generate_mixed(&c->picture, t->work.session, t->models.opened,
-                                              (const char *const *)t->models.name,
-                                              (int)t->models.count, t->schedule, &c->options,
-                                              &t->error)
-                          : lk_generate(&c->picture, t->work.session, t->models.opened[0], &c->options,
-                                        &t->error);
-    progress_picture_done(&t->line);
-    if (!ok && t->error.code == LK_CANCELLED) {
-        fail(STATUS_INTERRUPTED, "stopped; %d of %zu pictures are done", c->options.picture - 1,
-             t->count);
-        return STATUS_INTERRUPTED;
-    }
-    if (!ok) return failed(t);
-    if (!cell_save(t, c)) return STATUS_FAILED;
+    task *t = user;
+    cell *c = &t->cells[i];
+    progress_clear(&t->line);
+    c->picture = picture;
+    if (!cell_save(t, c)) return t->status = STATUS_FAILED;
     puts(c->out.path[0]);
     fflush(stdout);
+    t->made++;
     if (!t->grid) lk_picture_close(&c->picture);
-    return STATUS_DONE;
+    return 0;
+}
+
+static int run(task *t, lk_job *jobs, const lk_job **job)
+{
+    lk_many_options o;
+    lk_many_defaults(&o);
+    o.made = on_made;
+    o.progress = on_progress;
+    o.user = t;
+    for (size_t i = 0; i < t->count; i++) {
+        lk_job_defaults(&jobs[i]);
+        jobs[i].models = t->models.opened;
+        jobs[i].names = (const char *const *)t->models.name;
+        jobs[i].count = t->schedule ? (int)t->models.count : 1;
+        jobs[i].schedule = t->schedule;
+        jobs[i].options = &t->cells[i].options;
+        job[i] = &jobs[i];
+    }
+    bool ok = lk_generate_many(t->work.session, job, t->count, &o, &t->error);
+    progress_clear(&t->line);
+    if (ok || t->status != STATUS_DONE) return t->status; /* a picture could not be saved: that was said */
+    if (t->error.code != LK_CANCELLED) return failed(t);
+    return fail(STATUS_INTERRUPTED, "stopped; %zu of %zu pictures are done", t->made, t->count);
+}
+
+static int cells_run(task *t)
+{
+    lk_job *jobs = calloc(t->count, sizeof *jobs);
+    const lk_job **job = calloc(t->count, sizeof *job);
+    int status = jobs && job ? run(t, jobs, job) : no_memory();
+    free(jobs);
+    free(job);
+    return status;
 }
 
 static int grid_write(task *t)
@@ -546,17 +561,9 @@ static int grid_write(task *t)
 
 static int work(task *t)
 {
-    int status = STATUS_DONE;
-    double all = 0;
-    for (size_t i = 0; i < t->count; i++) all += cell_work(t, &t->cells[i]);
-    progress_job(&t->line, all, (int)t->count);
+    progress_start(&t->line);
     interrupt_watch();
-    for (size_t i = 0; status == STATUS_DONE && i < t->count; i++) {
-        status = cell_run(t, &t->cells[i]);
-        if (status == STATUS_DONE && interrupt_seen() && i + 1 < t->count)
-            status =
-                fail(STATUS_INTERRUPTED, "stopped; %zu of %zu pictures are done", i + 1, t->count);
-    }
+    int status = cells_run(t);
     if (status == STATUS_DONE && t->grid) status = grid_write(t);
     if (status == STATUS_DONE && fflush(stdout) != 0)
         status = fail(STATUS_FAILED, "standard output cannot be written");

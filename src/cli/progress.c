@@ -168,9 +168,8 @@ static void time_left(char out[32], double seconds)
     snprintf(out, 32, "%s left", text);
 }
 
-void progress_start(progress_line *line, const char *what)
+void progress_start(progress_line *line)
 {
-    line->what = what;
     line->terminal = isatty(STDERR_FILENO);
     line->told = 0;
     /* Only how many columns a letter takes is asked of the C library; texts are UTF-8 whatever the
@@ -195,42 +194,6 @@ static double now_seconds(void)
 
 /* ---- pictures ------------------------------------------------------------------------------ */
 
-void progress_job(progress_line *line, double work, int pictures)
-{
-    line->job = (struct progress_job){.work = work, .pictures = pictures};
-}
-
-void progress_picture(progress_line *line, const char *what, double work)
-{
-    progress_start(line, what);
-    line->job.now = work;
-    line->job.began = 0;
-}
-
-void progress_picture_done(progress_line *line)
-{
-    struct progress_job *j = &line->job;
-    progress_clear(line);
-    if (!j->began) return;
-    j->around += now_seconds() - j->began - j->stepping;
-    j->steps += j->stepping;
-    j->done += j->now;
-    j->now = 0;
-    j->pictures_done++;
-}
-
-/* Seconds to the end of the whole job: the work of all steps at the speed of the last ones, and
- * what a picture takes beside its steps (text, decoding: until one is made, as much as a step). */
-static double job_left(const progress_line *line, const lk_progress *p)
-{
-    const struct progress_job *j = &line->job;
-    double here = p->steps ? j->now * p->step / p->steps : 0;
-    double speed = p->step ? p->seconds / here : j->done > 0 ? j->steps / j->done : 0;
-    double around = j->pictures_done ? j->around / j->pictures_done
-                                     : speed * j->now / (p->steps ? p->steps : 1);
-    return speed * (j->work - j->done - here) + around * (j->pictures - j->pictures_done);
-}
-
 /* "3.1 steps/s" or "4.2 s/step". */
 static void speed_text(char *out, size_t size, const lk_progress *p)
 {
@@ -242,43 +205,46 @@ static void speed_text(char *out, size_t size, const lk_progress *p)
         snprintf(out, size, "%.1f s/step", each);
 }
 
-static void show_picture(progress_line *line, const lk_progress *p)
+static double seconds_left(const lk_progress *p)
+{
+    return p->step ? p->seconds / p->step * (p->steps - p->step) : 0;
+}
+
+static void show_picture(progress_line *line, const lk_progress *p, const char *current)
 {
     char what[512] = "";
-    if (p->pictures > 1) snprintf(what, sizeof what, "%d/%d ", p->picture, p->pictures);
+    if (p->pictures > 1) snprintf(what, sizeof what, "%d/%d ", p->picture + 1, p->pictures);
     size_t n = strlen(what);
-    snprintf(what + n, sizeof what - n, "%s", line->what);
+    snprintf(what + n, sizeof what - n, "%s", current);
     pieces all = {.what = what, .share = p->steps ? (double)p->step / p->steps : 0};
     snprintf(all.count, sizeof all.count, "%d/%d", p->step, p->steps);
     speed_text(all.detail, sizeof all.detail, p);
-    double left = job_left(line, p);
+    double left = seconds_left(p);
     if (left > 0) time_left(all.left, left);
     draw(line, &all);
 }
 
-static void tell_picture(progress_line *line, const lk_progress *p)
+static void tell_picture(progress_line *line, const lk_progress *p, const char *current, int steps)
 {
     char speed[48], left[32];
-    if (p->step == 0) {
-        line->told = 0;
-        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", p->picture, p->pictures, line->what,
-                p->steps, p->steps == 1 ? "" : "s");
-    } else if (p->seconds - line->told >= PLAIN_EVERY && p->step < p->steps) {
+    if (line->picture != p->picture + 1) {
+        line->picture = p->picture + 1;
+        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", line->picture, p->pictures, current, steps,
+                steps == 1 ? "" : "s");
+    } else if (p->step && p->seconds - line->told >= PLAIN_EVERY) {
         line->told = p->seconds;
         speed_text(speed, sizeof speed, p);
-        time_left(left, job_left(line, p));
+        time_left(left, seconds_left(p));
         fprintf(stderr, "step %d of %d, %s, %s\n", p->step, p->steps, speed, left);
     }
 }
 
-void progress_show(progress_line *line, const lk_progress *p)
+void progress_show(progress_line *line, const lk_progress *p, const char *current, int steps)
 {
-    if (p->step == 0) line->job.began = now_seconds();
-    line->job.stepping = p->seconds;
     if (line->terminal)
-        show_picture(line, p);
+        show_picture(line, p, current);
     else
-        tell_picture(line, p);
+        tell_picture(line, p, current, steps);
 }
 
 /* ---- training ------------------------------------------------------------------------------ */

@@ -77,7 +77,7 @@ static int work(task *t)
     t->options.progress = on_progress;
     t->options.log = on_line;
     t->options.user = t;
-    progress_start(&t->line, "study");
+    progress_start(&t->line);
     interrupt_watch();
     bool ok = workplace_open(&t->work, &context, &t->error) &&
               lk_study(t->work.context, &t->options, &t->error);

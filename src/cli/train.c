@@ -262,7 +262,7 @@ static int work(task *t, lk_context_options *context)
     context->log = on_line;
     context->user = t;
     t->options.user = t;
-    progress_start(&t->line, "training");
+    progress_start(&t->line);
     interrupt_watch();
     bool ok = workplace_open(&t->work, context, &t->error) &&
               lk_model_open(&t->opened, t->work.context, &model, &t->error) &&
