@@ -2,6 +2,7 @@
  *
  * test_api: the library as a program uses it that knows include/likeness.h alone: options of other ages,
  * sessions in several threads, cancelling, snapshots, pictures and latents from memory. */
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -632,6 +633,146 @@ static void test_progress(void **state)
     assert_int_equal(told, 3);
 }
 
+/* ---- many pictures ---- */
+
+enum { MANY = 11 };
+
+typedef struct many {
+    lk_generate_options o[MANY];
+    lk_job jobs[MANY];
+    const lk_job *job[MANY];
+    lk_picture *made[MANY];
+    size_t next;               /* the least index that may come */
+    int stop_at;               /* the index with which it wants no more; -1: never */
+    int step, steps, told;
+} many;
+
+static int many_made(void *user, size_t i, lk_picture *p)
+{
+    many *m = user;
+    assert_true(i >= m->next);
+    m->made[i] = p;
+    m->next = i + 1;
+    return (int)i == m->stop_at;
+}
+
+static int many_progress(void *user, const lk_progress *p)
+{
+    many *m = user;
+    assert_true(p->step >= m->step && p->step <= p->steps && p->pictures == MANY && p->picture <= MANY);
+    m->step = p->step;
+    m->steps = p->steps;
+    m->told++;
+    return 0;
+}
+
+/* Three settings: a run of alike ones, others, and one by a schedule. */
+static void many_setup(many *m, const char *const *names)
+{
+    memset(m, 0, sizeof *m);
+    m->stop_at = -1;
+    for (int i = 0; i < MANY; i++) {
+        m->o[i] = options_for((uint64_t)i);
+        if (i > 6) m->o[i].sampler = LK_DDIM;
+        if (i > 8) m->o[i].steps = 2;
+        lk_job_defaults(&m->jobs[i]);
+        m->jobs[i].models = &opened;
+        m->jobs[i].names = names;
+        m->jobs[i].options = &m->o[i];
+        if (i == MANY - 1) m->jobs[i].schedule = "a x2";
+        m->job[i] = &m->jobs[i];
+    }
+}
+
+static bool many_run(many *m, lk_session *s, lk_error *why)
+{
+    lk_many_options o;
+    lk_many_defaults(&o);
+    o.made = many_made;
+    o.progress = many_progress;
+    o.user = m;
+    return lk_generate_many(s, m->job, MANY, &o, why);
+}
+
+static int many_close(many *m)
+{
+    int count = 0;
+    for (int i = 0; i < MANY; i++) {
+        count += m->made[i] != NULL;
+        lk_picture_close(&m->made[i]);
+    }
+    return count;
+}
+
+/* By one thread and by several: in order, each with the bytes that it has alone. */
+static void test_many(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a"};
+    for (int threads = 1; threads <= 2; threads++) {
+        many m;
+        lk_error why = {LK_OK, ""};
+        lk_session *s = NULL;
+        lk_session_options o;
+        lk_session_defaults(&o);
+        o.threads = threads;
+        many_setup(&m, names);
+        assert_true(lk_session_open(&s, context, &o, &why));
+        if (!many_run(&m, s, &why)) fail_msg("%s", why.text);
+        assert_int_equal(m.step, 9 * STEPS + 2 * 2);
+        assert_int_equal(m.steps, m.step);
+        assert_true(m.told > MANY);
+        for (int i = 0; i < MANY - 1; i++) {
+            lk_picture *alone = make(session, &m.o[i]);
+            check_same(alone, m.made[i]);
+            lk_picture_close(&alone);
+        }
+        lk_picture *mixed = NULL;
+        assert_true(lk_generate_mixed(&mixed, session, &opened, names, 1, "a x2", &m.o[MANY - 1], &why));
+        check_same(mixed, m.made[MANY - 1]);
+        lk_picture_close(&mixed);
+        assert_int_equal(many_close(&m), MANY);
+        lk_session_close(&s);
+    }
+    assert_true(lk_generate_many(session, NULL, 0, NULL, NULL));
+}
+
+/* One that cannot be made keeps none from those before it; one that wants no more ends it. */
+static void test_many_fails(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a"};
+    many m;
+    lk_error why = {LK_OK, ""};
+    const float bad[4 * 16 * 16] = {(float)NAN};
+    lk_latents *noise = NULL;
+    many_setup(&m, names);
+    assert_true(lk_latents_from_memory(&noise, bad, 4, 16, 16, &why));
+    m.o[5].latents = noise;
+    assert_false(many_run(&m, session, &why));
+    assert_int_equal(why.code, LK_NUMERIC);
+    for (int i = 0; i < MANY; i++) assert_true(i < 5 ? m.made[i] != NULL : i != 5 || !m.made[i]);
+    many_close(&m);
+    lk_latents_close(&noise);
+    many_setup(&m, names);
+    m.stop_at = 2;
+    why = (lk_error){LK_OK, ""};
+    assert_false(many_run(&m, session, &why));
+    assert_int_equal(why.code, LK_CANCELLED);
+    assert_int_equal(many_close(&m), 3);
+    many_setup(&m, names);
+    lk_session_cancel(session);
+    why = (lk_error){LK_OK, ""};
+    assert_false(many_run(&m, session, &why));
+    assert_int_equal(why.code, LK_CANCELLED);
+    lk_session_resume(session);
+    many_close(&m);
+    m.jobs[3].count = 0;
+    why = (lk_error){LK_OK, ""};
+    assert_false(many_run(&m, session, &why));
+    assert_int_equal(why.code, LK_USAGE);
+}
+
 /* ---- the settings of a training ---- */
 
 /* docs/TRAINING.md has a line for each setting, as the library tells it. */
@@ -710,6 +851,7 @@ int main(void)
         cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_autoencoder),
         cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_many),         cmocka_unit_test(test_many_fails),
         cmocka_unit_test(test_settings),     cmocka_unit_test(test_settings_document),
     };
     setup();
