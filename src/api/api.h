@@ -42,7 +42,9 @@ struct lk_session {
 struct lk_model {
     lk_context *context;
     model *model;
-    device_weights *weights[3]; /* a share in the device's copies, so that they last as long as the model */
+    /* A share in the device's copies, so that they last as long as the model; not of the text encoder's, which
+     * is needed for a moment a prompt and would be in memory beside the UNet's. */
+    device_weights *weights[2];
     int shares;              /* sessions that keep something for it, and the caller, until he closes it */
     bool closed;             /* by the caller */
 };

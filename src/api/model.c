@@ -18,9 +18,9 @@ void lk_model_defaults_sized(lk_model_options *o, size_t size)
 
 static bool open_weights(lk_model *m, device *d, error *e)
 {
-    const weight_set *set[] = {&m->model->unet_weights, &m->model->clip_weights, &m->model->vae_weights};
+    const weight_set *set[] = {&m->model->unet_weights, &m->model->vae_weights};
     bool ok = true;
-    for (int i = 0; ok && i < 3; i++) ok = !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
+    for (int i = 0; ok && i < 2; i++) ok = !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
     return ok;
 }
 
