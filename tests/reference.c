@@ -276,6 +276,6 @@ void reference_run(const op_call *call, double *const in[], double *const out[])
     case OP_EMBEDDING: embedding(call, in, y); break;
     case OP_TIME_EMBEDDING: time_embedding(call, in[0], y); break;
     case OP_MSE: mean_squared_error(call, in, y, second); break;
-    default: assert(!"reference_run: a gradient kind has no reference; use finite differences");
+    default: assert(!"reference_run: a gradient kind; reference_gradient has it");
     }
 }

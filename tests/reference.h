@@ -11,6 +11,9 @@
  * shapes in call (types and data pointers of the call are ignored; ids are doubles too). out[i] may be
  * NULL for outputs not wanted. */
 void reference_run(const op_call *call, double *const in[], double *const out[]);
+/* The gradients of sum(out[0] * dy) by the inputs, of operations other than products (reference_gradient.c);
+ * slope[i]: what is not wanted is NULL, but the norms' and attention's are all wanted. */
+void reference_gradient(const op_call *call, double *const in[], const double *dy, double *const slope[]);
 size_t array_count(const array *a); /* elements; 0 where rank is -1 */
 
 #endif

@@ -168,29 +168,40 @@ static array with_data(array a, const float *v, dtype type, void **store)
     return a;
 }
 
-/* Runs the call twice over dirty memory; its first output as float32 into `out`. */
-static void call_run(device *d, op_call *call, float *out)
+enum { DEVICES = 3 }; /* one, two and three threads, beside one another */
+
+/* Runs the call over dirty memory on every device: the same bytes. Its first output as float32 into `out`.
+ * in_place: the output lies where a copy of input 3 is. */
+static void call_run(device *const d[DEVICES], op_call *call, bool in_place, float *out)
 {
     error e = {0};
-    void *state = NULL, *scratch = NULL;
-    size_t size = 0, n = count_of(&call->out[0]), bytes = n * dtype_size(call->out[0].type);
-    char *y = malloc(2 * bytes);
-    assert_non_null(y);
-    if (!d->prepare(d, call, &state, &size, &e) || !d->bind(d, call, state, &e))
-        fail_msg("%s", e.text);
-    scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
-    assert_non_null(scratch);
-    for (int i = 0; i < 2; i++) {
+    size_t n = count_of(&call->out[0]), bytes = n * dtype_size(call->out[0].type);
+    char *first = malloc(bytes), *y = malloc(bytes);
+    assert_true(first && y);
+    array add = call->in[3];
+    for (int i = 0; i < DEVICES; i++) {
+        void *state = NULL;
+        size_t size = 0;
+        memset(y, 0xff, bytes);
+        if (in_place) {
+            memcpy(y, operand_data(&add), bytes);
+            operand_put(&call->in[3], y);
+        }
+        operand_put(&call->out[0], y);
+        if (!d[i]->prepare(d[i], call, &state, &size, &e) || !d[i]->bind(d[i], call, state, &e))
+            fail_msg("%s", e.text);
+        void *scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
+        assert_non_null(scratch);
         memset(scratch, 0xff, size);
-        memset(y + (size_t)i * bytes, 0xff, bytes);
-        operand_put(&call->out[0], y + (size_t)i * bytes);
-        if (!run_one(d, call, state, scratch, &e)) fail_msg("%s", e.text);
+        if (!run_one(d[i], call, state, scratch, &e)) fail_msg("%s", e.text);
+        if (i == 0) memcpy(first, y, bytes);
+        if (memcmp(first, y, bytes) != 0) fail_msg("%s: other bytes than one thread's", d[i]->name);
+        d[i]->unprepare(d[i], call, state);
+        free(scratch);
     }
-    assert_memory_equal(y, y + bytes, bytes);
-    convert_to_float(out, y, call->out[0].type, n);
-    d->unprepare(d, call, state);
-    free(scratch);
-    free(y);
+    call->in[3] = add;
+    convert_to_float(out, first, call->out[0].type, n);
+    free(first), free(y);
 }
 
 static void compare(const char *what, const device *d, int index, const float *got,
@@ -208,76 +219,81 @@ static void compare(const char *what, const device *d, int index, const float *g
 }
 
 /* bound for float32 results; `type` is that of activations, `weights` that of the checkpoint. */
-static void shape_check(device *d, int index, dtype type, dtype weights, bool bf16, double bound)
+static void shape_check(device *const d[DEVICES], int index, dtype type, dtype weights, bool bf16, double bound)
 {
     const struct shape *s = &shapes[index];
     struct data q = data_open(s, bf16);
     void *xs, *ws, *bs, *as, *dys;
     weight w = weight_of(&q.w, q.wv, weights, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
-    device_weights *of_w = weights_alone(d, &w), *of_b = weights_alone(d, &b);
+    device_weights *of_w = weights_alone(d[0], &w), *of_b = weights_alone(d[0], &b);
     array x = with_data(q.x, q.xv, type, &xs), dy = with_data(q.y, q.dyv, type, &dys);
     array add = with_data(q.y, q.av, DTYPE_F32, &as), none = {.rank = -1};
     op_params params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before,
                         .pad_bottom = s->after, .pad_right = s->after};
-    float *got = malloc((q.xn + q.yn + q.wn) * sizeof *got);
-    assert_non_null(got);
+    float *got = malloc((q.xn + q.yn + q.wn) * sizeof *got), *over = malloc(q.yn * sizeof *over);
+    assert_true(got && over);
 
     op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 4,
                     .out_count = 1, .out = {q.y}};
     call.in[0] = x, call.in[1] = weight_array(of_w);
     call.in[2] = s->bias ? weight_array(of_b) : none;
     call.in[3] = s->add ? add : none;
-    call_run(d, &call, got);
-    compare("forward", d, index, got, q.y_want, q.yn, bound);
+    call_run(d, &call, false, got);
+    compare("forward", d[0], index, got, q.y_want, q.yn, bound);
+    if (s->add) {
+        call_run(d, &call, true, over);
+        assert_memory_equal(over, got, q.yn * sizeof *got);
+    }
     if (type == DTYPE_BF16) {
         call.out[0].type = DTYPE_BF16;
-        call_run(d, &call, got);
-        compare("forward to bfloat16", d, index, got, q.y_want, q.yn, bound + 4e-3);
+        call_run(d, &call, false, got);
+        compare("forward to bfloat16", d[0], index, got, q.y_want, q.yn, bound + 4e-3);
     }
 
     op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
                   .in_count = 2, .out_count = 1, .in = {dy, weight_array(of_w)}, .out = {q.x}};
-    call_run(d, &dx, got);
-    compare("gradient by x", d, index, got, q.dx_want, q.xn, bound);
+    call_run(d, &dx, false, got);
+    compare("gradient by x", d[0], index, got, q.dx_want, q.xn, bound);
 
     op_call dw = {.kind = s->k ? OP_CONV2D_GRAD_W : OP_LINEAR_GRAD_W, .params = params,
                   .in_count = 2, .out_count = 1, .in = {dy, x}, .out = {q.w}};
-    call_run(d, &dw, got);
-    compare("gradient by w", d, index, got, q.dw_want, q.wn, bound);
+    call_run(d, &dw, false, got);
+    compare("gradient by w", d[0], index, got, q.dw_want, q.wn, bound);
 
     device_weights_close(&of_w);
     device_weights_close(&of_b);
-    free(got), free(xs), free(ws), free(bs), free(as), free(dys);
+    free(got), free(over), free(xs), free(ws), free(bs), free(as), free(dys);
     data_close(&q);
 }
 
-static void level_check(const char *level, int threads, dtype precision)
+static void level_check(const char *level, dtype precision)
 {
-    device *d = device_of(level, threads, precision);
-    if (!d) {
+    error e = {0};
+    device *d[DEVICES] = {device_of(level, 1, precision)};
+    if (!d[0]) {
         print_message("%s: this processor lacks it\n", level);
         skip();
         return;
     }
+    for (int i = 1; i < DEVICES; i++)
+        if (!device_open_beside(&d[i], d[0], i + 1, &e)) fail_msg("%s", e.text);
     bool bf16 = precision == DTYPE_BF16;
-    dtype type = d->compute;
+    dtype type = d[0]->compute;
     static const dtype weights[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
     for (int i = 0; i < SHAPES; i++) shape_check(d, i, type, weights[i % 3], true, 5e-5);
-    for (int i = 0; i < SMALL_SHAPES && !bf16; i++)
-        shape_check(d, i, type, DTYPE_F32, false, 5e-5);
-    device_close(&d);
-    assert_null(d);
+    for (int i = 0; i < SMALL_SHAPES && !bf16; i++) shape_check(d, i, type, DTYPE_F32, false, 5e-5);
+    for (int i = DEVICES - 1; i >= 0; i--) device_close(&d[i]);
+    assert_null(d[0]);
 }
 
-static void test_plain(void **s) { (void)s; level_check("plain", 2, DTYPE_F32); }
-static void test_plain_bf16(void **s) { (void)s; level_check("plain", 1, DTYPE_BF16); }
-static void test_avx2(void **s) { (void)s; level_check("avx2", 2, DTYPE_F32); }
-static void test_avx2_threads(void **s) { (void)s; level_check("avx2", 3, DTYPE_F32); }
-static void test_avx2_bf16(void **s) { (void)s; level_check("avx2", 2, DTYPE_BF16); }
-static void test_avx512(void **s) { (void)s; level_check("avx512", 2, DTYPE_F32); }
-static void test_avx512_bf16(void **s) { (void)s; level_check("avx512", 2, DTYPE_BF16); }
-static void test_avx512bf16(void **s) { (void)s; level_check("avx512bf16", 2, DTYPE_F32); }
-static void test_avx512bf16_bf16(void **s) { (void)s; level_check("avx512bf16", 2, DTYPE_BF16); }
+static void test_plain(void **s) { (void)s; level_check("plain", DTYPE_F32); }
+static void test_plain_bf16(void **s) { (void)s; level_check("plain", DTYPE_BF16); }
+static void test_avx2(void **s) { (void)s; level_check("avx2", DTYPE_F32); }
+static void test_avx2_bf16(void **s) { (void)s; level_check("avx2", DTYPE_BF16); }
+static void test_avx512(void **s) { (void)s; level_check("avx512", DTYPE_F32); }
+static void test_avx512_bf16(void **s) { (void)s; level_check("avx512", DTYPE_BF16); }
+static void test_avx512bf16(void **s) { (void)s; level_check("avx512bf16", DTYPE_F32); }
+static void test_avx512bf16_bf16(void **s) { (void)s; level_check("avx512bf16", DTYPE_BF16); }
 
 /* The words of LIKENESS_CPU and precisions. */
 static void test_open(void **state)
@@ -399,14 +415,14 @@ static void test_odd_addresses(void **state)
         assert_non_null(got);
         op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 2,
                         .out_count = 1, .in = {x, weight_array(of_w)}, .out = {q.y}};
-        call_run(d, &call, got);
+        call_run((device *[]){d, d, d}, &call, false, got);
         for (size_t k = 0; k < q.yn; k++)
             q.y_want[k] -= (s->bias ? q.bv[k % (size_t)s->o] : 0) + (s->add ? q.av[k] : 0);
         compare("forward, odd address", d, some[i / 9], got, q.y_want, q.yn, 5e-5);
         op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
                       .in_count = 2, .out_count = 1, .in = {dy, weight_array(of_w)},
                       .out = {q.x}};
-        call_run(d, &dx, got);
+        call_run((device *[]){d, d, d}, &dx, false, got);
         compare("gradient by x, odd address", d, some[i / 9], got, q.dx_want, q.xn, 5e-5);
         device_weights_close(&of_w);
         free(got), free(odd), free(xs), free(ws), free(dys);
@@ -430,13 +446,13 @@ static void test_touch(void **state)
                     .out = {q.y}};
     float *before = malloc(q.yn * sizeof *before), *after = malloc(q.yn * sizeof *after);
     assert_true(before && after);
-    call_run(d, &call, before);
+    call_run((device *[]){d, d, d}, &call, false, before);
     const weight_pack *pack = weight_packs(&call.in[1]);
     const void *data = pack->data;
     uint16_t *half = ws;
     for (size_t i = 0; i < q.wn; i++) half[i] = half_from_float(2 * half_to_float(half[i]));
     device_weights_touch(of_w, 0);
-    call_run(d, &call, after);
+    call_run((device *[]){d, d, d}, &call, false, after);
     assert_ptr_equal(weight_packs(&call.in[1]), pack);
     assert_ptr_equal(pack->data, data);
     assert_null(pack->next);
@@ -453,7 +469,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open),        cmocka_unit_test(test_weight_set),
         cmocka_unit_test(test_plain),       cmocka_unit_test(test_plain_bf16),
-        cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx2_threads),
+        cmocka_unit_test(test_avx2),
         cmocka_unit_test(test_avx2_bf16),   cmocka_unit_test(test_avx512),
         cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_avx512bf16),
         cmocka_unit_test(test_avx512bf16_bf16), cmocka_unit_test(test_memory),

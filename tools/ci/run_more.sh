@@ -18,10 +18,11 @@ threads=(test_base_threads test_device_onednn test_device_optimizer test_device_
 build() { # folder, targets, flags: quiet, unless it fails
     local folder=$1 targets=$2
     shift 2
+    mkdir -p "$folder"
     # shellcheck disable=SC2086
     { cmake -S . -B "$folder" "${generator[@]}" -DLIKENESS_WERROR=ON "$@" &&
-        cmake --build "$folder" --parallel "$(nproc)" --target $targets; } >"$folder.log" 2>&1 ||
-        { grep -E -A5 'error|FAILED|undefined' "$folder.log" | head -n 60; return 1; }
+        cmake --build "$folder" --parallel "$(nproc)" --target $targets; } >"$folder/build.log" 2>&1 ||
+        { grep -E -A5 'error|FAILED|undefined' "$folder/build.log" | head -n 60; return 1; }
 }
 
 check_clang() {
