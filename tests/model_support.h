@@ -71,13 +71,18 @@ static inline void check(bool ok, const error *e)
         fail_msg("%s", e->text);
 }
 
-static inline bench bench_open(void)
+static inline bench bench_open_in(dtype precision)
 {
     bench b = {.fill = fill_by_formula};
     error e = {0};
-    check(device_open(&b.d, test_device(), &(device_options){.threads = 2}, &e) &&
-              graph_open(&b.g, DTYPE_F32, &e), &e);
+    check(device_open(&b.d, test_device(), &(device_options){.threads = 2, .precision = precision}, &e) &&
+              graph_open(&b.g, b.d->compute, &e), &e);
     return b;
+}
+
+static inline bench bench_open(void)
+{
+    return bench_open_in(DTYPE_F32);
 }
 
 static inline void make_weights(bench *b)

@@ -2,13 +2,15 @@
  *
  * Gradients of whole toy networks with respect to every weight, against torch autograd in float64
  * (tests/fixtures/model/gradients.txt, made by tools/fixtures/model.py). Per tensor four numbers are compared:
- * the largest absolute value, two dot products with waves, the middle value. */
+ * the largest absolute value, two dot products with waves, the middle value. In bfloat16 the gradients are
+ * those of float32 within its rounding. */
 #include "model_support.h"
 
 typedef struct row { char network[8], name[160]; double largest, dot[2], middle; } row;
 typedef struct rows { row item[512]; int count; double loss, largest; } rows;
 
-static const double TOLERANCE = 1e-4;
+/* Relative, of numbers in float32; in bfloat16 each operand of a product is off by up to 1/512. */
+static const double TOLERANCE = 1e-4, TOLERANCE_BF16 = 0.1;
 
 /* The rows of one network, and its loss. */
 static rows *read_rows(const char *network)
@@ -52,11 +54,15 @@ static double compare(const row *want, double network_largest, const float *g, i
     return worst;
 }
 
+typedef struct gradients { float *value; size_t count; } gradients; /* of all weights; to be freed */
+
 /* Gradients of loss for every weight of the recorded network; `write` fills the inputs. */
-static void check_gradients(bench *b, tensor *loss, const char *network, void (*write)(bench *, void *),
-                            void *inputs)
+static gradients check_gradients(bench *b, tensor *loss, const char *network, void (*write)(bench *, void *),
+                                 void *inputs)
 {
     rows *want = read_rows(network);
+    gradients all = {0};
+    double tolerance = b->d->weight_type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE;
     size_t count = graph_weight_count(b->g);
     assert_int_equal(count, want->count);
     tensor **of = calloc(count, sizeof *of), **grad = calloc(count, sizeof *grad);
@@ -79,27 +85,31 @@ static void check_gradients(bench *b, tensor *loss, const char *network, void (*
     bench_run(b);
     float value;
     assert_true(graph_read(b->g, loss, &value, NULL));
-    assert_true(fabs(value - want->loss) <= TOLERANCE * want->loss);
+    assert_true(fabs(value - want->loss) <= tolerance * want->loss);
     double worst = 0;
     const char *where = "";
     for (size_t i = 0; i < count; i++) {
         if (!grad[i])
             fail_msg("%s: the loss does not reach %s", network, of[i]->name);
-        float *g = malloc((size_t)elements(of[i]) * sizeof *g);
+        all.value = realloc(all.value, (all.count + (size_t)elements(of[i])) * sizeof *all.value);
+        assert_non_null(all.value);
+        float *g = all.value + all.count;
+        all.count += (size_t)elements(of[i]);
         assert_true(graph_read(b->g, grad[i], g, NULL));
         double off = compare(&want->item[i], want->largest, g, elements(of[i]));
         if (off > worst) {
             worst = off;
             where = of[i]->name;
         }
-        free(g);
     }
-    print_message("%s: %zu gradients, worst relative error %.1e (%s)\n", network, count, worst, where);
-    assert_true(worst <= TOLERANCE);
+    print_message("%s, %s: %zu gradients, worst relative error %.1e (%s)\n", network,
+                  b->d->weight_type == DTYPE_BF16 ? "bf16" : "f32", count, worst, where);
+    assert_true(worst <= tolerance);
     free(of);
     free(grad);
     free(want);
     bench_close(b);
+    return all;
 }
 
 /* mse(y, cos(0.13 i)); the target is given back as an input. */
@@ -122,12 +132,12 @@ static void write_unet(bench *b, void *p)
         write_wave(b->g, in->context, 0.21);
 }
 
-static void unet_gradients(const char *config, const char *network)
+static gradients unet_gradients(const char *config, const char *network, dtype precision)
 {
     unet_config c;
     error e = {0};
     check(unet_config_read(&c, fixture_path(config), &e), &e);
-    bench b = bench_open();
+    bench b = bench_open_in(precision);
     unet_inputs in = {0};
     in.x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){2, 8, 8, c.in_channels});
     in.t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){2});
@@ -135,19 +145,41 @@ static void unet_gradients(const char *config, const char *network)
         in.context = graph_input(b.g, "context", DTYPE_F32, 3, (int64_t[]){2, 5, c.cross_dim});
     tensor *y = unet_build(b.g, &c, in.x, in.t, in.context);
     tensor *loss = wave_loss(&b, y, "target", &in.target);
-    check_gradients(&b, loss, network, write_unet, &in);
+    return check_gradients(&b, loss, network, write_unet, &in);
+}
+
+/* In bfloat16 the gradient of all weights, as one vector, has the direction of float32's and its length. */
+static void unet_in_both(const char *config, const char *network)
+{
+    gradients exact = unet_gradients(config, network, DTYPE_F32);
+    gradients rounded = unet_gradients(config, network, DTYPE_BF16);
+    double dot = 0, square[2] = {0, 0}, off = 0;
+    assert_int_equal(exact.count, rounded.count);
+    for (size_t i = 0; i < exact.count; i++) {
+        double x = exact.value[i], y = rounded.value[i];
+        dot += x * y;
+        square[0] += x * x;
+        square[1] += y * y;
+        off += (x - y) * (x - y);
+    }
+    double cosine = dot / sqrt(square[0] * square[1]), relative = sqrt(off / square[0]);
+    print_message("%s: bf16 against f32: cosine %.6f, off by %.4f of the length\n", network, cosine, relative);
+    assert_true(off > 0); /* it was bfloat16 */
+    assert_true(cosine >= 0.9998 && relative <= 0.02);
+    free(exact.value);
+    free(rounded.value);
 }
 
 static void conditional_unet(void **state)
 {
     (void)state;
-    unet_gradients("model/layout/new/unet/config.json", "unet");
+    unet_in_both("model/layout/new/unet/config.json", "unet");
 }
 
 static void unconditional_unet(void **state)
 {
     (void)state;
-    unet_gradients("model/layout/flat/config.json", "plain");
+    unet_in_both("model/layout/flat/config.json", "plain");
 }
 
 typedef struct vae_inputs { tensor *image, *latent, *moments, *picture; } vae_inputs;
@@ -173,7 +205,7 @@ static void autoencoder(void **state)
     in.latent = graph_input(b.g, "latent", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 4});
     tensor *first = wave_loss(&b, vae_build_encoder(b.g, &c, in.image), "moments", &in.moments);
     tensor *second = wave_loss(&b, vae_build_decoder(b.g, &c, in.latent), "picture", &in.picture);
-    check_gradients(&b, add(b.g, first, second), "vae", write_vae, &in);
+    free(check_gradients(&b, add(b.g, first, second), "vae", write_vae, &in).value);
 }
 
 typedef struct clip_inputs { tensor *ids, *target; } clip_inputs;
@@ -196,7 +228,7 @@ static void text_encoder(void **state)
     clip_inputs in;
     in.ids = graph_input(b.g, "ids", DTYPE_I32, 2, (int64_t[]){1, 8});
     tensor *loss = wave_loss(&b, clip_build(b.g, &c, in.ids, 0), "target", &in.target);
-    check_gradients(&b, loss, "clip", write_clip, &in);
+    free(check_gradients(&b, loss, "clip", write_clip, &in).value);
 }
 
 int main(void)

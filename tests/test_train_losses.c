@@ -110,7 +110,10 @@ static double value_at(const json_t *run, const char *key, size_t i)
 
 static double off(double got, double want) { return fabs(got - want) / (fabs(want) + 1e-12); }
 
-static void check_run(world *w, const json_t *run)
+/* How far the first ten losses, the later ones, and the norms may be off, relative. */
+typedef struct bounds { double first, later, norm; } bounds;
+
+static void check_run(world *w, device *d, const json_t *run, bounds most)
 {
     const char *name = json_string_value(json_object_get(run, "name"));
     const char *type = json_string_value(json_object_get(run, "prediction_type"));
@@ -123,7 +126,7 @@ static void check_run(world *w, const json_t *run)
     trainer t;
     error e = {0};
     w->model->scheduler.predicts = strcmp(type, "epsilon") == 0 ? PREDICT_EPSILON : PREDICT_V;
-    if (!trainer_open(&t, w->device, w->model, &s, NULL, &e) || !trainer_start(&t, &e))
+    if (!trainer_open(&t, d, w->model, &s, NULL, &e) || !trainer_start(&t, &e))
         fail_msg("%s: %s", name, e.text);
     for (size_t i = 0; i < batches; i++) {
         train_report r;
@@ -147,9 +150,9 @@ static void check_run(world *w, const json_t *run)
     w->model->scheduler.predicts = PREDICT_EPSILON;
     print_message("%-26s %2zu losses: the first ten within %.1e, the rest %.1e; norms %.1e\n", name,
                   batches, worst[0], worst[1], worst_norm);
-    assert_true(worst[0] <= 1e-4);
-    assert_true(worst[1] <= 1e-3);
-    assert_true(worst_norm <= 1e-3);
+    assert_true(worst[0] <= most.first);
+    assert_true(worst[1] <= most.later);
+    assert_true(worst_norm <= most.norm);
 }
 
 static void test_runs(void **state)
@@ -162,12 +165,32 @@ static void test_runs(void **state)
     bool all = strcmp(test_device(), "cpu") == 0;
     json_array_foreach(json_object_get(w->runs, "runs"), i, run) {
         const char *name = json_string_value(json_object_get(run, "name"));
-        if (all || strcmp(name, few[0]) == 0 || strcmp(name, few[1]) == 0) check_run(w, run);
+        if (all || strcmp(name, few[0]) == 0 || strcmp(name, few[1]) == 0)
+            check_run(w, w->device, run, (bounds){1e-4, 1e-3, 1e-3});
     }
+}
+
+/* In bfloat16 (mixed precision: weights, sums and losses stay float32) the losses are those of diffusers' float32
+ * but for what products are given being rounded (to 1/512): seen, 3 % at most of a loss and 4 % of a norm. */
+static void test_bfloat16(void **state)
+{
+    world *w = *state;
+    size_t i;
+    const json_t *run;
+    error e = {0};
+    device *d;
+    device_options o = {.threads = 2, .precision = DTYPE_BF16};
+    if (!device_open(&d, test_device(), &o, &e)) fail_msg("%s", e.text);
+    json_array_foreach(json_object_get(w->runs, "runs"), i, run) {
+        const char *name = json_string_value(json_object_get(run, "name"));
+        if (strcmp(name, "snr_gamma prior") == 0 || strcmp(name, "text encoder prior") == 0)
+            check_run(w, d, run, (bounds){6e-2, 6e-2, 8e-2});
+    }
+    device_close(&d);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_bfloat16)};
     return cmocka_run_group_tests(tests, world_open, world_close);
 }
