@@ -333,7 +333,7 @@ LK_API bool lk_generate_settings(char **text, lk_session *session, lk_model *mod
 LK_API bool lk_generate(lk_picture **out, lk_session *session, lk_model *model,
                         const lk_generate_options *options, lk_error *error);
 /* How many sessions of one thread each, side by side, make pictures like this one sooner than this session alone does
- * one after the other: 1 where one picture keeps its threads busy. */
+ * one after the other: 1 where one picture keeps its threads busy, or memory is short. */
 LK_API int lk_generate_sessions(lk_session *session, lk_model *model, const lk_generate_options *options);
 
 /* ---- the autoencoder by itself ---- */

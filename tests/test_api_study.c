@@ -111,6 +111,26 @@ static void test_schedules(void **state)
     lk_schedule_close(&sum);
 }
 
+/* ---- side by side ---------------------------------------------------------------------------- */
+
+static void test_sessions(void **state)
+{
+    lk_generate_options o;
+    lk_session_options one;
+    lk_session *alone;
+    (void)state;
+    lk_generate_defaults(&o);
+    int many = lk_generate_sessions(session, toy, &o);
+    assert_true(many >= 1 && many <= lk_session_threads(session));
+    o.width = o.height = 1024; /* keeps all threads busy */
+    assert_int_equal(lk_generate_sessions(session, toy, &o), 1);
+    lk_session_defaults(&one);
+    one.threads = 1;
+    assert_true(lk_session_open(&alone, context, &one, NULL));
+    assert_int_equal(lk_generate_sessions(alone, toy, NULL), 1);
+    lk_session_close(&alone);
+}
+
 /* ---- photos ---------------------------------------------------------------------------------- */
 
 static void test_photos(void **state)
@@ -371,7 +391,8 @@ static void test_study_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules), cmocka_unit_test(test_photos),  cmocka_unit_test(test_features),
+        cmocka_unit_test(test_schedules), cmocka_unit_test(test_sessions), cmocka_unit_test(test_photos),
+        cmocka_unit_test(test_features),
         cmocka_unit_test(test_vision),    cmocka_unit_test(test_request), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_study_options),
     };

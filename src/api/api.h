@@ -95,6 +95,8 @@ void session_leave(lk_session *s);
 /* What the session keeps for a model: it is made where it is not there. NULL on failure. */
 generator *session_generator(lk_session *s, lk_model *m, error *e);
 bool session_stopped(const lk_session *s);
+/* How many of the wanted sessions of one thread memory is left for; 1 at least. */
+int session_room(const lk_session *s, int wanted);
 /* To the session's log, or its context's. "warning: " at the beginning becomes the level. */
 void session_say(lk_session *s, const char *line);
 /* One share less; nothing is left of the model after the last. The context's lock is held. */

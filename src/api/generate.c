@@ -116,5 +116,5 @@ int lk_generate_sessions(lk_session *s, lk_model *m, const lk_generate_options *
     turns t = {.session = s, .model = &m, .count = 1, .given = &given, .pictures = 1};
     int threads = lk_session_threads(s), together;
     bool small = false;
-    return threads > 1 && turns_size(&t, &together, &small, NULL) && small ? threads : 1;
+    return threads > 1 && turns_size(&t, &together, &small, NULL) && small ? session_room(s, threads) : 1;
 }

@@ -11,8 +11,6 @@
 #include "base/threads.h"
 #include "model/hash.h"
 
-enum { SESSION_BYTES = 256 << 20 }; /* of memory left, for each session beside the others */
-
 static const lk_job job_defaults = {.size = sizeof(lk_job), .count = 1};
 static const lk_many_options many_defaults = {.size = sizeof(lk_many_options)};
 
@@ -222,8 +220,8 @@ static bool plan(many *m, error *e)
         if (together < m->together) m->together = together;
         if (!small) m->workers = 1;
     }
-    double left = (double)m->session->device->memory_left(m->session->device);
-    while (m->workers > 1 && ((size_t)m->workers > m->count || left < (double)m->workers * SESSION_BYTES)) m->workers--;
+    if ((size_t)m->workers > m->count) m->workers = (int)m->count;
+    m->workers = session_room(m->session, m->workers);
     return true;
 }
 

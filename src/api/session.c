@@ -156,6 +156,17 @@ void lk_model_close(lk_model **closed)
     *closed = NULL;
 }
 
+/* ---- side by side ---- */
+
+enum { SESSION_BYTES = 256 << 20 }; /* of memory left, for each session beside the others */
+
+int session_room(const lk_session *s, int wanted)
+{
+    double left = (double)s->device->memory_left(s->device);
+    while (wanted > 1 && left < (double)wanted * SESSION_BYTES) wanted--;
+    return wanted;
+}
+
 /* ---- the log ---- */
 
 void session_say(lk_session *s, const char *line)

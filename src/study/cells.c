@@ -173,7 +173,7 @@ void cells_work_close(cell_work *w)
 /* ---- making --------------------------------------------------------------------------------- */
 
 /* Pictures of which each begins as the one before it does: one worker's business. */
-typedef struct group { int begin, end; } group;
+typedef struct group { int begin, end, steps; } group;
 
 typedef struct all_making {
     const cell_work *work;
@@ -304,6 +304,12 @@ static bool told(void *context, crew_run *run, int64_t done, error *e)
     return true;
 }
 
+static int compare_groups(const void *a, const void *b)
+{
+    const group *x = a, *y = b;
+    return x->steps != y->steps ? y->steps - x->steps : x->begin - y->begin;
+}
+
 bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int *failed, error *e)
 {
     all_making all = {.work = w, .maker = maker, .plan = p, .failed = failed,
@@ -313,7 +319,10 @@ bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int 
     for (int i = 0; i < w->count; i++) {
         if (!i || !w->task[i].shared) all.group[all.groups++].begin = i;
         all.group[all.groups - 1].end = i + 1;
+        all.group[all.groups - 1].steps += w->task[i].cell->steps - w->task[i].shared;
     }
+    /* The longest first, so that workers end together. */
+    if (maker->crew->count > 1) qsort(all.group, (size_t)all.groups, sizeof *all.group, compare_groups);
     bool ok = crew_do(maker->crew, &(crew_work){all.groups, make_group, told, &all}, e);
     free(all.group);
     return ok;
