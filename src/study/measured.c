@@ -371,7 +371,7 @@ static bool match(void *context, crew_run *run, int i, int worker, error *e)
     looking *l = context;
     measured *m = l->all;
     measured_picture *p = &m->picture[l->picture[i]];
-    view seen;
+    view seen = {0};
     bool ok = look(l, p, worker, &seen, e);
     for (int k = 0; ok && k < m->subjects; k++) {
         const measured_subject *j = &m->subject[k];
