@@ -14,7 +14,7 @@ enum { WARP = 32 };
 
 #ifdef LIKENESS_EMULATED
 
-#include "emulator.h"
+#include <emulator.h> /* tests/cuda */
 
 #else
 
