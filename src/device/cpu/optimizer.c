@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * optimizer: AdamW in its four kinds, dealt out to the threads in runs (whole blocks of 8-bit
- * moments), so that the bytes do not depend on their number; the maps of the 8-bit moments. */
+ * moments), so that the bytes do not depend on their number; the cells of the 8-bit moments' maps. */
 #include "device/cpu/optimizer.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,43 +11,6 @@
 #include "device/cpu/operand.h"
 
 enum { STEP = 64, SUMS = 256 };
-
-/* torch.linspace(0.1, 1, n + 1)[i], to the bit: pairs of 8-vectors counted from the nearer end each,
- * and what is left of 16 one by one. Torch's builds differ here by an ulp; this is the one whose
- * maps have the hashes of bitsandbytes' own. */
-static float linspace_at(int i, int n)
-{
-    float step = (1.0f - 0.1f) / (float)n;
-    int first = i < (n + 1) / 16 * 16 ? i / 8 * 8 : i;
-    double from = first < (n + 1) / 2 ? (double)0.1f + (double)step * first
-                                      : 1 - (double)step * (n - first);
-    return (float)from + step * (float)(i - first);
-}
-
-/* Nearest value; bitsandbytes' search, which ends on an even index, keeps that index at a tie. */
-static void thresholds_fill(const float *value, float *threshold)
-{
-    for (int i = 0; i + 1 < MAP_SIZE; i++) {
-        float middle = (value[i] + value[i + 1]) * 0.5f;
-        threshold[i] = i % 2 == 0 ? nextafterf(middle, INFINITY) : middle;
-    }
-    threshold[MAP_SIZE - 1] = INFINITY;
-}
-
-/* zero: the index of the value 0; n: how many values the first decade has. A decade [10^(e-7),
- * 10^(e-6)] has twice as many as the one before it, the middles of n equal parts. */
-static void map_fill(float *value, int zero, int n)
-{
-    int at = zero + 1;
-    for (int e = 0; e < MAP_DECADES; e++, n *= 2)
-        for (int i = 0; i < n; i++) {
-            float middle = (linspace_at(i, n) + linspace_at(i + 1, n)) / 2;
-            value[at++] = (float)pow(10, e - 6) * middle;
-        }
-    value[at] = 1;
-    value[zero] = 0;
-    for (int i = 0; i < zero; i++) value[i] = -value[2 * zero - i];
-}
 
 /* The number whose place it is */
 static float number_at(int32_t place, bool is_signed)
@@ -88,48 +50,9 @@ static void cells_fill(const struct moment_maps *maps, int32_t *cell, int count,
 
 void moment_maps_fill(struct moment_maps *maps)
 {
-    map_fill(maps->m, 127, 1);
-    map_fill(maps->v, 0, 2);
-    thresholds_fill(maps->m, maps->threshold_m);
-    thresholds_fill(maps->v, maps->threshold_v);
+    moment_values_fill(maps->m, maps->v, maps->threshold_m, maps->threshold_v);
     cells_fill(maps, maps->cell_m, CELLS_M, CELL_M, true);
     cells_fill(maps, maps->cell_v, CELLS_V, CELL_V, false);
-}
-
-/* Python computes in double and torch rounds each constant on its way into a tensor. */
-static struct adamw_values values_of_torch(const adamw_step *s)
-{
-    double left1 = 1 - pow(s->beta1, (double)s->step), left2 = 1 - pow(s->beta2, (double)s->step);
-    return (struct adamw_values){
-        .grad_scale = s->grad_scale,
-        .decay = (float)(1 - s->rate * s->weight_decay),
-        .keep1 = (float)s->beta1,
-        .keep2 = (float)s->beta2,
-        .take1 = (float)(1 - s->beta1),
-        .take2 = (float)(1 - s->beta2),
-        .step = (float)-(s->rate / left1),
-        .root = (float)sqrt(left2),
-        .epsilon = (float)s->epsilon,
-    };
-}
-
-/* The CUDA kernels get float32 constants and go on in float32. */
-static struct adamw_values values_of_bnb(const adamw_step *s)
-{
-    float rate = (float)s->rate, beta1 = (float)s->beta1, beta2 = (float)s->beta2;
-    float left1 = 1 - powf(beta1, (float)s->step);
-    float root = sqrtf(1 - powf(beta2, (float)s->step));
-    return (struct adamw_values){
-        .grad_scale = s->grad_scale,
-        .decay = 1 - rate * (float)s->weight_decay,
-        .keep1 = beta1,
-        .keep2 = beta2,
-        .take1 = 1 - beta1,
-        .take2 = 1 - beta2,
-        .step = -rate * root / left1,
-        .root = root,
-        .epsilon = root * (float)s->epsilon,
-    };
 }
 
 /* An update, a sum or an addition over n elements, cut into pieces anywhere. */
@@ -222,9 +145,7 @@ static void run_blocks(device *d, const struct adamw_values *a, float *p, const 
 
 void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const struct moment_data *m)
 {
-    assert(step->step >= 1);
-    bool torch = m->kind == MOMENTS_F32 || m->kind == MOMENTS_F16;
-    struct adamw_values a = torch ? values_of_torch(step) : values_of_bnb(step);
+    struct adamw_values a = adamw_values_of(m->kind, step);
     if (m->kind == MOMENTS_8BIT)
         run_blocks(d, &a, p, g, m);
     else

@@ -9,9 +9,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "device/device.h"
-
-enum { MAP_SIZE = 256, MAP_DECADES = 7 };
+#include "device/adamw.h"
 
 /* The place of a number of [-1, 1] is an integer that grows with it: a positive number's bits less
  * those of 2^-23, to which smaller ones are raised; in m, whose numbers have signs, the negatives
@@ -27,8 +25,7 @@ enum {
     CELLS_V = ((PLACE_ONE - PLACE_LEAST) >> CELL_V) + 1,
 };
 
-/* bitsandbytes' "dynamic" maps: a byte is an index into sorted values, and a number's byte is that
- * of the nearest value. m's map has the negatives too. */
+/* The maps (device/adamw.h), and where in them a number is */
 struct moment_maps {
     float m[MAP_SIZE], v[MAP_SIZE];
     /* [i]: the least number that is i + 1 rather than i; at the end inf */
@@ -54,16 +51,6 @@ static inline uint8_t nearest_m(const struct moment_maps *maps, float x, float s
     if (!signbit(maps->m[index]) != !signbit(x)) index += x > 0 ? 1 : -1;
     return (uint8_t)index;
 }
-
-/* One step's constants, rounded as the kind of update rounds them. */
-struct adamw_values {
-    float grad_scale, decay; /* decay: 1 - rate * weight_decay */
-    float keep1, keep2;      /* beta1, beta2 */
-    float take1, take2;      /* 1 - beta1, 1 - beta2 */
-    float step;              /* negative: times m / denominator, added to p */
-    float root;              /* sqrt(1 - beta2^t): torch divides sqrt(v) by it */
-    float epsilon;           /* bitsandbytes': times `root` */
-};
 
 struct optimizer_kernels {
     void (*f32)(const struct adamw_values *a, float *p, const float *g, float *m, float *v,

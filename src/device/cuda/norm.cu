@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * norm: group norm (with SiLU), layer norm, and their gradients.
+ *
+ * Group norm sums x - pivot and its square for each channel, in parts over space; a block a group adds
+ * the parts in double and gives each channel its mean, its factor and its beta; a third pass applies them. A
+ * channel's pivot is the mean of a few of its numbers, so that a large mean costs no accuracy. Layer norm has a
+ * warp a row, which stays in the nearest cache between its passes. */
+#include "device/cuda/columns.h"
+
+/* ---- group norm ---- */
+
+template <int N> DEVICE values<N> pivot_of(gpu_view x, int64_t b, int64_t space, int64_t channels, int64_t channel)
+{
+    values<N> pivot = {};
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        values<N> v = load<N>(x, (b * space + space * i / 4) * channels + channel);
+        UNROLL
+        for (int k = 0; k < N; k++) pivot.v[k] += 0.25f * v.v[k];
+    }
+    return pivot;
+}
+
+struct group_sum {
+    enum { SUMS = 2 };
+    gpu_view x;
+    int64_t space, channels;
+    template <int N> struct state {
+        values<N> pivot;
+        MEMBER void begin(const group_sum &j, int64_t b, int64_t channel)
+        {
+            pivot = pivot_of<N>(j.x, b, j.space, j.channels, channel);
+        }
+    };
+    template <int N>
+    MEMBER void add(const state<N> &s, int64_t, int64_t i, values<N> *sum) const
+    {
+        values<N> v = load<N>(x, i);
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            float d = v.v[k] - s.pivot.v[k];
+            sum[0].v[k] += d;
+            sum[1].v[k] += d * d;
+        }
+    }
+};
+
+/* table [batch, 3, channels]: mean, factor, beta */
+KERNEL group_merge_kernel(group_norm_args a, int64_t parts, const float *sums, float *table)
+{
+    SHARED(double, part, BLOCK / WARP);
+    int64_t g = BLOCK_X, b = BLOCK_Z, width = a.channels / a.groups, from = g * width;
+    double sum = 0, square = 0, n = (double)a.space;
+    double first = (double)pivot_of<1>(a.x, b, a.space, a.channels, from).v[0];
+    for (int64_t c = from + THREAD / WARP; c < from + width; c += BLOCK / WARP) {
+        double s = 0, q = 0;
+        for (int64_t p = THREAD % WARP; p < parts; p += WARP) {
+            const float *at = sums + (b * parts + p) * 2 * a.channels + c;
+            s += (double)at[0];
+            q += (double)at[a.channels];
+        }
+        s = warp_sum(s);
+        q = warp_sum(q);
+        double apart = (double)pivot_of<1>(a.x, b, a.space, a.channels, c).v[0] - first;
+        sum += s + n * apart;
+        square += q + 2 * apart * s + n * apart * apart;
+    }
+    bool one = THREAD % WARP == 0; /* all lanes have their warp's */
+    sum = block_sum(one ? sum : 0.0, part) / (n * (double)width);
+    square = block_sum(one ? square : 0.0, part) / (n * (double)width);
+    double variance = square - sum * sum, inverse = 1 / sqrt((variance < 0 ? 0 : variance) + (double)a.eps);
+    float mean = (float)(first + sum);
+    if (a.stats && THREAD == 0) {
+        a.stats[(b * a.groups + g) * 2] = mean;
+        a.stats[(b * a.groups + g) * 2 + 1] = (float)inverse;
+    }
+    for (int64_t c = from + THREAD; c < from + width; c += BLOCK) {
+        float *to = table + b * 3 * a.channels + c;
+        to[0] = mean;
+        to[a.channels] = (float)(inverse * (double)load_one(a.gamma, c));
+        to[2 * a.channels] = load_one(a.beta, c);
+    }
+}
+
+template <int N> DEVICE values<N> load_table(const float *table, int64_t i)
+{
+    values<N> v;
+    UNROLL
+    for (int k = 0; k < N; k++) v.v[k] = table[i + k];
+    return v;
+}
+
+template <int N> KERNEL group_apply_kernel(group_norm_args a, columns c, const float *table)
+{
+    column_place p = column_place_of<N>(c);
+    if (!p.live) return;
+    table += p.b * 3 * c.channels + p.channel;
+    values<N> mean = load_table<N>(table, 0), factor = load_table<N>(table, c.channels);
+    values<N> beta = load_table<N>(table, 2 * c.channels);
+    for (int64_t r = p.begin; r < p.end; r += c.row_lanes) {
+        int64_t i = (p.b * c.rows + r) * c.channels + p.channel;
+        values<N> x = load<N>(a.x, i);
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            float y = (x.v[k] - mean.v[k]) * factor.v[k] + beta.v[k];
+            x.v[k] = a.silu ? silu_of(y) : y;
+        }
+        store<N>(a.y, i, x);
+    }
+}
+
+size_t group_norm_scratch(const group_norm_args *a)
+{
+    columns c = columns_of(a->batch, a->space, a->channels, false);
+    return columns_scratch(&c, group_sum::SUMS) + (size_t)(3 * a->batch * a->channels) * sizeof(float);
+}
+
+void group_norm_launch(const group_norm_args *a, void *scratch, gpu_stream stream)
+{
+    columns c = columns_of(a->batch, a->space, a->channels, is_wide(a->x) && is_wide(a->y));
+    float *sums = (float *)scratch;
+    float *table = sums + columns_scratch(&c, group_sum::SUMS) / sizeof(float);
+    group_sum job = {a->x, a->space, a->channels};
+    columns_launch(c, job, sums, stream);
+    LAUNCH(group_merge_kernel, a->groups, 1, a->batch, BLOCK, stream, *a, c.parts, (const float *)sums, table);
+    if (c.wide)
+        LAUNCH(group_apply_kernel<4>, c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream, *a, c,
+               (const float *)table);
+    else
+        LAUNCH(group_apply_kernel<1>, c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream, *a, c,
+               (const float *)table);
+}
+
+/* What a channel's thread knows of it, forward and back */
+template <int N> struct group_channel {
+    values<N> mean, inverse, gamma, beta;
+    MEMBER void begin(const group_norm_grad_args &a, int64_t b, int64_t channel)
+    {
+        int64_t width = a.channels / a.groups;
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            const float *stats = a.stats + (b * a.groups + (channel + k) / width) * 2;
+            mean.v[k] = stats[0];
+            inverse.v[k] = stats[1];
+            gamma.v[k] = load_one(a.gamma, channel + k);
+            beta.v[k] = load_one(a.beta, channel + k);
+        }
+    }
+    /* x becomes what was normalised, dy the gradient of what gamma and beta made */
+    MEMBER void back(bool silu, values<N> &x, values<N> &dy) const
+    {
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            x.v[k] = (x.v[k] - mean.v[k]) * inverse.v[k];
+            if (silu) dy.v[k] *= silu_slope(x.v[k] * gamma.v[k] + beta.v[k]);
+        }
+    }
+};
+
+/* of dy, and of dy times what was normalised */
+struct group_grad_sum {
+    enum { SUMS = 2 };
+    group_norm_grad_args a;
+    template <int N> struct state {
+        group_channel<N> channel_values;
+        MEMBER void begin(const group_grad_sum &j, int64_t b, int64_t channel)
+        {
+            channel_values.begin(j.a, b, channel);
+        }
+    };
+    template <int N>
+    MEMBER void add(const state<N> &s, int64_t, int64_t i, values<N> *sum) const
+    {
+        values<N> x = load<N>(a.x, i), dy = load<N>(a.dy, i);
+        s.channel_values.back(a.silu, x, dy);
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            sum[0].v[k] += dy.v[k];
+            sum[1].v[k] += dy.v[k] * x.v[k];
+        }
+    }
+};
+
+/* means [batch, groups, 2]: of gamma dy, and of that times what was normalised */
+KERNEL group_grad_merge_kernel(group_norm_grad_args a, int64_t parts, const float *sums, float *means)
+{
+    SHARED(double, part, BLOCK / WARP);
+    int64_t g = BLOCK_X, b = BLOCK_Z, width = a.channels / a.groups, from = g * width;
+    double sum = 0, sum_x = 0, count = (double)(a.space * width);
+    for (int64_t c = from + THREAD / WARP; c < from + width; c += BLOCK / WARP) {
+        double gamma = (double)load_one(a.gamma, c);
+        for (int64_t p = THREAD % WARP; p < parts; p += WARP) {
+            const float *at = sums + (b * parts + p) * 2 * a.channels + c;
+            sum += (double)at[0] * gamma;
+            sum_x += (double)at[a.channels] * gamma;
+        }
+    }
+    sum = block_sum(sum, part);
+    sum_x = block_sum(sum_x, part);
+    if (THREAD) return;
+    means[(b * a.groups + g) * 2] = (float)(sum / count);
+    means[(b * a.groups + g) * 2 + 1] = (float)(sum_x / count);
+}
+
+/* sums [parts, 2, channels] of dy and of dy times what was normalised */
+KERNEL norm_weights_grad_kernel(const float *sums, int64_t parts, int64_t channels, float *dgamma, float *dbeta)
+{
+    SHARED(double, part, BLOCK);
+    int64_t c = (int64_t)BLOCK_X * WARP + THREAD;
+    double sum = column_total(sums, parts, 2, 0, channels, part);
+    double sum_x = column_total(sums, parts, 2, 1, channels, part);
+    if (THREAD >= WARP || c >= channels) return;
+    if (dgamma) dgamma[c] = (float)sum_x;
+    if (dbeta) dbeta[c] = (float)sum;
+}
+
+template <int N>
+KERNEL group_grad_apply_kernel(group_norm_grad_args a, columns c, const float *means)
+{
+    column_place p = column_place_of<N>(c);
+    if (!p.live) return;
+    group_channel<N> v;
+    v.begin(a, p.b, p.channel);
+    values<N> m1, m2;
+    UNROLL
+    for (int k = 0; k < N; k++) {
+        const float *mean = means + (p.b * a.groups + (p.channel + k) / (a.channels / a.groups)) * 2;
+        m1.v[k] = mean[0];
+        m2.v[k] = mean[1];
+    }
+    for (int64_t r = p.begin; r < p.end; r += c.row_lanes) {
+        int64_t i = (p.b * c.rows + r) * c.channels + p.channel;
+        values<N> x = load<N>(a.x, i), dy = load<N>(a.dy, i);
+        v.back(a.silu, x, dy);
+        UNROLL
+        for (int k = 0; k < N; k++)
+            x.v[k] = v.inverse.v[k] * (dy.v[k] * v.gamma.v[k] - m1.v[k] - x.v[k] * m2.v[k]);
+        store<N>(a.dx, i, x);
+    }
+}
+
+size_t group_norm_grad_scratch(const group_norm_grad_args *a)
+{
+    columns c = columns_of(a->batch, a->space, a->channels, false);
+    return columns_scratch(&c, group_grad_sum::SUMS) + (size_t)(2 * a->batch * a->groups) * sizeof(float);
+}
+
+void group_norm_grad_launch(const group_norm_grad_args *a, void *scratch, gpu_stream stream)
+{
+    bool wide = is_wide(a->x) && is_wide(a->dy) && is_wide(a->dx);
+    columns c = columns_of(a->batch, a->space, a->channels, wide);
+    float *sums = (float *)scratch;
+    float *means = sums + columns_scratch(&c, group_grad_sum::SUMS) / sizeof(float);
+    group_grad_sum job = {*a};
+    columns_launch(c, job, sums, stream);
+    if (a->dgamma || a->dbeta)
+        LAUNCH(norm_weights_grad_kernel, divided(a->channels, WARP), 1, 1, BLOCK, stream, (const float *)sums,
+               a->batch * c.parts, a->channels, a->dgamma, a->dbeta);
+    if (!a->dx.data) return;
+    LAUNCH(group_grad_merge_kernel, a->groups, 1, a->batch, BLOCK, stream, *a, c.parts, (const float *)sums, means);
+    if (c.wide)
+        LAUNCH(group_grad_apply_kernel<4>, c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream, *a, c,
+               (const float *)means);
+    else
+        LAUNCH(group_grad_apply_kernel<1>, c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream, *a, c,
+               (const float *)means);
+}
+
+/* ---- layer norm ---- */
+
+enum { ROWS = BLOCK / WARP }; /* of a block */
+
+template <int N> KERNEL layer_norm_kernel(layer_norm_args a)
+{
+    int64_t row = (int64_t)BLOCK_X * ROWS + THREAD / WARP, at = row * a.channels;
+    int lane = THREAD % WARP;
+    if (row >= a.rows) return;
+    float sum = 0, square = 0;
+    for (int64_t c = lane * N; c < a.channels; c += WARP * N) {
+        values<N> x = load<N>(a.x, at + c);
+        UNROLL
+        for (int k = 0; k < N; k++) sum += x.v[k];
+    }
+    float mean = warp_sum(sum) / (float)a.channels;
+    for (int64_t c = lane * N; c < a.channels; c += WARP * N) {
+        values<N> x = load<N>(a.x, at + c);
+        UNROLL
+        for (int k = 0; k < N; k++) square += (x.v[k] - mean) * (x.v[k] - mean);
+    }
+    float inverse = 1.0f / sqrtf(warp_sum(square) / (float)a.channels + a.eps);
+    if (a.stats && lane == 0) {
+        a.stats[2 * row] = mean;
+        a.stats[2 * row + 1] = inverse;
+    }
+    for (int64_t c = lane * N; c < a.channels; c += WARP * N) {
+        values<N> x = load<N>(a.x, at + c), gamma = load<N>(a.gamma, c), beta = load<N>(a.beta, c);
+        UNROLL
+        for (int k = 0; k < N; k++) x.v[k] = (x.v[k] - mean) * inverse * gamma.v[k] + beta.v[k];
+        store<N>(a.y, at + c, x);
+    }
+}
+
+void layer_norm_launch(const layer_norm_args *a, gpu_stream stream)
+{
+    bool wide = is_wide(a->x) && is_wide(a->y) && is_wide(a->gamma) && is_wide(a->beta);
+    if (a->channels % 4 == 0 && wide)
+        LAUNCH(layer_norm_kernel<4>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
+    else
+        LAUNCH(layer_norm_kernel<1>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
+}
+
+template <int N> KERNEL layer_norm_grad_kernel(layer_norm_grad_args a)
+{
+    int64_t row = (int64_t)BLOCK_X * ROWS + THREAD / WARP, at = row * a.channels;
+    int lane = THREAD % WARP;
+    if (row >= a.rows) return;
+    float mean = a.stats[2 * row], inverse = a.stats[2 * row + 1], sum = 0, sum_x = 0;
+    for (int64_t c = lane * N; c < a.channels; c += WARP * N) {
+        values<N> x = load<N>(a.x, at + c), dy = load<N>(a.dy, at + c), gamma = load<N>(a.gamma, c);
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            float g = dy.v[k] * gamma.v[k];
+            sum += g;
+            sum_x += g * (x.v[k] - mean) * inverse;
+        }
+    }
+    sum = warp_sum(sum) / (float)a.channels;
+    sum_x = warp_sum(sum_x) / (float)a.channels;
+    for (int64_t c = lane * N; c < a.channels; c += WARP * N) {
+        values<N> x = load<N>(a.x, at + c), dy = load<N>(a.dy, at + c), gamma = load<N>(a.gamma, c);
+        UNROLL
+        for (int k = 0; k < N; k++)
+            x.v[k] = inverse * (dy.v[k] * gamma.v[k] - sum - (x.v[k] - mean) * inverse * sum_x);
+        store<N>(a.dx, at + c, x);
+    }
+}
+
+struct layer_grad_sum {
+    enum { SUMS = 2 };
+    layer_norm_grad_args a;
+    template <int N> struct state {
+        MEMBER void begin(const layer_grad_sum &, int64_t, int64_t) {}
+    };
+    template <int N>
+    MEMBER void add(const state<N> &, int64_t row, int64_t i, values<N> *sum) const
+    {
+        float mean = a.stats[2 * row], inverse = a.stats[2 * row + 1];
+        values<N> x = load<N>(a.x, i), dy = load<N>(a.dy, i);
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            sum[0].v[k] += dy.v[k];
+            sum[1].v[k] += dy.v[k] * (x.v[k] - mean) * inverse;
+        }
+    }
+};
+
+size_t layer_norm_grad_scratch(const layer_norm_grad_args *a)
+{
+    columns c = columns_of(1, a->rows, a->channels, false);
+    return columns_scratch(&c, layer_grad_sum::SUMS);
+}
+
+void layer_norm_grad_launch(const layer_norm_grad_args *a, void *scratch, gpu_stream stream)
+{
+    if (a->dgamma || a->dbeta) {
+        columns c = columns_of(1, a->rows, a->channels, is_wide(a->x) && is_wide(a->dy));
+        layer_grad_sum job = {*a};
+        columns_launch(c, job, (float *)scratch, stream);
+        LAUNCH(norm_weights_grad_kernel, divided(a->channels, WARP), 1, 1, BLOCK, stream,
+               (const float *)scratch, c.parts, a->channels, a->dgamma, a->dbeta);
+    }
+    if (!a->dx.data) return;
+    bool wide = is_wide(a->x) && is_wide(a->dy) && is_wide(a->dx) && is_wide(a->gamma);
+    if (a->channels % 4 == 0 && wide)
+        LAUNCH(layer_norm_grad_kernel<4>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
+    else
+        LAUNCH(layer_norm_grad_kernel<1>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
+}
