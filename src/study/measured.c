@@ -462,7 +462,6 @@ static bool let_judge_look(measured *m, const measure_source *s, int by, int *do
     return ok;
 }
 
-
 static bool look_at_missing(measured *m, const measure_source *s, error *e)
 {
     int total = 0, done = 0, models = s->plan->models, here;
