@@ -119,7 +119,6 @@ typedef struct lk_context_options {
     int threads;            /* 0: every core that this process may use; more than these are never used.
                                Results are the same bytes with any number. */
     lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
-    const char *device;     /* NULL: "cpu", the one there is so far; LK_USAGE for another */
     lk_log_callback *log;   /* NULL, or told what a person may want to know: what a training says of itself,
                                warnings. By several threads at once where sessions work at once. */
     void *user;
@@ -413,8 +412,8 @@ typedef struct lk_many_options {
 LK_API void lk_many_defaults_sized(lk_many_options *options, size_t size);
 /* Makes pictures that are independent of each other, each with the bytes that it has alone, whichever way it is made:
  *
- *   - side by side, in as many threads as the session has (fewer where there are fewer pictures, which then have more
- *     threads each), each working on its own picture, where every picture is small: where what its UNet needs for one evaluation is at most 32 MB, so that it fits a core's caches
+ *   - side by side, in as many threads as the session has, each working alone on its own picture, where every
+ *     picture is small: where what its UNet needs for one evaluation is at most 32 MB, so that it fits a core's caches
  *     and leaves other cores idle; and where 256 MB of memory can be had for each;
  *   - else one after the other, all threads of the session on each;
  *   - either way alike ones (same models, size, sampler, steps, guided or not) that follow each other take their

@@ -373,7 +373,7 @@ static bool foreign_make(device **out, const char *name, const device_options *o
 
 const char *foreign_device(void)
 {
-    static const device_kind kind = {"foreign", foreign_make};
+    static const device_kind kind = {.name = "foreign", .make = foreign_make};
     static bool known;
     if (!known) device_register(&kind);
     known = true;
@@ -383,5 +383,6 @@ const char *foreign_device(void)
 const char *test_device(void)
 {
     const char *wanted = getenv("LIKENESS_TEST_DEVICE");
-    return wanted && strcmp(wanted, "foreign") == 0 ? foreign_device() : "cpu";
+    if (!wanted) return "cpu";
+    return strcmp(wanted, "foreign") == 0 ? foreign_device() : wanted;
 }

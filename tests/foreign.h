@@ -11,8 +11,8 @@
 
 /* Its name, for device_open, which knows it from then on. */
 const char *foreign_device(void);
-/* The name that a test opens its device by: "cpu", or where the environment has LIKENESS_TEST_DEVICE=foreign
- * the foreign one's. */
+/* The name that a test opens its device by: LIKENESS_TEST_DEVICE's in the environment, "foreign" for the one
+ * above, or "cpu". */
 const char *test_device(void);
 
 #endif

@@ -192,7 +192,7 @@ static void test_names(void **state)
     device *d;
     assert_false(device_open(&d, "abacus:0", &(device_options){.threads = 1}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
-    assert_non_null(strstr(e.text, "device abacus:0 is unknown: there is cpu"));
+    assert_non_null(strstr(e.text, "device abacus:0 is unknown: there is auto, cpu, cuda"));
     assert_null(d);
 }
 

@@ -93,7 +93,7 @@ static bool context_open(lk_context *c, const lk_context_options *o, error *e)
     c->user = o->user;
     device_options chosen = {.threads = threads < cores ? threads : cores,
                              .precision = o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32};
-    return device_open(&c->device, o->device ? o->device : "cpu", &chosen, e);
+    return device_open(&c->device, "cpu", &chosen, e);
 }
 
 bool lk_context_open(lk_context **out, const lk_context_options *given, lk_error *caller)

@@ -243,7 +243,7 @@ static bool open_workers(many *m, error *e)
     lk_session_options o;
     lk_error why = {LK_OK, ""};
     lk_session_defaults(&o);
-    o.threads = lk_session_threads(m->session) / m->workers; /* more than 1 where there are few pictures */
+    o.threads = 1;
     m->worker = calloc((size_t)m->workers, sizeof *m->worker);
     if (!m->worker) return error_memory(e, "sessions", (size_t)m->workers * sizeof *m->worker);
     if (m->workers == 1) m->worker[0] = m->session;

@@ -86,7 +86,7 @@ bool session_stopped(const lk_session *s) { return atomic_load(&s->stop); }
 bool session_enter(lk_session *s, error *e)
 {
     if (session_stopped(s))
-        return error_set(e, ERROR_CANCELLED, "cancelled");
+        return error_set(e, ERROR_CANCELLED, "cancelled; lk_session_resume lets the session work again");
     pthread_mutex_lock(&s->context->lock);
     bool idle = !s->busy;
     s->busy = true;

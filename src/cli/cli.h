@@ -141,6 +141,5 @@ void progress_clear(progress_line *line); /* the bar leaves the screen */
  * ignored; another changes nothing. */
 void interrupt_watch(void);
 bool interrupt_seen(void);
-void interrupt_session(lk_session *session); /* whose work is to end then; NULL: none's */
 
 #endif

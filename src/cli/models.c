@@ -67,7 +67,6 @@ bool workplace_open(workplace *w, const lk_context_options *options, lk_error *e
 {
     if (!lk_context_open(&w->context, options, error) || !lk_session_open(&w->session, w->context, NULL, error))
         return false;
-    interrupt_session(w->session);
     int threads = lk_context_threads(w->context);
     if (options->threads > threads)
         fprintf(stderr, "likeness: -t %d: there %s %d core%s for this program, so %d thread%s\n",
@@ -78,7 +77,6 @@ bool workplace_open(workplace *w, const lk_context_options *options, lk_error *e
 
 void workplace_close(workplace *w)
 {
-    interrupt_session(NULL);
     lk_session_close(&w->session);
     lk_context_close(&w->context);
 }

@@ -21,20 +21,16 @@ enum {
 
 /* A signal handler can reach nothing but a global. */
 static volatile sig_atomic_t interrupted, on_terminal;
-static lk_session *volatile working;
 
-/* The first is answered at once, in the bar's place; it is obeyed after the operation in hand. */
+/* The first is answered at once, in the bar's place; it is obeyed where the work next asks. */
 static void interrupt_note(int signal)
 {
-    static const char text[] = "\r\033[Kstopping\r";
+    static const char text[] = "\r\033[Kstopping after this step\r";
     (void)signal;
     if (!interrupted && on_terminal && write(STDERR_FILENO, text, sizeof text - 1) < 0)
         on_terminal = 0;
     interrupted = 1;
-    if (working) lk_session_cancel(working);
 }
-
-void interrupt_session(lk_session *session) { working = session; }
 
 /* A signal that whoever started us ignores (nohup, a script's "&") stays ignored. */
 static void watch_signal(int signal)

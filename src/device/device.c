@@ -12,13 +12,6 @@
 #include "base/half.h"
 #include "base/platform.h"
 
-int64_t weight_elements(const weight *w)
-{
-    int64_t n = 1;
-    for (int i = 0; i < w->rank; i++) n *= w->dim[i];
-    return n;
-}
-
 weight *weight_find(const weight_set *set, const char *name)
 {
     size_t low = 0, high = set->count;
@@ -86,29 +79,12 @@ void host_view_close(host_view *v)
     *v = (host_view){0};
 }
 
-/* ---- for devices ---- */
-
-bool op_step_failed(const op_step *step, error *e)
-{
-    char where[512];
-    const char *with = NULL;
-    for (int i = 0; i < step->call->in_count && !with; i++)
-        if (step->call->in[i].w) with = step->call->in[i].w->name;
-    snprintf(where, sizeof where, "%s%s%s", step->name, with ? " with weight " : "", with ? with : "");
-    return error_prefix(e, where);
-}
-
-bool device_goes_on(const device *d, error *e)
-{
-    return !d->stop || !atomic_load(d->stop) || error_set(e, ERROR_CANCELLED, "cancelled");
-}
-
 /* ---- kinds of hardware ---- */
 
 enum { KINDS_MOST = 8 };
 
-static const device_kind *kinds[KINDS_MOST] = {&device_kind_cpu};
-static int kind_count = 1;
+static const device_kind *kinds[KINDS_MOST] = {&device_kind_cpu, &device_kind_cuda};
+static int kind_count = 2;
 
 void device_register(const device_kind *kind)
 {
@@ -116,17 +92,28 @@ void device_register(const device_kind *kind)
     kinds[kind_count++] = kind;
 }
 
+const device_kind *device_kind_at(int i) { return i < kind_count ? kinds[i] : NULL; }
+
+/* The GPU; where there is none that serves, the processor. */
+static bool open_best(device **out, const device_options *o, error *e)
+{
+    error why = {0};
+    if (device_kind_cuda.make(out, device_kind_cuda.name, o, &why)) return true;
+    if (o->passed_over) *o->passed_over = why;
+    return device_kind_cpu.make(out, device_kind_cpu.name, o, e);
+}
+
 bool device_open(device **out, const char *name, const device_options *o, error *e)
 {
-    char known[256] = "";
-    size_t length = strcspn(name, ":"), at = 0;
+    char known[256] = "auto";
+    size_t length = strcspn(name, ":"), at = strlen(known);
     *out = NULL;
+    if (strcmp(name, known) == 0) return open_best(out, o, e);
     for (int i = 0; i < kind_count; i++) {
         const char *kind = kinds[i]->name;
         if (strlen(kind) == length && memcmp(kind, name, length) == 0)
             return kinds[i]->make(out, name, o, e);
-        if (at < sizeof known)
-            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", kind);
+        if (at < sizeof known) at += (size_t)snprintf(known + at, sizeof known - at, ", %s", kind);
     }
     return error_set(e, ERROR_USAGE, "device %s is unknown: there is %s", name, known);
 }

@@ -305,17 +305,30 @@ typedef struct device_options {
      * unknown word, is an error. "": the best there is. NULL: LIKENESS_CPU's in the environment, which is
      * read once, or the best. */
     const char *level;
+    error *passed_over; /* of the device "auto": why it is not the GPU, where it is not; NULL: nobody asks */
 } device_options;
+
+/* One piece of hardware of a kind. */
+typedef struct device_card {
+    char name[24];        /* what device_open takes: "cuda:0" */
+    char text[112];       /* what it is */
+    uint64_t memory, left; /* bytes */
+    bool bf16;            /* precision bf16 is to be had; f32 always is */
+} device_card;
 
 /* A kind of hardware, by the word before a name's colon. */
 typedef struct device_kind {
     const char *name;
     bool (*make)(device **out, const char *name, const device_options *o, error *e);
+    /* The i-th, from 0. False without an error: there are no more; with one: why there are none. */
+    bool (*card)(int i, device_card *out, error *e);
 } device_kind;
 
-extern const device_kind device_kind_cpu;
-/* Another beside the processor; before any device is opened. */
+extern const device_kind device_kind_cpu, device_kind_cuda; /* the latter is plugin.c's */
+const device_kind *device_kind_at(int i); /* NULL: there are no more */
+/* Another beside these; before any device is opened. */
 void device_register(const device_kind *kind);
+/* name: "cpu", "cuda", "cuda:1", or "auto": the GPU where one serves, else the processor. */
 bool device_open(device **out, const char *name, const device_options *o, error *e);
 /* Another queue of the same hardware, in the same precision and with the same results, for a second host
  * thread: on the processor a pool of its own, none with one thread. `first` outlives it. */

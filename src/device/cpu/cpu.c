@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/platform.h"
 
@@ -303,4 +304,20 @@ static bool cpu_open(device **out, const char *name, const device_options *o, er
            cpu_new(out, level, pool, o->precision, e);
 }
 
-const device_kind device_kind_cpu = {"cpu", cpu_open};
+static bool cpu_card(int i, device_card *out, error *e)
+{
+    (void)e;
+    int level = level_of_machine(), cores = cpu_count();
+    if (i > 0) return false;
+    *out = (device_card){
+        .name = "cpu",
+        .memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
+        .left = memory_available(),
+        .bf16 = true,
+    };
+    snprintf(out->text, sizeof out->text, "processor, %s, %d core%s", levels[level].word, cores,
+             cores == 1 ? "" : "s");
+    return true;
+}
+
+const device_kind device_kind_cpu = {"cpu", cpu_open, cpu_card};

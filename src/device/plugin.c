@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plugin: finds liblikeness-cuda.so, loads it once, and passes on what is asked of a GPU. It lies where
+ * LIKENESS_CUDA says, or beside the program or the library that this code is in, or in the lib folder beside
+ * theirs. */
+#include "device/plugin.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform.h"
+
+static const char file_name[] = "liblikeness-cuda.so";
+
+const device_plugin *plugin_load(const char *path, error *e)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        const char *why = dlerror();
+        size_t own = strlen(path); /* what dlerror often begins with */
+        if (why && strncmp(why, path, own) == 0 && why[own] == ':') why += own + 1 + (why[own + 1] == ' ');
+        error_set(e, ERROR_FILE, "%s cannot be loaded: %s", path, why ? why : "unknown reason");
+        return NULL;
+    }
+    void *symbol = dlsym(library, DEVICE_PLUGIN_SYMBOL);
+    device_plugin_function *function;
+    memcpy(&function, &symbol, sizeof function);
+    const device_plugin *p = symbol ? function() : NULL;
+    if (!p)
+        error_set(e, ERROR_FILE, "%s is no plug-in of likeness: it has no %s", path, DEVICE_PLUGIN_SYMBOL);
+    else if (p->abi != DEVICE_ABI || p->size != sizeof(device) || strcmp(p->version, LIKENESS_VERSION) != 0)
+        error_set(e, ERROR_FILE,
+                  "%s is of likeness %s (interface %u), this is %s (interface %u): build it again with make cuda",
+                  path, p->version, (unsigned)p->abi, LIKENESS_VERSION, (unsigned)DEVICE_ABI);
+    else
+        return p;
+    dlclose(library);
+    return NULL;
+}
+
+/* ---- where it is ---- */
+
+/* The folder of the file that this code is in, malloc'ed; NULL: it is not known. */
+static char *folder_of_code(void)
+{
+    Dl_info info;
+    if (!dladdr((const void *)file_name, &info) || !info.dli_fname) return NULL;
+    char *path = realpath(info.dli_fname, NULL), *slash = path ? strrchr(path, '/') : NULL;
+    if (slash) *slash = '\0';
+    return path;
+}
+
+/* malloc'ed; NULL: there is none, or memory is out */
+static char *find_file(void)
+{
+    static const char *const places[] = {"", "../lib/"};
+    char *from[] = {path_of_program(), folder_of_code()}, *found = NULL;
+    for (int i = 0; i < 4 && !found; i++) {
+        char *path = from[i / 2] ? string_format("%s/%s%s", from[i / 2], places[i % 2], file_name) : NULL;
+        if (path && path_is_file(path))
+            found = path;
+        else
+            free(path);
+    }
+    free(from[0]);
+    free(from[1]);
+    return found;
+}
+
+/* The environment is read once: a host may change it in another thread. */
+static char *named;
+
+static void named_read(void)
+{
+    const char *path = getenv("LIKENESS_CUDA");
+    named = path && *path ? strdup(path) : find_file();
+}
+
+static const device_plugin *loaded(error *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static const device_plugin *plugin;
+    pthread_once(&once, named_read);
+    if (!named) {
+        error_set(e, ERROR_USAGE, "%s is not there: make cuda builds it", file_name);
+        return NULL;
+    }
+    pthread_mutex_lock(&lock);
+    if (!plugin) plugin = plugin_load(named, e);
+    const device_plugin *p = plugin;
+    pthread_mutex_unlock(&lock);
+    return p;
+}
+
+/* ---- the kind ---- */
+
+static bool cuda_make(device **out, const char *name, const device_options *o, error *e)
+{
+    const device_plugin *p = loaded(e);
+    *out = NULL;
+    return p && p->kind.make(out, name, o, e);
+}
+
+static bool cuda_card(int i, device_card *out, error *e)
+{
+    const device_plugin *p = loaded(e);
+    return p && p->kind.card(i, out, e);
+}
+
+const device_kind device_kind_cuda = {"cuda", cuda_make, cuda_card};
