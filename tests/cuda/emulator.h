@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * emulator: the words of device/cuda/launch.h in plain C++ for the processor. A launch runs its blocks one
+ * after the other; a block's threads are fibers of one host thread, which run until they end, come to
+ * a barrier or want a number of their warp. Shared memory begins as NaN in every block, so that what is read
+ * before it is written shows; a barrier or a shuffle that a living thread does not come to ends the
+ * process with a line that says so. */
+#ifndef LIKENESS_TESTS_CUDA_EMULATOR_H
+#define LIKENESS_TESTS_CUDA_EMULATOR_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+extern "C" {
+#include "base/half.h"
+}
+
+struct emulated {
+    int thread, threads;
+    int block[3], blocks[3];
+};
+extern __thread emulated emulated_now; /* of the thread that runs */
+
+void emulated_launch(int x, int y, int z, int threads, void (*body)(void *), void *context);
+void emulated_barrier();
+/* The value that lane ^ mask of the warp gave; size: at most 8 */
+void emulated_shuffle(void *value, size_t size, int mask);
+/* The block's shared memory that the thread declares next: the same for all of them */
+void *emulated_shared(size_t size);
+
+#define KERNEL static void
+#define DEVICE static inline
+#define MEMBER inline
+#define THREADS_AT_MOST(n)
+#define THREAD (emulated_now.thread)
+#define THREADS (emulated_now.threads)
+#define BLOCK_X (emulated_now.block[0])
+#define BLOCK_Y (emulated_now.block[1])
+#define BLOCK_Z (emulated_now.block[2])
+#define BLOCKS_X (emulated_now.blocks[0])
+
+#define SHARED(type, name, count) type *name = (type *)emulated_shared(sizeof(type) * (size_t)(count))
+#define SHARED_ALIGNED(type, name, count) SHARED(type, name, count)
+#define BARRIER() emulated_barrier()
+#define UNROLL
+
+template <typename T> static inline T emulated_shuffled(T value, int mask)
+{
+    emulated_shuffle(&value, sizeof value, mask);
+    return value;
+}
+#define SHUFFLE_XOR(value, mask) emulated_shuffled(value, mask)
+
+template <typename Body> static inline void emulated_launch_of(int64_t x, int64_t y, int64_t z, int64_t threads,
+                                                               Body body)
+{
+    emulated_launch((int)x, (int)y, (int)z, (int)threads, [](void *b) { (*(Body *)b)(); }, &body);
+}
+
+/* Launches are in order: there is one stream. */
+#define LAUNCH(kernel, x, y, z, thread_count, stream, ...)                                         \
+    ((void)(stream), emulated_launch_of(x, y, z, thread_count, [=] { kernel(__VA_ARGS__); }))
+
+static inline float emulated_product(float a, float b) { return a * b; }
+static inline float emulated_sum(float a, float b) { return a + b; }
+static inline float emulated_quotient(float a, float b) { return a / b; } /* by zero: as IEEE 754 has it */
+#define MULTIPLIED(a, b) emulated_product(a, b)
+#define ADDED(a, b) emulated_sum(a, b)
+#define DIVIDED(a, b) emulated_quotient(a, b)
+#define ROOT(a) sqrtf(a)
+#define FUSED(a, b, c) fmaf(a, b, c)
+
+static inline void minimum_into(uint64_t *to, uint64_t value)
+{
+    if (value < *to) *to = value;
+}
+
+static inline float half_bits_value(uint16_t bits) { return half_to_float(bits); }
+static inline uint16_t half_bits_of(float x) { return half_from_float(x); }
+static inline float bf16_bits_value(uint16_t bits) { return bf16_to_float(bits); }
+static inline uint16_t bf16_bits_of(float x) { return bf16_from_float(x); }
+
+#endif
