@@ -91,6 +91,54 @@ static bool use(const char *model_path, const char *picture_path, const char *pr
     return ok;
 }
 
+static int many_made(void *user, size_t i, lk_picture *picture)
+{
+    lk_picture **out = user;
+    out[i] = picture;
+    return 0;
+}
+
+/* Two pictures, together. */
+static bool use_many(const char *model_path, const char *picture_path, const char *prompt, unsigned *sum,
+                     lk_error *why)
+{
+    lk_context_options c;
+    lk_model_options m;
+    lk_generate_options o;
+    lk_many_options many;
+    lk_job job;
+    lk_context *context = NULL;
+    lk_session *session = NULL;
+    lk_model *opened = NULL;
+    lk_picture *picture[2] = {NULL, NULL};
+    const lk_job *jobs[2] = {&job, &job};
+    lk_context_defaults(&c);
+    c.threads = 1;
+    lk_model_defaults(&m);
+    m.path = model_path;
+    lk_generate_defaults(&o);
+    o.prompt = prompt;
+    o.steps = 1;
+    lk_job_defaults(&job);
+    job.models = &opened;
+    job.options = &o;
+    lk_many_defaults(&many);
+    many.made = many_made;
+    many.user = picture;
+    bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
+              lk_model_open(&opened, context, &m, why) && lk_generate_many(session, jobs, 2, &many, why) &&
+              lk_picture_save(picture[1], picture_path, why);
+    *sum = 1;
+    for (int i = 0; ok && i < lk_picture_width(picture[1]) * lk_picture_height(picture[1]) * 3; i++)
+        *sum = *sum * 31 + lk_picture_pixels(picture[1])[i];
+    lk_picture_close(&picture[0]);
+    lk_picture_close(&picture[1]);
+    lk_model_close(&opened);
+    lk_session_close(&session);
+    lk_context_close(&context);
+    return ok;
+}
+
 /* One whole training: an update on the pictures of the repository, with a checkpoint. */
 static bool use_train(const char *model_path, const char *output, const char *prompt, unsigned *sum,
                       lk_error *why)
@@ -173,6 +221,7 @@ int main(void)
     int status = 1;
     if (toy_stable_diffusion(path[0], &e) && toy_unconditional(path[1], &e))
         status = run_all(use, path[0], path[2], "a dog") | run_all(use, path[1], path[2], NULL) |
+                 run_all(use_many, path[0], path[2], "a dog") |
                  run_all(use_train, path[0], path[3], "a dog");
     else
         fprintf(stderr, "alloc_fail: the toy models: %s\n", e.text);
