@@ -34,7 +34,7 @@ struct fiber {
     fiber_state state;
     size_t shared_at;     /* what it has declared so far */
     void *fake_stack;     /* AddressSanitizer's */
-    uint64_t given;       /* to a shuffle */
+    uint64_t given[4];    /* to its warp */
 };
 
 struct crew {
@@ -238,19 +238,73 @@ void emulated_barrier()
     leave(false);
 }
 
-void emulated_shuffle(void *value, size_t size, int mask)
+void emulated_give(const void *mine, size_t size)
 {
-    crew *c = crew_now;
-    fiber *f = c->current;
-    int thread = emulated_now.thread, other = (thread & ~(WARP_LANES - 1)) + ((thread ^ mask) & (WARP_LANES - 1));
-    f->given = 0;
-    memcpy(&f->given, value, size);
+    fiber *f = crew_now->current;
+    memcpy(f->given, mine, size);
     f->state = AT_SHUFFLE;
     leave(false); /* until all have given */
-    if (other >= emulated_now.threads || c->fibers[other].state == ENDED) fail("a lane that is no more is asked");
-    memcpy(value, &c->fibers[other].given, size);
-    f->state = AT_SHUFFLE;
-    leave(false); /* until all have taken */
+}
+
+const void *emulated_given(int lane)
+{
+    int thread = (emulated_now.thread & ~(WARP_LANES - 1)) + lane;
+    if (thread >= emulated_now.threads || crew_now->fibers[thread].state == ENDED) fail("a lane that is no more is asked");
+    return crew_now->fibers[thread].given;
+}
+
+void emulated_taken()
+{
+    crew_now->current->state = AT_SHUFFLE;
+    leave(false);
+}
+
+void emulated_shuffle(void *value, size_t size, int mask)
+{
+    emulated_give(value, size);
+    memcpy(value, emulated_given((emulated_now.thread ^ mask) & (WARP_LANES - 1)), size);
+    emulated_taken();
+}
+
+/* The half of a pair */
+static float half_of(uint32_t pair, int which, bool bf16)
+{
+    uint16_t bits = (uint16_t)(which ? pair >> 16 : pair);
+    return bf16 ? bf16_bits_value(bits) : half_bits_value(bits);
+}
+
+void emulated_product_of(float *c, const uint32_t *a, uint32_t b0, uint32_t b1, bool bf16)
+{
+    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    int g = emulated_now.thread % WARP_LANES / 4, t = emulated_now.thread % 4;
+    emulated_give(mine, sizeof mine);
+    for (int i = 0; i < 4; i++) {
+        int column = 2 * t + i % 2;
+        float sum = 0;
+        for (int k = 0; k < 16; k++) {
+            const uint32_t *left = (const uint32_t *)emulated_given(4 * g + k % 8 / 2);
+            const uint32_t *right = (const uint32_t *)emulated_given(4 * column + k % 8 / 2);
+            sum += half_of(left[i / 2 + k / 8 * 2], k % 2, bf16) * half_of(right[4 + k / 8], k % 2, bf16);
+        }
+        c[i] += sum;
+    }
+    emulated_taken();
+}
+
+void emulated_matrix_load(uint32_t *out, const uint16_t *row, bool turned)
+{
+    int g = emulated_now.thread % WARP_LANES / 4, t = emulated_now.thread % 4;
+    if ((uintptr_t)row % 16) fail("a matrix's row is not aligned");
+    emulated_give(&row, sizeof row);
+    for (int i = 0; i < 4; i++) {
+        uint32_t pair[2];
+        for (int k = 0; k < 2; k++) {
+            int r = turned ? 2 * t + k : g, column = turned ? g : 2 * t + k;
+            pair[k] = (*(const uint16_t *const *)emulated_given(8 * i + r))[column];
+        }
+        out[i] = pair[0] | pair[1] << 16;
+    }
+    emulated_taken();
 }
 
 void *emulated_shared(size_t size)

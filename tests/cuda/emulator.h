@@ -27,6 +27,11 @@ void emulated_launch(int x, int y, int z, int threads, void (*body)(void *), voi
 void emulated_barrier();
 /* The value that lane ^ mask of the warp gave; size: at most 8 */
 void emulated_shuffle(void *value, size_t size, int mask);
+/* All lanes of a warp that are there give `size` bytes, at most 32; what lane i gave, until all have come to
+ * emulated_taken. */
+void emulated_give(const void *mine, size_t size);
+const void *emulated_given(int lane);
+void emulated_taken();
 /* The block's shared memory that the thread declares next: the same for all of them */
 void *emulated_shared(size_t size);
 
@@ -77,9 +82,29 @@ static inline void minimum_into(uint64_t *to, uint64_t value)
     if (value < *to) *to = value;
 }
 
+/* ---- a warp's matrices ---- */
+
+void emulated_product_of(float *c, const uint32_t *a, uint32_t b0, uint32_t b1, bool bf16);
+void emulated_matrix_load(uint32_t *out, const uint16_t *row, bool turned);
+
+template <bool BF16>
+static inline void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    emulated_product_of(c, a, b0, b1, BF16);
+}
+
+static inline void matrix_load(uint32_t (&out)[4], const uint16_t *row) { emulated_matrix_load(out, row, false); }
+static inline void matrix_load_turned(uint32_t (&out)[4], const uint16_t *row) { emulated_matrix_load(out, row, true); }
+
 static inline float half_bits_value(uint16_t bits) { return half_to_float(bits); }
 static inline uint16_t half_bits_of(float x) { return half_from_float(x); }
 static inline float bf16_bits_value(uint16_t bits) { return bf16_to_float(bits); }
 static inline uint16_t bf16_bits_of(float x) { return bf16_from_float(x); }
+
+template <bool BF16> static inline uint32_t pair_bits(float first, float second)
+{
+    uint32_t low = BF16 ? bf16_bits_of(first) : half_bits_of(first);
+    return low | (uint32_t)(BF16 ? bf16_bits_of(second) : half_bits_of(second)) << 16;
+}
 
 #endif

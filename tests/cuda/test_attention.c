@@ -28,6 +28,9 @@ static const size sizes[] = {
 };
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
+/* Probabilities, and in gradients those of the scores, are rounded to the operands' type before they are multiplied. */
+static double bound_of(dtype type) { return type == DTYPE_F32 ? 1e-5 : type == DTYPE_F16 ? 0x1p-10 : 0x1p-7; }
+
 static problem problem_at(const size *s, dtype type, dtype to, double spread, int shift)
 {
     problem p = problem_of(OP_ATTENTION, shift);
@@ -49,7 +52,7 @@ static void test_forward(void **state)
             problem p = problem_at(&sizes[i], types[t], types[(i + t) % TYPES], t ? 2 : 4, t == 1 && i % 2);
             reference_run(&p.call, p.in, p.out);
             problem_run(&p);
-            problem_check(&p, 0, 1e-5);
+            problem_check(&p, 0, bound_of(types[t]));
             problem_check(&p, 1, 1e-5);
             problem_close(&p);
         }
@@ -75,7 +78,7 @@ static gpu_view open_view(dtype type, size_t n, void **block)
 }
 
 /* Some elements of each input's gradient, every row among them in small ones */
-static void check_gradients(problem *p, const double *dy, const gpu_view *got)
+static void check_gradients(problem *p, const double *dy, const gpu_view *got, double bound)
 {
     for (int i = 0; i < 3; i++) {
         enum { SOME = 60 };
@@ -86,37 +89,44 @@ static void check_gradients(problem *p, const double *dy, const gpu_view *got)
             want[k] = problem_slope(p, dy, i, place[k]);
             largest = fmax(largest, fabs(want[k]));
         }
-        for (int k = 0; k < SOME; k++) check_near(view_get(got[i], place[k]), want[k], largest, got[i].type, 2e-5);
+        for (int k = 0; k < SOME; k++) check_near(view_get(got[i], place[k]), want[k], largest, got[i].type, bound);
     }
+}
+
+/* `type`: of q, k, v; `dout_type`: of the gradient that comes */
+static void expect_gradient(const size *s, dtype type, dtype dout_type, double bound)
+{
+    problem p = problem_at(s, type, DTYPE_F32, 2, 0);
+    problem_run(&p);
+    size_t n = array_count(&p.call.out[0]);
+    double *dy = malloc(n * sizeof *dy);
+    void *block[4], *scratch;
+    gpu_view dout = open_view(dout_type, n, &block[3]), of[3];
+    for (size_t at = 0; at < n; at++) {
+        view_set(dout, at, random_value());
+        dy[at] = view_get(dout, at);
+    }
+    for (int k = 0; k < 3; k++) of[k] = open_view(DTYPE_F32, array_count(&p.call.in[k]), &block[k]);
+    attention_grad_args a = {dout, p.x[0], p.x[1], p.x[2], p.y[0], p.y[1].data, of[0], of[1], of[2], s->batch,
+                             s->n, s->m, s->heads, s->depth, p.call.params.alpha, s->causal};
+    assert_int_equal(posix_memalign(&scratch, 64, attention_grad_scratch(&a)), 0);
+    attention_grad_launch(&a, scratch, NULL);
+    check_gradients(&p, dy, of, bound);
+    for (int k = 0; k < 4; k++) free(block[k]);
+    free(scratch);
+    free(dy);
+    problem_close(&p);
 }
 
 static void test_gradient(void **state)
 {
     (void)state;
     for (int i = 0; i < SIZES; i++) {
-        const size *s = &sizes[i];
-        dtype type = types[i % TYPES];
-        problem p = problem_at(s, type, DTYPE_F32, 2, 0);
-        problem_run(&p);
-        size_t n = array_count(&p.call.out[0]);
-        double *dy = malloc(n * sizeof *dy);
-        void *block[4], *scratch;
-        gpu_view dout = open_view(types[(i + 1) % TYPES], n, &block[3]), of[3];
-        for (size_t at = 0; at < n; at++) {
-            view_set(dout, at, random_value());
-            dy[at] = view_get(dout, at);
-        }
-        for (int k = 0; k < 3; k++) of[k] = open_view(DTYPE_F32, array_count(&p.call.in[k]), &block[k]);
-        attention_grad_args a = {dout, p.x[0], p.x[1], p.x[2], p.y[0], p.y[1].data, of[0], of[1], of[2], s->batch,
-                                 s->n, s->m, s->heads, s->depth, p.call.params.alpha, s->causal};
-        assert_int_equal(posix_memalign(&scratch, 64, attention_grad_scratch(&a)), 0);
-        attention_grad_launch(&a, scratch, NULL);
-        check_gradients(&p, dy, of);
-        for (int k = 0; k < 4; k++) free(block[k]);
-        free(scratch);
-        free(dy);
-        problem_close(&p);
+        expect_gradient(&sizes[i], DTYPE_F32, types[i % TYPES], 2e-5);
+        dtype half = types[1 + i % 2];
+        expect_gradient(&sizes[i], half, half, 2 * bound_of(half));
     }
+    expect_gradient(&sizes[2], DTYPE_F16, DTYPE_F32, 2 * bound_of(DTYPE_F16)); /* two types: not by the matrix units */
 }
 
 int main(void)

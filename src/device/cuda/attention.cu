@@ -4,7 +4,8 @@
  * for dk and dv, of keys) of one head and goes over the tiles of the other side, all of them float32 in
  * shared memory. Its 128 threads are 16 rows by 8 columns: a thread has every 16th row of a tile, and of
  * scores every 8th column, of outputs every 8th pair of channels. What a row has of maxima and sums is
- * spread over 8 neighbouring lanes. Nothing depends on how blocks are scheduled. */
+ * spread over 8 neighbouring lanes. Operands of one half type go to the matrix units (attention_half.cu). */
+#include "device/cuda/attention_half.h"
 #include "device/cuda/values.h"
 
 enum { ATTENTION_THREADS = 128, DOWN = 16, ACROSS = 8 };
@@ -209,6 +210,7 @@ static void attention_run(const attention_args *a, gpu_stream stream)
 void attention_launch(const attention_args *a, gpu_stream stream)
 {
     assert(a->depth > 0 && a->depth <= ATTENTION_DEPTH);
+    if (attention_half_launch(a, stream)) return;
     if (a->depth <= 32)
         attention_run<32, 64, 32>(a, stream);
     else if (a->depth <= 48)
@@ -347,6 +349,7 @@ void attention_grad_launch(const attention_grad_args *a, void *scratch, gpu_stre
     float *delta = (float *)scratch;
     assert(a->depth > 0 && a->depth <= ATTENTION_DEPTH);
     LAUNCH(delta_kernel, divided(a->batch * a->heads * a->n, BLOCK / WARP), 1, 1, BLOCK, stream, *a, delta);
+    if (attention_half_grad_launch(a, delta, stream)) return;
     if (a->depth <= 32)
         attention_grad_run<32, 32>(a, delta, stream);
     else if (a->depth <= 48)

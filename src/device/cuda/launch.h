@@ -60,6 +60,64 @@ DEVICE uint16_t half_bits_of(float x) { return __half_as_ushort(__float2half_rn(
 DEVICE float bf16_bits_value(uint16_t bits) { return __uint_as_float((uint32_t)bits << 16); }
 DEVICE uint16_t bf16_bits_of(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 
+/* ---- a warp's matrices of halves, in the places of mma.m16n8k16: lane 4 g + t has of c rows g and g + 8,
+ * columns 2 t and 2 t + 1 ---- */
+
+/* Two numbers as halves, the first in the low bits */
+template <bool BF16> DEVICE uint32_t pair_bits(float first, float second)
+{
+    if (BF16) {
+        __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+        return *(uint32_t *)&pair;
+    }
+    __half2 pair = __floats2half2_rn(first, second);
+    return *(uint32_t *)&pair;
+}
+
+/* c [16, 8] += a [16, 16] b [16, 8] */
+template <bool BF16>
+DEVICE void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    if (BF16)
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    else
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    if (BF16) __trap(); /* Turing has float16 alone, in halves of this size */
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b0));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[2]), "r"(a[3]), "r"(b1));
+#endif
+}
+
+/* Four matrices [8, 8] of halves in shared memory; lane l gives the address of row l % 8 of matrix l / 8, 16-byte
+ * aligned. out[i]: of matrix i, row g, columns 2 t and 2 t + 1; turned: rows 2 t and 2 t + 1, column g */
+DEVICE void matrix_load(uint32_t (&out)[4], const uint16_t *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row))
+                 : "memory");
+}
+
+DEVICE void matrix_load_turned(uint32_t (&out)[4], const uint16_t *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row))
+                 : "memory");
+}
+
 #endif
 
 #endif
