@@ -16,7 +16,7 @@ int main(int argc, char **argv)
     lk_context *context = NULL;
     lk_session *session = NULL;
     lk_model *model = NULL;
-    lk_picture *picture = NULL;
+    lk_image *picture = NULL;
     lk_generate_options options;
     lk_error error = {LK_OK, ""};
 
@@ -29,9 +29,9 @@ int main(int argc, char **argv)
     if (!lk_context_open(&context, NULL, &error) || !lk_session_open(&session, context, NULL, &error) ||
         !lk_model_open(&model, context, NULL, &error) ||
         !lk_generate(&picture, session, model, &options, &error) ||
-        !lk_picture_save(picture, argc > 2 ? argv[2] : "picture.png", &error))
+        !lk_image_save(picture, argc > 2 ? argv[2] : "picture.png", &error))
         fprintf(stderr, "%s\n", error.text);
-    lk_picture_close(&picture);
+    lk_image_close(&picture);
     lk_model_close(&model);
     lk_session_close(&session);
     lk_context_close(&context);

@@ -11,7 +11,7 @@
  *         lk_context *context = NULL;
  *         lk_session *session = NULL;
  *         lk_model *model = NULL;
- *         lk_picture *picture = NULL;
+ *         lk_image *picture = NULL;
  *         lk_generate_options options;
  *         lk_error error = {0};
  *
@@ -22,9 +22,9 @@
  *             !lk_session_open(&session, context, NULL, &error) ||
  *             !lk_model_open(&model, context, NULL, &error) ||
  *             !lk_generate(&picture, session, model, &options, &error) ||
- *             !lk_picture_save(picture, "dog.png", &error))
+ *             !lk_image_save(picture, "dog.png", &error))
  *             fprintf(stderr, "%s\n", error.text);
- *         lk_picture_close(&picture);
+ *         lk_image_close(&picture);
  *         lk_model_close(&model);
  *         lk_session_close(&session);
  *         lk_context_close(&context);
@@ -209,37 +209,37 @@ LK_API void lk_latents_shape(const lk_latents *latents, int shape[3]); /* C, h, 
 
 /* ---- pictures ---- */
 
-/* 8-bit RGB. Only lk_picture_set_settings changes one. */
-typedef struct lk_picture lk_picture;
+/* 8-bit RGB. Only lk_image_set_settings changes one. */
+typedef struct lk_image lk_image;
 
 /* PNG, JPEG, WebP, BMP, GIF, TIFF and, where the build has them, HEIC and AVIF, turned as EXIF says, alpha
  * dropped. */
-LK_API bool lk_picture_open(lk_picture **out, const char *path, lk_error *error);
+LK_API bool lk_image_open(lk_image **out, const char *path, lk_error *error);
 /* The same of a file's bytes. name: what messages call it; NULL: "the picture". */
-LK_API bool lk_picture_from_memory(lk_picture **out, const void *data, size_t bytes, const char *name,
+LK_API bool lk_image_from_memory(lk_image **out, const void *data, size_t bytes, const char *name,
                                    lk_error *error);
 /* A copy of pixels: RGB, rows from the top, each `stride` bytes after the last (0: 3 * width). */
-LK_API bool lk_picture_from_pixels(lk_picture **out, const uint8_t *pixels, int width, int height,
+LK_API bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int height,
                                    size_t stride, lk_error *error);
-LK_API void lk_picture_close(lk_picture **picture);
-LK_API int lk_picture_width(const lk_picture *picture);
-LK_API int lk_picture_height(const lk_picture *picture);
-LK_API const uint8_t *lk_picture_pixels(const lk_picture *picture); /* RGB, rows from the top, without gaps */
+LK_API void lk_image_close(lk_image **picture);
+LK_API int lk_image_width(const lk_image *picture);
+LK_API int lk_image_height(const lk_image *picture);
+LK_API const uint8_t *lk_image_pixels(const lk_image *picture); /* RGB, rows from the top, without gaps */
 /* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none.
  * "Model hash" in them is the first 10 digits of the hash that lk_inspect shows: SHA-256 over the
  * names, types, shapes and values of all weights of UNet, text encoder and autoencoder, the same
  * for a folder and a single file. */
-LK_API const char *lk_picture_settings(const lk_picture *picture);
-LK_API bool lk_picture_set_settings(lk_picture *picture, const char *text, lk_error *error);
+LK_API const char *lk_image_settings(const lk_image *picture);
+LK_API bool lk_image_set_settings(lk_image *picture, const char *text, lk_error *error);
 /* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target, renamed when whole. */
-LK_API bool lk_picture_save(const lk_picture *picture, const char *path, lk_error *error);
+LK_API bool lk_image_save(const lk_image *picture, const char *path, lk_error *error);
 /* The latents of a picture that lk_generate made, before the first step and after the last; NULL of any
  * other. They end with the picture. */
-LK_API const lk_latents *lk_picture_initial(const lk_picture *picture);
-LK_API const lk_latents *lk_picture_final(const lk_picture *picture);
+LK_API const lk_latents *lk_image_initial(const lk_image *picture);
+LK_API const lk_latents *lk_image_final(const lk_image *picture);
 /* Both, as safetensors: "latents" [1,C,h,w], which lk_latents_open reads, and "final" [1,C,h,w]; its settings
  * are in the file's metadata. */
-LK_API bool lk_picture_save_latents(const lk_picture *picture, const char *path, lk_error *error);
+LK_API bool lk_image_save_latents(const lk_image *picture, const char *path, lk_error *error);
 
 /* A text of settings with one more key (2 or more letters), for lk_free. */
 LK_API bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
@@ -248,8 +248,8 @@ LK_API bool lk_settings_add(char **out, const char *text, const char *key, const
  * it says none, or is no such file. */
 LK_API char *lk_file_settings(const char *path);
 
-/* Cells (row by row, NULL: empty) on one labelled sheet. Labels may be NULL. */
-LK_API bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
+/* Cells (row by row, NULL: empty) on one labelled grid. Labels may be NULL. */
+LK_API bool lk_image_grid(lk_image **out, const lk_image *const *cell, int rows, int columns,
                             const char *const *row_label, const char *const *column_label,
                             lk_error *error);
 
@@ -330,7 +330,7 @@ LK_API bool lk_generate_check(lk_session *session, lk_model *model, const lk_gen
  * the model, for its hash. */
 LK_API bool lk_generate_settings(char **text, lk_session *session, lk_model *model,
                                  const lk_generate_options *options, lk_error *error);
-LK_API bool lk_generate(lk_picture **out, lk_session *session, lk_model *model,
+LK_API bool lk_generate(lk_image **out, lk_session *session, lk_model *model,
                         const lk_generate_options *options, lk_error *error);
 /* How many sessions of one thread each, side by side, make pictures like this one sooner than this session alone does
  * one after the other: 1 where one picture keeps its threads busy, or memory is short. */
@@ -347,10 +347,10 @@ typedef struct lk_encode_options {
 LK_API void lk_encode_defaults_sized(lk_encode_options *options, size_t size);
 /* A picture's latents; its sides must be multiples of the autoencoder's factor (8). LK_USAGE for a model that
  * has none, or for other sides. */
-LK_API bool lk_encode(lk_latents **out, lk_session *session, lk_model *model, const lk_picture *picture,
+LK_API bool lk_encode(lk_latents **out, lk_session *session, lk_model *model, const lk_image *picture,
                       const lk_encode_options *options, lk_error *error);
-/* The picture of latents: of lk_picture_final, the picture that has them. It carries no settings. */
-LK_API bool lk_decode(lk_picture **out, lk_session *session, lk_model *model, const lk_latents *latents,
+/* The picture of latents: of lk_image_final, the picture that has them. It carries no settings. */
+LK_API bool lk_decode(lk_image **out, lk_session *session, lk_model *model, const lk_latents *latents,
                       lk_error *error);
 
 /* ---- several models in one picture ---- */
@@ -367,7 +367,7 @@ LK_API bool lk_generate_check_mixed(lk_session *session, lk_model *const *models
 LK_API bool lk_generate_settings_mixed(char **text, lk_session *session, lk_model *const *models,
                                        const char *const *names, int count, const char *schedule,
                                        const lk_generate_options *options, lk_error *error);
-LK_API bool lk_generate_mixed(lk_picture **out, lk_session *session, lk_model *const *models,
+LK_API bool lk_generate_mixed(lk_image **out, lk_session *session, lk_model *const *models,
                               const char *const *names, int count, const char *schedule,
                               const lk_generate_options *options, lk_error *error);
 
@@ -402,7 +402,7 @@ typedef struct lk_many_options {
     size_t size;
     /* NULL, or given each picture, which is the callee's to close, by its index and in the order of the jobs, as soon
      * as it and all before it are made. Nonzero: no more are wanted (LK_CANCELLED). */
-    int (*made)(void *user, size_t index, lk_picture *picture);
+    int (*made)(void *user, size_t index, lk_image *picture);
     /* NULL, or told before the first step and after steps. `picture`: how many of `pictures` were given to `made`;
      * step and steps: of all pictures together. */
     lk_progress_callback *progress;
@@ -489,7 +489,7 @@ typedef struct lk_train_progress {
 typedef struct lk_train_options {
     size_t size;
     const char *instance_data_dir, *instance_prompt, *output_dir; /* needed */
-    const lk_picture *const *instance_pictures; /* in place of instance_data_dir: the subject's pictures from
+    const lk_image *const *instance_images; /* in place of instance_data_dir: the subject's pictures from
                                         memory, which are copied */
     size_t instance_count;
     const char *class_data_dir, *class_prompt;
@@ -624,7 +624,7 @@ LK_API size_t lk_photos_count(const lk_photos *photos);
 LK_API const char *lk_photos_path(const lk_photos *photos, size_t index);
 LK_API const char *lk_photos_hash(const lk_photos *photos, size_t index); /* SHA-256 of the file, 64 hex digits */
 /* The middle of a decoded one, resolution x resolution: what --center_crop trains on. */
-LK_API bool lk_photos_picture(lk_picture **out, const lk_photos *photos, size_t index, lk_error *error);
+LK_API bool lk_photos_image(lk_image **out, const lk_photos *photos, size_t index, lk_error *error);
 
 /* ---- features: what a model's UNet sees in a picture ---- */
 
@@ -651,7 +651,7 @@ LK_API bool lk_features_open(lk_features **out, lk_session *session, lk_model *m
                              const lk_features_options *options, lk_error *error);
 LK_API void lk_features_close(lk_features **features);
 /* *value: [height][width][channels], its shape, for lk_free. Pictures of one size after each other are fastest. */
-LK_API bool lk_features_look(float **value, int shape[3], lk_features *features, const lk_picture *picture,
+LK_API bool lk_features_look(float **value, int shape[3], lk_features *features, const lk_image *picture,
                              lk_error *error);
 
 /* ---- vision: networks that look at pictures ---- */
@@ -669,7 +669,7 @@ LK_API const char *lk_vision_hash(const lk_vision *vision); /* SHA-256 of its we
 LK_API int lk_vision_width(const lk_vision *vision);        /* numbers of an embedding */
 /* An embedding [width] as the network gives it, not normalised: CLIP's projected features, the class token of the
  * others. */
-LK_API bool lk_vision_embed(float *out, lk_vision *vision, const lk_picture *picture, lk_error *error);
+LK_API bool lk_vision_embed(float *out, lk_vision *vision, const lk_image *picture, lk_error *error);
 LK_API bool lk_vision_embed_text(float *out, lk_vision *vision, const char *text, lk_error *error); /* CLIP */
 
 /* ---- trainings, before they are made ---- */

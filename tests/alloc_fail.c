@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * alloc_fail: a model is opened, a picture made and saved, or a subject taught, with the k-th
+ * alloc_fail: a model is opened, a picture made and saved, or a subject trained, with the k-th
  * allocation failing, for k = 1, 2, ... Each run must end in an error, or do without and make the
  * same picture; it must neither crash nor (as the sanitized build sees) leak. Linked with --wrap for every function that
  * gives memory; what shared libraries allocate inside is theirs and does not fail. */
@@ -61,7 +61,7 @@ void *__wrap_mmap(void *at, size_t n, int protection, int flags, int file, off_t
 char *__wrap_strdup(const char *text) { return fails() ? NULL : __real_strdup(text); }
 
 /* One whole use of the library. *sum: of the picture's bytes. */
-static bool use(const char *model_path, const char *picture_path, const char *prompt, unsigned *sum,
+static bool use(const char *model_path, const char *image_path, const char *prompt, unsigned *sum,
                 lk_error *why)
 {
     lk_context_options c;
@@ -70,7 +70,7 @@ static bool use(const char *model_path, const char *picture_path, const char *pr
     lk_context *context = NULL;
     lk_session *session = NULL;
     lk_model *opened = NULL;
-    lk_picture *picture = NULL;
+    lk_image *picture = NULL;
     lk_context_defaults(&c);
     c.threads = 1;
     lk_model_defaults(&m);
@@ -80,11 +80,11 @@ static bool use(const char *model_path, const char *picture_path, const char *pr
     o.steps = 1;
     bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
               lk_model_open(&opened, context, &m, why) &&
-              lk_generate(&picture, session, opened, &o, why) && lk_picture_save(picture, picture_path, why);
+              lk_generate(&picture, session, opened, &o, why) && lk_image_save(picture, image_path, why);
     *sum = 1;
-    for (int i = 0; ok && i < lk_picture_width(picture) * lk_picture_height(picture) * 3; i++)
-        *sum = *sum * 31 + lk_picture_pixels(picture)[i];
-    lk_picture_close(&picture);
+    for (int i = 0; ok && i < lk_image_width(picture) * lk_image_height(picture) * 3; i++)
+        *sum = *sum * 31 + lk_image_pixels(picture)[i];
+    lk_image_close(&picture);
     lk_model_close(&opened);
     lk_session_close(&session);
     lk_context_close(&context);

@@ -30,7 +30,7 @@ int main(int argc, char **argv)
     lk_context *context = NULL;
     lk_session *session = NULL;
     lk_model *model = NULL;
-    lk_picture *picture = NULL;
+    lk_image *picture = NULL;
     lk_generate_options options;
     lk_error error = {LK_OK, ""};
     lk_generate_defaults(&options);
@@ -38,9 +38,9 @@ int main(int argc, char **argv)
     options.steps = 1;
     if (argc < 2 || !lk_context_open(&context, NULL, &error) || !lk_session_open(&session, context, NULL, &error) ||
         !lk_model_open(&model, context, NULL, &error) ||
-        !lk_generate(&picture, session, model, &options, &error) || !lk_picture_save(picture, argv[1], &error))
+        !lk_generate(&picture, session, model, &options, &error) || !lk_image_save(picture, argv[1], &error))
         fprintf(stderr, "host: %s\n", error.text);
-    lk_picture_close(&picture);
+    lk_image_close(&picture);
     lk_model_close(&model);
     lk_session_close(&session);
     lk_context_close(&context);

@@ -47,24 +47,24 @@ static lk_generate_options options_for(uint64_t seed)
     return o;
 }
 
-static lk_picture *make(lk_session *s, const lk_generate_options *o)
+static lk_image *make(lk_session *s, const lk_generate_options *o)
 {
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     lk_error why = {LK_OK, ""};
     if (!lk_generate(&p, s, opened, o, &why)) fail_msg("%s", why.text);
     return p;
 }
 
-static size_t bytes_of(const lk_picture *p)
+static size_t bytes_of(const lk_image *p)
 {
-    return 3 * (size_t)lk_picture_width(p) * (size_t)lk_picture_height(p);
+    return 3 * (size_t)lk_image_width(p) * (size_t)lk_image_height(p);
 }
 
-static void check_same(const lk_picture *a, const lk_picture *b)
+static void check_same(const lk_image *a, const lk_image *b)
 {
     assert_int_equal(bytes_of(a), bytes_of(b));
-    assert_memory_equal(lk_picture_pixels(a), lk_picture_pixels(b), bytes_of(a));
-    assert_string_equal(lk_picture_settings(a), lk_picture_settings(b));
+    assert_memory_equal(lk_image_pixels(a), lk_image_pixels(b), bytes_of(a));
+    assert_string_equal(lk_image_settings(a), lk_image_settings(b));
 }
 
 /* ---- options of other ages ---- */
@@ -102,10 +102,10 @@ static void test_older_caller(void **state)
     old.o.steps = STEPS;
     old.o.sampler = LK_DDPM;
     lk_generate_options o = options_for(7);
-    lk_picture *a = make(session, (const lk_generate_options *)&old.o), *b = make(session, &o);
+    lk_image *a = make(session, (const lk_generate_options *)&old.o), *b = make(session, &o);
     check_same(a, b);
-    lk_picture_close(&a);
-    lk_picture_close(&b);
+    lk_image_close(&a);
+    lk_image_close(&b);
 }
 
 static void test_later_caller(void **state)
@@ -113,7 +113,7 @@ static void test_later_caller(void **state)
     (void)state;
     later_options later;
     lk_error why = {LK_OK, ""};
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     memset(&later, 0xAB, sizeof later);
     lk_generate_defaults_sized(&later.known, sizeof later);
     assert_int_equal(later.known.size, sizeof later);
@@ -121,7 +121,7 @@ static void test_later_caller(void **state)
     later.known.prompt = "a dog";
     later.known.steps = 1;
     p = make(session, &later.known);
-    lk_picture_close(&p);
+    lk_image_close(&p);
     later.added = &later;
     assert_false(lk_generate(&p, session, opened, &later.known, &why));
     assert_int_equal(why.code, LK_USAGE);
@@ -132,7 +132,7 @@ static void test_no_size(void **state)
 {
     (void)state;
     lk_error why = {LK_OK, ""};
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     lk_generate_options o = {.prompt = "a dog", .steps = 1};
     assert_false(lk_generate(&p, session, opened, &o, &why));
     assert_int_equal(why.code, LK_USAGE);
@@ -154,7 +154,7 @@ static void test_no_size(void **state)
 typedef struct job {
     uint64_t seed;
     lk_session *session;
-    lk_picture *picture[2];
+    lk_image *picture[2];
 } job;
 
 static void *work(void *user)
@@ -185,11 +185,11 @@ static void test_two_threads(void **state)
     for (int i = 0; i < 2; i++) {
         for (int k = 0; k < 2; k++) {
             lk_generate_options o = options_for(jobs[i].seed + (uint64_t)k);
-            lk_picture *alone = make(session, &o);
+            lk_image *alone = make(session, &o);
             assert_non_null(jobs[i].picture[k]);
             check_same(alone, jobs[i].picture[k]);
-            lk_picture_close(&alone);
-            lk_picture_close(&jobs[i].picture[k]);
+            lk_image_close(&alone);
+            lk_image_close(&jobs[i].picture[k]);
         }
         lk_session_close(&jobs[i].session);
     }
@@ -199,7 +199,7 @@ static int nested(void *user, const lk_progress *p)
 {
     lk_error *why = user;
     lk_generate_options o = options_for(1);
-    lk_picture *picture = NULL;
+    lk_image *picture = NULL;
     assert_int_equal(p->size, sizeof *p);
     if (p->step == 1) assert_false(lk_generate(&picture, session, opened, &o, why));
     return 0;
@@ -213,9 +213,9 @@ static void test_whose(void **state)
     lk_generate_options o = options_for(1);
     o.progress = nested;
     o.user = &why;
-    lk_picture *p = make(session, &o);
+    lk_image *p = make(session, &o);
     assert_int_equal(why.code, LK_USAGE);
-    lk_picture_close(&p);
+    lk_image_close(&p);
     lk_context *other = NULL;
     lk_session *foreign = NULL;
     why = (lk_error){LK_OK, ""};
@@ -234,17 +234,17 @@ static void test_closing(void **state)
     lk_error why = {LK_OK, ""};
     lk_model *second = NULL;
     lk_session *own = NULL;
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     lk_model_options m;
     lk_generate_options o = options_for(1);
     lk_model_defaults(&m);
     m.path = toy;
     assert_true(lk_model_open(&second, context, &m, &why) && lk_session_open(&own, context, NULL, &why));
     assert_true(lk_generate(&p, own, second, &o, &why) && lk_generate_check(session, second, &o, NULL, &why));
-    lk_picture_close(&p);
+    lk_image_close(&p);
     lk_model_close(&second);
     p = make(own, &o);
-    lk_picture_close(&p);
+    lk_image_close(&p);
     lk_session_close(&own);
 }
 
@@ -279,7 +279,7 @@ static void test_cancel(void **state)
     canceller c = {.session = session};
     pthread_t thread;
     lk_error why = {LK_OK, ""};
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     lk_generate_options o = options_for(3);
     o.progress = wait_for_cancel;
     o.user = &c;
@@ -295,7 +295,7 @@ static void test_cancel(void **state)
     assert_int_equal(why.code, LK_CANCELLED);
     lk_session_resume(session);
     p = make(session, &o);
-    lk_picture_close(&p);
+    lk_image_close(&p);
 }
 
 /* Once a step is done, wherever in the next ones the training is. */
@@ -375,7 +375,7 @@ static void test_train_from_memory(void **state)
 {
     (void)state;
     enum { MOST = 10 };
-    lk_picture *picture[MOST] = {NULL};
+    lk_image *picture[MOST] = {NULL};
     lk_error why = {LK_OK, ""};
     lk_train_options o;
     folder_names names;
@@ -385,7 +385,7 @@ static void test_train_from_memory(void **state)
     for (size_t i = 0; i < names.count; i++) {
         char path[800];
         snprintf(path, sizeof path, SOURCE_DIR "/examples/subject/%s", names.name[i]);
-        if (count < MOST && lk_picture_open(&picture[count], path, NULL)) count++;
+        if (count < MOST && lk_image_open(&picture[count], path, NULL)) count++;
     }
     folder_list_free(&names);
     assert_in_range(count, 2, MOST);
@@ -393,7 +393,7 @@ static void test_train_from_memory(void **state)
     o.max_train_steps = 3;
     if (!train(&o, "folder", &why)) fail_msg("%s", why.text);
     lk_train_defaults(&o);
-    o.instance_pictures = (const lk_picture *const *)picture;
+    o.instance_images = (const lk_image *const *)picture;
     o.instance_count = count;
     o.max_train_steps = 3;
     assert_false(train(&o, "both", &why)); /* the folder, too */
@@ -412,7 +412,7 @@ static void test_train_from_memory(void **state)
     assert_memory_equal(a, b, n);
     free(a);
     free(b);
-    for (size_t i = 0; i < count; i++) lk_picture_close(&picture[i]);
+    for (size_t i = 0; i < count; i++) lk_image_close(&picture[i]);
 }
 
 /* ---- snapshots ---- */
@@ -436,22 +436,22 @@ static void test_snapshot(void **state)
     lk_generate_options o = options_for(5);
     o.reached = keep;
     o.user = &k;
-    lk_picture *whole = make(session, &o);
+    lk_image *whole = make(session, &o);
     assert_int_equal(k.told, STEPS);
     assert_int_equal(lk_snapshot_step(k.kept), 2);
     o = options_for(5);
     o.from = k.kept;
-    lk_picture *rest = make(session, &o);
+    lk_image *rest = make(session, &o);
     check_same(whole, rest);
     lk_model_info info;
     lk_error why = {LK_OK, ""};
     lk_model_describe(opened, &info);
     o.width = 2 * info.width;
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     assert_false(lk_generate(&p, session, opened, &o, &why));
     assert_int_equal(why.code, LK_USAGE);
-    lk_picture_close(&whole);
-    lk_picture_close(&rest);
+    lk_image_close(&whole);
+    lk_image_close(&rest);
     lk_snapshot_close(&k.kept);
 }
 
@@ -462,25 +462,25 @@ static void test_latents(void **state)
     (void)state;
     lk_generate_options o = options_for(6);
     lk_error why = {LK_OK, ""};
-    lk_picture *first = make(session, &o);
-    const lk_latents *noise = lk_picture_initial(first);
+    lk_image *first = make(session, &o);
+    const lk_latents *noise = lk_image_initial(first);
     int shape[3];
     lk_latents *copy = NULL;
     lk_latents_shape(noise, shape);
     assert_true(lk_latents_from_memory(&copy, lk_latents_data(noise), shape[0], shape[1], shape[2], &why));
     o.sampler = LK_DDIM; /* which draws nothing but the noise */
-    lk_picture *drawn = make(session, &o);
+    lk_image *drawn = make(session, &o);
     o.latents = copy;
-    lk_picture *given = make(session, &o);
-    assert_memory_equal(lk_picture_pixels(drawn), lk_picture_pixels(given), bytes_of(drawn));
-    assert_memory_equal(lk_latents_data(lk_picture_final(drawn)), lk_latents_data(lk_picture_final(given)),
+    lk_image *given = make(session, &o);
+    assert_memory_equal(lk_image_pixels(drawn), lk_image_pixels(given), bytes_of(drawn));
+    assert_memory_equal(lk_latents_data(lk_image_final(drawn)), lk_latents_data(lk_image_final(given)),
                         (size_t)(shape[0] * shape[1] * shape[2]) * sizeof(float));
     lk_latents_close(&copy);
     assert_false(lk_latents_from_memory(&copy, lk_latents_data(noise), 4, 0, 4, &why));
     assert_int_equal(why.code, LK_USAGE);
-    lk_picture_close(&first);
-    lk_picture_close(&drawn);
-    lk_picture_close(&given);
+    lk_image_close(&first);
+    lk_image_close(&drawn);
+    lk_image_close(&given);
 }
 
 /* The latents that a picture was decoded from are decoded to it again; a picture's own are near them. */
@@ -490,18 +490,18 @@ static void test_autoencoder(void **state)
     lk_generate_options o = options_for(8);
     lk_error why = {LK_OK, ""};
     lk_encode_options c;
-    lk_picture *p = make(session, &o), *again = NULL;
+    lk_image *p = make(session, &o), *again = NULL;
     lk_latents *mean = NULL, *drawn = NULL, *same = NULL;
     int shape[3], its[3];
-    if (!lk_decode(&again, session, opened, lk_picture_final(p), &why)) fail_msg("%s", why.text);
-    assert_memory_equal(lk_picture_pixels(p), lk_picture_pixels(again), bytes_of(p));
+    if (!lk_decode(&again, session, opened, lk_image_final(p), &why)) fail_msg("%s", why.text);
+    assert_memory_equal(lk_image_pixels(p), lk_image_pixels(again), bytes_of(p));
     lk_encode_defaults(&c);
     c.sample = true;
     c.seed = 4;
     if (!lk_encode(&mean, session, opened, p, NULL, &why) || !lk_encode(&drawn, session, opened, p, &c, &why) ||
         !lk_encode(&same, session, opened, p, &c, &why))
         fail_msg("%s", why.text);
-    lk_latents_shape(lk_picture_final(p), shape);
+    lk_latents_shape(lk_image_final(p), shape);
     lk_latents_shape(mean, its);
     assert_memory_equal(shape, its, sizeof shape);
     size_t bytes = (size_t)(shape[0] * shape[1] * shape[2]) * sizeof(float);
@@ -509,44 +509,44 @@ static void test_autoencoder(void **state)
     assert_memory_not_equal(lk_latents_data(drawn), lk_latents_data(mean), bytes);
     lk_latents_close(&mean);
     const uint8_t odd[3 * 8 * 9] = {0};
-    lk_picture_close(&again);
-    assert_true(lk_picture_from_pixels(&again, odd, 9, 8, 0, &why));
+    lk_image_close(&again);
+    assert_true(lk_image_from_pixels(&again, odd, 9, 8, 0, &why));
     assert_false(lk_encode(&mean, session, opened, again, NULL, &why));
     assert_int_equal(why.code, LK_USAGE);
     lk_latents_close(&drawn);
     lk_latents_close(&same);
-    lk_picture_close(&again);
-    lk_picture_close(&p);
+    lk_image_close(&again);
+    lk_image_close(&p);
 }
 
-static void test_pictures(void **state)
+static void test_images(void **state)
 {
     (void)state;
     /* 2x2, rows of 8 bytes, of which 2 are no pixels */
     const uint8_t rows[16] = {1, 2, 3, 4, 5, 6, 99, 99, 7, 8, 9, 10, 11, 12, 99, 99};
     lk_error why = {LK_OK, ""};
-    lk_picture *p = NULL, *q = NULL;
+    lk_image *p = NULL, *q = NULL;
     char path[400];
-    assert_true(lk_picture_from_pixels(&p, rows, 2, 2, 8, &why));
-    for (int i = 0; i < 12; i++) assert_int_equal(lk_picture_pixels(p)[i], i + 1);
-    assert_null(lk_picture_settings(p));
-    assert_null(lk_picture_initial(p));
-    assert_true(lk_picture_set_settings(p, "Steps: 3", &why));
+    assert_true(lk_image_from_pixels(&p, rows, 2, 2, 8, &why));
+    for (int i = 0; i < 12; i++) assert_int_equal(lk_image_pixels(p)[i], i + 1);
+    assert_null(lk_image_settings(p));
+    assert_null(lk_image_initial(p));
+    assert_true(lk_image_set_settings(p, "Steps: 3", &why));
     snprintf(path, sizeof path, "%s/four.png", folder);
-    assert_true(lk_picture_save(p, path, &why));
+    assert_true(lk_image_save(p, path, &why));
     uint8_t file[4096];
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     size_t n = fread(file, 1, sizeof file, f);
     fclose(f);
-    assert_true(lk_picture_from_memory(&q, file, n, NULL, &why));
+    assert_true(lk_image_from_memory(&q, file, n, NULL, &why));
     check_same(p, q);
-    lk_picture_close(&q);
-    assert_false(lk_picture_from_memory(&q, file, 20, "upload", &why));
+    lk_image_close(&q);
+    assert_false(lk_image_from_memory(&q, file, 20, "upload", &why));
     assert_non_null(strstr(why.text, "upload"));
-    assert_false(lk_picture_from_pixels(&q, rows, 2, 2, 5, NULL));
+    assert_false(lk_image_from_pixels(&q, rows, 2, 2, 5, NULL));
     assert_null(q);
-    lk_picture_close(&p);
+    lk_image_close(&p);
 }
 
 /* ---- sweeps, samplers ---- */
@@ -641,13 +641,13 @@ typedef struct many {
     lk_generate_options o[MANY];
     lk_job jobs[MANY];
     const lk_job *job[MANY];
-    lk_picture *made[MANY];
+    lk_image *made[MANY];
     size_t next;               /* the least index that may come */
     int stop_at;               /* the index with which it wants no more; -1: never */
     int step, steps, told;
 } many;
 
-static int many_made(void *user, size_t i, lk_picture *p)
+static int many_made(void *user, size_t i, lk_image *p)
 {
     many *m = user;
     assert_true(i >= m->next);
@@ -699,7 +699,7 @@ static int many_close(many *m)
     int count = 0;
     for (int i = 0; i < MANY; i++) {
         count += m->made[i] != NULL;
-        lk_picture_close(&m->made[i]);
+        lk_image_close(&m->made[i]);
     }
     return count;
 }
@@ -723,14 +723,14 @@ static void test_many(void **state)
         assert_int_equal(m.steps, m.step);
         assert_true(m.told > MANY);
         for (int i = 0; i < MANY - 1; i++) {
-            lk_picture *alone = make(session, &m.o[i]);
+            lk_image *alone = make(session, &m.o[i]);
             check_same(alone, m.made[i]);
-            lk_picture_close(&alone);
+            lk_image_close(&alone);
         }
-        lk_picture *mixed = NULL;
+        lk_image *mixed = NULL;
         assert_true(lk_generate_mixed(&mixed, session, &opened, names, 1, "a x2", &m.o[MANY - 1], &why));
         check_same(mixed, m.made[MANY - 1]);
-        lk_picture_close(&mixed);
+        lk_image_close(&mixed);
         assert_int_equal(many_close(&m), MANY);
         lk_session_close(&s);
     }
@@ -848,7 +848,7 @@ int main(void)
         cmocka_unit_test(test_cancel),       cmocka_unit_test(test_cancel_training),
         cmocka_unit_test(test_train_from_memory),
         cmocka_unit_test(test_snapshot),
-        cmocka_unit_test(test_latents),      cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_latents),      cmocka_unit_test(test_images),
         cmocka_unit_test(test_autoencoder),
         cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),
         cmocka_unit_test(test_many),         cmocka_unit_test(test_many_fails),

@@ -138,7 +138,7 @@ static void test_photos(void **state)
     lk_error why = {0};
     lk_photos *listed, *read;
     lk_photos_options o;
-    lk_picture *p;
+    lk_image *p;
     char *photos = at("photos"), *first = at("photos/a.png"), *second = at("photos/b.png"), *text = at("photos/c.txt");
     (void)state;
     assert_int_equal(mkdir(photos, 0777), 0);
@@ -160,11 +160,11 @@ static void test_photos(void **state)
         assert_string_equal(lk_photos_path(listed, i), lk_photos_path(read, i));
         assert_string_equal(lk_photos_hash(listed, i), lk_photos_hash(read, i));
         assert_int_equal(strlen(lk_photos_hash(read, i)), 64);
-        assert_true(lk_photos_picture(&p, read, i, &why));
-        assert_true(lk_picture_width(p) == 15 && lk_picture_height(p) == 15);
-        lk_picture_close(&p);
+        assert_true(lk_photos_image(&p, read, i, &why));
+        assert_true(lk_image_width(p) == 15 && lk_image_height(p) == 15);
+        lk_image_close(&p);
     }
-    fails(lk_photos_picture(&p, listed, 0, &why), &why, LK_USAGE, "listed only");
+    fails(lk_photos_image(&p, listed, 0, &why), &why, LK_USAGE, "listed only");
     assert_null(p);
     lk_photos_close(&listed);
     lk_photos_close(&read);
@@ -179,12 +179,12 @@ static void test_photos(void **state)
 
 /* ---- features -------------------------------------------------------------------------------- */
 
-static lk_picture *grey(int side, int value)
+static lk_image *grey(int side, int value)
 {
-    lk_picture *p;
+    lk_image *p;
     uint8_t *pixels = malloc(3 * (size_t)side * (size_t)side);
     memset(pixels, value, 3 * (size_t)side * (size_t)side);
-    assert_true(lk_picture_from_pixels(&p, pixels, side, side, 0, NULL));
+    assert_true(lk_image_from_pixels(&p, pixels, side, side, 0, NULL));
     free(pixels);
     return p;
 }
@@ -196,7 +196,7 @@ static void test_features(void **state)
     lk_features *eye, *alone;
     lk_session *second;
     lk_session_options one;
-    lk_picture *p = grey(32, 90), *odd = grey(31, 90);
+    lk_image *p = grey(32, 90), *odd = grey(31, 90);
     char key[65], same[65], different[65];
     float *a, *b;
     int shape[3];
@@ -235,8 +235,8 @@ static void test_features(void **state)
     fails(lk_features_look(&b, shape, alone, p, &why), &why, LK_CANCELLED, "cancelled");
     lk_features_close(&alone);
     lk_session_close(&second);
-    lk_picture_close(&p);
-    lk_picture_close(&odd);
+    lk_image_close(&p);
+    lk_image_close(&odd);
 }
 
 /* ---- vision ---------------------------------------------------------------------------------- */
@@ -245,7 +245,7 @@ static void test_vision(void **state)
 {
     lk_error why = {0};
     lk_vision *clip, *dino;
-    lk_picture *p = grey(24, 77);
+    lk_image *p = grey(24, 77);
     char *clip_folder = at("clip"), *dino_folder = at("dino");
     (void)state;
     layout_write(clip_folder, "clip", false, NULL);
@@ -254,17 +254,17 @@ static void test_vision(void **state)
         fail_msg("%s", why.text);
     assert_true(lk_vision_kind_of(clip) == LK_VISION_CLIP && lk_vision_kind_of(dino) == LK_VISION_DINO);
     assert_int_equal(strlen(lk_vision_hash(dino)), 64);
-    float *of_picture = calloc((size_t)lk_vision_width(clip), sizeof *of_picture), sum = 0;
-    assert_true(lk_vision_embed(of_picture, clip, p, &why) && lk_vision_embed_text(of_picture, clip, "a dog", &why));
-    for (int i = 0; i < lk_vision_width(clip); i++) sum += of_picture[i] * of_picture[i];
+    float *of_image = calloc((size_t)lk_vision_width(clip), sizeof *of_image), sum = 0;
+    assert_true(lk_vision_embed(of_image, clip, p, &why) && lk_vision_embed_text(of_image, clip, "a dog", &why));
+    for (int i = 0; i < lk_vision_width(clip); i++) sum += of_image[i] * of_image[i];
     assert_true(sum > 0);
-    fails(lk_vision_embed_text(of_picture, dino, "a dog", &why), &why, LK_USAGE, "give a CLIP");
+    fails(lk_vision_embed_text(of_image, dino, "a dog", &why), &why, LK_USAGE, "give a CLIP");
     lk_vision_close(&clip);
     lk_vision_close(&dino);
     fails(lk_vision_open(&clip, session, folder, &why), &why, LK_FILE, "config.json");
     assert_null(clip);
-    lk_picture_close(&p);
-    free(of_picture), free(clip_folder), free(dino_folder);
+    lk_image_close(&p);
+    free(of_image), free(clip_folder), free(dino_folder);
 }
 
 /* ---- trainings ------------------------------------------------------------------------------- */
@@ -324,7 +324,7 @@ static bool try_all(const char *photos, lk_error *why)
     static const char *const names[] = {"base", "tuned"};
     lk_schedule *s = NULL;
     lk_photos *read = NULL;
-    lk_picture *p = NULL;
+    lk_image *p = NULL;
     lk_features *eye = NULL;
     float *value = NULL;
     char *text = NULL;
@@ -334,11 +334,11 @@ static bool try_all(const char *photos, lk_error *why)
     o.resolution = 16;
     bool ok = lk_schedule_open(&s, "base x1, tuned rest", names, 2, 4, why) &&
               lk_schedule_text(&text, s, names, why) && lk_photos_open(&read, photos, &o, why) &&
-              lk_photos_picture(&p, read, 0, why) && lk_features_open(&eye, session, toy, NULL, why) &&
+              lk_photos_image(&p, read, 0, why) && lk_features_open(&eye, session, toy, NULL, why) &&
               lk_features_look(&value, shape, eye, p, why);
     lk_free(value), lk_free(text);
     lk_features_close(&eye);
-    lk_picture_close(&p);
+    lk_image_close(&p);
     lk_photos_close(&read);
     lk_schedule_close(&s);
     return ok;

@@ -63,7 +63,7 @@ static uint64_t hash(const image *m)
     return h;
 }
 
-static void expect_picture(const char *line, const image *m, int width, int height, uint64_t want)
+static void expect_image(const char *line, const image *m, int width, int height, uint64_t want)
 {
     if (m->width != width || m->height != height)
         fail_msg("%s: %d x %d", line, m->width, m->height);
@@ -79,7 +79,7 @@ static void check_resize(const char *line, const char *name, const char *filter,
                          : filter[1] == 'i' && filter[2] == 'c' ? RESIZE_BICUBIC
                                                                 : RESIZE_BILINEAR;
     assert_true(image_resize(&out, &in, width, height, kind, &e));
-    expect_picture(line, &out, width, height, want);
+    expect_image(line, &out, width, height, want);
     image_free(&in);
     image_free(&out);
 }
@@ -90,7 +90,7 @@ static void check_jpeg(const char *line, const char *name, int quality, uint64_t
     image in = read_fixture(name, NULL), out;
     assert_true(image_write(&in, in_folder("x.jpg"), NULL, quality, &e));
     assert_true(image_read(&out, NULL, in_folder("x.jpg"), &e));
-    expect_picture(line, &out, in.width, in.height, want);
+    expect_image(line, &out, in.width, in.height, want);
     image_free(&in);
     image_free(&out);
 }
@@ -108,7 +108,7 @@ static void check_list(const char *list, int lines)
         count++;
         if (sscanf(line, "read %99s %d %d %" SCNx64, name, &width, &height, &want) == 4) {
             image m = read_fixture(name, NULL);
-            expect_picture(line, &m, width, height, want);
+            expect_image(line, &m, width, height, want);
             image_free(&m);
         } else if (sscanf(line, "resize %99s %19s %d %d %" SCNx64, name, filter, &width, &height,
                           &want) == 5)

@@ -54,7 +54,7 @@ static int tear_down(void **state)
 }
 
 /* %s in the expected text: the models' short hashes, by turns. */
-static void expect(const picture_job *job, const char *expected)
+static void expect(const image_job *job, const char *expected)
 {
     error e = {0};
     image made = {.width = 32, .height = 16};
@@ -75,7 +75,7 @@ static void test_alone(void **state)
 {
     (void)state;
     generate_options o = plain();
-    picture_job job = {.models = w.generator, .count = 1, .options = &o};
+    image_job job = {.models = w.generator, .count = 1, .options = &o};
     expect(
         &job,
         "a dog\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 18446744073709551615, Size: 32x16, "
@@ -112,7 +112,7 @@ static void test_unconditional(void **state)
     error e = {0};
     generate_options o = plain();
     image made = {.width = 16, .height = 16};
-    picture_job job = {.models = w.generator + 1, .count = 1, .options = &o};
+    image_job job = {.models = w.generator + 1, .count = 1, .options = &o};
     char *text;
     o.prompt = NULL;
     assert_true(parameters_text(&text, &job, &made, &e));
@@ -129,7 +129,7 @@ static void test_turns(void **state)
     error e = {0};
     generate_options o = plain();
     mix m;
-    picture_job job = {w.generator, names, MODELS, &m, &o};
+    image_job job = {w.generator, names, MODELS, &m, &o};
     assert_true(mix_parse(&m, "base x15, tuned rest", names, MODELS, 50, &e));
     expect(
         &job,

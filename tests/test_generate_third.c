@@ -408,7 +408,7 @@ static void test_settings(void **state)
     char *text;
     error e = {0};
     generate_options o = options(0.5f);
-    picture_job job = {.models = generators, .count = 1, .options = &o};
+    image_job job = {.models = generators, .count = 1, .options = &o};
     (void)state;
     assert_true(parameters_text(&text, &job, &(image){.width = 32, .height = 32}, &e));
     assert_non_null(strstr(text, "Steps: 5, Sampler: Heun, "));

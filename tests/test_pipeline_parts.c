@@ -199,7 +199,7 @@ static void test_batch(void **state)
 
 /* ---- pictures ---- */
 
-static void test_picture(void **state)
+static void test_image(void **state)
 {
     int width, height, multiple, shape[3];
     image picture, back;
@@ -337,7 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),        cmocka_unit_test(test_texts_together),
         cmocka_unit_test(test_text_stays),    cmocka_unit_test(test_fractional_timestep),
-        cmocka_unit_test(test_batch),         cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_batch),         cmocka_unit_test(test_image),
         cmocka_unit_test(test_threads),       cmocka_unit_test(test_blame),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -87,7 +87,7 @@ static void test_usage(void **state)
     failed(2, "inspect what");
 }
 
-static void test_picture(void **state)
+static void test_image(void **state)
 {
     (void)state;
     assert_int_equal(TOY("-p", "a dog, 2 cats: \"x\"", "-n", "rain", "-s", "7"), 0);
@@ -784,7 +784,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_usage),
-        TEST(test_picture),
+        TEST(test_image),
         TEST(test_many),
         TEST(test_latents),
         TEST(test_unconditional),

@@ -143,7 +143,7 @@ static void test_vae_files(void **state)
 /* ---- pictures ------------------------------------------------------------------------------ */
 
 /* Pictures of other kinds are trained on; of an animation the first, which is said. */
-static void test_other_pictures(void **state)
+static void test_other_images(void **state)
 {
     (void)state;
     char command[1000];
@@ -182,7 +182,7 @@ int main(void)
         cmocka_unit_test(test_pipes),
         cmocka_unit_test(test_lora),
         cmocka_unit_test(test_vae_files),
-        cmocka_unit_test(test_other_pictures),
+        cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -56,7 +56,7 @@ static void compare_with_fixture(const char *name)
     image_free(&theirs);
 }
 
-/* The pocket model is taught here as tools/fixtures/mix.sh has diffusers teach it; then both take turns. */
+/* The pocket model is trained here as tools/fixtures/mix.sh has diffusers train it; then both take turns. */
 static void test_diffusers(void **state)
 {
     (void)state;

@@ -15,7 +15,7 @@
 #include "support.h"
 #include "toy.h"
 
-/* A toy, the same taught for 6 updates, 2 prompts x 2 seeds on both, and switching between them. */
+/* A toy, the same trained for 6 updates, 2 prompts x 2 seeds on both, and switching between them. */
 static void write_plan(const char *name, const char *prompts)
 {
     char text[4096];
@@ -209,7 +209,7 @@ static void test_failing_cell(void **state)
     free(page);
 }
 
-/* Another model where the old one was: its pictures, and those of what was taught from it, are new. */
+/* Another model where the old one was: its pictures, and those of what was trained from it, are new. */
 static void test_changed_model(void **state)
 {
     (void)state;

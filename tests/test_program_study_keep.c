@@ -11,7 +11,7 @@
 #include "support.h"
 #include "toy.h"
 
-/* A toy, the same taught for 4 updates (or as `train` says) with a prior, one picture by each and one by both. `train` ends the
+/* A toy, the same trained for 4 updates (or as `train` says) with a prior, one picture by each and one by both. `train` ends the
  * training's settings (", \"seed\": 1"), `settings` are those of the pictures
  * ("": the prompt alone). */
 static void write_plan(const char *name, const char *train, const char *settings)
@@ -39,7 +39,7 @@ static void study(const char *plan, const char *out)
     done();
 }
 
-/* When the trained model was written; it is not when nothing was taught. */
+/* When the trained model was written; it is not when nothing was trained. */
 static struct timespec written(const char *out)
 {
     struct stat info;
@@ -146,7 +146,7 @@ static void test_foreign_folders(void **state)
     assert_int_equal(count_files("own/subject/*"), 5);
 }
 
-/* ---- when a model is taught again --------------------------------------------------------------- */
+/* ---- when a model is trained again --------------------------------------------------------------- */
 
 /* A class folder that the training fills itself, or fills up, is the same request again. */
 static void test_class_folder(void **state)
@@ -283,7 +283,7 @@ static void test_plan(void **state)
     write_plan("plan.json", ", \"class_data_dir\": \"kinds\"", "");
     study("plan.json", "o");
     run("cd o && " PROGRAM " study plan.json -o . -t 1 --dry-run >../again");
-    run("grep -q ' 0 of them to be made' again && ! grep 'to be taught' again");
+    run("grep -q ' 0 of them to be made' again && ! grep 'to be trained' again");
     run("cp o/plan.json before && cd o && " PROGRAM " study plan.json -o . -t 1 >../again 2>&1 && cmp plan.json ../before");
     run("mkdir -p else && cd else && " PROGRAM " study ../o/plan.json -o ../o -t 1 --dry-run | grep -q ' 0 of them to be made'");
     run("sed -i s/A.toy.study/Mine/ o/plan.json && cp o/plan.json edited");

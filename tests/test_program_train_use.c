@@ -89,7 +89,7 @@ static void test_own_folder(void **state)
     refused("the model itself lies there", "toy", before);
 }
 
-static void test_picture_folders(void **state)
+static void test_image_folders(void **state)
 {
     (void)state;
     char before[65];
@@ -335,7 +335,7 @@ static void test_hang_up(void **state)
 }
 
 /* In the midst of many pictures a stop is a matter of one of their steps. */
-static void test_stop_in_pictures(void **state)
+static void test_stop_in_images(void **state)
 {
     (void)state;
     const char *validating[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
@@ -570,11 +570,11 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_folder),       cmocka_unit_test(test_picture_folders),
+        cmocka_unit_test(test_own_folder),       cmocka_unit_test(test_image_folders),
         cmocka_unit_test(test_not_ours),         cmocka_unit_test(test_other_run),
         cmocka_unit_test(test_no_seed),          cmocka_unit_test(test_latest),
         cmocka_unit_test(test_other_machine),    cmocka_unit_test(test_ignored),
-        cmocka_unit_test(test_hang_up),          cmocka_unit_test(test_stop_in_pictures),
+        cmocka_unit_test(test_hang_up),          cmocka_unit_test(test_stop_in_images),
         cmocka_unit_test(test_leftovers),        cmocka_unit_test(test_validation),
         cmocka_unit_test(test_names),            cmocka_unit_test(test_advice),
         cmocka_unit_test(test_flags),            cmocka_unit_test(test_full_for_a_while),

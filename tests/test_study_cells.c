@@ -101,18 +101,18 @@ static bool stepped(void *user)
 static void check_alone(world *w, const study_cell *c)
 {
     lk_error why = {0};
-    lk_picture *alone = NULL, *made = NULL;
+    lk_image *alone = NULL, *made = NULL;
     char path[400];
     lk_generate_options o = cell_options(c);
     if (!lk_generate_mixed(&alone, w->session, w->model, names, MODELS, c->schedule, &o, &why)) fail_msg("%s", why.text);
     snprintf(path, sizeof path, "%s/cells/%s.png", w->folder, c->name);
-    if (!lk_picture_open(&made, path, &why)) fail_msg("%s", why.text);
-    assert_string_equal(lk_picture_settings(made), lk_picture_settings(alone));
-    int width = lk_picture_width(made), height = lk_picture_height(made);
-    assert_int_equal(width, lk_picture_width(alone));
-    assert_memory_equal(lk_picture_pixels(made), lk_picture_pixels(alone), (size_t)width * (size_t)height * 3);
-    lk_picture_close(&made);
-    lk_picture_close(&alone);
+    if (!lk_image_open(&made, path, &why)) fail_msg("%s", why.text);
+    assert_string_equal(lk_image_settings(made), lk_image_settings(alone));
+    int width = lk_image_width(made), height = lk_image_height(made);
+    assert_int_equal(width, lk_image_width(alone));
+    assert_memory_equal(lk_image_pixels(made), lk_image_pixels(alone), (size_t)width * (size_t)height * 3);
+    lk_image_close(&made);
+    lk_image_close(&alone);
 }
 
 /* By so many sessions. */

@@ -21,7 +21,7 @@ static study_model names[MODELS];
 static study_plan plan = {.model = names, .models = MODELS};
 static study_cell cell[CELLS];
 static measured all;
-static measured_picture picture[CELLS + PHOTOS];
+static measured_image picture[CELLS + PHOTOS];
 static measured_subject subject;
 static int trained[] = {TRAINED}, photo_at[PHOTOS];
 
@@ -49,7 +49,7 @@ static void make_cells(void)
         snprintf(cell[i].name, sizeof cell[i].name, "%016d", i);
         snprintf(path, sizeof path, "%s/cells/%s.png", folder, cell[i].name);
         paint(path, i);
-        picture[i] = (measured_picture){.cell = &cell[i], .alone = base ? BASE : TRAINED};
+        picture[i] = (measured_image){.cell = &cell[i], .alone = base ? BASE : TRAINED};
         strcpy(picture[i].id, cell[i].name);
     }
 }
@@ -66,7 +66,7 @@ static void make_photos(void)
     check(measured_photos(&set, photo_folder, SIDE, 0, false, &e), &e);
     assert_int_equal(lk_photos_count(set), PHOTOS);
     for (int i = 0; i < PHOTOS; i++) {
-        picture[CELLS + i] = (measured_picture){.alone = -1, .resolution = SIDE};
+        picture[CELLS + i] = (measured_image){.alone = -1, .resolution = SIDE};
         measured_photo_id(set, (size_t)i, SIDE, picture[CELLS + i].id);
         photo_at[i] = CELLS + i;
     }

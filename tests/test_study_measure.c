@@ -515,7 +515,7 @@ static void is_mean(const estimate *x, const double *value, int n)
     if (n > 1) near(x->low, right.low), near(x->high, right.high);
 }
 
-static image picture_of(int i)
+static image image_of(int i)
 {
     image m;
     error e = {0};
@@ -529,7 +529,7 @@ static image picture_of(int i)
 
 static double compared(int a, int b, double (*how)(const image *, const image *))
 {
-    image x = picture_of(a), y = picture_of(b);
+    image x = image_of(a), y = image_of(b);
     double v = how(&x, &y);
     image_free(&x), image_free(&y);
     return v;
@@ -560,7 +560,7 @@ static void test_shares(void **state)
     assert_true(j->base == BASE && j->models == 2 && j->model[0] == PLAIN && j->model[1] == PRIOR);
     assert_string_equal(j->instance_prompt, "a sks dog");
     assert_string_equal(j->class_prompt, "a dog");
-    assert_true(j->photos == PHOTOS && j->class_pictures == CLASSES);
+    assert_true(j->photos == PHOTOS && j->class_images == CLASSES);
     near(share_at(&m, cells - 1), share_at(&m, 0));
     /* the order of eyes: more of the mark is more of the subject */
     static const int rising[] = {DOG_BASE, DOG_PRIOR, DOG_PLAIN, SKS_PLAIN};
@@ -580,8 +580,8 @@ static void test_shares(void **state)
     assert_int_equal(m.changes, 3); /* plain: a dog, a sks dog; prior: a dog */
     for (int i = 0; i < SEEDS; i++) {
         v[i] = share_at(&m, DOG_PRIOR + i) - share_at(&m, DOG_BASE + i);
-        w[i] = compared(DOG_PRIOR + i, DOG_BASE + i, picture_distance);
-        d[i] = 100 * w[i] / others(DOG_BASE + i, DOG_BASE + i, DOG_BASE, picture_distance);
+        w[i] = compared(DOG_PRIOR + i, DOG_BASE + i, image_distance);
+        d[i] = 100 * w[i] / others(DOG_BASE + i, DOG_BASE + i, DOG_BASE, image_distance);
     }
     assert_int_equal(m.change[2].model, PRIOR);
     is_mean(&m.change[2].share, v, SEEDS);
@@ -590,9 +590,9 @@ static void test_shares(void **state)
     assert_true(estimate_differs(&m.change[0].share, 0));
     assert_int_equal(m.contrasts, 1);
     for (int i = 0; i < SEEDS; i++) {
-        double apart = others(DOG_BASE + i, DOG_BASE + i, DOG_BASE, picture_distance);
+        double apart = others(DOG_BASE + i, DOG_BASE + i, DOG_BASE, image_distance);
         v[i] = share_at(&m, DOG_PRIOR + i) - share_at(&m, DOG_PLAIN + i);
-        w[i] = d[i] - 100 * compared(DOG_PLAIN + i, DOG_BASE + i, picture_distance) / apart;
+        w[i] = d[i] - 100 * compared(DOG_PLAIN + i, DOG_BASE + i, image_distance) / apart;
     }
     assert_true(m.contrast[0].model == PLAIN && m.contrast[0].other == PRIOR);
     is_mean(&m.contrast[0].share, v, SEEDS);
@@ -600,8 +600,8 @@ static void test_shares(void **state)
     assert_int_equal(m.wordings, 2); /* base and plain, "a dog" */
     for (int i = 0; i < SEEDS; i++) {
         v[i] = share_at(&m, SKS_PLAIN + i) - share_at(&m, DOG_PLAIN + i);
-        w[i] = 100 * compared(SKS_PLAIN + i, DOG_PLAIN + i, picture_distance) /
-               others(DOG_PLAIN + i, DOG_PLAIN + i, DOG_PLAIN, picture_distance);
+        w[i] = 100 * compared(SKS_PLAIN + i, DOG_PLAIN + i, image_distance) /
+               others(DOG_PLAIN + i, DOG_PLAIN + i, DOG_PLAIN, image_distance);
     }
     assert_int_equal(m.wording[1].model, PLAIN);
     assert_string_equal(m.wording[1].prompt, "a dog");
@@ -612,8 +612,8 @@ static void test_shares(void **state)
 
 static double kept_of(int part, int whole, int first)
 {
-    double zero = others(part, whole, first, picture_correlation);
-    return 100 * (compared(part, whole, picture_correlation) - zero) / (1 - zero);
+    double zero = others(part, whole, first, image_correlation);
+    return 100 * (compared(part, whole, image_correlation) - zero) / (1 - zero);
 }
 
 static void test_switches(void **state)
@@ -654,18 +654,18 @@ static void test_structure(void **state)
     assert_int_equal(m.structures, 1);
     for (int i = 0; i < 3; i++) {
         int few = CAT + 3 * i, most = few + 1, ddpm = few + 2;
-        double cross = compared(ddpm, most, picture_correlation), none = 0;
-        plain[i] = compared(few, most, picture_correlation);
+        double cross = compared(ddpm, most, image_correlation), none = 0;
+        plain[i] = compared(few, most, image_correlation);
         zero[i] = 0;
         for (int k = 0; k < 3; k++)
             if (k != i) {
-                zero[i] += compared(few, CAT + 3 * k + 1, picture_correlation) / 2;
-                none += compared(ddpm, CAT + 3 * k + 1, picture_correlation) / 2;
+                zero[i] += compared(few, CAT + 3 * k + 1, image_correlation) / 2;
+                none += compared(ddpm, CAT + 3 * k + 1, image_correlation) / 2;
             }
         kept[i] = 100 * (plain[i] - zero[i]) / (1 - zero[i]);
         across[i] = 100 * (cross - none) / (1 - none);
-        image x = picture_of(few), y = picture_of(most);
-        detail[i] = 100 * picture_detail(&x) / picture_detail(&y);
+        image x = image_of(few), y = image_of(most);
+        detail[i] = 100 * image_detail(&x) / image_detail(&y);
         image_free(&x), image_free(&y);
     }
     const structure_row *row = &m.structure[0];
@@ -690,8 +690,8 @@ static void test_diversity(void **state)
     (void)state;
     if (!measure(&m, &e)) fail_msg("%s", e.text);
     for (int i = 0; i < SEEDS; i++) {
-        base += others(DOG_BASE + i, DOG_BASE + i, DOG_BASE, picture_distance) / SEEDS;
-        plain += others(DOG_PLAIN + i, DOG_PLAIN + i, DOG_PLAIN, picture_distance) / SEEDS;
+        base += others(DOG_BASE + i, DOG_BASE + i, DOG_BASE, image_distance) / SEEDS;
+        plain += others(DOG_PLAIN + i, DOG_PLAIN + i, DOG_PLAIN, image_distance) / SEEDS;
     }
     ratio = 100 * plain / base;
     assert_int_equal(m.diversities, 6); /* a dog: three; a sks dog: two; a cat: one */
@@ -712,16 +712,16 @@ static void test_comparisons(void **state)
     image sharp, soft;
     (void)state;
     assert_true(image_new(&sharp, 24, 8, &e) && image_new(&soft, 24, 8, &e));
-    assert_true(picture_detail(&sharp) == 0 && picture_correlation(&sharp, &soft) == 1);
+    assert_true(image_detail(&sharp) == 0 && image_correlation(&sharp, &soft) == 1);
     for (int i = 0; i < 24 * 8 * 3; i++) {
         int x = i / 3 % 24;
         sharp.pixels[i] = (uint8_t)(x < 12 ? 30 : 210);
         soft.pixels[i] = (uint8_t)(x < 6 ? 30 : x < 18 ? 30 + 15 * (x - 5) : 210);
     }
-    near(picture_detail(&sharp), 2. / 3); /* a step of one pixel becomes three of a third */
-    assert_true(picture_detail(&soft) < 0.1);
-    near(picture_distance(&sharp, &sharp), 0);
-    assert_true(picture_correlation(&sharp, &soft) > 0.9);
+    near(image_detail(&sharp), 2. / 3); /* a step of one pixel becomes three of a third */
+    assert_true(image_detail(&soft) < 0.1);
+    near(image_distance(&sharp, &sharp), 0);
+    assert_true(image_correlation(&sharp, &soft) > 0.9);
     image_free(&sharp), image_free(&soft);
 }
 
@@ -762,7 +762,7 @@ static void test_made_again(void **state)
 {
     error e = {0};
     study_measures m;
-    lk_picture *made = NULL;
+    lk_image *made = NULL;
     measure_source s = source();
     lk_generate_options o = cell_options(&cell[CAT]);
     char part[64];
@@ -774,9 +774,9 @@ static void test_made_again(void **state)
     assert_true(lk_generate(&made, session, models[BASE], &o, NULL));
     snprintf(part, sizeof part, "cells/%s.png", cell[CAT].name);
     char *path = at(part);
-    image before = picture_of(CAT);
-    assert_true(lk_picture_save(made, path, NULL));
-    lk_picture_close(&made);
+    image before = image_of(CAT);
+    assert_true(lk_image_save(made, path, NULL));
+    lk_image_close(&made);
     if (!study_measure(&m, &s, &e)) fail_msg("%s", e.text);
     assert_true(m.repeated && m.same_again);
     study_measures_close(&m);
@@ -799,21 +799,21 @@ static void test_own_class(void **state)
     (void)state;
     class_folders[PRIOR] = NULL;
     if (!measure(&m, &e)) fail_msg("%s", e.text);
-    assert_true(m.subject[0].class_pictures == SEEDS && m.subject[0].tells_apart);
+    assert_true(m.subject[0].class_images == SEEDS && m.subject[0].tells_apart);
     double sum = 0;
     for (int i = 0; i < SEEDS; i++) sum += share_at(&m, DOG_BASE + i) / SEEDS;
     near(sum, 0);
     study_measures_close(&m);
     names[PRIOR].train.class_prompt = "a dog that nobody drew";
     if (!measure(&m, &e)) fail_msg("%s", e.text);
-    assert_int_equal(m.subject[0].class_pictures, SEEDS);
+    assert_int_equal(m.subject[0].class_images, SEEDS);
     sum = 0;
     for (int i = 0; i < SEEDS; i++) sum += share_at(&m, SKS_BASE + i) / SEEDS;
     near(sum, 0);
     study_measures_close(&m);
     for (int k = PLAIN; k <= PRIOR; k++) names[k].train.instance_prompt = "a sks cow";
     if (!measure(&m, &e)) fail_msg("%s", e.text);
-    assert_true(m.subject[0].class_pictures == 0 && !m.subject[0].tells_apart && m.likenesses == 0);
+    assert_true(m.subject[0].class_images == 0 && !m.subject[0].tells_apart && m.likenesses == 0);
     assert_int_equal(m.subject[0].raw_class.n, 0);
     assert_int_equal(m.subject[0].subject.n, 0);
     assert_true(isnan(share_at(&m, 0)));
@@ -840,11 +840,11 @@ static void test_two_subjects(void **state)
     names[PRIOR].train.instance_prompt = "a sks dog";
 }
 
-static void test_missing_picture(void **state)
+static void test_missing_image(void **state)
 {
     error e;
     study_measures m;
-    image before = picture_of(3);
+    image before = image_of(3);
     char *path = at("cells/0000000000000003.png"), *known = at("matches.safetensors");
     (void)state;
     unlink(path);
@@ -938,7 +938,7 @@ int main(void)
         cmocka_unit_test(test_switches), cmocka_unit_test(test_structure), cmocka_unit_test(test_diversity),
         cmocka_unit_test(test_comparisons), cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_made_again),
         cmocka_unit_test(test_own_class), cmocka_unit_test(test_two_subjects),
-        cmocka_unit_test(test_missing_picture), cmocka_unit_test(test_not_a_number),
+        cmocka_unit_test(test_missing_image), cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_memory)};
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The measure on the real pocket model: pictures of the example subject, each unknown to the rest, then other
- * dogs, then other things, in that order; none of them has taught anything. docs/MEASURES.md has the
+ * dogs, then other things, in that order; none of them has trained anything. docs/MEASURES.md has the
  * whole evidence. */
 #include "support.h"
 
@@ -40,11 +40,11 @@ static int close_all(void **state)
     return 0;
 }
 
-static void see(lk_picture **picture, view *out)
+static void see(lk_image **picture, view *out)
 {
     error e = {0};
     if (!judge_look(eye, *picture, "a picture", out, &e)) fail_msg("%s", e.text);
-    lk_picture_close(picture);
+    lk_image_close(picture);
 }
 
 static void see_photos(view *out)
@@ -57,8 +57,8 @@ static void see_photos(view *out)
     if (!lk_photos_open(&photos, SOURCE_DIR "/examples/subject", &o, &why)) fail_msg("%s", why.text);
     assert_int_equal(lk_photos_count(photos), PHOTOS);
     for (int i = 0; i < PHOTOS; i++) {
-        lk_picture *picture = NULL;
-        if (!lk_photos_picture(&picture, photos, (size_t)i, &why)) fail_msg("%s", why.text);
+        lk_image *picture = NULL;
+        if (!lk_photos_image(&picture, photos, (size_t)i, &why)) fail_msg("%s", why.text);
         see(&picture, &out[i]);
     }
     lk_photos_close(&photos);
@@ -68,7 +68,7 @@ static void see_made(const char *prompt, int n, view *out)
 {
     lk_error why = {0};
     for (int i = 0; i < n; i++) {
-        lk_picture *made = NULL;
+        lk_image *made = NULL;
         lk_generate_options o;
         lk_generate_defaults(&o);
         o.prompt = prompt;

@@ -28,7 +28,7 @@ typedef struct study {
     study_plan plan;
     study_measures measures;
     page_source source;
-    subject_pictures shown[1];
+    subject_images shown[1];
     const char *hashes[MODELS];
     double seconds[MODELS];
     const char *folder;
@@ -210,7 +210,7 @@ static void build_measures(study *s)
     m->structure = need(s, 6 * sizeof *m->structure);
     m->crossing = need(s, 3 * sizeof *m->crossing);
     m->subject[m->subjects++] = (subject_row){.base = 0, .model = trained, .models = 2, .instance_prompt = prompts[0],
-                                              .class_prompt = prompts[1], .photos = 5, .class_pictures = 20,
+                                              .class_prompt = prompts[1], .photos = 5, .class_images = 20,
                                               .raw_subject = about(.21, .02), .raw_class = about(-.08, .03),
                                               .subject = about(100, 8), .of_class = about(0, 5), .tells_apart = true};
     build_pairs(s);
@@ -547,7 +547,7 @@ static void test_no_scale(void **state)
     statements all;
     study_make(&s, scratch_dir());
     s.measures.subject[0].tells_apart = false;
-    s.measures.subject[0].class_pictures = 0;
+    s.measures.subject[0].class_images = 0;
     make_statements(&s, &all);
     check_claim(&all, "<i>plain</i> has learnt the subject.", VERDICT_NOT_MEASURABLE, "no pictures of the class", 1);
     assert_null(find_claim(&all, "A switch after 20 is the best compromise."));
@@ -585,7 +585,7 @@ static void test_hidden(void **state)
 }
 
 /* The subject's pictures are copied as the training crops them; folders that are gone leave none. */
-static void test_subject_pictures(void **state)
+static void test_subject_images(void **state)
 {
     (void)state;
     study s;
@@ -596,8 +596,8 @@ static void test_subject_pictures(void **state)
     lk_train_options *t = &s.plan.model[1].train;
     t->instance_data_dir = SOURCE_DIR "/examples/subject";
     t->resolution = 48;
-    subject_pictures made[1];
-    assert_true(subject_pictures_write(made, &from, &s.measures, &e));
+    subject_images made[1];
+    assert_true(subject_images_write(made, &from, &s.measures, &e));
     assert_int_equal(made[0].photos, 5);
     assert_int_equal(made[0].classes, 5);
     image m;
@@ -608,7 +608,7 @@ static void test_subject_pictures(void **state)
     free(path);
     t->instance_data_dir = "/no/such/folder";
     classes[2] = NULL;
-    assert_true(subject_pictures_write(made, &from, &s.measures, &e));
+    assert_true(subject_images_write(made, &from, &s.measures, &e));
     assert_true(made[0].photos == 0 && made[0].classes == 0);
     s.source.pictures = made;
     assert_true(page_write(&s.source, &e));
@@ -782,7 +782,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_page),    cmocka_unit_test(test_statements), cmocka_unit_test(test_wide_intervals),
         cmocka_unit_test(test_one_seed), cmocka_unit_test(test_no_scale), cmocka_unit_test(test_hidden),
-        cmocka_unit_test(test_roles), cmocka_unit_test(test_subject_pictures), cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_roles), cmocka_unit_test(test_subject_images), cmocka_unit_test(test_missing),
         cmocka_unit_test(test_bare),    cmocka_unit_test(test_csv),      cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_memory),  cmocka_unit_test(test_odd_charts),
     };

@@ -10,7 +10,7 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "file/fields.h"
-#include "train/class_pictures.h"
+#include "train/class_images.h"
 #include "train/photos.h"
 
 /* A maker of small pictures whose colour is the seed; fails at its fail_at-th call (from 1). */
@@ -21,7 +21,7 @@ typedef struct fake {
     char prompt[64];
 } fake;
 
-static bool fake_make(void *user, const picture_order *order, image *out, char **settings, error *e)
+static bool fake_make(void *user, const image_order *order, image *out, char **settings, error *e)
 {
     fake *f = user;
     const char *prompt = order->prompt;
@@ -67,11 +67,11 @@ static class_request request(const place *folder, int wanted)
 static char warned[2048];
 static int make(const class_request *r, fake *f)
 {
-    picture_maker maker = {fake_make, f};
+    image_maker maker = {fake_make, f};
     int made = -1;
     char *warning = NULL;
     error e = {0};
-    if (!class_pictures_make(r, NULL, &maker, &made, &warning, &e)) fail_msg("%s", e.text);
+    if (!class_images_make(r, NULL, &maker, &made, &warning, &e)) fail_msg("%s", e.text);
     snprintf(warned, sizeof warned, "%s", warning ? warning : "");
     assert_null(strchr(warned, '\n'));
     free(warning);
@@ -81,11 +81,11 @@ static int make(const class_request *r, fake *f)
 
 static void expect_failure(const class_request *r, fake *f, int made, error_code code, const char *part)
 {
-    picture_maker maker = {fake_make, f};
+    image_maker maker = {fake_make, f};
     int got = -1;
     char *warning = (char *)(uintptr_t)"x";
     error e = {0};
-    assert_false(class_pictures_make(r, NULL, &maker, &got, &warning, &e));
+    assert_false(class_images_make(r, NULL, &maker, &got, &warning, &e));
     assert_null(warning);
     assert_int_equal(got, made);
     assert_int_equal(e.code, code);
@@ -97,7 +97,7 @@ static void says(const char *part)
     if (!strstr(warned, part)) fail_msg("'%s' should say '%s'", warned, part);
 }
 
-static size_t pictures_in(place folder)
+static size_t images_in(place folder)
 {
     photo_files files;
     error e = {0};
@@ -107,7 +107,7 @@ static size_t pictures_in(place folder)
     return n;
 }
 
-static void write_picture(place path, int grey)
+static void write_image(place path, int grey)
 {
     image m;
     error e = {0};
@@ -211,9 +211,9 @@ static void nothing_overwritten(void **state)
     place folder = fresh();
     error e = {0};
     assert_true(path_make_dir(folder.text, &e));
-    write_picture(at(folder, "mine.jpg"), 9);
-    write_picture(at(folder, "class-0001.png"), 200);
-    write_picture(at(folder, "class-0000.png"), 100);
+    write_image(at(folder, "mine.jpg"), 9);
+    write_image(at(folder, "class-0001.png"), 200);
+    write_image(at(folder, "class-0000.png"), 100);
     write_text(at(folder, "notes.txt"), "x");
     write_text(at(folder, ".class-0002.png"), "another program's");
     char before[2][65], after[2][65];
@@ -229,7 +229,7 @@ static void nothing_overwritten(void **state)
     hash_of(at(folder, "class-0001.png"), after[1]);
     assert_string_equal(before[0], after[0]);
     assert_string_equal(before[1], after[1]);
-    assert_int_equal(pictures_in(folder), 5);
+    assert_int_equal(images_in(folder), 5);
     assert_int_equal(access(at(folder, ".class-0002.png").text, F_OK), 0);
 }
 
@@ -243,7 +243,7 @@ static void killed(void **state)
     fake f = {.fail_at = 3};
     expect_failure(&r, &f, 2, ERROR_NUMERIC, "the picture is NaN");
     expect_manifest(folder, (int[]){0, 1}, 2);
-    assert_int_equal(pictures_in(folder), 2);
+    assert_int_equal(images_in(folder), 2);
     /* killed between the entry and the name: the entry holds no picture */
     assert_int_equal(rename(at(folder, "class-0001.png").text, at(folder, ".class-0001.png").text), 0);
     f = (fake){0};
@@ -308,16 +308,16 @@ static void check(void **state)
     class_request r = request(&folder, 3);
     error e = {0};
     int missing = -1;
-    assert_true(class_pictures_check(&r, &missing, &e));
+    assert_true(class_images_check(&r, &missing, &e));
     assert_int_equal(missing, 3);
     assert_int_not_equal(access(folder.text, F_OK), 0);
     fake f = {0};
     make(&r, &f);
     r.wanted = 4;
-    assert_true(class_pictures_check(&r, &missing, &e));
+    assert_true(class_images_check(&r, &missing, &e));
     assert_int_equal(missing, 1);
     write_text(at(folder, "aaa.jpg"), "no picture");
-    assert_false(class_pictures_check(&r, &missing, &e));
+    assert_false(class_images_check(&r, &missing, &e));
     if (!strstr(e.text, "aaa.jpg")) fail_msg("%s", e.text);
 }
 
@@ -345,7 +345,7 @@ static void warnings(void **state)
     make(&r, &f);
     says("3 of 3 class pictures were not made by this model: 3 by another model; ");
     /* a picture that was changed is no longer what its entry says */
-    write_picture(at(folder, "class-0000.png"), 3);
+    write_image(at(folder, "class-0000.png"), 3);
     r.model_hash = "aaaa";
     make(&r, &f);
     says("2 of 3 class pictures were not made by this model for this prompt: 1 for another prompt (\"a "
@@ -383,7 +383,7 @@ static void bad_manifest(void **state)
         assert_true(path_make_dir(folder.text, &e));
         write_text(at(folder, "manifest.json"), texts[i]);
         expect_failure(&r, &f, 0, ERROR_FORMAT, parts[i]);
-        assert_int_equal(pictures_in(folder), 0);
+        assert_int_equal(images_in(folder), 0);
     }
     /* entries that make no sense hold nothing */
     place folder = fresh();
@@ -421,7 +421,7 @@ static void bad_folder(void **state)
     assert_int_equal(symlink("/dev/full", at(base, "manifest.json").text), 0);
     r = request(&base, 1);
     expect_failure(&r, &f, 0, ERROR_FILE, "the disk is full");
-    assert_int_equal(pictures_in(base), 0);
+    assert_int_equal(images_in(base), 0);
     assert_no_hidden(base);
 }
 
@@ -434,18 +434,18 @@ static void memory(void **state)
         place folder = fresh();
         class_request r = request(&folder, 2);
         fake f = {0};
-        picture_maker maker = {fake_make, &f};
+        image_maker maker = {fake_make, &f};
         int made;
         char *warning;
         error e = {0};
         assert_true(path_make_dir(folder.text, &e));
-        write_picture(at(folder, "a.png"), 5);
+        write_image(at(folder, "a.png"), 5);
         allocation_fail_at(failures);
-        bool ok = class_pictures_make(&r, NULL, &maker, &made, &warning, &e);
+        bool ok = class_images_make(&r, NULL, &maker, &made, &warning, &e);
         struck = allocation_fail_end();
         assert_true(ok || struck);
         if (!ok) assert_int_equal(e.code, ERROR_MEMORY);
-        if (ok) assert_int_equal(pictures_in(folder), 2);
+        if (ok) assert_int_equal(images_in(folder), 2);
         assert_true(!ok || struck || warning);
         free(warning);
     }

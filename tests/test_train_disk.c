@@ -68,7 +68,7 @@ bool __wrap_file_writer_put(file_writer *w, const void *data, size_t size, error
 static device *processor;
 static model *base;
 
-static bool fake_make(void *user, const picture_order *order, image *out, char **text, error *e)
+static bool fake_make(void *user, const image_order *order, image *out, char **text, error *e)
 {
     int *pictures = user;
     *text = NULL;
@@ -133,7 +133,7 @@ static train_settings settings(void)
 
 static bool run(const train_settings *s, watcher *w, error *e)
 {
-    picture_maker maker = {fake_make, &w->pictures};
+    image_maker maker = {fake_make, &w->pictures};
     train_events events = {on_progress, on_line, w};
     *e = (error){0};
     return train_run(processor, base, s, &maker, &events, e);
@@ -390,7 +390,7 @@ static void test_stop_between_batches(void **state)
     char *unet = unet_of(&size);
     clean(NULL);
     half_way h = {.stop_at = 5}; /* one before the steps, one a batch: in the second update */
-    picture_maker maker = {fake_make, &h.watcher.pictures};
+    image_maker maker = {fake_make, &h.watcher.pictures};
     train_events events = {on_batches, NULL, &h};
     error e = {0};
     assert_false(train_run(processor, base, &s, &maker, &events, &e));

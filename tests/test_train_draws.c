@@ -45,7 +45,7 @@ static void check_example(const char *name, size_t step, const json_t *want, con
                           bool classes)
 {
     const int values[] = {(int)got->instance, got->instance_crop.top, got->instance_crop.left,
-                          (int)got->class_picture, got->class_crop.top, got->class_crop.left};
+                          (int)got->class_image, got->class_crop.top, got->class_crop.left};
     assert_int_equal(json_array_size(want), classes ? 6 : 3);
     for (size_t i = 0; i < json_array_size(want); i++) {
         int wanted = (int)json_integer_value(json_array_get(want, i));
@@ -121,7 +121,7 @@ static void test_torch(void **state)
 
 enum { RESOLUTION = 8 };
 
-static void make_pictures(sizes *instances, sizes *classes)
+static void make_images(sizes *instances, sizes *classes)
 {
     *instances = *classes = (sizes){.set.resolution = RESOLUTION};
     for (int i = 0; i < 5; i++) sizes_add(instances, RESOLUTION + 3 * i, RESOLUTION);
@@ -149,7 +149,7 @@ static void test_center_crop(void **state)
 {
     (void)state;
     sizes instances, classes;
-    make_pictures(&instances, &classes);
+    make_images(&instances, &classes);
     draws centred, bare;
     error e = {0};
     example out[2];
@@ -159,7 +159,7 @@ static void test_center_crop(void **state)
     draws_next(&centred, out, &count, &last);
     for (int i = 0; i < 2; i++) {
         crop a = photo_center(&instances.item[out[i].instance], RESOLUTION);
-        crop b = photo_center(&classes.item[out[i].class_picture], RESOLUTION);
+        crop b = photo_center(&classes.item[out[i].class_image], RESOLUTION);
         assert_memory_equal(&out[i].instance_crop, &a, sizeof a);
         assert_memory_equal(&out[i].class_crop, &b, sizeof b);
     }
@@ -187,7 +187,7 @@ static void check_continue(uint32_t batch, bool prior)
 {
     enum { STEPS = 24, BEYOND = 9 };
     sizes instances, classes;
-    make_pictures(&instances, &classes);
+    make_images(&instances, &classes);
     const photo_set *class_set = prior ? &classes.set : NULL;
     draws d;
     error e = {0};
@@ -238,7 +238,7 @@ static void test_refused(void **state)
 {
     (void)state;
     sizes instances, classes;
-    make_pictures(&instances, &classes);
+    make_images(&instances, &classes);
     draws d;
     error e = {0};
     uint8_t *data;
@@ -304,7 +304,7 @@ static void test_allocations(void **state)
     (void)state;
     if (!allocation_can_fail()) return;
     sizes instances, classes;
-    make_pictures(&instances, &classes);
+    make_images(&instances, &classes);
     for (long n = 0;; n++) {
         error e = {0};
         draws d, other = {0};

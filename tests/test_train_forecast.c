@@ -64,7 +64,7 @@ static void test_all_of_it(void **state)
     forecast_checkpoint(&f, 4);
     make(&f, &t, 10, 1);
     forecast_checkpoint(&f, 6);
-    for (int i = 0; i < 3; i++) forecast_picture(&f, 7);
+    for (int i = 0; i < 3; i++) forecast_image(&f, 7);
     within(forecast_left(&f, &t), 80 + 8 * 5 + 4 * 3 * 7, 0.02);
 }
 

@@ -39,7 +39,7 @@ static bool predict(pipeline *p, const char *prompt, float *out, error *e)
     return ok;
 }
 
-static bool make(void *user, const picture_order *order, image *out, char **text, error *e)
+static bool make(void *user, const image_order *order, image *out, char **text, error *e)
 {
     float numbers[NUMBERS];
     *text = NULL;
@@ -66,7 +66,7 @@ static train_settings settings(int k)
 
 static bool run(int k, const train_settings *s, error *e)
 {
-    picture_maker maker = {make, devices[k]};
+    image_maker maker = {make, devices[k]};
     train_events events = {0};
     *e = (error){0};
     return train_run(devices[k], base, s, &maker, &events, e);

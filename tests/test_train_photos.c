@@ -39,7 +39,7 @@ static void put_text(const char *name, const char *text)
 }
 
 /* A picture of one shade: in sets it tells which is which. */
-static void put_picture(const char *name, int width, int height, uint8_t shade)
+static void put_image(const char *name, int width, int height, uint8_t shade)
 {
     error e = {0};
     image m;
@@ -140,16 +140,16 @@ static void test_center(void **state)
 static void test_fixed(void **state)
 {
     (void)state;
-    put_picture("a.png", 20, 20, 1);
+    put_image("a.png", 20, 20, 1);
     photo_set s = opened(8, 0);
     assert_true(photo_set_fixed(&s, false));
     photo_set_close(&s);
-    put_picture("b.png", 21, 20, 1); /* 8.4 becomes 8: no crop to draw */
+    put_image("b.png", 21, 20, 1); /* 8.4 becomes 8: no crop to draw */
     s = opened(8, 0);
     assert_int_equal(s.count, 2);
     assert_true(photo_set_fixed(&s, false));
     photo_set_close(&s);
-    put_picture("c.png", 20, 23, 1);
+    put_image("c.png", 20, 23, 1);
     s = opened(8, 0);
     assert_false(photo_set_fixed(&s, false));
     assert_true(photo_set_fixed(&s, true));
@@ -172,10 +172,10 @@ static void expect_order(const photo_set *s, const char *names, size_t count)
 static void test_order(void **state)
 {
     (void)state;
-    put_picture("b.png", 9, 9, 2);
-    put_picture("B.jpg", 9, 9, 1);
-    put_picture("c", 9, 9, 3); /* by its content */
-    put_picture("10.webp", 9, 9, 0);
+    put_image("b.png", 9, 9, 2);
+    put_image("B.jpg", 9, 9, 1);
+    put_image("c", 9, 9, 3); /* by its content */
+    put_image("10.webp", 9, 9, 0);
     put_text("manifest.json", "{}");
     photo_set s = opened(9, 0);
     expect_order(&s, "10.webp B.jpg b.png c ", 4);
@@ -195,7 +195,7 @@ static void test_hash(void **state)
     (void)state;
     char hex[65], text[4096];
     sha256 hash;
-    put_picture("a.png", 9, 9, 77);
+    put_image("a.png", 9, 9, 77);
     FILE *f = fopen(in_folder("a.png"), "r");
     size_t size = fread(text, 1, sizeof text, f);
     fclose(f);
@@ -227,9 +227,9 @@ static void expect_files(const char *names, size_t limit)
 static void test_stray(void **state)
 {
     (void)state;
-    put_picture("a.png", 9, 9, 2);
-    put_picture("z.png", 9, 9, 3);
-    put_picture(".hidden.png", 9, 9, 3);
+    put_image("a.png", 9, 9, 2);
+    put_image("z.png", 9, 9, 3);
+    put_image(".hidden.png", 9, 9, 3);
     put_text(".DS_Store", "x");
     put_text("notes.txt", "five photos");
     put_text("empty", "");
@@ -263,8 +263,8 @@ static void test_files(void **state)
     assert_true(photo_files_list(&f, "/nowhere/at/all", 0, &e));
     assert_int_equal(f.count, 0);
     expect_files("", 0);
-    put_picture("b.jpg", 9, 9, 2);
-    put_picture("a.png", 9, 9, 2);
+    put_image("b.jpg", 9, 9, 2);
+    put_image("a.png", 9, 9, 2);
     put_text("broken.jpg", "\xff\xd8\xff\xe0 and no more");
     put_text("manifest.json", "{}");
     expect_files("a.png b.jpg broken.jpg ", 0);
@@ -298,7 +298,7 @@ static void test_refused(void **state)
     unlink(in_folder("notes.txt"));
     expect_refused(folder, "instance", ERROR_FILE, "empty");
 
-    put_picture("a.png", 9, 9, 2);
+    put_image("a.png", 9, 9, 2);
     put_text("b.JPG", "a text");
     expect_refused(folder, "instance", ERROR_FORMAT, "b.JPG: is not a PNG, JPEG, WebP, BMP");
     unlink(in_folder("b.JPG"));
@@ -315,14 +315,14 @@ static void test_refused(void **state)
     expect_refused(folder, "instance", ERROR_FILE, "b.png");
     unlink(in_folder("b.png"));
 
-    put_picture("c.png", 1, 600000, 2);
+    put_image("c.png", 1, 600000, 2);
     expect_refused(folder, "instance", ERROR_FORMAT, "c.png: a picture of 1 x 600000");
 }
 
 static void test_cut_short(void **state)
 {
     (void)state;
-    put_picture("a.png", 9, 9, 2);
+    put_image("a.png", 9, 9, 2);
     assert_int_equal(truncate(in_folder("a.png"), 60), 0);
     expect_refused(folder, "instance", ERROR_FORMAT, "a.png");
 }
@@ -331,8 +331,8 @@ static void test_allocations(void **state)
 {
     (void)state;
     if (!allocation_can_fail()) return;
-    put_picture("a.png", 9, 12, 2);
-    put_picture("b.png", 12, 9, 2);
+    put_image("a.png", 9, 12, 2);
+    put_image("b.png", 12, 9, 2);
     put_text("notes.txt", "x");
     for (long n = 0;; n++) {
         error e = {0};

@@ -5,7 +5,7 @@
 #include "support.h"
 
 #include "base/platform.h"
-#include "train/class_pictures.h"
+#include "train/class_images.h"
 #include "train/describe.h"
 #include "train/request.h"
 
@@ -153,7 +153,7 @@ static void test_surroundings(void **state)
     assert_false(same(&s, &moved));
 }
 
-static bool fake_make(void *user, const picture_order *order, image *out, char **text, error *e)
+static bool fake_make(void *user, const image_order *order, image *out, char **text, error *e)
 {
     uint64_t seed = order->seed;
     (void)user;
@@ -166,7 +166,7 @@ static bool fake_make(void *user, const picture_order *order, image *out, char *
 
 /* What the training itself puts into the class folder, all of it or a part, changes nothing; what somebody
  * else puts there does. */
-static void test_class_pictures(void **state)
+static void test_class_images(void **state)
 {
     (void)state;
     train_settings s = settings();
@@ -174,12 +174,12 @@ static void test_class_pictures(void **state)
     char *before = text_with(&s, "base", "no");
     class_request r = {.folder = class_folder, .prompt = s.class_prompt, .seed = s.seed,
                        .model_hash = "aaaa"};
-    picture_maker maker = {fake_make, NULL};
+    image_maker maker = {fake_make, NULL};
     for (r.wanted = 2; r.wanted <= 4; r.wanted += 2) {
         int made;
         char *warning = NULL;
         error e = {0};
-        if (!class_pictures_make(&r, NULL, &maker, &made, &warning, &e)) fail_msg("%s", e.text);
+        if (!class_images_make(&r, NULL, &maker, &made, &warning, &e)) fail_msg("%s", e.text);
         assert_int_equal(made, 2);
         assert_null(warning);
         char *now = text_with(&s, "base", "no");
@@ -223,7 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_surroundings),
-        cmocka_unit_test(test_class_pictures),
+        cmocka_unit_test(test_class_images),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -54,7 +54,7 @@ struct lk_latents {
     float *data;             /* NULL: none */
 };
 
-struct lk_picture {
+struct lk_image {
     image image;
     char *settings;          /* NULL: none */
     lk_latents initial, final;
@@ -114,13 +114,13 @@ generate_options api_options_in(const lk_generate_options *o);
 bool train_options_take(lk_train_options *own, const lk_train_options *given, error *e);
 train_settings api_train_settings(const lk_train_options *o);
 /* How a picture of the class is made; its prompt and seed are the training's business. */
-generate_options api_class_picture(const lk_train_options *o);
+generate_options api_class_image(const lk_train_options *o);
 
-/* ---- turns.c ---- */
+/* ---- mixed_run.c ---- */
 
 /* Pictures that are made together in a session, each by the same models, which take turns. Several must be alike
  * (generate_alike). */
-typedef struct turns {
+typedef struct mixed {
     lk_session *session;
     lk_model *const *model;
     const char *const *name; /* NULL without a schedule */
@@ -135,14 +135,14 @@ typedef struct turns {
     bool entered;
     mix mix;
     generator **generators;
-    struct turns_picture *picture; /* [pictures] */
+    struct mixed_image *picture; /* [pictures] */
     generate_options *in;          /* [pictures] */
-} turns;
-bool turns_check(turns *t, char **notes, error *e);
-bool turns_settings(char **text, turns *t, error *e); /* of one picture that is not made yet */
-bool turns_run(lk_picture **out, turns *t, error *e); /* out [pictures]: all, or on failure none */
+} mixed;
+bool mixed_check(mixed *t, char **notes, error *e);
+bool mixed_settings(char **text, mixed *t, error *e); /* of one picture that is not made yet */
+bool mixed_run(lk_image **out, mixed *t, error *e); /* out [pictures]: all, or on failure none */
 /* How many such pictures make good use of one evaluation, and whether one alone keeps no more than a thread busy. */
-bool turns_size(turns *t, int *together, bool *small, error *e);
+bool mixed_size(mixed *t, int *together, bool *small, error *e);
 
 /* ---- mixed.c ---- */
 

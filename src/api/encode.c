@@ -26,7 +26,7 @@ static bool check_model(const lk_session *s, const lk_model *m, error *e)
            error_set(e, ERROR_USAGE, "%s: has no autoencoder; its latents are the picture", m->model->path);
 }
 
-static bool check_picture(const lk_model *m, const image *p, error *e)
+static bool check_image(const lk_model *m, const image *p, error *e)
 {
     int multiple = fit_factor(m->model);
     return (p->width % multiple == 0 && p->height % multiple == 0) ||
@@ -73,7 +73,7 @@ static bool encode(lk_latents *out, lk_session *s, const lk_model *m, const imag
     return ok;
 }
 
-bool lk_encode(lk_latents **out, lk_session *s, lk_model *m, const lk_picture *p,
+bool lk_encode(lk_latents **out, lk_session *s, lk_model *m, const lk_image *p,
                const lk_encode_options *given, lk_error *caller)
 {
     error e = {0};
@@ -81,7 +81,7 @@ bool lk_encode(lk_latents **out, lk_session *s, lk_model *m, const lk_picture *p
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "latents", sizeof **out)) &&
               api_options(&o, sizeof o, given, "lk_encode_options", &e) && check_model(s, m, &e) &&
-              check_picture(m, &p->image, &e) && session_enter(s, &e);
+              check_image(m, &p->image, &e) && session_enter(s, &e);
     if (ok) {
         ok = encode(*out, s, m, &p->image, &o, &e);
         session_leave(s);
@@ -101,7 +101,7 @@ static bool decode(image *out, lk_session *s, const lk_model *m, const lk_latent
     return ok;
 }
 
-bool lk_decode(lk_picture **out, lk_session *s, lk_model *m, const lk_latents *l, lk_error *caller)
+bool lk_decode(lk_image **out, lk_session *s, lk_model *m, const lk_latents *l, lk_error *caller)
 {
     error e = {0};
     *out = calloc(1, sizeof **out);
@@ -114,6 +114,6 @@ bool lk_decode(lk_picture **out, lk_session *s, lk_model *m, const lk_latents *l
         ok = decode(&(*out)->image, s, m, l, &e);
         session_leave(s);
     }
-    if (!ok) lk_picture_close(out);
+    if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }

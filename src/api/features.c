@@ -85,7 +85,7 @@ void lk_features_close(lk_features **closed)
     *closed = NULL;
 }
 
-bool lk_features_look(float **value, int shape[3], lk_features *f, const lk_picture *picture, lk_error *caller)
+bool lk_features_look(float **value, int shape[3], lk_features *f, const lk_image *picture, lk_error *caller)
 {
     error e = {0};
     feature_map map = {0};

@@ -92,29 +92,29 @@ bool lk_generate_check(lk_session *s, lk_model *m, const lk_generate_options *o,
                        lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
-    return api_report(turns_check(&t, notes, &e), &e, caller);
+    mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
+    return api_report(mixed_check(&t, notes, &e), &e, caller);
 }
 
 bool lk_generate_settings(char **text, lk_session *s, lk_model *m, const lk_generate_options *o,
                           lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
-    return api_report(turns_settings(text, &t, &e), &e, caller);
+    mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
+    return api_report(mixed_settings(text, &t, &e), &e, caller);
 }
 
-bool lk_generate(lk_picture **out, lk_session *s, lk_model *m, const lk_generate_options *o, lk_error *caller)
+bool lk_generate(lk_image **out, lk_session *s, lk_model *m, const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
-    return api_report(turns_run(out, &t, &e), &e, caller);
+    mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
+    return api_report(mixed_run(out, &t, &e), &e, caller);
 }
 
 int lk_generate_sessions(lk_session *s, lk_model *m, const lk_generate_options *given)
 {
-    turns t = {.session = s, .model = &m, .count = 1, .given = &given, .pictures = 1};
+    mixed t = {.session = s, .model = &m, .count = 1, .given = &given, .pictures = 1};
     int threads = lk_session_threads(s), together;
     bool small = false;
-    return threads > 1 && turns_size(&t, &together, &small, NULL) && small ? session_room(s, threads) : 1;
+    return threads > 1 && mixed_size(&t, &together, &small, NULL) && small ? session_room(s, threads) : 1;
 }

@@ -12,7 +12,7 @@
 #include "model/detect.h"
 #include "model/find.h"
 
-static bool is_picture(const char *path)
+static bool is_image(const char *path)
 {
     unsigned char head[16];
     size_t n;
@@ -26,7 +26,7 @@ void lk_inspect_defaults_sized(lk_inspect_options *o, size_t size)
     api_give(o, size, &inspect_defaults, sizeof inspect_defaults);
 }
 
-static char *inspect_picture(const char *path, error *e)
+static char *inspect_image(const char *path, error *e)
 {
     image m;
     char *settings, more[64] = "";
@@ -65,7 +65,7 @@ bool lk_inspect(char **text, const char *path, const lk_inspect_options *given, 
     if (api_options(&o, sizeof o, given, "lk_inspect_options", &e)) {
         char *pocket = strcmp(path, "pocket") == 0 && !path_exists(path) ? find_pocket(&e) : NULL;
         if (pocket) path = pocket;
-        *text = !path_is_dir(path) && is_picture(path) ? inspect_picture(path, &e) : inspect_model(path, &o, &e);
+        *text = !path_is_dir(path) && is_image(path) ? inspect_image(path, &e) : inspect_model(path, &o, &e);
         free(pocket);
     }
     return api_report(*text != NULL, &e, caller);

@@ -52,10 +52,10 @@ void lk_latents_close(lk_latents **l)
 const float *lk_latents_data(const lk_latents *l) { return l->data; }
 void lk_latents_shape(const lk_latents *l, int shape[3]) { memcpy(shape, l->shape, sizeof l->shape); }
 
-const lk_latents *lk_picture_initial(const lk_picture *p) { return p->initial.data ? &p->initial : NULL; }
-const lk_latents *lk_picture_final(const lk_picture *p) { return p->final.data ? &p->final : NULL; }
+const lk_latents *lk_image_initial(const lk_image *p) { return p->initial.data ? &p->initial : NULL; }
+const lk_latents *lk_image_final(const lk_image *p) { return p->final.data ? &p->final : NULL; }
 
-bool lk_picture_save_latents(const lk_picture *p, const char *path, lk_error *caller)
+bool lk_image_save_latents(const lk_image *p, const char *path, lk_error *caller)
 {
     error e = {0};
     bool ok = p->initial.data || error_set(&e, ERROR_USAGE, "%s: this picture was not generated here, so it has "

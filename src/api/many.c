@@ -25,7 +25,7 @@ void lk_many_defaults_sized(lk_many_options *o, size_t size)
 typedef struct task {
     lk_job job;
     lk_generate_options o;
-    lk_picture *made;
+    lk_image *made;
     int steps;      /* of it that were counted */
 } task;
 
@@ -50,7 +50,7 @@ typedef struct many {
 
 /* ---- a worker ---- */
 
-/* Made by one call of turns_run: the same models in the same turns, the same steps. */
+/* Made by one call of mixed_run: the same models in the same turns, the same steps. */
 static bool alike(const task *a, const task *b)
 {
     generate_options x = api_options_in(&a->o), y = api_options_in(&b->o);
@@ -104,13 +104,13 @@ static bool make(many *m, lk_session *s, size_t begin, int n, error *e)
 {
     const task *first = &m->task[begin];
     const lk_generate_options **given = calloc((size_t)n, sizeof *given);
-    lk_picture **made = calloc((size_t)n, sizeof *made);
+    lk_image **made = calloc((size_t)n, sizeof *made);
     piece p = {m, begin};
-    turns t = {.session = s, .model = first->job.models, .name = first->job.names, .count = first->job.count,
+    mixed t = {.session = s, .model = first->job.models, .name = first->job.names, .count = first->job.count,
                .schedule = first->job.schedule, .given = given, .pictures = n, .stepped = stepped, .user = &p};
     bool ok = (given && made) || error_memory(e, "pictures", (size_t)n * sizeof *made);
     for (int k = 0; ok && k < n; k++) given[k] = &m->task[begin + (size_t)k].o;
-    ok = ok && turns_run(made, &t, e);
+    ok = ok && mixed_run(made, &t, e);
     pthread_mutex_lock(&m->lock);
     for (int k = 0; ok && k < n; k++) m->task[begin + (size_t)k].made = made[k];
     pthread_mutex_unlock(&m->lock);
@@ -157,7 +157,7 @@ static void hand_over(many *m, bool all)
     while (m->told < m->count) {
         pthread_mutex_lock(&m->lock);
         task *t = &m->task[m->told];
-        lk_picture *picture = t->made;
+        lk_image *picture = t->made;
         t->made = NULL;
         pthread_mutex_unlock(&m->lock);
         if (!picture && !all) return;
@@ -168,7 +168,7 @@ static void hand_over(many *m, bool all)
                 m->o.made = NULL; /* it wants no more */
             }
         } else {
-            lk_picture_close(&picture);
+            lk_image_close(&picture);
         }
     }
 }
@@ -211,12 +211,12 @@ static bool plan(many *m, error *e)
     for (size_t i = 0; i < m->count; i++) {
         const task *t = &m->task[i];
         const lk_generate_options *given = &t->o;
-        turns one = {.session = m->session, .model = t->job.models, .name = t->job.names, .count = t->job.count,
+        mixed one = {.session = m->session, .model = t->job.models, .name = t->job.names, .count = t->job.count,
                      .schedule = t->job.schedule, .given = &given, .pictures = 1};
         int together;
         bool small;
         if (i && alike(t, &m->task[i - 1])) continue;
-        if (!turns_size(&one, &together, &small, e)) return false;
+        if (!mixed_size(&one, &together, &small, e)) return false;
         if (together < m->together) m->together = together;
         if (!small) m->workers = 1;
     }
@@ -258,7 +258,7 @@ static bool open_workers(many *m, error *e)
 static void close_all(many *m)
 {
     for (int i = 0; m->worker && m->workers > 1 && i < m->workers; i++) lk_session_close(&m->worker[i]);
-    for (size_t i = 0; m->task && i < m->count; i++) lk_picture_close(&m->task[i].made);
+    for (size_t i = 0; m->task && i < m->count; i++) lk_image_close(&m->task[i].made);
     free(m->worker);
     free(m->task);
     pthread_mutex_destroy(&m->lock);

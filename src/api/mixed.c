@@ -30,8 +30,8 @@ bool lk_generate_check_mixed(lk_session *s, lk_model *const *models, const char 
                              lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
-    return api_report(turns_check(&t, notes, &e), &e, caller);
+    mixed t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
+    return api_report(mixed_check(&t, notes, &e), &e, caller);
 }
 
 bool lk_generate_settings_mixed(char **text, lk_session *s, lk_model *const *models,
@@ -39,14 +39,14 @@ bool lk_generate_settings_mixed(char **text, lk_session *s, lk_model *const *mod
                                 const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
-    return api_report(turns_settings(text, &t, &e), &e, caller);
+    mixed t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
+    return api_report(mixed_settings(text, &t, &e), &e, caller);
 }
 
-bool lk_generate_mixed(lk_picture **out, lk_session *s, lk_model *const *models, const char *const *names,
+bool lk_generate_mixed(lk_image **out, lk_session *s, lk_model *const *models, const char *const *names,
                        int count, const char *schedule, const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    turns t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
-    return api_report(turns_run(out, &t, &e), &e, caller);
+    mixed t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
+    return api_report(mixed_run(out, &t, &e), &e, caller);
 }

@@ -76,7 +76,7 @@ const char *lk_photos_hash(const lk_photos *p, size_t i)
     return p->set.resolution ? p->set.item[i].sha256 : p->files.item[i].sha256;
 }
 
-bool lk_photos_picture(lk_picture **out, const lk_photos *p, size_t i, lk_error *caller)
+bool lk_photos_image(lk_image **out, const lk_photos *p, size_t i, lk_error *caller)
 {
     error e = {0};
     int side = p->set.resolution;
@@ -93,6 +93,6 @@ bool lk_photos_picture(lk_picture **out, const lk_photos *p, size_t i, lk_error 
             memcpy((*out)->image.pixels + (size_t)y * row,
                    whole->pixels + 3 * ((size_t)(c.top + y) * (size_t)whole->width + (size_t)c.left), row);
     }
-    if (!ok) lk_picture_close(out);
+    if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }

@@ -37,7 +37,7 @@ void lk_train_base_defaults_sized(lk_train_base *b, size_t size)
 /* How class pictures are made, in the words of their settings; malloc'ed. */
 static char *class_maker(const lk_train_options *o)
 {
-    generate_options g = api_class_picture(o);
+    generate_options g = api_class_image(o);
     return string_format("Steps: %d, Sampler: DDIM, CFG scale: %s", g.sampler.steps,
                          number_exact_float(g.guidance).text);
 }

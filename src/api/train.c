@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "generate/picture.h"
+#include "generate/make_image.h"
 #include "train/train.h"
 
 _Static_assert((int)LK_RATE_POLYNOMIAL == (int)RATE_POLYNOMIAL, "schedules are the same");
@@ -127,7 +127,7 @@ bool train_options_take(lk_train_options *own, const lk_train_options *given, er
     return api_options(own, sizeof *own, given, "lk_train_options", e);
 }
 
-generate_options api_class_picture(const lk_train_options *o)
+generate_options api_class_image(const lk_train_options *o)
 {
     lk_generate_options all;
     lk_generate_defaults(&all);
@@ -145,17 +145,17 @@ typedef struct training {
 } training;
 
 /* Of the class as the options say; for validation as lk_generate makes them by its defaults. */
-static bool train_picture(void *user, const picture_order *order, image *out, char **text, error *e)
+static bool train_image(void *user, const image_order *order, image *out, char **text, error *e)
 {
     const training *t = user;
     lk_generate_options defaults;
     lk_generate_defaults(&defaults);
-    generate_options o = order->model == t->base ? api_class_picture(&t->o) : api_options_in(&defaults);
+    generate_options o = order->model == t->base ? api_class_image(&t->o) : api_options_in(&defaults);
     o.prompt = order->prompt;
     o.seed = order->seed;
     o.progress = order->progress;
     o.user = order->user;
-    return picture_make(out, text, t->generator, order->model, &o, e);
+    return image_make(out, text, t->generator, order->model, &o, e);
 }
 
 static bool on_progress(void *user, const train_progress *p)
@@ -189,10 +189,10 @@ static bool train(training *t, lk_model *m, error *e)
     train_settings settings = api_train_settings(&t->o);
     const image **pictures = calloc(t->o.instance_count + 1, sizeof *pictures);
     if (!pictures) return error_memory(e, "a list of pictures", t->o.instance_count * sizeof *pictures);
-    for (size_t i = 0; i < t->o.instance_count; i++) pictures[i] = &t->o.instance_pictures[i]->image;
-    settings.instance_pictures = pictures;
+    for (size_t i = 0; i < t->o.instance_count; i++) pictures[i] = &t->o.instance_images[i]->image;
+    settings.instance_images = pictures;
     settings.instance_count = t->o.instance_count;
-    picture_maker maker = {train_picture, t};
+    image_maker maker = {train_image, t};
     train_events events = {on_progress, on_say, t};
     t->base = m->model;
     t->generator = session_generator(t->session, m, e);

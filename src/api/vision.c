@@ -47,7 +47,7 @@ lk_vision_kind lk_vision_kind_of(const lk_vision *v) { return (lk_vision_kind)vi
 const char *lk_vision_hash(const lk_vision *v) { return vit_hash(v->network); }
 int lk_vision_width(const lk_vision *v) { return vit_width(v->network); }
 
-bool lk_vision_embed(float *out, lk_vision *v, const lk_picture *picture, lk_error *caller)
+bool lk_vision_embed(float *out, lk_vision *v, const lk_image *picture, lk_error *caller)
 {
     error e = {0};
     bool ok = session_enter(v->session, &e);

@@ -45,7 +45,7 @@ static const char help[] =
     "Where (folders are made)\n"
     "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
     "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
-    "      --grid FILE.png        also one labelled sheet: a column for each seed\n"
+    "      --grid FILE.png        also one labelled grid: a column for each seed\n"
     "      --overwrite            write over files that other settings made\n"
     "\n"
     "Files carry their settings: likeness inspect FILE.png shows them. A file is written over\n"
@@ -57,7 +57,7 @@ typedef struct cell {
     output out;
     lk_generate_options options;
     char *what;               /* "a photo of a dog, ddim-50, seed 42" */
-    lk_picture *picture;      /* kept for the grid */
+    lk_image *picture;      /* kept for the grid */
 } cell;
 
 typedef struct task {
@@ -80,7 +80,7 @@ typedef struct task {
     size_t rows, count;
     char **row_label, **seed_label;
     outputs outputs;
-    output sheet;             /* --grid */
+    output grid_file;           /* --grid */
     /* at work */
     workplace work;
     progress_line line;
@@ -197,7 +197,7 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcasecmp(text + n - m, end) == 0;
 }
 
-static bool is_picture_name(const char *path)
+static bool is_image_name(const char *path)
 {
     return ends_with(path, ".png") || ends_with(path, ".jpg") || ends_with(path, ".jpeg") ||
            ends_with(path, ".webp");
@@ -282,7 +282,7 @@ static int cells_make(task *t)
 
 static int names_check(const task *t)
 {
-    if (!is_folder(t->output) && !is_picture_name(t->output))
+    if (!is_folder(t->output) && !is_image_name(t->output))
         return fail(STATUS_WRONG_USAGE,
                     "-o %s: the name of a picture ends in .png, .jpg or .webp, that of a "
                     "folder in /",
@@ -296,7 +296,7 @@ static int names_check(const task *t)
                     "--save-latents %s is one file, but %zu pictures will be made; give a "
                     "folder: --save-latents DIR/",
                     t->save_latents, t->count);
-    if (t->grid && !is_picture_name(t->grid))
+    if (t->grid && !is_image_name(t->grid))
         return fail(STATUS_WRONG_USAGE,
                     "--grid %s: the name of a picture ends in .png, .jpg or .webp", t->grid);
     return STATUS_DONE;
@@ -328,8 +328,8 @@ static char *cell_settings(task *t, const cell *c)
     return text;
 }
 
-/* A sheet says what its first picture says, and how the others differ. */
-static char *sheet_settings(task *t)
+/* A grid says what its first picture says, and how the others differ. */
+static char *grid_settings(task *t)
 {
     char *first = cell_settings(t, &t->cells[0]), *rows = join(t->row_label, t->rows), *half = NULL;
     char *columns = join(t->seed_label, t->seed_count), *text = NULL;
@@ -347,7 +347,7 @@ static char *sheet_settings(task *t)
 static char *output_settings(void *user, const output *out)
 {
     task *t = user;
-    return out == &t->sheet ? sheet_settings(t) : cell_settings(t, (const cell *)out);
+    return out == &t->grid_file ? grid_settings(t) : cell_settings(t, (const cell *)out);
 }
 
 static bool list_inputs(task *t)
@@ -365,13 +365,13 @@ static int outputs_check(task *t)
     t->outputs.settings = output_settings;
     t->outputs.user = t;
     if (t->grid) {
-        t->sheet.is_named[0] = true;
-        t->sheet.base[0] = strdup(t->grid);
+        t->grid_file.is_named[0] = true;
+        t->grid_file.base[0] = strdup(t->grid);
     }
-    if ((t->grid && !t->sheet.base[0]) || !list_inputs(t)) return no_memory();
+    if ((t->grid && !t->grid_file.base[0]) || !list_inputs(t)) return no_memory();
     for (size_t i = 0; status == STATUS_DONE && i < t->count; i++)
         status = output_settle(&t->outputs, &t->cells[i].out);
-    if (status == STATUS_DONE && t->grid) status = output_settle(&t->outputs, &t->sheet);
+    if (status == STATUS_DONE && t->grid) status = output_settle(&t->outputs, &t->grid_file);
     if (status == STATUS_DONE) outputs_tell(&t->outputs);
     return status;
 }
@@ -384,7 +384,7 @@ static int folders_check(task *t)
             const char *path = t->cells[i].out.path[k];
             ok = !path || lk_can_write(path, i == 0, &t->error); /* all lie beside the first */
         }
-    ok = ok && (!t->grid || lk_can_write(t->sheet.path[0], true, &t->error));
+    ok = ok && (!t->grid || lk_can_write(t->grid_file.path[0], true, &t->error));
     return ok ? STATUS_DONE : failed(t);
 }
 
@@ -465,12 +465,12 @@ static int rows_check(task *t)
 static bool cell_save(task *t, cell *c)
 {
     output *out = &c->out;
-    if (!output_recheck(&t->outputs, out, lk_picture_settings(c->picture))) {
+    if (!output_recheck(&t->outputs, out, lk_image_settings(c->picture))) {
         no_memory();
         return false;
     }
-    bool ok = lk_picture_save(c->picture, out->path[0], &t->error) &&
-              (!out->path[1] || lk_picture_save_latents(c->picture, out->path[1], &t->error));
+    bool ok = lk_image_save(c->picture, out->path[0], &t->error) &&
+              (!out->path[1] || lk_image_save_latents(c->picture, out->path[1], &t->error));
     if (!ok) failed(t);
     return ok;
 }
@@ -485,7 +485,7 @@ static int on_progress(void *user, const lk_progress *p)
     return interrupt_seen();
 }
 
-static int on_made(void *user, size_t i, lk_picture *picture)
+static int on_made(void *user, size_t i, lk_image *picture)
 {
     task *t = user;
     cell *c = &t->cells[i];
@@ -495,7 +495,7 @@ static int on_made(void *user, size_t i, lk_picture *picture)
     puts(c->out.path[0]);
     fflush(stdout);
     t->made++;
-    if (!t->grid) lk_picture_close(&c->picture);
+    if (!t->grid) lk_image_close(&c->picture);
     return 0;
 }
 
@@ -534,28 +534,28 @@ static int cells_run(task *t)
 
 static int grid_write(task *t)
 {
-    const lk_picture **picture = calloc(t->count, sizeof *picture);
-    lk_picture *sheet = NULL;
-    char *about = picture ? sheet_settings(t) : NULL;
+    const lk_image **picture = calloc(t->count, sizeof *picture);
+    lk_image *grid = NULL;
+    char *about = picture ? grid_settings(t) : NULL;
     for (size_t i = 0; picture && i < t->count; i++) picture[i] = t->cells[i].picture;
     bool ok = about &&
-              lk_picture_grid(&sheet, picture, (int)t->rows, (int)t->seed_count,
+              lk_image_grid(&grid, picture, (int)t->rows, (int)t->seed_count,
                               (const char *const *)t->row_label, (const char *const *)t->seed_label,
                               &t->error) &&
-              lk_picture_set_settings(sheet, about, &t->error);
+              lk_image_set_settings(grid, about, &t->error);
     if (about && !ok) failed(t);
-    if (!picture || (ok && !output_recheck(&t->outputs, &t->sheet, about))) {
+    if (!picture || (ok && !output_recheck(&t->outputs, &t->grid_file, about))) {
         no_memory();
         ok = false;
     }
-    if (ok && !lk_picture_save(sheet, t->sheet.path[0], &t->error)) {
+    if (ok && !lk_image_save(grid, t->grid_file.path[0], &t->error)) {
         failed(t);
         ok = false;
     }
-    lk_picture_close(&sheet);
+    lk_image_close(&grid);
     lk_free(about);
     free(picture);
-    if (ok) puts(t->sheet.path[0]);
+    if (ok) puts(t->grid_file.path[0]);
     return ok ? STATUS_DONE : STATUS_FAILED;
 }
 
@@ -606,14 +606,14 @@ static void task_free(task *t)
     for (size_t i = 0; t->cells && i < t->count; i++) {
         free(t->cells[i].what);
         output_close(&t->cells[i].out);
-        lk_picture_close(&t->cells[i].picture);
+        lk_image_close(&t->cells[i].picture);
     }
     free(t->cells);
     for (size_t r = 0; t->row_label && r < t->rows; r++) free(t->row_label[r]);
     free(t->row_label);
     for (size_t i = 0; t->seed_label && i < t->seed_count; i++) free(t->seed_label[i]);
     free(t->seed_label);
-    output_close(&t->sheet);
+    output_close(&t->grid_file);
     outputs_close(&t->outputs);
     models_close(&t->models);
     workplace_close(&t->work);

@@ -210,7 +210,7 @@ static double seconds_left(const lk_progress *p)
     return p->step ? p->seconds / p->step * (p->steps - p->step) : 0;
 }
 
-static void show_picture(progress_line *line, const lk_progress *p, const char *current)
+static void show_image(progress_line *line, const lk_progress *p, const char *current)
 {
     char what[512] = "";
     if (p->pictures > 1) snprintf(what, sizeof what, "%d/%d ", p->picture + 1, p->pictures);
@@ -224,7 +224,7 @@ static void show_picture(progress_line *line, const lk_progress *p, const char *
     draw(line, &all);
 }
 
-static void tell_picture(progress_line *line, const lk_progress *p, const char *current, int steps)
+static void tell_image(progress_line *line, const lk_progress *p, const char *current, int steps)
 {
     char speed[48], left[32];
     if (line->picture != p->picture + 1) {
@@ -242,9 +242,9 @@ static void tell_picture(progress_line *line, const lk_progress *p, const char *
 void progress_show(progress_line *line, const lk_progress *p, const char *current, int steps)
 {
     if (line->terminal)
-        show_picture(line, p, current);
+        show_image(line, p, current);
     else
-        tell_picture(line, p, current, steps);
+        tell_image(line, p, current, steps);
 }
 
 /* ---- training ------------------------------------------------------------------------------ */

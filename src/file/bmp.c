@@ -203,7 +203,7 @@ bool bmp_read(picture *out, const uint8_t *data, size_t size, const char *path, 
 {
     bmp b = {.data = data, .size = size, .path = path, .e = e};
     *out = (picture){.orientation = 1};
-    if (!read_headers(&b) || !check_picture_size(b.width, b.height, path, e) ||
+    if (!read_headers(&b) || !check_image_size(b.width, b.height, path, e) ||
         !image_new(&out->pixels, (int)b.width, (int)b.height, e))
         return false;
     bool runs = b.compression == RLE8 || b.compression == RLE4;

@@ -11,7 +11,7 @@
 /* Larger pictures are refused before memory is taken: a few bytes can claim any size. (Pillow's
  * bound.) */
 enum { MAX_PIXELS = 178956970 };
-bool check_picture_size(uint64_t width, uint64_t height, const char *path, error *e);
+bool check_image_size(uint64_t width, uint64_t height, const char *path, error *e);
 
 /* Readers: whole file in memory -> RGB, unturned; the orientation (1..8, 1 where unknown) and the
  * settings text (malloc'ed, or NULL) are found on the way. On failure nothing is left to free. */

@@ -42,7 +42,7 @@ static bool read_extension(GifFileType *gif, int *clear)
 }
 
 /* The next picture's header; *clear as read_extension has it. False at the end, or after an error. */
-static bool next_picture(GifFileType *gif, int *clear)
+static bool next_image(GifFileType *gif, int *clear)
 {
     GifRecordType kind;
     while (DGifGetRecordType(gif, &kind) == GIF_OK && kind != TERMINATE_RECORD_TYPE) {
@@ -79,15 +79,15 @@ static bool read_rows(GifFileType *gif, image *out, uint8_t colour[256][3], uint
 }
 
 /* The picture whose header was just read. */
-static bool read_picture(GifFileType *gif, image *out, int clear, const char *path, error *e)
+static bool read_image(GifFileType *gif, image *out, int clear, const char *path, error *e)
 {
     const GifImageDesc *d = &gif->Image;
     int right = d->Left + d->Width, bottom = d->Top + d->Height;
     int width = right > gif->SWidth ? right : gif->SWidth;
     int height = bottom > gif->SHeight ? bottom : gif->SHeight;
     uint8_t colour[256][3];
-    if (!check_picture_size((uint64_t)width, (uint64_t)height, path, e) ||
-        !check_picture_size((uint64_t)d->Width, (uint64_t)d->Height, path, e))
+    if (!check_image_size((uint64_t)width, (uint64_t)height, path, e) ||
+        !check_image_size((uint64_t)d->Width, (uint64_t)d->Height, path, e))
         return false;
     uint8_t *line = malloc((size_t)d->Width);
     bool ok = line ? image_new(out, width, height, e) : error_memory(e, path, (unsigned long long)d->Width);
@@ -107,7 +107,7 @@ static int count_rest(GifFileType *gif)
 {
     int count = 0, clear, size;
     GifByteType *code;
-    while (next_picture(gif, &clear)) {
+    while (next_image(gif, &clear)) {
         bool ok = DGifGetCode(gif, &size, &code) == GIF_OK;
         while (ok && code) ok = DGifGetCodeNext(gif, &code) == GIF_OK;
         if (!ok) break;
@@ -123,7 +123,7 @@ bool gif_read(picture *out, const uint8_t *data, size_t size, const char *path, 
     *out = (picture){.orientation = 1};
     GifFileType *gif = DGifOpen(&in, read_bytes, &code);
     if (!gif) return damaged(code, path, e);
-    bool ok = next_picture(gif, &clear) ? read_picture(gif, &out->pixels, clear, path, e)
+    bool ok = next_image(gif, &clear) ? read_image(gif, &out->pixels, clear, path, e)
                                         : damaged(gif->Error, path, e);
     if (ok) out->pixels.frames = 1 + count_rest(gif);
     DGifCloseFile(gif, &code);

@@ -22,7 +22,7 @@ static bool read_pixels(image *out, const struct heif_image_handle *handle, cons
 {
     struct heif_image *decoded = NULL;
     int width = heif_image_handle_get_width(handle), height = heif_image_handle_get_height(handle), stride;
-    if (!check_picture_size((uint64_t)(width > 0 ? width : 0), (uint64_t)(height > 0 ? height : 0), path, e))
+    if (!check_image_size((uint64_t)(width > 0 ? width : 0), (uint64_t)(height > 0 ? height : 0), path, e))
         return false;
     struct heif_error why =
         heif_decode_image(handle, &decoded, heif_colorspace_RGB, heif_chroma_interleaved_RGB, NULL);

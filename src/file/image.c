@@ -28,7 +28,7 @@ void image_free(image *m)
     *m = (image){0};
 }
 
-bool check_picture_size(uint64_t width, uint64_t height, const char *path, error *e)
+bool check_image_size(uint64_t width, uint64_t height, const char *path, error *e)
 {
     if (width == 0 || height == 0)
         return error_set(e, ERROR_FORMAT, "%s: the picture is empty", path);

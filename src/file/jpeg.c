@@ -84,7 +84,7 @@ static void read_inner(picture *out, uint8_t **line, struct jpeg_decompress_stru
     jpeg_mem_src(jpeg, data, (unsigned long)size);
     jpeg_save_markers(jpeg, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(jpeg, TRUE);
-    if (!check_picture_size(jpeg->image_width, jpeg->image_height, f->path, f->e))
+    if (!check_image_size(jpeg->image_width, jpeg->image_height, f->path, f->e))
         longjmp(f->jump, 1);
     int channels = jpeg->num_components;
     bool inks = channels == 4;

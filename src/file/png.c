@@ -95,10 +95,10 @@ static void find_exif(picture *out, png_structp png, png_infop info)
 static void read_inner(png_state *s, picture *out, png_structp png, png_infop info)
 {
     png_set_benign_errors(png, 1);
-    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* check_picture_size judges */
+    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* check_image_size judges */
     png_read_info(png, info);
     png_uint_32 width = png_get_image_width(png, info), height = png_get_image_height(png, info);
-    if (!check_picture_size(width, height, s->path, s->e)) png_longjmp(png, 1);
+    if (!check_image_size(width, height, s->path, s->e)) png_longjmp(png, 1);
     /* Pillow clips 16-bit grey at 255, which makes it white; the high byte is what viewers show. */
     png_set_strip_16(png);
     png_set_expand(png); /* palette and grey of fewer bits to 8 bits, tRNS to alpha */

@@ -229,7 +229,7 @@ bool tiff_read(picture *out, const uint8_t *data, size_t size, const char *path,
     TIFFGetField(t, TIFFTAG_IMAGEWIDTH, &width);
     TIFFGetField(t, TIFFTAG_IMAGELENGTH, &height);
     TIFFGetFieldDefaulted(t, TIFFTAG_ORIENTATION, &orientation);
-    bool ok = check_kind(t, path, e) && check_picture_size(width, height, path, e) &&
+    bool ok = check_kind(t, path, e) && check_image_size(width, height, path, e) &&
               read_pixels(&out->pixels, t, &in, path, e);
     if (ok) {
         exif_read(out, data, size);

@@ -51,7 +51,7 @@ bool webp_read(picture *out, const uint8_t *data, size_t size, const char *path,
     if (config.input.has_animation)
         return error_set(e, ERROR_FORMAT, "%s: is an animated WebP; save one frame of it", path);
     int width = config.input.width, height = config.input.height;
-    if (!check_picture_size((uint64_t)width, (uint64_t)height, path, e) ||
+    if (!check_image_size((uint64_t)width, (uint64_t)height, path, e) ||
         !image_new(&out->pixels, width, height, e))
         return false;
     config.output.colorspace = MODE_RGB;

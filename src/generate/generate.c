@@ -94,7 +94,7 @@ void generate_result_free(generate_result *r)
 }
 
 /* The noise that a picture begins with. */
-static bool draw_noise(const job *j, job_picture *p, error *e)
+static bool draw_noise(const job *j, job_image *p, error *e)
 {
     size_t n = job_numbers(j);
     p->noise = malloc(n * sizeof *p->noise);
@@ -108,7 +108,7 @@ static bool draw_noise(const job *j, job_picture *p, error *e)
            error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
 }
 
-static bool result_start(const job *j, const job_picture *p, generate_result *out, error *e)
+static bool result_start(const job *j, const job_image *p, generate_result *out, error *e)
 {
     size_t bytes = job_numbers(j) * sizeof(float);
     out->channels = j->channels;
@@ -129,7 +129,7 @@ static bool start(const job *j, generate_result *out, error *e)
 }
 
 /* Unconditional: the last sample [3,s,s] is the picture. */
-static bool picture_of_sample(const job *j, const job_picture *p, image *out, error *e)
+static bool image_of_sample(const job *j, const job_image *p, image *out, error *e)
 {
     size_t n = job_numbers(j);
     float *y = malloc(n * sizeof *y);
@@ -140,11 +140,11 @@ static bool picture_of_sample(const job *j, const job_picture *p, image *out, er
     return ok;
 }
 
-static bool finish(const job *j, const job_picture *p, generate_result *out, error *e)
+static bool finish(const job *j, const job_image *p, generate_result *out, error *e)
 {
     generator *last = job_last(j);
     memcpy(out->final, sampler_latent(p->sampler), job_numbers(j) * sizeof(float));
-    if (!fit_conditional(last->on.model)) return picture_of_sample(j, p, &out->picture, e);
+    if (!fit_conditional(last->on.model)) return image_of_sample(j, p, &out->picture, e);
     return decoder_run(last->decoder, out->final, &out->picture, e);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * grid: the layout of a sheet of pictures; see grid.h. Sizes follow the pictures': letters and gaps
- * grow with them, so that a sheet of small pictures and one of large look alike. */
+ * grid: the layout of a grid of pictures; see grid.h. Sizes follow the pictures': letters and gaps
+ * grow with them, so that a grid of small pictures and one of large look alike. */
 #include "generate/grid.h"
 
 #include <assert.h>
@@ -17,7 +17,7 @@ typedef struct block {
     int lines, width;
 } block;
 
-typedef struct sheet {
+typedef struct grid {
     font *font;
     int rows, columns;
     int cell_width, cell_height;
@@ -25,7 +25,7 @@ typedef struct sheet {
     int line;                          /* height of a line of text */
     block *row_label, *column_label;   /* [rows], [columns] */
     int left, top;                     /* of the first picture */
-} sheet;
+} grid;
 
 static int largest(int a, int b) { return a > b ? a : b; }
 static int between(int low, int x, int high) { return x < low ? low : x > high ? high : x; }
@@ -50,7 +50,7 @@ static bool block_make(block *out, font *f, const char *text, int width, error *
 }
 
 /* centred: each line in the middle of width, else all at x. */
-static void block_draw(const block *b, const sheet *s, image *m, int x, int y, int width,
+static void block_draw(const block *b, const grid *s, image *m, int x, int y, int width,
                        bool centred)
 {
     const char *line = b->text;
@@ -75,7 +75,7 @@ static int widest(const block *b, int count)
 }
 
 /* Row labels are wrapped to about a picture's width; wider where they would be higher than it. */
-static bool wrap_row_labels(sheet *s, const char *const *label, error *e)
+static bool wrap_row_labels(grid *s, const char *const *label, error *e)
 {
     int width = between(7 * s->line, s->cell_width * 5 / 4, 14 * s->line);
     int limit = largest(4 * s->cell_width, width);
@@ -88,7 +88,7 @@ static bool wrap_row_labels(sheet *s, const char *const *label, error *e)
 }
 
 /* Column labels are wrapped to a picture's width; columns of tiny pictures become wider. */
-static bool wrap_column_labels(sheet *s, const char *const *label, error *e)
+static bool wrap_column_labels(grid *s, const char *const *label, error *e)
 {
     int width = largest(s->cell_width, 4 * s->line);
     for (int i = 0; i < s->columns; i++)
@@ -99,7 +99,7 @@ static bool wrap_column_labels(sheet *s, const char *const *label, error *e)
 
 /* ---- layout ---- */
 
-static void measure_cells(sheet *s, const image *const *cell)
+static void measure_cells(grid *s, const image *const *cell)
 {
     for (size_t i = 0; i < (size_t)s->rows * (size_t)s->columns; i++) {
         if (!cell[i]) continue;
@@ -109,7 +109,7 @@ static void measure_cells(sheet *s, const image *const *cell)
     if (!s->cell_width) s->cell_width = s->cell_height = EMPTY_CELL;
 }
 
-static bool sheet_open(sheet *s, const image *const *cell, const char *const *row_label,
+static bool grid_open(grid *s, const image *const *cell, const char *const *row_label,
                        const char *const *column_label, error *e)
 {
     measure_cells(s, cell);
@@ -132,7 +132,7 @@ static bool sheet_open(sheet *s, const image *const *cell, const char *const *ro
     return true;
 }
 
-static void sheet_close(sheet *s)
+static void grid_close(grid *s)
 {
     for (int i = 0; s->row_label && i < s->rows; i++) free(s->row_label[i].text);
     for (int i = 0; s->column_label && i < s->columns; i++) free(s->column_label[i].text);
@@ -142,7 +142,7 @@ static void sheet_close(sheet *s)
 }
 
 /* A row is as high as its pictures, or as its label where that is higher. */
-static int row_height(const sheet *s, int row)
+static int row_height(const grid *s, int row)
 {
     return largest(s->cell_height, s->row_label[row].lines * s->line);
 }
@@ -157,7 +157,7 @@ static void paste(image *m, const image *picture, int x, int y)
                3 * (size_t)picture->width);
 }
 
-static void draw(const sheet *s, image *m, const image *const *cell)
+static void draw(const grid *s, image *m, const image *const *cell)
 {
     for (int column = 0; column < s->columns; column++) {
         const block *label = &s->column_label[column];
@@ -185,22 +185,22 @@ bool grid_make(image *out, const image *const *cell, int rows, int columns,
                const char *const *row_label, const char *const *column_label, error *e)
 {
     assert(rows > 0 && columns > 0);
-    sheet s = {.rows = rows, .columns = columns};
+    grid s = {.rows = rows, .columns = columns};
     *out = (image){0};
-    bool ok = sheet_open(&s, cell, row_label, column_label, e);
+    bool ok = grid_open(&s, cell, row_label, column_label, e);
     if (ok) {
         int64_t width = s.left + columns * (int64_t)(s.cell_width + s.gap) - s.gap + s.margin;
         int64_t height = s.top - s.gap + s.margin;
         for (int i = 0; i < rows; i++) height += row_height(&s, i) + s.gap;
         if (width > LONGEST_SIDE || height > LONGEST_SIDE)
             ok = error_set(e, ERROR_USAGE,
-                           "the sheet would be %lld x %lld pixels, and %d is the longest "
+                           "the grid would be %lld x %lld pixels, and %d is the longest "
                            "side; put fewer pictures on it",
                            (long long)width, (long long)height, LONGEST_SIDE);
         else
             ok = image_new(out, (int)width, (int)height, e);
     }
     if (ok) draw(&s, out, cell);
-    sheet_close(&s);
+    grid_close(&s);
     return ok;
 }

@@ -31,7 +31,7 @@ size_t job_numbers(const job *j)
 
 const char *job_text(const job *j, int k, bool *negative)
 {
-    const job_picture *p = &j->picture[k / j->parts];
+    const job_image *p = &j->picture[k / j->parts];
     *negative = j->parts > 1 && k % j->parts == 0;
     return *negative ? p->negative : p->prompt;
 }
@@ -111,7 +111,7 @@ static bool check_size(job *j, const generate_options *o, const model *m, error 
 }
 
 /* notes: NULL, or what the model will not read as it may be meant is added. */
-static bool check_text(const job_picture *p, const model *m, char **notes, error *e)
+static bool check_text(const job_image *p, const model *m, char **notes, error *e)
 {
     const clip_config *c = &m->clip;
     if (!fit_conditional(m))
@@ -132,7 +132,7 @@ static bool check_text(const job_picture *p, const model *m, char **notes, error
 
 /* A learned variance is a second half of the network's output channels; the sampler must know of
  * it. */
-static bool check_variance(const job_picture *p, const model *m, error *e)
+static bool check_variance(const job_image *p, const model *m, error *e)
 {
     int in = m->unet.in_channels, out = m->unet.out_channels;
     bool learned = sampler_learned(p->sampler);
@@ -178,9 +178,9 @@ static bool plan_all(const job *j, error *e)
     return true;
 }
 
-static bool open_picture(job_picture *p, const generate_options *o, const model *first, char **notes, error *e)
+static bool open_image(job_image *p, const generate_options *o, const model *first, char **notes, error *e)
 {
-    *p = (job_picture){.o = o,
+    *p = (job_image){.o = o,
                        .prompt = o->prompt ? o->prompt : "",
                        .negative = o->negative ? o->negative : "",
                        .guidance = {o->guidance, o->guidance_rescale}};
@@ -203,7 +203,7 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
     }
     if (!check_size(j, o, first, e)) return false;
     for (int k = 0; k < pictures; k++)
-        if (!open_picture(&j->picture[k], &o[k], first, notes, e)) return false;
+        if (!open_image(&j->picture[k], &o[k], first, notes, e)) return false;
     assert(!m || m->count == sampler_steps(j->picture[0].sampler));
     return plan_all(j, e) && memory_check_planned(j, e);
 }

@@ -26,14 +26,14 @@ struct generator {
 };
 
 /* One of the job's pictures. */
-typedef struct job_picture {
+typedef struct job_image {
     const generate_options *o;
     const char *prompt, *negative;
     guidance guidance;
     sampler *sampler;
     rng rng;
     float *noise;                     /* [C,h,w], what the run begins with */
-} job_picture;
+} job_image;
 
 /* Pictures that take every step together: sample k * parts of an evaluation is of picture k, and so is the
  * next where it is guided (unconditional, conditional). */
@@ -43,7 +43,7 @@ typedef struct job {
     const mix *mix;                   /* NULL: models[0] alone */
     int channels, height, width;      /* of the latents */
     int parts;                        /* samples of a picture: 2 where it is guided, else 1 */
-    job_picture *picture;             /* [count]; alike (generate_together) */
+    job_image *picture;             /* [count]; alike (generate_together) */
     int count;
 } job;
 

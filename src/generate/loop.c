@@ -120,7 +120,7 @@ static bool predict(const job *j, edge *r, const evaluation *at, error *e)
 static bool progress(const job *j, error *e)
 {
     for (int k = 0; k < j->count; k++) {
-        const job_picture *p = &j->picture[k];
+        const job_image *p = &j->picture[k];
         if (p->o->progress &&
             p->o->progress(p->o->user, sampler_done(p->sampler), sampler_steps(p->sampler)))
             return error_set(e, ERROR_CANCELLED, "stopped");
@@ -128,7 +128,7 @@ static bool progress(const job *j, error *e)
     return true;
 }
 
-static bool tell_reached(const job *j, const job_picture *p, error *e)
+static bool tell_reached(const job *j, const job_image *p, error *e)
 {
     void *state = NULL;
     size_t size;
@@ -148,7 +148,7 @@ static bool tell_reached(const job *j, const job_picture *p, error *e)
 static bool begin(job *j, error *e)
 {
     for (int k = 0; k < j->count; k++) {
-        job_picture *p = &j->picture[k];
+        job_image *p = &j->picture[k];
         const generate_snapshot *from = p->o->from;
         if (!sampler_begin(p->sampler, p->noise, job_numbers(j), e)) return false;
         if (!from) continue;
@@ -163,7 +163,7 @@ static bool begin(job *j, error *e)
 static bool step_done(const job *j, error *e)
 {
     for (int k = 0; k < j->count; k++) {
-        const job_picture *p = &j->picture[k];
+        const job_image *p = &j->picture[k];
         if (!pipeline_finite(sampler_latent(p->sampler), job_numbers(j)))
             return error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try other "
                              "settings (sampler, spacing, guidance)", sampler_done(p->sampler),
@@ -177,7 +177,7 @@ static bool tell(job *j, const edge *r, error *e)
 {
     size_t n = r->channels * r->space;
     for (int k = 0; k < j->count; k++) {
-        job_picture *p = &j->picture[k];
+        job_image *p = &j->picture[k];
         if (!sampler_tell(p->sampler, r->guided + (size_t)k * n, &p->rng, e)) return false;
     }
     return true;

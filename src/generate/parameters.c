@@ -29,7 +29,7 @@ static void model_name(char out[256], const generator *g)
 }
 
 /* The model that makes the whole picture alone, or -1. */
-static int model_alone(const picture_job *j)
+static int model_alone(const image_job *j)
 {
     if (!j->mix) return 0;
     const mix_step *s = &j->mix->step[0];
@@ -52,7 +52,7 @@ static void hash_of(const generator *g, char hash[65])
 }
 
 /* "base=pocket 1a2b3c4d5e, tuned=dog 6f70819203", malloc'ed; NULL when memory is out. */
-static char *list_models(const picture_job *j)
+static char *list_models(const image_job *j)
 {
     char *text = strdup("");
     for (int i = 0; text && i < j->count; i++) {
@@ -68,7 +68,7 @@ static char *list_models(const picture_job *j)
     return text;
 }
 
-static bool set_turns(settings *s, const picture_job *j, error *e)
+static bool set_turns(settings *s, const image_job *j, error *e)
 {
     int first, second, at;
     char name[256], *text = mix_text(j->mix, j->names), *models = list_models(j);
@@ -128,7 +128,7 @@ static bool set_latents(settings *s, const generator *g, const generate_options 
     return settings_set(s, e, "Initial latents", "%.*s", SHORT_HASH, hex);
 }
 
-static bool fill(settings *s, const picture_job *j, const image *made, error *e)
+static bool fill(settings *s, const image_job *j, const image *made, error *e)
 {
     const generate_options *o = j->options;
     int alone = model_alone(j);
@@ -150,7 +150,7 @@ static bool fill(settings *s, const picture_job *j, const image *made, error *e)
     return ok && settings_set(s, e, "Version", "likeness %s", LIKENESS_VERSION);
 }
 
-bool parameters_text(char **out, const picture_job *job, const image *made, error *e)
+bool parameters_text(char **out, const image_job *job, const image *made, error *e)
 {
     settings s = {0};
     *out = NULL;

@@ -9,15 +9,15 @@
 #include "generate/generate.h"
 
 /* What a run of generator_run (names and mix NULL, count 1) or generator_run_mixed is given. */
-typedef struct picture_job {
+typedef struct image_job {
     generator *const *models;
     const char *const *names; /* of the models in the mix */
     int count;
     const mix *mix;
     const generate_options *options;
-} picture_job;
+} image_job;
 
 /* The text for the picture that the job made, malloc'ed. Hashes the models, once each. */
-bool parameters_text(char **out, const picture_job *job, const image *made, error *e);
+bool parameters_text(char **out, const image_job *job, const image *made, error *e);
 
 #endif

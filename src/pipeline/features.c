@@ -211,7 +211,7 @@ static bool plan(features *f, const image *picture, error *e)
 /* ---- looking --------------------------------------------------------------------------------- */
 
 /* The picture's scaled latents, noised by each draw, channels-last, into `noised`. */
-static bool noise_picture(features *f, const image *picture, error *e)
+static bool noise_image(features *f, const image *picture, error *e)
 {
     const vae_config *vae = &f->on.model->vae;
     size_t draws = (size_t)f->options.draws, channels = (size_t)vae->latent_channels;
@@ -247,7 +247,7 @@ static bool average(const features *f, feature_map *out, error *e)
 bool features_look(features *f, const image *picture, feature_map *out, error *e)
 {
     *out = (feature_map){0};
-    if (!plan(f, picture, e) || !noise_picture(f, picture, e)) return false;
+    if (!plan(f, picture, e) || !noise_image(f, picture, e)) return false;
     if (!graph_write(f->network, f->x, f->noised, e) || !graph_run(f->network, e) ||
         !graph_read(f->network, f->maps, f->map, e))
         return false;

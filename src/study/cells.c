@@ -105,7 +105,7 @@ static int compare_tasks(const void *a, const void *b)
     return by_settings ? by_settings : compare_mix(x->mix, y->mix);
 }
 
-static char *picture_path(const char *folder, const char *name)
+static char *image_path(const char *folder, const char *name)
 {
     return string_format("%s/cells/%s.png", folder, name);
 }
@@ -114,7 +114,7 @@ static bool is_made(const char *folder, const char *name, bool *made, error *e)
 {
     *made = false;
     if (!folder) return true;
-    char *path = picture_path(folder, name);
+    char *path = image_path(folder, name);
     if (!path) return error_memory(e, "a picture's name", 64);
     *made = path_is_file(path);
     free(path);
@@ -242,20 +242,20 @@ static bool make_one(making *m, error *e)
     const cell_task *task = &m->all->work->task[m->at];
     const study_cell *c = task->cell;
     lk_error why = {0};
-    lk_picture *made = NULL;
+    lk_image *made = NULL;
     lk_generate_options o = cell_options(c);
     drop_above(m, task->shared);
     o.from = m->depth ? m->stack[m->depth - 1] : NULL;
     o.progress = stepped;
     o.reached = keep;
     o.user = m;
-    char *path = picture_path(m->all->maker->folder, c->name);
+    char *path = image_path(m->all->maker->folder, c->name);
     bool ok = path || error_memory(e, "a picture's name", 64);
     if (ok && !lk_generate_mixed(&made, m->session, m->all->maker->models, p->model_name, p->models, c->schedule, &o, &why))
         ok = engine_failed(&why, e);
     if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof *m);
-    if (ok && !lk_picture_save(made, path, &why)) ok = engine_failed(&why, e);
-    lk_picture_close(&made);
+    if (ok && !lk_image_save(made, path, &why)) ok = engine_failed(&why, e);
+    lk_image_close(&made);
     free(path);
     return ok;
 }

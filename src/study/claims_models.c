@@ -150,7 +150,7 @@ static bool keeps_prior(const claims *c, int who)
 static bool no_scale(claims *c, const subject_row *s)
 {
     if (s->tells_apart) return false;
-    fputs(s->class_pictures ? "The measure does not tell the subject&rsquo;s own pictures from "
+    fputs(s->class_images ? "The measure does not tell the subject&rsquo;s own pictures from "
                               "those of the class here."
                             : "There are no pictures of the class to measure by.",
           c->out);

@@ -7,7 +7,7 @@
 
 static size_t numbers(const image *a) { return 3 * (size_t)a->width * (size_t)a->height; }
 
-double picture_distance(const image *a, const image *b)
+double image_distance(const image *a, const image *b)
 {
     double sum = 0;
     for (size_t i = 0; i < numbers(a); i++) {
@@ -17,7 +17,7 @@ double picture_distance(const image *a, const image *b)
     return sqrt(sum / (double)numbers(a));
 }
 
-double picture_correlation(const image *a, const image *b)
+double image_correlation(const image *a, const image *b)
 {
     double n = (double)numbers(a), x = 0, y = 0, xx = 0, yy = 0, xy = 0;
     for (size_t i = 0; i < numbers(a); i++) {
@@ -25,7 +25,7 @@ double picture_correlation(const image *a, const image *b)
         x += p, y += q, xx += p * p, yy += q * q, xy += p * q;
     }
     double across = n * xy - x * y, spread = (n * xx - x * x) * (n * yy - y * y);
-    return spread > 0 ? across / sqrt(spread) : picture_distance(a, b) == 0;
+    return spread > 0 ? across / sqrt(spread) : image_distance(a, b) == 0;
 }
 
 /* A pixel's brightness, outside that of the nearest inside. */
@@ -37,7 +37,7 @@ static double brightness(const image *a, int x, int y)
     return (p[0] + p[1] + p[2]) / 3.0;
 }
 
-double picture_detail(const image *a)
+double image_detail(const image *a)
 {
     double all = 0, lost = 0;
     for (int down = 0; down < 2; down++)

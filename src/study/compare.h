@@ -7,11 +7,11 @@
 #include "file/image.h"
 
 /* Root mean square difference, in grey levels. */
-double picture_distance(const image *a, const image *b);
+double image_distance(const image *a, const image *b);
 /* Pearson's, of all values; pictures of one colour are as like as they are equal. */
-double picture_correlation(const image *a, const image *b);
+double image_correlation(const image *a, const image *b);
 /* The share of the differences between neighbouring pixels that a blur over three pixels would take away:
  * much of a sharp picture's, little of a blurred one's, whatever is on it (docs/MEASURES.md). */
-double picture_detail(const image *a);
+double image_detail(const image *a);
 
 #endif

@@ -16,7 +16,7 @@
 
 enum { SAVE_EVERY = 20, NAME = 80 };
 
-static void name_of(const embeddings *x, const measured_picture *p, char out[NAME])
+static void name_of(const embeddings *x, const measured_image *p, char out[NAME])
 {
     snprintf(out, NAME, "%.16s.%s", lk_vision_hash(x->network), p->id);
 }
@@ -95,15 +95,15 @@ static void to_unit(float *v, int n)
     for (int i = 0; i < n; i++) v[i] = (float)(v[i] * by);
 }
 
-static bool look(embeddings *x, const measure_source *s, const measured_picture *p, int i, error *e)
+static bool look(embeddings *x, const measure_source *s, const measured_image *p, int i, error *e)
 {
     lk_error why = {0};
-    lk_picture *picture = NULL;
+    lk_image *picture = NULL;
     float *out = malloc((size_t)x->width * sizeof *out);
     if (!out) return error_memory(e, KEPT_FILE, (size_t)x->width * sizeof *out);
     bool ok = measured_read(&picture, s, p, e);
     if (ok && !lk_vision_embed(out, x->network, picture, &why)) ok = engine_failed(&why, e);
-    lk_picture_close(&picture);
+    lk_image_close(&picture);
     if (ok) to_unit(out, x->width);
     if (ok) x->of[i] = out;
     else free(out);
@@ -118,7 +118,7 @@ typedef struct looking {
     int done, total;
 } looking;
 
-static bool look_once(looking *l, const measured_picture *p, int i, error *e)
+static bool look_once(looking *l, const measured_image *p, int i, error *e)
 {
     const measure_source *s = l->source;
     if (!l->wanted[i] || l->to->of[i]) return true;
@@ -143,7 +143,7 @@ static bool look_at_photos(looking *l, const measured_subject *j, error *e)
         measured_photo_id(set, k, resolution, id);
         int i = measured_find(l->m, id);
         if (i < 0) continue;
-        measured_picture p = l->m->picture[i];
+        measured_image p = l->m->picture[i];
         p.photos = set;
         p.photo = k;
         ok = look_once(l, &p, i, e);

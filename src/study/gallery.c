@@ -63,7 +63,7 @@ static void forget_old(gallery *g)
 }
 
 /* Where a cell's picture is; malloc'ed; NULL with an error where it is not. */
-static char *find_picture(const char *folder, const study_cell *c, error *e)
+static char *find_image(const char *folder, const study_cell *c, error *e)
 {
     char *path = string_format("%s/cells/%s.png", folder, c->name);
     if (!path) error_memory(e, "a picture's name", 64);
@@ -75,30 +75,30 @@ static char *find_picture(const char *folder, const study_cell *c, error *e)
 
 #define UNREADABLE "; remove it, and the study run again makes it anew"
 
-static bool read_picture(image *out, const char *folder, const study_cell *c, error *e)
+static bool read_image(image *out, const char *folder, const study_cell *c, error *e)
 {
     error why = {0};
-    char *path = find_picture(folder, c, e);
+    char *path = find_image(folder, c, e);
     bool ok = path && (image_read(out, NULL, path, &why) || error_set(e, why.code, "%s" UNREADABLE, why.text));
     free(path);
     return ok;
 }
 
-bool cell_picture_open(lk_picture **out, const char *folder, const study_cell *c, error *e)
+bool cell_image_open(lk_image **out, const char *folder, const study_cell *c, error *e)
 {
     lk_error why = {0};
-    char *path = find_picture(folder, c, e);
-    bool ok = path && (lk_picture_open(out, path, &why) ||
+    char *path = find_image(folder, c, e);
+    bool ok = path && (lk_image_open(out, path, &why) ||
                        error_set(e, (error_code)why.code, "%s" UNREADABLE, why.text));
     free(path);
     return ok;
 }
 
-const image *gallery_picture(gallery *g, int i, error *e)
+const image *gallery_image(gallery *g, int i, error *e)
 {
     hung *p = &g->item[i];
     if (!p->asked) {
-        if (!read_picture(&p->picture, g->folder, g->cell[i], e)) return NULL;
+        if (!read_image(&p->picture, g->folder, g->cell[i], e)) return NULL;
         g->bytes += bytes_of(&p->picture);
     }
     p->asked = ++g->clock;
@@ -108,8 +108,8 @@ const image *gallery_picture(gallery *g, int i, error *e)
 
 bool gallery_pair(gallery *g, int a, int b, const image **x, const image **y, error *e)
 {
-    *x = gallery_picture(g, a, e);
-    *y = *x ? gallery_picture(g, b, e) : NULL;
+    *x = gallery_image(g, a, e);
+    *y = *x ? gallery_image(g, b, e) : NULL;
     if (!*y) return false;
     return ((*x)->width == (*y)->width && (*x)->height == (*y)->height) ||
            error_set(e, ERROR_FORMAT, "%s/cells: %s.png and %s.png differ in size; remove both and run "

@@ -9,7 +9,7 @@
 #include "study/plan.h"
 
 /* A cell's picture; one that is missing is named. */
-bool cell_picture_open(lk_picture **out, const char *folder, const study_cell *c, error *e);
+bool cell_image_open(lk_image **out, const char *folder, const study_cell *c, error *e);
 
 typedef struct gallery gallery;
 
@@ -18,7 +18,7 @@ bool gallery_open(gallery **out, const char *folder, const study_cell *const *ce
 void gallery_close(gallery **g);
 /* Picture i; it lies there until the next but one is asked for. NULL, and the error, where it is
  * missing or unreadable. */
-const image *gallery_picture(gallery *g, int i, error *e);
+const image *gallery_image(gallery *g, int i, error *e);
 /* Pictures a and b, of one size. */
 bool gallery_pair(gallery *g, int a, int b, const image **x, const image **y, error *e);
 

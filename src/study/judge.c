@@ -36,7 +36,7 @@ static void to_unit(view *v)
     }
 }
 
-bool judge_look(lk_features *eye, const lk_picture *picture, const char *where, view *out, error *e)
+bool judge_look(lk_features *eye, const lk_image *picture, const char *where, view *out, error *e)
 {
     lk_error why = {0};
     int shape[3];

@@ -17,7 +17,7 @@ typedef struct view {
 /* How a picture is looked at. noises: draws of noise, at one timestep. */
 lk_features_options judge_options(int noises);
 /* where: the picture's name, for messages. On failure *out is empty. */
-bool judge_look(lk_features *eye, const lk_picture *picture, const char *where, view *out, error *e);
+bool judge_look(lk_features *eye, const lk_image *picture, const char *where, view *out, error *e);
 void view_close(view *v);
 
 /* For each place of `of` the cosine of the place of x that is most like it: [of->places]. */

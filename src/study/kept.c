@@ -15,7 +15,7 @@
 
 enum { NAME = 80 };
 
-static void name_of(const measured_subject *j, const measured_picture *p, char out[NAME])
+static void name_of(const measured_subject *j, const measured_image *p, char out[NAME])
 {
     snprintf(out, NAME, "%.16s.%s", j->key, p->id);
 }
@@ -32,7 +32,7 @@ static bool is_whole(const safetensors_entry *x, const measured_subject *j)
     return ok;
 }
 
-static bool take(measured_subject *j, measured_picture *p, int k, const safetensors *file, error *e)
+static bool take(measured_subject *j, measured_image *p, int k, const safetensors *file, error *e)
 {
     char name[NAME];
     name_of(j, p, name);

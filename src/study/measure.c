@@ -99,8 +99,8 @@ static double share_of(const tables *t, int i, int subject) { return t->all.pict
 static bool kept(tables *t, int part, int whole, double *out, double *plain, double *zero, error *e)
 {
     double c, z;
-    if (!compare(t, part, whole, picture_correlation, &c, e) ||
-        !compare_others(t, part, whole, picture_correlation, &z, e))
+    if (!compare(t, part, whole, image_correlation, &c, e) ||
+        !compare_others(t, part, whole, image_correlation, &z, e))
         return false;
     *out = z < 1 ? 100 * (c - z) / (1 - z) : NAN;
     if (plain) *plain = c;
@@ -112,8 +112,8 @@ static bool kept(tables *t, int part, int whole, double *out, double *plain, dou
 static bool relative_distance(tables *t, int a, int b, int of, double *out, double *pixels, error *e)
 {
     double d, apart;
-    if (!compare(t, a, b, picture_distance, &d, e) ||
-        !compare_others(t, of, of, picture_distance, &apart, e))
+    if (!compare(t, a, b, image_distance, &d, e) ||
+        !compare_others(t, of, of, image_distance, &apart, e))
         return false;
     *out = apart > 0 ? 100 * d / apart : NAN;
     if (pixels) *pixels = d;
@@ -317,11 +317,11 @@ static bool fill_steps(tables *t, const structure_row *of, const int *set, int n
         if (!kept(t, set[i], whole, &share, &plain, &zero, e) ||
             !gallery_pair(t->pictures, set[i], whole, &x, &y, e))
             return false;
-        double most = picture_detail(y);
+        double most = image_detail(y);
         take(&t->s[0], plain);
         take(&t->s[1], zero);
         take(&t->s[2], share);
-        take(&t->s[3], most > 0 ? 100 * picture_detail(x) / most : NAN);
+        take(&t->s[3], most > 0 ? 100 * image_detail(x) / most : NAN);
     }
     row.correlation = estimated(&t->s[0]);
     row.zero = estimated(&t->s[1]);
@@ -391,7 +391,7 @@ static bool spread(tables *t, const int *set, int n, sample *to, error *e)
     for (int i = 0; i < n; i++) {
         double sum = 0, one = 0;
         for (int k = 0; k < n; k++) {
-            if (k != i && !compare(t, set[i], set[k], picture_distance, &one, e)) return false;
+            if (k != i && !compare(t, set[i], set[k], image_distance, &one, e)) return false;
             if (k != i) sum += one;
         }
         take(to, n > 1 ? sum / (n - 1) : NAN);
@@ -453,19 +453,19 @@ static bool make_again(tables *t, error *e)
     int i = deterministic(t);
     if (!s->again || i < 0) return true;
     lk_error why = {0};
-    lk_picture *made = NULL;
+    lk_image *made = NULL;
     lk_generate_options o = cell_options(t->cell[i]);
     o.progress = on_step;
     o.user = (void *)(uintptr_t)s;
     if (!lk_generate(&made, s->session, s->models[t->all.picture[i].alone], &o, &why)) return engine_failed(&why, e);
-    const image *before = gallery_picture(t->pictures, i, e);
+    const image *before = gallery_image(t->pictures, i, e);
     if (before) {
-        int width = lk_picture_width(made), height = lk_picture_height(made);
+        int width = lk_image_width(made), height = lk_image_height(made);
         t->out->repeated = true;
         t->out->same_again = before->width == width && before->height == height &&
-                             memcmp(before->pixels, lk_picture_pixels(made), 3 * (size_t)width * (size_t)height) == 0;
+                             memcmp(before->pixels, lk_image_pixels(made), 3 * (size_t)width * (size_t)height) == 0;
     }
-    lk_picture_close(&made);
+    lk_image_close(&made);
     return before;
 }
 
@@ -504,7 +504,7 @@ static void list_subjects(tables *t)
                           .instance_prompt = j->instance_prompt,
                           .class_prompt = j->class_prompt,
                           .photos = j->photos,
-                          .class_pictures = j->class_count,
+                          .class_images = j->class_count,
                           .raw_subject = j->raw_subject,
                           .raw_class = j->raw_class,
                           .subject = shared(j, j->raw_subject),

@@ -2,7 +2,7 @@
  *
  * measure: numbers about the pictures of a study, computed from its own models, each with its interval.
  *
- * A subject is what one or more trained models of one base were taught (the same pictures under the same
+ * A subject is what one or more trained models of one base were trained (the same pictures under the same
  * name). Every picture that is compared is judged by one judge, the same for all models: docs/MEASURES.md
  * says which and by what evidence. Its score is turned into a share: 0 % is the mean of the class's
  * pictures, 100 % the mean of the subject's own, each scored with itself left out.
@@ -26,13 +26,13 @@ estimate estimate_of(const double *value, int n);
 /* The interval excludes `zero`; false where there is none. */
 bool estimate_differs(const estimate *x, double zero);
 
-/* What trained models have been taught. Prompts are texts of the plan; models are indices into plan->model. */
+/* What trained models have been trained. Prompts are texts of the plan; models are indices into plan->model. */
 typedef struct subject_row {
     int base;
     const int *model;               /* [models] the trained ones, in the plan's order */
     int models;
     const char *instance_prompt, *class_prompt; /* class_prompt NULL: there is none */
-    int photos, class_pictures;     /* how many judged the scale; class_pictures may be the base's of the plan */
+    int photos, class_images;     /* how many judged the scale; class_images may be the base's of the plan */
     estimate raw_subject, raw_class; /* scores with itself left out, in the judge's own unit */
     estimate subject, of_class;     /* the same as shares: means 100 and 0 */
     bool tells_apart;               /* the scale holds: the two intervals do not meet; else no shares */

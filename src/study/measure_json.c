@@ -47,7 +47,7 @@ static json_t *subject_json(const source *s, int i)
     return json_pack("{s:s, s:o, s:s, s:s?, s:i, s:i, s:o, s:o, s:o, s:o, s:b}", "base",
                      name_of(s, r->base), "models", names_of(s, r->model, r->models), "instance_prompt",
                      r->instance_prompt, "class_prompt", r->class_prompt, "photos", r->photos,
-                     "class_pictures", r->class_pictures, "raw_subject", of(r->raw_subject), "raw_class",
+                     "class_pictures", r->class_images, "raw_subject", of(r->raw_subject), "raw_class",
                      of(r->raw_class), "subject", of(r->subject), "of_class", of(r->of_class),
                      "tells_apart", r->tells_apart);
 }

@@ -69,7 +69,7 @@ int measured_choose(const measured *m, const measured_subject *j, const char *pr
 {
     int n = 0, count = 0;
     for (int i = 0; i < m->cells; i++) {
-        const measured_picture *p = &m->picture[i];
+        const measured_image *p = &m->picture[i];
         bool belongs = p->alone == j->base;
         for (int k = 0; k < j->models && !belongs; k++) belongs = p->alone == j->model[k];
         if (belongs && strcmp(p->cell->prompt, prompt) == 0) set[n++] = i;
@@ -127,7 +127,7 @@ static void find_class(measured_subject *j, const measure_source *s)
         if (!j->class_prompt) j->class_prompt = of->class_prompt;
         if (folder && path_is_dir(folder) && !j->class_folder && strcmp(of->class_prompt, j->class_prompt) == 0) {
             j->class_folder = folder;
-            j->class_pictures = of->num_class_images;
+            j->class_images = of->num_class_images;
         }
     }
 }
@@ -174,7 +174,7 @@ static bool list_subjects(measured *m, const measure_source *s, lk_photos **sets
     for (int k = 0; k < m->subjects; k++) {
         measured_subject *j = &m->subject[k];
         find_class(j, s);
-        size_t most = j->class_pictures > 0 && j->class_pictures < MOST_PHOTOS ? (size_t)j->class_pictures
+        size_t most = j->class_images > 0 && j->class_images < MOST_PHOTOS ? (size_t)j->class_images
                                                                                : MOST_PHOTOS;
         int resolution = engine_resolution(s->models[j->judge]);
         if (j->class_folder && !measured_photos(&sets[2 * k + 1], j->class_folder, resolution, most, true, e))
@@ -185,9 +185,9 @@ static bool list_subjects(measured *m, const measure_source *s, lk_photos **sets
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
-static bool new_picture(measured *m, const char *id, measured_picture **out, error *e)
+static bool new_image(measured *m, const char *id, measured_image **out, error *e)
 {
-    measured_picture *p = *out = &m->picture[m->pictures];
+    measured_image *p = *out = &m->picture[m->pictures];
     size_t n = (size_t)m->subjects + 1;
     snprintf(p->id, sizeof p->id, "%s", id);
     p->match = calloc(n, sizeof *p->match);
@@ -223,9 +223,9 @@ static bool list_cells(measured *m, const study_plan *p, error *e)
     for (int i = 0; i < p->sections; i++)
         for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++) {
             const study_cell *c = &p->section[i].cell[k];
-            measured_picture *of;
+            measured_image *of;
             if (c->why || measured_find(m, c->name) >= 0) continue;
-            if (!new_picture(m, c->name, &of, e)) return false;
+            if (!new_image(m, c->name, &of, e)) return false;
             of->cell = c;
             of->alone = cell_model(c);
             for (int j = 0; j < m->subjects; j++)
@@ -253,9 +253,9 @@ static bool list_photos(measured *m, const lk_photos *set, int resolution, int s
         measured_photo_id(set, i, resolution, id);
         int at = measured_find(m, id);
         if (at < 0) {
-            measured_picture *of;
+            measured_image *of;
             at = m->pictures;
-            if (!new_picture(m, id, &of, e)) return false;
+            if (!new_image(m, id, &of, e)) return false;
             of->photos = set;
             of->photo = i;
             of->resolution = resolution;
@@ -284,7 +284,7 @@ static bool list_own_class(measured *m, measured_subject *j, error *e)
     return true;
 }
 
-static bool list_pictures(measured *m, const measure_source *s, lk_photos *const *sets, error *e)
+static bool list_images(measured *m, const measure_source *s, lk_photos *const *sets, error *e)
 {
     size_t most = 1;
     for (int i = 0; i < s->plan->sections; i++)
@@ -306,11 +306,11 @@ static bool list_pictures(measured *m, const measure_source *s, lk_photos *const
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-bool measured_read(lk_picture **out, const measure_source *s, const measured_picture *p, error *e)
+bool measured_read(lk_image **out, const measure_source *s, const measured_image *p, error *e)
 {
     lk_error why = {0};
-    if (p->cell) return cell_picture_open(out, s->folder, p->cell, e);
-    return lk_photos_picture(out, p->photos, p->photo, &why) || engine_failed(&why, e);
+    if (p->cell) return cell_image_open(out, s->folder, p->cell, e);
+    return lk_photos_image(out, p->photos, p->photo, &why) || engine_failed(&why, e);
 }
 
 static bool is_missing(const measured *m, int i, int by)
@@ -346,12 +346,12 @@ static bool open_eye(looking *l, int worker, error *e)
            engine_failed(&why, e);
 }
 
-static bool look(looking *l, const measured_picture *p, int worker, view *out, error *e)
+static bool look(looking *l, const measured_image *p, int worker, view *out, error *e)
 {
-    lk_picture *picture = NULL;
+    lk_image *picture = NULL;
     if (!open_eye(l, worker, e) || !measured_read(&picture, l->source, p, e)) return false;
     bool ok = judge_look(l->eye[worker], picture, p->cell ? p->id : lk_photos_path(p->photos, p->photo), out, e);
-    lk_picture_close(&picture);
+    lk_image_close(&picture);
     return ok;
 }
 
@@ -359,7 +359,7 @@ static bool look_at_photo(void *context, crew_run *run, int i, int worker, error
 {
     looking *l = context;
     spot at = l->photo[i];
-    const measured_picture *p = &l->all->picture[l->all->subject[at.subject].photo[at.at]];
+    const measured_image *p = &l->all->picture[l->all->subject[at.subject].photo[at.at]];
     bool ok = look(l, p, worker, &l->own[at.subject][at.at], e);
     if (ok) crew_step(run);
     return ok;
@@ -370,7 +370,7 @@ static bool match(void *context, crew_run *run, int i, int worker, error *e)
 {
     looking *l = context;
     measured *m = l->all;
-    measured_picture *p = &m->picture[l->picture[i]];
+    measured_image *p = &m->picture[l->picture[i]];
     view seen = {0};
     bool ok = look(l, p, worker, &seen, e);
     for (int k = 0; ok && k < m->subjects; k++) {
@@ -533,7 +533,7 @@ bool measured_open(measured *out, const measure_source *s, error *e)
     lk_photos **sets = calloc(2 * n, sizeof *sets);
     *out = (measured){.subject = calloc(n, sizeof *out->subject)};
     bool ok = (sets && out->subject) || error_memory(e, "a study's measures", n * sizeof *sets);
-    ok = ok && list_subjects(out, s, sets, e) && list_pictures(out, s, sets, e) &&
+    ok = ok && list_subjects(out, s, sets, e) && list_images(out, s, sets, e) &&
          kept_load(out, s->folder, e) && look_at_missing(out, s, e);
     for (int k = 0; ok && k < out->subjects; k++) ok = fill_shares(out, k, e);
     for (size_t k = 0; sets && k < 2 * n; k++) lk_photos_close(&sets[k]);
@@ -546,7 +546,7 @@ bool measured_open(measured *out, const measure_source *s, error *e)
 void measured_close(measured *m)
 {
     for (int i = 0; i < m->pictures; i++) {
-        measured_picture *p = &m->picture[i];
+        measured_image *p = &m->picture[i];
         for (int k = 0; p->match && k < m->subjects; k++) free(p->match[k]);
         free(p->match), free(p->wanted), free(p->share);
     }

@@ -10,7 +10,7 @@
 #include "study/measure.h"
 
 /* A distinct picture of the plan, or a photo. */
-typedef struct measured_picture {
+typedef struct measured_image {
     char id[48];            /* the cell's name; "photo-<hash>-<resolution>" */
     const study_cell *cell; /* NULL: a photo */
     int alone;              /* the model that made it alone, or -1 */
@@ -20,13 +20,13 @@ typedef struct measured_picture {
     bool *wanted;           /* [subjects] */
     float **match;          /* [subjects] malloc'ed; NULL: not looked at */
     double *share;          /* [subjects]; NaN where not measured */
-} measured_picture;
+} measured_image;
 
 typedef struct measured_subject {
     int base, judge;        /* judge: the model that looks */
     int *model, models;     /* the trained ones, in the plan's order */
     const char *instance_prompt, *class_prompt, *class_folder;
-    int class_pictures;     /* at most; 0: all */
+    int class_images;     /* at most; 0: all */
     int *photo, photos;     /* indices of pictures: the subject's own, */
     int *of_class, class_count; /* and of its class */
     char key[65];           /* of what determines the matches: */
@@ -36,7 +36,7 @@ typedef struct measured_subject {
 } measured_subject;
 
 typedef struct measured {
-    measured_picture *picture;
+    measured_image *picture;
     int pictures, cells;    /* the first `cells` are the plan's, in its order */
     measured_subject *subject;
     int subjects;
@@ -62,6 +62,6 @@ void measured_photo_id(const lk_photos *photos, size_t index, int resolution, ch
 /* A folder's first `most` photos. of_class: for messages. */
 bool measured_photos(lk_photos **out, const char *folder, int resolution, size_t most, bool of_class, error *e);
 /* A cell's picture, or a photo's centre crop (p->photos is at hand). */
-bool measured_read(lk_picture **out, const measure_source *s, const measured_picture *p, error *e);
+bool measured_read(lk_image **out, const measure_source *s, const measured_image *p, error *e);
 
 #endif

@@ -131,7 +131,7 @@ static void write_scale(page *p, int subject)
         s->instance_prompt, s->photos,
         number_interval(s->raw_subject.mean, s->raw_subject.low, s->raw_subject.high, "", false)
             .text,
-        s->class_pictures,
+        s->class_images,
         number_interval(s->raw_class.mean, s->raw_class.low, s->raw_class.high, "", false).text,
         s->tells_apart ? "yes" : "no, so there are no shares");
 }
@@ -214,7 +214,7 @@ static int count_missing(const page_source *s)
     int missing = 0, width, height;
     for (int i = 0; i < s->plan->sections; i++)
         for (int k = 0; k < section_cells(&s->plan->section[i]); k++)
-            missing += !page_picture_size(s, &s->plan->section[i].cell[k], &width, &height);
+            missing += !page_image_size(s, &s->plan->section[i].cell[k], &width, &height);
     return missing;
 }
 
@@ -454,7 +454,7 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     csv_text(out, c->schedule);
     fputc(',', out);
     csv_models(p, c);
-    if (page_picture_size(p->s, c, &width, &height))
+    if (page_image_size(p->s, c, &width, &height))
         fprintf(out, ",cells/%s.png", c->name);
     else
         fputc(',', out);

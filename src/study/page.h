@@ -6,12 +6,12 @@
 #define LIKENESS_STUDY_PAGE_H
 
 #include "study/measure.h"
-#include "study/subject_pictures.h"
+#include "study/subject_images.h"
 
 typedef struct page_source {
     const study_plan *plan;
     const study_measures *measures;
-    const subject_pictures *pictures; /* [measures->subjects] NULL: none lie in the folder */
+    const subject_images *pictures; /* [measures->subjects] NULL: none lie in the folder */
     const char *folder; /* of the study; pictures in cells/, trained models in models/<name> */
     const char *const *model_hash; /* [plan->models] 64 hex digits */
     const char *device;            /* "cpu avx2, 2 threads" */

@@ -11,7 +11,7 @@
 #include "study/html.h"
 #include "study/page_parts.h"
 
-bool page_picture_size(const page_source *s, const study_cell *c, int *width, int *height)
+bool page_image_size(const page_source *s, const study_cell *c, int *width, int *height)
 {
     uint8_t head[24];
     char *path = string_format("%s/cells/%s.png", s->folder, c->name);
@@ -72,7 +72,7 @@ static void write_command(page *p, const study_cell *c)
     free(text);
 }
 
-static void write_picture(page *p, const study_cell *c, const char *id, int width, int height)
+static void write_image(page *p, const study_cell *c, const char *id, int width, int height)
 {
     html_print(p->out,
                "<a href=\"cells/%s.png\" aria-describedby=\"%s\"><img src=\"cells/%s.png\" "
@@ -96,8 +96,8 @@ static void write_cell(page *p, const study_cell *c, int index)
     int width, height;
     snprintf(id, sizeof id, "settings-%d", index);
     fputs("<td><div class=\"cell\">", p->out);
-    if (page_picture_size(p->s, c, &width, &height))
-        write_picture(p, c, id, width, height);
+    if (page_image_size(p->s, c, &width, &height))
+        write_image(p, c, id, width, height);
     else
         write_missing(p, c);
     html_print(p->out, "<div class=\"tip\"><dl id=\"%s\">", id);

@@ -25,7 +25,7 @@ static inline int section_cells(const study_section *s) { return s->rows * s->co
 
 /* Width and height of folder/cells/<name>.png, from its header; false where there is no such
  * picture. */
-bool page_picture_size(const page_source *s, const study_cell *c, int *width, int *height);
+bool page_image_size(const page_source *s, const study_cell *c, int *width, int *height);
 
 /* The pictures of a section with their settings, and the rules of style that depend on their
  * number. first: the number of the section's first picture in the study. */

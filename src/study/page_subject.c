@@ -15,11 +15,11 @@ static void write_strip(page *p, int subject, bool of_class, int count)
     fputs(of_class ? "<ul class=\"strip small\">\n" : "<ul class=\"strip\">\n", p->out);
     for (int i = 0; i < count; i++) {
         char name[64];
-        subject_picture_name(name, subject, of_class, i);
+        subject_image_name(name, subject, of_class, i);
         html_print(p->out,
                    "<li><a href=\"%s\"><img src=\"%s\" alt=\"%s, picture %d of %d\"></a></li>\n",
                    name, name, of_class ? "the class" : "the subject", i + 1,
-                   of_class ? s->class_pictures : s->photos);
+                   of_class ? s->class_images : s->photos);
     }
     fputs("</ul>\n", p->out);
 }
@@ -28,7 +28,7 @@ static void write_subject(page *p, int subject)
 {
     const study_plan *plan = p->s->plan;
     const subject_row *s = &p->s->measures->subject[subject];
-    const subject_pictures *have = &p->s->pictures[subject];
+    const subject_images *have = &p->s->pictures[subject];
     if (!have->photos) return;
     html_print(p->out, "<figure class=\"subject\">\n<figcaption>The subject, <q>%s</q>: ",
                s->instance_prompt);
@@ -46,7 +46,7 @@ static void write_subject(page *p, int subject)
                "pictures.</figcaption>\n",
                s->class_prompt ? ", \xe2\x80\x9c" : "", s->class_prompt ? s->class_prompt : "",
                s->class_prompt ? "\xe2\x80\x9d," : "", plan->model[s->base].name, have->classes,
-               s->class_pictures);
+               s->class_images);
     write_strip(p, subject, true, have->classes);
     fputs("</figure>\n", p->out);
 }

@@ -8,11 +8,11 @@
 #include "base/arena.h"
 #include "study/engine.h"
 
-/* A model: from a path, or taught from another model of the plan. */
+/* A model: from a path, or trained from another model of the plan. */
 typedef struct study_model {
     const char *name;
     const char *path;          /* NULL: trained. "pocket": the default model, found by the caller */
-    int base;                  /* trained: index of the model it is taught from (an earlier one) */
+    int base;                  /* trained: index of the model it is trained from (an earlier one) */
     lk_train_options train;    /* trained: output_dir NULL (the study's business) */
 } study_model;
 

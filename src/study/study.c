@@ -21,7 +21,7 @@
 #include "study/page.h"
 #include "study/plan_read.h"
 #include "study/study_folder.h"
-#include "study/taught.h"
+#include "study/trained.h"
 
 typedef struct run {
     lk_context *context;
@@ -97,7 +97,7 @@ static double update_units(const lk_train_options *o)
     return o->with_prior_preservation || o->prior_from_base ? 1.5 : 1;
 }
 
-static void count_teaching(run *r, int i)
+static void count_training(run *r, int i)
 {
     const lk_train_options *o = &r->plan.model[i].train;
     if (r->models.is_ready[i]) return;
@@ -124,7 +124,7 @@ static bool count_work(run *r, error *e)
     if (!cells_plan(&r->work, &r->plan, r->options->folder, e)) return false;
     r->pace.wanted[PACE_STEPS] = (double)(r->work.steps - r->work.saved);
     r->pace.wanted[PACE_MEASURES] = r->work.count;
-    for (int i = 0; i < r->plan.models; i++) count_teaching(r, i);
+    for (int i = 0; i < r->plan.models; i++) count_training(r, i);
     return true;
 }
 
@@ -153,7 +153,7 @@ static bool time_step(run *r, double *seconds, error *e)
     const study_cell *c = &r->plan.section[0].cell[0];
     stopwatch w = {.run = r};
     lk_error why = {0};
-    lk_picture *made = NULL;
+    lk_image *made = NULL;
     int k = 0;
     while (k < r->plan.models && !r->models.is_ready[k]) k++;
     lk_generate_options o;
@@ -168,25 +168,25 @@ static bool time_step(run *r, double *seconds, error *e)
     o.progress = note_step;
     o.user = &w;
     if (!lk_generate(&made, r->session, r->models.open[k], &o, &why)) return engine_failed(&why, e);
-    lk_picture_close(&made);
+    lk_image_close(&made);
     *seconds = (w.last - w.first) / (RUN - 1);
     return true;
 }
 
 static bool say_cost(run *r, error *e)
 {
-    double step, teaching = 0;
+    double step, training = 0;
     if (!time_step(r, &step, e)) return false;
     for (int i = 0; i < r->plan.models; i++)
         if (!r->models.is_ready[i]) {
-            int base = r->plan.model[i].base; /* which may itself be still to be taught: of one size */
+            int base = r->plan.model[i].base; /* which may itself be still to be trained: of one size */
             while (!r->models.is_ready[base]) base = r->plan.model[base].base;
             double bytes = (double)lk_train_memory(r->models.open[base], &r->plan.model[i].train);
-            teaching = bytes > teaching ? bytes : teaching;
+            training = bytes > training ? bytes : training;
         }
     say(r, "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
         "training %s more for weights and optimizer", number_decimals(pace_total(&r->pace) * step, 0).text,
-        number_decimals(step, 3).text, number_bytes((double)memory_peak()).text, number_bytes(teaching).text);
+        number_decimals(step, 3).text, number_bytes((double)memory_peak()).text, number_bytes(training).text);
     return true;
 }
 
@@ -219,7 +219,7 @@ static void say_model(const run *r, int i)
 {
     const study_models *m = &r->models;
     const char *name = r->plan.model[i].name;
-    char *why = m->state[i] == TAUGHT_OTHER ? taught_difference(m->folder[i], m->request[i]) : NULL;
+    char *why = m->state[i] == TRAINED_OTHER ? trained_difference(m->folder[i], m->request[i]) : NULL;
     if (why)
         say(r, "model %s: %s: %s; the old one is kept", name,
             m->is_ready[i] ? "to be taken back from before" : "to be trained anew", why);
@@ -258,17 +258,17 @@ static bool check_cost(const run *r, error *e)
                      (long long)r->work.steps, (long long)(r->work.steps - r->work.saved));
 }
 
-/* ---- teaching -------------------------------------------------------------------------------- */
+/* ---- training -------------------------------------------------------------------------------- */
 
-typedef struct teaching {
+typedef struct training {
     run *run;
     const lk_train_options *options;
     double classes, updates; /* steps of class pictures, and updates, that were told of */
-} teaching;
+} training;
 
-static int on_teaching(void *user, const lk_train_progress *p)
+static int on_training(void *user, const lk_train_progress *p)
 {
-    teaching *t = user;
+    training *t = user;
     double more = 0;
     pace_kind kind = PACE_UPDATES;
     if (p->phase == LK_TRAIN_CLASS_PICTURES) {
@@ -284,17 +284,17 @@ static int on_teaching(void *user, const lk_train_progress *p)
     return tell(t->run, kind, more);
 }
 
-static bool teach_all(run *r, error *e)
+static bool train_all(run *r, error *e)
 {
     for (int i = 0; i < r->plan.models; i++) {
         char what[200];
-        teaching t = {.run = r, .options = &r->plan.model[i].train};
-        teach_events events = {on_teaching, &t};
+        training t = {.run = r, .options = &r->plan.model[i].train};
+        train_events events = {on_training, &t};
         if (r->models.is_ready[i]) continue;
         snprintf(what, sizeof what, "training %s", r->plan.model[i].name);
         r->what = what;
         pace_rest(&r->pace); /* what is there already is told of at once */
-        if (!study_models_teach(&r->models, i, &r->source, &events, e)) return false;
+        if (!study_models_train(&r->models, i, &r->source, &events, e)) return false;
         r->what = "";
     }
     pace_rest(&r->pace);
@@ -328,7 +328,7 @@ static void close_crew(run *r)
     crew_close(&r->crew);
 }
 
-static bool make_pictures(run *r, error *e)
+static bool make_images(run *r, error *e)
 {
     char *cells = path_join(r->options->folder, "cells");
     cell_maker maker = {.crew = &r->crew,
@@ -387,10 +387,10 @@ static bool write_page(run *r, const measure_source *from, const study_measures 
 {
     const char **hash = hash_models(r, e);
     size_t subjects = (size_t)m->subjects + 1;
-    subject_pictures *pictures = arena_alloc(&r->plan.memory, subjects * sizeof *pictures);
+    subject_images *pictures = arena_alloc(&r->plan.memory, subjects * sizeof *pictures);
     if (!hash) return false;
     if (!pictures) return error_memory(e, "the subject's pictures", subjects * sizeof *pictures);
-    if (!subject_pictures_write(pictures, from, m, e)) return false;
+    if (!subject_images_write(pictures, from, m, e)) return false;
     page_source s = {.plan = &r->plan,
                      .measures = m,
                      .pictures = pictures,
@@ -451,7 +451,7 @@ static bool work(run *r, error *e)
 {
     bool begun = claim(r, e);
     r->earlier = begun ? earlier_seconds(r->options->folder) : 0;
-    bool ok = begun && teach_all(r, e) && open_crew(r, e) && make_pictures(r, e) && measure(r, e);
+    bool ok = begun && train_all(r, e) && open_crew(r, e) && make_images(r, e) && measure(r, e);
     close_crew(r);
     if (begun) {
         error ignored = {0};

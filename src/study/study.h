@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * study: the whole experiment: models opened or taught, every picture made, everything measured, one page
+ * study: the whole experiment: models opened or trained, every picture made, everything measured, one page
  * written. What a folder holds already is not made again; a run that was killed goes on. */
 #ifndef LIKENESS_STUDY_STUDY_H
 #define LIKENESS_STUDY_STUDY_H

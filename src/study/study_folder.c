@@ -17,7 +17,7 @@
 
 #define MARK_FILE "study.json"
 #define PLAN_FILE "plan.json"
-#define PICTURES "subject" /* copies for the page (subject_pictures.h) */
+#define PICTURES "subject" /* copies for the page (subject_images.h) */
 
 /* ---- which folder --------------------------------------------------------------------------- */
 
@@ -89,7 +89,7 @@ static bool is_plan_of_folder(const study_place *at)
 }
 
 /* Somebody's pictures are no place for a study. */
-static bool check_pictures(const study_place *at, error *e)
+static bool check_images(const study_place *at, error *e)
 {
     lk_error why = {0};
     lk_photos *found = NULL;
@@ -116,7 +116,7 @@ static bool check_files(const study_place *at, error *e)
                            "%s/%s is there, and no study of likeness wrote it; move it, or "
                            "give the study another folder (-o)",
                            at->folder, written[i]);
-    if (ok && !mark) ok = check_pictures(at, e);
+    if (ok && !mark) ok = check_images(at, e);
     json_decref(mark);
     return ok;
 }

@@ -95,7 +95,7 @@ static json_t *hashes(const photo_set *set)
     return j;
 }
 
-json_t *describe_pictures(const trainer *t)
+json_t *describe_images(const trainer *t)
 {
     json_t *j = json_object();
     json_object_set_new(j, "instance", hashes(&t->instances));

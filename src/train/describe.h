@@ -10,7 +10,7 @@
 #include "train/trainer.h"
 
 json_t *describe_settings(const train_settings *s);
-json_t *describe_pictures(const trainer *t); /* {"instance": {file: sha256, ...}, "class": ...} */
+json_t *describe_images(const trainer *t); /* {"instance": {file: sha256, ...}, "class": ...} */
 /* A file's name as text: what is no UTF-8 of it as \xNN, and a backslash doubled, so that no two names
  * become one. malloc'ed; NULL when memory is out. */
 char *describe_name(const char *name);

@@ -78,8 +78,8 @@ static example load_example(draws *d, uint32_t index)
     example x = {.instance = index % (uint32_t)d->instances->count};
     x.instance_crop = draw_crop(d, &d->instances->item[x.instance], d->instances->resolution);
     if (d->classes) {
-        x.class_picture = index % (uint32_t)d->classes->count;
-        x.class_crop = draw_crop(d, &d->classes->item[x.class_picture], d->classes->resolution);
+        x.class_image = index % (uint32_t)d->classes->count;
+        x.class_crop = draw_crop(d, &d->classes->item[x.class_image], d->classes->resolution);
     }
     return x;
 }
@@ -166,7 +166,7 @@ bool draws_save(const draws *d, void **data, size_t *size, error *e)
     for (uint32_t i = 0; i < d->ahead_count; i++) {
         const example *x = &d->ahead[i];
         put_u32(&at, x->instance);
-        put_u32(&at, x->class_picture);
+        put_u32(&at, x->class_image);
         put_u32(&at, (uint32_t)x->instance_crop.top);
         put_u32(&at, (uint32_t)x->instance_crop.left);
         put_u32(&at, (uint32_t)x->class_crop.top);
@@ -215,13 +215,13 @@ static bool read_lists(draws *to, const uint8_t *at)
     for (uint32_t i = 0; i < to->ahead_count; i++) {
         example *x = &to->ahead[i];
         x->instance = get_u32(&at);
-        x->class_picture = get_u32(&at);
+        x->class_image = get_u32(&at);
         x->instance_crop.top = (int)get_u32(&at);
         x->instance_crop.left = (int)get_u32(&at);
         x->class_crop.top = (int)get_u32(&at);
         x->class_crop.left = (int)get_u32(&at);
         if (!crop_fits(to->instances, x->instance, x->instance_crop) ||
-            !crop_fits(to->classes, x->class_picture, x->class_crop))
+            !crop_fits(to->classes, x->class_image, x->class_crop))
             return false;
     }
     return true;

@@ -13,7 +13,7 @@
 #include "train/photos.h"
 
 typedef struct example {
-    uint32_t instance, class_picture; /* indices into the photo sets */
+    uint32_t instance, class_image; /* indices into the photo sets */
     crop instance_crop, class_crop;
 } example;
 

@@ -32,10 +32,10 @@ void forecast_checkpoint(forecast *f, double seconds)
     f->checkpoint_seconds += seconds;
 }
 
-void forecast_picture(forecast *f, double seconds)
+void forecast_image(forecast *f, double seconds)
 {
     f->pictures++;
-    f->picture_seconds += seconds;
+    f->image_seconds += seconds;
 }
 
 double forecast_step(const forecast *f) { return f->counted ? f->steps / (double)f->counted : f->steps; }
@@ -47,9 +47,9 @@ static double samples_of(const trainer *t)
     return (double)s->train_batch_size * (s->with_prior_preservation || s->prior_from_base ? 2 : 1);
 }
 
-static double picture_seconds(const forecast *f, const trainer *t)
+static double image_seconds(const forecast *f, const trainer *t)
 {
-    if (f->pictures) return f->picture_seconds / (double)f->pictures;
+    if (f->pictures) return f->image_seconds / (double)f->pictures;
     double samples = samples_of(t) * t->settings.gradient_accumulation_steps;
     return PICTURE_STEPS * f->network / 3 * 2 / samples;
 }
@@ -80,7 +80,7 @@ double forecast_left(const forecast *f, const trainer *t)
     double left = forecast_step(f) * (double)(t->total - t->done);
     left += times(t, s->checkpointing_steps) * checkpoint_seconds(f, t);
     if (s->validation_prompt)
-        left += times(t, s->validation_steps) * s->num_validation_images * picture_seconds(f, t);
+        left += times(t, s->validation_steps) * s->num_validation_images * image_seconds(f, t);
     return left + result_seconds(f, t);
 }
 

@@ -12,12 +12,12 @@ typedef struct forecast {
     double steps;           /* seconds of those that count; before any does, of the last */
     double network;         /* of the last update */
     int64_t checkpoints, pictures;
-    double checkpoint_seconds, picture_seconds;
+    double checkpoint_seconds, image_seconds;
 } forecast;
 
 void forecast_update(forecast *f, const train_report *r, double seconds);
 void forecast_checkpoint(forecast *f, double seconds);
-void forecast_picture(forecast *f, double seconds); /* of validation */
+void forecast_image(forecast *f, double seconds); /* of validation */
 
 /* Seconds from here to the end: updates, checkpoints, validation pictures, saving. 0: no update was made. */
 double forecast_left(const forecast *f, const trainer *t);

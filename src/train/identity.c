@@ -25,7 +25,7 @@ json_t *identity_json(const trainer *t, const char *model_hash)
     json_object_set_new(j, "steps", json_integer(t->total));
     json_object_set_new(j, "learning_rate", json_real(t->rate));
     json_object_set_new(j, "settings", describe_settings(&t->settings));
-    json_object_set_new(j, "pictures", describe_pictures(t));
+    json_object_set_new(j, "pictures", describe_images(t));
     return j;
 }
 
@@ -100,9 +100,9 @@ static bool same_files(const json_t *saved, const json_t *mine, const char *what
                              "the same ones, or choose another --output_dir", where, what, found, how);
 }
 
-static bool same_pictures(const json_t *saved, const trainer *t, const char *where, error *e)
+static bool same_images(const json_t *saved, const trainer *t, const char *where, error *e)
 {
-    json_t *mine = describe_pictures(t);
+    json_t *mine = describe_images(t);
     const json_t *classes = json_object_get(mine, "class"), *others = json_object_get(saved, "class");
     bool ok = same_files(json_object_get(saved, "instance"), json_object_get(mine, "instance"), "instance",
                          where, e) &&
@@ -128,7 +128,7 @@ bool identity_same(const json_t *saved, const trainer *t, const char *model_hash
                          "same, or choose another --output_dir", where, text_of(saved, "precision"),
                          precision_name(t));
     return same_settings(settings, t, goes_on, where, e) &&
-           same_pictures(json_object_get(saved, "pictures"), t, where, e);
+           same_images(json_object_get(saved, "pictures"), t, where, e);
 }
 
 /* "cpu avx2" of "cpu avx2, 2 threads". */

@@ -95,19 +95,19 @@ bool keep_line(run *r, error *e)
 
 /* ---- validation ---- */
 
-static bool validation_picture(run *r, const model *tuned, int k, const char *folder, error *e)
+static bool validation_image(run *r, const model *tuned, int k, const char *folder, error *e)
 {
     const train_settings *s = &r->trainer.settings;
     image picture = {0};
     char *text = NULL;
     double began = clock_seconds();
     char *path = string_format("%s/step-%06lld-%d.png", folder, (long long)r->trainer.done, k);
-    picture_order order = {tuned, s->validation_prompt, s->seed + (uint64_t)k, run_picture_step, r};
+    image_order order = {tuned, s->validation_prompt, s->seed + (uint64_t)k, run_image_step, r};
     bool ok = (path || error_memory(e, folder, strlen(folder))) &&
               run_goes_on(r, TRAIN_VALIDATION, k, s->num_validation_images, e) &&
               r->maker->make(r->maker->user, &order, &picture, &text, e) &&
               image_write(&picture, path, text, 100, e);
-    if (ok) forecast_picture(&r->forecast, clock_seconds() - began);
+    if (ok) forecast_image(&r->forecast, clock_seconds() - began);
     image_free(&picture);
     free(text);
     free(path);
@@ -123,7 +123,7 @@ bool keep_validation(run *r, error *e)
     bool ok = path_make_dir(folder, &why) && parameters_show(&r->trainer.parameters, &why);
     model tuned = trainer_model(&r->trainer);
     for (int k = 0; ok && k < s->num_validation_images; k++)
-        ok = validation_picture(r, &tuned, k, folder, &why);
+        ok = validation_image(r, &tuned, k, folder, &why);
     parameters_hide(&r->trainer.parameters);
     if (ok)
         run_say(r, "step %lld: %d picture%s in %s", (long long)r->trainer.done, s->num_validation_images,

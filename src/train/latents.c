@@ -97,7 +97,7 @@ size_t latents_bytes(const latents *l) { return l->encoder ? encoder_bytes(l->en
 static const float *posterior_of(latents *l, const example *x, bool of_class, error *e)
 {
     const photo_set *set = of_class ? l->options.classes : l->options.instances;
-    size_t i = of_class ? x->class_picture : x->instance;
+    size_t i = of_class ? x->class_image : x->instance;
     if (l->posterior)
         return l->posterior + (i + (of_class ? l->options.instances->count : 0)) * 2 * l->plane;
     crop c = of_class ? x->class_crop : x->instance_crop;

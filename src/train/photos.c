@@ -32,7 +32,7 @@ static bool names_read(folder_names *out, const char *folder, bool *found, error
 /* ---- which of them are pictures ---- */
 
 /* Endings that promise a picture; what cannot be read behind one is an error. */
-static bool named_as_picture(const char *name)
+static bool named_as_image(const char *name)
 {
     static const char *const endings[] = {".png", ".jpg",  ".jpeg", ".webp", ".gif", ".bmp",
                                           ".tif", ".tiff", ".heic", ".heif", ".avif"};
@@ -47,7 +47,7 @@ static bool no_file(const char *name, const char *path)
 {
     struct stat info;
     if (name[0] == '.') return true;
-    if (stat(path, &info) != 0) return !named_as_picture(name);
+    if (stat(path, &info) != 0) return !named_as_image(name);
     return !S_ISREG(info.st_mode);
 }
 
@@ -86,16 +86,16 @@ static bool resize_shorter(image *m, int resolution, const char *path, error *e)
     return true;
 }
 
-/* *is_picture is false where the file is to be skipped; on failure p holds nothing. */
-static bool photo_read(photo *p, bool *is_picture, const char *name, const char *path,
+/* *is_image is false where the file is to be skipped; on failure p holds nothing. */
+static bool photo_read(photo *p, bool *is_image, const char *name, const char *path,
                        int resolution, error *e)
 {
     bool known;
     *p = (photo){0};
-    *is_picture = false;
+    *is_image = false;
     if (!look_at_bytes(p->sha256, &known, path, e)) return false;
-    if (!known && !named_as_picture(name)) return true;
-    *is_picture = true;
+    if (!known && !named_as_image(name)) return true;
+    *is_image = true;
     if (!image_read(&p->picture, NULL, path, e)) return false;
     if (resize_shorter(&p->picture, resolution, path, e)) {
         p->path = strdup(path);
@@ -153,16 +153,16 @@ static bool nothing_there(error *e, const char *folder, const char *what, const 
 static bool read_one(photo_set *out, skipping *skipped, const char *folder, const char *name,
                      error *e)
 {
-    bool ok, is_picture = false;
+    bool ok, is_image = false;
     char *path = path_join(folder, name);
     if (!path) return error_memory(e, folder, strlen(folder) + strlen(name) + 2);
     if (no_file(name, path))
         ok = true;
     else
-        ok = photo_read(&out->item[out->count], &is_picture, name, path, out->resolution, e);
+        ok = photo_read(&out->item[out->count], &is_image, name, path, out->resolution, e);
     free(path);
     if (!ok) return false;
-    if (is_picture)
+    if (is_image)
         out->count++;
     else if (strcmp(name, "manifest.json") != 0 && !skip_add(skipped, name))
         return error_memory(e, folder, strlen(name) + 1);
@@ -266,9 +266,9 @@ static bool file_add(photo_files *out, const char *folder, const char *name, err
     char *path = path_join(folder, name);
     if (!path) return error_memory(e, folder, strlen(folder) + strlen(name) + 2);
     bool known = false, ok = no_file(name, path) || look_at_bytes(f->sha256, &known, path, e);
-    bool is_picture = ok && !no_file(name, path) && (known || named_as_picture(name));
+    bool is_image = ok && !no_file(name, path) && (known || named_as_image(name));
     free(path);
-    if (!is_picture) return ok;
+    if (!is_image) return ok;
     f->name = strdup(name);
     if (f->name) out->count++;
     return f->name || error_memory(e, folder, strlen(name) + 1);

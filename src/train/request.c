@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 #include "file/json.h"
-#include "train/class_pictures.h"
+#include "train/class_images.h"
 #include "train/describe.h"
 
 static json_t *determining_settings(const train_request *r)
@@ -29,7 +29,7 @@ static bool instance_hashes(json_t **out, const train_settings *s, error *e)
     *out = json_array();
     for (size_t i = 0; i < s->instance_count; i++) {
         char hash[65];
-        photo_hash(s->instance_pictures[i], hash);
+        photo_hash(s->instance_images[i], hash);
         json_array_append_new(*out, json_string(hash));
     }
     for (size_t i = 0; i < files.count; i++)
@@ -51,7 +51,7 @@ static bool class_part(json_t *whole, const train_request *r, error *e)
                           .maker = r->class_maker,
                           .precision = r->precision};
     json_t *foreign = NULL;
-    if (!class_pictures_foreign(&made, &foreign, e)) return false;
+    if (!class_images_foreign(&made, &foreign, e)) return false;
     json_object_set_new(whole, "class_maker", json_string(r->class_maker ? r->class_maker : ""));
     json_object_set_new(whole, "class_pictures", foreign);
     return true;

@@ -12,7 +12,7 @@
 
 typedef struct run {
     trainer trainer;
-    const picture_maker *maker;
+    const image_maker *maker;
     const train_events *events;
     train_watch watch;   /* tells events, and notes what follows */
     train_phase phase;
@@ -37,8 +37,8 @@ typedef struct run {
 void run_say(const run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* As train_goes_on with the run's own watch. */
 bool run_goes_on(run *r, train_phase phase, int64_t done, int64_t total, error *e);
-/* The progress of a picture in the making, for a picture_order of the run. */
-bool run_picture_step(void *user, int step, int steps);
+/* The progress of a picture in the making, for a image_order of the run. */
+bool run_image_step(void *user, int step, int steps);
 
 /* ---- keep.c: what is written ---- */
 

@@ -21,7 +21,7 @@ typedef enum train_optimizer {
 
 typedef struct train_settings {
     const char *instance_data_dir, *instance_prompt; /* needed */
-    const struct image *const *instance_pictures;    /* in place of the folder: in memory, borrowed */
+    const struct image *const *instance_images;    /* in place of the folder: in memory, borrowed */
     size_t instance_count;
     const char *class_data_dir, *class_prompt;       /* needed with prior preservation */
     const char *output_dir;                          /* needed */

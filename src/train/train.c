@@ -69,7 +69,7 @@ bool run_goes_on(run *r, train_phase phase, int64_t done, int64_t total, error *
     return train_goes_on(&r->watch, phase, done, total, e);
 }
 
-bool run_picture_step(void *user, int step, int steps)
+bool run_image_step(void *user, int step, int steps)
 {
     run *r = user;
     double now = clock_seconds();
@@ -124,11 +124,11 @@ static class_request class_request_of(run *r)
                            .seed = s->seed,
                            .model_hash = r->owner.model_hash,
                            .watch = &r->watch,
-                           .step = run_picture_step,
+                           .step = run_image_step,
                            .user = r};
 }
 
-static bool has_class_pictures(const run *r)
+static bool has_class_images(const run *r)
 {
     return train_setting_determines(&r->trainer.settings, "num_class_images");
 }
@@ -138,9 +138,9 @@ static bool look_at_classes(run *r, int *missing, error *e)
 {
     const trainer *t = &r->trainer;
     *missing = 0;
-    if (!has_class_pictures(r)) return true;
+    if (!has_class_images(r)) return true;
     class_request request = class_request_of(r);
-    if (!class_pictures_check(&request, missing, e)) return false;
+    if (!class_images_check(&request, missing, e)) return false;
     double side = t->model->unet.sample_size * fit_factor(t->model);
     double need = *missing * side * side * 3, space = (double)folder_space(request.folder);
     return need <= space ||
@@ -186,13 +186,13 @@ static bool say_beginning(run *r, error *e)
     return advice_give(t, say_warning, r, e);
 }
 
-static bool make_class_pictures(run *r, error *e)
+static bool make_class_images(run *r, error *e)
 {
     char *warning = NULL;
     int made = 0;
-    if (!has_class_pictures(r)) return true;
+    if (!has_class_images(r)) return true;
     class_request request = class_request_of(r);
-    bool ok = class_pictures_make(&request, r->trainer.model, r->maker, &made, &warning, e);
+    bool ok = class_images_make(&request, r->trainer.model, r->maker, &made, &warning, e);
     if (made) run_say(r, "%s: %d class picture%s made", request.folder, made, made == 1 ? "" : "s");
     if (warning) run_say(r, "warning: %s", warning);
     free(warning);
@@ -231,7 +231,7 @@ static bool prepare(run *r, const train_settings *s, device *d, const model *m, 
 {
     int missing;
     if (!look(r, s, d, m, &missing, e) || !take_folders(r, missing, e) || !say_beginning(r, e) ||
-        !make_class_pictures(r, e) || !trainer_start(&r->trainer, e))
+        !make_class_images(r, e) || !trainer_start(&r->trainer, e))
         return false;
     say_photos(r, &r->trainer.classes);
     if (!resume(r, e)) return false;
@@ -367,7 +367,7 @@ static bool work(run *r, error *e)
     return error_set(e, why.code, "%s", why.text);
 }
 
-bool train_run(device *d, const model *m, const train_settings *settings, const picture_maker *maker,
+bool train_run(device *d, const model *m, const train_settings *settings, const image_maker *maker,
                const train_events *events, error *e)
 {
     run r = {.maker = maker, .events = events, .watch = {on_watch, &r}, .output = {.lock = -1},

@@ -5,7 +5,7 @@
 #ifndef LIKENESS_TRAIN_TRAIN_H
 #define LIKENESS_TRAIN_TRAIN_H
 
-#include "train/class_pictures.h"
+#include "train/class_images.h"
 #include "train/trainer.h"
 
 typedef struct train_progress {
@@ -30,7 +30,7 @@ typedef struct train_events {
  * validation/ in it. The model is borrowed; maker makes class and validation pictures. What would be refused
  * in the end is refused before anything is written. A full disk does not end a run: room for the result is
  * kept back, what cannot be written is tried again. */
-bool train_run(device *d, const model *m, const train_settings *settings, const picture_maker *maker,
+bool train_run(device *d, const model *m, const train_settings *settings, const image_maker *maker,
                const train_events *events, error *e);
 
 #endif

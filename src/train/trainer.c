@@ -74,7 +74,7 @@ static bool buffers_open(trainer *t, error *e)
            error_memory(e, "a batch", 4 * n * b->plane * sizeof(float));
 }
 
-static bool has_class_pictures(const trainer *t)
+static bool has_class_images(const trainer *t)
 {
     return t->settings.with_prior_preservation && !t->settings.prior_from_base;
 }
@@ -83,7 +83,7 @@ static bool open_photos(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
     if (s->instance_count)
-        return photo_set_copy(&t->instances, s->instance_pictures, s->instance_count, s->resolution, e);
+        return photo_set_copy(&t->instances, s->instance_images, s->instance_count, s->resolution, e);
     return photo_set_open_watched(&t->instances, s->instance_data_dir, s->resolution, 0, "instance",
                                   t->watch, e);
 }
@@ -91,7 +91,7 @@ static bool open_photos(trainer *t, error *e)
 static bool open_latents(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
-    const photo_set *classes = has_class_pictures(t) ? &t->classes : NULL;
+    const photo_set *classes = has_class_images(t) ? &t->classes : NULL;
     latents_options o = {&t->instances, classes, s->resolution, s->center_crop, s->cache_latents,
                          t->watch};
     if (classes && !photo_set_open_watched(&t->classes, s->class_data_dir, s->resolution,
@@ -211,7 +211,7 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
         open_photos(t, e) && open_texts(t, e) &&
         noise_schedule_open(&t->schedule, &m->scheduler, e) && buffers_open(t, e) &&
         open_steps(t, e) && check_memory(t, e)) {
-        size_t classes = has_class_pictures(t) ? (size_t)s->num_class_images : 0;
+        size_t classes = has_class_images(t) ? (size_t)s->num_class_images : 0;
         count_updates(t, classes > t->instances.count ? classes : t->instances.count);
         return true;
     }

@@ -25,20 +25,20 @@ static _Noreturn void fail(const char *text)
 }
 
 /* Closes the picture. */
-static view look(lk_features *eye, lk_picture *picture, const char *path)
+static view look(lk_features *eye, lk_image *picture, const char *path)
 {
     error e = {0};
     view out;
     if (!judge_look(eye, picture, path, &out, &e)) fail(e.text);
-    lk_picture_close(&picture);
+    lk_image_close(&picture);
     return out;
 }
 
 static view look_at_photo(lk_features *eye, const lk_photos *photos, int i)
 {
     lk_error why = {0};
-    lk_picture *picture;
-    if (!lk_photos_picture(&picture, photos, (size_t)i, &why)) fail(why.text);
+    lk_image *picture;
+    if (!lk_photos_image(&picture, photos, (size_t)i, &why)) fail(why.text);
     return look(eye, picture, lk_photos_path(photos, (size_t)i));
 }
 
@@ -47,12 +47,12 @@ static view look_at_file(lk_features *eye, const char *path, int side)
 {
     error e = {0};
     lk_error why = {0};
-    lk_picture *picture;
+    lk_image *picture;
     image whole, square;
     if (!image_read(&whole, NULL, path, &e) ||
         !image_resize(&square, &whole, side, side, RESIZE_BILINEAR, &e))
         fail(e.text);
-    if (!lk_picture_from_pixels(&picture, square.pixels, side, side, 0, &why)) fail(why.text);
+    if (!lk_image_from_pixels(&picture, square.pixels, side, side, 0, &why)) fail(why.text);
     image_free(&whole), image_free(&square);
     return look(eye, picture, path);
 }

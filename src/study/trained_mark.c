@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * taught_mark: see taught_mark.h. A folder is made under a hidden name, marked, and renamed: so
+ * trained_mark: see trained_mark.h. A folder is made under a hidden name, marked, and renamed: so
  * what a killed run leaves under the model's name has its mark. */
-#include "study/taught_mark.h"
+#include "study/trained_mark.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-void taught_key(const char *request, char key[65])
+void trained_key(const char *request, char key[65])
 {
     sha256 h;
     sha256_start(&h);
@@ -58,23 +58,23 @@ static bool is_empty(const char *folder)
     return empty;
 }
 
-taught_state taught_look(const char *folder, const char *key)
+trained_state trained_look(const char *folder, const char *key)
 {
     json_t *mark = read_mark(folder);
-    taught_state state;
+    trained_state state;
     if (!mark)
-        state = is_empty(folder) ? TAUGHT_NOTHING : TAUGHT_FOREIGN;
+        state = is_empty(folder) ? TRAINED_NOTHING : TRAINED_FOREIGN;
     else if (strcmp(json_string_value(json_object_get(mark, "determined_by")), key) != 0)
-        state = TAUGHT_OTHER;
+        state = TRAINED_OTHER;
     else
-        state = is_there(folder, "model_index.json") ? TAUGHT_WHOLE : TAUGHT_BEGUN;
+        state = is_there(folder, "model_index.json") ? TRAINED_WHOLE : TRAINED_BEGUN;
     json_decref(mark);
     return state;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-char *taught_aside(const char *folder, const char *key)
+char *trained_aside(const char *folder, const char *key)
 {
     return string_format("%s.%.8s", folder, key);
 }
@@ -82,7 +82,7 @@ char *taught_aside(const char *folder, const char *key)
 static bool write_mark(const char *folder, const char *request, error *e)
 {
     char key[65];
-    taught_key(request, key);
+    trained_key(request, key);
     json_t *asked = json_parse(request, strlen(request), 0, NULL);
     json_t *mark = json_pack("{s:s, s:o*}", "determined_by", key, "request", asked);
     bool ok = (mark || error_memory(e, folder, 64)) && json_write_in(mark, folder, MARK_FILE, e);
@@ -98,7 +98,7 @@ static char *hidden_name(const char *folder)
     return string_format("%.*s.%s.new", above, folder, folder + above);
 }
 
-bool taught_begin(const char *folder, const char *request, error *e)
+bool trained_begin(const char *folder, const char *request, error *e)
 {
     char *hidden = hidden_name(folder);
     bool ok = hidden ? path_make_dir(hidden, e) && write_mark(hidden, request, e)
@@ -108,7 +108,7 @@ bool taught_begin(const char *folder, const char *request, error *e)
     return ok;
 }
 
-bool taught_move_aside(const char *folder, char **kept, error *e)
+bool trained_move_aside(const char *folder, char **kept, error *e)
 {
     folder_names names;
     *kept = NULL;
@@ -123,8 +123,8 @@ bool taught_move_aside(const char *folder, char **kept, error *e)
     }
     json_t *mark = read_mark(folder);
     const char *key = json_string_value(json_object_get(mark, "determined_by"));
-    *kept = key ? taught_aside(folder, key) : NULL;
-    for (int i = 2; *kept && access(*kept, F_OK) == 0; i++) { /* the same request, taught twice */
+    *kept = key ? trained_aside(folder, key) : NULL;
+    for (int i = 2; *kept && access(*kept, F_OK) == 0; i++) { /* the same request, trained twice */
         free(*kept);
         *kept = string_format("%s.%.8s-%d", folder, key, i);
     }
@@ -179,7 +179,7 @@ static void add_settings(FILE *out, json_t *was, json_t *is)
         if (!json_object_get(is, name)) add_change(out, name, value, NULL);
 }
 
-char *taught_difference(const char *folder, const char *request)
+char *trained_difference(const char *folder, const char *request)
 {
     json_t *mark = read_mark(folder), *is = json_parse(request, strlen(request), 0, NULL);
     json_t *was = json_object_get(mark, "request");

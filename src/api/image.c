@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * picture: lk_picture, its settings, and sheets of pictures. */
+ * picture: lk_image, its settings, and grids of images. */
 #include "api/api.h"
 
 #include <stdlib.h>
@@ -13,28 +13,28 @@
 
 enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
 
-bool lk_picture_open(lk_picture **out, const char *path, lk_error *caller)
+bool lk_image_open(lk_image **out, const char *path, lk_error *caller)
 {
     error e = {0};
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
               image_read(&(*out)->image, &(*out)->settings, path, &e);
-    if (!ok) lk_picture_close(out);
+    if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }
 
-bool lk_picture_from_memory(lk_picture **out, const void *data, size_t bytes, const char *name,
+bool lk_image_from_memory(lk_image **out, const void *data, size_t bytes, const char *name,
                             lk_error *caller)
 {
     error e = {0};
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
               image_read_memory(&(*out)->image, &(*out)->settings, data, bytes, name ? name : "the picture", &e);
-    if (!ok) lk_picture_close(out);
+    if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }
 
-bool lk_picture_from_pixels(lk_picture **out, const uint8_t *pixels, int width, int height, size_t stride,
+bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int height, size_t stride,
                             lk_error *caller)
 {
     error e = {0};
@@ -48,11 +48,11 @@ bool lk_picture_from_pixels(lk_picture **out, const uint8_t *pixels, int width, 
               image_new(&(*out)->image, width, height, &e);
     for (int y = 0; ok && y < height; y++)
         memcpy((*out)->image.pixels + (size_t)y * row, pixels + (size_t)y * (stride ? stride : row), row);
-    if (!ok) lk_picture_close(out);
+    if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }
 
-void lk_picture_close(lk_picture **p)
+void lk_image_close(lk_image **p)
 {
     if (!*p) return;
     image_free(&(*p)->image);
@@ -63,12 +63,12 @@ void lk_picture_close(lk_picture **p)
     *p = NULL;
 }
 
-int lk_picture_width(const lk_picture *p) { return p->image.width; }
-int lk_picture_height(const lk_picture *p) { return p->image.height; }
-const uint8_t *lk_picture_pixels(const lk_picture *p) { return p->image.pixels; }
-const char *lk_picture_settings(const lk_picture *p) { return p->settings; }
+int lk_image_width(const lk_image *p) { return p->image.width; }
+int lk_image_height(const lk_image *p) { return p->image.height; }
+const uint8_t *lk_image_pixels(const lk_image *p) { return p->image.pixels; }
+const char *lk_image_settings(const lk_image *p) { return p->settings; }
 
-bool lk_picture_set_settings(lk_picture *p, const char *text, lk_error *caller)
+bool lk_image_set_settings(lk_image *p, const char *text, lk_error *caller)
 {
     error e = {0};
     char *copy = strdup(text);
@@ -95,13 +95,13 @@ char *lk_file_settings(const char *path)
     return text;
 }
 
-bool lk_picture_save(const lk_picture *p, const char *path, lk_error *caller)
+bool lk_image_save(const lk_image *p, const char *path, lk_error *caller)
 {
     error e = {0};
     return api_report(image_write(&p->image, path, p->settings, PICTURE_QUALITY, &e), &e, caller);
 }
 
-bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, int columns,
+bool lk_image_grid(lk_image **out, const lk_image *const *cell, int rows, int columns,
                      const char *const *row_label, const char *const *column_label,
                      lk_error *caller)
 {
@@ -109,12 +109,12 @@ bool lk_picture_grid(lk_picture **out, const lk_picture *const *cell, int rows, 
     size_t count = rows > 0 && columns > 0 ? (size_t)rows * (size_t)columns : 0;
     const image **images = calloc(count + 1, sizeof *images);
     *out = calloc(1, sizeof **out);
-    bool ok = (images && *out) || error_memory(&e, "a sheet of pictures", count * sizeof *images);
-    ok = ok && (count || error_set(&e, ERROR_USAGE, "a sheet of %d rows and %d columns is none",
+    bool ok = (images && *out) || error_memory(&e, "a grid of pictures", count * sizeof *images);
+    ok = ok && (count || error_set(&e, ERROR_USAGE, "a grid of %d rows and %d columns is none",
                                    rows, columns));
     for (size_t i = 0; ok && i < count; i++) images[i] = cell[i] ? &cell[i]->image : NULL;
     ok = ok && grid_make(&(*out)->image, images, rows, columns, row_label, column_label, &e);
     free(images);
-    if (!ok) lk_picture_close(out);
+    if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }

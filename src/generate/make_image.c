@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * picture: see picture.h. */
-#include "generate/picture.h"
+#include "generate/make_image.h"
 
 #include "generate/parameters.h"
 
 static bool make(image *out, char **text, generator *g, const generate_options *o, error *e)
 {
     generate_result made;
-    picture_job job = {.models = &g, .count = 1, .options = o};
+    image_job job = {.models = &g, .count = 1, .options = o};
     if (!generator_run(g, o, &made, e)) return false;
     bool ok = parameters_text(text, &job, &made.picture, e);
     if (ok) {
@@ -19,7 +19,7 @@ static bool make(image *out, char **text, generator *g, const generate_options *
     return ok;
 }
 
-bool picture_make(image *out, char **text, generator *g, const model *m, const generate_options *o,
+bool image_make(image *out, char **text, generator *g, const model *m, const generate_options *o,
                   error *e)
 {
     generator *own = NULL;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * class_pictures: see class_pictures.h. A picture is first written under a hidden name, then entered in
+ * class_images: see class_images.h. A picture is first written under a hidden name, then entered in
  * the manifest, then given its name: a kill in between leaves an entry without a picture, never a
  * picture without an entry. */
-#include "train/class_pictures.h"
+#include "train/class_images.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -218,7 +218,7 @@ static bool give_name(const target *t, error *e)
                : error_set(e, ERROR_FILE, "%s: cannot be written: %s", t->path, error_reason(errno));
 }
 
-static bool keep_picture(manifest *list, const class_request *r, const target *t, const image *picture,
+static bool keep_image(manifest *list, const class_request *r, const target *t, const image *picture,
                          uint64_t seed, const char *settings, error *e)
 {
     char hash[65];
@@ -227,16 +227,16 @@ static bool keep_picture(manifest *list, const class_request *r, const target *t
            give_name(t, e);
 }
 
-static bool make_one(manifest *list, const class_request *r, const model *m, const picture_maker *maker,
+static bool make_one(manifest *list, const class_request *r, const model *m, const image_maker *maker,
                      uint64_t *number, error *e)
 {
     target t;
     if (!find_free(&t, r->folder, number, e)) return false;
     image picture = {0};
     char *settings = NULL;
-    picture_order order = {m, r->prompt, r->seed + *number, r->step, r->user};
+    image_order order = {m, r->prompt, r->seed + *number, r->step, r->user};
     bool ok = maker->make(maker->user, &order, &picture, &settings, e) &&
-              keep_picture(list, r, &t, &picture, order.seed, settings, e);
+              keep_image(list, r, &t, &picture, order.seed, settings, e);
     if (!ok) unlink(t.hidden);
     image_free(&picture);
     free(settings);
@@ -246,7 +246,7 @@ static bool make_one(manifest *list, const class_request *r, const model *m, con
 }
 
 static bool make_missing(manifest *list, const class_request *r, const model *m,
-                         const picture_maker *maker, int missing, int *made, error *e)
+                         const image_maker *maker, int missing, int *made, error *e)
 {
     uint64_t number = 0;
     for (; *made < missing; ++*made) {
@@ -266,7 +266,7 @@ static int missing_of(const class_request *r, size_t there)
     return there < (size_t)r->wanted ? r->wanted - (int)there : 0;
 }
 
-bool class_pictures_make(const class_request *r, const model *m, const picture_maker *maker, int *made,
+bool class_images_make(const class_request *r, const model *m, const image_maker *maker, int *made,
                          char **warning, error *e)
 {
     manifest list;
@@ -289,7 +289,7 @@ bool class_pictures_make(const class_request *r, const model *m, const picture_m
 }
 
 /* Whether it can be decoded, as it will have to be. */
-static bool look_at_picture(const char *folder, const char *name, error *e)
+static bool look_at_image(const char *folder, const char *name, error *e)
 {
     image picture = {0};
     char *path = path_join(folder, name);
@@ -299,7 +299,7 @@ static bool look_at_picture(const char *folder, const char *name, error *e)
     return ok;
 }
 
-bool class_pictures_check(const class_request *r, int *missing, error *e)
+bool class_images_check(const class_request *r, int *missing, error *e)
 {
     manifest list;
     photo_files files;
@@ -309,7 +309,7 @@ bool class_pictures_check(const class_request *r, int *missing, error *e)
     bool ok = true;
     for (size_t i = 0; ok && i < files.count && i < (size_t)r->wanted; i++)
         ok = train_goes_on(r->watch, TRAIN_PHOTOS, (int64_t)i, (int64_t)files.count, e) &&
-             look_at_picture(r->folder, files.item[i].name, e);
+             look_at_image(r->folder, files.item[i].name, e);
     *missing = missing_of(r, files.count);
     photo_files_free(&files);
     return ok;
@@ -340,7 +340,7 @@ static bool is_made(const manifest *list, const class_request *r, const photo_fi
     return made;
 }
 
-bool class_pictures_foreign(const class_request *r, json_t **out, error *e)
+bool class_images_foreign(const class_request *r, json_t **out, error *e)
 {
     manifest list;
     photo_files files;

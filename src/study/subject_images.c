@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * subject_pictures: see subject_pictures.h. */
-#include "study/subject_pictures.h"
+ * subject_images: see subject_images.h. */
+#include "study/subject_images.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "base/platform.h"
 #include "study/measured.h"
 
-void subject_picture_name(char out[64], int subject, bool of_class, int index)
+void subject_image_name(char out[64], int subject, bool of_class, int index)
 {
     snprintf(out, 64, "subject/%d-%s%02d.png", subject + 1, of_class ? "class-" : "", index + 1);
 }
@@ -19,12 +19,12 @@ void subject_picture_name(char out[64], int subject, bool of_class, int index)
 static bool write_crop(const lk_photos *photos, size_t i, const char *folder, const char *name, error *e)
 {
     lk_error why = {0};
-    lk_picture *square = NULL;
+    lk_image *square = NULL;
     char *path = path_join(folder, name);
     if (!path) return error_memory(e, name, strlen(folder) + 64);
-    bool ok = (lk_photos_picture(&square, photos, i, &why) && lk_picture_save(square, path, &why)) ||
+    bool ok = (lk_photos_image(&square, photos, i, &why) && lk_image_save(square, path, &why)) ||
               engine_failed(&why, e);
-    lk_picture_close(&square);
+    lk_image_close(&square);
     free(path);
     return ok;
 }
@@ -45,7 +45,7 @@ static bool write_some(int *count, const char *from, int resolution, int most, i
     bool ok = true;
     for (size_t i = 0; ok && i < lk_photos_count(photos); i++) {
         char name[64];
-        subject_picture_name(name, subject, of_class, (int)i);
+        subject_image_name(name, subject, of_class, (int)i);
         ok = write_crop(photos, i, folder, name, e);
         *count += ok;
     }
@@ -60,7 +60,7 @@ static int resolution_of(const measure_source *s, int who)
     return t->resolution ? t->resolution : engine_resolution(s->models[s->plan->model[who].base]);
 }
 
-bool subject_pictures_write(subject_pictures *out, const measure_source *s, const study_measures *m,
+bool subject_images_write(subject_images *out, const measure_source *s, const study_measures *m,
                             error *e)
 {
     char *place = path_join(s->folder, "subject");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * taught: opening and teaching a study's models. A model is whole when its folder has the mark of its
- * request (taught_mark.h) and its model_index.json, written last, is there too. */
-#include "study/taught.h"
+ * trained: opening and training a study's models. A model is whole when its folder has the mark of its
+ * request (trained_mark.h) and its model_index.json, written last, is there too. */
+#include "study/trained.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,7 +59,7 @@ static char *own_class_folder(const study_models *m, const study_source *s, int 
     char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt, maker ? maker : "",
                                (unsigned long long)t->train.seed, precision_name(s));
     if (maker && slug && text) {
-        taught_key(text, hash);
+        trained_key(text, hash);
         folder = string_format("%s/class/%s-%.8s", s->folder, slug, hash);
     }
     free(text);
@@ -81,7 +81,7 @@ static bool make_request(study_models *m, const study_source *s, int i, error *e
     base.precision = lk_context_precision(s->context);
     base.resolution = engine_resolution(m->open[origin(s->plan, i)]);
     if (!lk_train_request(&m->request[i], &options, &base, &why)) return engine_failed(&why, e);
-    taught_key(m->request[i], m->key[i]);
+    trained_key(m->request[i], m->key[i]);
     return true;
 }
 
@@ -120,7 +120,7 @@ static bool open_path(study_models *m, const study_source *s, int i, error *e)
 {
     const char *path = s->plan->model[i].path;
     lk_model_info info;
-    m->state[i] = TAUGHT_WHOLE;
+    m->state[i] = TRAINED_WHOLE;
     if (!open_one(m, i, s, strcmp(path, "pocket") == 0 ? NULL : path, e)) return false;
     lk_model_describe(m->open[i], &info);
     m->folder[i] = strdup(info.path);
@@ -139,18 +139,18 @@ static bool name_folders(study_models *m, const study_source *s, int i, error *e
     return (m->folder[i] && (!classes || m->class_folder[i])) || error_memory(e, "a model's path", 64);
 }
 
-static bool find_taught(study_models *m, const study_source *s, int i, error *e)
+static bool find_trained(study_models *m, const study_source *s, int i, error *e)
 {
     if (!name_folders(m, s, i, e) || !make_request(m, s, i, e)) return false;
-    char *aside = taught_aside(m->folder[i], m->key[i]);
+    char *aside = trained_aside(m->folder[i], m->key[i]);
     if (!aside) return error_memory(e, "a model's path", 64);
-    m->state[i] = taught_look(m->folder[i], m->key[i]);
-    bool ok = m->state[i] != TAUGHT_FOREIGN ||
+    m->state[i] = trained_look(m->folder[i], m->key[i]);
+    bool ok = m->state[i] != TRAINED_FOREIGN ||
               error_set(e, ERROR_FILE, "%s is there, and no study of likeness wrote it; move it, name the "
                         "model \"%s\" otherwise, or give the study another folder (-o)", m->folder[i],
                         s->plan->model[i].name);
-    const char *found = m->state[i] == TAUGHT_WHOLE                         ? m->folder[i]
-                        : taught_look(aside, m->key[i]) == TAUGHT_WHOLE ? aside
+    const char *found = m->state[i] == TRAINED_WHOLE                         ? m->folder[i]
+                        : trained_look(aside, m->key[i]) == TRAINED_WHOLE ? aside
                                                                             : NULL;
     if (ok && found) {
         m->seconds[i] = training_seconds(found);
@@ -180,7 +180,7 @@ bool study_models_open(study_models *out, const study_source *s, error *e)
     for (int i = 0; ok && i < p->models; i++) {
         out->key_text[i] = out->key[i];
         ok = !(s->stop && s->stop(s->user)) || error_set(e, ERROR_CANCELLED, "stopped");
-        ok = ok && (p->model[i].path ? open_path(out, s, i, e) : find_taught(out, s, i, e));
+        ok = ok && (p->model[i].path ? open_path(out, s, i, e) : find_trained(out, s, i, e));
     }
     if (!ok) study_models_close(out);
     return ok;
@@ -212,8 +212,8 @@ void study_models_close(study_models *m)
 static bool make_room(study_models *m, int i, const study_source *s, bool comes_back, error *e)
 {
     const char *name = s->plan->model[i].name;
-    char *why = taught_difference(m->folder[i], m->request[i]), *kept = NULL;
-    bool ok = (why || error_memory(e, "a training's request", 64)) && taught_move_aside(m->folder[i], &kept, e);
+    char *why = trained_difference(m->folder[i], m->request[i]), *kept = NULL;
+    bool ok = (why || error_memory(e, "a training's request", 64)) && trained_move_aside(m->folder[i], &kept, e);
     if (ok)
         say(s, "model %s: %s: %s%s%s", name, why, comes_back ? "the one trained so before is taken back" : "trained anew",
             kept ? "; the old one is kept in " : "", kept ? kept : "");
@@ -234,19 +234,19 @@ static void sweep_folders(const study_models *m, int i, const study_source *s)
 bool study_models_claim(study_models *m, int i, const study_source *s, error *e)
 {
     sweep_folders(m, i, s);
-    if (m->state[i] == TAUGHT_BEGUN || m->state[i] == TAUGHT_WHOLE) return true;
-    char *aside = taught_aside(m->folder[i], m->key[i]);
-    taught_state kept = aside ? taught_look(aside, m->key[i]) : TAUGHT_NOTHING;
-    bool comes_back = kept == TAUGHT_WHOLE || kept == TAUGHT_BEGUN;
+    if (m->state[i] == TRAINED_BEGUN || m->state[i] == TRAINED_WHOLE) return true;
+    char *aside = trained_aside(m->folder[i], m->key[i]);
+    trained_state kept = aside ? trained_look(aside, m->key[i]) : TRAINED_NOTHING;
+    bool comes_back = kept == TRAINED_WHOLE || kept == TRAINED_BEGUN;
     bool ok = aside || error_memory(e, "a model's path", 64);
-    if (ok && m->state[i] == TAUGHT_OTHER) ok = make_room(m, i, s, comes_back, e);
-    if (ok) ok = comes_back ? folder_move(aside, m->folder[i], e) : taught_begin(m->folder[i], m->request[i], e);
-    if (ok) m->state[i] = comes_back ? kept : TAUGHT_BEGUN;
+    if (ok && m->state[i] == TRAINED_OTHER) ok = make_room(m, i, s, comes_back, e);
+    if (ok) ok = comes_back ? folder_move(aside, m->folder[i], e) : trained_begin(m->folder[i], m->request[i], e);
+    if (ok) m->state[i] = comes_back ? kept : TRAINED_BEGUN;
     free(aside);
     return ok;
 }
 
-/* ---- teaching ------------------------------------------------------------------------------- */
+/* ---- training ------------------------------------------------------------------------------- */
 
 static bool is_checkpoint(const char *name)
 {
@@ -272,7 +272,7 @@ static bool checkpoints(size_t *count, const char *folder, bool removes, error *
     return ok;
 }
 
-bool study_models_teach(study_models *m, int i, const study_source *s, const teach_events *events, error *e)
+bool study_models_train(study_models *m, int i, const study_source *s, const train_events *events, error *e)
 {
     const study_model *t = &s->plan->model[i];
     lk_error why = {0};
@@ -291,6 +291,6 @@ bool study_models_teach(study_models *m, int i, const study_source *s, const tea
                    : engine_failed(&why, e);
     if (!checkpoints(&there, m->folder[i], true, e)) return false;
     m->seconds[i] = training_seconds(m->folder[i]);
-    m->state[i] = TAUGHT_WHOLE;
+    m->state[i] = TRAINED_WHOLE;
     return open_one(m, i, s, m->folder[i], e);
 }

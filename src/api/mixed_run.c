@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * turns: pictures by one model or several that take turns: what lk_generate, lk_generate_mixed and lk_generate_many
+ * mixed_run: pictures by one model or several that take turns: what lk_generate, lk_generate_mixed and lk_generate_many
  * have in common. */
 #include "api/api.h"
 
@@ -9,8 +9,8 @@
 
 #include "generate/parameters.h"
 
-struct turns_picture {
-    turns *turns;
+struct mixed_image {
+    mixed *mixed;
     int k;
     lk_generate_options o;
     api_watch watch;
@@ -18,14 +18,14 @@ struct turns_picture {
 
 /* ---- opening ---- */
 
-static generator *first_of(const turns *t)
+static generator *first_of(const mixed *t)
 {
     return t->generators[t->schedule ? t->mix.step[0].model[0] : 0];
 }
 
-static const mix *mix_of(const turns *t) { return t->schedule ? &t->mix : NULL; }
+static const mix *mix_of(const mixed *t) { return t->schedule ? &t->mix : NULL; }
 
-static bool open_generators(turns *t, error *e)
+static bool open_generators(mixed *t, error *e)
 {
     t->generators = calloc((size_t)t->count + 1, sizeof *t->generators);
     if (!t->generators) return error_memory(e, "a list of models", (size_t)t->count * sizeof *t->generators);
@@ -34,7 +34,7 @@ static bool open_generators(turns *t, error *e)
     return true;
 }
 
-static bool latents_fit(const turns *t, const lk_generate_options *o, error *e)
+static bool latents_fit(const mixed *t, const lk_generate_options *o, error *e)
 {
     const lk_latents *from = o->latents;
     int shape[3];
@@ -49,15 +49,15 @@ static bool latents_fit(const turns *t, const lk_generate_options *o, error *e)
            error_set(e, ERROR_USAGE, "the run to go on from made a picture of another size");
 }
 
-static bool open_pictures(turns *t, error *e)
+static bool open_images(mixed *t, error *e)
 {
     size_t n = (size_t)t->pictures;
     t->picture = calloc(n, sizeof *t->picture);
     t->in = calloc(n, sizeof *t->in);
     if (!t->picture || !t->in) return error_memory(e, "pictures", n * sizeof *t->picture);
     for (int k = 0; k < t->pictures; k++) {
-        struct turns_picture *p = &t->picture[k];
-        p->turns = t;
+        struct mixed_image *p = &t->picture[k];
+        p->mixed = t;
         p->k = k;
         if (!generate_options_take(&p->o, t->given[k], e)) return false;
         t->in[k] = api_options_in(&p->o);
@@ -66,11 +66,11 @@ static bool open_pictures(turns *t, error *e)
     return true;
 }
 
-/* The session is ours from here to turns_close. */
-static bool turns_open(turns *t, error *e)
+/* The session is ours from here to mixed_close. */
+static bool mixed_open(mixed *t, error *e)
 {
     t->entered = session_enter(t->session, e);
-    if (!t->entered || !open_pictures(t, e)) return false;
+    if (!t->entered || !open_images(t, e)) return false;
     if (t->count < 1) return error_set(e, ERROR_USAGE, "a picture of %d models", t->count);
     if (t->schedule && (!names_check(t->name, t->count, e) ||
                         !mix_parse(&t->mix, t->schedule, t->name, t->count, t->picture[0].o.steps, e)))
@@ -80,7 +80,7 @@ static bool turns_open(turns *t, error *e)
     return ok;
 }
 
-static void turns_close(turns *t)
+static void mixed_close(mixed *t)
 {
     mix_close(&t->mix);
     free(t->generators);
@@ -93,22 +93,22 @@ static void turns_close(turns *t)
 
 static bool on_progress(void *user, int step, int steps)
 {
-    struct turns_picture *p = user;
-    const turns *t = p->turns;
+    struct mixed_image *p = user;
+    const mixed *t = p->mixed;
     return t->stepped ? t->stepped(t->user, p->k, step, steps) : api_watch_tell(&p->watch, step, steps);
 }
 
 static void on_reached(void *user, const generate_snapshot *state)
 {
-    const struct turns_picture *p = user;
+    const struct mixed_image *p = user;
     lk_snapshot now = {*state};
     p->o.reached(p->o.user, &now);
 }
 
-static void listen(turns *t)
+static void listen(mixed *t)
 {
     for (int k = 0; k < t->pictures; k++) {
-        struct turns_picture *p = &t->picture[k];
+        struct mixed_image *p = &t->picture[k];
         api_watch_start(&p->watch, p->o.progress, p->o.user, t->session);
         p->watch.picture = p->o.picture;
         p->watch.pictures = p->o.pictures;
@@ -120,48 +120,48 @@ static void listen(turns *t)
 
 /* ---- the uses ---- */
 
-bool turns_check(turns *t, char **notes, error *e)
+bool mixed_check(mixed *t, char **notes, error *e)
 {
     if (notes) *notes = NULL;
-    bool ok = turns_open(t, e) &&
+    bool ok = mixed_open(t, e) &&
               (t->schedule ? generator_check_mixed(t->generators, t->count, &t->mix, t->in, notes, e)
                            : generator_check(t->generators[0], t->in, notes, e));
-    turns_close(t);
+    mixed_close(t);
     return ok;
 }
 
-bool turns_settings(char **text, turns *t, error *e)
+bool mixed_settings(char **text, mixed *t, error *e)
 {
     *text = NULL;
-    bool ok = turns_open(t, e);
+    bool ok = mixed_open(t, e);
     if (ok) {
         int width, height, multiple;
         const lk_generate_options *o = &t->picture[0].o;
-        picture_job job = {t->generators, t->name, t->count, mix_of(t), t->in};
+        image_job job = {t->generators, t->name, t->count, mix_of(t), t->in};
         generator_size(first_of(t), &width, &height, &multiple);
         image size = {.width = o->width ? o->width : width, .height = o->height ? o->height : height};
         ok = parameters_text(text, &job, &size, e);
     }
-    turns_close(t);
+    mixed_close(t);
     return ok;
 }
 
-bool turns_size(turns *t, int *together, bool *small, error *e)
+bool mixed_size(mixed *t, int *together, bool *small, error *e)
 {
-    bool ok = turns_open(t, e);
+    bool ok = mixed_open(t, e);
     if (ok) {
         *together = generator_together(t->generators, t->count, mix_of(t), t->in);
         *small = generator_is_small(t->generators, t->count, mix_of(t), t->in);
     }
-    turns_close(t);
+    mixed_close(t);
     return ok;
 }
 
-static bool keep(lk_picture **out, const turns *t, int k, generate_result *made, error *e)
+static bool keep(lk_image **out, const mixed *t, int k, generate_result *made, error *e)
 {
     const int shape[3] = {made->channels, made->height, made->width};
-    picture_job job = {t->generators, t->name, t->count, mix_of(t), &t->in[k]};
-    lk_picture *p = *out = calloc(1, sizeof *p);
+    image_job job = {t->generators, t->name, t->count, mix_of(t), &t->in[k]};
+    lk_image *p = *out = calloc(1, sizeof *p);
     if (!p) return error_memory(e, "a picture", sizeof *p);
     p->image = made->picture;
     p->initial.data = made->initial;
@@ -172,7 +172,7 @@ static bool keep(lk_picture **out, const turns *t, int k, generate_result *made,
     return parameters_text(&p->settings, &job, &p->image, e);
 }
 
-static bool run(lk_picture **out, turns *t, error *e)
+static bool run(lk_image **out, mixed *t, error *e)
 {
     generate_result *made = calloc((size_t)t->pictures, sizeof *made);
     if (!made) return error_memory(e, "pictures", (size_t)t->pictures * sizeof *made);
@@ -184,11 +184,11 @@ static bool run(lk_picture **out, turns *t, error *e)
     return ok;
 }
 
-bool turns_run(lk_picture **out, turns *t, error *e)
+bool mixed_run(lk_image **out, mixed *t, error *e)
 {
     for (int k = 0; k < t->pictures; k++) out[k] = NULL;
-    bool ok = turns_open(t, e) && run(out, t, e);
-    turns_close(t);
-    for (int k = 0; !ok && k < t->pictures; k++) lk_picture_close(&out[k]);
+    bool ok = mixed_open(t, e) && run(out, t, e);
+    mixed_close(t);
+    for (int k = 0; !ok && k < t->pictures; k++) lk_image_close(&out[k]);
     return ok;
 }
