@@ -119,8 +119,9 @@ typedef struct lk_context_options {
     int threads;            /* 0: every core that this process may use; more than these are never used.
                                Results are the same bytes with any number. */
     lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
-    lk_log_callback *log;   /* NULL, or told what a person may want to know: what a training says of itself,
-                               warnings. By several threads at once where sessions work at once. */
+    /* NULL, or told what a person may want to know: what a training says of itself, warnings. By several
+     * threads at once where sessions work at once. */
+    lk_log_callback *log;
     void *user;
 } lk_context_options;
 
@@ -163,8 +164,9 @@ typedef struct lk_model lk_model;
 
 typedef struct lk_model_options {
     size_t size;
-    const char *path; /* a diffusers folder or a .safetensors file; NULL: the pocket model, found in
-                         $LIKENESS_MODELS, beside the library or program as it is installed or built */
+    /* A diffusers folder or a .safetensors file; NULL: the pocket model, found in $LIKENESS_MODELS, beside
+     * the library or program as it is installed or built. */
+    const char *path;
     const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */
     const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
     lk_progress_callback *progress; /* NULL, or told while all weights are looked at */
@@ -681,7 +683,7 @@ LK_API size_t lk_train_memory(const lk_model *model, const lk_train_options *opt
 
 typedef struct lk_train_base {
     size_t size;
-    const char *name;         /* what names the model trained from: its hash, or the hash of its own request */
+    const char *name;         /* of the model trained from: its hash, or its own request's */
     const char *hash;         /* lk_model_hash of it; NULL: it is not there yet */
     lk_precision precision;
     int resolution;           /* of the model's pictures, where the options give none */

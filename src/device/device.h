@@ -241,7 +241,7 @@ typedef struct bad_value {
 struct device {
     const char *name;     /* "cpu avx2, 2 threads" */
     int threads;
-    thread_pool *pool;    /* the host's threads, for other work beside the operations too; NULL: none */
+    thread_pool *pool;    /* the host's threads, for other work too; NULL: none */
     dtype compute;        /* type of the inputs of products: F32, or BF16 where hardware has it */
     dtype weight_type;    /* type packed product weights are held in: F32, or BF16 (precision bf16) */
     bool batches_alike;   /* a sample's results are the same bytes in batches of every size */
