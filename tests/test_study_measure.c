@@ -2,6 +2,7 @@
  *
  * The measures of a study, on pictures of known colours and a toy model as the judge. A subject is a mark,
  * drawn anywhere on any ground; its class is grounds alone. */
+#include "painted.h"
 #include "support.h"
 
 #include <math.h>
@@ -45,26 +46,6 @@ static char *at(const char *part)
 }
 
 /* ---- pictures -------------------------------------------------------------------------------- */
-
-/* A ground that changes with `ground`; where mark is not 0, a mark of that strength upon it. */
-static void paint(const char *path, int ground, int mark)
-{
-    image m;
-    error e = {0};
-    assert_true(image_new(&m, 32, 32, &e));
-    for (int y = 0; y < 32; y++)
-        for (int x = 0; x < 32; x++)
-            for (int c = 0; c < 3; c++) {
-                int v = 60 + (ground * (17 + 12 * c)) % 120 + y * (ground % 3);
-                int left = 4 * (1 + ground % 3), top = 4 * (1 + ground % 4);
-                bool inside = x >= left && x < left + 16 && y >= top && y < top + 16;
-                int own = (x - left) / 4 % 2 == (y - top) / 4 % 2 ? 255 * (c == 0) : 255 * (c == 2);
-                if (inside) v += (own - v) * mark / 100;
-                m.pixels[3 * (32 * y + x) + c] = (uint8_t)v;
-            }
-    assert_true(image_write(&m, path, NULL, 100, &e));
-    image_free(&m);
-}
 
 /* Left half of one grey, right half of another. */
 static void paint_halves(const study_cell *c, int left, int right)
