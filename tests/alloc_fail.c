@@ -91,15 +91,15 @@ static bool use(const char *model_path, const char *image_path, const char *prom
     return ok;
 }
 
-static int many_made(void *user, size_t i, lk_picture *picture)
+static int many_made(void *user, size_t i, lk_image *picture)
 {
-    lk_picture **out = user;
+    lk_image **out = user;
     out[i] = picture;
     return 0;
 }
 
 /* Two pictures, together. */
-static bool use_many(const char *model_path, const char *picture_path, const char *prompt, unsigned *sum,
+static bool use_many(const char *model_path, const char *image_path, const char *prompt, unsigned *sum,
                      lk_error *why)
 {
     lk_context_options c;
@@ -110,7 +110,7 @@ static bool use_many(const char *model_path, const char *picture_path, const cha
     lk_context *context = NULL;
     lk_session *session = NULL;
     lk_model *opened = NULL;
-    lk_picture *picture[2] = {NULL, NULL};
+    lk_image *picture[2] = {NULL, NULL};
     const lk_job *jobs[2] = {&job, &job};
     lk_context_defaults(&c);
     c.threads = 1;
@@ -127,12 +127,12 @@ static bool use_many(const char *model_path, const char *picture_path, const cha
     many.user = picture;
     bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
               lk_model_open(&opened, context, &m, why) && lk_generate_many(session, jobs, 2, &many, why) &&
-              lk_picture_save(picture[1], picture_path, why);
+              lk_image_save(picture[1], image_path, why);
     *sum = 1;
-    for (int i = 0; ok && i < lk_picture_width(picture[1]) * lk_picture_height(picture[1]) * 3; i++)
-        *sum = *sum * 31 + lk_picture_pixels(picture[1])[i];
-    lk_picture_close(&picture[0]);
-    lk_picture_close(&picture[1]);
+    for (int i = 0; ok && i < lk_image_width(picture[1]) * lk_image_height(picture[1]) * 3; i++)
+        *sum = *sum * 31 + lk_image_pixels(picture[1])[i];
+    lk_image_close(&picture[0]);
+    lk_image_close(&picture[1]);
     lk_model_close(&opened);
     lk_session_close(&session);
     lk_context_close(&context);
