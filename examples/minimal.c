@@ -26,7 +26,8 @@ int main(int argc, char **argv)
     options.steps = 10;
     options.progress = tell;
     options.user = stderr;
-    if (!lk_context_open(&context, NULL, &error) || !lk_session_open(&session, context, NULL, &error) ||
+    if (!lk_context_open(&context, NULL, &error) ||
+        !lk_session_open(&session, context, NULL, &error) ||
         !lk_model_open(&model, context, NULL, &error) ||
         !lk_generate(&picture, session, model, &options, &error) ||
         !lk_image_save(picture, argc > 2 ? argv[2] : "picture.png", &error))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * likeness: pictures from Stable Diffusion 1.x and unconditional DDPM models, on the CPU, the same
- * as diffusers makes, and DreamBooth training. This is the whole public interface. A program that makes one picture:
+ * as diffusers makes, and DreamBooth training. This is the whole public interface. A program that
+ * makes one picture:
  *
  *     #include <likeness.h>
  *     #include <stdio.h>
@@ -35,29 +36,31 @@
  *
  * Text is UTF-8. Nothing is printed, nothing global is changed, no locale is followed.
  *
- * Failing. A function that can fail returns false and fills its lk_error, which starts as {0} and keeps the
- * first failure; `error` may be NULL. What it would have given is NULL then.
+ * Failing. A function that can fail returns false and fills its lk_error, which starts as {0} and
+ * keeps the first failure; `error` may be NULL. What it would have given is NULL then.
  *
- * Owning. What an x_open (or lk_generate) gives is the caller's, to be given to x_close, which takes NULL
- * too. Texts and arrays handed out through a pointer go back to lk_free. What is handed out as const belongs
- * to what it was asked of.
+ * Owning. What an x_open (or lk_generate) gives is the caller's, to be given to x_close, which
+ * takes NULL too. Texts and arrays handed out through a pointer go back to lk_free. What is handed
+ * out as const belongs to what it was asked of.
  *
- * Options begin with their size. lk_x_defaults fills all of them; then the caller sets what he wants
- * otherwise. So a program and a library of other ages go together: fields that the program does not know
- * keep their defaults, and fields that the library does not know must be 0 (else LK_USAGE). A size of 0 is
- * LK_USAGE: the defaults were forgotten. Options may be NULL where nothing in them is needed. Structs that
- * are told to callbacks begin with their size, too, and grow at their end.
+ * Options begin with their size. lk_x_defaults fills all of them; then the caller sets what he
+ * wants otherwise. So a program and a library of other ages go together: fields that the program
+ * does not know keep their defaults, and fields that the library does not know must be 0 (else
+ * LK_USAGE). A size of 0 is LK_USAGE: the defaults were forgotten. Options may be NULL where
+ * nothing in them is needed. Structs that are told to callbacks begin with their size, too, and
+ * grow at their end.
  *
- * Threads. A context, and models and pictures that are open, may be used by any number of threads at the same
- * time. Work is done in a session, and a session is one thread's at a time (a second thread that comes while
- * it works gets LK_USAGE); different sessions work at the same time, on the same models too, and give the
- * same bytes as alone. x_close may not be called while another thread still uses x; but for that, sessions and
- * models close in any order, the context last. lk_session_cancel may be called from anywhere, from a signal
- * handler too. Threads of the library's own take no signals, sleep when they have nothing to do, and end with
- * their session or context; a forked child does without them.
+ * Threads. A context, and models and pictures that are open, may be used by any number of threads
+ * at the same time. Work is done in a session, and a session is one thread's at a time (a second
+ * thread that comes while it works gets LK_USAGE); different sessions work at the same time, on the
+ * same models too, and give the same bytes as alone. x_close may not be called while another thread
+ * still uses x; but for that, sessions and models close in any order, the context last.
+ * lk_session_cancel may be called from anywhere, from a signal handler too. Threads of the
+ * library's own take no signals, sleep when they have nothing to do, and end with their session or
+ * context; a forked child does without them.
  *
- * Callbacks are called by the thread that called the function (lk_generate_many says what it does). They may
- * call anything but what needs the session that is at work. */
+ * Callbacks are called by the thread that called the function (lk_generate_many says what it does).
+ * They may call anything but what needs the session that is at work. */
 #ifndef LIKENESS_H
 #define LIKENESS_H
 
@@ -92,14 +95,14 @@ typedef struct lk_error {
 LK_API const char *lk_version(void); /* "0.1.0" */
 LK_API void lk_free(void *memory);
 
-/* What long work tells of itself. step of steps: of a picture its denoising steps, 0 before the first; of a
- * model that is opened, hashed, merged or saved the tensors of the network in hand, again from 0 with the
- * next. */
+/* What long work tells of itself. step of steps: of a picture its denoising steps, 0 before the
+ * first; of a model that is opened, hashed, merged or saved the tensors of the network in hand,
+ * again from 0 with the next. */
 typedef struct lk_progress {
     size_t size;
     int picture, pictures; /* as in the options; 0 where the work makes no pictures */
     int step, steps;
-    double seconds;        /* since step 0 */
+    double seconds; /* since step 0 */
 } lk_progress;
 /* Nonzero asks to stop: the work ends with LK_CANCELLED as soon as it can. */
 typedef int lk_progress_callback(void *user, const lk_progress *progress);
@@ -116,11 +119,11 @@ typedef enum lk_precision { LK_F32, LK_BF16 } lk_precision;
 
 typedef struct lk_context_options {
     size_t size;
-    int threads;            /* 0: every core that this process may use; more than these are never used.
-                               Results are the same bytes with any number. */
+    int threads; /* 0: every core that this process may use; more than these are never used.
+                    Results are the same bytes with any number. */
     lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
-    /* NULL, or told what a person may want to know: what a training says of itself, warnings. By several
-     * threads at once where sessions work at once. */
+    /* NULL, or told what a person may want to know: what a training says of itself, warnings. By
+     * several threads at once where sessions work at once. */
     lk_log_callback *log;
     void *user;
 } lk_context_options;
@@ -128,15 +131,16 @@ typedef struct lk_context_options {
 #define lk_context_defaults(options) lk_context_defaults_sized((options), sizeof *(options))
 LK_API void lk_context_defaults_sized(lk_context_options *options, size_t size);
 LK_API bool lk_context_open(lk_context **out, const lk_context_options *options, lk_error *error);
-LK_API void lk_context_close(lk_context **context); /* after its sessions and models */
+LK_API void lk_context_close(lk_context **context);              /* after its sessions and models */
 LK_API const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
 LK_API int lk_context_threads(const lk_context *context);
 LK_API lk_precision lk_context_precision(const lk_context *context);
 
 /* ---- session: one thread's work ---- */
 
-/* What a thread needs to work: threads of its own, and what is costly between two pictures of one model (the
- * planned networks, the text's keys and values), which it keeps until the model or it is closed. */
+/* What a thread needs to work: threads of its own, and what is costly between two pictures of one
+ * model (the planned networks, the text's keys and values), which it keeps until the model or it is
+ * closed. */
 typedef struct lk_session lk_session;
 
 typedef struct lk_session_options {
@@ -148,12 +152,13 @@ typedef struct lk_session_options {
 
 #define lk_session_defaults(options) lk_session_defaults_sized((options), sizeof *(options))
 LK_API void lk_session_defaults_sized(lk_session_options *options, size_t size);
-LK_API bool lk_session_open(lk_session **out, lk_context *context, const lk_session_options *options,
-                            lk_error *error);
+LK_API bool lk_session_open(lk_session **out, lk_context *context,
+                            const lk_session_options *options, lk_error *error);
 LK_API void lk_session_close(lk_session **session);
 LK_API int lk_session_threads(const lk_session *session);
-/* Work that is going on ends with LK_CANCELLED after the operation that it is at (milliseconds), or where it
- * next looks (between two files, two pictures); work begun later ends so at once, until lk_session_resume. */
+/* Work that is going on ends with LK_CANCELLED after the operation that it is at (milliseconds), or
+ * where it next looks (between two files, two pictures); work begun later ends so at once, until
+ * lk_session_resume. */
 LK_API void lk_session_cancel(lk_session *session);
 LK_API void lk_session_resume(lk_session *session);
 
@@ -164,8 +169,8 @@ typedef struct lk_model lk_model;
 
 typedef struct lk_model_options {
     size_t size;
-    /* A diffusers folder or a .safetensors file; NULL: the pocket model, found in $LIKENESS_MODELS, beside
-     * the library or program as it is installed or built. */
+    /* A diffusers folder or a .safetensors file; NULL: the pocket model, found in $LIKENESS_MODELS,
+     * beside the library or program as it is installed or built. */
     const char *path;
     const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */
     const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
@@ -189,22 +194,23 @@ LK_API bool lk_model_open(lk_model **out, lk_context *context, const lk_model_op
 LK_API void lk_model_close(lk_model **model);
 #define lk_model_describe(model, info) lk_model_describe_sized((model), (info), sizeof *(info))
 LK_API void lk_model_describe_sized(const lk_model *model, lk_model_info *info, size_t size);
-/* Its weights' name, 64 hex digits, of which pictures tell the first as "Model hash". The first call reads all of
- * them, with the context's threads. */
+/* Its weights' name, 64 hex digits, of which pictures tell the first as "Model hash". The first
+ * call reads all of them, with the context's threads. */
 LK_API const char *lk_model_hash(lk_model *model);
 
 /* ---- latents ---- */
 
 /* Float32 [C, h, w], as PyTorch lays them out ([1, C, h, w]), in the units that the UNet reads (the
- * autoencoder's times its scaling_factor). Of a Stable Diffusion picture C is 4, h and w its height and width
- * / 8; of an unconditional model they are the picture, [3, H, W] in -1..1. Never change once they are open. */
+ * autoencoder's times its scaling_factor). Of a Stable Diffusion picture C is 4, h and w its height
+ * and width / 8; of an unconditional model they are the picture, [3, H, W] in -1..1. Never change
+ * once they are open. */
 typedef struct lk_latents lk_latents;
 
 /* Of a safetensors file, "latents" [1,C,h,w]. */
 LK_API bool lk_latents_open(lk_latents **out, const char *path, lk_error *error);
 /* A copy of channels * height * width numbers. */
-LK_API bool lk_latents_from_memory(lk_latents **out, const float *data, int channels, int height, int width,
-                                   lk_error *error);
+LK_API bool lk_latents_from_memory(lk_latents **out, const float *data, int channels, int height,
+                                   int width, lk_error *error);
 LK_API void lk_latents_close(lk_latents **latents);
 LK_API const float *lk_latents_data(const lk_latents *latents);
 LK_API void lk_latents_shape(const lk_latents *latents, int shape[3]); /* C, h, w */
@@ -214,19 +220,20 @@ LK_API void lk_latents_shape(const lk_latents *latents, int shape[3]); /* C, h, 
 /* 8-bit RGB. Only lk_image_set_settings changes one. */
 typedef struct lk_image lk_image;
 
-/* PNG, JPEG, WebP, BMP, GIF, TIFF and, where the build has them, HEIC and AVIF, turned as EXIF says, alpha
- * dropped. */
+/* PNG, JPEG, WebP, BMP, GIF, TIFF and, where the build has them, HEIC and AVIF, turned as EXIF
+ * says, alpha dropped. */
 LK_API bool lk_image_open(lk_image **out, const char *path, lk_error *error);
 /* The same of a file's bytes. name: what messages call it; NULL: "the picture". */
 LK_API bool lk_image_from_memory(lk_image **out, const void *data, size_t bytes, const char *name,
-                                   lk_error *error);
+                                 lk_error *error);
 /* A copy of pixels: RGB, rows from the top, each `stride` bytes after the last (0: 3 * width). */
 LK_API bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int height,
-                                   size_t stride, lk_error *error);
+                                 size_t stride, lk_error *error);
 LK_API void lk_image_close(lk_image **picture);
 LK_API int lk_image_width(const lk_image *picture);
 LK_API int lk_image_height(const lk_image *picture);
-LK_API const uint8_t *lk_image_pixels(const lk_image *picture); /* RGB, rows from the top, without gaps */
+LK_API const uint8_t *lk_image_pixels(
+    const lk_image *picture); /* RGB, rows from the top, without gaps */
 /* The settings it was made with, as AUTOMATIC1111 writes them ("parameters"); NULL: it has none.
  * "Model hash" in them is the first 10 digits of the hash that lk_inspect shows: SHA-256 over the
  * names, types, shapes and values of all weights of UNet, text encoder and autoencoder, the same
@@ -235,12 +242,12 @@ LK_API const char *lk_image_settings(const lk_image *picture);
 LK_API bool lk_image_set_settings(lk_image *picture, const char *text, lk_error *error);
 /* By the path's ending: .png, .jpg, .jpeg, .webp. Written beside the target, renamed when whole. */
 LK_API bool lk_image_save(const lk_image *picture, const char *path, lk_error *error);
-/* The latents of a picture that lk_generate made, before the first step and after the last; NULL of any
- * other. They end with the picture. */
+/* The latents of a picture that lk_generate made, before the first step and after the last; NULL of
+ * any other. They end with the picture. */
 LK_API const lk_latents *lk_image_initial(const lk_image *picture);
 LK_API const lk_latents *lk_image_final(const lk_image *picture);
-/* Both, as safetensors: "latents" [1,C,h,w], which lk_latents_open reads, and "final" [1,C,h,w]; its settings
- * are in the file's metadata. */
+/* Both, as safetensors: "latents" [1,C,h,w], which lk_latents_open reads, and "final" [1,C,h,w];
+ * its settings are in the file's metadata. */
 LK_API bool lk_image_save_latents(const lk_image *picture, const char *path, lk_error *error);
 
 /* A text of settings with one more key (2 or more letters), for lk_free. */
@@ -252,8 +259,8 @@ LK_API char *lk_file_settings(const char *path);
 
 /* Cells (row by row, NULL: empty) on one labelled grid. Labels may be NULL. */
 LK_API bool lk_image_grid(lk_image **out, const lk_image *const *cell, int rows, int columns,
-                            const char *const *row_label, const char *const *column_label,
-                            lk_error *error);
+                          const char *const *row_label, const char *const *column_label,
+                          lk_error *error);
 
 /* ---- generating ---- */
 
@@ -277,43 +284,46 @@ typedef enum lk_spacing {
 } lk_spacing;
 
 LK_API int lk_sampler_count(void);
-/* By diffusers' names ("ddim", "fixed_large", "trailing"), a sampler also by other programs' ("DDIM"); false
- * where there is no such name. */
+/* By diffusers' names ("ddim", "fixed_large", "trailing"), a sampler also by other programs'
+ * ("DDIM"); false where there is no such name. */
 LK_API bool lk_sampler_parse(lk_sampler *out, const char *name);
 LK_API bool lk_variance_parse(lk_variance *out, const char *name);
 LK_API bool lk_spacing_parse(lk_spacing *out, const char *name);
-LK_API const char *lk_sampler_name(lk_sampler sampler);  /* "ddim"; NULL: there is none of this number */
-LK_API const char *lk_sampler_label(lk_sampler sampler); /* "DDIM", as in pictures' settings; or NULL */
+LK_API const char *lk_sampler_name(
+    lk_sampler sampler); /* "ddim"; NULL: there is none of this number */
+LK_API const char *lk_sampler_label(
+    lk_sampler sampler); /* "DDIM", as in pictures' settings; or NULL */
 /* Whether the option of that name means something to it. */
 LK_API bool lk_sampler_has_eta(lk_sampler sampler);
 LK_API bool lk_sampler_has_variance(lk_sampler sampler);
 LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
 LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
 
-/* A run after some of its steps: latents, state of the random numbers, what the sampler remembers. */
+/* A run after some of its steps: latents, state of the random numbers, what the sampler remembers.
+ */
 typedef struct lk_snapshot lk_snapshot;
 LK_API bool lk_snapshot_copy(lk_snapshot **out, const lk_snapshot *snapshot, lk_error *error);
-LK_API void lk_snapshot_close(lk_snapshot **snapshot); /* of a copy */
+LK_API void lk_snapshot_close(lk_snapshot **snapshot);    /* of a copy */
 LK_API int lk_snapshot_step(const lk_snapshot *snapshot); /* steps that are done */
 
 typedef struct lk_generate_options {
     size_t size;
     const char *prompt, *negative; /* NULL: empty */
     uint64_t seed;
-    int width, height;             /* 0: the model's own; multiples of lk_model_info's `multiple` */
+    int width, height; /* 0: the model's own; multiples of lk_model_info's `multiple` */
     lk_sampler sampler;
-    int steps;                     /* 1 or more; 50 */
-    float guidance;                /* classifier-free guidance; off at 1 and below; 7.5 */
-    float guidance_rescale;        /* 0 to 1 */
-    float eta;                     /* DDIM, 0 to 1 */
-    lk_variance variance;          /* DDPM */
+    int steps;              /* 1 or more; 50 */
+    float guidance;         /* classifier-free guidance; off at 1 and below; 7.5 */
+    float guidance_rescale; /* 0 to 1 */
+    float eta;              /* DDIM, 0 to 1 */
+    lk_variance variance;   /* DDPM */
     lk_spacing spacing;
-    int clip_skip;                 /* layers of the text encoder left out, as in diffusers */
-    const lk_latents *latents;     /* NULL: drawn from the seed, as PyTorch's CPU generator draws */
-    int picture, pictures;         /* which of how many this one is: for progress alone */
+    int clip_skip;             /* layers of the text encoder left out, as in diffusers */
+    const lk_latents *latents; /* NULL: drawn from the seed, as PyTorch's CPU generator draws */
+    int picture, pictures;     /* which of how many this one is: for progress alone */
     lk_progress_callback *progress; /* NULL, or called before the first step and after each */
-    /* NULL, or a copy of what another run of the same options reached: this one goes on from there. Options
-     * that count from a later step only (the schedule's) may differ. */
+    /* NULL, or a copy of what another run of the same options reached: this one goes on from there.
+     * Options that count from a later step only (the schedule's) may differ. */
     const lk_snapshot *from;
     /* NULL, or told the state after each step, which lasts as long as the call. */
     void (*reached)(void *user, const lk_snapshot *state);
@@ -326,17 +336,19 @@ LK_API void lk_generate_defaults_sized(lk_generate_options *options, size_t size
  * for lk_free: lines about what of the prompts is not read as it may be meant: cut because it is
  * too long, or signs that are commands elsewhere, "(word:1.3)", "<lora:name:1>"; NULL: there is
  * nothing to say. */
-LK_API bool lk_generate_check(lk_session *session, lk_model *model, const lk_generate_options *options,
-                              char **notes, lk_error *error);
-/* The settings that the picture will carry, without making it; for lk_free. The first time it reads all of
- * the model, for its hash. */
+LK_API bool lk_generate_check(lk_session *session, lk_model *model,
+                              const lk_generate_options *options, char **notes, lk_error *error);
+/* The settings that the picture will carry, without making it; for lk_free. The first time it reads
+ * all of the model, for its hash. */
 LK_API bool lk_generate_settings(char **text, lk_session *session, lk_model *model,
                                  const lk_generate_options *options, lk_error *error);
 LK_API bool lk_generate(lk_image **out, lk_session *session, lk_model *model,
                         const lk_generate_options *options, lk_error *error);
-/* How many sessions of one thread each, side by side, make pictures like this one sooner than this session alone does
- * one after the other: 1 where one picture keeps its threads busy, or memory is short. */
-LK_API int lk_generate_sessions(lk_session *session, lk_model *model, const lk_generate_options *options);
+/* How many sessions of one thread each, side by side, make pictures like this one sooner than this
+ * session alone does one after the other: 1 where one picture keeps its threads busy, or memory is
+ * short. */
+LK_API int lk_generate_sessions(lk_session *session, lk_model *model,
+                                const lk_generate_options *options);
 
 /* ---- the autoencoder by itself ---- */
 
@@ -347,13 +359,13 @@ typedef struct lk_encode_options {
 } lk_encode_options;
 #define lk_encode_defaults(options) lk_encode_defaults_sized((options), sizeof *(options))
 LK_API void lk_encode_defaults_sized(lk_encode_options *options, size_t size);
-/* A picture's latents; its sides must be multiples of the autoencoder's factor (8). LK_USAGE for a model that
- * has none, or for other sides. */
-LK_API bool lk_encode(lk_latents **out, lk_session *session, lk_model *model, const lk_image *picture,
-                      const lk_encode_options *options, lk_error *error);
+/* A picture's latents; its sides must be multiples of the autoencoder's factor (8). LK_USAGE for a
+ * model that has none, or for other sides. */
+LK_API bool lk_encode(lk_latents **out, lk_session *session, lk_model *model,
+                      const lk_image *picture, const lk_encode_options *options, lk_error *error);
 /* The picture of latents: of lk_image_final, the picture that has them. It carries no settings. */
-LK_API bool lk_decode(lk_image **out, lk_session *session, lk_model *model, const lk_latents *latents,
-                      lk_error *error);
+LK_API bool lk_decode(lk_image **out, lk_session *session, lk_model *model,
+                      const lk_latents *latents, lk_error *error);
 
 /* ---- several models in one picture ---- */
 
@@ -363,9 +375,10 @@ LK_API bool lk_decode(lk_image **out, lk_session *session, lk_model *model, cons
  * ("base|tuned"). Each model reads the prompt with its own text encoder. The steps must add up. */
 LK_API bool lk_schedule_check(const char *schedule, const char *const *names, int count, int steps,
                               lk_error *error); /* the text alone */
-LK_API bool lk_generate_check_mixed(lk_session *session, lk_model *const *models, const char *const *names,
-                                    int count, const char *schedule, const lk_generate_options *options,
-                                    char **notes, lk_error *error);
+LK_API bool lk_generate_check_mixed(lk_session *session, lk_model *const *models,
+                                    const char *const *names, int count, const char *schedule,
+                                    const lk_generate_options *options, char **notes,
+                                    lk_error *error);
 LK_API bool lk_generate_settings_mixed(char **text, lk_session *session, lk_model *const *models,
                                        const char *const *names, int count, const char *schedule,
                                        const lk_generate_options *options, lk_error *error);
@@ -381,10 +394,11 @@ typedef struct lk_merge_options {
 #define lk_merge_defaults(options) lk_merge_defaults_sized((options), sizeof *(options))
 LK_API void lk_merge_defaults_sized(lk_merge_options *options, size_t size);
 /* A model whose UNet and text encoder are the weighted sum ("0.5*base+0.5*tuned") of several, in
- * float32, as a diffusers folder; all else is the first's of the sum. A folder that was not there before is
- * removed when it fails. */
-LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *const *names, int count,
-                     const char *sum, const char *folder, const lk_merge_options *options, lk_error *error);
+ * float32, as a diffusers folder; all else is the first's of the sum. A folder that was not there
+ * before is removed when it fails. */
+LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *const *names,
+                     int count, const char *sum, const char *folder,
+                     const lk_merge_options *options, lk_error *error);
 
 /* ---- many pictures ---- */
 
@@ -392,9 +406,9 @@ LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *c
 typedef struct lk_job {
     size_t size;
     lk_model *const *models;
-    const char *const *names;  /* NULL without a schedule */
-    int count;                 /* 1 */
-    const char *schedule;      /* NULL: the first model alone */
+    const char *const *names;           /* NULL without a schedule */
+    int count;                          /* 1 */
+    const char *schedule;               /* NULL: the first model alone */
     const lk_generate_options *options; /* its `progress` and `reached` are not called */
 } lk_job;
 #define lk_job_defaults(job) lk_job_defaults_sized((job), sizeof *(job))
@@ -402,34 +416,38 @@ LK_API void lk_job_defaults_sized(lk_job *job, size_t size);
 
 typedef struct lk_many_options {
     size_t size;
-    /* NULL, or given each picture, which is the callee's to close, by its index and in the order of the jobs, as soon
-     * as it and all before it are made. Nonzero: no more are wanted (LK_CANCELLED). */
+    /* NULL, or given each picture, which is the callee's to close, by its index and in the order of
+     * the jobs, as soon as it and all before it are made. Nonzero: no more are wanted
+     * (LK_CANCELLED). */
     int (*made)(void *user, size_t index, lk_image *picture);
-    /* NULL, or told before the first step and after steps. `picture`: how many of `pictures` were given to `made`;
-     * step and steps: of all pictures together. */
+    /* NULL, or told before the first step and after steps. `picture`: how many of `pictures` were
+     * given to `made`; step and steps: of all pictures together. */
     lk_progress_callback *progress;
     void *user;
 } lk_many_options;
 #define lk_many_defaults(options) lk_many_defaults_sized((options), sizeof *(options))
 LK_API void lk_many_defaults_sized(lk_many_options *options, size_t size);
-/* Makes pictures that are independent of each other, each with the bytes that it has alone, whichever way it is made:
+/* Makes pictures that are independent of each other, each with the bytes that it has alone,
+ * whichever way it is made:
  *
- *   - side by side, in as many threads as the session has, each working alone on its own picture, where every
- *     picture is small: where what its UNet needs for one evaluation is at most 32 MB, so that it fits a core's caches
- *     and leaves other cores idle; and where 256 MB of memory can be had for each;
+ *   - side by side, in as many threads as the session has, each working alone on its own picture,
+ * where every picture is small: where what its UNet needs for one evaluation is at most 32 MB, so
+ * that it fits a core's caches and leaves other cores idle; and where 256 MB of memory can be had
+ * for each;
  *   - else one after the other, all threads of the session on each;
- *   - either way alike ones (same models, size, sampler, steps, guided or not) that follow each other take their
- *     steps together, up to 16, as long as that stays below 64 MB.
+ *   - either way alike ones (same models, size, sampler, steps, guided or not) that follow each
+ * other take their steps together, up to 16, as long as that stays below 64 MB.
  *
- * Callbacks are called by the calling thread. Where one picture fails, those before it are still made and handed over,
- * and the result is its error; where the work is stopped, those that are finished are handed over. */
+ * Callbacks are called by the calling thread. Where one picture fails, those before it are still
+ * made and handed over, and the result is its error; where the work is stopped, those that are
+ * finished are handed over. */
 LK_API bool lk_generate_many(lk_session *session, const lk_job *const *jobs, size_t count,
                              const lk_many_options *options, lk_error *error);
 
 /* "42", "42,43,44", "42-45" and mixtures; -1 is a random one below 2^32. */
 LK_API bool lk_seeds_parse(uint64_t **seeds, size_t *count, const char *text, lk_error *error);
-/* "sampler=ddpm,ddim steps=200,50,10": every combination, each with its own values and, for what the text
- * does not name, base's. Each has a name for files ("ddpm-200") and a label for people. */
+/* "sampler=ddpm,ddim steps=200,50,10": every combination, each with its own values and, for what
+ * the text does not name, base's. Each has a name for files ("ddpm-200") and a label for people. */
 typedef struct lk_sweep lk_sweep;
 LK_API bool lk_sweep_parse(lk_sweep **out, const char *text, const lk_generate_options *base,
                            lk_error *error);
@@ -437,11 +455,12 @@ LK_API void lk_sweep_close(lk_sweep **sweep);
 LK_API size_t lk_sweep_count(const lk_sweep *sweep);
 LK_API const char *lk_sweep_name(const lk_sweep *sweep, size_t i); /* i below the count */
 LK_API const char *lk_sweep_label(const lk_sweep *sweep, size_t i);
-/* Puts the values of combination i into options, which have their defaults or other values so far. What no
- * sweep can name (prompts, seed, latents, callbacks) stays. */
+/* Puts the values of combination i into options, which have their defaults or other values so far.
+ * What no sweep can name (prompts, seed, latents, callbacks) stays. */
 LK_API void lk_sweep_apply(const lk_sweep *sweep, size_t i, lk_generate_options *options);
 /* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and
- * digits of every script stay; cut at `limit` bytes (10 or more; names of files have at most 255). */
+ * digits of every script stay; cut at `limit` bytes (10 or more; names of files have at most 255).
+ */
 LK_API char *lk_slug(const char *text, size_t limit);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made, and what killed runs left half-written beside it is removed. */
@@ -471,34 +490,34 @@ typedef enum lk_train_phase {
     LK_TRAIN_CLASS_PICTURES, /* pictures of the class are made */
     LK_TRAIN_LATENTS,        /* pictures are encoded */
     LK_TRAIN_STEPS,
-    LK_TRAIN_VALIDATION,     /* validation pictures are made */
-    LK_TRAIN_SAVING,         /* a checkpoint, or the model */
+    LK_TRAIN_VALIDATION, /* validation pictures are made */
+    LK_TRAIN_SAVING,     /* a checkpoint, or the model */
 } lk_train_phase;
 
 typedef struct lk_train_progress {
     size_t size;
     lk_train_phase phase;
-    int64_t done, total;   /* of the phase: pictures, updates; files being saved */
-    int step, steps;       /* of the picture in the making; steps 0: none is */
+    int64_t done, total;                   /* of the phase: pictures, updates; files being saved */
+    int step, steps;                       /* of the picture in the making; steps 0: none is */
     float loss, instance_loss, prior_loss; /* of the last update, as all that follows */
-    double rate, norm;     /* learning rate; the gradient's norm before clipping */
+    double rate, norm;                     /* learning rate; the gradient's norm before clipping */
     double seconds;
-    double left;           /* seconds to the end of the whole run, about; 0: not known yet */
+    double left; /* seconds to the end of the whole run, about; 0: not known yet */
 } lk_train_progress;
 
-/* DreamBooth. Names, meaning and defaults are those of diffusers' train_dreambooth.py; what that has
- * not is said here. */
+/* DreamBooth. Names, meaning and defaults are those of diffusers' train_dreambooth.py; what that
+ * has not is said here. */
 typedef struct lk_train_options {
     size_t size;
     const char *instance_data_dir, *instance_prompt, *output_dir; /* needed */
-    const lk_image *const *instance_images; /* in place of instance_data_dir: the subject's pictures from
-                                        memory, which are copied */
+    const lk_image *const *instance_images; /* in place of instance_data_dir: the subject's pictures
+                                        from memory, which are copied */
     size_t instance_count;
     const char *class_data_dir, *class_prompt;
-    int resolution;                  /* 0: the model's own */
+    int resolution; /* 0: the model's own */
     bool center_crop;
     int train_batch_size, gradient_accumulation_steps;
-    int64_t max_train_steps;         /* 0: num_train_epochs decides */
+    int64_t max_train_steps; /* 0: num_train_epochs decides */
     int num_train_epochs;
     double learning_rate;
     bool scale_lr;
@@ -509,27 +528,27 @@ typedef struct lk_train_options {
     lk_optimizer optimizer;
     double adam_beta1, adam_beta2, adam_weight_decay, adam_epsilon, max_grad_norm;
     uint64_t seed;
-    bool any_seed;                   /* seed is not looked at: a run that goes on has its own, a new one
-                                        takes one from the clock; train.json has it */
+    bool any_seed; /* seed is not looked at: a run that goes on has its own, a new one
+                      takes one from the clock; train.json has it */
     bool train_text_encoder, gradient_checkpointing;
-    double snr_gamma;                /* 0: off; each sample by its own weight, also with a prior */
+    double snr_gamma; /* 0: off; each sample by its own weight, also with a prior */
     bool offset_noise;
-    double offset_noise_factor;      /* 0.1 */
+    double offset_noise_factor; /* 0.1 */
     bool with_prior_preservation;
     double prior_loss_weight;
-    int num_class_images;            /* the missing ones are made; never more are used */
-    int class_steps;                 /* of the class pictures that are made: steps of DDIM (50) */
-    float class_guidance;            /* and guidance (7.5) */
-    bool prior_from_base;            /* no class pictures: the base model's own prediction is kept */
-    bool cache_latents;              /* encode once, where crops are fixed; true */
+    int num_class_images; /* the missing ones are made; never more are used */
+    int class_steps;      /* of the class pictures that are made: steps of DDIM (50) */
+    float class_guidance; /* and guidance (7.5) */
+    bool prior_from_base; /* no class pictures: the base model's own prediction is kept */
+    bool cache_latents;   /* encode once, where crops are fixed; true */
     int64_t checkpointing_steps;
-    int checkpoints_total_limit;     /* 0: all are kept */
+    int checkpoints_total_limit;        /* 0: all are kept */
     const char *resume_from_checkpoint; /* NULL, "latest", or a checkpoint's folder */
-    const char *validation_prompt;   /* NULL: none */
+    const char *validation_prompt;      /* NULL: none */
     int num_validation_images;
     int64_t validation_steps;
-    /* NULL, or called before the first step, after each, and after each class picture; nonzero asks to
-     * stop: a checkpoint is saved first (LK_CANCELLED). */
+    /* NULL, or called before the first step, after each, and after each class picture; nonzero asks
+     * to stop: a checkpoint is saved first (LK_CANCELLED). */
     int (*progress)(void *user, const lk_train_progress *progress);
     void *user;
 } lk_train_options;
@@ -549,53 +568,58 @@ typedef enum lk_setting_type {
 } lk_setting_type;
 typedef struct lk_train_setting {
     size_t size;
-    const char *name;     /* "learning_rate" */
+    const char *name; /* "learning_rate" */
     lk_setting_type type;
-    char range[160];      /* "a number above 0"; of a choice what there is, "a, b, c" */
-    char standard[160];   /* the default as text; "": none */
-    const char *value;    /* what stands for it in help: "N", "DIR"; NULL of a switch */
-    const char *group;    /* what it is beside in help: "What", "Prior", "Length", "How", "Where" */
-    const char *help;     /* what it does, in a line */
-    bool determines;      /* can change a byte of the trained model */
+    char range[160];    /* "a number above 0"; of a choice what there is, "a, b, c" */
+    char standard[160]; /* the default as text; "": none */
+    const char *value;  /* what stands for it in help: "N", "DIR"; NULL of a switch */
+    const char *group;  /* what it is beside in help: "What", "Prior", "Length", "How", "Where" */
+    const char *help;   /* what it does, in a line */
+    bool determines;    /* can change a byte of the trained model */
 } lk_train_setting;
 /* The i-th; false past the last. */
 #define lk_train_setting_at(i, setting) lk_train_setting_at_sized((i), (setting), sizeof *(setting))
 LK_API bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size);
-/* Sets one by its name. text must last as long as the options where the setting is a text. A seed of "-1" is any.
- * LK_USAGE where there is no such setting, or the text is out of its range. */
-LK_API bool lk_train_set(lk_train_options *options, const char *name, const char *text, lk_error *error);
-/* Whether this setting, beside the others of the options, can change a byte of the trained model. */
+/* Sets one by its name. text must last as long as the options where the setting is a text. A seed
+ * of "-1" is any. LK_USAGE where there is no such setting, or the text is out of its range. */
+LK_API bool lk_train_set(lk_train_options *options, const char *name, const char *text,
+                         lk_error *error);
+/* Whether this setting, beside the others of the options, can change a byte of the trained model.
+ */
 LK_API bool lk_train_determines(const lk_train_options *options, const char *name);
 
-/* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is. output_dir
- * becomes a diffusers folder of the trained model, with train.jsonl, train.json, checkpoint-N and
- * validation beside it. NaN stops it (LK_NUMERIC); what was good is kept. Warnings, the forecast and what is
- * written are told to the log. */
-LK_API bool lk_train(lk_session *session, lk_model *model, const lk_train_options *options, lk_error *error);
+/* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is.
+ * output_dir becomes a diffusers folder of the trained model, with train.jsonl, train.json,
+ * checkpoint-N and validation beside it. NaN stops it (LK_NUMERIC); what was good is kept.
+ * Warnings, the forecast and what is written are told to the log. */
+LK_API bool lk_train(lk_session *session, lk_model *model, const lk_train_options *options,
+                     lk_error *error);
 
 /* ---- schedules: which model predicts which step ---- */
 
-/* A schedule's text, read for so many steps; the syntax is lk_generate_mixed's. Immutable, and without the
- * names: two with names in the same order can be compared. */
+/* A schedule's text, read for so many steps; the syntax is lk_generate_mixed's. Immutable, and
+ * without the names: two with names in the same order can be compared. */
 typedef struct lk_schedule lk_schedule;
 
 enum { LK_SCHEDULE_PARTS = 8 };
 
 /* What predicts one step. */
 typedef struct lk_schedule_step {
-    int parts;                     /* 1 of share 1: that model alone */
-    bool split;                    /* part 0 gives the unconditional prediction, part 1 the conditional */
-    int model[LK_SCHEDULE_PARTS];  /* which of the names */
+    int parts;  /* 1 of share 1: that model alone */
+    bool split; /* part 0 gives the unconditional prediction, part 1 the conditional */
+    int model[LK_SCHEDULE_PARTS]; /* which of the names */
     float share[LK_SCHEDULE_PARTS];
 } lk_schedule_step;
 
-LK_API bool lk_schedule_open(lk_schedule **out, const char *text, const char *const *names, int count,
-                             int steps, lk_error *error);
+LK_API bool lk_schedule_open(lk_schedule **out, const char *text, const char *const *names,
+                             int count, int steps, lk_error *error);
 LK_API void lk_schedule_close(lk_schedule **schedule);
 LK_API int lk_schedule_steps(const lk_schedule *schedule);
-LK_API const lk_schedule_step *lk_schedule_at(const lk_schedule *schedule, int step); /* the schedule's memory */
+LK_API const lk_schedule_step *lk_schedule_at(const lk_schedule *schedule,
+                                              int step); /* the schedule's memory */
 LK_API bool lk_schedule_step_same(const lk_schedule_step *a, const lk_schedule_step *b);
-LK_API int lk_schedule_common(const lk_schedule *a, const lk_schedule *b); /* how many first steps are the same */
+LK_API int lk_schedule_common(const lk_schedule *a,
+                              const lk_schedule *b); /* how many first steps are the same */
 /* Which model predicts every step alone; -1: several take part. */
 LK_API int lk_schedule_alone(const lk_schedule *schedule);
 /* Whether it is one model, then another, and after how many steps. */
@@ -611,9 +635,9 @@ typedef struct lk_photos lk_photos;
 
 typedef struct lk_photos_options {
     size_t size;
-    int resolution;   /* the shorter side becomes it; 0: files are found and hashed, not decoded */
-    size_t limit;     /* at most so many; 0: all */
-    bool of_class;    /* for messages: pictures of the class, not of the subject */
+    int resolution; /* the shorter side becomes it; 0: files are found and hashed, not decoded */
+    size_t limit;   /* at most so many; 0: all */
+    bool of_class;  /* for messages: pictures of the class, not of the subject */
 } lk_photos_options;
 
 #define lk_photos_defaults(options) lk_photos_defaults_sized((options), sizeof *(options))
@@ -624,14 +648,16 @@ LK_API bool lk_photos_open(lk_photos **out, const char *folder, const lk_photos_
 LK_API void lk_photos_close(lk_photos **photos);
 LK_API size_t lk_photos_count(const lk_photos *photos);
 LK_API const char *lk_photos_path(const lk_photos *photos, size_t index);
-LK_API const char *lk_photos_hash(const lk_photos *photos, size_t index); /* SHA-256 of the file, 64 hex digits */
+LK_API const char *lk_photos_hash(const lk_photos *photos,
+                                  size_t index); /* SHA-256 of the file, 64 hex digits */
 /* The middle of a decoded one, resolution x resolution: what --center_crop trains on. */
 LK_API bool lk_photos_image(lk_image **out, const lk_photos *photos, size_t index, lk_error *error);
 
 /* ---- features: what a model's UNet sees in a picture ---- */
 
-/* DIFT: the picture's latents are noised to one timestep, and the activations behind a block of the UNet's way up,
- * averaged over draws of noise, are what is seen at each place of its map. Serves one thread, its session's. */
+/* DIFT: the picture's latents are noised to one timestep, and the activations behind a block of the
+ * UNet's way up, averaged over draws of noise, are what is seen at each place of its map. Serves
+ * one thread, its session's. */
 typedef struct lk_features lk_features;
 
 typedef struct lk_features_options {
@@ -645,34 +671,40 @@ typedef struct lk_features_options {
 
 #define lk_features_defaults(options) lk_features_defaults_sized((options), sizeof *(options))
 LK_API void lk_features_defaults_sized(lk_features_options *options, size_t size);
-/* 64 hex digits of all that determines what is seen, but the picture: who keeps features keeps them under it. */
+/* 64 hex digits of all that determines what is seen, but the picture: who keeps features keeps them
+ * under it. */
 LK_API bool lk_features_key(char key[65], lk_model *model, const lk_features_options *options,
                             lk_error *error);
 /* The model is of the session's context, and reads prompts. Both outlive the features. */
 LK_API bool lk_features_open(lk_features **out, lk_session *session, lk_model *model,
                              const lk_features_options *options, lk_error *error);
 LK_API void lk_features_close(lk_features **features);
-/* *value: [height][width][channels], its shape, for lk_free. Pictures of one size after each other are fastest. */
-LK_API bool lk_features_look(float **value, int shape[3], lk_features *features, const lk_image *picture,
-                             lk_error *error);
+/* *value: [height][width][channels], its shape, for lk_free. Pictures of one size after each other
+ * are fastest. */
+LK_API bool lk_features_look(float **value, int shape[3], lk_features *features,
+                             const lk_image *picture, lk_error *error);
 
 /* ---- vision: networks that look at pictures ---- */
 
-/* CLIP (transformers' CLIPModel with its tokenizer), DINO (ViTModel), DINOv2 (Dinov2Model), from a folder as
- * transformers saves it. Serves one thread, its session's. */
+/* CLIP (transformers' CLIPModel with its tokenizer), DINO (ViTModel), DINOv2 (Dinov2Model), from a
+ * folder as transformers saves it. Serves one thread, its session's. */
 typedef struct lk_vision lk_vision;
 
 typedef enum lk_vision_kind { LK_VISION_CLIP, LK_VISION_DINO, LK_VISION_DINOV2 } lk_vision_kind;
 
-LK_API bool lk_vision_open(lk_vision **out, lk_session *session, const char *folder, lk_error *error);
+LK_API bool lk_vision_open(lk_vision **out, lk_session *session, const char *folder,
+                           lk_error *error);
 LK_API void lk_vision_close(lk_vision **vision); /* before its session */
 LK_API lk_vision_kind lk_vision_kind_of(const lk_vision *vision);
-LK_API const char *lk_vision_hash(const lk_vision *vision); /* SHA-256 of its weights, 64 hex digits */
-LK_API int lk_vision_width(const lk_vision *vision);        /* numbers of an embedding */
-/* An embedding [width] as the network gives it, not normalised: CLIP's projected features, the class token of the
- * others. */
-LK_API bool lk_vision_embed(float *out, lk_vision *vision, const lk_image *picture, lk_error *error);
-LK_API bool lk_vision_embed_text(float *out, lk_vision *vision, const char *text, lk_error *error); /* CLIP */
+LK_API const char *lk_vision_hash(
+    const lk_vision *vision);                        /* SHA-256 of its weights, 64 hex digits */
+LK_API int lk_vision_width(const lk_vision *vision); /* numbers of an embedding */
+/* An embedding [width] as the network gives it, not normalised: CLIP's projected features, the
+ * class token of the others. */
+LK_API bool lk_vision_embed(float *out, lk_vision *vision, const lk_image *picture,
+                            lk_error *error);
+LK_API bool lk_vision_embed_text(float *out, lk_vision *vision, const char *text,
+                                 lk_error *error); /* CLIP */
 
 /* ---- trainings, before they are made ---- */
 
@@ -683,19 +715,19 @@ LK_API size_t lk_train_memory(const lk_model *model, const lk_train_options *opt
 
 typedef struct lk_train_base {
     size_t size;
-    const char *name;         /* of the model trained from: its hash, or its own request's */
-    const char *hash;         /* lk_model_hash of it; NULL: it is not there yet */
+    const char *name; /* of the model trained from: its hash, or its own request's */
+    const char *hash; /* lk_model_hash of it; NULL: it is not there yet */
     lk_precision precision;
-    int resolution;           /* of the model's pictures, where the options give none */
+    int resolution; /* of the model's pictures, where the options give none */
 } lk_train_base;
 
 #define lk_train_base_defaults(base) lk_train_base_defaults_sized((base), sizeof *(base))
 LK_API void lk_train_base_defaults_sized(lk_train_base *base, size_t size);
-/* What determines the trained weights, all of it and nothing else, as one line of JSON: known before the training, and
- * unchanged by it. Who keeps trained models can name them by its hash. The pictures' folders are looked into. For
- * lk_free. */
-LK_API bool lk_train_request(char **text, const lk_train_options *options, const lk_train_base *base,
-                             lk_error *error);
+/* What determines the trained weights, all of it and nothing else, as one line of JSON: known
+ * before the training, and unchanged by it. Who keeps trained models can name them by its hash. The
+ * pictures' folders are looked into. For lk_free. */
+LK_API bool lk_train_request(char **text, const lk_train_options *options,
+                             const lk_train_base *base, lk_error *error);
 
 /* ---- inspecting ---- */
 
@@ -708,7 +740,8 @@ typedef struct lk_inspect_options {
 #define lk_inspect_defaults(options) lk_inspect_defaults_sized((options), sizeof *(options))
 LK_API void lk_inspect_defaults_sized(lk_inspect_options *options, size_t size);
 /* What a model or a picture is, in lines for people, for lk_free. */
-LK_API bool lk_inspect(char **text, const char *path, const lk_inspect_options *options, lk_error *error);
+LK_API bool lk_inspect(char **text, const char *path, const lk_inspect_options *options,
+                       lk_error *error);
 
 #ifdef __cplusplus
 }

@@ -2,8 +2,9 @@
  *
  * alloc_fail: a model is opened, a picture made and saved, or a subject trained, with the k-th
  * allocation failing, for k = 1, 2, ... Each run must end in an error, or do without and make the
- * same picture; it must neither crash nor (as the sanitized build sees) leak. Linked with --wrap for every function that
- * gives memory; what shared libraries allocate inside is theirs and does not fail. */
+ * same picture; it must neither crash nor (as the sanitized build sees) leak. Linked with --wrap
+ * for every function that gives memory; what shared libraries allocate inside is theirs and does
+ * not fail. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,10 @@
 #include "likeness.h"
 #include "toy.h"
 
-enum { EVERY_ONE = 400 };            /* so many allocations fail one by one; then a sample */
-static const double budget = 30;     /* seconds */
+enum { EVERY_ONE = 400 };        /* so many allocations fail one by one; then a sample */
+static const double budget = 30; /* seconds */
 
-static long allocations, failing;    /* failing: which one; 0: none */
+static long allocations, failing; /* failing: which one; 0: none */
 
 static bool fails(void)
 {
@@ -80,7 +81,8 @@ static bool use(const char *model_path, const char *image_path, const char *prom
     o.steps = 1;
     bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
               lk_model_open(&opened, context, &m, why) &&
-              lk_generate(&picture, session, opened, &o, why) && lk_image_save(picture, image_path, why);
+              lk_generate(&picture, session, opened, &o, why) &&
+              lk_image_save(picture, image_path, why);
     *sum = 1;
     for (int i = 0; ok && i < lk_image_width(picture) * lk_image_height(picture) * 3; i++)
         *sum = *sum * 31 + lk_image_pixels(picture)[i];
@@ -99,8 +101,8 @@ static int many_made(void *user, size_t i, lk_image *picture)
 }
 
 /* Two pictures, together. */
-static bool use_many(const char *model_path, const char *image_path, const char *prompt, unsigned *sum,
-                     lk_error *why)
+static bool use_many(const char *model_path, const char *image_path, const char *prompt,
+                     unsigned *sum, lk_error *why)
 {
     lk_context_options c;
     lk_model_options m;
@@ -126,7 +128,8 @@ static bool use_many(const char *model_path, const char *image_path, const char 
     many.made = many_made;
     many.user = picture;
     bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
-              lk_model_open(&opened, context, &m, why) && lk_generate_many(session, jobs, 2, &many, why) &&
+              lk_model_open(&opened, context, &m, why) &&
+              lk_generate_many(session, jobs, 2, &many, why) &&
               lk_image_save(picture[1], image_path, why);
     *sum = 1;
     for (int i = 0; ok && i < lk_image_width(picture[1]) * lk_image_height(picture[1]) * 3; i++)
@@ -164,8 +167,7 @@ static bool use_train(const char *model_path, const char *output, const char *pr
     o.train_text_encoder = true;
     *sum = 1;
     bool ok = lk_context_open(&context, &c, why) && lk_session_open(&session, context, NULL, why) &&
-              lk_model_open(&opened, context, &m, why) &&
-              lk_train(session, opened, &o, why);
+              lk_model_open(&opened, context, &m, why) && lk_train(session, opened, &o, why);
     lk_model_close(&opened);
     lk_session_close(&session);
     lk_context_close(&context);
@@ -175,7 +177,8 @@ static bool use_train(const char *model_path, const char *output, const char *pr
 typedef bool use_function(const char *, const char *, const char *, unsigned *, lk_error *);
 
 /* picture: the file that is there if, and only if, it went well. */
-static int run_all(use_function *use_it, const char *folder, const char *picture, const char *prompt)
+static int run_all(use_function *use_it, const char *folder, const char *picture,
+                   const char *prompt)
 {
     unsigned expected, sum;
     lk_error why = {LK_OK, ""};

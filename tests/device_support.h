@@ -29,7 +29,8 @@ static inline device_weights *weights_alone(device *d, weight *w)
 {
     error e = {0};
     device_weights *out;
-    if (!device_weights_open(d, &(weight_set){.item = w, .count = 1}, &out, &e)) fail_msg("%s", e.text);
+    if (!device_weights_open(d, &(weight_set){.item = w, .count = 1}, &out, &e))
+        fail_msg("%s", e.text);
     return out;
 }
 

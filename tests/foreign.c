@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * foreign: see foreign.h. What the processor gets is the same operations on the same addresses, with the
- * rights given for as long; its buffers' handles are these addresses, and their `host` is NULL. */
+ * foreign: see foreign.h. What the processor gets is the same operations on the same addresses,
+ * with the rights given for as long; its buffers' handles are these addresses, and their `host` is
+ * NULL. */
 #include "foreign.h"
 
 #include <assert.h>
@@ -101,7 +102,8 @@ static void foreign_buffer_close(buffer *b)
     *b = (buffer){0};
 }
 
-static bool foreign_upload(device *d, const buffer *to, size_t at, const void *from, size_t size, error *e)
+static bool foreign_upload(device *d, const buffer *to, size_t at, const void *from, size_t size,
+                           error *e)
 {
     enter(to->handle);
     bool ok = cpu_of(d)->upload(cpu_of(d), to, at, from, size, e);
@@ -109,7 +111,8 @@ static bool foreign_upload(device *d, const buffer *to, size_t at, const void *f
     return ok;
 }
 
-static bool foreign_download(device *d, const buffer *from, size_t at, void *to, size_t size, error *e)
+static bool foreign_download(device *d, const buffer *from, size_t at, void *to, size_t size,
+                             error *e)
 {
     enter(from->handle);
     bool ok = cpu_of(d)->download(cpu_of(d), from, at, to, size, e);
@@ -117,8 +120,8 @@ static bool foreign_download(device *d, const buffer *from, size_t at, void *to,
     return ok;
 }
 
-static bool foreign_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at,
-                         size_t size, error *e)
+static bool foreign_copy(device *d, const buffer *to, size_t to_at, const buffer *from,
+                         size_t from_at, size_t size, error *e)
 {
     enter(NULL);
     bool ok = cpu_of(d)->copy(cpu_of(d), to, to_at, from, from_at, size, e);
@@ -126,7 +129,8 @@ static bool foreign_copy(device *d, const buffer *to, size_t to_at, const buffer
     return ok;
 }
 
-static bool foreign_fill(device *d, const buffer *to, size_t at, float value, size_t count, error *e)
+static bool foreign_fill(device *d, const buffer *to, size_t at, float value, size_t count,
+                         error *e)
 {
     enter(to->handle);
     bool ok = cpu_of(d)->fill(cpu_of(d), to, at, value, count, e);
@@ -142,7 +146,7 @@ static uint64_t foreign_memory_left(device *d) { return cpu_of(d)->memory_left(c
 typedef struct foreign_weights {
     weight_set set;
     size_t *at;
-    char *copy;             /* of the host's set; NULL: the weights are trained, and lie in a buffer */
+    char *copy; /* of the host's set; NULL: the weights are trained, and lie in a buffer */
     device_weights *inner;
 } foreign_weights;
 
@@ -336,19 +340,37 @@ static bool foreign_new(device **out, device *cpu, error *e)
         return error_memory(e, "a foreign device", sizeof *f);
     }
     *f = (foreign){
-        .device = {
-            .name = cpu->name, .threads = cpu->threads, .pool = cpu->pool, .compute = cpu->compute,
-            .weight_type = cpu->weight_type, .batches_alike = cpu->batches_alike,
-            .buffer_open = foreign_buffer_open, .buffer_close = foreign_buffer_close,
-            .upload = foreign_upload, .download = foreign_download, .copy = foreign_copy,
-            .fill = foreign_fill, .memory_left = foreign_memory_left,
-            .prepare = foreign_prepare, .unprepare = foreign_unprepare, .bind = foreign_bind,
-            .submit = foreign_submit, .wait = foreign_wait, .find_bad = foreign_find_bad,
-            .accumulate = foreign_accumulate, .update = foreign_update,
-            .weights_open = foreign_weights_open, .weights_close = foreign_weights_close,
-            .weights_touch = foreign_weights_touch, .weights_bytes = foreign_weights_bytes,
-            .copy_bytes = foreign_copy_bytes, .beside = foreign_beside, .close = foreign_close,
-        },
+        .device =
+            {
+                .name = cpu->name,
+                .threads = cpu->threads,
+                .pool = cpu->pool,
+                .compute = cpu->compute,
+                .weight_type = cpu->weight_type,
+                .batches_alike = cpu->batches_alike,
+                .buffer_open = foreign_buffer_open,
+                .buffer_close = foreign_buffer_close,
+                .upload = foreign_upload,
+                .download = foreign_download,
+                .copy = foreign_copy,
+                .fill = foreign_fill,
+                .memory_left = foreign_memory_left,
+                .prepare = foreign_prepare,
+                .unprepare = foreign_unprepare,
+                .bind = foreign_bind,
+                .submit = foreign_submit,
+                .wait = foreign_wait,
+                .find_bad = foreign_find_bad,
+                .accumulate = foreign_accumulate,
+                .update = foreign_update,
+                .weights_open = foreign_weights_open,
+                .weights_close = foreign_weights_close,
+                .weights_touch = foreign_weights_touch,
+                .weights_bytes = foreign_weights_bytes,
+                .copy_bytes = foreign_copy_bytes,
+                .beside = foreign_beside,
+                .close = foreign_close,
+            },
         .cpu = cpu,
     };
     pthread_mutex_init(&f->device.lock, NULL);
@@ -359,7 +381,8 @@ static bool foreign_new(device **out, device *cpu, error *e)
 static bool foreign_beside(device **out, device *first, int threads, error *e)
 {
     device *cpu;
-    if (!device_open_beside(&cpu, cpu_of(first), threads, e) || !foreign_new(out, cpu, e)) return false;
+    if (!device_open_beside(&cpu, cpu_of(first), threads, e) || !foreign_new(out, cpu, e))
+        return false;
     (*out)->first = first;
     return true;
 }

@@ -24,11 +24,11 @@ static inline void *must(void *p)
 
 typedef struct reference_device {
     device device;
-    int prepared;       /* calls of prepare less calls of unprepare */
-    int bound;          /* calls of bind */
-    int fail_prepare;   /* the prepare that fails, counted from 0; -1: none */
-    op_kind fail_run;   /* the operation that fails; OP_KIND_COUNT: none */
-    size_t scratch;     /* what prepare asks for */
+    int prepared;     /* calls of prepare less calls of unprepare */
+    int bound;        /* calls of bind */
+    int fail_prepare; /* the prepare that fails, counted from 0; -1: none */
+    op_kind fail_run; /* the operation that fails; OP_KIND_COUNT: none */
+    size_t scratch;   /* what prepare asks for */
 } reference_device;
 
 static inline bool reference_prepare(device *d, const op_call *call, void **state, size_t *scratch,
@@ -64,7 +64,9 @@ static inline double *doubles_of(const array *a)
 {
     size_t n = array_count(a);
     double *out = must(calloc(n + 1, sizeof *out));
-    const void *data = a->w ? a->w->data : a->memory ? (const char *)a->memory->host + a->offset : NULL;
+    const void *data = a->w        ? a->w->data
+                       : a->memory ? (const char *)a->memory->host + a->offset
+                                   : NULL;
     if (a->type == DTYPE_I32) {
         for (size_t i = 0; i < n; i++) out[i] = ((const int32_t *)data)[i];
     } else if (n) {
@@ -91,7 +93,8 @@ static inline bool reference_execute(device *d, const op_call *call, void *scrat
         size_t n = array_count(&call->out[i]);
         float *f = must(malloc(n * sizeof *f));
         for (size_t k = 0; k < n; k++) f[k] = (float)out[i][k];
-        convert_from_float((char *)call->out[i].memory->host + call->out[i].offset, call->out[i].type, f, n);
+        convert_from_float((char *)call->out[i].memory->host + call->out[i].offset,
+                           call->out[i].type, f, n);
         free(f);
         free(out[i]);
     }
@@ -99,8 +102,8 @@ static inline bool reference_execute(device *d, const op_call *call, void *scrat
     return true;
 }
 
-static inline bool reference_submit(device *d, const op_step *steps, size_t count, const buffer *scratch,
-                                    size_t scratch_at, error *e)
+static inline bool reference_submit(device *d, const op_step *steps, size_t count,
+                                    const buffer *scratch, size_t scratch_at, error *e)
 {
     for (size_t i = 0; i < count; i++)
         if (!reference_execute(d, steps[i].call, (char *)scratch->host + scratch_at, e))
@@ -108,7 +111,8 @@ static inline bool reference_submit(device *d, const op_step *steps, size_t coun
     return true;
 }
 
-static inline bool reference_find_bad(device *d, const array *list, size_t count, bad_value *found, error *e)
+static inline bool reference_find_bad(device *d, const array *list, size_t count, bad_value *found,
+                                      error *e)
 {
     (void)d;
     (void)e;
@@ -129,11 +133,22 @@ static inline reference_device reference_device_of(dtype compute)
     device *cpu;
     if (!device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
     device d = {
-        .name = "reference", .threads = 1, .compute = compute, .weight_type = DTYPE_F32,
-        .prepare = reference_prepare, .unprepare = reference_unprepare, .bind = reference_bind,
-        .submit = reference_submit, .find_bad = reference_find_bad, .wait = cpu->wait,
-        .buffer_open = cpu->buffer_open, .buffer_close = cpu->buffer_close, .upload = cpu->upload,
-        .download = cpu->download, .copy = cpu->copy, .fill = cpu->fill,
+        .name = "reference",
+        .threads = 1,
+        .compute = compute,
+        .weight_type = DTYPE_F32,
+        .prepare = reference_prepare,
+        .unprepare = reference_unprepare,
+        .bind = reference_bind,
+        .submit = reference_submit,
+        .find_bad = reference_find_bad,
+        .wait = cpu->wait,
+        .buffer_open = cpu->buffer_open,
+        .buffer_close = cpu->buffer_close,
+        .upload = cpu->upload,
+        .download = cpu->download,
+        .copy = cpu->copy,
+        .fill = cpu->fill,
     };
     device_close(&cpu);
     return (reference_device){
@@ -234,7 +249,9 @@ static inline void doubles_run(doubles *d, const graph *g, size_t n)
 {
     for (size_t k = 0; k < n; k++) {
         const node *p = node_at(g, k);
-        op_call call = {.kind = p->kind, .params = p->params, .in_count = p->in_count,
+        op_call call = {.kind = p->kind,
+                        .params = p->params,
+                        .in_count = p->in_count,
                         .out_count = p->out_count};
         double *in[OP_MAX_IN] = {0}, *out[OP_MAX_OUT] = {0};
         for (int i = 0; i < p->in_count; i++) {
@@ -255,7 +272,7 @@ static inline void doubles_run(doubles *d, const graph *g, size_t n)
 
 typedef struct life {
     const tensor *value;
-    size_t begin, end;      /* bytes */
+    size_t begin, end; /* bytes */
     int64_t born, last;
 } life;
 
@@ -290,12 +307,12 @@ static inline size_t plan_check(const graph *g)
     size_t count = 0, most = 0;
     life *lives = must(calloc(g->inputs.count + g->run_count * OP_MAX_OUT, sizeof *lives));
     for (size_t i = 0; i < g->inputs.count; i++)
-        lives[count++] =
-            (life){.value = g->inputs.item[i], .born = -1, .last = (int64_t)g->run_count};
+        lives[count++] = (life){
+            .value = g->inputs.item[i], .born = -1, .last = (int64_t)g->run_count};
     for (size_t k = 0; k < g->run_count; k++)
         for (int i = 0; i < g->run[k]->out_count; i++)
-            lives[count++] =
-                (life){.value = g->run[k]->out[i], .born = (int64_t)k, .last = (int64_t)k};
+            lives[count++] = (life){
+                .value = g->run[k]->out[i], .born = (int64_t)k, .last = (int64_t)k};
     for (size_t i = 0; i < count; i++) {
         life *l = &lives[i];
         for (size_t k = 0; k < g->run_count; k++)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * host: a program with functions of its own that are called as the library's rooms call theirs. It links, and
- * none of them is called by the library while a picture is made.
- *     host PICTURE.png */
+ * host: a program with functions of its own that are called as the library's rooms call theirs. It
+ * links, and none of them is called by the library while a picture is made. host PICTURE.png */
 #include <likeness.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,9 +35,11 @@ int main(int argc, char **argv)
     lk_generate_defaults(&options);
     options.prompt = "a photo of a dog";
     options.steps = 1;
-    if (argc < 2 || !lk_context_open(&context, NULL, &error) || !lk_session_open(&session, context, NULL, &error) ||
+    if (argc < 2 || !lk_context_open(&context, NULL, &error) ||
+        !lk_session_open(&session, context, NULL, &error) ||
         !lk_model_open(&model, context, NULL, &error) ||
-        !lk_generate(&picture, session, model, &options, &error) || !lk_image_save(picture, argv[1], &error))
+        !lk_generate(&picture, session, model, &options, &error) ||
+        !lk_image_save(picture, argv[1], &error))
         fprintf(stderr, "host: %s\n", error.text);
     lk_image_close(&picture);
     lk_model_close(&model);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * layout: toy models in the layouts people have, written out from tests/fixtures/model/layout (names, types
- * and shapes as diffusers saves them) with weights by formula. */
+ * layout: toy models in the layouts people have, written out from tests/fixtures/model/layout
+ * (names, types and shapes as diffusers saves them) with weights by formula. */
 #ifndef LIKENESS_TESTS_LAYOUT_H
 #define LIKENESS_TESTS_LAYOUT_H
 
@@ -9,8 +9,8 @@
 #include "file/safetensors.h"
 #include "model_support.h"
 
-/* May change an entry (its name, shape, type, data) before it is written; false leaves it out. `data` is the
- * entry's own copy. */
+/* May change an entry (its name, shape, type, data) before it is written; false leaves it out.
+ * `data` is the entry's own copy. */
 typedef bool layout_edit(safetensors_entry *entry, void *data);
 
 typedef struct layout_tensor {
@@ -35,15 +35,13 @@ static inline void layout_shell(const char *format, ...)
     va_start(args, format);
     vsnprintf(command, sizeof command, format, args);
     va_end(args);
-    if (system(command))
-        fail_msg("%s", command);
+    if (system(command)) fail_msg("%s", command);
 }
 
 static inline dtype layout_type(const char *name)
 {
     for (int t = 0; t < DTYPE_COUNT; t++)
-        if (!strcmp(dtype_name((dtype)t), name))
-            return (dtype)t;
+        if (!strcmp(dtype_name((dtype)t), name)) return (dtype)t;
     fail_msg("type %s", name);
     return DTYPE_F32;
 }
@@ -51,13 +49,10 @@ static inline dtype layout_type(const char *name)
 static inline bool layout_parse(layout_tensor *t, const char *line)
 {
     char dims[64] = "";
-    if (sscanf(line, "%199s %159s %7s %63s", t->key, t->name, t->type, dims) < 3)
-        return false;
-    if (!strcmp(t->name, "="))
-        strcpy(t->name, t->key);
+    if (sscanf(line, "%199s %159s %7s %63s", t->key, t->name, t->type, dims) < 3) return false;
+    if (!strcmp(t->name, "=")) strcpy(t->name, t->key);
     t->rank = 0;
-    for (char *p = strtok(dims, ","); p; p = strtok(NULL, ","))
-        t->dim[t->rank++] = atoll(p);
+    for (char *p = strtok(dims, ","); p; p = strtok(NULL, ",")) t->dim[t->rank++] = atoll(p);
     return true;
 }
 
@@ -72,8 +67,7 @@ static inline void layout_add(layout_file *f, const layout_tensor *t, bool half,
     memcpy(entry->dim, t->dim, sizeof t->dim);
     if (strcmp(t->name, "-")) {
         int rank = t->rank; /* squeezed or not, a matrix has the same values */
-        while (rank > 2 && strstr(t->name, ".to_") && t->dim[rank - 1] == 1)
-            rank--;
+        while (rank > 2 && strstr(t->name, ".to_") && t->dim[rank - 1] == 1) rank--;
         fill_by_formula(values, t->name, rank, t->dim);
         convert_from_float(data, entry->type, values, n);
     }
@@ -86,8 +80,7 @@ static inline void layout_add(layout_file *f, const layout_tensor *t, bool half,
     }
     entry->data = data;
     entry->bytes = dtype_size(entry->type);
-    for (int i = 0; i < entry->rank; i++)
-        entry->bytes *= (uint64_t)entry->dim[i];
+    for (int i = 0; i < entry->rank; i++) entry->bytes *= (uint64_t)entry->dim[i];
     f->count++;
 }
 
@@ -101,8 +94,7 @@ static inline void layout_flush(layout_file *f, const char *folder, bool half)
         snprintf(path, sizeof path, "%s/%s%s.safetensors", folder, f->path, half ? ".fp16" : "");
         check(safetensors_write(path, f->entry, f->count, NULL, 0, &e), &e);
     }
-    for (size_t i = 0; i < f->count; i++)
-        free(f->data[i]);
+    for (size_t i = 0; i < f->count; i++) free(f->data[i]);
     f->count = 0;
 }
 

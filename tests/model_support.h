@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * model_support: networks with weights and inputs by formula (NUMERICS.md, 8), for the model room's tests. */
+ * model_support: networks with weights and inputs by formula (NUMERICS.md, 8), for the model room's
+ * tests. */
 #ifndef LIKENESS_TESTS_MODEL_SUPPORT_H
 #define LIKENESS_TESTS_MODEL_SUPPORT_H
 
@@ -14,15 +15,11 @@
 static inline int64_t product(int rank, const int64_t *dim)
 {
     int64_t n = 1;
-    for (int i = 0; i < rank; i++)
-        n *= dim[i];
+    for (int i = 0; i < rank; i++) n *= dim[i];
     return n;
 }
 
-static inline int64_t elements(const tensor *t)
-{
-    return product(t->rank, t->dim);
-}
+static inline int64_t elements(const tensor *t) { return product(t->rank, t->dim); }
 
 static inline int by_name(const void *a, const void *b)
 {
@@ -40,7 +37,8 @@ static inline void fill_by_formula(float *out, const char *name, int rank, const
         out[i] = (float)(sin(0.37 * (double)i + 0.11 * (double)length) * s + norm);
 }
 
-/* Weights that look random (scatter in tools/fixtures/model.py): sines leave a deep network badly conditioned. */
+/* Weights that look random (scatter in tools/fixtures/model.py): sines leave a deep network badly
+ * conditioned. */
 static inline void fill_scattered(float *out, const char *name, int rank, const int64_t *dim)
 {
     int64_t n = product(rank, dim);
@@ -67,29 +65,26 @@ typedef struct bench {
 
 static inline void check(bool ok, const error *e)
 {
-    if (!ok)
-        fail_msg("%s", e->text);
+    if (!ok) fail_msg("%s", e->text);
 }
 
 static inline bench bench_open_in(dtype precision)
 {
     bench b = {.fill = fill_by_formula};
     error e = {0};
-    check(device_open(&b.d, test_device(), &(device_options){.threads = 2, .precision = precision}, &e) &&
-              graph_open(&b.g, b.d->compute, &e), &e);
+    check(device_open(&b.d, test_device(), &(device_options){.threads = 2, .precision = precision},
+                      &e) &&
+              graph_open(&b.g, b.d->compute, &e),
+          &e);
     return b;
 }
 
-static inline bench bench_open(void)
-{
-    return bench_open_in(DTYPE_F32);
-}
+static inline bench bench_open(void) { return bench_open_in(DTYPE_F32); }
 
 static inline void make_weights(bench *b)
 {
     size_t count = graph_weight_count(b->g), total = 0;
-    for (size_t i = 0; i < count; i++)
-        total += (size_t)elements(graph_weight_at(b->g, i));
+    for (size_t i = 0; i < count; i++) total += (size_t)elements(graph_weight_at(b->g, i));
     b->set.item = calloc(count, sizeof *b->set.item);
     b->set.count = count;
     float *p = b->block = malloc(total * sizeof *p);
@@ -113,7 +108,9 @@ static inline void bench_ready(bench *b)
     error e = {0};
     make_weights(b);
     check(graph_plan(b->g, b->d, &e) && graph_allocate(b->g, &e) &&
-              device_weights_open(b->d, &b->set, &b->weights, &e) && graph_bind(b->g, &b->weights, 1, &e), &e);
+              device_weights_open(b->d, &b->set, &b->weights, &e) &&
+              graph_bind(b->g, &b->weights, 1, &e),
+          &e);
 }
 
 static inline void bench_run(bench *b)

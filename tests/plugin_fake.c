@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plugin_fake: a plug-in without hardware, as test_device_plugin.c wants it: FAKE_SYMBOL, FAKE_ABI and
- * FAKE_VERSION are what it gives itself out for; FAKE_NEEDS is a function that nobody has. */
+ * plugin_fake: a plug-in without hardware, as test_device_plugin.c wants it: FAKE_SYMBOL, FAKE_ABI
+ * and FAKE_VERSION are what it gives itself out for; FAKE_NEEDS is a function that nobody has. */
 #include <string.h>
 
 #include "device/plugin.h"
@@ -32,6 +32,7 @@ static bool fake_card(int i, device_card *out, error *e)
 const device_plugin *FAKE_SYMBOL(void);
 __attribute__((visibility("default"))) const device_plugin *FAKE_SYMBOL(void)
 {
-    static const device_plugin plugin = {FAKE_ABI, sizeof(device), FAKE_VERSION, {"cuda", fake_make, fake_card}};
+    static const device_plugin plugin = {
+        FAKE_ABI, sizeof(device), FAKE_VERSION, {"cuda", fake_make, fake_card}};
     return &plugin;
 }

@@ -69,9 +69,9 @@ void finish(pid_t child)
 /* ---- a terminal ---- */
 
 typedef struct screen {
-    char text[MAX_TEXT];                     /* lines that are done */
+    char text[MAX_TEXT]; /* lines that are done */
     size_t used;
-    char cell[256][5];                       /* of the line in hand; "" behind a wide letter */
+    char cell[256][5]; /* of the line in hand; "" behind a wide letter */
     int columns, at, end;
 } screen;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * reference_gradient: what the kernels of training are compared with: of each forward operation of
- * reference.c, but the products, the gradient of sum(y * dy) by every input, from the derivatives' formulas
- * in plain double-precision loops. That the formulas are right is what central differences of reference.c say. */
+ * reference.c, but the products, the gradient of sum(y * dy) by every input, from the derivatives'
+ * formulas in plain double-precision loops. That the formulas are right is what central differences
+ * of reference.c say. */
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,8 +13,9 @@
 static int64_t last_dim(const array *a) { return a->dim[a->rank - 1]; }
 
 /* One query row n, as in softmax(q k^T scale) v: ds = p * (dp - sum(p dp)), dp = dy v^T. */
-static void attend(const double *q, const double *k, const double *v, const double *dy, int64_t stride,
-                   int64_t d, int64_t m_count, double scale, double *p, double *dp, double *const slope[3])
+static void attend(const double *q, const double *k, const double *v, const double *dy,
+                   int64_t stride, int64_t d, int64_t m_count, double scale, double *p, double *dp,
+                   double *const slope[3])
 {
     double top = -INFINITY, sum = 0, mean = 0;
     for (int64_t m = 0; m < m_count; m++) {
@@ -35,7 +37,8 @@ static void attend(const double *q, const double *k, const double *v, const doub
         }
 }
 
-static void attention(const op_call *call, double *const in[], const double *dy, double *const slope[])
+static void attention(const op_call *call, double *const in[], const double *dy,
+                      double *const slope[])
 {
     const int64_t *qd = call->in[0].dim;
     int64_t n_count = qd[1], m_count = call->in[1].dim[1], width = qd[2];
@@ -69,9 +72,9 @@ static double quick_gelu_slope(double x)
 
 /* One group of x [S,C]: `width` channels from the one that x, gamma and the slopes point to.
  * z = norm gamma + beta, y = z or silu(z). */
-static void normalise_group(const double *x, const double *gamma, const double *beta, const double *dy,
-                            int64_t space, int64_t channels, int64_t width, double eps, bool with_silu,
-                            double *const slope[3])
+static void normalise_group(const double *x, const double *gamma, const double *beta,
+                            const double *dy, int64_t space, int64_t channels, int64_t width,
+                            double eps, bool with_silu, double *const slope[3])
 {
     double mean = 0, variance = 0, n = (double)(space * width), sum = 0, dot = 0;
     for (int64_t i = 0; i < space * width; i++) mean += x[i / width * channels + i % width] / n;
@@ -95,7 +98,8 @@ static void normalise_group(const double *x, const double *gamma, const double *
         }
 }
 
-static void normalise(const op_call *call, double *const in[], const double *dy, double *const slope[])
+static void normalise(const op_call *call, double *const in[], const double *dy,
+                      double *const slope[])
 {
     bool layer = call->kind == OP_LAYER_NORM;
     int64_t channels = last_dim(&call->in[0]), rows = (int64_t)array_count(&call->in[0]) / channels;
@@ -105,8 +109,9 @@ static void normalise(const op_call *call, double *const in[], const double *dy,
         for (int64_t g = 0; g < groups; g++) {
             int64_t at = b * space * channels + g * width;
             double *const to[3] = {slope[0] + at, slope[1] + g * width, slope[2] + g * width};
-            normalise_group(in[0] + at, in[1] + g * width, in[2] + g * width, dy + at, space, channels,
-                            width, (double)call->params.eps, !layer && call->params.silu, to);
+            normalise_group(in[0] + at, in[1] + g * width, in[2] + g * width, dy + at, space,
+                            channels, width, (double)call->params.eps, !layer && call->params.silu,
+                            to);
         }
 }
 
@@ -133,11 +138,12 @@ static void mean_squared_error(const op_call *call, double *const in[], double d
     int64_t n = (int64_t)array_count(&call->in[0]), of_sample = n / call->in[0].dim[0];
     bool weighted = call->in_count > 2 && call->in[2].rank >= 0;
     for (int64_t i = 0; i < n; i++)
-        dx[i] = dloss * 2 * (in[0][i] - in[1][i]) / (double)n * (weighted ? in[2][i / of_sample] : 1);
+        dx[i] = dloss * 2 * (in[0][i] - in[1][i]) / (double)n *
+                (weighted ? in[2][i / of_sample] : 1);
 }
 
-/* Those that only move and add: every element of y is a sum of elements of x. Which element of input `which` is
- * in element i of y; -1: none. */
+/* Those that only move and add: every element of y is a sum of elements of x. Which element of
+ * input `which` is in element i of y; -1: none. */
 static int64_t source_of(const op_call *call, double *const in[], int which, int64_t i)
 {
     const int64_t *xd = call->in[0].dim, *yd = call->out[0].dim;
@@ -157,7 +163,8 @@ static int64_t source_of(const op_call *call, double *const in[], int which, int
     }
 }
 
-void reference_gradient(const op_call *call, double *const in[], const double *dy, double *const slope[])
+void reference_gradient(const op_call *call, double *const in[], const double *dy,
+                        double *const slope[])
 {
     for (int i = 0; i < call->in_count; i++)
         for (size_t k = 0; slope[i] && k < array_count(&call->in[i]); k++) slope[i][k] = 0;

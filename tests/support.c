@@ -28,17 +28,17 @@ static _Thread_local long countdown = -1; /* allocations until one fails; -1: no
 static _Thread_local bool struck;
 
 /* jansson 2.14 does not look whether its buffer for a token could grow and writes past it; libwebp
- * 1.2.4 crashes while decoding lossless pictures; giflib and libtiff call a failed allocation damage. What
- * these allocate themselves is spared. */
+ * 1.2.4 crashes while decoding lossless pictures; giflib and libtiff call a failed allocation
+ * damage. What these allocate themselves is spared. */
 static bool spared(const void *caller)
 {
     Dl_info info;
     long kept = countdown;
     countdown = -1; /* dladdr may allocate */
     bool found = dladdr(caller, &info) && info.dli_fname;
-    bool fragile =
-        found && (strstr(info.dli_fname, "libjansson") || strstr(info.dli_fname, "libwebp") ||
-                  strstr(info.dli_fname, "libgif") || strstr(info.dli_fname, "libtiff"));
+    bool fragile = found &&
+                   (strstr(info.dli_fname, "libjansson") || strstr(info.dli_fname, "libwebp") ||
+                    strstr(info.dli_fname, "libgif") || strstr(info.dli_fname, "libtiff"));
     countdown = kept;
     return fragile;
 }
@@ -145,7 +145,9 @@ bool locale_with(const char *point)
     snprintf(name, sizeof name, "numbers%d", count++);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "LC_NUMERIC\ndecimal_point \"%s\"\nthousands_sep \".\"\ngrouping 3;3\nEND LC_NUMERIC\n", point);
+    fprintf(f,
+            "LC_NUMERIC\ndecimal_point \"%s\"\nthousands_sep \".\"\ngrouping 3;3\nEND LC_NUMERIC\n",
+            point);
     assert_int_equal(fclose(f), 0);
     snprintf(command, sizeof command, "localedef -c -i %s -f %s %s/%s >/dev/null 2>&1", path,
              *point == '<' ? "UTF-8" : "ANSI_X3.4-1968", folder, name);

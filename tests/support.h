@@ -21,8 +21,8 @@ const char *fixture_path(const char *name);
 const char *shared_path(const char *name);
 /* A fresh empty folder under /tmp, removed at exit. */
 const char *scratch_dir(void);
-/* Sets the process's locale to one whose decimal point is this ("," or "<U066B>" as localedef writes
- * it); "." is C again. False where the system has no localedef. */
+/* Sets the process's locale to one whose decimal point is this ("," or "<U066B>" as localedef
+ * writes it); "." is C again. False where the system has no localedef. */
 bool locale_with(const char *point);
 /* Largest |a-b| divided by the largest |b| (relative error of a whole tensor). */
 double relative_error(const float *a, const float *b, size_t n);
@@ -30,8 +30,8 @@ double relative_error(const float *a, const float *b, size_t n);
 void fill_random(float *out, size_t n, uint32_t seed);
 
 /* Allocations fail on request: after allocation_fail_at(n) the n-th next malloc, calloc or realloc
- * of this thread (0: the first), made by anyone (libraries too, but jansson, libwebp, giflib, libtiff), returns
- * NULL once. allocation_fail_end() stops it and says whether it struck. Not under
+ * of this thread (0: the first), made by anyone (libraries too, but jansson, libwebp, giflib,
+ * libtiff), returns NULL once. allocation_fail_end() stops it and says whether it struck. Not under
  * AddressSanitizer or ThreadSanitizer: allocation_can_fail() is false there. */
 bool allocation_can_fail(void);
 void allocation_fail_at(long n);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_api: the library as a program uses it that knows include/likeness.h alone: options of other ages,
- * sessions in several threads, cancelling, snapshots, pictures and latents from memory. */
+ * test_api: the library as a program uses it that knows include/likeness.h alone: options of other
+ * ages, sessions in several threads, cancelling, snapshots, pictures and latents from memory. */
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -69,8 +69,8 @@ static void check_same(const lk_image *a, const lk_image *b)
 
 /* ---- options of other ages ---- */
 
-/* lk_generate_options as a program knew it that was built before `guidance` was there, and as one will
- * that is built after some field was added. */
+/* lk_generate_options as a program knew it that was built before `guidance` was there, and as one
+ * will that is built after some field was added. */
 typedef struct older_options {
     size_t size;
     const char *prompt, *negative;
@@ -180,7 +180,8 @@ static void test_two_threads(void **state)
     s.threads = 1;
     for (int i = 0; i < 2; i++)
         if (!lk_session_open(&jobs[i].session, context, &s, &why)) fail_msg("%s", why.text);
-    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&thread[i], NULL, work, &jobs[i]), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, work, &jobs[i]), 0);
     for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
     for (int i = 0; i < 2; i++) {
         for (int k = 0; k < 2; k++) {
@@ -219,7 +220,8 @@ static void test_whose(void **state)
     lk_context *other = NULL;
     lk_session *foreign = NULL;
     why = (lk_error){LK_OK, ""};
-    assert_true(lk_context_open(&other, NULL, &why) && lk_session_open(&foreign, other, NULL, &why));
+    assert_true(lk_context_open(&other, NULL, &why) &&
+                lk_session_open(&foreign, other, NULL, &why));
     o = options_for(1);
     assert_false(lk_generate(&p, foreign, opened, &o, &why));
     assert_int_equal(why.code, LK_USAGE);
@@ -239,8 +241,10 @@ static void test_closing(void **state)
     lk_generate_options o = options_for(1);
     lk_model_defaults(&m);
     m.path = toy;
-    assert_true(lk_model_open(&second, context, &m, &why) && lk_session_open(&own, context, NULL, &why));
-    assert_true(lk_generate(&p, own, second, &o, &why) && lk_generate_check(session, second, &o, NULL, &why));
+    assert_true(lk_model_open(&second, context, &m, &why) &&
+                lk_session_open(&own, context, NULL, &why));
+    assert_true(lk_generate(&p, own, second, &o, &why) &&
+                lk_generate_check(session, second, &o, NULL, &why));
     lk_image_close(&p);
     lk_model_close(&second);
     p = make(own, &o);
@@ -467,13 +471,15 @@ static void test_latents(void **state)
     int shape[3];
     lk_latents *copy = NULL;
     lk_latents_shape(noise, shape);
-    assert_true(lk_latents_from_memory(&copy, lk_latents_data(noise), shape[0], shape[1], shape[2], &why));
+    assert_true(
+        lk_latents_from_memory(&copy, lk_latents_data(noise), shape[0], shape[1], shape[2], &why));
     o.sampler = LK_DDIM; /* which draws nothing but the noise */
     lk_image *drawn = make(session, &o);
     o.latents = copy;
     lk_image *given = make(session, &o);
     assert_memory_equal(lk_image_pixels(drawn), lk_image_pixels(given), bytes_of(drawn));
-    assert_memory_equal(lk_latents_data(lk_image_final(drawn)), lk_latents_data(lk_image_final(given)),
+    assert_memory_equal(lk_latents_data(lk_image_final(drawn)),
+                        lk_latents_data(lk_image_final(given)),
                         (size_t)(shape[0] * shape[1] * shape[2]) * sizeof(float));
     lk_latents_close(&copy);
     assert_false(lk_latents_from_memory(&copy, lk_latents_data(noise), 4, 0, 4, &why));
@@ -483,7 +489,8 @@ static void test_latents(void **state)
     lk_image_close(&given);
 }
 
-/* The latents that a picture was decoded from are decoded to it again; a picture's own are near them. */
+/* The latents that a picture was decoded from are decoded to it again; a picture's own are near
+ * them. */
 static void test_autoencoder(void **state)
 {
     (void)state;
@@ -498,7 +505,8 @@ static void test_autoencoder(void **state)
     lk_encode_defaults(&c);
     c.sample = true;
     c.seed = 4;
-    if (!lk_encode(&mean, session, opened, p, NULL, &why) || !lk_encode(&drawn, session, opened, p, &c, &why) ||
+    if (!lk_encode(&mean, session, opened, p, NULL, &why) ||
+        !lk_encode(&drawn, session, opened, p, &c, &why) ||
         !lk_encode(&same, session, opened, p, &c, &why))
         fail_msg("%s", why.text);
     lk_latents_shape(lk_image_final(p), shape);
@@ -642,8 +650,8 @@ typedef struct many {
     lk_job jobs[MANY];
     const lk_job *job[MANY];
     lk_image *made[MANY];
-    size_t next;               /* the least index that may come */
-    int stop_at;               /* the index with which it wants no more; -1: never */
+    size_t next; /* the least index that may come */
+    int stop_at; /* the index with which it wants no more; -1: never */
     int step, steps, told;
 } many;
 
@@ -659,7 +667,8 @@ static int many_made(void *user, size_t i, lk_image *p)
 static int many_progress(void *user, const lk_progress *p)
 {
     many *m = user;
-    assert_true(p->step >= m->step && p->step <= p->steps && p->pictures == MANY && p->picture <= MANY);
+    assert_true(p->step >= m->step && p->step <= p->steps && p->pictures == MANY &&
+                p->picture <= MANY);
     m->step = p->step;
     m->steps = p->steps;
     m->told++;
@@ -728,7 +737,8 @@ static void test_many(void **state)
             lk_image_close(&alone);
         }
         lk_image *mixed = NULL;
-        assert_true(lk_generate_mixed(&mixed, session, &opened, names, 1, "a x2", &m.o[MANY - 1], &why));
+        assert_true(
+            lk_generate_mixed(&mixed, session, &opened, names, 1, "a x2", &m.o[MANY - 1], &why));
         check_same(mixed, m.made[MANY - 1]);
         lk_image_close(&mixed);
         assert_int_equal(many_close(&m), MANY);
@@ -814,14 +824,21 @@ static void test_settings(void **state)
     lk_train_options o;
     lk_error why = {LK_OK, ""};
     lk_train_defaults(&o);
-    static const char *const good[][2] = {
-        {"learning_rate", "2.5e-4"}, {"max_train_steps", "5000000000"}, {"center_crop", "true"},
-        {"cache_latents", "false"}, {"lr_scheduler", "cosine"}, {"optimizer", "adamw8bit"},
-        {"instance_prompt", "a photo"}, {"seed", "-1"}, {"resolution", "0"}, {"snr_gamma", "0"}};
+    static const char *const good[][2] = {{"learning_rate", "2.5e-4"},
+                                          {"max_train_steps", "5000000000"},
+                                          {"center_crop", "true"},
+                                          {"cache_latents", "false"},
+                                          {"lr_scheduler", "cosine"},
+                                          {"optimizer", "adamw8bit"},
+                                          {"instance_prompt", "a photo"},
+                                          {"seed", "-1"},
+                                          {"resolution", "0"},
+                                          {"snr_gamma", "0"}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         if (!lk_train_set(&o, good[i][0], good[i][1], &why)) fail_msg("%s", why.text);
     assert_true(o.learning_rate == 2.5e-4 && o.max_train_steps == 5000000000 && o.center_crop);
-    assert_true(!o.cache_latents && o.lr_scheduler == LK_RATE_COSINE && o.optimizer == LK_ADAMW_8BIT);
+    assert_true(!o.cache_latents && o.lr_scheduler == LK_RATE_COSINE &&
+                o.optimizer == LK_ADAMW_8BIT);
     assert_true(o.any_seed && o.train_batch_size == 4);
     assert_string_equal(o.instance_prompt, "a photo");
     assert_true(lk_train_set(&o, "seed", "12", &why) && !o.any_seed && o.seed == 12);
@@ -834,25 +851,35 @@ static void test_settings(void **state)
     refused("lr_scheduler", "round", "there are constant, ");
     refused("center_crop", "maybe", "true or false");
     refused("colour", "red", "no setting \"colour\"");
-    assert_true(lk_train_determines(&o, "learning_rate") && lk_train_determines(&o, "lr_warmup_steps"));
+    assert_true(lk_train_determines(&o, "learning_rate") &&
+                lk_train_determines(&o, "lr_warmup_steps"));
     o.lr_scheduler = LK_RATE_CONSTANT;
-    assert_false(lk_train_determines(&o, "lr_warmup_steps") || lk_train_determines(&o, "output_dir"));
+    assert_false(lk_train_determines(&o, "lr_warmup_steps") ||
+                 lk_train_determines(&o, "output_dir"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_older_caller), cmocka_unit_test(test_later_caller),
-        cmocka_unit_test(test_no_size),      cmocka_unit_test(test_two_threads),
-        cmocka_unit_test(test_whose),        cmocka_unit_test(test_closing),
-        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_cancel_training),
+        cmocka_unit_test(test_older_caller),
+        cmocka_unit_test(test_later_caller),
+        cmocka_unit_test(test_no_size),
+        cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_whose),
+        cmocka_unit_test(test_closing),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_training),
         cmocka_unit_test(test_train_from_memory),
         cmocka_unit_test(test_snapshot),
-        cmocka_unit_test(test_latents),      cmocka_unit_test(test_images),
+        cmocka_unit_test(test_latents),
+        cmocka_unit_test(test_images),
         cmocka_unit_test(test_autoencoder),
-        cmocka_unit_test(test_sweep),        cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_many),         cmocka_unit_test(test_many_fails),
-        cmocka_unit_test(test_settings),     cmocka_unit_test(test_settings_document),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_many_fails),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_settings_document),
     };
     setup();
     int status = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_api_study: what a study needs of the library, by include/likeness.h alone: schedules step by step, photos as
- * a training reads them, features, vision networks, and what names a training. */
+ * test_api_study: what a study needs of the library, by include/likeness.h alone: schedules step by
+ * step, photos as a training reads them, features, vision networks, and what names a training. */
 #include "layout.h"
 
 #include <sys/stat.h>
@@ -89,15 +89,20 @@ static void test_schedules(void **state)
     (void)state;
     assert_true(lk_schedule_open(&a, " base x3,tuned rest", names, 2, 10, &why));
     assert_true(lk_schedule_open(&b, "base x5, tuned x5", names, 2, 10, &why));
-    assert_true(lk_schedule_open(&sum, "0.25*base+0.75*tuned x4, base|tuned rest", names, 2, 6, &why));
-    assert_true(lk_schedule_steps(a) == 10 && lk_schedule_common(a, b) == 3 && lk_schedule_common(b, b) == 10);
+    assert_true(
+        lk_schedule_open(&sum, "0.25*base+0.75*tuned x4, base|tuned rest", names, 2, 6, &why));
+    assert_true(lk_schedule_steps(a) == 10 && lk_schedule_common(a, b) == 3 &&
+                lk_schedule_common(b, b) == 10);
     assert_int_equal(lk_schedule_alone(a), -1);
-    assert_true(lk_schedule_switch(a, &first, &second, &when) && first == 0 && second == 1 && when == 3);
+    assert_true(lk_schedule_switch(a, &first, &second, &when) && first == 0 && second == 1 &&
+                when == 3);
     assert_false(lk_schedule_switch(sum, &first, &second, &when));
     const lk_schedule_step *s = lk_schedule_at(sum, 0), *split = lk_schedule_at(sum, 5);
-    assert_true(s->parts == 2 && !s->split && s->model[1] == 1 && s->share[0] == 0.25f && s->share[1] == 0.75f);
+    assert_true(s->parts == 2 && !s->split && s->model[1] == 1 && s->share[0] == 0.25f &&
+                s->share[1] == 0.75f);
     assert_true(split->parts == 2 && split->split);
-    assert_true(lk_schedule_step_same(s, lk_schedule_at(sum, 3)) && !lk_schedule_step_same(s, split));
+    assert_true(lk_schedule_step_same(s, lk_schedule_at(sum, 3)) &&
+                !lk_schedule_step_same(s, split));
     assert_true(lk_schedule_text(&text, a, names, &why));
     assert_string_equal(text, "base x3, tuned x7");
     lk_free(text);
@@ -139,7 +144,8 @@ static void test_photos(void **state)
     lk_photos *listed, *read;
     lk_photos_options o;
     lk_image *p;
-    char *photos = at("photos"), *first = at("photos/a.png"), *second = at("photos/b.png"), *text = at("photos/c.txt");
+    char *photos = at("photos"), *first = at("photos/a.png"), *second = at("photos/b.png"),
+         *text = at("photos/c.txt");
     (void)state;
     assert_int_equal(mkdir(photos, 0777), 0);
     assert_true(lk_photos_open(&listed, photos, NULL, &why)); /* none are none */
@@ -217,7 +223,8 @@ static void test_features(void **state)
     lk_session_defaults(&one);
     one.threads = 1;
     assert_true(lk_session_open(&second, context, &one, &why));
-    assert_true(lk_features_open(&eye, session, toy, NULL, &why) && lk_features_open(&alone, second, toy, &o, &why));
+    assert_true(lk_features_open(&eye, session, toy, NULL, &why) &&
+                lk_features_open(&alone, second, toy, &o, &why));
     assert_true(lk_features_look(&a, shape, eye, p, &why));
     size_t n = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
     assert_true(shape[0] > 0 && shape[0] == shape[1] && shape[2] > 0);
@@ -250,12 +257,15 @@ static void test_vision(void **state)
     (void)state;
     layout_write(clip_folder, "clip", false, NULL);
     layout_write(dino_folder, "dino", false, NULL);
-    if (!lk_vision_open(&clip, session, clip_folder, &why) || !lk_vision_open(&dino, session, dino_folder, &why))
+    if (!lk_vision_open(&clip, session, clip_folder, &why) ||
+        !lk_vision_open(&dino, session, dino_folder, &why))
         fail_msg("%s", why.text);
-    assert_true(lk_vision_kind_of(clip) == LK_VISION_CLIP && lk_vision_kind_of(dino) == LK_VISION_DINO);
+    assert_true(lk_vision_kind_of(clip) == LK_VISION_CLIP &&
+                lk_vision_kind_of(dino) == LK_VISION_DINO);
     assert_int_equal(strlen(lk_vision_hash(dino)), 64);
     float *of_image = calloc((size_t)lk_vision_width(clip), sizeof *of_image), sum = 0;
-    assert_true(lk_vision_embed(of_image, clip, p, &why) && lk_vision_embed_text(of_image, clip, "a dog", &why));
+    assert_true(lk_vision_embed(of_image, clip, p, &why) &&
+                lk_vision_embed_text(of_image, clip, "a dog", &why));
     for (int i = 0; i < lk_vision_width(clip); i++) sum += of_image[i] * of_image[i];
     assert_true(sum > 0);
     fails(lk_vision_embed_text(of_image, dino, "a dog", &why), &why, LK_USAGE, "give a CLIP");
@@ -334,7 +344,8 @@ static bool try_all(const char *photos, lk_error *why)
     o.resolution = 16;
     bool ok = lk_schedule_open(&s, "base x1, tuned rest", names, 2, 4, why) &&
               lk_schedule_text(&text, s, names, why) && lk_photos_open(&read, photos, &o, why) &&
-              lk_photos_image(&p, read, 0, why) && lk_features_open(&eye, session, toy, NULL, why) &&
+              lk_photos_image(&p, read, 0, why) &&
+              lk_features_open(&eye, session, toy, NULL, why) &&
               lk_features_look(&value, shape, eye, p, why);
     lk_free(value), lk_free(text);
     lk_features_close(&eye);
@@ -391,10 +402,10 @@ static void test_study_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules), cmocka_unit_test(test_sessions), cmocka_unit_test(test_photos),
-        cmocka_unit_test(test_features),
-        cmocka_unit_test(test_vision),    cmocka_unit_test(test_request), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_study_options),
+        cmocka_unit_test(test_schedules), cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_photos),    cmocka_unit_test(test_features),
+        cmocka_unit_test(test_vision),    cmocka_unit_test(test_request),
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_study_options),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

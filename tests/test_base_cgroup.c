@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of control groups on trees of files as Linux shows them: version 2 and 1, limits of the group
- * and of those above it, none, and a container whose group is not to be seen. */
+ * Tests of control groups on trees of files as Linux shows them: version 2 and 1, limits of the
+ * group and of those above it, none, and a container whose group is not to be seen. */
 #include "base/cgroup.h"
 #include "base/platform.h"
 #include "support.h"

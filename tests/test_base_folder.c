@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Folders: what killed processes left is collected and nothing else; files move into place; room is told for
- * folders that are not there yet. */
+ * Folders: what killed processes left is collected and nothing else; files move into place; room is
+ * told for folders that are not there yet. */
 #include "support.h"
 
 #include <sys/stat.h>
@@ -76,7 +76,8 @@ static void test_sweep(void **state)
     assert_int_equal(mkdir(in(folder), 0777), 0);
     folder_sweep(place);
     for (int i = 0; i < NAMES; i++)
-        if (there(name[i]) != (i >= GONE)) fail_msg("%s is %s", name[i], there(name[i]) ? "left" : "gone");
+        if (there(name[i]) != (i >= GONE))
+            fail_msg("%s is %s", name[i], there(name[i]) ? "left" : "gone");
     assert_true(there(folder));
     struct stat info;
     assert_int_equal(lstat(in(link), &info), 0);

@@ -109,8 +109,8 @@ static void test_half_flushing(void **state)
     (void)state;
     uint16_t half[0x10000], again[0x10000];
     float *usual = malloc(sizeof(float) * 0x10000), *flushing = malloc(sizeof(float) * 0x10000);
-    double wide[] = {0x1p-149, -0x1p-149, 0x1.8p-149, 0x1p-150, 0x1.8p-130, -0x1.fffffep-127,
-                     0x1.ffffffp-127, 0x1p-126, 0, -0.0};
+    double wide[] = {0x1p-149,         -0x1p-149,       0x1.8p-149, 0x1p-150, 0x1.8p-130,
+                     -0x1.fffffep-127, 0x1.ffffffp-127, 0x1p-126,   0,        -0.0};
     float narrow[2][sizeof wide / sizeof *wide];
     assert_true(usual && flushing);
     for (unsigned h = 0; h < 0x10000; h++) half[h] = (uint16_t)h;

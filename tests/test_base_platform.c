@@ -61,10 +61,10 @@ static void expect_text(const char *path, const char *want)
     free(text);
 }
 
-#define expect_error(e, what, part) \
-    do { \
-        assert_int_equal((e).code, what); \
-        if (!strstr((e).text, part)) fail_msg("'%s' does not say '%s'", (e).text, part); \
+#define expect_error(e, what, part)                                                                \
+    do {                                                                                           \
+        assert_int_equal((e).code, what);                                                          \
+        if (!strstr((e).text, part)) fail_msg("'%s' does not say '%s'", (e).text, part);           \
     } while (0)
 
 static void test_write_and_read(void **state)

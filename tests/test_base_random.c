@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of the random generator against torch (its printed values, and hashes of whole draws made with
- * torch 2.15 on x86-64: those are equal bit for bit). */
+ * Tests of the random generator against torch (its printed values, and hashes of whole draws made
+ * with torch 2.15 on x86-64: those are equal bit for bit). */
 #include "base/half.h"
 #include "base/random.h"
 #include "support.h"
@@ -10,18 +10,18 @@
 
 enum { LATENT = 4 * 64 * 64 };
 
-#define close_to(got, want, tolerance) \
-    do { \
-        double g_ = (got), w_ = (want); \
-        if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%.12g instead of %.12g", g_, w_); \
+#define close_to(got, want, tolerance)                                                             \
+    do {                                                                                           \
+        double g_ = (got), w_ = (want);                                                            \
+        if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%.12g instead of %.12g", g_, w_);           \
     } while (0)
 
 static void expect_floats(const float *got, const float *want, size_t n)
 {
     for (size_t i = 0; i < n; i++) close_to(got[i], want[i], 5e-7 + 5e-8 * fabs((double)want[i]));
 }
-#define EXPECT_FLOATS(got, ...) \
-    expect_floats(got, (const float[]){__VA_ARGS__}, \
+#define EXPECT_FLOATS(got, ...)                                                                    \
+    expect_floats(got, (const float[]){__VA_ARGS__},                                               \
                   sizeof((const float[]){__VA_ARGS__}) / sizeof(float))
 
 static uint64_t hash(const float *x, size_t n) /* FNV-1a of the bytes */
@@ -91,7 +91,7 @@ static void test_integers(void **state)
 static void test_randn_small(void **state)
 {
     (void)state;
-    static const float six[] = {0.33669037f,  0.12880941f,  0.23446237f,
+    static const float six[] = {0.33669037f, 0.12880941f,  0.23446237f,
                                 0.23033303f, -1.12285638f, -0.18632829f};
     float x[16];
     rng r = seeded(42);
@@ -174,12 +174,9 @@ static void test_randn_rounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_raw),
-        cmocka_unit_test(test_uniform),
-        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_randn_small),
-        cmocka_unit_test(test_randn_latent),
-        cmocka_unit_test(test_randn_tail),
+        cmocka_unit_test(test_raw),           cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_integers),      cmocka_unit_test(test_randn_small),
+        cmocka_unit_test(test_randn_latent),  cmocka_unit_test(test_randn_tail),
         cmocka_unit_test(test_randn_rounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

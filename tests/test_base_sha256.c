@@ -25,7 +25,9 @@ static void expect_hash(const void *data, size_t size, size_t piece, const char 
 static void test_vectors(void **state)
 {
     (void)state;
-    static const struct { const char *text, *hash; } vector[] = {
+    static const struct {
+        const char *text, *hash;
+    } vector[] = {
         {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
         {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
         {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
@@ -39,7 +41,8 @@ static void test_vectors(void **state)
             expect_hash(vector[i].text, strlen(vector[i].text), piece, vector[i].hash);
     char *many = malloc(1000000);
     memset(many, 'a', 1000000);
-    static const char million[] = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+    static const char million[] =
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
     expect_hash(many, 1000000, 1000000, million);
     expect_hash(many, 1000000, 4099, million);
     free(many);

@@ -268,7 +268,9 @@ static void attend(void *context)
 static void test_crew(void **state)
 {
     (void)state;
-    static const struct { int count, can_start, workers; } row[] = {{3, 100, 3}, {1, 100, 1}, {3, 0, 1}, {3, 2, 2}};
+    static const struct {
+        int count, can_start, workers;
+    } row[] = {{3, 100, 3}, {1, 100, 1}, {3, 0, 1}, {3, 2, 2}};
     int before = threads_of_process();
     unsigned modes = _mm_getcsr();
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -290,9 +292,10 @@ static void test_crew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces),  cmocka_unit_test(test_inside), cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_fork),    cmocka_unit_test(test_modes),  cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_start),   cmocka_unit_test(test_crew),
+        cmocka_unit_test(test_pieces), cmocka_unit_test(test_inside),
+        cmocka_unit_test(test_hosts),  cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_modes),  cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_start),  cmocka_unit_test(test_crew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The cpu device's own kernels (attention, norms, pointwise, shapes, lookups, loss) against the
- * plain double loops of reference.c at odd sizes, and every element of their gradients against those of
- * reference_gradient.c (which central differences check), on every instruction set this machine has (the others are skipped, and counted so). */
+ * plain double loops of reference.c at odd sizes, and every element of their gradients against
+ * those of reference_gradient.c (which central differences check), on every instruction set this
+ * machine has (the others are skipped, and counted so). */
 #include <math.h>
 
 #include "base/half.h"
 #include "device_support.h"
 #include "reference.h"
 
-#define F32(...) {.type = DTYPE_F32, .rank = RANK(__VA_ARGS__), .dim = {__VA_ARGS__}}
-#define BF16(...) {.type = DTYPE_BF16, .rank = RANK(__VA_ARGS__), .dim = {__VA_ARGS__}}
-#define F16(...) {.type = DTYPE_F16, .rank = RANK(__VA_ARGS__), .dim = {__VA_ARGS__}}
-#define I32(...) {.type = DTYPE_I32, .rank = RANK(__VA_ARGS__), .dim = {__VA_ARGS__}}
+#define F32(...)                                                                                   \
+    {                                                                                              \
+        .type = DTYPE_F32, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ }                       \
+    }
+#define BF16(...)                                                                                  \
+    {                                                                                              \
+        .type = DTYPE_BF16, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ }                      \
+    }
+#define F16(...)                                                                                   \
+    {                                                                                              \
+        .type = DTYPE_F16, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ }                       \
+    }
+#define I32(...)                                                                                   \
+    {                                                                                              \
+        .type = DTYPE_I32, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ }                       \
+    }
 #define RANK(...) (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int))
-#define NONE {.rank = -1}
+#define NONE                                                                                       \
+    {                                                                                              \
+        .rank = -1                                                                                 \
+    }
 
 /* A forward operation and its gradient's operands: y: the output's gradient, a digit: the forward's
  * input, o and s: its outputs; grad_out: the inputs whose gradients it gives. */
@@ -28,37 +44,60 @@ struct test_case {
 };
 
 #define ATTENTION_CASE(label, type, b, n, m, h, d, mask)                                           \
-    {.name = label, .call = {.kind = OP_ATTENTION, .in_count = 3, .out_count = 2,                  \
-     .params = {.heads = h, .causal = mask, .alpha = 2.0f / (d)},                                  \
-     .in = {type(b, n, (h) * (d)), type(b, m, (h) * (d)), type(b, m, (h) * (d))},                  \
-     .out = {type(b, n, (h) * (d)), F32(b, h, n)}},                                                \
-     .spread = 2, .grad = OP_ATTENTION_GRAD, .grad_in = "y012os", .grad_out = "012"}
+    {                                                                                              \
+        .name = label,                                                                             \
+        .call = {.kind = OP_ATTENTION,                                                             \
+                 .in_count = 3,                                                                    \
+                 .out_count = 2,                                                                   \
+                 .params = {.heads = h, .causal = mask, .alpha = 2.0f / (d)},                      \
+                 .in = {type(b, n, (h) * (d)), type(b, m, (h) * (d)), type(b, m, (h) * (d))},      \
+                 .out = {type(b, n, (h) * (d)), F32(b, h, n)}},                                    \
+        .spread = 2, .grad = OP_ATTENTION_GRAD, .grad_in = "y012os", .grad_out = "012"             \
+    }
 
 #define GROUP_CASE(label, type, gamma_type, g, act, c, ...)                                        \
-    {.name = label, .call = {.kind = OP_GROUP_NORM, .in_count = 3, .out_count = 2,                 \
-     .params = {.groups = g, .silu = act, .eps = 1e-5f},                                           \
-     .in = {type(__VA_ARGS__, c), gamma_type(c), gamma_type(c)},                                   \
-     .out = {type(__VA_ARGS__, c), F32(2, g, 2)}},                                                 \
-     .weights = "12", .grad = OP_GROUP_NORM_GRAD, .grad_in = "y012s", .grad_out = "012"}
+    {                                                                                              \
+        .name = label,                                                                             \
+        .call = {.kind = OP_GROUP_NORM,                                                            \
+                 .in_count = 3,                                                                    \
+                 .out_count = 2,                                                                   \
+                 .params = {.groups = g, .silu = act, .eps = 1e-5f},                               \
+                 .in = {type(__VA_ARGS__, c), gamma_type(c), gamma_type(c)},                       \
+                 .out = {type(__VA_ARGS__, c), F32(2, g, 2)}},                                     \
+        .weights = "12", .grad = OP_GROUP_NORM_GRAD, .grad_in = "y012s", .grad_out = "012"         \
+    }
 
 #define LAYER_CASE(label, type, out_type, c, ...)                                                  \
-    {.name = label, .call = {.kind = OP_LAYER_NORM, .in_count = 3, .out_count = 2,                 \
-     .params = {.eps = 1e-5f}, .in = {type(__VA_ARGS__, c), F32(c), F16(c)},                       \
-     .out = {out_type(__VA_ARGS__, c), F32(__VA_ARGS__, 2)}},                                      \
-     .weights = "12", .grad = OP_LAYER_NORM_GRAD, .grad_in = "y01s", .grad_out = "012"}
+    {                                                                                              \
+        .name = label,                                                                             \
+        .call = {.kind = OP_LAYER_NORM,                                                            \
+                 .in_count = 3,                                                                    \
+                 .out_count = 2,                                                                   \
+                 .params = {.eps = 1e-5f},                                                         \
+                 .in = {type(__VA_ARGS__, c), F32(c), F16(c)},                                     \
+                 .out = {out_type(__VA_ARGS__, c), F32(__VA_ARGS__, 2)}},                          \
+        .weights = "12", .grad = OP_LAYER_NORM_GRAD, .grad_in = "y01s", .grad_out = "012"          \
+    }
 
 #define UNARY_CASE(label, type, what)                                                              \
-    {.name = label, .call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1,                      \
-     .params = {.unary = what}, .in = {type(3, 5, 77)}, .out = {type(3, 5, 77)}},                  \
-     .spread = 5, .grad = OP_UNARY_GRAD, .grad_in = "y0", .grad_out = "0"}
+    {                                                                                              \
+        .name = label,                                                                             \
+        .call = {.kind = OP_UNARY,                                                                 \
+                 .in_count = 1,                                                                    \
+                 .out_count = 1,                                                                   \
+                 .params = {.unary = what},                                                        \
+                 .in = {type(3, 5, 77)},                                                           \
+                 .out = {type(3, 5, 77)}},                                                         \
+        .spread = 5, .grad = OP_UNARY_GRAD, .grad_in = "y0", .grad_out = "0"                       \
+    }
 
 #define TWO(label, op, first, second, result)                                                      \
-    .name = label, .call = {.kind = op, .in_count = 2, .out_count = 1, .in = {first, second},      \
-    .out = {result}}
+    .name = label,                                                                                 \
+    .call = {.kind = op, .in_count = 2, .out_count = 1, .in = {first, second}, .out = {result}}
 
 #define ONE(label, op, first, result)                                                              \
-    .name = label, .call = {.kind = op, .in_count = 1, .out_count = 1, .in = {first},              \
-    .out = {result}}
+    .name = label,                                                                                 \
+    .call = {.kind = op, .in_count = 1, .out_count = 1, .in = {first}, .out = {result}}
 
 static const struct test_case cases[] = {
     ATTENTION_CASE("attention 3", F32, 2, 5, 7, 2, 3, false),
@@ -90,16 +129,16 @@ static const struct test_case cases[] = {
     UNARY_CASE("gelu", F32, UNARY_GELU),
     UNARY_CASE("quick gelu", F32, UNARY_QUICK_GELU),
     UNARY_CASE("silu bf16", BF16, UNARY_SILU),
-    {ONE("geglu", OP_GEGLU, F32(2, 7, 38), F32(2, 7, 19)), .spread = 3,
-     .grad = OP_GEGLU_GRAD, .grad_in = "y0", .grad_out = "0"},
+    {ONE("geglu", OP_GEGLU, F32(2, 7, 38), F32(2, 7, 19)), .spread = 3, .grad = OP_GEGLU_GRAD,
+     .grad_in = "y0", .grad_out = "0"},
     {ONE("geglu large", OP_GEGLU, F32(2, 50, 640), F32(2, 50, 320)), .spread = 3,
      .grad = OP_GEGLU_GRAD, .grad_in = "y0", .grad_out = "0"},
     {ONE("geglu bf16", OP_GEGLU, BF16(3, 1284), BF16(3, 642)), .spread = 3},
     {TWO("add", OP_ADD, F32(2, 50, 171), F32(2, 50, 171), F32(2, 50, 171))},
     {TWO("add weight", OP_ADD, F32(3, 7, 19), F16(7, 19), F32(3, 7, 19)), .weights = "1",
      .grad = OP_SUM_LEADING, .grad_in = "y", .grad_out = "1"},
-    {TWO("add repeated", OP_ADD, F32(500, 37), F32(37), F32(500, 37)),
-     .grad = OP_SUM_LEADING, .grad_in = "y", .grad_out = "1"},
+    {TWO("add repeated", OP_ADD, F32(500, 37), F32(37), F32(500, 37)), .grad = OP_SUM_LEADING,
+     .grad_in = "y", .grad_out = "1"},
     {TWO("add repeated in parts", OP_ADD, F32(3000, 37), F32(37), F32(3000, 37)),
      .grad = OP_SUM_LEADING, .grad_in = "y", .grad_out = "1"},
     {TWO("add bf16", OP_ADD, F32(3, 50, 19), BF16(3, 50, 19), F32(3, 50, 19))},
@@ -107,26 +146,46 @@ static const struct test_case cases[] = {
      .grad = OP_SUM_SPACE, .grad_in = "y", .grad_out = "1"},
     {TWO("add channel large", OP_ADD_CHANNEL, F32(2, 19, 17, 64), F32(2, 64), F32(2, 19, 17, 64)),
      .grad = OP_SUM_SPACE, .grad_in = "y", .grad_out = "1"},
-    {TWO("add channel in parts", OP_ADD_CHANNEL, F32(2, 40, 31, 64), F32(2, 64), F32(2, 40, 31, 64)),
+    {TWO("add channel in parts", OP_ADD_CHANNEL, F32(2, 40, 31, 64), F32(2, 64),
+         F32(2, 40, 31, 64)),
      .grad = OP_SUM_SPACE, .grad_in = "y", .grad_out = "1"},
-    {.name = "scale", .call = {.kind = OP_SCALE, .in_count = 1, .out_count = 1,
-     .params = {.alpha = 0.18215f}, .in = {F32(3, 77)}, .out = {F32(3, 77)}}},
+    {.name = "scale",
+     .call = {.kind = OP_SCALE,
+              .in_count = 1,
+              .out_count = 1,
+              .params = {.alpha = 0.18215f},
+              .in = {F32(3, 77)},
+              .out = {F32(3, 77)}}},
     {ONE("cast to bf16", OP_CAST, F32(3, 5, 77), BF16(3, 5, 77))},
     {ONE("cast from bf16", OP_CAST, BF16(3, 50, 177), F32(3, 50, 177))},
     {TWO("concat", OP_CONCAT, F32(2, 5, 7, 17), F32(2, 5, 7, 5), F32(2, 5, 7, 22))},
     {TWO("concat mixed", OP_CONCAT, F32(2, 50, 170), BF16(2, 50, 64), F32(2, 50, 234))},
-    {.name = "slice", .call = {.kind = OP_SLICE, .in_count = 1, .out_count = 1,
-     .params = {.start = 5}, .in = {F32(2, 7, 19)}, .out = {F32(2, 7, 11)}},
-     .grad = OP_UNSLICE, .grad_in = "y", .grad_out = "0"},
-    {.name = "unslice", .call = {.kind = OP_UNSLICE, .in_count = 1, .out_count = 1,
-     .params = {.start = 5}, .in = {F32(2, 7, 11)}, .out = {F32(2, 7, 19)}},
-     .grad = OP_SLICE, .grad_in = "y", .grad_out = "0"},
-    {ONE("upsample", OP_UPSAMPLE, F32(2, 3, 5, 17), F32(2, 6, 10, 17)),
-     .grad = OP_UPSAMPLE_GRAD, .grad_in = "y", .grad_out = "0"},
-    {ONE("upsample odd", OP_UPSAMPLE, F32(1, 3, 5, 40), F32(1, 7, 9, 40)),
-     .grad = OP_UPSAMPLE_GRAD, .grad_in = "y", .grad_out = "0"},
-    {ONE("upsample down", OP_UPSAMPLE, F32(1, 7, 5, 4), F32(1, 3, 4, 4)),
-     .grad = OP_UPSAMPLE_GRAD, .grad_in = "y", .grad_out = "0"},
+    {.name = "slice",
+     .call = {.kind = OP_SLICE,
+              .in_count = 1,
+              .out_count = 1,
+              .params = {.start = 5},
+              .in = {F32(2, 7, 19)},
+              .out = {F32(2, 7, 11)}},
+     .grad = OP_UNSLICE,
+     .grad_in = "y",
+     .grad_out = "0"},
+    {.name = "unslice",
+     .call = {.kind = OP_UNSLICE,
+              .in_count = 1,
+              .out_count = 1,
+              .params = {.start = 5},
+              .in = {F32(2, 7, 11)},
+              .out = {F32(2, 7, 19)}},
+     .grad = OP_SLICE,
+     .grad_in = "y",
+     .grad_out = "0"},
+    {ONE("upsample", OP_UPSAMPLE, F32(2, 3, 5, 17), F32(2, 6, 10, 17)), .grad = OP_UPSAMPLE_GRAD,
+     .grad_in = "y", .grad_out = "0"},
+    {ONE("upsample odd", OP_UPSAMPLE, F32(1, 3, 5, 40), F32(1, 7, 9, 40)), .grad = OP_UPSAMPLE_GRAD,
+     .grad_in = "y", .grad_out = "0"},
+    {ONE("upsample down", OP_UPSAMPLE, F32(1, 7, 5, 4), F32(1, 3, 4, 4)), .grad = OP_UPSAMPLE_GRAD,
+     .grad_in = "y", .grad_out = "0"},
     {ONE("sum leading", OP_SUM_LEADING, F32(700, 1, 33), F32(1, 33))},
     {ONE("sum leading wide", OP_SUM_LEADING, F32(3, 7, 1100), F32(7, 1100))},
     {ONE("sum space", OP_SUM_SPACE, F32(2, 30, 31, 17), F32(2, 17))},
@@ -136,17 +195,40 @@ static const struct test_case cases[] = {
     {TWO("embedding wide", OP_EMBEDDING, I32(3, 9), F32(50, 777), F32(3, 9, 777)), .weights = "1",
      .grad = OP_EMBEDDING_GRAD, .grad_in = "y0", .grad_out = "1"},
     {TWO("embedding bf16", OP_EMBEDDING, I32(3, 9), F32(50, 24), BF16(3, 9, 24)), .weights = "1"},
-    {.name = "time embedding", .call = {.kind = OP_TIME_EMBEDDING, .in_count = 1, .out_count = 1,
-     .params = {.flip_sin_to_cos = true}, .in = {F32(5)}, .out = {F32(5, 64)}}, .spread = 20},
-    {.name = "time embedding odd", .call = {.kind = OP_TIME_EMBEDDING, .in_count = 1,
-     .out_count = 1, .params = {.freq_shift = 1}, .in = {F32(5)}, .out = {F32(5, 37)}},
+    {.name = "time embedding",
+     .call = {.kind = OP_TIME_EMBEDDING,
+              .in_count = 1,
+              .out_count = 1,
+              .params = {.flip_sin_to_cos = true},
+              .in = {F32(5)},
+              .out = {F32(5, 64)}},
      .spread = 20},
-    {.name = "mse", .call = {.kind = OP_MSE, .in_count = 2, .out_count = 2,
-     .in = {F32(3, 5, 7, 4), F32(3, 5, 7, 4), NONE}, .out = {F32(1), F32(3)}},
-     .grad = OP_MSE_GRAD, .grad_in = "y01", .grad_out = "0"},
-    {.name = "mse weighted", .call = {.kind = OP_MSE, .in_count = 3, .out_count = 2,
-     .in = {F32(2, 90, 77), F32(2, 90, 77), F32(2)}, .out = {F32(1), F32(2)}},
-     .grad = OP_MSE_GRAD, .grad_in = "y012", .grad_out = "0"},
+    {.name = "time embedding odd",
+     .call = {.kind = OP_TIME_EMBEDDING,
+              .in_count = 1,
+              .out_count = 1,
+              .params = {.freq_shift = 1},
+              .in = {F32(5)},
+              .out = {F32(5, 37)}},
+     .spread = 20},
+    {.name = "mse",
+     .call = {.kind = OP_MSE,
+              .in_count = 2,
+              .out_count = 2,
+              .in = {F32(3, 5, 7, 4), F32(3, 5, 7, 4), NONE},
+              .out = {F32(1), F32(3)}},
+     .grad = OP_MSE_GRAD,
+     .grad_in = "y01",
+     .grad_out = "0"},
+    {.name = "mse weighted",
+     .call = {.kind = OP_MSE,
+              .in_count = 3,
+              .out_count = 2,
+              .in = {F32(2, 90, 77), F32(2, 90, 77), F32(2)},
+              .out = {F32(1), F32(2)}},
+     .grad = OP_MSE_GRAD,
+     .grad_in = "y012",
+     .grad_out = "0"},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
@@ -225,7 +307,8 @@ static void run_call(device *d, const op_call *given)
 {
     op_call with_weights = *given, *call = &with_weights;
     for (int i = 0; i < call->in_count; i++)
-        if (call->in[i].w) call->in[i] = weight_array(weights_alone(d, (weight *)(uintptr_t)call->in[i].w));
+        if (call->in[i].w)
+            call->in[i] = weight_array(weights_alone(d, (weight *)(uintptr_t)call->in[i].w));
     void *state = NULL;
     size_t size = 0;
     error e = {0};
@@ -280,7 +363,8 @@ static void fill_outputs(struct bound *b)
     }
 }
 
-/* The same bytes in every output of both; NULL: the first run. Leaves the bytes of `now` in `first`. */
+/* The same bytes in every output of both; NULL: the first run. Leaves the bytes of `now` in
+ * `first`. */
 static void expect_same(const char *name, int threads, array first[OP_MAX_OUT], op_call *now)
 {
     for (int i = 0; i < now->out_count; i++) {
@@ -362,7 +446,8 @@ static double loss_of(const struct test_case *c, const struct values *v)
     return loss;
 }
 
-/* The gradient of input i, held against central differences of every element, or of some 8 of a large one. */
+/* The gradient of input i, held against central differences of every element, or of some 8 of a
+ * large one. */
 static void expect_differences(const struct test_case *c, const struct values *v, int i)
 {
     size_t n = array_count(&c->call.in[i]), step = n <= 100 ? 1 : n / 8;
@@ -376,8 +461,8 @@ static void expect_differences(const struct test_case *c, const struct values *v
         double slope = (up - loss_of(c, v)) / (2 * h);
         v->in[i][j] = x;
         if (!(fabs(slope - v->slope[i][j]) <= 1e-6 * most))
-            fail_msg("%s: the reference's gradient %zu of input %d is %g, differences say %g", c->name, j, i,
-                     v->slope[i][j], slope);
+            fail_msg("%s: the reference's gradient %zu of input %d is %g, differences say %g",
+                     c->name, j, i, v->slope[i][j], slope);
     }
 }
 
@@ -432,7 +517,8 @@ static int open_all(void **state)
         for (int k = 0; k < cases[i].call.in_count; k++)
             all[i].slope[k] = allocate(array_count(&cases[i].call.in[k]) * sizeof(double));
         reference_gradient(&cases[i].call, all[i].in, all[i].dy, all[i].slope);
-        for (const char *p = cases[i].grad_out; *p; p++) expect_differences(&cases[i], &all[i], *p - '0');
+        for (const char *p = cases[i].grad_out; *p; p++)
+            expect_differences(&cases[i], &all[i], *p - '0');
         reference_run(&cases[i].call, all[i].in, all[i].out);
     }
     *state = all;
@@ -523,11 +609,15 @@ static void test_in_place(void **state)
 static void test_group_norm_exact(void **state)
 {
     (void)state;
-    static const struct { double mean, bound; } rows[] = {{0, 1e-6}, {30, 4e-6}, {300, 4e-5}};
-    struct test_case c = {.call = {.kind = OP_GROUP_NORM, .in_count = 3, .out_count = 2,
-                          .params = {.groups = 4, .eps = 1e-6f},
-                          .in = {F32(1, 256, 256, 16), F32(16), F32(16)},
-                          .out = {F32(1, 256, 256, 16), F32(1, 4, 2)}}};
+    static const struct {
+        double mean, bound;
+    } rows[] = {{0, 1e-6}, {30, 4e-6}, {300, 4e-5}};
+    struct test_case c = {.call = {.kind = OP_GROUP_NORM,
+                                   .in_count = 3,
+                                   .out_count = 2,
+                                   .params = {.groups = 4, .eps = 1e-6f},
+                                   .in = {F32(1, 256, 256, 16), F32(16), F32(16)},
+                                   .out = {F32(1, 256, 256, 16), F32(1, 4, 2)}}};
     for (int i = 0; i < 3; i++) {
         device *d = best_device();
         struct values v = values_open(&c);
@@ -564,8 +654,12 @@ static void test_unary_exact(void **state)
     for (int i = 0; i < N; i++) xd[i] = (double)(x[i] = (float)(i - N / 2) / (N / 2) * 20);
     static const char *const names[] = {"silu", "gelu", "quick gelu"};
     for (int kind = UNARY_SILU; kind <= UNARY_QUICK_GELU; kind++) {
-        op_call call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1,
-                        .params = {.unary = (unary_kind)kind}, .in = {F32(N)}, .out = {F32(N)}};
+        op_call call = {.kind = OP_UNARY,
+                        .in_count = 1,
+                        .out_count = 1,
+                        .params = {.unary = (unary_kind)kind},
+                        .in = {F32(N)},
+                        .out = {F32(N)}};
         operand_put(&call.in[0], x);
         operand_put(&call.out[0], y);
         run_call(d, &call);
@@ -580,8 +674,8 @@ static void test_unary_exact(void **state)
         assert_true(absolute < 2e-7 && (kind == UNARY_GELU ? relative < 4e-6 : relative < 1e-6));
     }
     float odd[4] = {NAN, INFINITY, -100, 0}, out[4];
-    op_call call = {.kind = OP_UNARY, .in_count = 1, .out_count = 1, .in = {F32(4)},
-                    .out = {F32(4)}};
+    op_call call = {
+        .kind = OP_UNARY, .in_count = 1, .out_count = 1, .in = {F32(4)}, .out = {F32(4)}};
     operand_put(&call.in[0], odd);
     operand_put(&call.out[0], out);
     run_call(d, &call);
@@ -596,9 +690,13 @@ static void test_attention_extremes(void **state)
     (void)state;
     enum { N = 30, D = 8 };
     device *d = best_device();
-    struct test_case c = {.call = {.kind = OP_ATTENTION, .in_count = 3, .out_count = 2,
-                          .params = {.heads = 1, .alpha = 20}, .in = {F32(1, N, D), F32(1, N, D),
-                          F32(1, N, D)}, .out = {F32(1, N, D), F32(1, 1, N)}}, .spread = 3};
+    struct test_case c = {.call = {.kind = OP_ATTENTION,
+                                   .in_count = 3,
+                                   .out_count = 2,
+                                   .params = {.heads = 1, .alpha = 20},
+                                   .in = {F32(1, N, D), F32(1, N, D), F32(1, N, D)},
+                                   .out = {F32(1, N, D), F32(1, 1, N)}},
+                          .spread = 3};
     struct values v = values_open(&c);
     struct bound b = {.call = c.call};
     for (int j = 0; j < 3; j++) bind_input(&b, j, &c.call.in[j], v.in[j], false);
@@ -619,13 +717,20 @@ static void test_refused(void **state)
 {
     (void)state;
     device *d = best_device();
-    op_call attention = {.kind = OP_ATTENTION, .in_count = 3, .out_count = 1,
-                         .params = {.heads = 3}, .out = {F32(1, 4, 8)},
+    op_call attention = {.kind = OP_ATTENTION,
+                         .in_count = 3,
+                         .out_count = 1,
+                         .params = {.heads = 3},
+                         .out = {F32(1, 4, 8)},
                          .in = {F32(1, 4, 8), F32(1, 4, 8), F32(1, 4, 8)}};
-    op_call group = {.kind = OP_GROUP_NORM, .in_count = 3, .out_count = 1, .params = {.groups = 3},
-                     .in = {F32(1, 4, 8), F32(8), F32(8)}, .out = {F32(1, 4, 8)}};
-    op_call scale = {.kind = OP_SCALE, .in_count = 1, .out_count = 1, .in = {F16(4)},
-                     .out = {F32(4)}};
+    op_call group = {.kind = OP_GROUP_NORM,
+                     .in_count = 3,
+                     .out_count = 1,
+                     .params = {.groups = 3},
+                     .in = {F32(1, 4, 8), F32(8), F32(8)},
+                     .out = {F32(1, 4, 8)}};
+    op_call scale = {
+        .kind = OP_SCALE, .in_count = 1, .out_count = 1, .in = {F16(4)}, .out = {F32(4)}};
     op_call *calls[] = {&attention, &group, &scale};
     for (int i = 0; i < 3; i++) {
         void *s = NULL;
@@ -651,9 +756,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),      cmocka_unit_test(test_avx2),
-        cmocka_unit_test(test_avx512),     cmocka_unit_test(test_avx512bf16),
-        cmocka_unit_test(test_in_place),   cmocka_unit_test(test_group_norm_exact),
+        cmocka_unit_test(test_plain),       cmocka_unit_test(test_avx2),
+        cmocka_unit_test(test_avx512),      cmocka_unit_test(test_avx512bf16),
+        cmocka_unit_test(test_in_place),    cmocka_unit_test(test_group_norm_exact),
         cmocka_unit_test(test_unary_exact), cmocka_unit_test(test_attention_extremes),
         cmocka_unit_test(test_refused),
     };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Buffers, the look for what is not finite, and the update over all tensors: on the processor and on the
- * foreign device, which must be told and asked in the same way. */
+ * Buffers, the look for what is not finite, and the update over all tensors: on the processor and
+ * on the foreign device, which must be told and asked in the same way. */
 #include <math.h>
 
 #include "device/cpu/cpu.h"
@@ -51,7 +51,8 @@ static void test_buffers(void **state)
         fill_random(x, N, 1);
         put(&a, 0, x, sizeof x);
         assert_true(d->fill(d, &a, 100 * sizeof(float), 2.5f, 7, &e));
-        assert_true(d->copy(d, &b, 8 * sizeof(float), &a, 96 * sizeof(float), 20 * sizeof(float), &e));
+        assert_true(
+            d->copy(d, &b, 8 * sizeof(float), &a, 96 * sizeof(float), 20 * sizeof(float), &e));
         get(&b, 0, y, sizeof y);
         for (int i = 0; i < N; i++) {
             float want = i < 8 || i >= 28 ? 0 : i < 12 || i >= 19 ? x[i + 88] : 2.5f;
@@ -128,7 +129,8 @@ static void trained_open(trained *t, device *d, bool sums)
     error e = {0};
     float x[N];
     size_t state_at = 0;
-    *t = (trained){.weights = buffer_of(d, TENSORS * sizeof x), .gradients = buffer_of(d, TENSORS * sizeof x),
+    *t = (trained){.weights = buffer_of(d, TENSORS * sizeof x),
+                   .gradients = buffer_of(d, TENSORS * sizeof x),
                    .sums = buffer_of(d, TENSORS * sizeof x),
                    .states = buffer_of(d, TENSORS * (moments_bytes(MOMENTS_F32, N) + 64))};
     for (int i = 0; i < TENSORS; i++) {
@@ -160,10 +162,11 @@ static void trained_close(trained *t, device *d)
     d->buffer_close(&t->states);
 }
 
-static const adamw_step step = {.step = 1, .rate = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
-                                .weight_decay = 1e-2};
+static const adamw_step step = {
+    .step = 1, .rate = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-2};
 
-/* What the update is made of, one tensor after the other: twice the gradient where it was summed twice. */
+/* What the update is made of, one tensor after the other: twice the gradient where it was summed
+ * twice. */
 static void plain_update(float p[TENSORS][N], float times, double max_norm, double *norm)
 {
     float g[TENSORS][N];
@@ -253,7 +256,10 @@ static int open_all(void **state)
     (void)state;
     error e = {0};
     device_options o = {.threads = 2};
-    return device_open(&devices[0], "cpu", &o, &e) && device_open(&devices[1], foreign_device(), &o, &e) ? 0 : -1;
+    return device_open(&devices[0], "cpu", &o, &e) &&
+                   device_open(&devices[1], foreign_device(), &o, &e)
+               ? 0
+               : -1;
 }
 
 static int close_all(void **state)

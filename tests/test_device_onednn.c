@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * oneDNN's products, which the cpu device takes for bfloat16 alone, in float32, so that any processor
- * tests them: against plain double loops, in place, with weights of every type, on several threads;
- * and what happens when oneDNN fails, which CMake lets this program decide (--wrap). */
+ * oneDNN's products, which the cpu device takes for bfloat16 alone, in float32, so that any
+ * processor tests them: against plain double loops, in place, with weights of every type, on
+ * several threads; and what happens when oneDNN fails, which CMake lets this program decide
+ * (--wrap). */
 #include "device/cpu/onednn.h"
 #include "device_support.h"
 
@@ -31,9 +32,9 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {1, 17, 5, false, true, false},   {2, 64, 130, false, false, true},
-    {77, 40, 72, false, true, true},  {35, 40, 72, true, false, false},
-    {301, 33, 64, false, true, true}, {1000, 20, 48, true, false, true},
+    {1, 17, 5, false, true, false},     {2, 64, 130, false, false, true},
+    {77, 40, 72, false, true, true},    {35, 40, 72, true, false, false},
+    {301, 33, 64, false, true, true},   {1000, 20, 48, true, false, true},
     {64, 128, 96, false, false, false}, {4099, 24, 40, false, true, true},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
@@ -95,11 +96,26 @@ static weight weight_of(const struct shape *s, const struct data *q, dtype type)
 
 static product product_of(const struct shape *s)
 {
-    return (product){.batch = 1, .h = 1, .w = s->rows, .c = s->c, .oh = 1, .ow = s->rows,
-                     .o = s->o, .kh = 1, .kw = 1, .stride = 1, .spread = 1,
-                     .transposed = s->transposed, .has_bias = s->bias, .has_add = s->add,
-                     .x_type = DTYPE_F32, .y_type = DTYPE_F32, .add_type = DTYPE_F32,
-                     .pack_type = DTYPE_F32, .method = PRODUCT_ONEDNN, .form = 3};
+    return (product){.batch = 1,
+                     .h = 1,
+                     .w = s->rows,
+                     .c = s->c,
+                     .oh = 1,
+                     .ow = s->rows,
+                     .o = s->o,
+                     .kh = 1,
+                     .kw = 1,
+                     .stride = 1,
+                     .spread = 1,
+                     .transposed = s->transposed,
+                     .has_bias = s->bias,
+                     .has_add = s->add,
+                     .x_type = DTYPE_F32,
+                     .y_type = DTYPE_F32,
+                     .add_type = DTYPE_F32,
+                     .pack_type = DTYPE_F32,
+                     .method = PRODUCT_ONEDNN,
+                     .form = 3};
 }
 
 static device *device_with(int threads)
@@ -111,7 +127,8 @@ static device *device_with(int threads)
 }
 
 /* in_place: y begins as what is added, as the planner lays it out. */
-static bool run(device *d, const product *p, struct data *q, const array *w, bool in_place, error *e)
+static bool run(device *d, const product *p, struct data *q, const array *w, bool in_place,
+                error *e)
 {
     size_t size = onednn_scratch(p);
     struct product_data data = {.x = q->x, .w = w, .bias = p->has_bias ? q->bias : NULL, .y = q->y};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_device_plugin: what stands in the way of a plug-in is one line each, and "auto" then takes the
- * processor. FAKES is the folder of plugin_fake.c's libraries. */
+ * test_device_plugin: what stands in the way of a plug-in is one line each, and "auto" then takes
+ * the processor. FAKES is the folder of plugin_fake.c's libraries. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -76,7 +76,7 @@ static size_t count_of(const array *a)
 struct data {
     array x, w, y, b;
     size_t xn, wn, yn;
-    float *xv, *wv, *bv, *av, *dyv;    /* x, w, bias, add, dy */
+    float *xv, *wv, *bv, *av, *dyv; /* x, w, bias, add, dy */
     double *y_want, *dx_want, *dw_want;
 };
 
@@ -170,8 +170,8 @@ static array with_data(array a, const float *v, dtype type, void **store)
 
 enum { DEVICES = 3 }; /* one, two and three threads, beside one another */
 
-/* Runs the call over dirty memory on every device: the same bytes. Its first output as float32 into `out`.
- * in_place: the output lies where a copy of input 3 is. */
+/* Runs the call over dirty memory on every device: the same bytes. Its first output as float32 into
+ * `out`. in_place: the output lies where a copy of input 3 is. */
 static void call_run(device *const d[DEVICES], op_call *call, bool in_place, float *out)
 {
     error e = {0};
@@ -219,7 +219,8 @@ static void compare(const char *what, const device *d, int index, const float *g
 }
 
 /* bound for float32 results; `type` is that of activations, `weights` that of the checkpoint. */
-static void shape_check(device *const d[DEVICES], int index, dtype type, dtype weights, bool bf16, double bound)
+static void shape_check(device *const d[DEVICES], int index, dtype type, dtype weights, bool bf16,
+                        double bound)
 {
     const struct shape *s = &shapes[index];
     struct data q = data_open(s, bf16);
@@ -228,13 +229,19 @@ static void shape_check(device *const d[DEVICES], int index, dtype type, dtype w
     device_weights *of_w = weights_alone(d[0], &w), *of_b = weights_alone(d[0], &b);
     array x = with_data(q.x, q.xv, type, &xs), dy = with_data(q.y, q.dyv, type, &dys);
     array add = with_data(q.y, q.av, DTYPE_F32, &as), none = {.rank = -1};
-    op_params params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before,
-                        .pad_bottom = s->after, .pad_right = s->after};
+    op_params params = {.stride = s->stride,
+                        .pad_top = s->before,
+                        .pad_left = s->before,
+                        .pad_bottom = s->after,
+                        .pad_right = s->after};
     float *got = malloc((q.xn + q.yn + q.wn) * sizeof *got), *over = malloc(q.yn * sizeof *over);
     assert_true(got && over);
 
-    op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 4,
-                    .out_count = 1, .out = {q.y}};
+    op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR,
+                    .params = params,
+                    .in_count = 4,
+                    .out_count = 1,
+                    .out = {q.y}};
     call.in[0] = x, call.in[1] = weight_array(of_w);
     call.in[2] = s->bias ? weight_array(of_b) : none;
     call.in[3] = s->add ? add : none;
@@ -250,13 +257,21 @@ static void shape_check(device *const d[DEVICES], int index, dtype type, dtype w
         compare("forward to bfloat16", d[0], index, got, q.y_want, q.yn, bound + 4e-3);
     }
 
-    op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
-                  .in_count = 2, .out_count = 1, .in = {dy, weight_array(of_w)}, .out = {q.x}};
+    op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X,
+                  .params = params,
+                  .in_count = 2,
+                  .out_count = 1,
+                  .in = {dy, weight_array(of_w)},
+                  .out = {q.x}};
     call_run(d, &dx, false, got);
     compare("gradient by x", d[0], index, got, q.dx_want, q.xn, bound);
 
-    op_call dw = {.kind = s->k ? OP_CONV2D_GRAD_W : OP_LINEAR_GRAD_W, .params = params,
-                  .in_count = 2, .out_count = 1, .in = {dy, x}, .out = {q.w}};
+    op_call dw = {.kind = s->k ? OP_CONV2D_GRAD_W : OP_LINEAR_GRAD_W,
+                  .params = params,
+                  .in_count = 2,
+                  .out_count = 1,
+                  .in = {dy, x},
+                  .out = {q.w}};
     call_run(d, &dw, false, got);
     compare("gradient by w", d[0], index, got, q.dw_want, q.wn, bound);
 
@@ -286,14 +301,46 @@ static void level_check(const char *level, dtype precision)
     assert_null(d[0]);
 }
 
-static void test_plain(void **s) { (void)s; level_check("plain", DTYPE_F32); }
-static void test_plain_bf16(void **s) { (void)s; level_check("plain", DTYPE_BF16); }
-static void test_avx2(void **s) { (void)s; level_check("avx2", DTYPE_F32); }
-static void test_avx2_bf16(void **s) { (void)s; level_check("avx2", DTYPE_BF16); }
-static void test_avx512(void **s) { (void)s; level_check("avx512", DTYPE_F32); }
-static void test_avx512_bf16(void **s) { (void)s; level_check("avx512", DTYPE_BF16); }
-static void test_avx512bf16(void **s) { (void)s; level_check("avx512bf16", DTYPE_F32); }
-static void test_avx512bf16_bf16(void **s) { (void)s; level_check("avx512bf16", DTYPE_BF16); }
+static void test_plain(void **s)
+{
+    (void)s;
+    level_check("plain", DTYPE_F32);
+}
+static void test_plain_bf16(void **s)
+{
+    (void)s;
+    level_check("plain", DTYPE_BF16);
+}
+static void test_avx2(void **s)
+{
+    (void)s;
+    level_check("avx2", DTYPE_F32);
+}
+static void test_avx2_bf16(void **s)
+{
+    (void)s;
+    level_check("avx2", DTYPE_BF16);
+}
+static void test_avx512(void **s)
+{
+    (void)s;
+    level_check("avx512", DTYPE_F32);
+}
+static void test_avx512_bf16(void **s)
+{
+    (void)s;
+    level_check("avx512", DTYPE_BF16);
+}
+static void test_avx512bf16(void **s)
+{
+    (void)s;
+    level_check("avx512bf16", DTYPE_F32);
+}
+static void test_avx512bf16_bf16(void **s)
+{
+    (void)s;
+    level_check("avx512bf16", DTYPE_BF16);
+}
 
 /* The words of LIKENESS_CPU and precisions. */
 static void test_open(void **state)
@@ -305,7 +352,8 @@ static void test_open(void **state)
     assert_int_equal(e.code, ERROR_USAGE);
     assert_non_null(strstr(e.text, "avx1024"));
     e = (error){0};
-    assert_false(device_open(&d, "cpu", &(device_options){.threads = 1, .precision = DTYPE_F16}, &e));
+    assert_false(
+        device_open(&d, "cpu", &(device_options){.threads = 1, .precision = DTYPE_F16}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
     e = (error){0};
     assert_false(device_open(&d, "cpu", &(device_options){.threads = THREADS_MOST + 1}, &e));
@@ -332,7 +380,9 @@ static void test_weight_set(void **state)
 {
     (void)state;
     static const float one[] = {1, 2, 3};
-    weight_set set = {.item = calloc(3, sizeof(weight)), .count = 3, .storage = malloc(8),
+    weight_set set = {.item = calloc(3, sizeof(weight)),
+                      .count = 3,
+                      .storage = malloc(8),
                       .storage_free = storage_free};
     assert_non_null(set.item);
     const char *const names[] = {"a.bias", "a.weight", "b.weight"};
@@ -358,9 +408,13 @@ static void test_memory(void **state)
     void *ws, *bs;
     weight w = weight_of(&q.w, q.wv, DTYPE_F32, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
     device_weights *of_w = weights_alone(d, &w), *of_b = weights_alone(d, &b);
-    op_call call = {.kind = OP_CONV2D, .params = {.stride = 1, .pad_top = 1, .pad_left = 1,
-                    .pad_bottom = 1, .pad_right = 1}, .in_count = 3, .out_count = 1,
-                    .in = {q.x, weight_array(of_w), weight_array(of_b)}, .out = {q.y}};
+    op_call call = {
+        .kind = OP_CONV2D,
+        .params = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1},
+        .in_count = 3,
+        .out_count = 1,
+        .in = {q.x, weight_array(of_w), weight_array(of_b)},
+        .out = {q.y}};
     bool struck = true;
     for (long n = 0; struck; n++) {
         error e = {0};
@@ -408,19 +462,29 @@ static void test_odd_addresses(void **state)
         memcpy(odd + 1, ws, bytes);
         w.data = odd + 1;
         device_weights *of_w = weights_alone(d, &w);
-        op_params params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before,
-                            .pad_bottom = s->after, .pad_right = s->after};
+        op_params params = {.stride = s->stride,
+                            .pad_top = s->before,
+                            .pad_left = s->before,
+                            .pad_bottom = s->after,
+                            .pad_right = s->after};
         array x = with_data(q.x, q.xv, DTYPE_F32, &xs), dy = with_data(q.y, q.dyv, DTYPE_F32, &dys);
         float *got = malloc((q.xn + q.yn) * sizeof *got);
         assert_non_null(got);
-        op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR, .params = params, .in_count = 2,
-                        .out_count = 1, .in = {x, weight_array(of_w)}, .out = {q.y}};
+        op_call call = {.kind = s->k ? OP_CONV2D : OP_LINEAR,
+                        .params = params,
+                        .in_count = 2,
+                        .out_count = 1,
+                        .in = {x, weight_array(of_w)},
+                        .out = {q.y}};
         call_run((device *[]){d, d, d}, &call, false, got);
         for (size_t k = 0; k < q.yn; k++)
             q.y_want[k] -= (s->bias ? q.bv[k % (size_t)s->o] : 0) + (s->add ? q.av[k] : 0);
         compare("forward, odd address", d, some[i / 9], got, q.y_want, q.yn, 5e-5);
-        op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X, .params = params,
-                      .in_count = 2, .out_count = 1, .in = {dy, weight_array(of_w)},
+        op_call dx = {.kind = s->k ? OP_CONV2D_GRAD_X : OP_LINEAR_GRAD_X,
+                      .params = params,
+                      .in_count = 2,
+                      .out_count = 1,
+                      .in = {dy, weight_array(of_w)},
                       .out = {q.x}};
         call_run((device *[]){d, d, d}, &dx, false, got);
         compare("gradient by x, odd address", d, some[i / 9], got, q.dx_want, q.xn, 5e-5);
@@ -440,10 +504,13 @@ static void test_touch(void **state)
     void *ws, *xs;
     weight w = weight_of(&q.w, q.wv, DTYPE_F16, &ws);
     device_weights *of_w = weights_alone(d, &w);
-    op_call call = {.kind = OP_CONV2D, .params = {.stride = 1, .pad_top = 1, .pad_left = 1,
-                    .pad_bottom = 1, .pad_right = 1}, .in_count = 2, .out_count = 1,
-                    .in = {with_data(q.x, q.xv, DTYPE_F32, &xs), weight_array(of_w)},
-                    .out = {q.y}};
+    op_call call = {
+        .kind = OP_CONV2D,
+        .params = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1},
+        .in_count = 2,
+        .out_count = 1,
+        .in = {with_data(q.x, q.xv, DTYPE_F32, &xs), weight_array(of_w)},
+        .out = {q.y}};
     float *before = malloc(q.yn * sizeof *before), *after = malloc(q.yn * sizeof *after);
     assert_true(before && after);
     call_run((device *[]){d, d, d}, &call, false, before);
@@ -467,13 +534,13 @@ static void test_touch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open),        cmocka_unit_test(test_weight_set),
-        cmocka_unit_test(test_plain),       cmocka_unit_test(test_plain_bf16),
-        cmocka_unit_test(test_avx2),
-        cmocka_unit_test(test_avx2_bf16),   cmocka_unit_test(test_avx512),
-        cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_avx512bf16),
-        cmocka_unit_test(test_avx512bf16_bf16), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_touch), cmocka_unit_test(test_odd_addresses),
+        cmocka_unit_test(test_open),          cmocka_unit_test(test_weight_set),
+        cmocka_unit_test(test_plain),         cmocka_unit_test(test_plain_bf16),
+        cmocka_unit_test(test_avx2),          cmocka_unit_test(test_avx2_bf16),
+        cmocka_unit_test(test_avx512),        cmocka_unit_test(test_avx512_bf16),
+        cmocka_unit_test(test_avx512bf16),    cmocka_unit_test(test_avx512bf16_bf16),
+        cmocka_unit_test(test_memory),        cmocka_unit_test(test_touch),
+        cmocka_unit_test(test_odd_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -144,7 +144,8 @@ static void test_other_kinds(void **state)
     image_free(&m);
 }
 
-/* Where the build has libheif. Written without loss; the conversions to their colours and back cost a level. */
+/* Where the build has libheif. Written without loss; the conversions to their colours and back cost
+ * a level. */
 static void test_heif(void **state)
 {
     (void)state;
@@ -162,7 +163,8 @@ static void test_heif(void **state)
         assert_int_equal(m.height, wanted.height);
         for (int i = 0; i < 3 * m.width * m.height; i++)
             if (abs(m.pixels[i] - wanted.pixels[i]) > 2)
-                fail_msg("%s: value %d is %d, should be %d", names[k], i, m.pixels[i], wanted.pixels[i]);
+                fail_msg("%s: value %d is %d, should be %d", names[k], i, m.pixels[i],
+                         wanted.pixels[i]);
         image_free(&m);
     }
     image_free(&wanted);
@@ -172,10 +174,10 @@ static void test_heif(void **state)
 static void test_damaged_kinds(void **state)
 {
     (void)state;
-    static const char *const names[] = {"kinds/runs-8.bmp",  "kinds/palette-4.bmp", "kinds/rgb-565.bmp",
-                                        "kinds/pillow.gif",  "kinds/animated.gif",  "kinds/tiff_lzw.tif",
-                                        "kinds/rgba-16.tif", "kinds/fax.tif",       "kinds/pages.tif",
-                                        "kinds/scene.heic",  "kinds/scene.avif"};
+    static const char *const names[] = {
+        "kinds/runs-8.bmp",   "kinds/palette-4.bmp", "kinds/rgb-565.bmp", "kinds/pillow.gif",
+        "kinds/animated.gif", "kinds/tiff_lzw.tif",  "kinds/rgba-16.tif", "kinds/fax.tif",
+        "kinds/pages.tif",    "kinds/scene.heic",    "kinds/scene.avif"};
     uint32_t random = 1;
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         char *data;
@@ -291,10 +293,10 @@ static void test_write(void **state)
     image_free(&m);
 }
 
-#define expect_error(e, what, part) \
-    do { \
-        if (!strstr((e).text, part)) fail_msg("'%s' does not say '%s'", (e).text, part); \
-        assert_int_equal((e).code, what); \
+#define expect_error(e, what, part)                                                                \
+    do {                                                                                           \
+        if (!strstr((e).text, part)) fail_msg("'%s' does not say '%s'", (e).text, part);           \
+        assert_int_equal((e).code, what);                                                          \
     } while (0)
 
 static void refuse_write(const image *m, const char *path, const char *text, error_code code,
@@ -360,7 +362,8 @@ static void test_read_errors(void **state)
     (void)state;
     refuse_read("/nowhere/a.png", ERROR_FILE, "cannot open");
     refuse_read(folder, ERROR_FILE, "is a folder");
-    refuse_read(fixture("expected.txt"), ERROR_FORMAT, "is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture");
+    refuse_read(fixture("expected.txt"), ERROR_FORMAT,
+                "is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture");
     refuse_read(fixture("animated.webp"), ERROR_FORMAT, "is an animated WebP");
     refuse_bytes("", 0, "(it is empty)");
     refuse_bytes("GIF89a", 6, "the GIF is damaged");
@@ -394,9 +397,12 @@ static void test_bombs(void **state)
     assert_true(file_read(fixture("sampled-420.jpg"), 100000, &whole, &size, &e));
     char *frame = memmem(whole, size, "\xff\xc0\0\x11\b", 5);
     assert_non_null(frame);
-    refuse_bytes("GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;", 28, "65535 x 65535 is too large");
-    refuse_bytes("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\xff\0\0\0\xff\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-                 "\0\0\0\0\0\0\0\0", 54, "65280 x 65280 is too large");
+    refuse_bytes("GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;", 28,
+                 "65535 x 65535 is too large");
+    refuse_bytes("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\xff\0\0\0\xff\0\0\1\0\x18\0\0\0\0\0\0\0"
+                 "\0\0\0\0\0\0\0\0\0"
+                 "\0\0\0\0\0\0\0\0",
+                 54, "65280 x 65280 is too large");
     memcpy(frame + 5, "\xff\xdc\xff\xdc", 4);
     refuse_bytes(whole, size, "a picture of 65500 x 65500 is too large");
     free(whole);

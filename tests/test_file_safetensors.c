@@ -214,7 +214,9 @@ static void test_lengths_like_pickles(void **state)
         expect_read(header, 0, 0);
     }
     free(header);
-    write_bytes("\x80\2\x8a\nl\xfc\x9c" "F\xf9 j\xa8P\x19.", 14, "", 0); /* torch.save of old */
+    write_bytes("\x80\2\x8a\nl\xfc\x9c"
+                "F\xf9 j\xa8P\x19.",
+                14, "", 0); /* torch.save of old */
     expect_refused("PyTorch pickle");
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whole pictures in bfloat16: those of float32 but for its rounding, and the same bytes in every run, on one, two
- * and three threads. */
+ * Whole pictures in bfloat16: those of float32 but for its rounding, and the same bytes in every
+ * run, on one, two and three threads. */
 #include <math.h>
 
 #include "foreign.h"
@@ -14,9 +14,12 @@ static generate_result picture(const model *m, const char *prompt, dtype precisi
     generator *g;
     generate_result r;
     error e = {0};
-    generate_options o = {.prompt = prompt, .seed = 42, .guidance = 7.5f,
+    generate_options o = {.prompt = prompt,
+                          .seed = 42,
+                          .guidance = 7.5f,
                           .sampler = {.kind = SAMPLER_DDIM, .steps = 15}};
-    if (!device_open(&d, test_device(), &(device_options){.threads = threads, .precision = precision}, &e) ||
+    if (!device_open(&d, test_device(),
+                     &(device_options){.threads = threads, .precision = precision}, &e) ||
         !generator_open(&g, d, m, &e) || !generator_run(g, &o, &r, &e))
         fail_msg("%s", e.text);
     generator_close(&g);
@@ -58,7 +61,8 @@ static void test_like_float32(void **state)
         double like = psnr(&exact.picture, &rounded.picture);
         print_message("%s: %.1f dB\n", prompts[i], like);
         assert_int_equal(latent_bytes(&exact), latent_bytes(&rounded));
-        assert_memory_not_equal(exact.final, rounded.final, latent_bytes(&exact)); /* it was bfloat16 */
+        assert_memory_not_equal(exact.final, rounded.final,
+                                latent_bytes(&exact)); /* it was bfloat16 */
         assert_true(like >= 35);
         generate_result_free(&exact);
         generate_result_free(&rounded);

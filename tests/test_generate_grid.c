@@ -28,7 +28,9 @@ static bool is_white(const image *m, int x, int y)
     return p[0] == 255 && p[1] == 255 && p[2] == 255;
 }
 
-typedef struct box { int left, top, right, bottom; } box; /* right and bottom are outside */
+typedef struct box {
+    int left, top, right, bottom;
+} box; /* right and bottom are outside */
 
 /* The box round all pixels of solid's colour, checked to be full of it. */
 static box find_box(const image *m, uint8_t red)
@@ -65,8 +67,7 @@ static void test_layout(void **state)
     image a = solid(WIDE, SIDE, 201), b = solid(WIDE, SIDE, 203), c = solid(20, 10, 205), grid;
     const image *cell[4] = {&a, &b, NULL, &c};
     assert_true(grid_make(&grid, cell, 2, 2, NULL, NULL, NULL));
-    box first = find_box(&grid, 201), second = find_box(&grid, 203),
-        small = find_box(&grid, 205);
+    box first = find_box(&grid, 201), second = find_box(&grid, 203), small = find_box(&grid, 205);
     assert_int_equal(first.right - first.left, WIDE);
     assert_int_equal(first.bottom - first.top, SIDE);
     assert_int_equal(second.top, first.top);

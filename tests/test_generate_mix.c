@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of schedules of models: their syntax, and that the runs they stand for are, bit for bit, what
- * they must equal: one model alone, the same run in one piece. */
+ * Tests of schedules of models: their syntax, and that the runs they stand for are, bit for bit,
+ * what they must equal: one model alone, the same run in one piece. */
 #include "foreign.h"
 #include "support.h"
 
@@ -56,8 +56,7 @@ static void test_forms(void **state)
     check_text("base x50, tuned rest", 50, "base x50");
     check_text("base x5, base x5, tuned x0, base rest", 20, "base x20");
     check_text("base x1, tuned x1, other x1, base x1", 4, "base x1, tuned x1, other x1, base x1");
-    check_text("0.3*base+0.7*tuned x10, tuned rest", 12,
-               "0.3*base+0.7*tuned x10, tuned x2");
+    check_text("0.3*base+0.7*tuned x10, tuned rest", 12, "0.3*base+0.7*tuned x10, tuned x2");
     check_text("0.5 * base + 0.5*tuned", 3, "0.5*base+0.5*tuned x3");
     check_text("1*base", 3, "base x3");
     check_text("-1*base+2*tuned", 3, "-1*base+2*tuned x3");
@@ -140,7 +139,10 @@ static void test_switch(void **state)
 
 static generate_options options(sampler_kind kind)
 {
-    return (generate_options){.prompt = "a dog", .negative = "rain", .seed = 7, .guidance = 3,
+    return (generate_options){.prompt = "a dog",
+                              .negative = "rain",
+                              .seed = 7,
+                              .guidance = 3,
                               .sampler = {.kind = kind, .steps = STEPS}};
 }
 
@@ -149,7 +151,8 @@ static generate_result run(const char *schedule, const generate_options *o)
     generate_result r;
     error e = {0};
     mix m = parse(schedule, o->sampler.steps);
-    if (!generator_run_mixed(generators, MODELS, &m, o, &r, &e)) fail_msg("%s: %s", schedule, e.text);
+    if (!generator_run_mixed(generators, MODELS, &m, o, &r, &e))
+        fail_msg("%s: %s", schedule, e.text);
     mix_close(&m);
     return r;
 }
@@ -195,7 +198,8 @@ static void test_ends(void **state)
         check_same("base|base", run_alone(BASE, &o), &o);
         check_same("tuned|tuned x3, tuned rest", run_alone(TUNED, &o), &o);
         check_same("1*base", run_alone(BASE, &o), &o);
-        generate_result a = run_alone(BASE, &o), b = run_alone(TUNED, &o), c = run("base x3, tuned x3", &o);
+        generate_result a = run_alone(BASE, &o), b = run_alone(TUNED, &o),
+                        c = run("base x3, tuned x3", &o);
         assert_true(distance(&a, &b) > 1e-3);
         assert_true(distance(&a, &c) > 1e-4 && distance(&b, &c) > 1e-4);
         generate_result_free(&a);
@@ -247,13 +251,15 @@ static void keep(void *user, const generate_snapshot *s)
     if (s->step != k->at) return;
     memcpy(k->latent, s->latent, sizeof k->latent);
     k->random = *s->random;
-    k->now = (generate_snapshot){.step = s->step, .latent = k->latent, .numbers = LATENT, .random = &k->random};
+    k->now = (generate_snapshot){
+        .step = s->step, .latent = k->latent, .numbers = LATENT, .random = &k->random};
 }
 
 static void test_cut(void **state)
 {
     (void)state;
-    static const char *const schedules[] = {"base x3, tuned rest", "base|tuned x2, base rest", "tuned"};
+    static const char *const schedules[] = {"base x3, tuned rest", "base|tuned x2, base rest",
+                                            "tuned"};
     for (int kind = SAMPLER_DDIM; kind <= SAMPLER_DDPM; kind++)
         for (int eta = 0; eta < 2; eta++)
             for (size_t i = 0; i < 3; i++)
@@ -356,9 +362,8 @@ static void test_merge(void **state)
     assert_non_null(strstr(e.text, "base and tuned cannot be blended: only "));
     e = (error){0};
     set[1] = set[0];
-    assert_false(
-        weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, NULL, &e) &&
-        weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, NULL, &e));
+    assert_false(weights_merge(&out, set, (const float[]){3e38f, 3e38f}, names, 2, NULL, &e) &&
+                 weights_merge(&out, set, (const float[]){INFINITY, 1}, names, 2, NULL, &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_null(out.item);
 }
@@ -464,7 +469,8 @@ enum { TOGETHER = 5 };
 
 static void check_together(const char *schedule, sampler_kind kind, float guidance, int clip_skip)
 {
-    static const char *const prompts[TOGETHER] = {"a dog", "", "a dog", "two cats and a boat", "rain"};
+    static const char *const prompts[TOGETHER] = {"a dog", "", "a dog", "two cats and a boat",
+                                                  "rain"};
     generate_options o[TOGETHER];
     generate_result together[TOGETHER];
     error e = {0};
@@ -479,7 +485,8 @@ static void check_together(const char *schedule, sampler_kind kind, float guidan
         o[k].clip_skip = clip_skip;
     }
     mix m = parse(schedule, STEPS);
-    if (!generator_run_together(generators, MODELS, &m, o, TOGETHER, together, &e)) fail_msg("%s", e.text);
+    if (!generator_run_together(generators, MODELS, &m, o, TOGETHER, together, &e))
+        fail_msg("%s", e.text);
     for (int k = 0; k < TOGETHER; k++) {
         generate_result alone = run(schedule, &o[k]);
         if (!same(&alone, &together[k])) fail_msg("%s: picture %d is another", schedule, k);
@@ -517,18 +524,12 @@ static void test_together(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_bad_forms),
-        cmocka_unit_test(test_sum),
-        cmocka_unit_test(test_switch),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_blends),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_shared_prefix),
-        cmocka_unit_test(test_misfits),
-        cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_stopped_merge),
-        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_forms),         cmocka_unit_test(test_bad_forms),
+        cmocka_unit_test(test_sum),           cmocka_unit_test(test_switch),
+        cmocka_unit_test(test_ends),          cmocka_unit_test(test_blends),
+        cmocka_unit_test(test_cut),           cmocka_unit_test(test_shared_prefix),
+        cmocka_unit_test(test_misfits),       cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_stopped_merge), cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -67,7 +67,9 @@ static void expect(const image_job *job, const char *expected)
 
 static generate_options plain(void)
 {
-    return (generate_options){.prompt = "a dog", .seed = 18446744073709551615u, .guidance = 7.5f,
+    return (generate_options){.prompt = "a dog",
+                              .seed = 18446744073709551615u,
+                              .guidance = 7.5f,
                               .sampler = {.kind = SAMPLER_DDIM, .steps = 50}};
 }
 
@@ -90,13 +92,17 @@ static void test_alone(void **state)
     o.sampler.variance = VARIANCE_FIXED_LARGE;
     o.sampler.spacing = SPACING_TRAILING;
     job.models = &w.narrow;
-    expect(&job, "a dog\nNegative prompt: blurry, dark\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, "
-                 "Seed: 18446744073709551615, Size: 32x16, Model hash: %s, Model: toy, Clip skip: 2, "
-                 "Guidance rescale: 0.7, Eta: 0.25, Spacing: trailing, Initial latents: ad7facb258, "
-                 "Precision: bf16, Version: likeness " LIKENESS_VERSION);
+    expect(&job,
+           "a dog\nNegative prompt: blurry, dark\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, "
+           "Seed: 18446744073709551615, Size: 32x16, Model hash: %s, Model: toy, Clip skip: 2, "
+           "Guidance rescale: 0.7, Eta: 0.25, Spacing: trailing, Initial latents: ad7facb258, "
+           "Precision: bf16, Version: likeness " LIKENESS_VERSION);
     o = plain();
-    o.sampler = (sampler_options){.kind = SAMPLER_DDPM, .steps = 9, .has_variance = true,
-                                  .variance = VARIANCE_FIXED_LARGE, .eta = 1};
+    o.sampler = (sampler_options){.kind = SAMPLER_DDPM,
+                                  .steps = 9,
+                                  .has_variance = true,
+                                  .variance = VARIANCE_FIXED_LARGE,
+                                  .eta = 1};
     job.models = w.generator;
     expect(
         &job,

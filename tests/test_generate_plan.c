@@ -10,7 +10,11 @@ static void test_sweep(void **state)
 {
     (void)state;
     generate_options base = {.prompt = "p", .guidance = 7.5f, .sampler = {.steps = 30}};
-    static const struct { sampler_kind kind; int steps; const char *name, *label; } rows[] = {
+    static const struct {
+        sampler_kind kind;
+        int steps;
+        const char *name, *label;
+    } rows[] = {
         {SAMPLER_DDPM, 200, "ddpm-200", "DDPM, 200 steps"},
         {SAMPLER_DDPM, 50, "ddpm-50", "DDPM, 50 steps"},
         {SAMPLER_DDPM, 1, "ddpm-1", "DDPM, 1 step"},
@@ -189,9 +193,9 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sweep),      cmocka_unit_test(test_sweep_keys),
-        cmocka_unit_test(test_bad_sweep),  cmocka_unit_test(test_many_rows),
-        cmocka_unit_test(test_slug),       cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_sweep),     cmocka_unit_test(test_sweep_keys),
+        cmocka_unit_test(test_bad_sweep), cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_slug),      cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

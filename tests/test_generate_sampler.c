@@ -43,7 +43,10 @@ static void check_near(float value, double wanted)
 static void test_tables(void **state)
 {
     (void)state;
-    static const struct { int index; double beta, sd, linear; } rows[] = {
+    static const struct {
+        int index;
+        double beta, sd, linear;
+    } rows[] = {
         {0, 0.000849999953, 0.999149978, 0.999899983},
         {1, 0.000854698592, 0.998296022, 0.999780059},
         {100, 0, 0.894223154, 0.895141363},
@@ -76,41 +79,110 @@ typedef struct golden {
 } golden;
 
 static const golden goldens[] = {
-    {"DDIM eta0 sd", {.kind = SAMPLER_DDIM}, false, false, false, false, 901, 1,
+    {"DDIM eta0 sd",
+     {.kind = SAMPLER_DDIM},
+     false,
+     false,
+     false,
+     false,
+     901,
+     1,
      {1.611583, -1.090778, 0.01604129, 5.121395}},
-    {"DDIM eta1", {.kind = SAMPLER_DDIM, .eta = 1}, false, false, false, false, 901, 1,
+    {"DDIM eta1",
+     {.kind = SAMPLER_DDIM, .eta = 1},
+     false,
+     false,
+     false,
+     false,
+     901,
+     1,
      {1.085598, 0.06858063, 0.4777953, 2.484888}},
-    {"DDIM trailing", {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_TRAILING},
-     false, false, false, false, 999, 99, {2.103207, -1.422098, -0.108358, 8.539418}},
+    {"DDIM trailing",
+     {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_TRAILING},
+     false,
+     false,
+     false,
+     false,
+     999,
+     99,
+     {2.103207, -1.422098, -0.108358, 8.539418}},
     {"DDIM linspace alpha1",
      {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_LINSPACE},
-     false, true, false, false, 999, 0, {1.945926, -1.376493, -0.07113355, 6.93837}},
+     false,
+     true,
+     false,
+     false,
+     999,
+     0,
+     {1.945926, -1.376493, -0.07113355, 6.93837}},
     {"DDIM v zsnr trailing",
      {.kind = SAMPLER_DDIM, .has_spacing = true, .spacing = SPACING_TRAILING},
-     false, false, true, true, 999, 99, {0.2699164, -0.2194265, 0.01481121, 0.6470134}},
-    {"DDPM linear fixed_small", {.kind = SAMPLER_DDPM}, true, false, false, false, 900, 0,
+     false,
+     false,
+     true,
+     true,
+     999,
+     99,
+     {0.2699164, -0.2194265, 0.01481121, 0.6470134}},
+    {"DDPM linear fixed_small",
+     {.kind = SAMPLER_DDPM},
+     true,
+     false,
+     false,
+     false,
+     900,
+     0,
      {0.7277517, 0.3609492, 0.4878452, 0.771787}},
     {"DDPM linear fixed_small_log",
      {.kind = SAMPLER_DDPM, .has_variance = true, .variance = VARIANCE_FIXED_SMALL_LOG},
-     true, false, false, false, 900, 0, {0.7277517, 0.3609492, 0.4878452, 0.771787}},
+     true,
+     false,
+     false,
+     false,
+     900,
+     0,
+     {0.7277517, 0.3609492, 0.4878452, 0.771787}},
     {"DDPM linear fixed_large",
      {.kind = SAMPLER_DDPM, .has_variance = true, .variance = VARIANCE_FIXED_LARGE},
-     true, false, false, false, 900, 0, {0.9204043, 0.5490667, 0.678127, 0.9651173}},
+     true,
+     false,
+     false,
+     false,
+     900,
+     0,
+     {0.9204043, 0.5490667, 0.678127, 0.9651173}},
     /* what fixed_large_log means (diffusers gives NaN): the same */
     {"DDPM linear fixed_large_log",
      {.kind = SAMPLER_DDPM, .has_variance = true, .variance = VARIANCE_FIXED_LARGE_LOG},
-     true, false, false, false, 900, 0, {0.9204043, 0.5490667, 0.678127, 0.9651173}},
-    {"DDPM sd leading", {.kind = SAMPLER_DDPM}, false, false, false, false, 901, 1,
+     true,
+     false,
+     false,
+     false,
+     900,
+     0,
+     {0.9204043, 0.5490667, 0.678127, 0.9651173}},
+    {"DDPM sd leading",
+     {.kind = SAMPLER_DDPM},
+     false,
+     false,
+     false,
+     false,
+     901,
+     1,
      {1.068624, 0.06265262, 0.467158, 2.4563}},
-    {"DDPM trailing", {.kind = SAMPLER_DDPM, .has_spacing = true, .spacing = SPACING_TRAILING},
-     false, false, false, false, 999, 99, {1.147798, 0.03735469, 0.4550602, 3.099466}},
+    {"DDPM trailing",
+     {.kind = SAMPLER_DDPM, .has_spacing = true, .spacing = SPACING_TRAILING},
+     false,
+     false,
+     false,
+     false,
+     999,
+     99,
+     {1.147798, 0.03735469, 0.4550602, 3.099466}},
 };
 
 /* The toy network; its coefficients are rounded where torch rounds them. */
-static float network(float x, double t)
-{
-    return 0.6f * x + (float)(0.0002 * t) - 0.05f * x * x;
-}
+static float network(float x, double t) { return 0.6f * x + (float)(0.0002 * t) - 0.05f * x * x; }
 
 static void run_golden(const golden *g)
 {
@@ -366,21 +438,19 @@ static void test_going_on(void **state)
 static void test_between(void **state)
 {
     (void)state;
-    static const struct { double t, sigma; } rows[] = {
-        {0.0, 0.0291675366},
-        {0.5, 0.0347137116},
-        {20.25, 0.138851047},
-        {500.125, 1.61895525},
-        {901.75, 8.42395306},
-        {998.5, 14.5703964},
-        {999.0, 14.6146469},
+    static const struct {
+        double t, sigma;
+    } rows[] = {
+        {0.0, 0.0291675366},  {0.5, 0.0347137116}, {20.25, 0.138851047}, {500.125, 1.61895525},
+        {901.75, 8.42395306}, {998.5, 14.5703964}, {999.0, 14.6146469},
     };
     scheduler_config c;
     scheduler_config_sd1(&c);
     noise_schedule s;
     assert_true(noise_schedule_open(&s, &c, NULL));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        double sigma = noise_schedule_sigma(&s, rows[i].t), a = noise_schedule_alpha_bar(&s, rows[i].t);
+        double sigma = noise_schedule_sigma(&s, rows[i].t),
+               a = noise_schedule_alpha_bar(&s, rows[i].t);
         assert_true(fabs(sigma / rows[i].sigma - 1) < 2e-6);
         assert_true(fabs(a * (1 + sigma * sigma) - 1) < 1e-6);
         assert_true(fabs(noise_schedule_timestep(&s, rows[i].sigma) - rows[i].t) < 2e-3);
@@ -489,16 +559,11 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_diffusers),
-        cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_no_signal),
-        cmocka_unit_test(test_every_count),
-        cmocka_unit_test(test_going_on),
-        cmocka_unit_test(test_between),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_tables),    cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_diffusers), cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_no_signal), cmocka_unit_test(test_every_count),
+        cmocka_unit_test(test_going_on),  cmocka_unit_test(test_between),
+        cmocka_unit_test(test_refused),   cmocka_unit_test(test_names),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A third row in the table of samplers, which only this test has: second order, two evaluations a step at
- * timesteps between the model's, its own scale of noise and input, its own history, noise of its own. The loop,
- * mixes, snapshots, progress, names, sweeps and settings know nothing of it, and must do with it what they do
- * with the others. */
+ * A third row in the table of samplers, which only this test has: second order, two evaluations a
+ * step at timesteps between the model's, its own scale of noise and input, its own history, noise
+ * of its own. The loop, mixes, snapshots, progress, names, sweeps and settings know nothing of it,
+ * and must do with it what they do with the others. */
 #include <math.h>
 
 #include "generate/parameters.h"
@@ -13,12 +13,13 @@
 #include "support.h"
 #include "toy.h"
 
-/* ---- the row: Heun's method on k-diffusion's sigmas, its first half helped by the step before -------------- */
+/* ---- the row: Heun's method on k-diffusion's sigmas, its first half helped by the step before
+ * -------------- */
 
 enum { THIRD = SAMPLER_DDPM + 1 };
 
 typedef struct third {
-    double *sigma;       /* [steps + 1], falling, the last 0 */
+    double *sigma; /* [steps + 1], falling, the last 0 */
     int part;
     float eta;
     float *in;           /* [n]: the latent as the network wants it */
@@ -80,15 +81,18 @@ static void third_end(sampler *s, rng *r)
     s->done++;
     if (!(h->eta > 0) || s->done == s->steps) return;
     rng_randn(r, s->noise, s->n);
-    for (size_t i = 0; i < s->n; i++) s->x[i] += h->eta * 0.01f * (float)h->sigma[s->done] * s->noise[i];
+    for (size_t i = 0; i < s->n; i++)
+        s->x[i] += h->eta * 0.01f * (float)h->sigma[s->done] * s->noise[i];
 }
 
 static bool third_tell(sampler *s, const float *output, rng *r, error *e)
 {
     third *h = s->own;
-    double sigma = sigma_asked(s), from = h->sigma[s->done], to = h->sigma[s->done + 1], step = to - from;
+    double sigma = sigma_asked(s), from = h->sigma[s->done], to = h->sigma[s->done + 1],
+           step = to - from;
     const float *x = h->part ? h->trial : s->x;
-    if (!sampler_clean(s, (float)(1 / (1 + sigma * sigma)), h->in, output, s->clean, e)) return false;
+    if (!sampler_clean(s, (float)(1 / (1 + sigma * sigma)), h->in, output, s->clean, e))
+        return false;
     double before = s->done && h->has_last ? from - h->sigma[s->done - 1] : 0;
     for (size_t i = 0; i < s->n; i++) {
         double slope = ((double)x[i] - (double)s->clean[i]) / sigma;
@@ -149,7 +153,8 @@ static const sampler_row sampler_third = {
 const sampler_row *const sampler_table[] = {&sampler_ddim, &sampler_ddpm, &sampler_third};
 const int sampler_table_count = 3;
 
-/* ---- the sampler alone ------------------------------------------------------------------------------------- */
+/* ---- the sampler alone
+ * ------------------------------------------------------------------------------------- */
 
 enum { FEW = 8 };
 
@@ -163,7 +168,8 @@ static sampler *opened(const sampler_options *o)
     return s;
 }
 
-/* Pictures that are normal numbers of deviation 0.5: the network is known, and so is where a run ends. */
+/* Pictures that are normal numbers of deviation 0.5: the network is known, and so is where a run
+ * ends. */
 static double worst_end(int steps)
 {
     const float noise[FEW] = {-2, -1.5f, -1, -0.5f, 0.25f, 0.75f, 1, 2};
@@ -221,7 +227,9 @@ static void test_evaluations(void **state)
     sampler_close(&s);
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------- */
+/* ---- names
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void test_names(void **state)
 {
@@ -242,7 +250,8 @@ static void test_names(void **state)
     assert_string_equal(e.text, "sweep: sampler cannot be \"euler\"; give ddim, ddpm or heun");
 }
 
-/* ---- runs of models ---------------------------------------------------------------------------------------- */
+/* ---- runs of models
+ * ---------------------------------------------------------------------------------------- */
 
 enum { STEPS = 5, BASE = 0, TUNED = 1, MODELS = 2, LATENT = 4 * 16 * 16 };
 
@@ -282,7 +291,10 @@ static void witness_close(witness *w)
 
 static generate_options options(float eta)
 {
-    return (generate_options){.prompt = "a dog", .negative = "rain", .seed = 7, .guidance = 3,
+    return (generate_options){.prompt = "a dog",
+                              .negative = "rain",
+                              .seed = 7,
+                              .guidance = 3,
                               .sampler = {.kind = THIRD, .steps = STEPS, .eta = eta}};
 }
 
@@ -321,7 +333,8 @@ static void check_same(const generate_result *a, const generate_result *b)
 /* Left after any step and gone on from, a run is the unbroken one; its history is part of that. */
 static void test_going_on(void **state)
 {
-    static const char *const schedules[] = {"base", "base x2, tuned rest", "base|tuned x3, 0.5*base+0.5*tuned rest"};
+    static const char *const schedules[] = {"base", "base x2, tuned rest",
+                                            "base|tuned x3, 0.5*base+0.5*tuned rest"};
     (void)state;
     for (size_t i = 0; i < sizeof schedules / sizeof *schedules; i++)
         for (int eta = 0; eta < 2; eta++) {
@@ -353,7 +366,8 @@ static void test_mix_counts_steps(void **state)
     generate_result a = witnessed("base", options(0), &alone);
     generate_result b = witnessed("base x2, tuned rest", options(0), &mixed);
     for (int at = 1; at <= STEPS; at++) {
-        bool equal = memcmp(alone.after[at]->latent, mixed.after[at]->latent, LATENT * sizeof(float)) == 0;
+        bool equal = memcmp(alone.after[at]->latent, mixed.after[at]->latent,
+                            LATENT * sizeof(float)) == 0;
         assert_int_equal(equal, at <= 2);
     }
     generate_options o = options(0); /* a shared beginning */
@@ -422,7 +436,8 @@ static bool make_tuned(error *e)
     const weight_set *from = &base->unet_weights;
     tuned = *base;
     tuned.hash = NULL;
-    tuned.unet_weights = (weight_set){.item = calloc(from->count, sizeof *from->item), .count = from->count};
+    tuned.unet_weights = (weight_set){.item = calloc(from->count, sizeof *from->item),
+                                      .count = from->count};
     bool ok = tuned.unet_weights.item || error_memory(e, "a model", from->count);
     for (size_t i = 0; ok && i < from->count; i++) {
         weight *w = &tuned.unet_weights.item[i];
@@ -443,7 +458,8 @@ static int set_up(void **state)
     char folder[1200];
     (void)state;
     snprintf(folder, sizeof folder, "%s/base", scratch_dir());
-    bool ok = toy_stable_diffusion(folder, &e) && model_open(&base, folder, NULL, NULL, &e) && make_tuned(&e) &&
+    bool ok = toy_stable_diffusion(folder, &e) && model_open(&base, folder, NULL, NULL, &e) &&
+              make_tuned(&e) &&
               device_open(&cpu, test_device(), &(device_options){.threads = 1}, &e) &&
               generator_open(&generators[BASE], cpu, base, &e) &&
               generator_open(&generators[TUNED], cpu, &tuned, &e);
@@ -466,10 +482,14 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_second_order), cmocka_unit_test(test_evaluations),
-        cmocka_unit_test(test_names),        cmocka_unit_test(test_going_on),
-        cmocka_unit_test(test_mix_counts_steps), cmocka_unit_test(test_other_state),
-        cmocka_unit_test(test_together),     cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_second_order),
+        cmocka_unit_test(test_evaluations),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_going_on),
+        cmocka_unit_test(test_mix_counts_steps),
+        cmocka_unit_test(test_other_state),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

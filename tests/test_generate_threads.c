@@ -12,7 +12,7 @@ enum { STEPS = 2 };
 
 typedef struct job {
     const model *model;
-    device *first;          /* NULL: the job's own device is the first of its kind */
+    device *first; /* NULL: the job's own device is the first of its kind */
     int threads;
     generate_result result;
     error e;
@@ -24,10 +24,13 @@ static void *make(void *argument)
     job *j = argument;
     device *d = NULL;
     generator *g = NULL;
-    generate_options o = {.prompt = "a photo of a dog", .seed = 3, .guidance = 7.5f,
+    generate_options o = {.prompt = "a photo of a dog",
+                          .seed = 3,
+                          .guidance = 7.5f,
                           .sampler = {.kind = SAMPLER_DDPM, .steps = STEPS}};
     j->ok = (j->first ? device_open_beside(&d, j->first, j->threads, &j->e)
-                      : device_open(&d, test_device(), &(device_options){.threads = j->threads}, &j->e)) &&
+                      : device_open(&d, test_device(), &(device_options){.threads = j->threads},
+                                    &j->e)) &&
             generator_open(&g, d, j->model, &j->e) && generator_run(g, &o, &j->result, &j->e);
     generator_close(&g);
     device_close(&d);
@@ -74,8 +77,10 @@ static void test_at_the_same_time(void **state)
     device *first;
     error e = {0};
     model *m = pocket();
-    if (!device_open(&first, test_device(), &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
-    job jobs[2] = {{.model = m, .threads = 1, .first = first}, {.model = m, .threads = 2, .first = first}};
+    if (!device_open(&first, test_device(), &(device_options){.threads = 1}, &e))
+        fail_msg("%s", e.text);
+    job jobs[2] = {{.model = m, .threads = 1, .first = first},
+                   {.model = m, .threads = 2, .first = first}};
     job alone = {.model = m, .threads = 2};
     pthread_t host[2];
     make(&alone);

@@ -26,7 +26,7 @@ static graph *fresh(void)
 typedef struct check {
     graph *g;
     tensor *loss;
-    size_t forward;          /* nodes before the gradient's */
+    size_t forward; /* nodes before the gradient's */
     doubles values;
     weight_set set;
     device_weights *copy;
@@ -127,9 +127,12 @@ static void check_gradient(graph *g, tensor *loss)
 static void test_conv2d(void **state)
 {
     (void)state;
-    static const struct { int k, stride; conv_pad pad; } cases[] = {
-        {3, 1, {1, 1, 1, 1}}, {3, 2, {1, 1, 1, 1}}, {3, 2, {0, 0, 1, 1}}, {1, 2, {0, 0, 0, 0}},
-        {1, 1, {1, 0, 0, 2}},
+    static const struct {
+        int k, stride;
+        conv_pad pad;
+    } cases[] = {
+        {3, 1, {1, 1, 1, 1}}, {3, 2, {1, 1, 1, 1}}, {3, 2, {0, 0, 1, 1}},
+        {1, 2, {0, 0, 0, 0}}, {1, 1, {1, 0, 0, 2}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         graph *g = fresh();
@@ -354,7 +357,7 @@ static void test_block(void **state)
 
 typedef struct outcome {
     size_t bytes, count;
-    float *data;        /* the loss, then every gradient */
+    float *data; /* the loss, then every gradient */
     size_t length;
 } outcome;
 

@@ -268,8 +268,8 @@ static void test_close_to_least(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_place),      cmocka_unit_test(test_not_in_place),
-        cmocka_unit_test(test_dead_nodes),    cmocka_unit_test(test_random_graphs),
+        cmocka_unit_test(test_in_place),       cmocka_unit_test(test_not_in_place),
+        cmocka_unit_test(test_dead_nodes),     cmocka_unit_test(test_random_graphs),
         cmocka_unit_test(test_close_to_least),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

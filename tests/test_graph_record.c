@@ -225,7 +225,9 @@ static void run_network(device *d, dtype compute, double bound)
     plan_check(g);
     assert_true(graph_bytes(g) > 0 && graph_bytes(g) % 64 == 0);
     weight_set set[3] = {
-        weights_for(g, DTYPE_F32, 1), weights_for(g, DTYPE_F16, 50), weights_for(g, DTYPE_BF16, 90),
+        weights_for(g, DTYPE_F32, 1),
+        weights_for(g, DTYPE_F16, 50),
+        weights_for(g, DTYPE_BF16, 90),
     };
     device_weights *copy[3];
     for (int k = 0; k < 3; k++) copy[k] = copy_of(d, &set[k]);
@@ -266,7 +268,8 @@ static void test_copy(void **state)
     float data[6] = {1, 2, 3, 4, 5, 6}, got[6];
     graph_output(a, y);
     graph_output(b, w);
-    assert_true(graph_plan(a, d, &e) && graph_plan(b, d, &e) && graph_allocate(a, &e) && graph_allocate(b, &e));
+    assert_true(graph_plan(a, d, &e) && graph_plan(b, d, &e) && graph_allocate(a, &e) &&
+                graph_allocate(b, &e));
     assert_true(graph_write(a, x, data, &e) && graph_run(a, &e) && graph_copy(b, z, a, y, &e));
     graph_close(&a);
     assert_true(graph_run(b, &e) && graph_read(b, w, got, &e));
@@ -501,12 +504,11 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),      cmocka_unit_test(test_first_failure),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_types),
-        cmocka_unit_test(test_copy),
-        cmocka_unit_test(test_run),         cmocka_unit_test(test_bind_errors),
-        cmocka_unit_test(test_run_checked), cmocka_unit_test(test_run_fails),
-        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_shapes),        cmocka_unit_test(test_first_failure),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_types),
+        cmocka_unit_test(test_copy),          cmocka_unit_test(test_run),
+        cmocka_unit_test(test_bind_errors),   cmocka_unit_test(test_run_checked),
+        cmocka_unit_test(test_run_fails),     cmocka_unit_test(test_views),
         cmocka_unit_test(test_prepare_fails), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Several host threads on one device_weights, each with a device beside the first and a graph of its own:
- * the same bytes as alone, the copies made once; and a run that another thread stops. */
+ * Several host threads on one device_weights, each with a device beside the first and a graph of
+ * its own: the same bytes as alone, the copies made once; and a run that another thread stops. */
 #include <pthread.h>
 
 #include "foreign.h"
 #include "graph_support.h"
 
-#define DIMS(...) (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                  \
+    (int64_t[]) { __VA_ARGS__ }
 
 enum { HOSTS = 3, ROUNDS = 12, SIDE = 6, NUMBERS = SIDE * SIDE * 24 };
 
@@ -17,9 +18,10 @@ static tensor *network(graph *g, tensor **ids, int batch)
     const conv_pad pad = {1, 1, 1, 1};
     *ids = graph_input(g, "ids", DTYPE_I32, 2, DIMS(batch, SIDE * SIDE));
     tensor *x = embedding(g, *ids, graph_weight(g, "table", 2, DIMS(50, 24)));
-    x = layer_norm(g, x, graph_weight(g, "norm.weight", 1, DIMS(24)), graph_weight(g, "norm.bias", 1, DIMS(24)),
-                   1e-5f);
-    x = linear(g, x, graph_weight(g, "in.weight", 2, DIMS(24, 24)), graph_weight(g, "in.bias", 1, DIMS(24)), NULL);
+    x = layer_norm(g, x, graph_weight(g, "norm.weight", 1, DIMS(24)),
+                   graph_weight(g, "norm.bias", 1, DIMS(24)), 1e-5f);
+    x = linear(g, x, graph_weight(g, "in.weight", 2, DIMS(24, 24)),
+               graph_weight(g, "in.bias", 1, DIMS(24)), NULL);
     x = reshape(g, x, 4, DIMS(batch, SIDE, SIDE, 24));
     x = conv2d(g, x, graph_weight(g, "conv.weight", 4, DIMS(24, 24, 3, 3)),
                graph_weight(g, "conv.bias", 1, DIMS(24)), 1, pad, NULL);
@@ -48,7 +50,8 @@ static bool compute(host *h, device *d, graph *g)
               graph_allocate(g, &h->e);
     if (h->start) pthread_barrier_wait(h->start);
     ok = ok && graph_bind(g, &weights, 1, &h->e);
-    ok = ok && graph_write(g, ids, tokens, &h->e) && graph_run(g, &h->e) && graph_read(g, y, h->out, &h->e);
+    ok = ok && graph_write(g, ids, tokens, &h->e) && graph_run(g, &h->e) &&
+         graph_read(g, y, h->out, &h->e);
     if (h->start) pthread_barrier_wait(h->start); /* nobody closes what another has just found */
     graph_close(&g);
     device_weights_close(&weights);
@@ -103,13 +106,18 @@ static void race(dtype precision, dtype type)
     for (int round = 0; round < ROUNDS; round++) {
         pthread_t thread[HOSTS];
         for (int i = 0; i < HOSTS; i++) {
-            hosts[i] = (host){.first = first, .set = &set, .start = &start, .batch = 1 + i % 2, .threads = 1 + i % 2};
+            hosts[i] = (host){.first = first,
+                              .set = &set,
+                              .start = &start,
+                              .batch = 1 + i % 2,
+                              .threads = 1 + i % 2};
             assert_int_equal(pthread_create(&thread[i], NULL, work, &hosts[i]), 0);
         }
         for (int i = 0; i < HOSTS; i++) pthread_join(thread[i], NULL);
         for (int i = 0; i < HOSTS; i++) {
             if (!hosts[i].ok) fail_msg("%s", hosts[i].e.text);
-            assert_memory_equal(hosts[i].out, alone[i % 2].out, (size_t)(1 + i % 2) * NUMBERS * sizeof(float));
+            assert_memory_equal(hosts[i].out, alone[i % 2].out,
+                                (size_t)(1 + i % 2) * NUMBERS * sizeof(float));
         }
     }
     pthread_barrier_destroy(&start);
@@ -117,8 +125,16 @@ static void race(dtype precision, dtype type)
     device_close(&first);
 }
 
-static void test_float32(void **state) { (void)state; race(DTYPE_F32, DTYPE_F16); }
-static void test_bfloat16(void **state) { (void)state; race(DTYPE_BF16, DTYPE_F32); }
+static void test_float32(void **state)
+{
+    (void)state;
+    race(DTYPE_F32, DTYPE_F16);
+}
+static void test_bfloat16(void **state)
+{
+    (void)state;
+    race(DTYPE_BF16, DTYPE_F32);
+}
 
 /* Opened again, also on a device beside, it is the same copy; binding twice copies nothing more. */
 static void test_shared(void **state)
@@ -131,7 +147,8 @@ static void test_shared(void **state)
     assert_true(device_open(&first, test_device(), &(device_options){.threads = 1}, &e) &&
                 device_open_beside(&other, first, 2, &e));
     assert_string_equal(strrchr(other->name, ','), ", 2 threads");
-    assert_true(device_weights_open(first, &set, &a, &e) && device_weights_open(other, &set, &b, &e));
+    assert_true(device_weights_open(first, &set, &a, &e) &&
+                device_weights_open(other, &set, &b, &e));
     assert_ptr_equal(a, b);
     device_weights_close(&b);
     assert_true(device_weights_open(other, &second, &b, &e));
@@ -166,7 +183,8 @@ static void test_stop(void **state)
     tensor *ids;
     int32_t tokens[SIDE * SIDE] = {0};
     weight_set set = set_of(DTYPE_F32);
-    assert_true(device_open(&d, test_device(), &(device_options){.threads = 1}, &e) && graph_open(&g, DTYPE_F32, &e));
+    assert_true(device_open(&d, test_device(), &(device_options){.threads = 1}, &e) &&
+                graph_open(&g, DTYPE_F32, &e));
     d->stop = &stop;
     network(g, &ids, 1);
     device_weights *copy = copy_of(d, &set);
@@ -199,8 +217,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_float32), cmocka_unit_test(test_bfloat16), cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_stop),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_float32), cmocka_unit_test(test_bfloat16),
+        cmocka_unit_test(test_shared),  cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

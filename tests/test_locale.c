@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_locale: the library inside a program that has set its locale to one that writes 0,5: every text
- * is the one that the C locale gives. */
+ * test_locale: the library inside a program that has set its locale to one that writes 0,5: every
+ * text is the one that the C locale gives. */
 #include <unistd.h>
 
 #include "base/platform.h"
@@ -22,22 +22,27 @@ static void write_plan(void)
 {
     FILE *f = fopen(in_folder("plan.json"), "w");
     assert_non_null(f);
-    fprintf(f,
-            "{\"title\": \"A study\", \"defaults\": {\"steps\": 3, \"guidance\": 2.5, \"guidance_rescale\": 0.3},\n"
-            " \"models\": {\"base\": {\"path\": \"%s/toy\"},\n"
-            "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": \"%s/examples/subject\",\n"
-            "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
-            "   \"learning_rate\": 5e-4, \"train_batch_size\": 1, \"max_train_steps\": 2}}},\n"
-            " \"sections\": [\n"
-            "  {\"id\": \"tuned\", \"title\": \"Tuned\", \"settings\": {\"model\": \"tuned\"},\n"
-            "   \"rows\": {\"prompt\": [\"a dog\", \"a cat\"]}, \"columns\": {\"seed\": [1, 2]}},\n"
-            "  {\"id\": \"sums\", \"title\": \"Sums\", \"settings\": {\"prompt\": \"a dog\"},\n"
-            "   \"rows\": {\"schedule\": [\"0.3*base+0.7*tuned x3\"]}, \"columns\": {\"seed\": [1, 2]}},\n"
-            "  {\"id\": \"switching\", \"title\": \"Switching\", \"settings\": {\"prompt\": \"a dog\"},\n"
-            "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 3]}},\n"
-            "   \"columns\": {\"seed\": [1, 2]}}],\n"
-            " \"measures\": {\"noises\": 1}}\n",
-            folder, SOURCE_DIR);
+    fprintf(
+        f,
+        "{\"title\": \"A study\", \"defaults\": {\"steps\": 3, \"guidance\": 2.5, "
+        "\"guidance_rescale\": 0.3},\n"
+        " \"models\": {\"base\": {\"path\": \"%s/toy\"},\n"
+        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": "
+        "\"%s/examples/subject\",\n"
+        "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
+        "   \"learning_rate\": 5e-4, \"train_batch_size\": 1, \"max_train_steps\": 2}}},\n"
+        " \"sections\": [\n"
+        "  {\"id\": \"tuned\", \"title\": \"Tuned\", \"settings\": {\"model\": \"tuned\"},\n"
+        "   \"rows\": {\"prompt\": [\"a dog\", \"a cat\"]}, \"columns\": {\"seed\": [1, 2]}},\n"
+        "  {\"id\": \"sums\", \"title\": \"Sums\", \"settings\": {\"prompt\": \"a dog\"},\n"
+        "   \"rows\": {\"schedule\": [\"0.3*base+0.7*tuned x3\"]}, \"columns\": {\"seed\": [1, "
+        "2]}},\n"
+        "  {\"id\": \"switching\", \"title\": \"Switching\", \"settings\": {\"prompt\": \"a "
+        "dog\"},\n"
+        "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 3]}},\n"
+        "   \"columns\": {\"seed\": [1, 2]}}],\n"
+        " \"measures\": {\"noises\": 1}}\n",
+        folder, SOURCE_DIR);
     assert_int_equal(fclose(f), 0);
 }
 
@@ -60,8 +65,8 @@ static bool study(const char *name, lk_error *why)
 }
 
 /* Numbers of time and memory and the study's own folder as "N", without the page's last line. */
-static const char *const times =
-    "sed -E 's/\"(seconds|rss_mb)\": [0-9.]+/\"\\1\": N/g; s/(plain|comma).models/N/; /<footer/,/<\\/footer>/d'";
+static const char *const times = "sed -E 's/\"(seconds|rss_mb)\": [0-9.]+/\"\\1\": N/g; "
+                                 "s/(plain|comma).models/N/; /<footer/,/<\\/footer>/d'";
 
 static void test_study(void **state)
 {
@@ -79,8 +84,10 @@ static void test_study(void **state)
     locale_with(".");
     if (!ok) fail_msg("%s", why.text);
     snprintf(command, sizeof command,
-             "cd %s && for d in plain comma; do (cd $d && for f in $(find . -type f ! -name times.json | sort); "
-             "do echo $f; %s $f | sha256sum; done) >$d.sums; done; diff plain.sums comma.sums >&2", folder, times);
+             "cd %s && for d in plain comma; do (cd $d && for f in $(find . -type f ! -name "
+             "times.json | sort); "
+             "do echo $f; %s $f | sha256sum; done) >$d.sums; done; diff plain.sums comma.sums >&2",
+             folder, times);
     assert_int_equal(system(command), 0);
 }
 

@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Gradients of whole toy networks with respect to every weight, against torch autograd in float64
- * (tests/fixtures/model/gradients.txt, made by tools/fixtures/model.py). Per tensor four numbers are compared:
- * the largest absolute value, two dot products with waves, the middle value. In bfloat16 the gradients are
- * those of float32 within its rounding. */
+ * (tests/fixtures/model/gradients.txt, made by tools/fixtures/model.py). Per tensor four numbers
+ * are compared: the largest absolute value, two dot products with waves, the middle value. In
+ * bfloat16 the gradients are those of float32 within its rounding. */
 #include "model_support.h"
 
-typedef struct row { char network[8], name[160]; double largest, dot[2], middle; } row;
-typedef struct rows { row item[512]; int count; double loss, largest; } rows;
+typedef struct row {
+    char network[8], name[160];
+    double largest, dot[2], middle;
+} row;
+typedef struct rows {
+    row item[512];
+    int count;
+    double loss, largest;
+} rows;
 
 /* Relative, of numbers in float32; in bfloat16 each operand of a product is off by up to 1/512. */
 static const double TOLERANCE = 1e-4, TOLERANCE_BF16 = 0.1;
@@ -24,10 +31,10 @@ static rows *read_rows(const char *network)
         char word[8];
         double loss;
         if (sscanf(line, "%7s loss %lf", word, &loss) == 2) {
-            if (!strcmp(word, network))
-                r->loss = loss;
-        } else if (sscanf(line, "%7s %159s %lf %lf %lf %lf", x->network, x->name, &x->largest, &x->dot[0],
-                          &x->dot[1], &x->middle) == 6 && !strcmp(x->network, network)) {
+            if (!strcmp(word, network)) r->loss = loss;
+        } else if (sscanf(line, "%7s %159s %lf %lf %lf %lf", x->network, x->name, &x->largest,
+                          &x->dot[0], &x->dot[1], &x->middle) == 6 &&
+                   !strcmp(x->network, network)) {
             r->largest = fmax(r->largest, x->largest);
             r->count++;
         }
@@ -36,8 +43,8 @@ static rows *read_rows(const char *network)
     return r;
 }
 
-/* Returns the error relative to the tensor's largest value. Where that is zero but for rounding (a key's bias
- * in front of a softmax) the network's largest stands in. */
+/* Returns the error relative to the tensor's largest value. Where that is zero but for rounding (a
+ * key's bias in front of a softmax) the network's largest stands in. */
 static double compare(const row *want, double network_largest, const float *g, int64_t n)
 {
     double largest = 0, dot[2] = {0, 0}, length = sqrt((double)n);
@@ -49,16 +56,18 @@ static double compare(const row *want, double network_largest, const float *g, i
     double scale = fmax(want->largest, 1e-3 * network_largest);
     double worst = fabs(largest - want->largest) / scale;
     worst = fmax(worst, fabs(g[n / 2] - want->middle) / scale);
-    for (int k = 0; k < 2; k++)
-        worst = fmax(worst, fabs(dot[k] - want->dot[k]) / (scale * length));
+    for (int k = 0; k < 2; k++) worst = fmax(worst, fabs(dot[k] - want->dot[k]) / (scale * length));
     return worst;
 }
 
-typedef struct gradients { float *value; size_t count; } gradients; /* of all weights; to be freed */
+typedef struct gradients {
+    float *value;
+    size_t count;
+} gradients; /* of all weights; to be freed */
 
 /* Gradients of loss for every weight of the recorded network; `write` fills the inputs. */
-static gradients check_gradients(bench *b, tensor *loss, const char *network, void (*write)(bench *, void *),
-                                 void *inputs)
+static gradients check_gradients(bench *b, tensor *loss, const char *network,
+                                 void (*write)(bench *, void *), void *inputs)
 {
     rows *want = read_rows(network);
     gradients all = {0};
@@ -70,10 +79,8 @@ static gradients check_gradients(bench *b, tensor *loss, const char *network, vo
         const row *x = &want->item[i];
         const tensor *found = NULL;
         for (size_t k = 0; k < count; k++)
-            if (!strcmp(graph_weight_at(b->g, k)->name, x->name))
-                found = graph_weight_at(b->g, k);
-        if (!found)
-            fail_msg("%s: no weight %s", network, x->name);
+            if (!strcmp(graph_weight_at(b->g, k)->name, x->name)) found = graph_weight_at(b->g, k);
+        if (!found) fail_msg("%s: no weight %s", network, x->name);
         of[i] = graph_weight(b->g, x->name, found->rank, found->dim);
     }
     error e = {0};
@@ -89,8 +96,7 @@ static gradients check_gradients(bench *b, tensor *loss, const char *network, vo
     double worst = 0;
     const char *where = "";
     for (size_t i = 0; i < count; i++) {
-        if (!grad[i])
-            fail_msg("%s: the loss does not reach %s", network, of[i]->name);
+        if (!grad[i]) fail_msg("%s: the loss does not reach %s", network, of[i]->name);
         all.value = realloc(all.value, (all.count + (size_t)elements(of[i])) * sizeof *all.value);
         assert_non_null(all.value);
         float *g = all.value + all.count;
@@ -119,7 +125,9 @@ static tensor *wave_loss(bench *b, tensor *y, const char *name, tensor **target)
     return mse(b->g, y, *target, NULL, NULL);
 }
 
-typedef struct unet_inputs { tensor *x, *t, *context, *target; } unet_inputs;
+typedef struct unet_inputs {
+    tensor *x, *t, *context, *target;
+} unet_inputs;
 
 static void write_unet(bench *b, void *p)
 {
@@ -128,8 +136,7 @@ static void write_unet(bench *b, void *p)
     write_wave(b->g, in->x, 0.21);
     write_wave(b->g, in->target, 0.13);
     assert_true(graph_write(b->g, in->t, times, NULL));
-    if (in->context)
-        write_wave(b->g, in->context, 0.21);
+    if (in->context) write_wave(b->g, in->context, 0.21);
 }
 
 static gradients unet_gradients(const char *config, const char *network, dtype precision)
@@ -148,7 +155,8 @@ static gradients unet_gradients(const char *config, const char *network, dtype p
     return check_gradients(&b, loss, network, write_unet, &in);
 }
 
-/* In bfloat16 the gradient of all weights, as one vector, has the direction of float32's and its length. */
+/* In bfloat16 the gradient of all weights, as one vector, has the direction of float32's and its
+ * length. */
 static void unet_in_both(const char *config, const char *network)
 {
     gradients exact = unet_gradients(config, network, DTYPE_F32);
@@ -163,7 +171,8 @@ static void unet_in_both(const char *config, const char *network)
         off += (x - y) * (x - y);
     }
     double cosine = dot / sqrt(square[0] * square[1]), relative = sqrt(off / square[0]);
-    print_message("%s: bf16 against f32: cosine %.6f, off by %.4f of the length\n", network, cosine, relative);
+    print_message("%s: bf16 against f32: cosine %.6f, off by %.4f of the length\n", network, cosine,
+                  relative);
     assert_true(off > 0); /* it was bfloat16 */
     assert_true(cosine >= 0.9998 && relative <= 0.02);
     free(exact.value);
@@ -182,7 +191,9 @@ static void unconditional_unet(void **state)
     unet_in_both("model/layout/flat/config.json", "plain");
 }
 
-typedef struct vae_inputs { tensor *image, *latent, *moments, *picture; } vae_inputs;
+typedef struct vae_inputs {
+    tensor *image, *latent, *moments, *picture;
+} vae_inputs;
 
 static void write_vae(bench *b, void *p)
 {
@@ -208,7 +219,9 @@ static void autoencoder(void **state)
     free(check_gradients(&b, add(b.g, first, second), "vae", write_vae, &in).value);
 }
 
-typedef struct clip_inputs { tensor *ids, *target; } clip_inputs;
+typedef struct clip_inputs {
+    tensor *ids, *target;
+} clip_inputs;
 
 static void write_clip(bench *b, void *p)
 {

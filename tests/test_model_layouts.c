@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every layout of a checkpoint gives the same weights, bit by bit; whatever is wrong with one is said in one
- * line that names it. */
+ * Every layout of a checkpoint gives the same weights, bit by bit; whatever is wrong with one is
+ * said in one line that names it. */
 #include "layout.h"
 
 #include "base/half.h"
@@ -33,22 +33,30 @@ static void write_text(const char *path, const char *text)
 }
 
 /* The configurations of the toy, for single files. */
-typedef struct toy { clip_config clip; unet_config unet; vae_config vae; single_sizes sizes; } toy;
+typedef struct toy {
+    clip_config clip;
+    unet_config unet;
+    vae_config vae;
+    single_sizes sizes;
+} toy;
 
 static toy *toy_sizes(void)
 {
     static toy t;
     error e = {0};
-    check(clip_config_read(&t.clip, fixture_path("model/layout/new/text_encoder/config.json"), &e) &&
-          unet_config_read(&t.unet, fixture_path("model/layout/new/unet/config.json"), &e) &&
-          vae_config_read(&t.vae, fixture_path("model/layout/new/vae/config.json"), &e), &e);
+    check(
+        clip_config_read(&t.clip, fixture_path("model/layout/new/text_encoder/config.json"), &e) &&
+            unet_config_read(&t.unet, fixture_path("model/layout/new/unet/config.json"), &e) &&
+            vae_config_read(&t.vae, fixture_path("model/layout/new/vae/config.json"), &e),
+        &e);
     t.sizes = (single_sizes){&t.clip, &t.unet, &t.vae};
     return &t;
 }
 
 static bool open_single(model **m, const char *path, const char *vae, error *e)
 {
-    return model_open_single(m, path, vae, fixture_path("model/layout/old/tokenizer"), &toy_sizes()->sizes, false, e);
+    return model_open_single(m, path, vae, fixture_path("model/layout/old/tokenizer"),
+                             &toy_sizes()->sizes, false, e);
 }
 
 /* ---- equal weights ---- */
@@ -64,8 +72,7 @@ static void check_set(const weight_set *set, size_t count, dtype type)
         fill_by_formula(values, w->name, w->rank, w->dim);
         convert_from_float(wanted, type, values, n);
         assert_int_equal(w->type, type);
-        if (memcmp(wanted, w->data, n * dtype_size(type)))
-            fail_msg("%s differs", w->name);
+        if (memcmp(wanted, w->data, n * dtype_size(type))) fail_msg("%s differs", w->name);
         free(values);
         free(wanted);
         assert_true(!i || strcmp(set->item[i - 1].name, w->name) < 0);
@@ -92,8 +99,7 @@ static model *opened(const char *path, const char *vae)
 {
     model *m;
     error e = {0};
-    if (!model_open(&m, path, vae, NULL, &e))
-        fail_msg("%s", e.text);
+    if (!model_open(&m, path, vae, NULL, &e)) fail_msg("%s", e.text);
     return m;
 }
 
@@ -122,8 +128,7 @@ static void widen(const char *path)
     safetensors_entry *entry = calloc(s.count, sizeof *entry);
     for (size_t i = 0; i < s.count; i++) {
         entry[i] = s.entry[i];
-        if (entry[i].type != DTYPE_F32)
-            continue;
+        if (entry[i].type != DTYPE_F32) continue;
         size_t n = (size_t)entry[i].bytes / 4;
         double *wide = malloc(8 * n);
         for (size_t k = 0; k < n; k++) {
@@ -137,8 +142,7 @@ static void widen(const char *path)
     }
     check(safetensors_write(path, entry, s.count, NULL, 0, &e), &e);
     for (size_t i = 0; i < s.count; i++)
-        if (entry[i].type == DTYPE_F64)
-            free((void *)(uintptr_t)entry[i].data);
+        if (entry[i].type == DTYPE_F64) free((void *)(uintptr_t)entry[i].data);
     free(entry);
     safetensors_close(&s);
 }
@@ -166,7 +170,8 @@ static void lean(const char *path)
 static void doubles_and_odd_places(void **state)
 {
     (void)state;
-    static const char *const names[] = {"unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+    static const char *const names[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "text_encoder/model.safetensors",
                                         "vae/diffusion_pytorch_model.safetensors"};
     void (*const changes[])(const char *) = {widen, lean};
     for (int k = 0; k < 2; k++) {
@@ -224,15 +229,14 @@ static bool to_bf16(safetensors_entry *entry, void *data)
     return true;
 }
 
-/* As some merging tools leave a file: matrices squeezed, no text_model level, v-prediction marked. */
+/* As some merging tools leave a file: matrices squeezed, no text_model level, v-prediction marked.
+ */
 static bool squeeze(safetensors_entry *entry, void *data)
 {
     (void)data;
     char *level = strstr((char *)(uintptr_t)entry->name, "text_model.");
-    if (level)
-        memmove(level, level + 11, strlen(level + 11) + 1);
-    if (entry->rank == 4 && entry->dim[2] == 1 && strstr(entry->name, "attn_1"))
-        entry->rank = 2;
+    if (level) memmove(level, level + 11, strlen(level + 11) + 1);
+    if (entry->rank == 4 && entry->dim[2] == 1 && strstr(entry->name, "attn_1")) entry->rank = 2;
     if (!strcmp(entry->name, "betas")) {
         entry->name = "v_pred";
         entry->dim[0] = 0;
@@ -267,15 +271,11 @@ static bool without_vae(safetensors_entry *entry, void *data)
     return strncmp(entry->name, "first_stage_model.", 18) != 0;
 }
 
-static bool only_vae(safetensors_entry *entry, void *data)
-{
-    return !without_vae(entry, data);
-}
+static bool only_vae(safetensors_entry *entry, void *data) { return !without_vae(entry, data); }
 
 static bool only_vae_bare(safetensors_entry *entry, void *data)
 {
-    if (without_vae(entry, data))
-        return false;
+    if (without_vae(entry, data)) return false;
     entry->name += 18;
     return true;
 }
@@ -293,7 +293,8 @@ static void other_vaes(void **state)
     layout_write(base, "single", false, without_vae);
     assert_false(open_single(&m, joined(base, "model.safetensors"), NULL, &e));
     assert_non_null(strstr(e.text, "has no VAE; give one with --vae"));
-    static const char *const vaes[] = {"new", "new/vae", "bare/model.safetensors", "prefixed/model.safetensors",
+    static const char *const vaes[] = {"new", "new/vae", "bare/model.safetensors",
+                                       "prefixed/model.safetensors",
                                        "new/vae/diffusion_pytorch_model.safetensors"};
     for (size_t i = 0; i < sizeof vaes / sizeof *vaes; i++) {
         e = (error){0};
@@ -326,21 +327,16 @@ static void refused(const char *path, const char *vae, error_code code, const ch
     assert_null(m);
     if (!strstr(e.text, part) || strchr(e.text, '\n'))
         fail_msg("\"%s\" does not say \"%s\" in one line", e.text, part);
-    if (e.code != code)
-        fail_msg("\"%s\" has code %d, not %d", e.text, e.code, code);
+    if (e.code != code) fail_msg("\"%s\" has code %d, not %d", e.text, e.code, code);
 }
 
 static bool three_faults(safetensors_entry *entry, void *data)
 {
     (void)data;
-    if (!strcmp(entry->name, "conv_in.bias") && entry->dim[0] == 8)
-        return false;
-    if (!strcmp(entry->name, "conv_out.bias"))
-        entry->name = "conv_out.offset";
-    if (!strcmp(entry->name, "conv_norm_out.weight"))
-        entry->dim[0] = 4;
-    if (!strcmp(entry->name, "conv_norm_out.bias"))
-        entry->type = DTYPE_I32;
+    if (!strcmp(entry->name, "conv_in.bias") && entry->dim[0] == 8) return false;
+    if (!strcmp(entry->name, "conv_out.bias")) entry->name = "conv_out.offset";
+    if (!strcmp(entry->name, "conv_norm_out.weight")) entry->dim[0] = 4;
+    if (!strcmp(entry->name, "conv_norm_out.bias")) entry->type = DTYPE_I32;
     return true;
 }
 
@@ -354,8 +350,7 @@ static bool with_nan(safetensors_entry *entry, void *data)
 {
     if (!strcmp(entry->name, "mid_block.resnets.0.conv1.weight"))
         ((float *)data)[product(4, entry->dim) - 1] = NAN;
-    if (!strcmp(entry->name, "mid_block.resnets.0.norm2.weight"))
-        ((float *)data)[5] = INFINITY;
+    if (!strcmp(entry->name, "mid_block.resnets.0.norm2.weight")) ((float *)data)[5] = INFINITY;
     return true;
 }
 
@@ -372,9 +367,12 @@ static void bad_tensors(void **state)
     char base[200];
     fresh(base);
     layout_write(joined(base, "a"), "new", false, three_faults);
-    refused(joined(base, "a"), NULL, ERROR_MODEL, "a/unet: its tensors do not fit the network: 2 missing "
-            "(conv_in.bias, conv_out.bias); 1 of another shape (conv_norm_out.weight is 4, should be 8); 1 of "
-            "another type (conv_norm_out.bias is I32, only F32, F16, BF16 and F64 are supported); 1 not expected "
+    refused(joined(base, "a"), NULL, ERROR_MODEL,
+            "a/unet: its tensors do not fit the network: 2 missing "
+            "(conv_in.bias, conv_out.bias); 1 of another shape (conv_norm_out.weight is 4, should "
+            "be 8); 1 of "
+            "another type (conv_norm_out.bias is I32, only F32, F16, BF16 and F64 are supported); "
+            "1 not expected "
             "(conv_out.offset)");
     layout_write(joined(base, "b"), "new", false, all_missing);
     refused(joined(base, "b"), NULL, ERROR_MODEL, "319 missing (");
@@ -396,7 +394,9 @@ static void bad_folders(void **state)
     refused(base, NULL, ERROR_FILE, "not a model: no config.json");
     snprintf(good, sizeof good, "%s/good", base);
     layout_write(good, "new", false, NULL);
-    static const struct { const char *remove, *part; } missing[] = {
+    static const struct {
+        const char *remove, *part;
+    } missing[] = {
         {"unet/config.json", "not a model"},
         {"scheduler/scheduler_config.json", "scheduler_config.json"},
         {"unet/diffusion_pytorch_model.safetensors", "unet: no weights there"},
@@ -410,9 +410,11 @@ static void bad_folders(void **state)
         layout_shell("cd '%s' && rm -rf x && cp -r good x && rm 'x/%s'", base, missing[i].remove);
         refused(joined(base, "x"), NULL, ERROR_FILE, missing[i].part);
     }
-    layout_shell("cd '%s' && rm -rf x && cp -r good x && mv x/unet/*.safetensors x/unet/model.bin", base);
+    layout_shell("cd '%s' && rm -rf x && cp -r good x && mv x/unet/*.safetensors x/unet/model.bin",
+                 base);
     refused(joined(base, "x"), NULL, ERROR_MODEL, "only as model.bin");
-    layout_shell("cd '%s' && rm -rf x && cp -r good x && truncate -s -100 x/unet/*.safetensors", base);
+    layout_shell("cd '%s' && rm -rf x && cp -r good x && truncate -s -100 x/unet/*.safetensors",
+                 base);
     refused(joined(base, "x"), NULL, ERROR_FORMAT, "unet/diffusion_pytorch_model.safetensors");
     layout_shell("cd '%s' && rm -rf x && cp -r good x && mkdir x/transformer", base);
     refused(joined(base, "x"), NULL, ERROR_MODEL, "a transformer, not a UNet");
@@ -454,17 +456,20 @@ static void bad_company(void **state)
     snprintf(x, sizeof x, "%s/x", base);
     layout_write(x, "new", false, NULL);
     write_text(joined(base, "x/tokenizer/tokenizer.json"),
-               "{\"added_tokens\":[],\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":"
+               "{\"added_tokens\":[],\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</"
+               "w>\",\"vocab\":"
                "{\"<|startoftext|>\":0,\"<|endoftext|>\":600},\"merges\":[]}}");
     refused(x, NULL, ERROR_MODEL, "the tokenizer has 601 tokens, the text encoder only 518");
     write_text(joined(base, "x/tokenizer/tokenizer.json"),
-               "{\"added_tokens\":[{\"id\":518,\"content\":\"<dog>\"}],\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":"
+               "{\"added_tokens\":[{\"id\":518,\"content\":\"<dog>\"}],\"model\":{\"type\":\"BPE\","
+               "\"end_of_word_suffix\":"
                "\"</w>\",\"vocab\":{\"<|startoftext|>\":0,\"<|endoftext|>\":517},\"merges\":[]}}");
     refused(x, NULL, ERROR_FORMAT, "the added token \"<dog>\" has id 518, where its row");
     layout_shell("rm '%s/x/tokenizer/tokenizer.json' && cp '%s/'* '%s/x/tokenizer'", base,
                  fixture_path("model/tokenizer/encoder"), base);
-    refused(x, NULL, ERROR_MODEL, "the tokenizer's added token \"<sks-dog>\" has id 524, and the text encoder "
-                                  "has only 518 rows");
+    refused(x, NULL, ERROR_MODEL,
+            "the tokenizer's added token \"<sks-dog>\" has id 524, and the text encoder "
+            "has only 518 rows");
     layout_write(joined(base, "flat"), "flat", false, NULL);
     refused(joined(base, "flat"), joined(base, "x/vae"), ERROR_USAGE, "no use for --vae");
 }
@@ -474,8 +479,12 @@ static void write_single(const char *path, const char *name, int64_t rows, int64
 {
     error e = {0};
     float *data = calloc((size_t)(rows * columns), sizeof *data);
-    safetensors_entry entry = {.name = name, .type = DTYPE_F32, .rank = 2, .dim = {rows, columns},
-                               .data = data, .bytes = (uint64_t)(4 * rows * columns)};
+    safetensors_entry entry = {.name = name,
+                               .type = DTYPE_F32,
+                               .rank = 2,
+                               .dim = {rows, columns},
+                               .data = data,
+                               .bytes = (uint64_t)(4 * rows * columns)};
     check(safetensors_write(path, &entry, 1, NULL, 0, &e), &e);
     free(data);
 }
@@ -485,15 +494,20 @@ static void other_single_files(void **state)
     (void)state;
     char base[200], path[300];
     snprintf(path, sizeof path, "%s/x.safetensors", fresh(base));
-    static const struct { const char *name, *part; int64_t columns; } files[] = {
+    static const struct {
+        const char *name, *part;
+        int64_t columns;
+    } files[] = {
         {"conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
          "this is Stable Diffusion XL", 4},
         {"cond_stage_model.model.token_embedding.weight", "this is Stable Diffusion 2", 4},
         {"model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
          "this is Stable Diffusion 2", 1024},
-        {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "this is Stable Diffusion 3", 4},
+        {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight",
+         "this is Stable Diffusion 3", 4},
         {"double_blocks.0.img_attn.qkv.weight", "this is Flux", 4},
-        {"model.diffusion_model.input_blocks.0.0.weight", "an inpainting model (9 input channels)", 9},
+        {"model.diffusion_model.input_blocks.0.0.weight", "an inpainting model (9 input channels)",
+         9},
         {"model.diffusion_model.input_blocks.0.0.weight", "an InstructPix2Pix model", 8},
         {"model.diffusion_model.input_blocks.0.0.weight", "has no text encoder", 4},
         {"control_model.input_blocks.0.0.weight", "this is a ControlNet", 4},
@@ -503,10 +517,14 @@ static void other_single_files(void **state)
          "this is a LoRA (kohya), rank 2, 1 modules of the text encoder", 4},
         {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
          "this is a LoRA (kohya) for Stable Diffusion XL, rank 2", 4},
-        {"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "this is a LoHa (LyCORIS), rank 4", 4},
-        {"lora_unet_mid_block_attentions_0_proj_in.lokr_w1", "this is a LoKr (LyCORIS), 1 modules", 4},
-        {"lora_unet_mid_block_attentions_0_proj_in.lokr_w1_a", "this is a LoKr (LyCORIS), rank 4", 4},
-        {"unet.down_blocks.0.attentions.0.proj_in.lora.down.weight", "this is a LoRA (diffusers), rank 2", 4},
+        {"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "this is a LoHa (LyCORIS), rank 4",
+         4},
+        {"lora_unet_mid_block_attentions_0_proj_in.lokr_w1", "this is a LoKr (LyCORIS), 1 modules",
+         4},
+        {"lora_unet_mid_block_attentions_0_proj_in.lokr_w1_a", "this is a LoKr (LyCORIS), rank 4",
+         4},
+        {"unet.down_blocks.0.attentions.0.proj_in.lora.down.weight",
+         "this is a LoRA (diffusers), rank 2", 4},
         {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.down.weight",
          "this is a LoRA (diffusers), rank 2, 1 modules of the text encoder", 4},
         {"unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight",
@@ -515,10 +533,12 @@ static void other_single_files(void **state)
          "this is a LoRA (diffusers before 0.22), rank 2", 4},
         {"text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.down.weight",
          "this is a LoRA (diffusers before 0.22), rank 2, 1 modules of the text encoder", 4},
-        {"base_model.model.mid_block.attentions.0.proj_in.lora_A.weight", "this is a LoRA (PEFT), rank 2", 4},
+        {"base_model.model.mid_block.attentions.0.proj_in.lora_A.weight",
+         "this is a LoRA (PEFT), rank 2", 4},
         {"unet.mid_block.attentions.0.proj_in.lora_A.weight", "this is a LoRA (PEFT), rank 2", 4},
         {"unet:0:down", "this is a LoRA (cloneofsimo), rank 2, 1 modules of the UNet", 4},
-        {"text_encoder:0:down", "this is a LoRA (cloneofsimo), rank 2, 1 modules of the text encoder", 4},
+        {"text_encoder:0:down",
+         "this is a LoRA (cloneofsimo), rank 2, 1 modules of the text encoder", 4},
         {"decoder.mid.block_1.norm1.weight", "this is only a VAE", 4},
         {"down_blocks.0.resnets.0.conv1.weight", "one network of a diffusers folder", 4},
         {"something", "holds no model that is known", 4},
@@ -546,7 +566,8 @@ static void a_single_file_of_other_sizes(void **state)
     layout_write(base, "single", false, NULL);
     refused(joined(base, "model.safetensors"), NULL, ERROR_MODEL,
             "(UNet of Stable Diffusion 1): its tensors do not fit the network: ");
-    refused(joined(base, "model.safetensors"), NULL, ERROR_MODEL, "is 8x4x3x3, should be 320x4x3x3");
+    refused(joined(base, "model.safetensors"), NULL, ERROR_MODEL,
+            "is 8x4x3x3, should be 320x4x3x3");
 }
 
 static void a_single_file_wants_a_tokenizer(void **state)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The networks against diffusers' values (weights and inputs by formula, through the real graph and the CPU), their
- * parameter counts at full size, and the text's cached keys and values. */
+ * The networks against diffusers' values (weights and inputs by formula, through the real graph and
+ * the CPU), their parameter counts at full size, and the text's cached keys and values. */
 #include "foreign.h"
 #include "model_support.h"
 
@@ -15,12 +15,14 @@ static size_t parameters(const bench *b)
 
 /* ---- golden values ---- */
 
-typedef struct golden { int n; double sum, abs, first[4], last; } golden;
+typedef struct golden {
+    int n;
+    double sum, abs, first[4], last;
+} golden;
 
 static void near(double is, double should, double scale, const char *what)
 {
-    if (fabs(is - should) > 1e-4 * scale)
-        fail_msg("%s is %.7f, should be %.7f", what, is, should);
+    if (fabs(is - should) > 1e-4 * scale) fail_msg("%s is %.7f, should be %.7f", what, is, should);
 }
 
 /* y: PyTorch's order. */
@@ -34,8 +36,7 @@ static void compare(const float *y, const golden *want)
     }
     near(sum, want->sum, want->abs, "sum");
     near(abs, want->abs, want->abs, "sum of absolute values");
-    for (int i = 0; i < 4; i++)
-        near(y[i], want->first[i], largest, "an early value");
+    for (int i = 0; i < 4; i++) near(y[i], want->first[i], largest, "an early value");
     near(y[want->n - 1], want->last, largest, "the last value");
 }
 
@@ -46,20 +47,33 @@ static void read_planes(graph *g, tensor *t, int64_t from, int64_t count, float 
     float *y = malloc((size_t)elements(t) * sizeof *y);
     assert_true(graph_read(g, t, y, NULL));
     for (int64_t k = 0; k < count; k++)
-        for (int64_t i = 0; i < area; i++)
-            out[k * area + i] = y[i * c + from + k];
+        for (int64_t i = 0; i < area; i++) out[k * area + i] = y[i * c + from + k];
     free(y);
 }
 
 static const unet_config golden_unet = {
-    .conditional = true, .in_channels = 4, .out_channels = 4, .sample_size = 8, .blocks = 2,
-    .channels = {32, 64}, .layers = {1, 1}, .down_attention = {true, false}, .up_attention = {false, true},
-    .heads = {4, 4}, .transformer_layers = {1, 1}, .cross_dim = 16, .mid_block = true,
-    .mid_attention = true, .groups = 32, .eps = 1e-5f, .downsample_padding = 1, .flip_sin_to_cos = true,
+    .conditional = true,
+    .in_channels = 4,
+    .out_channels = 4,
+    .sample_size = 8,
+    .blocks = 2,
+    .channels = {32, 64},
+    .layers = {1, 1},
+    .down_attention = {true, false},
+    .up_attention = {false, true},
+    .heads = {4, 4},
+    .transformer_layers = {1, 1},
+    .cross_dim = 16,
+    .mid_block = true,
+    .mid_attention = true,
+    .groups = 32,
+    .eps = 1e-5f,
+    .downsample_padding = 1,
+    .flip_sin_to_cos = true,
 };
 
-static const golden unet_values = {256, 16.174059, 69.987653,
-                                   {0.068810, 0.102932, 0.077012, 0.004816}, -0.075104};
+static const golden unet_values = {
+    256, 16.174059, 69.987653, {0.068810, 0.102932, 0.077012, 0.004816}, -0.075104};
 
 static void conditional_unet(void **state)
 {
@@ -93,8 +107,7 @@ static void cached_text(void **state)
     tensor *context = graph_input(text.g, "context", DTYPE_F32, 3, (int64_t[]){1, 5, 16});
     tensor *kv[MOST], *in[MOST];
     unet_build_text(text.g, &golden_unet, context, kv);
-    for (size_t i = 0; i < count; i++)
-        graph_output(text.g, kv[i]);
+    for (size_t i = 0; i < count; i++) graph_output(text.g, kv[i]);
     tensor *x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 4});
     tensor *t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){1});
     for (size_t i = 0; i < count; i++) {
@@ -130,12 +143,22 @@ static void unconditional_unet(void **state)
 {
     (void)state;
     static const unet_config c = {
-        .in_channels = 3, .out_channels = 3, .sample_size = 8, .blocks = 2, .channels = {32, 64},
-        .layers = {1, 1}, .down_attention = {false, true}, .up_attention = {true, false},
-        .mid_block = true, .mid_attention = true, .groups = 32, .eps = 1e-6f, .freq_shift = 1,
+        .in_channels = 3,
+        .out_channels = 3,
+        .sample_size = 8,
+        .blocks = 2,
+        .channels = {32, 64},
+        .layers = {1, 1},
+        .down_attention = {false, true},
+        .up_attention = {true, false},
+        .mid_block = true,
+        .mid_attention = true,
+        .groups = 32,
+        .eps = 1e-6f,
+        .freq_shift = 1,
     };
-    static const golden want = {192, 18.811285, 29.348179,
-                                {0.116221, 0.074325, 0.070110, 0.060590}, 0.240279};
+    static const golden want = {
+        192, 18.811285, 29.348179, {0.116221, 0.074325, 0.070110, 0.060590}, 0.240279};
     bench b = bench_open();
     tensor *x = graph_input(b.g, "x", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 3});
     tensor *t = graph_input(b.g, "t", DTYPE_F32, 1, (int64_t[]){1});
@@ -156,20 +179,29 @@ static void autoencoder(void **state)
 {
     (void)state;
     static const vae_config c = {
-        .in_channels = 3, .out_channels = 3, .latent_channels = 4, .blocks = 2, .channels = {32, 64},
-        .layers = 1, .groups = 32, .scaling_factor = 1, .quant_conv = true, .post_quant_conv = true,
+        .in_channels = 3,
+        .out_channels = 3,
+        .latent_channels = 4,
+        .blocks = 2,
+        .channels = {32, 64},
+        .layers = 1,
+        .groups = 32,
+        .scaling_factor = 1,
+        .quant_conv = true,
+        .post_quant_conv = true,
         .mid_attention = true,
     };
-    static const golden mean = {256, 22.617085, 69.464907,
-                                {0.309748, 0.441105, 0.431920, 0.346689}, 0.254913};
-    static const golden logvar = {256, -9.237203, 55.032526,
-                                  {0.224542, 0.333833, 0.282596, 0.222677}, 0.117846};
-    static const golden picture = {768, 22.971716, 107.468714,
-                                   {0.184334, 0.258476, 0.283290, 0.245423}, -0.006235};
+    static const golden mean = {
+        256, 22.617085, 69.464907, {0.309748, 0.441105, 0.431920, 0.346689}, 0.254913};
+    static const golden logvar = {
+        256, -9.237203, 55.032526, {0.224542, 0.333833, 0.282596, 0.222677}, 0.117846};
+    static const golden picture = {
+        768, 22.971716, 107.468714, {0.184334, 0.258476, 0.283290, 0.245423}, -0.006235};
     bench b = bench_open();
     tensor *image = graph_input(b.g, "image", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 3});
     tensor *latent = graph_input(b.g, "latent", DTYPE_F32, 4, (int64_t[]){1, 8, 8, 4});
-    tensor *encoded = vae_build_encoder(b.g, &c, image), *decoded = vae_build_decoder(b.g, &c, latent);
+    tensor *encoded = vae_build_encoder(b.g, &c, image),
+           *decoded = vae_build_decoder(b.g, &c, latent);
     graph_output(b.g, encoded);
     graph_output(b.g, decoded);
     bench_ready(&b);
@@ -190,8 +222,13 @@ static void autoencoder(void **state)
 static void text_encoder(void **state)
 {
     (void)state;
-    static const clip_config c = {.hidden = 32, .intermediate = 128, .layers = 2, .heads = 4,
-                                  .positions = 8, .vocab = 64, .eps = 1e-5f,
+    static const clip_config c = {.hidden = 32,
+                                  .intermediate = 128,
+                                  .layers = 2,
+                                  .heads = 4,
+                                  .positions = 8,
+                                  .vocab = 64,
+                                  .eps = 1e-5f,
                                   .activation = UNARY_QUICK_GELU};
     static const golden want[2] = {
         {256, 2.678976, 218.074392, {-1.065042, -2.050620, -0.406863, -0.389023}, -1.569733},
@@ -227,7 +264,8 @@ static void odd_sizes(void **state)
     graph_output(b.g, y);
     bench_ready(&b);
     /* diffusers 0.42, same weights, x = cos(0.21 i), t 37 */
-    static const golden want = {140, 2.880827, 24.489054, {0.127154, 0.157042, 0.105369, 0.003757}, 0.009243};
+    static const golden want = {
+        140, 2.880827, 24.489054, {0.127154, 0.157042, 0.105369, 0.003757}, 0.009243};
     float time = 37, out[140];
     write_wave(b.g, x, 0.21);
     assert_true(graph_write(b.g, t, &time, NULL));
@@ -240,7 +278,13 @@ static void odd_sizes(void **state)
 
 /* ---- batches ---- */
 
-enum { BATCH = 5, UNET_WIDTH = 6, UNET_HEIGHT = 5, UNET_SIZE = UNET_WIDTH * UNET_HEIGHT * 4, TEXT_SIZE = 5 * 16 };
+enum {
+    BATCH = 5,
+    UNET_WIDTH = 6,
+    UNET_HEIGHT = 5,
+    UNET_SIZE = UNET_WIDTH * UNET_HEIGHT * 4,
+    TEXT_SIZE = 5 * 16
+};
 
 /* Samples [first, first + batch) of BATCH through the UNet on one instruction set. */
 static void unet_samples(const char *level, int threads, int first, int batch, float *out)
@@ -258,7 +302,8 @@ static void unet_samples(const char *level, int threads, int first, int batch, f
     float map[BATCH * UNET_SIZE], time[BATCH], text[BATCH * TEXT_SIZE];
     for (int i = 0; i < batch * UNET_SIZE; i++) map[i] = (float)cos(0.21 * (i + first * UNET_SIZE));
     for (int i = 0; i < batch; i++) time[i] = (float)(37 + 100 * (first + i));
-    for (int i = 0; i < batch * TEXT_SIZE; i++) text[i] = (float)sin(0.17 * (i + first * TEXT_SIZE));
+    for (int i = 0; i < batch * TEXT_SIZE; i++)
+        text[i] = (float)sin(0.17 * (i + first * TEXT_SIZE));
     assert_true(graph_write(b.g, x, map, NULL));
     assert_true(graph_write(b.g, t, time, NULL));
     assert_true(graph_write(b.g, context, text, NULL));
@@ -268,7 +313,8 @@ static void unet_samples(const char *level, int threads, int first, int batch, f
 }
 
 /* Deep maps are of 3 x 3, where what is cheapest depends on the batch.
- * A sample has the same bytes alone, in a pair and among others: pictures may share an evaluation. */
+ * A sample has the same bytes alone, in a pair and among others: pictures may share an evaluation.
+ */
 static void batch_of_any_size(void **state)
 {
     (void)state;
@@ -297,8 +343,7 @@ static void count(graph *g, size_t tensors, long long want)
     error e = {0};
     check(graph_recorded(g, &e), &e);
     long long n = 0;
-    for (size_t i = 0; i < graph_weight_count(g); i++)
-        n += elements(graph_weight_at(g, i));
+    for (size_t i = 0; i < graph_weight_count(g); i++) n += elements(graph_weight_at(g, i));
     assert_int_equal(graph_weight_count(g), tensors);
     assert_true(n == want);
     graph_close(&g);
@@ -317,8 +362,9 @@ static graph *record_unet(const unet_config *c, int64_t side)
     graph *g = new_graph();
     tensor *x = graph_input(g, "x", DTYPE_F32, 4, (int64_t[]){1, side, side, c->in_channels});
     tensor *t = graph_input(g, "t", DTYPE_F32, 1, (int64_t[]){1});
-    tensor *context = c->conditional
-        ? graph_input(g, "context", DTYPE_F32, 3, (int64_t[]){1, 77, c->cross_dim}) : NULL;
+    tensor *context = c->conditional ? graph_input(g, "context", DTYPE_F32, 3,
+                                                   (int64_t[]){1, 77, c->cross_dim})
+                                     : NULL;
     unet_build(g, c, x, t, context);
     return g;
 }
@@ -342,15 +388,33 @@ static void full_size_counts(void **state)
     clip_build(g, &clip, graph_input(g, "ids", DTYPE_I32, 2, (int64_t[]){1, 77}), 0);
     count(g, 196, 123060480);
     unet_config cifar = {
-        .in_channels = 3, .out_channels = 3, .blocks = 4, .channels = {128, 256, 256, 256},
-        .layers = {2, 2, 2, 2}, .down_attention = {false, true}, .up_attention = {false, false, true},
-        .mid_block = true, .mid_attention = true, .groups = 32, .eps = 1e-6f, .freq_shift = 1,
+        .in_channels = 3,
+        .out_channels = 3,
+        .blocks = 4,
+        .channels = {128, 256, 256, 256},
+        .layers = {2, 2, 2, 2},
+        .down_attention = {false, true},
+        .up_attention = {false, false, true},
+        .mid_block = true,
+        .mid_attention = true,
+        .groups = 32,
+        .eps = 1e-6f,
+        .freq_shift = 1,
     };
     count(record_unet(&cifar, 32), 328, 35746307);
     unet_config cat = {
-        .in_channels = 3, .out_channels = 3, .blocks = 6, .channels = {128, 128, 256, 256, 512, 512},
-        .layers = {2, 2, 2, 2, 2, 2}, .down_attention = {[4] = true}, .up_attention = {[1] = true},
-        .mid_block = true, .mid_attention = true, .groups = 32, .eps = 1e-6f, .freq_shift = 1,
+        .in_channels = 3,
+        .out_channels = 3,
+        .blocks = 6,
+        .channels = {128, 128, 256, 256, 512, 512},
+        .layers = {2, 2, 2, 2, 2, 2},
+        .down_attention = {[4] = true},
+        .up_attention = {[1] = true},
+        .mid_block = true,
+        .mid_attention = true,
+        .groups = 32,
+        .eps = 1e-6f,
+        .freq_shift = 1,
     };
     count(record_unet(&cat, 64), 450, 113673219);
 }
@@ -358,14 +422,10 @@ static void full_size_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conditional_unet),
-        cmocka_unit_test(cached_text),
-        cmocka_unit_test(unconditional_unet),
-        cmocka_unit_test(autoencoder),
-        cmocka_unit_test(text_encoder),
-        cmocka_unit_test(odd_sizes),
-        cmocka_unit_test(batch_of_any_size),
-        cmocka_unit_test(full_size_counts),
+        cmocka_unit_test(conditional_unet),   cmocka_unit_test(cached_text),
+        cmocka_unit_test(unconditional_unet), cmocka_unit_test(autoencoder),
+        cmocka_unit_test(text_encoder),       cmocka_unit_test(odd_sizes),
+        cmocka_unit_test(batch_of_any_size),  cmocka_unit_test(full_size_counts),
     };
     return cmocka_run_group_tests_name("networks", tests, NULL, NULL);
 }

@@ -12,7 +12,9 @@
 #include "model/hash.h"
 #include "model/save.h"
 
-typedef struct place { char text[900]; } place;
+typedef struct place {
+    char text[900];
+} place;
 
 /* Folders that outlive support.h's buffers. */
 static place fresh(void)
@@ -134,7 +136,8 @@ static place saved_same(model *m)
     expect_same_configs(m, again);
     int32_t a[8], b[8];
     check(tokenizer_encode(m->tokens, "dog cat", 8, a, NULL, &e) &&
-          tokenizer_encode(again->tokens, "dog cat", 8, b, NULL, &e), &e);
+              tokenizer_encode(again->tokens, "dog cat", 8, b, NULL, &e),
+          &e);
     assert_memory_equal(a, b, sizeof a);
     assert_int_equal(count_files(out, "*.tmp"), 0);
     assert_int_equal(count_files(out, "*.safetensors"), 3);
@@ -148,10 +151,14 @@ static place saved_same(model *m)
 static void pocket(void **state)
 {
     (void)state;
-    static const char *const copied[] = {
-        "unet/config.json", "vae/config.json", "text_encoder/config.json",
-        "scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt",
-        "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"};
+    static const char *const copied[] = {"unet/config.json",
+                                         "vae/config.json",
+                                         "text_encoder/config.json",
+                                         "scheduler/scheduler_config.json",
+                                         "tokenizer/vocab.json",
+                                         "tokenizer/merges.txt",
+                                         "tokenizer/tokenizer_config.json",
+                                         "tokenizer/special_tokens_map.json"};
     place source = {SOURCE_DIR "/models/pocket"};
     place out = saved_same(opened(source, NULL));
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
@@ -189,8 +196,7 @@ static weight_set trained(const weight_set *from)
     for (size_t i = 0; i < set.count; i++) {
         int64_t n = weight_elements(&from->item[i]);
         float *data = malloc((size_t)n * sizeof *data);
-        for (int64_t k = 0; k < n; k++)
-            data[k] = (float)k;
+        for (int64_t k = 0; k < n; k++) data[k] = (float)k;
         set.item[i] = from->item[i];
         set.item[i].type = DTYPE_F32;
         set.item[i].data = data;
@@ -200,8 +206,7 @@ static weight_set trained(const weight_set *from)
 
 static void trained_close(weight_set *set)
 {
-    for (size_t i = 0; i < set->count; i++)
-        free((void *)(uintptr_t)set->item[i].data);
+    for (size_t i = 0; i < set->count; i++) free((void *)(uintptr_t)set->item[i].data);
     weight_set_close(set);
 }
 
@@ -230,9 +235,12 @@ static void replaced(void **state)
     model_close(&again);
     /* one network's folder alone */
     place one = at(fresh(), "a/unet"), two = at(fresh(), "a/text_encoder");
-    check(model_save_unet(m, one.text, &unet, NULL, &e) && model_save_clip(m, two.text, NULL, NULL, &e), &e);
+    check(model_save_unet(m, one.text, &unet, NULL, &e) &&
+              model_save_clip(m, two.text, NULL, NULL, &e),
+          &e);
     expect_same_file(at(one, "config.json"), (place){SOURCE_DIR "/models/pocket/unet/config.json"});
-    expect_same_file(at(two, "config.json"), (place){SOURCE_DIR "/models/pocket/text_encoder/config.json"});
+    expect_same_file(at(two, "config.json"),
+                     (place){SOURCE_DIR "/models/pocket/text_encoder/config.json"});
     assert_int_equal(count_files(one, "*"), 3);
     assert_int_equal(count_files(two, "*"), 3);
     trained_close(&unet);
@@ -245,12 +253,13 @@ static void index_file(void **state)
 {
     (void)state;
     place source = layout("new", false);
-    write_text(at(source, "model_index.json"),
-               "{\"_class_name\": \"StableDiffusionPipeline\", \"custom\": 3, \"feature_extractor\":"
-               " [\"transformers\", \"CLIPImageProcessor\"], \"image_encoder\": [\"transformers\","
-               " \"CLIPVisionModelWithProjection\"], \"requires_safety_checker\": true,"
-               " \"safety_checker\": [\"stable_diffusion\", \"StableDiffusionSafetyChecker\"],"
-               " \"tokenizer\": [\"transformers\", \"CLIPTokenizerFast\"], \"vae\": [null, null]}");
+    write_text(
+        at(source, "model_index.json"),
+        "{\"_class_name\": \"StableDiffusionPipeline\", \"custom\": 3, \"feature_extractor\":"
+        " [\"transformers\", \"CLIPImageProcessor\"], \"image_encoder\": [\"transformers\","
+        " \"CLIPVisionModelWithProjection\"], \"requires_safety_checker\": true,"
+        " \"safety_checker\": [\"stable_diffusion\", \"StableDiffusionSafetyChecker\"],"
+        " \"tokenizer\": [\"transformers\", \"CLIPTokenizerFast\"], \"vae\": [null, null]}");
     layout_shell("mkdir '%s/feature_extractor' '%s/safety_checker'", source.text, source.text);
     write_text(at(source, "safety_checker/config.json"), "{}");
     place out = saved_same(opened(source, NULL));
@@ -278,7 +287,11 @@ static void index_file(void **state)
 
 /* ---- single files, and VAEs from elsewhere ---- */
 
-typedef struct toy { clip_config clip; unet_config unet; vae_config vae; } toy;
+typedef struct toy {
+    clip_config clip;
+    unet_config unet;
+    vae_config vae;
+} toy;
 
 static model *opened_single(place path, const char *vae)
 {
@@ -286,10 +299,13 @@ static model *opened_single(place path, const char *vae)
     single_sizes sizes = {&t.clip, &t.unet, &t.vae};
     model *m = NULL;
     error e = {0};
-    check(clip_config_read(&t.clip, fixture_path("model/layout/new/text_encoder/config.json"), &e) &&
-          unet_config_read(&t.unet, fixture_path("model/layout/new/unet/config.json"), &e) &&
-          vae_config_read(&t.vae, fixture_path("model/layout/new/vae/config.json"), &e) &&
-          model_open_single(&m, path.text, vae, fixture_path("model/layout/old/tokenizer"), &sizes, false, &e), &e);
+    check(
+        clip_config_read(&t.clip, fixture_path("model/layout/new/text_encoder/config.json"), &e) &&
+            unet_config_read(&t.unet, fixture_path("model/layout/new/unet/config.json"), &e) &&
+            vae_config_read(&t.vae, fixture_path("model/layout/new/vae/config.json"), &e) &&
+            model_open_single(&m, path.text, vae, fixture_path("model/layout/old/tokenizer"),
+                              &sizes, false, &e),
+        &e);
     return m;
 }
 
@@ -366,8 +382,9 @@ static void refusals(void **state)
     write_text(file, "x");
     expect_failure(m, file, ERROR_FILE, "is a file, where a folder is needed");
     place full = fresh();
-    layout_shell("mkdir -p '%s/unet' && ln -s /dev/full '%s/unet/diffusion_pytorch_model.safetensors'",
-                 full.text, full.text);
+    layout_shell(
+        "mkdir -p '%s/unet' && ln -s /dev/full '%s/unet/diffusion_pytorch_model.safetensors'",
+        full.text, full.text);
     expect_failure(m, full, ERROR_FILE, "the disk is full");
     assert_int_equal(count_files(full, "model_index.json"), 0);
     unlink(at(source, "scheduler/scheduler_config.json").text);
@@ -397,8 +414,7 @@ static void no_memory(model *m)
         bool ok = model_save(m, out.text, NULL, NULL, &e);
         struck = allocation_fail_end();
         assert_true(ok || struck); /* what libraries do without is no failure */
-        if (!ok)
-            assert_int_equal(e.code, ERROR_MEMORY);
+        if (!ok) assert_int_equal(e.code, ERROR_MEMORY);
     }
     assert_true(failures > 20);
     assert_int_equal(count_files(out, "*.tmp"), 0);
@@ -411,8 +427,7 @@ static void no_memory(model *m)
 static void memory(void **state)
 {
     (void)state;
-    if (!allocation_can_fail())
-        return;
+    if (!allocation_can_fail()) return;
     no_memory(opened(layout("new", false), NULL));
     no_memory(opened_single(at(layout("single", false), "model.safetensors"), NULL));
 }
@@ -468,8 +483,8 @@ static void hashes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pocket), cmocka_unit_test(layouts), cmocka_unit_test(replaced),
+        cmocka_unit_test(pocket),     cmocka_unit_test(layouts),      cmocka_unit_test(replaced),
         cmocka_unit_test(index_file), cmocka_unit_test(single_files), cmocka_unit_test(other_vae),
-        cmocka_unit_test(refusals), cmocka_unit_test(memory), cmocka_unit_test(hashes)};
+        cmocka_unit_test(refusals),   cmocka_unit_test(memory),       cmocka_unit_test(hashes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

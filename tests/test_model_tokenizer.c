@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The tokenizer against transformers' ids (rows made with it) with OpenAI's vocabulary, which lies
- * outside the repository; and its framing, its two file forms and its refusals with the pocket model's. */
+ * outside the repository; and its framing, its two file forms and its refusals with the pocket
+ * model's. */
 #include "support.h"
 
 #include <unistd.h>
@@ -12,10 +13,15 @@
 
 enum { FRAME = 77, START = 49406, END = 49407 };
 
-typedef struct row { const char *text; int count; int32_t ids[24]; } row;
+typedef struct row {
+    const char *text;
+    int count;
+    int32_t ids[24];
+} row;
 
 static const row rows[] = {
-    {"a photo of an astronaut riding a horse on mars", 10,
+    {"a photo of an astronaut riding a horse on mars",
+     10,
      {320, 1125, 539, 550, 18376, 6765, 320, 4558, 525, 7496}},
     {"a photo of sks dog", 5, {320, 1125, 539, 48136, 1929}},
     {"it's 2024!! don't", 9, {585, 568, 273, 271, 273, 275, 748, 847, 713}},
@@ -23,16 +29,22 @@ static const row rows[] = {
     {"a_b-c", 5, {320, 318, 321, 268, 322}},
     {"I'M here", 3, {328, 880, 763}},
     {"naïve café, 日本語 🐶", 9, {1097, 35689, 563, 15304, 267, 39121, 44353, 34002, 508, /* + */}},
-    {"résumé naïve 日本語 🐶 don’t", 15,
+    {"résumé naïve 日本語 🐶 don’t",
+     15,
      {29106, 7054, 4166, 1097, 35689, 563, 39121, 44353, 34002, 508, 10631, 847, 728, 503, 339}},
     {"I'M here should've", 5, {328, 880, 763, 1535, 1200}},
     {"a <|endoftext|> b", 3, {320, 49407, 321}},
-    {"Ünïcødé １２３ ½ ² ⅷ x_y", 24,
-     {6522, 77, 35689, 66, 17483, 67, 4166, 171, 120, 495, 171, 120, 496, 171, 120, 497, 33613, 41175,
-      158, 227, 371, 343, 318, 344}},
+    {"Ünïcødé １２３ ½ ² ⅷ x_y", 24, {6522,  77,    35689, 66,  17483, 67,  4166, 171,
+                                      120,   495,   171,   120, 496,   171, 120,  497,
+                                      33613, 41175, 158,   227, 371,   343, 318,  344}},
     {"\xef\xac\x81ne ligature", 5, {171, 105, 223, 1422, 19915 /* + 4490 */}},
     {"İstanbul ẞ ß ΑΣ Σ", 11, {328, 16384, 11231, 127, 509, 127, 509, 138, 109, 139, 481 /* + */}},
-    {"a\xc2\xa0" "b\xe2\x80\x8b" "c\xef\xbb\xbf" "d\xe3\x80\x80" "e", 9,
+    {"a\xc2\xa0"
+     "b\xe2\x80\x8b"
+     "c\xef\xbb\xbf"
+     "d\xe3\x80\x80"
+     "e",
+     9,
      {320, 321, 9844, 322, 171, 119, 379, 323, 324}},
     {"e\xcc\x81 \xe1\x84\x80\xe1\x85\xa1", 3, {4166, 21122, 478}},
     /* beyond the golden file, from transformers 5.24 */
@@ -43,7 +55,11 @@ static const row rows[] = {
     {"<|endoftext|<|endoftext|>", 6, {27, 347, 40786, 4160, 347, 49407}},
     {"'S 'LL don'T !'s '", 7, {568, 1342, 847, 713, 13222, 338, 262}},
     {"'re're 'd'", 4, {982, 982, 1896, 262}},
-    {"\xc2\x85" "a\x1c" "b", 3, {320, 472, 321}},
+    {"\xc2\x85"
+     "a\x1c"
+     "b",
+     3,
+     {320, 472, 321}},
     {"1½x²ⅷ٣", 9, {272, 33613, 343, 41175, 158, 227, 371, 149, 352}},
     {"ﬁ Å \xe2\x84\xab", 7, {171, 105, 479, 127, 354, 127, 354}},
     {" ", 0, {0}},
@@ -53,20 +69,19 @@ static const row rows[] = {
 /* A folder with CLIP's merges.txt (and, if whole, its vocab.json); NULL where there is none. */
 static const char *clip_folder(bool whole)
 {
-    const char *shared = shared_path("data/clip-tokenizer"), *fetched = SOURCE_DIR "/models/clip-tokenizer";
+    const char *shared = shared_path("data/clip-tokenizer"),
+               *fetched = SOURCE_DIR "/models/clip-tokenizer";
     return shared ? shared : !whole && path_is_dir(fetched) ? fetched : NULL;
 }
 
 static tokenizer *open_clip(void)
 {
     const char *folder = clip_folder(false);
-    if (!folder)
-        skip();
+    if (!folder) skip();
     error e = {0};
     tokenizer *t;
     double before = clock_seconds();
-    if (!tokenizer_open(&t, folder, &e))
-        fail_msg("%s", e.text);
+    if (!tokenizer_open(&t, folder, &e)) fail_msg("%s", e.text);
     print_message("vocabulary of 49408 loaded in %.0f ms\n", 1e3 * (clock_seconds() - before));
     assert_int_equal(tokenizer_vocab_size(t), 49408);
     return t;
@@ -77,8 +92,7 @@ static void check_row(const tokenizer *t, const row *r)
 {
     int32_t ids[FRAME];
     error e = {0};
-    if (!tokenizer_encode(t, r->text, FRAME, ids, NULL, &e))
-        fail_msg("%s", e.text);
+    if (!tokenizer_encode(t, r->text, FRAME, ids, NULL, &e)) fail_msg("%s", e.text);
     assert_int_equal(ids[0], START);
     for (int i = 0; i < r->count; i++)
         if (ids[1 + i] != r->ids[i])
@@ -90,19 +104,18 @@ static void ids_equal_transformers(void **state)
 {
     (void)state;
     tokenizer *t = open_clip();
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        check_row(t, &rows[i]);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) check_row(t, &rows[i]);
     int32_t ids[FRAME];
     error e = {0};
     assert_true(tokenizer_encode(t, "", FRAME, ids, NULL, &e));
-    for (int i = 1; i < FRAME; i++)
-        assert_int_equal(ids[i], END);
-    static const row tails[] = { /* the ends of the rows cut above */
-        {"🐶", 1, {10631}}, {"\xef\xac\x81ne ligature", 6, {171, 105, 223, 1422, 19915, 4490}},
+    for (int i = 1; i < FRAME; i++) assert_int_equal(ids[i], END);
+    static const row tails[] = {
+        /* the ends of the rows cut above */
+        {"🐶", 1, {10631}},
+        {"\xef\xac\x81ne ligature", 6, {171, 105, 223, 1422, 19915, 4490}},
         {"ΑΣ Σ", 6, {138, 109, 139, 481, 139, 481}},
     };
-    for (size_t i = 0; i < 3; i++)
-        check_row(t, &tails[i]);
+    for (size_t i = 0; i < 3; i++) check_row(t, &tails[i]);
     tokenizer_close(&t);
     assert_null(t);
 }
@@ -115,14 +128,11 @@ static void clip_vocabulary_follows_from_its_merges(void **state)
     char command[700];
     error e = {0};
     tokenizer *t;
-    if (!folder)
-        skip();
+    if (!folder) skip();
     snprintf(command, sizeof command, "cp %s/merges.txt %s", folder, alone);
     assert_int_equal(system(command), 0);
-    if (!tokenizer_open(&t, alone, &e))
-        fail_msg("%s", e.text);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        check_row(t, &rows[i]);
+    if (!tokenizer_open(&t, alone, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) check_row(t, &rows[i]);
     char *path = path_join(folder, "vocab.json");
     json_t *wanted = json_read(path, JSON_LIMIT, &e), *vocab = tokenizer_vocab(t);
     assert_non_null(wanted);
@@ -138,8 +148,7 @@ static tokenizer *open_pocket(void)
 {
     error e = {0};
     tokenizer *t;
-    if (!tokenizer_open(&t, SOURCE_DIR "/models/pocket/tokenizer", &e))
-        fail_msg("%s", e.text);
+    if (!tokenizer_open(&t, SOURCE_DIR "/models/pocket/tokenizer", &e)) fail_msg("%s", e.text);
     return t;
 }
 
@@ -205,17 +214,18 @@ static void added_words_equal_transformers(void **state)
     (void)state;
     error e = {0};
     const char *form;
-    json_t *forms = json_read(fixture_path("model/tokenizer/ids.json"), JSON_LIMIT, &e), *rows_of, *one;
-    if (!forms)
-        fail_msg("%s", e.text);
-    json_object_foreach(forms, form, rows_of) {
+    json_t *forms = json_read(fixture_path("model/tokenizer/ids.json"), JSON_LIMIT, &e), *rows_of,
+           *one;
+    if (!forms) fail_msg("%s", e.text);
+    json_object_foreach(forms, form, rows_of)
+    {
         char folder[100];
         size_t k;
         tokenizer *t;
         snprintf(folder, sizeof folder, "model/tokenizer/%s", form);
-        if (!tokenizer_open(&t, fixture_path(folder), &e))
-            fail_msg("%s", e.text);
-        json_array_foreach(rows_of, k, one) {
+        if (!tokenizer_open(&t, fixture_path(folder), &e)) fail_msg("%s", e.text);
+        json_array_foreach(rows_of, k, one)
+        {
             const json_t *wanted = json_object_get(one, "ids");
             const char *text = json_string_value(json_object_get(one, "text"));
             int32_t ids[32];
@@ -231,7 +241,8 @@ static void added_words_equal_transformers(void **state)
     json_decref(forms);
 }
 
-/* A placeholder of several vectors is written out in prompts for pictures, and not in training's. */
+/* A placeholder of several vectors is written out in prompts for pictures, and not in training's.
+ */
 static void placeholders_are_written_out(void **state)
 {
     (void)state;
@@ -241,7 +252,8 @@ static void placeholders_are_written_out(void **state)
     char *cut;
     assert_true(tokenizer_open(&t, fixture_path("model/tokenizer/encoder"), &e));
     assert_true(tokenizer_encode_prompt(t, "a <sks-dog> on <sks-dog>", 16, whole, NULL, &e));
-    assert_true(tokenizer_encode(t, "a <sks-dog> <sks-dog>_1 on <sks-dog> <sks-dog>_1", 16, by_hand, NULL, &e));
+    assert_true(tokenizer_encode(t, "a <sks-dog> <sks-dog>_1 on <sks-dog> <sks-dog>_1", 16, by_hand,
+                                 NULL, &e));
     assert_memory_equal(whole, by_hand, sizeof whole);
     assert_true(tokenizer_encode(t, "a <sks-dog> on <sks-dog>", 16, by_hand, NULL, &e));
     assert_memory_not_equal(whole, by_hand, sizeof whole);
@@ -284,9 +296,12 @@ static void both_file_forms_are_read(void **state)
     static const char *const merges[] = {"[\"a\",\"b</w>\"]", "\"a b</w>\""};
     for (int i = 0; i < 2; i++) {
         char text[600];
-        snprintf(text, sizeof text, "{\"added_tokens\":[{\"id\":4,\"content\":\"<|endoftext|>\"}],\"model\":"
-                 "{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL_VOCAB "},\"merges\":"
-                 "[%s]}}", merges[i]);
+        snprintf(text, sizeof text,
+                 "{\"added_tokens\":[{\"id\":4,\"content\":\"<|endoftext|>\"}],\"model\":"
+                 "{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL_VOCAB
+                 "},\"merges\":"
+                 "[%s]}}",
+                 merges[i]);
         write_file(folder, "tokenizer.json", text);
         write_file(folder, "tokenizer_config.json", "{\"pad_token\":{\"content\":\"b</w>\"}}");
         assert_true(tokenizer_open(&t, folder, &e));
@@ -302,8 +317,7 @@ static void expect_refusal(const char *folder, const char *part)
     tokenizer *t;
     assert_false(tokenizer_open(&t, folder, &e));
     assert_null(t);
-    if (!strstr(e.text, part))
-        fail_msg("\"%s\" does not say \"%s\"", e.text, part);
+    if (!strstr(e.text, part)) fail_msg("\"%s\" does not say \"%s\"", e.text, part);
 }
 
 static void bad_files_are_refused(void **state)
@@ -312,7 +326,8 @@ static void bad_files_are_refused(void **state)
     const char *folder = scratch_dir();
     expect_refusal(folder, "no tokenizer there");
     write_file(folder, "merges.txt", "#version: 0.2\na b</w>\n");
-    expect_refusal(folder, "holds 1 merges; without a vocab.json beside them they must be CLIP's 48894");
+    expect_refusal(folder,
+                   "holds 1 merges; without a vocab.json beside them they must be CLIP's 48894");
     write_file(folder, "vocab.json", "[1]");
     expect_refusal(folder, "should be a JSON object");
     write_file(folder, "vocab.json", "{}");
@@ -333,12 +348,15 @@ static void bad_files_are_refused(void **state)
     unlink(path_of(folder, "tokenizer.json"));
     write_file(folder, "merges.txt", "a b</w>\n");
     write_file(folder, "added_tokens.json", "{\"<dog>\":5,\"<cat>\":7}");
-    expect_refusal(folder, "the added token \"<cat>\" has id 7, where its row in the text encoder should be 6");
+    expect_refusal(
+        folder,
+        "the added token \"<cat>\" has id 7, where its row in the text encoder should be 6");
     write_file(folder, "added_tokens.json", "{\"ab</w>\":5}");
     expect_refusal(folder, "should be 2, as in the vocabulary");
     write_file(folder, "added_tokens.json", "{\"<dog>\":\"5\"}");
     expect_refusal(folder, "the added token \"<dog>\" has no valid id");
-    write_file(folder, "tokenizer_config.json", "{\"added_tokens_decoder\":{\"5x\":{\"content\":\"<dog>\"}}}");
+    write_file(folder, "tokenizer_config.json",
+               "{\"added_tokens_decoder\":{\"5x\":{\"content\":\"<dog>\"}}}");
     expect_refusal(folder, "the added token \"<dog>\" has no valid id");
 }
 

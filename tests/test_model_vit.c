@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The towers that look at pictures against transformers' (tests/fixtures/model/vit.txt): a wave of pixels, a
- * picture through its processor, prompts; and folders that are refused. */
+ * The towers that look at pictures against transformers' (tests/fixtures/model/vit.txt): a wave of
+ * pixels, a picture through its processor, prompts; and folders that are refused. */
 #include "foreign.h"
 #include "layout.h"
 
@@ -66,7 +66,8 @@ static int wanted(const char *name, const char *what, float *out)
     snprintf(head, sizeof head, "%s %s ", name, what);
     while (!n && fgets(line, sizeof line, f)) {
         if (strncmp(line, head, strlen(head))) continue;
-        for (char *p = strtok(line + strlen(head), " "); p; p = strtok(NULL, " ")) out[n++] = strtof(p, NULL);
+        for (char *p = strtok(line + strlen(head), " "); p; p = strtok(NULL, " "))
+            out[n++] = strtof(p, NULL);
     }
     fclose(f);
     assert_true(n > 0);
@@ -102,7 +103,8 @@ static float *wave_pixels(int size)
     return x;
 }
 
-static void tower(const char *name, vit_kind kind, int width, int size, layout_edit *edit, double bound)
+static void tower(const char *name, vit_kind kind, int width, int size, layout_edit *edit,
+                  double bound)
 {
     error e = {0};
     device *d;
@@ -197,13 +199,16 @@ static void what_is_refused(void **state)
     refused(room, (const char *[]){"config.json"}, 1);
     refused(folder_of("dino", without_norm), (const char *[]){"layernorm.bias"}, 1);
     const char *folder = folder_of("dino", scattered);
-    layout_shell("sed -i 's/\"model_type\":\"vit\"/\"model_type\":\"swin\"/' '%s'/config.json", folder);
+    layout_shell("sed -i 's/\"model_type\":\"vit\"/\"model_type\":\"swin\"/' '%s'/config.json",
+                 folder);
     refused(folder, (const char *[]){"swin", "dinov2"}, 2);
     folder = folder_of("dinov2", scattered);
-    layout_shell("sed -i 's/\"use_swiglu_ffn\":false/\"use_swiglu_ffn\":true/' '%s'/config.json", folder);
+    layout_shell("sed -i 's/\"use_swiglu_ffn\":false/\"use_swiglu_ffn\":true/' '%s'/config.json",
+                 folder);
     refused(folder, (const char *[]){"use_swiglu_ffn"}, 1);
     folder = folder_of("clip", scattered);
-    layout_shell("sed -i 's/\"height\":32,\"width\":32/\"height\":24,\"width\":24/' '%s'/preprocessor_config.json",
+    layout_shell("sed -i 's/\"height\":32,\"width\":32/\"height\":24,\"width\":24/' "
+                 "'%s'/preprocessor_config.json",
                  folder);
     refused(folder, (const char *[]){"24", "32"}, 2);
     folder = folder_of("clip", scattered);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The pipeline's parts by themselves: orders of numbers, texts read together and alone, keys and values that
- * stay over predictions, fractional timesteps, a picture to latents and back, what is said of bad weights. */
+ * The pipeline's parts by themselves: orders of numbers, texts read together and alone, keys and
+ * values that stay over predictions, fractional timesteps, a picture to latents and back, what is
+ * said of bad weights. */
 #include <math.h>
 #include <pthread.h>
 
@@ -65,7 +66,8 @@ static float *states_of(const int32_t *ids, int count, int clip_skip)
 {
     const clip_config *c = &toy.model->clip;
     error e = {0};
-    float *states = malloc((size_t)count * (size_t)c->positions * (size_t)c->hidden * sizeof *states);
+    float *states = malloc((size_t)count * (size_t)c->positions * (size_t)c->hidden *
+                           sizeof *states);
     assert_non_null(states);
     expect(text_encode(&toy, ids, count, clip_skip, states, &e), &e);
     return states;
@@ -82,7 +84,8 @@ static void test_texts_together(void **state)
     assert_true(3 * n <= 256);
     expect(tokenizer_encode(toy.model->tokens, "a b", n, ids, NULL, &e) &&
                tokenizer_encode(toy.model->tokens, "", n, ids + n, NULL, &e) &&
-               tokenizer_encode(toy.model->tokens, "c d e", n, ids + 2 * n, NULL, &e), &e);
+               tokenizer_encode(toy.model->tokens, "c d e", n, ids + 2 * n, NULL, &e),
+           &e);
     for (int skip = 0; skip < 2; skip++) {
         float *all = states_of(ids, 3, skip);
         for (int k = 0; k < 3; k++) {
@@ -190,7 +193,8 @@ static void test_batch(void **state)
                denoiser_open(&single, &toy, 1, SIDE, SIDE, &e) &&
                denoiser_read(single, states + numbers / 2, &e) &&
                denoiser_run(both, x, 77, pair, "here", &e) &&
-               denoiser_run(single, x + one, 77, alone, "here", &e), &e);
+               denoiser_run(single, x + one, 77, alone, "here", &e),
+           &e);
     assert_memory_equal(pair + one, alone, one * sizeof *pair);
     free(states);
     denoiser_close(&both);
@@ -209,7 +213,8 @@ static void test_image(void **state)
     (void)state;
     fit_size(toy.model, &width, &height, &multiple);
     fit_latents(toy.model, 0, 0, shape);
-    size_t n = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2], pixels = (size_t)width * (size_t)height * 3;
+    size_t n = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2],
+           pixels = (size_t)width * (size_t)height * 3;
     float *x = malloc(pixels * sizeof *x), *latent = malloc(2 * n * sizeof *latent);
     assert_true(x && latent && image_new(&picture, width, height, &e));
     for (size_t i = 0; i < pixels; i++) picture.pixels[i] = (uint8_t)(i * 7 % 256);
@@ -219,9 +224,11 @@ static void test_image(void **state)
     image_free(&back);
 
     expect(encoder_open(&in, &toy, width, height, &e) &&
-               encoder_run(in, x, latent, latent + n, "picture", &e), &e);
+               encoder_run(in, x, latent, latent + n, "picture", &e),
+           &e);
     for (size_t i = 0; i < n; i++) assert_true(isfinite(latent[i]) && latent[n + i] > 0);
-    expect(decoder_open(&out, &toy, shape[1], shape[2], &e) && decoder_run(out, latent, &back, &e), &e);
+    expect(decoder_open(&out, &toy, shape[1], shape[2], &e) && decoder_run(out, latent, &back, &e),
+           &e);
     assert_int_equal(back.width, width);
     assert_int_equal(back.height, height);
     image_free(&back);
@@ -296,8 +303,10 @@ static void test_threads(void **state)
     (void)state;
     work(&alone);
     expect(alone.ok, &alone.e);
-    for (int i = 0; i < THREADS; i++) expect(device_open_beside(&side[i].device, toy.device, 1, &e), &e);
-    for (int i = 0; i < THREADS; i++) assert_int_equal(pthread_create(&host[i], NULL, work, &side[i]), 0);
+    for (int i = 0; i < THREADS; i++)
+        expect(device_open_beside(&side[i].device, toy.device, 1, &e), &e);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&host[i], NULL, work, &side[i]), 0);
     for (int i = 0; i < THREADS; i++) pthread_join(host[i], NULL);
     for (int i = 0; i < THREADS; i++) {
         expect(side[i].ok, &side[i].e);
@@ -335,10 +344,10 @@ static void test_blame(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout),        cmocka_unit_test(test_texts_together),
-        cmocka_unit_test(test_text_stays),    cmocka_unit_test(test_fractional_timestep),
-        cmocka_unit_test(test_batch),         cmocka_unit_test(test_image),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_blame),
+        cmocka_unit_test(test_layout),     cmocka_unit_test(test_texts_together),
+        cmocka_unit_test(test_text_stays), cmocka_unit_test(test_fractional_timestep),
+        cmocka_unit_test(test_batch),      cmocka_unit_test(test_image),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_blame),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -22,8 +22,9 @@
 static char toy_path[300], ddpm_path[300];
 
 /* A one-step picture of the toy at x.png, with more flags. */
-#define TOY(...) likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", "-o", "x.png", \
-                          __VA_ARGS__, NULL)
+#define TOY(...)                                                                                   \
+    likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", "-o", "x.png", __VA_ARGS__,    \
+             NULL)
 
 /* ---- what it does -------------------------------------------------------------------------- */
 
@@ -259,8 +260,8 @@ static void test_interrupt(void **state)
 static void test_ignored_interrupt(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "generate", "-m", toy_path, "-t", "1", "-p", "a", "-s", "1-20",
-                          "--steps", "20", "-o", "ignored/", NULL};
+    const char *args[] = {PROGRAM, "generate", "-m",      toy_path, "-t", "1",        "-p", "a",
+                          "-s",    "1-20",     "--steps", "20",     "-o", "ignored/", NULL};
     signal(SIGINT, SIG_IGN);
     pid_t child = start(args, 0);
     signal(SIGINT, SIG_DFL);
@@ -386,7 +387,8 @@ static void test_prompts(void **state)
                          "\u732b\u306e\u5199\u771f"),
                      0);
     WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from "
-          "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\" on, within \"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b...\"");
+          "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\" on, within "
+          "\"\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b\u306e\u5199\u771f\u732b...\"");
     drop("x.png");
     assert_int_equal(TOY("-p", "abcde fgh ijklmn opqr"), 0);
     WARNS("prompt is too long for the model, which reads 14 tokens: it is cut from \"opqr\" on");
@@ -421,7 +423,8 @@ static void test_signs(void **state)
         drop("x.png");
     }
     assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "-p", "b", "-n",
-                              "(x:1.1) (y:1.2) (z:1.3) [a|b]", "--steps", "1", "-o", "signs/", NULL),
+                              "(x:1.1) (y:1.2) (z:1.3) [a|b]", "--steps", "1", "-o", "signs/",
+                              NULL),
                      0);
     WARNS("negative prompt is read literally: (x:1.1), (y:1.2), (z:1.3), ... are words like others "
           "here, not "
@@ -458,7 +461,7 @@ static void test_bad_output(void **state)
 
 /* ---- names of files ------------------------------------------------------------------------ */
 
-#define NAMED(...) \
+#define NAMED(...)                                                                                 \
     likeness("generate", "-m", toy_path, "-t", "1", "--steps", "1", __VA_ARGS__, NULL)
 
 static void test_random_seed(void **state)
@@ -510,10 +513,11 @@ static void test_names(void **state)
     /* the longest prompt, with the longest setting */
     char words[4000] = "";
     for (int i = 0; i < 300; i++) strcat(words, "\u732b");
-    assert_int_equal(NAMED("-p", words, "-s", "18446744073709551615", "-o", "names/", "--sweep",
-                           "sampler=ddpm steps=1 guidance=7.125 guidance_rescale=0.125 eta=0.125 "
-                           "variance=fixed_small_log spacing=trailing clip_skip=1 width=32 height=32"),
-                     0);
+    assert_int_equal(
+        NAMED("-p", words, "-s", "18446744073709551615", "-o", "names/", "--sweep",
+              "sampler=ddpm steps=1 guidance=7.125 guidance_rescale=0.125 eta=0.125 "
+              "variance=fixed_small_log spacing=trailing clip_skip=1 width=32 height=32"),
+        0);
 }
 
 static void test_overwriting(void **state)
@@ -521,9 +525,11 @@ static void test_overwriting(void **state)
     (void)state;
     char photo[] = "a photo of mine";
     assert_int_equal(NAMED("-p", "a", "-o", "mine.png", "--grid", "sheet.png", "--save-latents",
-                           "mine.safetensors"), 0);
+                           "mine.safetensors"),
+                     0);
     assert_int_equal(NAMED("-p", "a", "-o", "mine.png", "--grid", "sheet.png", "--save-latents",
-                           "mine.safetensors"), 0);
+                           "mine.safetensors"),
+                     0);
     NAMED("-p", "b", "-o", "mine.png");
     failed(1, "mine.png is there, and was not made with these settings; choose another name, or "
               "say --overwrite");
@@ -693,11 +699,14 @@ static void test_lying_files(void **state)
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551615]}}", 0,
         8);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 0, 12);
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+        0, 12);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[12,20]}}", 0, 20);
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[12,20]}}",
+        0, 20);
     lie("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-        "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 0, 16);
+        "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}",
+        0, 16);
     lie("[]", 0, 0);
     lie("{\"a\":", 0, 0);
     char *bomb = malloc(100001);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_files: what the program says of files that are not what was wanted in their place. */
+ * test_program_files: what the program says of files that are not what was wanted in their place.
+ */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@
 static const char *toy_with_pipe(const char *name)
 {
     char command[900];
-    snprintf(command, sizeof command, "cd %s && rm -rf broken && cp -r toy broken && rm -f broken/%s && mkfifo broken/%s",
+    snprintf(command, sizeof command,
+             "cd %s && rm -rf broken && cp -r toy broken && rm -f broken/%s && mkfifo broken/%s",
              folder, name, name);
     assert_int_equal(system(command), 0);
     return "broken";
@@ -29,14 +31,16 @@ static void make_folder_of_pipe(const char *name)
     assert_int_equal(mkfifo(path, 0600), 0);
 }
 
-#define TRAIN(...) likeness("train", "-m", "toy", "--instance_prompt", "a dog", "--max_train_steps", "1", \
-                            "--train_batch_size", "1", "--output_dir", "taught", __VA_ARGS__, NULL)
+#define TRAIN(...)                                                                                 \
+    likeness("train", "-m", "toy", "--instance_prompt", "a dog", "--max_train_steps", "1",         \
+             "--train_batch_size", "1", "--output_dir", "taught", __VA_ARGS__, NULL)
 
 /* Each would wait for ever if it were opened as fopen does. */
 static void test_pipes(void **state)
 {
     (void)state;
-    const char *const subject = SOURCE_DIR "/examples/subject", *const pipe = "is not a regular file";
+    const char *const subject = SOURCE_DIR "/examples/subject",
+                      *const pipe = "is not a regular file";
     alarm(60);
     assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
     likeness("inspect", "pipe", NULL);
@@ -53,7 +57,8 @@ static void test_pipes(void **state)
     failed(1, pipe);
     likeness("generate", "-m", toy_with_pipe("unet/config.json"), "-p", "a", NULL);
     failed(1, "unet/config.json");
-    likeness("generate", "-m", toy_with_pipe("unet/diffusion_pytorch_model.safetensors"), "-p", "a", NULL);
+    likeness("generate", "-m", toy_with_pipe("unet/diffusion_pytorch_model.safetensors"), "-p", "a",
+             NULL);
     failed(1, "unet");
     likeness("generate", "-m", toy_with_pipe("tokenizer/vocab.json"), "-p", "a", NULL);
     failed(1, "vocab.json");
@@ -68,8 +73,8 @@ static void test_pipes(void **state)
     says(last.err, "pipes: 1 class picture made");
     assert_int_equal(mkdir(in_folder("checkpoint-1"), 0700), 0);
     assert_int_equal(mkfifo(in_folder("checkpoint-1/checkpoint.json"), 0600), 0);
-    TRAIN("--instance_data_dir", subject, "--resume_from_checkpoint", "checkpoint-1", "--output_dir",
-          "taught-on");
+    TRAIN("--instance_data_dir", subject, "--resume_from_checkpoint", "checkpoint-1",
+          "--output_dir", "taught-on");
     failed(1, "checkpoint-1");
     alarm(0);
 }
@@ -87,8 +92,11 @@ static void test_lora(void **state)
 {
     (void)state;
     static float zero[64];
-#define TENSOR(text, rows, columns)                                                                           \
-    {.name = text, .type = DTYPE_F32, .rank = 2, .dim = {rows, columns}, .data = zero, .bytes = 4 * (rows) * (columns)}
+#define TENSOR(text, rows, columns)                                                                \
+    {                                                                                              \
+        .name = text, .type = DTYPE_F32, .rank = 2, .dim = {rows, columns}, .data = zero,          \
+        .bytes = 4 * (rows) * (columns)                                                            \
+    }
     static const safetensors_entry lora[] = {
         TENSOR("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", 4, 8),
         TENSOR("lora_unet_mid_block_attentions_0_proj_in.lora_up.weight", 8, 4),
@@ -96,14 +104,19 @@ static void test_lora(void **state)
         TENSOR("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", 8, 2),
     };
     static const safetensors_entry locon[] = {
-        {.name = "lora_unet_conv_in.lora_down.weight", .type = DTYPE_F32, .rank = 4, .dim = {1, 2, 3, 3},
-         .data = zero, .bytes = 72},
+        {.name = "lora_unet_conv_in.lora_down.weight",
+         .type = DTYPE_F32,
+         .rank = 4,
+         .dim = {1, 2, 3, 3},
+         .data = zero,
+         .bytes = 72},
     };
     write_tensors("lora.safetensors", lora, 4);
     write_tensors("locon.safetensors", locon, 1);
     likeness("inspect", "lora.safetensors", NULL);
     done();
-    says(last.out, "a LoRA (kohya), ranks 2 to 4, 1 modules of the UNet and 1 of the text encoder\n");
+    says(last.out,
+         "a LoRA (kohya), ranks 2 to 4, 1 modules of the UNet and 1 of the text encoder\n");
     likeness("inspect", "locon.safetensors", NULL);
     done();
     says(last.out, "a LoRA of convolutions too (LoCon), rank 1, 1 modules of the UNet\n");
@@ -132,7 +145,8 @@ static void test_vae_files(void **state)
     says(last.out, "a VAE (diffusers' names), to be given with --vae\n");
     snprintf(command, sizeof command, "cd %s && cp %s alone.safetensors", folder, file);
     assert_int_equal(system(command), 0);
-    TOY("--vae", "alone.safetensors", "-o", "x.png"); /* without its config.json: Stable Diffusion's sizes */
+    TOY("--vae", "alone.safetensors", "-o",
+        "x.png"); /* without its config.json: Stable Diffusion's sizes */
     failed(1, "give a VAE that fits with --vae");
     TOY("--vae", SOURCE_DIR "/models/pocket/unet", "-o", "x.png");
     failed(1, "only AutoencoderKL is");
@@ -147,8 +161,9 @@ static void test_other_images(void **state)
 {
     (void)state;
     char command[1000];
-    snprintf(command, sizeof command, "mkdir -p %s/other && cd %s/tests/fixtures/image/kinds && "
-                                      "cp animated.gif rgb.bmp tiff_lzw.tif turned-6.tif %s/other",
+    snprintf(command, sizeof command,
+             "mkdir -p %s/other && cd %s/tests/fixtures/image/kinds && "
+             "cp animated.gif rgb.bmp tiff_lzw.tif turned-6.tif %s/other",
              folder, SOURCE_DIR, folder);
     assert_int_equal(system(command), 0);
     TRAIN("--instance_data_dir", "other", "--output_dir", "taught-other");

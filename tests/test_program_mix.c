@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_mix: models that take turns, and blended weights, as a user has them: likeness generate
+ * test_program_mix: models that take turns, and blended weights, as a user has them: likeness
+ * generate
  * --schedule, likeness convert --merge, and every kind of bad input. */
 #include <math.h>
 #include <unistd.h>
@@ -17,8 +18,8 @@
 static char toy_path[300];
 
 /* A picture of four steps at x.png. */
-#define MIX(...) likeness("generate", "-t", "1", "--steps", "4", "-p", "a dog", "-o", "x.png", \
-                          __VA_ARGS__, NULL)
+#define MIX(...)                                                                                   \
+    likeness("generate", "-t", "1", "--steps", "4", "-p", "a dog", "-o", "x.png", __VA_ARGS__, NULL)
 #define TWO "-m", "base=toy", "-m", "tuned=toy2"
 
 static void keep(const char *name)
@@ -56,7 +57,8 @@ static void compare_with_fixture(const char *name)
     image_free(&theirs);
 }
 
-/* The pocket model is trained here as tools/fixtures/mix.sh has diffusers train it; then both take turns. */
+/* The pocket model is trained here as tools/fixtures/mix.sh has diffusers train it; then both take
+ * turns. */
 static void test_diffusers(void **state)
 {
     (void)state;
@@ -65,8 +67,8 @@ static void test_diffusers(void **state)
              "--learning_rate", "1e-4", "--train_text_encoder", "--seed", "27", "--output_dir",
              "taught", "-m", SOURCE_DIR "/models/pocket", NULL);
     done();
-#define TURNS(schedule) \
-    likeness("generate", "-m", "base=" SOURCE_DIR "/models/pocket", "-m", "tuned=taught", "-p", \
+#define TURNS(schedule)                                                                            \
+    likeness("generate", "-m", "base=" SOURCE_DIR "/models/pocket", "-m", "tuned=taught", "-p",    \
              "a sailboat at sea", "-s", "42", "--schedule", schedule, "-o", "x.png", NULL)
     TURNS("base x15, tuned rest");
     done();
@@ -115,15 +117,16 @@ static void test_many(void **state)
 {
     (void)state;
     likeness("generate", "-t", "1", TWO, "--schedule", "base x2, tuned rest", "-p", "a dog", "-p",
-             "a cat", "-s", "42-43", "--sweep", "steps=3,4", "-o", "many/", "--grid", "grid.png", NULL);
+             "a cat", "-s", "42-43", "--sweep", "steps=3,4", "-o", "many/", "--grid", "grid.png",
+             NULL);
     done();
     assert_true(exists("grid.png") && exists("many/a-cat-3-43.png"));
     MIX(TWO, "--schedule", "base x2, tuned x2");
     keep("one.png");
     assert_true(same_pixels("one.png", "many/a-dog-4-42.png"));
     /* counts that do not add up in one of the settings: found before any work */
-    likeness("generate", "-t", "1", TWO, "--schedule", "base x2, tuned x2", "-p", "a dog", "--sweep",
-             "steps=4,5", "-o", "none/", NULL);
+    likeness("generate", "-t", "1", TWO, "--schedule", "base x2, tuned x2", "-p", "a dog",
+             "--sweep", "steps=4,5", "-o", "none/", NULL);
     failed(2, "has 4 steps and the run has 5");
     assert_false(exists("none"));
 }
@@ -176,7 +179,8 @@ static void test_bad_schedules(void **state)
     failed(1, "nothing-here");
     MIX("-m", "base=toy", "-m", "ddpm=ddpm-toy", "--schedule", "0.5*base+0.5*ddpm");
     failed(2, "cannot take turns");
-    MIX("-m", "base=toy", "-m", "p=pocket", "--schedule", "base x2, p rest", "-W", "32", "-H", "32");
+    MIX("-m", "base=toy", "-m", "p=pocket", "--schedule", "base x2, p rest", "-W", "32", "-H",
+        "32");
     failed(2, "cannot take turns");
 }
 
@@ -215,7 +219,8 @@ static void test_merge(void **state)
                            "toy/text_encoder/model.safetensors") == 0);
     likeness("convert", "--merge=0.5*tuned + 0.5*base", TWO, "-o", "half", NULL);
     done();
-    double to_base = difference("half/" UNET, "toy/" UNET), to_tuned = difference("half/" UNET, "toy2/" UNET);
+    double to_base = difference("half/" UNET, "toy/" UNET),
+           to_tuned = difference("half/" UNET, "toy2/" UNET);
     assert_true(to_base > 1e-4 && fabs(to_base - to_tuned) < 1e-6);
     assert_true(difference("half/vae/diffusion_pytorch_model.safetensors",
                            "toy2/vae/diffusion_pytorch_model.safetensors") == 0);
@@ -249,8 +254,8 @@ static void test_bad_merges(void **state)
     failed(2, "for schedules");
     CONVERT("--merge", "base x5", TWO, "-o", "bad");
     failed(2, "something it should not");
-    CONVERT("--merge", "0.5*base+0.5*p", "-m", "base=toy", "-m", "p=" SOURCE_DIR "/models/pocket", "-o",
-            "bad");
+    CONVERT("--merge", "0.5*base+0.5*p", "-m", "base=toy", "-m", "p=" SOURCE_DIR "/models/pocket",
+            "-o", "bad");
     failed(1, "cannot be blended");
     CONVERT("--merge", "0.5*base+0.5*ddpm", "-m", "base=toy", "-m", "ddpm=ddpm-toy", "-o", "bad");
     failed(1, "cannot be blended");
@@ -334,9 +339,8 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_diffusers), TEST(test_schedule), TEST(test_many), TEST(test_pocket),
-        TEST(test_bad_schedules),
-        TEST(test_merge),    TEST(test_bad_merges),
+        TEST(test_diffusers),     TEST(test_schedule), TEST(test_many),       TEST(test_pocket),
+        TEST(test_bad_schedules), TEST(test_merge),    TEST(test_bad_merges),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_study: likeness study as a user runs it: everything in one folder, nothing made twice,
- * kills at any moment, and bad plans. */
+ * test_program_study: likeness study as a user runs it: everything in one folder, nothing made
+ * twice, kills at any moment, and bad plans. */
 #include <glob.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -15,7 +15,8 @@
 #include "support.h"
 #include "toy.h"
 
-/* A toy, the same trained for 6 updates, 2 prompts x 2 seeds on both, and switching between them. */
+/* A toy, the same trained for 6 updates, 2 prompts x 2 seeds on both, and switching between them.
+ */
 static void write_plan(const char *name, const char *prompts)
 {
     char text[4096];
@@ -23,18 +24,23 @@ static void write_plan(const char *name, const char *prompts)
         text, sizeof text,
         "{\"title\": \"A toy study\", \"defaults\": {\"steps\": 4, \"guidance\": 3},\n"
         " \"models\": {\"base\": {\"path\": \"%s/toy\"},\n"
-        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": \"%s/examples/subject\",\n"
+        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": "
+        "\"%s/examples/subject\",\n"
         "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
         "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"learning_rate\": 1e-3,\n"
         "   \"train_batch_size\": 1, \"max_train_steps\": 6},\n"
         "   \"class_steps\": 2, \"class_guidance\": 2}},\n"
         " \"sections\": [\n"
-        "  {\"id\": \"base\", \"title\": \"Base\", \"settings\": {\"model\": \"base\"}, \"rows\": {\"prompt\": [%s]},\n"
+        "  {\"id\": \"base\", \"title\": \"Base\", \"settings\": {\"model\": \"base\"}, \"rows\": "
+        "{\"prompt\": [%s]},\n"
         "   \"columns\": {\"seed\": [1, 2]}},\n"
-        "  {\"id\": \"tuned\", \"title\": \"Tuned\", \"settings\": {\"model\": \"tuned\"}, \"rows\": {\"prompt\": [%s]},\n"
+        "  {\"id\": \"tuned\", \"title\": \"Tuned\", \"settings\": {\"model\": \"tuned\"}, "
+        "\"rows\": {\"prompt\": [%s]},\n"
         "   \"columns\": {\"seed\": [1, 2]}},\n"
-        "  {\"id\": \"switching\", \"title\": \"Switching\", \"settings\": {\"prompt\": \"a dog\"},\n"
-        "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 2, 4]}},\n"
+        "  {\"id\": \"switching\", \"title\": \"Switching\", \"settings\": {\"prompt\": \"a "
+        "dog\"},\n"
+        "   \"rows\": {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 1, 2, "
+        "4]}},\n"
         "   \"columns\": {\"seed\": [1, 2]}}],\n"
         " \"measures\": {\"noises\": 1}}\n",
         folder, SOURCE_DIR, prompts, prompts);
@@ -45,7 +51,8 @@ static void write_plan(const char *name, const char *prompts)
 static int count_files(const char *pattern)
 {
     char command[900], text[MAX_TEXT];
-    snprintf(command, sizeof command, "cd %s && ls -d %s 2>/dev/null | wc -l >count", folder, pattern);
+    snprintf(command, sizeof command, "cd %s && ls -d %s 2>/dev/null | wc -l >count", folder,
+             pattern);
     assert_int_equal(system(command), 0);
     slurp(in_folder("count"), text);
     return atoi(text);
@@ -55,12 +62,14 @@ static int count_files(const char *pattern)
 static void same_folders(const char *a, const char *b)
 {
     char command[1800];
-    snprintf(command, sizeof command,
-             "cd %s && for d in %s %s; do (cd $d && find . -type f ! -name times.json ! -name train.jsonl "
-             "! -name report.html ! -name train.json ! -name '*.csv' ! -name manifest.json | sort | "
-             "xargs sha256sum; sed '/<footer/,/<\\/footer>/d' report.html | sha256sum; "
-             "sha256sum < cells.csv) >$d.sums; done; diff %s.sums %s.sums",
-             folder, a, b, a, b);
+    snprintf(
+        command, sizeof command,
+        "cd %s && for d in %s %s; do (cd $d && find . -type f ! -name times.json ! -name "
+        "train.jsonl "
+        "! -name report.html ! -name train.json ! -name '*.csv' ! -name manifest.json | sort | "
+        "xargs sha256sum; sed '/<footer/,/<\\/footer>/d' report.html | sha256sum; "
+        "sha256sum < cells.csv) >$d.sums; done; diff %s.sums %s.sums",
+        folder, a, b, a, b);
     if (system(command) != 0) fail_msg("%s and %s differ", a, b);
 }
 
@@ -90,7 +99,8 @@ static int count_twins(const char *pattern)
     return twins;
 }
 
-/* What a study makes is what `generate` makes, settings included: alone, in turns, and for the class. */
+/* What a study makes is what `generate` makes, settings included: alone, in turns, and for the
+ * class. */
 static void check_twins(void)
 {
 #define X(...) likeness("generate", "-t", "1", "-p", "a dog", "-o", "x.png", __VA_ARGS__, NULL)
@@ -98,8 +108,8 @@ static void check_twins(void)
     assert_int_equal(count_twins("one/cells/*.png"), 1);
     X("-m", "one/models/tuned", "-s", "1", "--steps", "4", "--guidance", "3");
     assert_int_equal(count_twins("one/cells/*.png"), 1);
-    X("-m", "base=toy", "-m", "tuned=one/models/tuned", "--schedule", "base x2, tuned x2", "-s", "1",
-      "--steps", "4", "--guidance", "3");
+    X("-m", "base=toy", "-m", "tuned=one/models/tuned", "--schedule", "base x2, tuned x2", "-s",
+      "1", "--steps", "4", "--guidance", "3");
     assert_int_equal(count_twins("one/cells/*.png"), 1);
     X("-m", "toy", "-s", "1", "--steps", "2", "--guidance", "2");
     assert_int_equal(count_twins("one/class/a-dog-*/*.png"), 1);
@@ -194,11 +204,13 @@ static void test_failing_cell(void **state)
     (void)state;
     char text[2048], *page;
     error e = {0};
-    int n = snprintf(text, sizeof text,
-                     "{\"title\": \"t\", \"defaults\": {\"steps\": 2, \"prompt\": \"a dog\"},\n"
-                     " \"models\": {\"base\": {\"path\": \"%s/toy\"}}, \"sections\": [{\"id\": \"s\",\n"
-                     " \"title\": \"s\", \"rows\": [{\"label\": \"good\", \"width\": 32}, {\"label\": \"bad\",\n"
-                     " \"width\": 33}], \"columns\": {\"seed\": [1, 2]}}]}", folder);
+    int n = snprintf(
+        text, sizeof text,
+        "{\"title\": \"t\", \"defaults\": {\"steps\": 2, \"prompt\": \"a dog\"},\n"
+        " \"models\": {\"base\": {\"path\": \"%s/toy\"}}, \"sections\": [{\"id\": \"s\",\n"
+        " \"title\": \"s\", \"rows\": [{\"label\": \"good\", \"width\": 32}, {\"label\": \"bad\",\n"
+        " \"width\": 33}], \"columns\": {\"seed\": [1, 2]}}]}",
+        folder);
     write_file(in_folder("plan.json"), text, (size_t)n);
     likeness("study", "plan.json", "-o", "failing", "-t", "1", NULL);
     assert_int_equal(last.status, 1);
@@ -209,7 +221,8 @@ static void test_failing_cell(void **state)
     free(page);
 }
 
-/* Another model where the old one was: its pictures, and those of what was trained from it, are new. */
+/* Another model where the old one was: its pictures, and those of what was trained from it, are
+ * new. */
 static void test_changed_model(void **state)
 {
     (void)state;
@@ -218,13 +231,17 @@ static void test_changed_model(void **state)
     likeness("study", "plan.json", "-o", "changed", "-t", "1", NULL);
     done();
     snprintf(command, sizeof command,
-             "cd %s && cp -r toy kept && printf '\\001' | dd of=toy/unet/diffusion_pytorch_model.safetensors "
-             "bs=1 conv=notrunc seek=$(($(stat -c %%s toy/unet/diffusion_pytorch_model.safetensors) - 3)) "
-             "2>/dev/null", folder);
+             "cd %s && cp -r toy kept && printf '\\001' | dd "
+             "of=toy/unet/diffusion_pytorch_model.safetensors "
+             "bs=1 conv=notrunc seek=$(($(stat -c %%s "
+             "toy/unet/diffusion_pytorch_model.safetensors) - 3)) "
+             "2>/dev/null",
+             folder);
     assert_int_equal(system(command), 0);
     likeness("study", "plan.json", "-o", "changed", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "model tuned: to be trained anew: the model it starts from is another; the old one is kept");
+    says(last.out, "model tuned: to be trained anew: the model it starts from is another; the old "
+                   "one is kept");
     says(last.out, "8 of them to be made");
     snprintf(command, sizeof command, "cd %s && rm -r toy && mv kept toy", folder);
     assert_int_equal(system(command), 0);
@@ -245,11 +262,14 @@ static void test_many(void **state)
 {
     (void)state;
     char text[2048];
-    int n = snprintf(text, sizeof text,
-                     "{\"title\": \"t\", \"defaults\": {\"steps\": 2, \"prompt\": \"a dog\"},\n"
-                     " \"models\": {\"base\": {\"path\": \"%s/toy\"}}, \"sections\": [{\"id\": \"s\",\n"
-                     " \"title\": \"s\", \"rows\": {\"seed\": \"1-100\"}, \"columns\": [{\"guidance\": [2, 3, 4, 5, 6,\n"
-                     " 7, 8, 9, 10, 11]}, {\"steps\": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}]}]}", folder);
+    int n = snprintf(
+        text, sizeof text,
+        "{\"title\": \"t\", \"defaults\": {\"steps\": 2, \"prompt\": \"a dog\"},\n"
+        " \"models\": {\"base\": {\"path\": \"%s/toy\"}}, \"sections\": [{\"id\": \"s\",\n"
+        " \"title\": \"s\", \"rows\": {\"seed\": \"1-100\"}, \"columns\": [{\"guidance\": [2, 3, "
+        "4, 5, 6,\n"
+        " 7, 8, 9, 10, 11]}, {\"steps\": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}]}]}",
+        folder);
     write_file(in_folder("plan.json"), text, (size_t)n);
     likeness("study", "plan.json", "-o", "many", NULL);
     failed(2, "asks for 10000 pictures, 55000 steps");
@@ -271,10 +291,10 @@ static int set_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_study), cmocka_unit_test(test_kills),
-                                       cmocka_unit_test(test_bad_plans),
-                                       cmocka_unit_test(test_failing_cell),
-                                       cmocka_unit_test(test_changed_model),
-                                       cmocka_unit_test(test_full_disk), cmocka_unit_test(test_many)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_study),         cmocka_unit_test(test_kills),
+        cmocka_unit_test(test_bad_plans),     cmocka_unit_test(test_failing_cell),
+        cmocka_unit_test(test_changed_model), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_many)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

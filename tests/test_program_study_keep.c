@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_study_keep: what a study keeps and what it never touches: foreign files and folders, trained
- * models whose request has changed or not, the plan; and the commands of its page make its pictures. */
+ * test_program_study_keep: what a study keeps and what it never touches: foreign files and folders,
+ * trained models whose request has changed or not, the plan; and the commands of its page make its
+ * pictures. */
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,8 +12,9 @@
 #include "support.h"
 #include "toy.h"
 
-/* A toy, the same trained for 4 updates (or as `train` says) with a prior, one picture by each and one by both. `train` ends the
- * training's settings (", \"seed\": 1"), `settings` are those of the pictures
+/* A toy, the same trained for 4 updates (or as `train` says) with a prior, one picture by each and
+ * one by both. `train` ends the training's settings (", \"seed\": 1"), `settings` are those of the
+ * pictures
  * ("": the prompt alone). */
 static void write_plan(const char *name, const char *train, const char *settings)
 {
@@ -21,13 +23,17 @@ static void write_plan(const char *name, const char *train, const char *settings
         text, sizeof text,
         "{\"title\": \"A toy study\", \"defaults\": {\"steps\": 3, \"guidance\": 3, %s},\n"
         " \"models\": {\"base\": {\"path\": \"toy\"},\n"
-        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": \"%s/examples/subject\",\n"
+        "  \"tuned\": {\"train\": {\"model\": \"base\", \"instance_data_dir\": "
+        "\"%s/examples/subject\",\n"
         "   \"instance_prompt\": \"a photo of sks dog\", \"class_prompt\": \"a dog\",\n"
-        "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"train_batch_size\": 1%s%s},\n"
+        "   \"with_prior_preservation\": true, \"num_class_images\": 2, \"train_batch_size\": "
+        "1%s%s},\n"
         "   \"class_steps\": 2, \"class_guidance\": 2}},\n"
-        " \"sections\": [{\"id\": \"all\", \"title\": \"All\", \"rows\": {\"schedule\": [\"base\", \"tuned\",\n"
+        " \"sections\": [{\"id\": \"all\", \"title\": \"All\", \"rows\": {\"schedule\": [\"base\", "
+        "\"tuned\",\n"
         "  \"base x1, tuned rest\"]}, \"columns\": {\"seed\": [1]}}],\n"
-        " \"measures\": {\"noises\": 1}}\n", *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR,
+        " \"measures\": {\"noises\": 1}}\n",
+        *settings ? settings : "\"prompt\": \"a dog\"", SOURCE_DIR,
         strstr(train, "max_train_steps") ? "" : ", \"max_train_steps\": 4", train);
     assert_true(n > 0 && n < (int)sizeof text);
     write_file(in_folder(name), text, (size_t)n);
@@ -78,7 +84,8 @@ static void nothing_to_do(const char *plan, const char *out)
     if (strstr(last.out, "to be trained")) fail_msg("%s", last.out);
 }
 
-/* ---- what is not the study's ------------------------------------------------------------------ */
+/* ---- what is not the study's ------------------------------------------------------------------
+ */
 
 static void test_foreign_model(void **state)
 {
@@ -97,16 +104,20 @@ static void test_foreign_model(void **state)
 static void test_foreign_files(void **state)
 {
     (void)state;
-    static const char *const names[] = {"report.html", "cells.csv", "plan.json", "times.json", "subject"};
+    static const char *const names[] = {"report.html", "cells.csv", "plan.json", "times.json",
+                                        "subject"};
     char command[200];
     write_plan("plan.json", "", "");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(command, sizeof command, "rm -rf mine && mkdir mine && echo precious >mine/%s", names[i]);
+        snprintf(command, sizeof command, "rm -rf mine && mkdir mine && echo precious >mine/%s",
+                 names[i]);
         run(command);
         likeness("study", "plan.json", "-o", "mine", NULL);
-        snprintf(command, sizeof command, "mine/%s is there, and no study of likeness wrote it", names[i]);
+        snprintf(command, sizeof command, "mine/%s is there, and no study of likeness wrote it",
+                 names[i]);
         failed(1, command);
-        snprintf(command, sizeof command, "grep -q precious mine/%s && [ $(ls -A mine | wc -l) = 1 ]", names[i]);
+        snprintf(command, sizeof command,
+                 "grep -q precious mine/%s && [ $(ls -A mine | wc -l) = 1 ]", names[i]);
         run(command);
     }
 }
@@ -140,13 +151,15 @@ static void test_foreign_folders(void **state)
     assert_false(exists("toy/study.json") || exists("toy/unet/new"));
     /* photos where the page's copies of them would lie */
     run("rm -rf own && mkdir own && cp -r " SOURCE_DIR "/examples/subject own/subject && "
-        "sed 's#\"instance_data_dir\": \"[^\"]*\"#\"instance_data_dir\": \"own/subject\"#' plan.json >own.json");
+        "sed 's#\"instance_data_dir\": \"[^\"]*\"#\"instance_data_dir\": \"own/subject\"#' "
+        "plan.json >own.json");
     likeness("study", "own.json", "-o", "own", NULL);
     failed(2, "holds the subject's pictures under the name of their copies");
     assert_int_equal(count_files("own/subject/*"), 5);
 }
 
-/* ---- when a model is trained again --------------------------------------------------------------- */
+/* ---- when a model is trained again
+ * --------------------------------------------------------------- */
 
 /* A class folder that the training fills itself, or fills up, is the same request again. */
 static void test_class_folder(void **state)
@@ -155,7 +168,8 @@ static void test_class_folder(void **state)
     write_plan("plan.json", ", \"class_data_dir\": \"classes\"", "");
     for (int given = 0; given < 2; given++) {
         run("rm -rf classes o");
-        if (given) run("mkdir classes && cp " SOURCE_DIR "/examples/subject/01.png classes/mine.png");
+        if (given)
+            run("mkdir classes && cp " SOURCE_DIR "/examples/subject/01.png classes/mine.png");
         study("plan.json", "o");
         struct timespec first = written("o");
         assert_int_equal(count_files("classes/*.png"), 2);
@@ -171,18 +185,22 @@ static void test_class_folder(void **state)
     run("cp " SOURCE_DIR "/examples/subject/02.png classes/mine.png");
     likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
     done();
-    says(last.err, "model tuned: the class's pictures have changed: trained anew; the old one is kept in o/models/tuned.");
+    says(last.err, "model tuned: the class's pictures have changed: trained anew; the old one is "
+                   "kept in o/models/tuned.");
     assert_int_equal(count_files("o/models/tuned.*/model_index.json"), 1);
 }
 
-/* kill -9 in the middle of a training that fills the class folder: the next run goes on, and ends as one
- * that was left alone. */
+/* kill -9 in the middle of a training that fills the class folder: the next run goes on, and ends
+ * as one that was left alone. */
 static void test_killed(void **state)
 {
     (void)state;
     const char *args[] = {PROGRAM, "study", "plan.json", "-o", "o", "-t", "1", NULL};
     run("rm -rf classes o w");
-    write_plan("plan.json", ", \"class_data_dir\": \"classes\", \"max_train_steps\": 40, \"checkpointing_steps\": 2", "");
+    write_plan(
+        "plan.json",
+        ", \"class_data_dir\": \"classes\", \"max_train_steps\": 40, \"checkpointing_steps\": 2",
+        "");
     pid_t child = start(args, 0);
     for (int i = 0; i < 60000 && count_files("o/models/tuned/checkpoint-*") == 0; i++) usleep(1000);
     assert_int_equal(kill(child, SIGKILL), 0);
@@ -199,7 +217,8 @@ static void test_killed(void **state)
     assert_int_equal(count_files("o/models/*"), 1);
 }
 
-/* Pictures that were made for the class in another way are as somebody else's: they stay and count. */
+/* Pictures that were made for the class in another way are as somebody else's: they stay and count.
+ */
 static void test_class_maker(void **state)
 {
     (void)state;
@@ -208,7 +227,8 @@ static void test_class_maker(void **state)
     study("plan.json", "o");
     run("sed -i 's/\"class_steps\": 2/\"class_steps\": 3/' plan.json");
     likeness("study", "plan.json", "-o", "o", "-t", "1", "--dry-run", NULL);
-    says(last.out, "the making of class pictures was \"Steps: 2, Sampler: DDIM, CFG scale: 2\", is \"Steps: 3, ");
+    says(last.out, "the making of class pictures was \"Steps: 2, Sampler: DDIM, CFG scale: 2\", is "
+                   "\"Steps: 3, ");
     says(last.out, "the class's pictures have changed");
     study("plan.json", "o");
     nothing_to_do("plan.json", "o");
@@ -221,9 +241,13 @@ static void test_cosmetic(void **state)
     run("rm -rf o");
     write_plan("plan.json", "", "");
     study("plan.json", "o");
-    write_plan("other.json", ", \"validation_steps\": 5, \"num_validation_images\": 1, \"checkpointing_steps\": 2, "
-               "\"checkpoints_total_limit\": 3, \"cache_latents\": false, \"gradient_checkpointing\": true, "
-               "\"lr_warmup_steps\": 7, \"lr_power\": 2, \"num_train_epochs\": 9", "");
+    write_plan(
+        "other.json",
+        ", \"validation_steps\": 5, \"num_validation_images\": 1, \"checkpointing_steps\": 2, "
+        "\"checkpoints_total_limit\": 3, \"cache_latents\": false, \"gradient_checkpointing\": "
+        "true, "
+        "\"lr_warmup_steps\": 7, \"lr_power\": 2, \"num_train_epochs\": 9",
+        "");
     nothing_to_do("other.json", "o");
     struct timespec before = written("o");
     study("other.json", "o");
@@ -243,16 +267,19 @@ static void test_changed(void **state)
     write_plan("faster.json", ", \"learning_rate\": 2e-4", "");
     likeness("study", "faster.json", "-o", "o", "--dry-run", NULL);
     done();
-    says(last.out, "model tuned: to be trained anew: learning_rate was 0.0001, is 0.0002; the old one is kept\n");
+    says(last.out, "model tuned: to be trained anew: learning_rate was 0.0001, is 0.0002; the old "
+                   "one is kept\n");
     assert_true(same_time(first, written("o")));
     likeness("study", "faster.json", "-o", "o", "-t", "1", NULL);
     done();
-    says(last.err, "model tuned: learning_rate was 0.0001, is 0.0002: trained anew; the old one is kept in o/models/tuned.");
+    says(last.err, "model tuned: learning_rate was 0.0001, is 0.0002: trained anew; the old one is "
+                   "kept in o/models/tuned.");
     assert_false(same_time(first, written("o")));
     run("diff -r tuned-before o/models/tuned.*");
     likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
     done();
-    says(last.err, "learning_rate was 0.0002, is 0.0001: the one trained so before is taken back; the old one is kept in ");
+    says(last.err, "learning_rate was 0.0002, is 0.0001: the one trained so before is taken back; "
+                   "the old one is kept in ");
     assert_true(same_time(first, written("o")));
     run("diff -r tuned-before o/models/tuned");
     assert_int_equal(count_files("o/models/*"), 2);
@@ -268,14 +295,17 @@ static void test_precision(void **state)
     struct timespec first = written("o");
     likeness("study", "plan.json", "-o", "o", "-t", "1", "--precision", "bf16", NULL);
     done();
-    says(last.err, "model tuned: precision was \"no\", is \"bf16\": trained anew; the old one is kept");
+    says(last.err,
+         "model tuned: precision was \"no\", is \"bf16\": trained anew; the old one is kept");
     assert_false(same_time(first, written("o")));
     run("grep -q '\"precision\": \"bf16\"' o/models/tuned/train.json");
 }
 
-/* ---- again ------------------------------------------------------------------------------------- */
+/* ---- again -------------------------------------------------------------------------------------
+ */
 
-/* The plan in the folder is the study, wherever one stands; one that was edited by hand is never lost. */
+/* The plan in the folder is the study, wherever one stands; one that was edited by hand is never
+ * lost. */
 static void test_plan(void **state)
 {
     (void)state;
@@ -284,8 +314,10 @@ static void test_plan(void **state)
     study("plan.json", "o");
     run("cd o && " PROGRAM " study plan.json -o . -t 1 --dry-run >../again");
     run("grep -q ' 0 of them to be made' again && ! grep 'to be trained' again");
-    run("cp o/plan.json before && cd o && " PROGRAM " study plan.json -o . -t 1 >../again 2>&1 && cmp plan.json ../before");
-    run("mkdir -p else && cd else && " PROGRAM " study ../o/plan.json -o ../o -t 1 --dry-run | grep -q ' 0 of them to be made'");
+    run("cp o/plan.json before && cd o && " PROGRAM
+        " study plan.json -o . -t 1 >../again 2>&1 && cmp plan.json ../before");
+    run("mkdir -p else && cd else && " PROGRAM
+        " study ../o/plan.json -o ../o -t 1 --dry-run | grep -q ' 0 of them to be made'");
     run("sed -i s/A.toy.study/Mine/ o/plan.json && cp o/plan.json edited");
     likeness("study", "plan.json", "-o", "o", "-t", "1", NULL);
     done();
@@ -293,13 +325,17 @@ static void test_plan(void **state)
     run("cmp edited o/plan-????????.json && cmp before o/plan.json");
 }
 
-/* Each command of a page, as a shell takes it in the page's folder, makes the picture that is shown there. */
+/* Each command of a page, as a shell takes it in the page's folder, makes the picture that is shown
+ * there. */
 static void check_commands(const char *out, int wanted)
 {
     char command[700];
     snprintf(command, sizeof command,
-             "cd %s && grep -o '<li>.*likeness generate.*</li>' report.html | sed -e 's/.*<code>//' -e 's/<.code>.*//' "
-             "-e \"s/&#39;/'/g\" -e 's/&quot;/\"/g' -e 's/&gt;/>/g' -e 's/&lt;/</g' -e 's/&amp;/\\&/g' >commands", out);
+             "cd %s && grep -o '<li>.*likeness generate.*</li>' report.html | sed -e "
+             "'s/.*<code>//' -e 's/<.code>.*//' "
+             "-e \"s/&#39;/'/g\" -e 's/&quot;/\"/g' -e 's/&gt;/>/g' -e 's/&lt;/</g' -e "
+             "'s/&amp;/\\&/g' >commands",
+             out);
     run(command);
     snprintf(command, sizeof command, "[ $(wc -l <%s/commands) = %d ]", out, wanted);
     run(command);
@@ -327,33 +363,41 @@ static void test_commands(void **state)
 {
     (void)state;
     run("rm -rf o p");
-    write_plan("plan.json", "", "\"prompt\": \"it's <\\\"> & $A\", \"negative\": \"-x; y\", "
-               "\"spacing\": \"trailing\", \"guidance_rescale\": 0.3, \"clip_skip\": 1, \"eta\": 0.5");
+    write_plan(
+        "plan.json", "",
+        "\"prompt\": \"it's <\\\"> & $A\", \"negative\": \"-x; y\", "
+        "\"spacing\": \"trailing\", \"guidance_rescale\": 0.3, \"clip_skip\": 1, \"eta\": 0.5");
     study("plan.json", "o");
     check_commands("o", 3);
-    run("rm -rf 'a b' && mkdir 'a b' && cp -r toy 'a b/toy' && sed 's/\"toy\"/\"a b\\/toy\"/' plan.json >spaced.json");
+    run("rm -rf 'a b' && mkdir 'a b' && cp -r toy 'a b/toy' && sed 's/\"toy\"/\"a b\\/toy\"/' "
+        "plan.json >spaced.json");
     likeness("study", "spaced.json", "-o", "p", "-t", "1", "--precision", "bf16", NULL);
     done();
     check_commands("p", 3);
     run("grep -q 'likeness study plan.json -o . --precision bf16' p/report.html");
 }
 
-/* A model has one hash: on the page, by inspect, and in the manifest of the class pictures it made. */
+/* A model has one hash: on the page, by inspect, and in the manifest of the class pictures it made.
+ */
 static void test_hash(void **state)
 {
     (void)state;
     run("rm -rf o");
     write_plan("plan.json", "", "");
     study("plan.json", "o");
-    run("for m in toy o/models/tuned; do h=$(" PROGRAM " inspect $m | awk '$1 == \"hash\" {print substr($2, 1, 16)}');"
+    run("for m in toy o/models/tuned; do h=$(" PROGRAM
+        " inspect $m | awk '$1 == \"hash\" {print substr($2, 1, 16)}');"
         " [ ${#h} = 16 ] && grep -q \"<code>$h\" o/report.html || exit 1; done");
-    run("b=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}') t=$(" PROGRAM " inspect o/models/tuned | "
+    run("b=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}') t=$(" PROGRAM
+        " inspect o/models/tuned | "
         "awk '$1 == \"hash\" {print $2}'); grep -q \",base=$b tuned=$t,cells/\" o/cells.csv && "
         "grep -q \",tuned,tuned=$t,cells/\" o/cells.csv");
-    run("h=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}'); grep -q \"\\\"model\\\": \\\"$h\" o/class/*/manifest.json");
+    run("h=$(" PROGRAM " inspect toy | awk '$1 == \"hash\" {print $2}'); grep -q \"\\\"model\\\": "
+        "\\\"$h\" o/class/*/manifest.json");
 }
 
-/* ---- interrupted ------------------------------------------------------------------------------- */
+/* ---- interrupted -------------------------------------------------------------------------------
+ */
 
 /* Ctrl-C once a file is there. */
 static void interrupt_at(const char *name)
@@ -366,7 +410,8 @@ static void interrupt_at(const char *name)
     if (last.status != 130) fail_msg("status %d: %s", last.status, last.err);
 }
 
-/* A picture of thousands of steps is not ended first, be it of the class, of the validation, or of the study. */
+/* A picture of thousands of steps is not ended first, be it of the class, of the validation, or of
+ * the study. */
 static void test_interrupts(void **state)
 {
     (void)state;
@@ -376,34 +421,42 @@ static void test_interrupts(void **state)
     interrupt_at("classes");
     assert_int_equal(count_files("classes/*.png"), 0);
     run("rm -rf o classes");
-    write_plan("plan.json", ", \"validation_prompt\": \"a dog\", \"validation_steps\": 2, "
-               "\"num_validation_images\": 500", "");
+    write_plan("plan.json",
+               ", \"validation_prompt\": \"a dog\", \"validation_steps\": 2, "
+               "\"num_validation_images\": 500",
+               "");
     interrupt_at("o/models/tuned/validation");
     assert_true(count_files("o/models/tuned/validation/*.png") < 500);
     assert_int_equal(count_files("o/models/tuned/checkpoint-*"), 1);
-    write_plan("plan.json", ", \"validation_prompt\": \"a dog\"", "\"prompt\": \"a dog\", \"steps\": 990");
+    write_plan("plan.json", ", \"validation_prompt\": \"a dog\"",
+               "\"prompt\": \"a dog\", \"steps\": 990");
     run("sed -i 's/\"steps\": 3, //' plan.json");
     interrupt_at("o/cells");
     says(last.err, "going on from o/models/tuned/checkpoint-2");
     assert_int_equal(count_files("o/cells/*.png"), 0);
 }
 
-/* Validation pictures are the trained model's: those of the last step are what generate makes with it. */
+/* Validation pictures are the trained model's: those of the last step are what generate makes with
+ * it. */
 static void test_validation(void **state)
 {
     (void)state;
     run("rm -rf o");
-    write_plan("plan.json", ", \"validation_prompt\": \"a cat\", \"validation_steps\": 4, "
-               "\"num_validation_images\": 2, \"seed\": 5, \"learning_rate\": 1e-3", "");
+    write_plan("plan.json",
+               ", \"validation_prompt\": \"a cat\", \"validation_steps\": 4, "
+               "\"num_validation_images\": 2, \"seed\": 5, \"learning_rate\": 1e-3",
+               "");
     study("plan.json", "o");
-    likeness("generate", "-m", "o/models/tuned", "-p", "a cat", "-s", "6", "-t", "1", "-o", "made.png", NULL);
+    likeness("generate", "-m", "o/models/tuned", "-p", "a cat", "-s", "6", "-t", "1", "-o",
+             "made.png", NULL);
     done();
     run("cmp made.png o/models/tuned/validation/step-000004-1.png");
     likeness("generate", "-m", "toy", "-p", "a cat", "-s", "6", "-t", "1", "-o", "base.png", NULL);
     assert_false(same_pixels("base.png", "made.png"));
 }
 
-/* ---- one's own photos -------------------------------------------------------------------------- */
+/* ---- one's own photos --------------------------------------------------------------------------
+ */
 
 static void test_photos_wrong(void **state)
 {
@@ -412,12 +465,15 @@ static void test_photos_wrong(void **state)
     failed(2, "--photos wants --name, what prompts call the subject, and --class");
     likeness("study", "--name", "sks dog", NULL);
     failed(2, "--name, --class and -m go with --photos");
-    likeness("study", "plan.json", "--photos", "photos", "--name", "sks dog", "--class", "dog", NULL);
+    likeness("study", "plan.json", "--photos", "photos", "--name", "sks dog", "--class", "dog",
+             NULL);
     failed(2, "leave out \"plan.json\"");
-    likeness("study", "--photos", "nowhere", "--name", "sks dog", "--class", "dog", "-o", "q", NULL);
+    likeness("study", "--photos", "nowhere", "--name", "sks dog", "--class", "dog", "-o", "q",
+             NULL);
     failed(1, "nowhere: is no folder of photos");
     run("mkdir -p nothing && echo x >nothing/x.txt");
-    likeness("study", "--photos", "nothing", "--name", "sks dog", "--class", "dog", "-o", "q", NULL);
+    likeness("study", "--photos", "nothing", "--name", "sks dog", "--class", "dog", "-o", "q",
+             NULL);
     failed(1, "nothing: there are no photos in it");
     likeness("study", "--photos", "nothing", "--name", "", "--class", "dog", "-o", "q", NULL);
     failed(2, "are not to be empty");
@@ -426,12 +482,14 @@ static void test_photos_wrong(void **state)
     assert_false(exists("q"));
 }
 
-/* The report's prompts in the words of another subject; on a model that is not the default, other settings. */
+/* The report's prompts in the words of another subject; on a model that is not the default, other
+ * settings. */
 static void test_photos(void **state)
 {
     (void)state;
     run("rm -rf photos q && cp -r " SOURCE_DIR "/examples/subject photos");
-    likeness("study", "--photos", "photos", "--name", "sks cat", "--class", "cat", "-o", "q", "--dry-run", NULL);
+    likeness("study", "--photos", "photos", "--name", "sks cat", "--class", "cat", "-o", "q",
+             "--dry-run", NULL);
     done();
     says(last.out, "the default model draws emoji and cannot draw photos; a real one (-m MODEL: ");
     says(last.out, "\"instance_prompt\": \"a photo of sks cat\"");
@@ -440,7 +498,8 @@ static void test_photos(void **state)
     says(last.out, "\"a cat running on the beach\",\n");
     says(last.out, "\"learning_rate\": 0.00015");
     says(last.out, "/photos\"");
-    likeness("study", "--photos", "photos", "--name", "zwx", "--class", "orange toy", "-m", "toy", "--dry-run", NULL);
+    likeness("study", "--photos", "photos", "--name", "zwx", "--class", "orange toy", "-m", "toy",
+             "--dry-run", NULL);
     done();
     if (strstr(last.out, "the default model")) fail_msg("%s", last.out);
     says(last.out, "\"instance_prompt\": \"a photo of zwx\"");
@@ -457,8 +516,9 @@ static void test_photos(void **state)
 static void test_photos_plan(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "study", "--photos", "photos", "--name", "sks dog", "--class", "dog", "-m", "toy",
-                          "-o", "q", "-t", "1", NULL};
+    const char *args[] = {PROGRAM,   "study",   "--photos", "photos", "--name",
+                          "sks dog", "--class", "dog",      "-m",     "toy",
+                          "-o",      "q",       "-t",       "1",      NULL};
     run("rm -rf photos q && cp -r " SOURCE_DIR "/examples/subject photos");
     pid_t child = start(args, 0);
     for (int i = 0; i < 6000 && !exists("q/class"); i++) usleep(10000);
@@ -488,11 +548,14 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign_model), cmocka_unit_test(test_foreign_files),
+        cmocka_unit_test(test_foreign_model),   cmocka_unit_test(test_foreign_files),
         cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
-        cmocka_unit_test(test_class_maker), cmocka_unit_test(test_killed), cmocka_unit_test(test_cosmetic), cmocka_unit_test(test_changed), cmocka_unit_test(test_precision),
-        cmocka_unit_test(test_plan), cmocka_unit_test(test_commands), cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_interrupts), cmocka_unit_test(test_validation),
-        cmocka_unit_test(test_photos_wrong), cmocka_unit_test(test_photos), cmocka_unit_test(test_photos_plan)};
+        cmocka_unit_test(test_class_maker),     cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_cosmetic),        cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_precision),       cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_commands),        cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_interrupts),      cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_photos_wrong),    cmocka_unit_test(test_photos),
+        cmocka_unit_test(test_photos_plan)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

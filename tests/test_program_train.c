@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_train: likeness train as a user runs it: what it leaves, resuming bit for bit, kills at
- * any moment, NaN, full disks, and every kind of bad input. */
+ * test_program_train: likeness train as a user runs it: what it leaves, resuming bit for bit, kills
+ * at any moment, NaN, full disks, and every kind of bad input. */
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -23,10 +23,10 @@
 static char toy_path[300];
 
 /* What every run has; more words follow. */
-#define TRAIN(model, out, ...) \
-    likeness("train", "-m", model, "-t", "2", "--instance_data_dir", SUBJECT, \
-             "--instance_prompt", "a photo of sks dog", "--output_dir", out, "--seed", "5", \
-             "--train_batch_size", "2", "--learning_rate", "1e-3", __VA_ARGS__, NULL)
+#define TRAIN(model, out, ...)                                                                     \
+    likeness("train", "-m", model, "-t", "2", "--instance_data_dir", SUBJECT, "--instance_prompt", \
+             "a photo of sks dog", "--output_dir", out, "--seed", "5", "--train_batch_size", "2",  \
+             "--learning_rate", "1e-3", __VA_ARGS__, NULL)
 
 static bool same_file(const char *a, const char *b)
 {
@@ -76,11 +76,16 @@ static void test_run(void **state)
     assert_string_equal(last.out, "run\n");
     says(last.err, "3 class pictures made");
     says(last.err, "a step takes");
-    static const char *const left[] = {
-        "run/model_index.json", "run/unet/diffusion_pytorch_model.safetensors",
-        "run/text_encoder/model.safetensors", "run/vae/config.json", "run/train.json",
-        "run/checkpoint-2/checkpoint.json", "run/checkpoint-4/optimizer.safetensors",
-        "run/validation/step-000004-1.png", "made/class-0002.png", "made/manifest.json"};
+    static const char *const left[] = {"run/model_index.json",
+                                       "run/unet/diffusion_pytorch_model.safetensors",
+                                       "run/text_encoder/model.safetensors",
+                                       "run/vae/config.json",
+                                       "run/train.json",
+                                       "run/checkpoint-2/checkpoint.json",
+                                       "run/checkpoint-4/optimizer.safetensors",
+                                       "run/validation/step-000004-1.png",
+                                       "made/class-0002.png",
+                                       "made/manifest.json"};
     for (size_t i = 0; i < sizeof left / sizeof *left; i++)
         if (!exists(left[i])) fail_msg("%s is missing", left[i]);
     assert_int_equal(lines_of("run/train.jsonl"), 4);
@@ -115,8 +120,10 @@ static void test_stray_files(void **state)
 {
     (void)state;
     char command[900];
-    snprintf(command, sizeof command, "cp -r %s %s && cd %s && mkdir .ipynb_checkpoints && "
-             "touch .DS_Store notes.txt", SUBJECT, in_folder("stray"), in_folder("stray"));
+    snprintf(command, sizeof command,
+             "cp -r %s %s && cd %s && mkdir .ipynb_checkpoints && "
+             "touch .DS_Store notes.txt",
+             SUBJECT, in_folder("stray"), in_folder("stray"));
     assert_int_equal(system(command), 0);
     likeness("train", "-m", toy_path, "--instance_data_dir", "stray", "--instance_prompt", "a",
              "--output_dir", "stray-out", "--max_train_steps", "1", "-t", "1", NULL);
@@ -144,10 +151,25 @@ static void test_prior_from_base(void **state)
 /* 8 updates at once, and 4 + 4, leave the same bytes. */
 static void resume_check(const char *base, const char *name, const char *const *more)
 {
-    const char *args[MAX_ARGS] = {PROGRAM, "train", "-m", base, "-t", "2", "--instance_data_dir",
-                                  SUBJECT, "--instance_prompt", "a photo of sks dog", "--seed", "5",
-                                  "--train_batch_size", "2", "--learning_rate", "1e-3",
-                                  "--checkpointing_steps", "4", "--output_dir"};
+    const char *args[MAX_ARGS] = {PROGRAM,
+                                  "train",
+                                  "-m",
+                                  base,
+                                  "-t",
+                                  "2",
+                                  "--instance_data_dir",
+                                  SUBJECT,
+                                  "--instance_prompt",
+                                  "a photo of sks dog",
+                                  "--seed",
+                                  "5",
+                                  "--train_batch_size",
+                                  "2",
+                                  "--learning_rate",
+                                  "1e-3",
+                                  "--checkpointing_steps",
+                                  "4",
+                                  "--output_dir"};
     char straight[64], parts[64], checkpoint[2][160];
     int n = 19;
     snprintf(straight, sizeof straight, "%s-straight", name);
@@ -186,13 +208,14 @@ static void test_resume(void **state)
     resume_check(toy_path, "accumulate",
                  (const char *const[]){"--gradient_accumulation_steps", "2", "--lr_scheduler",
                                        "constant_with_warmup", "--lr_warmup_steps", "6", NULL});
-    resume_check(toy_path, "text", (const char *const[]){"--train_text_encoder", "--offset_noise",
-                                                         NULL});
+    resume_check(toy_path, "text",
+                 (const char *const[]){"--train_text_encoder", "--offset_noise", NULL});
     resume_check(toy_path, "prior",
                  (const char *const[]){"--with_prior_preservation", "--class_prompt", "a dog",
                                        "--class_data_dir", CLASS, "--num_class_images", "7", NULL});
-    resume_check(POCKET, "eight", (const char *const[]){"--use_8bit_adam", "--resolution", "64",
-                                                        "--no_cache_latents", NULL});
+    resume_check(
+        POCKET, "eight",
+        (const char *const[]){"--use_8bit_adam", "--resolution", "64", "--no_cache_latents", NULL});
 }
 
 static bool any_checkpoint(const char *name)
@@ -202,14 +225,36 @@ static bool any_checkpoint(const char *name)
     return system(command) == 0;
 }
 
-/* Kills at random moments: the last checkpoint stays good, and the end is that of an unbroken run. */
+/* Kills at random moments: the last checkpoint stays good, and the end is that of an unbroken run.
+ */
 static void test_kills(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir",
-                          SUBJECT, "--instance_prompt", "a", "--seed", "5", "--train_batch_size",
-                          "1", "--checkpointing_steps", "3", "--checkpoints_total_limit", "3",
-                          "--max_train_steps", "90", "--output_dir", "whole", NULL, NULL, NULL};
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "a",
+                          "--seed",
+                          "5",
+                          "--train_batch_size",
+                          "1",
+                          "--checkpointing_steps",
+                          "3",
+                          "--checkpoints_total_limit",
+                          "3",
+                          "--max_train_steps",
+                          "90",
+                          "--output_dir",
+                          "whole",
+                          NULL,
+                          NULL,
+                          NULL};
     enum { OUTPUT = 21, KILLS = 10 };
     rng r;
     rng_seed(&r, 1);
@@ -235,15 +280,36 @@ static void test_kills(void **state)
 static void test_interrupt(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir",
-                          SUBJECT, "--instance_prompt", "a", "--max_train_steps", "100000",
-                          "--output_dir", "stop", NULL};
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "a",
+                          "--max_train_steps",
+                          "100000",
+                          "--output_dir",
+                          "stop",
+                          NULL};
     pid_t child = start(args, 0);
     for (int i = 0; i < 3000 && (!exists("stop/train.jsonl") || !lines_of("stop/train.jsonl")); i++)
         nanosleep(&(struct timespec){0, 10 * 1000 * 1000}, NULL);
     /* a second run may not write there */
-    const char *other[] = {PROGRAM, "train", "-m", toy_path, "--instance_data_dir", SUBJECT,
-                           "--instance_prompt", "a", "--output_dir", "stop", NULL};
+    const char *other[] = {PROGRAM,
+                           "train",
+                           "-m",
+                           toy_path,
+                           "--instance_data_dir",
+                           SUBJECT,
+                           "--instance_prompt",
+                           "a",
+                           "--output_dir",
+                           "stop",
+                           NULL};
     finish(start(other, 0));
     failed(1, "another run is writing there");
     kill(child, SIGINT);
@@ -315,7 +381,8 @@ static void test_bad_folders(void **state)
 {
     (void)state;
     error e = {0};
-    BAD("no-such", "--instance_data_dir", "no-such", "--instance_prompt", "a", "--output_dir", "bad");
+    BAD("no-such", "--instance_data_dir", "no-such", "--instance_prompt", "a", "--output_dir",
+        "bad");
     assert_true(path_make_dir(in_folder("empty"), &e));
     BAD("empty", "--instance_data_dir", "empty", "--instance_prompt", "a", "--output_dir", "bad");
     write_file(in_folder("empty/broken.png"), "\x89PNG\r\n\x1a\n broken", 16);
@@ -339,9 +406,23 @@ static void test_full_disk(void **state)
 {
     (void)state;
     /* the record and the manifest fit, the weights do not */
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir",
-                          SUBJECT, "--instance_prompt", "a", "--max_train_steps", "4",
-                          "--checkpointing_steps", "2", "--output_dir", "full", NULL};
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "a",
+                          "--max_train_steps",
+                          "4",
+                          "--checkpointing_steps",
+                          "2",
+                          "--output_dir",
+                          "full",
+                          NULL};
     finish(start(args, 16 * 1024));
     assert_int_equal(last.status, 1);
     says(last.err, "could not be written, training goes on");
@@ -379,7 +460,7 @@ static void test_bad_checkpoints(void **state)
     (void)state;
     TRAIN(toy_path, "source", "--max_train_steps", "2", "--checkpointing_steps", "2");
     done();
-#define RESUME(from, ...) \
+#define RESUME(from, ...)                                                                          \
     TRAIN(toy_path, "work", "--max_train_steps", "4", "--resume_from_checkpoint", from, __VA_ARGS__)
     copy_checkpoint();
     RESUME("nowhere", "--lr_power", "1");
@@ -440,10 +521,18 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_run),         TEST(test_limit),      TEST(test_stray_files),
-        TEST(test_prior_from_base), TEST(test_resume), TEST(test_kills),
-        TEST(test_interrupt),   TEST(test_nan),        TEST(test_bad_flags),
-        TEST(test_bad_folders), TEST(test_large_batch), TEST(test_full_disk),
+        TEST(test_run),
+        TEST(test_limit),
+        TEST(test_stray_files),
+        TEST(test_prior_from_base),
+        TEST(test_resume),
+        TEST(test_kills),
+        TEST(test_interrupt),
+        TEST(test_nan),
+        TEST(test_bad_flags),
+        TEST(test_bad_folders),
+        TEST(test_large_batch),
+        TEST(test_full_disk),
         TEST(test_bad_checkpoints),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_train_use: likeness train among what a user has: folders that hold something already, flags
- * of other programs, Ctrl-C, kills, names and numbers of every kind. */
+ * test_program_train_use: likeness train among what a user has: folders that hold something
+ * already, flags of other programs, Ctrl-C, kills, names and numbers of every kind. */
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -20,9 +20,10 @@
 static char toy_path[300];
 
 /* A run of two steps; more words follow. */
-#define RUN(out, ...) \
-    likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", SUBJECT, "--instance_prompt", \
-             "sks dog", "--output_dir", out, "--train_batch_size", "2", __VA_ARGS__, NULL)
+#define RUN(out, ...)                                                                              \
+    likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", SUBJECT,                   \
+             "--instance_prompt", "sks dog", "--output_dir", out, "--train_batch_size", "2",       \
+             __VA_ARGS__, NULL)
 #define SEEDED "--seed", "5", "--learning_rate", "1e-3"
 #define TWO SEEDED, "--max_train_steps", "2"
 
@@ -66,7 +67,9 @@ static int lines_of(const char *name)
 
 static void pause_for(double seconds)
 {
-    nanosleep(&(struct timespec){(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)}, NULL);
+    nanosleep(
+        &(struct timespec){(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)},
+        NULL);
 }
 
 static void wait_for(const char *name)
@@ -75,7 +78,8 @@ static void wait_for(const char *name)
     if (!exists(name)) fail_msg("%s does not come", name);
 }
 
-/* ---- folders ----------------------------------------------------------------------------------- */
+/* ---- folders -----------------------------------------------------------------------------------
+ */
 
 static void test_own_folder(void **state)
 {
@@ -95,10 +99,11 @@ static void test_image_folders(void **state)
     char before[65];
     shell("cp -r %s photos && ln -s photos photo-link", SUBJECT);
     state_of("photos", before);
-#define WITH(photos, classes, out) \
-    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", photos, "--instance_prompt", "sks dog", \
-             "--output_dir", out, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir", \
-             classes, "--num_class_images", "9", "--max_train_steps", "1", NULL)
+#define WITH(photos, classes, out)                                                                 \
+    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", photos,                    \
+             "--instance_prompt", "sks dog", "--output_dir", out, "--with_prior_preservation",     \
+             "--class_prompt", "a dog", "--class_data_dir", classes, "--num_class_images", "9",    \
+             "--max_train_steps", "1", NULL)
     WITH("photos", "photo-link", "places");
     refused("--class_data_dir and --instance_data_dir are one folder", "photos", before);
     WITH("photos", "classes", "photos/");
@@ -107,7 +112,8 @@ static void test_image_folders(void **state)
     refused("the class pictures lie there", "photos", before);
     assert_false(exists("places"));
     /* a broken class picture is found before the others are made */
-    shell("mkdir classes && cp photos/01.png classes/a.png && head -c 100 photos/02.png > classes/b.png");
+    shell("mkdir classes && cp photos/01.png classes/a.png && head -c 100 photos/02.png > "
+          "classes/b.png");
     WITH("photos", "classes", "places");
     failed(1, "b.png");
     assert_false(exists("places") || exists("classes/class-0000.png"));
@@ -134,8 +140,9 @@ static void test_not_ours(void **state)
     assert_string_equal(before, after);
     /* a log in the folder, and its own picture folders, are no obstacle */
     shell("mkdir logged && echo > logged/train.log && cp -r %s logged/photos", SUBJECT);
-    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", "logged/photos", "--instance_prompt",
-             "sks dog", "--output_dir", "logged", "--max_train_steps", "1", NULL);
+    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", "logged/photos",
+             "--instance_prompt", "sks dog", "--output_dir", "logged", "--max_train_steps", "1",
+             NULL);
     done();
 }
 
@@ -157,17 +164,18 @@ static void test_other_run(void **state)
     refused("--mixed_precision no, this run has bf16", "one", before);
     RUN("one", "--seed", "6", "--learning_rate", "1e-3", "--max_train_steps", "2");
     refused("--seed 5, this run has 6", "one", before);
-    likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", CLASS, "--instance_prompt", "sks dog",
-             "--output_dir", "one", "--train_batch_size", "2", TWO, NULL);
+    likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", CLASS, "--instance_prompt",
+             "sks dog", "--output_dir", "one", "--train_batch_size", "2", TWO, NULL);
     refused("was made with other pictures", "one", before);
     likeness("train", "-t", "2", "--instance_data_dir", SUBJECT, "--instance_prompt", "sks dog",
              "--output_dir", "one", "--train_batch_size", "2", "--resolution", "32", TWO, NULL);
     refused("was made from another base model", "one", before);
-    /* the same, wherever its pictures are and however often it saves; no seed means the run's own */
+    /* the same, wherever its pictures are and however often it saves; no seed means the run's own
+     */
     shell("cp -r %s moved", SUBJECT);
-    likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", "moved", "--instance_prompt", "sks dog",
-             "--output_dir", "one", "--train_batch_size", "2", "--learning_rate", "1e-3", "--max_train_steps",
-             "2", "--gradient_checkpointing", NULL);
+    likeness("train", "-m", toy_path, "-t", "2", "--instance_data_dir", "moved",
+             "--instance_prompt", "sks dog", "--output_dir", "one", "--train_batch_size", "2",
+             "--learning_rate", "1e-3", "--max_train_steps", "2", "--gradient_checkpointing", NULL);
     done();
     says(last.err, "it starts anew");
     shell("sha256sum < one/unet/diffusion_pytorch_model.safetensors > a && "
@@ -179,7 +187,8 @@ static void test_other_run(void **state)
     assert_int_equal(lines_of("one/train.jsonl"), 3);
 }
 
-/* ---- going on ---------------------------------------------------------------------------------- */
+/* ---- going on ----------------------------------------------------------------------------------
+ */
 
 /* Until the run in the making has said something. */
 static void wait_for_words(const char *words)
@@ -215,9 +224,26 @@ static void wait_for_lines(const char *name, int count)
 static void test_no_seed(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
-                          "--instance_prompt", "sks dog", "--max_train_steps", "100000", "--output_dir",
-                          "seedless", "--checkpointing_steps", "5", "--checkpoints_total_limit", "1", NULL, NULL,
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "sks dog",
+                          "--max_train_steps",
+                          "100000",
+                          "--output_dir",
+                          "seedless",
+                          "--checkpointing_steps",
+                          "5",
+                          "--checkpoints_total_limit",
+                          "1",
+                          NULL,
+                          NULL,
                           NULL};
     enum { MORE = 18 };
     char name[64];
@@ -228,7 +254,8 @@ static void test_no_seed(void **state)
     args[MORE] = "--resume_from_checkpoint";
     args[MORE + 1] = "latest";
     interrupt(args, "seedless/train.jsonl", "going on from seedless/checkpoint-");
-    /* anew, while a checkpoint of the first try is there: a new one is never the oldest that goes */
+    /* anew, while a checkpoint of the first try is there: a new one is never the oldest that goes
+     */
     args[MORE] = NULL;
     shell("mv seedless/checkpoint-* kept && mv kept seedless/checkpoint-90000 && "
           "sed -i 's/\"step\": [0-9]*/\"step\": 90000/' seedless/checkpoint-90000/checkpoint.json");
@@ -256,7 +283,8 @@ static void test_latest(void **state)
     RUN("first", SEEDED, "--max_train_steps", "3", "--resume_from_checkpoint", "checkpoint-1");
     done();
     says(last.err, "going on from first/checkpoint-1\n");
-    RUN("second", SEEDED, "--max_train_steps", "3", "--resume_from_checkpoint", "first/checkpoint-2");
+    RUN("second", SEEDED, "--max_train_steps", "3", "--resume_from_checkpoint",
+        "first/checkpoint-2");
     done();
     says(last.err, "going on from first/checkpoint-2\n");
     RUN("first", SEEDED, "--max_train_steps", "4", "--resume_from_checkpoint", "checkpoint-7");
@@ -290,20 +318,33 @@ static void test_other_machine(void **state)
     unsetenv("LIKENESS_CPU");
     done();
     says(last.err, "its bytes will not be those of an unbroken run");
-    RUN("machine", SEEDED, "--max_train_steps", "3", "--resume_from_checkpoint", "latest", "--mixed_precision",
-        "bf16");
+    RUN("machine", SEEDED, "--max_train_steps", "3", "--resume_from_checkpoint", "latest",
+        "--mixed_precision", "bf16");
     done();
     says(last.err, "with --mixed_precision no, and the run goes on on cpu ");
 }
 
-/* ---- stops and kills --------------------------------------------------------------------------- */
+/* ---- stops and kills ---------------------------------------------------------------------------
+ */
 
 /* A signal that the parent ignores (nohup, &) stays ignored. */
 static void test_ignored(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
-                          "--instance_prompt", "sks dog", "--max_train_steps", "40", "--output_dir", "ignored",
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "sks dog",
+                          "--max_train_steps",
+                          "40",
+                          "--output_dir",
+                          "ignored",
                           NULL};
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
@@ -322,8 +363,20 @@ static void test_ignored(void **state)
 static void test_hang_up(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
-                          "--instance_prompt", "sks dog", "--max_train_steps", "100000", "--output_dir", "hung",
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "sks dog",
+                          "--max_train_steps",
+                          "100000",
+                          "--output_dir",
+                          "hung",
                           NULL};
     pid_t child = start(args, 0);
     wait_for("hung/train.jsonl");
@@ -338,17 +391,52 @@ static void test_hang_up(void **state)
 static void test_stop_in_images(void **state)
 {
     (void)state;
-    const char *validating[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
-                                "--instance_prompt", "sks dog", "--max_train_steps", "3", "--output_dir",
-                                "watching", "--validation_prompt", "a dog", "--num_validation_images", "400",
-                                "--validation_steps", "1", NULL};
+    const char *validating[] = {PROGRAM,
+                                "train",
+                                "-m",
+                                toy_path,
+                                "-t",
+                                "1",
+                                "--instance_data_dir",
+                                SUBJECT,
+                                "--instance_prompt",
+                                "sks dog",
+                                "--max_train_steps",
+                                "3",
+                                "--output_dir",
+                                "watching",
+                                "--validation_prompt",
+                                "a dog",
+                                "--num_validation_images",
+                                "400",
+                                "--validation_steps",
+                                "1",
+                                NULL};
     interrupt(validating, "watching/validation/step-000001-0.png", NULL);
     says(last.err, "stopped after 1 of 3 steps; the same command goes on");
     assert_false(exists("watching/validation/step-000001-399.png"));
-    const char *classes[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
-                             "--instance_prompt", "sks dog", "--max_train_steps", "3", "--output_dir", "making",
-                             "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir",
-                             "class-of-400", "--num_class_images", "400", NULL};
+    const char *classes[] = {PROGRAM,
+                             "train",
+                             "-m",
+                             toy_path,
+                             "-t",
+                             "1",
+                             "--instance_data_dir",
+                             SUBJECT,
+                             "--instance_prompt",
+                             "sks dog",
+                             "--max_train_steps",
+                             "3",
+                             "--output_dir",
+                             "making",
+                             "--with_prior_preservation",
+                             "--class_prompt",
+                             "a dog",
+                             "--class_data_dir",
+                             "class-of-400",
+                             "--num_class_images",
+                             "400",
+                             NULL};
     interrupt(classes, "class-of-400/class-0000.png", NULL);
     says(last.err, "of 400 class pictures");
     assert_false(exists("class-of-400/class-0399.png"));
@@ -362,36 +450,43 @@ static void test_leftovers(void **state)
     pid_t dead = fork();
     if (dead == 0) _exit(0);
     waitpid(dead, NULL, 0);
-    shell("mkdir -p left/validation left-class && touch left/.train.json.%d-0.tmp left/validation/.a.png.%d-2.tmp "
-          "left-class/.manifest.json.%d-0.tmp left-class/.class-0003.png.%d-0.tmp.png left/.train.json.%d-0.tmp "
-          "left/.tmp left/.x.tmp left/.x.12a-0.tmp left/.swp.tmp", dead, dead, dead, dead, (int)getpid());
-    RUN("left", TWO, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir", "left-class",
-        "--num_class_images", "1");
+    shell("mkdir -p left/validation left-class && touch left/.train.json.%d-0.tmp "
+          "left/validation/.a.png.%d-2.tmp "
+          "left-class/.manifest.json.%d-0.tmp left-class/.class-0003.png.%d-0.tmp.png "
+          "left/.train.json.%d-0.tmp "
+          "left/.tmp left/.x.tmp left/.x.12a-0.tmp left/.swp.tmp",
+          dead, dead, dead, dead, (int)getpid());
+    RUN("left", TWO, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir",
+        "left-class", "--num_class_images", "1");
     failed(2, "validation lies there"); /* nobody's folder, as yet */
     shell("rmdir left/validation 2>/dev/null || rm -r left/validation");
-    RUN("left", TWO, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir", "left-class",
-        "--num_class_images", "1");
+    RUN("left", TWO, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir",
+        "left-class", "--num_class_images", "1");
     done();
-    shell("ls -A left left-class > list && ! grep -q '%d-' list && grep -q '%d-0.tmp' list && grep -qx .tmp list "
-          "&& grep -qx .x.tmp list && grep -qx .x.12a-0.tmp list && grep -qx .swp.tmp list", dead, (int)getpid());
+    shell("ls -A left left-class > list && ! grep -q '%d-' list && grep -q '%d-0.tmp' list && grep "
+          "-qx .tmp list "
+          "&& grep -qx .x.tmp list && grep -qx .x.12a-0.tmp list && grep -qx .swp.tmp list",
+          dead, (int)getpid());
     shell("mkdir -p left/validation && touch left/validation/.a.png.%d-2.tmp", dead);
-    RUN("left", TWO, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir", "left-class",
-        "--num_class_images", "1");
+    RUN("left", TWO, "--with_prior_preservation", "--class_prompt", "a dog", "--class_data_dir",
+        "left-class", "--num_class_images", "1");
     done();
     shell("test -z \"$(ls -A left/validation)\"");
 }
 
-/* ---- validation -------------------------------------------------------------------------------- */
+/* ---- validation --------------------------------------------------------------------------------
+ */
 
 /* The pictures of the last step are, to the byte, what generate makes of the result. */
 static void validation_check(const char *name, const char *precision)
 {
     char path[200];
-    RUN(name, SEEDED, "--max_train_steps", "3", "--validation_prompt", "sks dog", "--validation_steps", "3",
-        "--num_validation_images", "2", "--train_text_encoder", "--precision", precision);
+    RUN(name, SEEDED, "--max_train_steps", "3", "--validation_prompt", "sks dog",
+        "--validation_steps", "3", "--num_validation_images", "2", "--train_text_encoder",
+        "--precision", precision);
     done();
-    likeness("generate", "-m", name, "-p", "sks dog", "-s", "6", "-t", "2", "-o", "x.png", "--precision",
-             precision, NULL);
+    likeness("generate", "-m", name, "-p", "sks dog", "-s", "6", "-t", "2", "-o", "x.png",
+             "--precision", precision, NULL);
     done();
     snprintf(path, sizeof path, "cmp x.png %s/validation/step-000003-1.png", name);
     shell("%s", path);
@@ -399,8 +494,8 @@ static void validation_check(const char *name, const char *precision)
     snprintf(path, sizeof path, "Model: %s,", name);
     says(last.out, path);
     drop("x.png");
-    likeness("generate", "-m", toy_path, "-p", "sks dog", "-s", "6", "-t", "2", "-o", "x.png", "--precision",
-             precision, NULL);
+    likeness("generate", "-m", toy_path, "-p", "sks dog", "-s", "6", "-t", "2", "-o", "x.png",
+             "--precision", precision, NULL);
     done();
     snprintf(path, sizeof path, "%s/validation/step-000003-1.png", name);
     assert_false(same_pixels("x.png", path));
@@ -414,7 +509,8 @@ static void test_validation(void **state)
     validation_check("valid-bf16", "bf16");
 }
 
-/* ---- names and numbers ------------------------------------------------------------------------- */
+/* ---- names and numbers -------------------------------------------------------------------------
+ */
 
 /* Names that are no UTF-8 are in the record, and a picture that was replaced is noticed. */
 static void test_names(void **state)
@@ -422,10 +518,12 @@ static void test_names(void **state)
     (void)state;
     char text[MAX_TEXT];
     shell("mkdir odd && cp %s/01.png \"$(printf 'odd/caf\\351.png')\" && cp %s/02.png "
-          "\"$(printf 'odd/caf\\350.png')\"", SUBJECT, SUBJECT);
-#define ODD(...) \
-    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", "odd", "--instance_prompt", "sks dog", \
-             "--output_dir", "odd-out", "--seed", "5", "--checkpointing_steps", "1", __VA_ARGS__, NULL)
+          "\"$(printf 'odd/caf\\350.png')\"",
+          SUBJECT, SUBJECT);
+#define ODD(...)                                                                                   \
+    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", "odd",                     \
+             "--instance_prompt", "sks dog", "--output_dir", "odd-out", "--seed", "5",             \
+             "--checkpointing_steps", "1", __VA_ARGS__, NULL)
     ODD("--max_train_steps", "1");
     done();
     slurp(in_folder("odd-out/train.json"), text);
@@ -443,43 +541,86 @@ static void test_advice(void **state)
     done();
     says(last.err, "warning: --lr_warmup_steps 500 is as long as the run of 3 steps or longer");
     says(last.err, "in place of 0.00015\n");
-    says(last.err, "3 steps at a learning rate of 0.00015 will change next to nothing; usual for a model of this "
+    says(last.err, "3 steps at a learning rate of 0.00015 will change next to nothing; usual for a "
+                   "model of this "
                    "size are about 300 steps at 1e-4");
     assert_null(strstr(last.err, "0.0001499"));
-    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT, "--instance_prompt",
-             "a long way before sks dog", "--output_dir", "cut", "--max_train_steps", "1",
-             "--validation_prompt", "sks dog on a beach at noon", NULL);
+    likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
+             "--instance_prompt", "a long way before sks dog", "--output_dir", "cut",
+             "--max_train_steps", "1", "--validation_prompt", "sks dog on a beach at noon", NULL);
     done();
-    says(last.err, "warning: --instance_prompt is longer than the 14 tokens that the model reads: \"");
+    says(last.err,
+         "warning: --instance_prompt is longer than the 14 tokens that the model reads: \"");
     says(last.err, "sks dog\" is not seen by it");
     says(last.err, "warning: --validation_prompt is longer");
     assert_null(strstr(last.err, "--class_prompt"));
 }
 
-/* ---- flags ------------------------------------------------------------------------------------- */
+/* ---- flags -------------------------------------------------------------------------------------
+ */
 
 /* Every flag of train_dreambooth.py (diffusers 0.42), and a value that it takes. */
 static const char *const script[][2] = {
-    {"--pretrained_model_name_or_path", "toy"}, {"--revision", "main"}, {"--variant", "fp16"},
-    {"--tokenizer_name", "toy/tokenizer"}, {"--instance_data_dir", "photos"}, {"--class_data_dir", "class"},
-    {"--instance_prompt", "a"}, {"--class_prompt", "a"}, {"--with_prior_preservation", NULL},
-    {"--prior_loss_weight", "1"}, {"--num_class_images", "9"}, {"--output_dir", "out"}, {"--seed", "1"},
-    {"--resolution", "32"}, {"--center_crop", NULL}, {"--train_text_encoder", NULL},
-    {"--train_batch_size", "1"}, {"--sample_batch_size", "4"}, {"--num_train_epochs", "1"},
-    {"--max_train_steps", "1"}, {"--checkpointing_steps", "1"}, {"--checkpoints_total_limit", "1"},
-    {"--resume_from_checkpoint", "latest"}, {"--gradient_accumulation_steps", "1"},
-    {"--gradient_checkpointing", NULL}, {"--learning_rate", "1e-3"}, {"--scale_lr", NULL},
-    {"--lr_scheduler", "constant"}, {"--lr_warmup_steps", "0"}, {"--lr_num_cycles", "1"}, {"--lr_power", "1"},
-    {"--use_8bit_adam", NULL}, {"--dataloader_num_workers", "2"}, {"--adam_beta1", "0.9"},
-    {"--adam_beta2", "0.999"}, {"--adam_weight_decay", "1e-2"}, {"--adam_epsilon", "1e-8"},
-    {"--max_grad_norm", "1"}, {"--push_to_hub", NULL}, {"--hub_token", "t"}, {"--hub_model_id", "m"},
-    {"--logging_dir", "logs"}, {"--allow_tf32", NULL}, {"--report_to", "wandb"}, {"--validation_prompt", "a"},
-    {"--num_validation_images", "1"}, {"--validation_steps", "1"}, {"--mixed_precision", "no"},
-    {"--prior_generation_precision", "fp32"}, {"--local_rank", "-1"},
-    {"--enable_xformers_memory_efficient_attention", NULL}, {"--set_grads_to_none", NULL},
-    {"--offset_noise", NULL}, {"--snr_gamma", "5"}, {"--pre_compute_text_embeddings", NULL},
-    {"--tokenizer_max_length", "77"}, {"--text_encoder_use_attention_mask", NULL},
-    {"--skip_save_text_encoder", NULL}, {"--validation_images", "a.png"}, {"--class_labels_conditioning", "t"},
+    {"--pretrained_model_name_or_path", "toy"},
+    {"--revision", "main"},
+    {"--variant", "fp16"},
+    {"--tokenizer_name", "toy/tokenizer"},
+    {"--instance_data_dir", "photos"},
+    {"--class_data_dir", "class"},
+    {"--instance_prompt", "a"},
+    {"--class_prompt", "a"},
+    {"--with_prior_preservation", NULL},
+    {"--prior_loss_weight", "1"},
+    {"--num_class_images", "9"},
+    {"--output_dir", "out"},
+    {"--seed", "1"},
+    {"--resolution", "32"},
+    {"--center_crop", NULL},
+    {"--train_text_encoder", NULL},
+    {"--train_batch_size", "1"},
+    {"--sample_batch_size", "4"},
+    {"--num_train_epochs", "1"},
+    {"--max_train_steps", "1"},
+    {"--checkpointing_steps", "1"},
+    {"--checkpoints_total_limit", "1"},
+    {"--resume_from_checkpoint", "latest"},
+    {"--gradient_accumulation_steps", "1"},
+    {"--gradient_checkpointing", NULL},
+    {"--learning_rate", "1e-3"},
+    {"--scale_lr", NULL},
+    {"--lr_scheduler", "constant"},
+    {"--lr_warmup_steps", "0"},
+    {"--lr_num_cycles", "1"},
+    {"--lr_power", "1"},
+    {"--use_8bit_adam", NULL},
+    {"--dataloader_num_workers", "2"},
+    {"--adam_beta1", "0.9"},
+    {"--adam_beta2", "0.999"},
+    {"--adam_weight_decay", "1e-2"},
+    {"--adam_epsilon", "1e-8"},
+    {"--max_grad_norm", "1"},
+    {"--push_to_hub", NULL},
+    {"--hub_token", "t"},
+    {"--hub_model_id", "m"},
+    {"--logging_dir", "logs"},
+    {"--allow_tf32", NULL},
+    {"--report_to", "wandb"},
+    {"--validation_prompt", "a"},
+    {"--num_validation_images", "1"},
+    {"--validation_steps", "1"},
+    {"--mixed_precision", "no"},
+    {"--prior_generation_precision", "fp32"},
+    {"--local_rank", "-1"},
+    {"--enable_xformers_memory_efficient_attention", NULL},
+    {"--set_grads_to_none", NULL},
+    {"--offset_noise", NULL},
+    {"--snr_gamma", "5"},
+    {"--pre_compute_text_embeddings", NULL},
+    {"--tokenizer_max_length", "77"},
+    {"--text_encoder_use_attention_mask", NULL},
+    {"--skip_save_text_encoder", NULL},
+    {"--validation_images", "a.png"},
+    {"--class_labels_conditioning", "t"},
     {"--validation_scheduler", "DDPMScheduler"},
 };
 
@@ -494,21 +635,25 @@ static void test_flags(void **state)
         if (last.status != 0) fail_msg("%s is not known: %s", script[i][0], last.err);
     }
     RUN("flags", TWO, "--revision", "main", "--variant", "fp16", "--sample_batch_size", "4",
-        "--dataloader_num_workers", "2", "--logging_dir", "logs", "--report_to", "wandb", "--allow_tf32",
-        "--prior_generation_precision", "fp16", "--local_rank", "-1", "--set_grads_to_none",
-        "--enable_xformers_memory_efficient_attention", "--pre_compute_text_embeddings",
-        "--skip_save_text_encoder", "--validation_scheduler", "DDPMScheduler", "--tokenizer_max_length=77");
+        "--dataloader_num_workers", "2", "--logging_dir", "logs", "--report_to", "wandb",
+        "--allow_tf32", "--prior_generation_precision", "fp16", "--local_rank", "-1",
+        "--set_grads_to_none", "--enable_xformers_memory_efficient_attention",
+        "--pre_compute_text_embeddings", "--skip_save_text_encoder", "--validation_scheduler",
+        "DDPMScheduler", "--tokenizer_max_length=77");
     done();
     int told = 0;
     for (const char *at = last.err; (at = strstr(at, " has no effect here: ")); at++) told++;
     assert_int_equal(told, 13);
     says(last.err, "--report_to has no effect here: the log is train.jsonl in --output_dir\n");
     assert_null(strstr(last.err, "--local_rank"));
-    static const char *const no[][3] = {
-        {"--push_to_hub", NULL, "hf upload"},        {"--hub_token", "x", "hf upload"},
-        {"--hub_model_id", "x", "hf upload"},        {"--local_rank", "1", "one process"},
-        {"--tokenizer_max_length", "40", "leave it out"}, {"--text_encoder_use_attention_mask", NULL, "leave it out"},
-        {"--validation_images", "a.png", "--validation_prompt"}, {"--class_labels_conditioning", "timesteps", "labels"}};
+    static const char *const no[][3] = {{"--push_to_hub", NULL, "hf upload"},
+                                        {"--hub_token", "x", "hf upload"},
+                                        {"--hub_model_id", "x", "hf upload"},
+                                        {"--local_rank", "1", "one process"},
+                                        {"--tokenizer_max_length", "40", "leave it out"},
+                                        {"--text_encoder_use_attention_mask", NULL, "leave it out"},
+                                        {"--validation_images", "a.png", "--validation_prompt"},
+                                        {"--class_labels_conditioning", "timesteps", "labels"}};
     for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
         RUN("refused", TWO, no[i][0], no[i][1]);
         failed(2, no[i][0]);
@@ -519,21 +664,38 @@ static void test_flags(void **state)
     failed(2, "--validation_prompt");
 }
 
-/* ---- a disk that is full for a while ------------------------------------------------------------ */
+/* ---- a disk that is full for a while ------------------------------------------------------------
+ */
 
-/* Files may not grow past some size for a second and a half: lines and checkpoints wait, the run goes on. */
+/* Files may not grow past some size for a second and a half: lines and checkpoints wait, the run
+ * goes on. */
 static void test_full_for_a_while(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
-                          "--instance_prompt", "sks dog", "--max_train_steps", "100000", "--output_dir", "tight",
-                          "--checkpointing_steps", "50", NULL};
+    const char *args[] = {PROGRAM,
+                          "train",
+                          "-m",
+                          toy_path,
+                          "-t",
+                          "1",
+                          "--instance_data_dir",
+                          SUBJECT,
+                          "--instance_prompt",
+                          "sks dog",
+                          "--max_train_steps",
+                          "100000",
+                          "--output_dir",
+                          "tight",
+                          "--checkpointing_steps",
+                          "50",
+                          NULL};
     const struct rlimit tight = {6000, RLIM_INFINITY}, wide = {RLIM_INFINITY, RLIM_INFINITY};
     struct stat info;
     pid_t child = start(args, RLIM_INFINITY); /* SIGXFSZ is ignored */
     wait_for("tight/train.jsonl");
     assert_int_equal(prlimit(child, RLIMIT_FSIZE, &tight, NULL), 0);
-    for (int i = 0; i < 2000 && (stat(in_folder("tight/train.jsonl"), &info) != 0 || info.st_size < 6000); i++)
+    for (int i = 0;
+         i < 2000 && (stat(in_folder("tight/train.jsonl"), &info) != 0 || info.st_size < 6000); i++)
         pause_for(.01);
     pause_for(1.5);
     assert_int_equal(prlimit(child, RLIMIT_FSIZE, &wide, NULL), 0);
@@ -550,9 +712,11 @@ static void test_full_for_a_while(void **state)
     says(last.err, "could not be written, training goes on");
     says(last.err, "tight/train.jsonl is written again");
     says(last.err, " was written\n");
-    assert_ptr_equal(strstr(strstr(last.err, "train.jsonl: cannot") + 1, "train.jsonl: cannot"), NULL);
+    assert_ptr_equal(strstr(strstr(last.err, "train.jsonl: cannot") + 1, "train.jsonl: cannot"),
+                     NULL);
     /* every line, once */
-    shell("sed 's/{\"step\": \\([0-9]*\\),.*}$/\\1/' tight/train.jsonl > steps && seq $(wc -l < steps) | cmp - steps");
+    shell("sed 's/{\"step\": \\([0-9]*\\),.*}$/\\1/' tight/train.jsonl > steps && seq $(wc -l < "
+          "steps) | cmp - steps");
 }
 
 static int set_up(void **state)
@@ -570,14 +734,14 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_folder),       cmocka_unit_test(test_image_folders),
-        cmocka_unit_test(test_not_ours),         cmocka_unit_test(test_other_run),
-        cmocka_unit_test(test_no_seed),          cmocka_unit_test(test_latest),
-        cmocka_unit_test(test_other_machine),    cmocka_unit_test(test_ignored),
-        cmocka_unit_test(test_hang_up),          cmocka_unit_test(test_stop_in_images),
-        cmocka_unit_test(test_leftovers),        cmocka_unit_test(test_validation),
-        cmocka_unit_test(test_names),            cmocka_unit_test(test_advice),
-        cmocka_unit_test(test_flags),            cmocka_unit_test(test_full_for_a_while),
+        cmocka_unit_test(test_own_folder),    cmocka_unit_test(test_image_folders),
+        cmocka_unit_test(test_not_ours),      cmocka_unit_test(test_other_run),
+        cmocka_unit_test(test_no_seed),       cmocka_unit_test(test_latest),
+        cmocka_unit_test(test_other_machine), cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_hang_up),       cmocka_unit_test(test_stop_in_images),
+        cmocka_unit_test(test_leftovers),     cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_advice),
+        cmocka_unit_test(test_flags),         cmocka_unit_test(test_full_for_a_while),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_study_cells: a study's pictures, made with shared beginnings by one session or by several side by side,
- * are the pictures made alone; the number of steps that are run is the number promised; a second run makes
- * nothing. */
+ * test_study_cells: a study's pictures, made with shared beginnings by one session or by several
+ * side by side, are the pictures made alone; the number of steps that are run is the number
+ * promised; a second run makes nothing. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,7 +23,7 @@ typedef struct world {
     lk_model *model[MODELS];
     char folder[300];
     int stepped;
-    int stop_after;  /* 0: never */
+    int stop_after; /* 0: never */
 } world;
 
 /* A toy with other weights: signs in the UNet's file are turned. */
@@ -48,7 +48,8 @@ static void world_open(world *w)
     lk_error why = {0};
     *w = (world){0};
     snprintf(w->folder, sizeof w->folder, "%s", scratch_dir());
-    assert_true(lk_context_open(&w->context, NULL, &why) && lk_session_open(&w->session, w->context, NULL, &why));
+    assert_true(lk_context_open(&w->context, NULL, &why) &&
+                lk_session_open(&w->session, w->context, NULL, &why));
     for (int i = 0; i < MODELS; i++) {
         char path[400];
         snprintf(path, sizeof path, "%s/%s", w->folder, names[i]);
@@ -71,20 +72,33 @@ static void world_close(world *w)
     lk_context_close(&w->context);
 }
 
-static const char *const schedules[] = {
-    "base", "tuned", "base x2, tuned rest", "base x4, tuned rest", "tuned x2, base rest",
-    "base x2, tuned x2, base x2", "0.5*base+0.5*tuned x3, base x3", "base|tuned", "base x6"};
+static const char *const schedules[] = {"base",
+                                        "tuned",
+                                        "base x2, tuned rest",
+                                        "base x4, tuned rest",
+                                        "tuned x2, base rest",
+                                        "base x2, tuned x2, base x2",
+                                        "0.5*base+0.5*tuned x3, base x3",
+                                        "base|tuned",
+                                        "base x6"};
 enum { SCHEDULES = sizeof schedules / sizeof *schedules, SEEDS = 2 };
 
 /* One section: schedules x seeds, the last row being the first again under another text. */
 static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_sampler kind)
 {
     lk_error why = {0};
-    *p = (study_plan){.models = MODELS, .model_name = (const char **)(uintptr_t)names, .section = s, .sections = 1};
+    *p = (study_plan){.models = MODELS,
+                      .model_name = (const char **)(uintptr_t)names,
+                      .section = s,
+                      .sections = 1};
     *s = (study_section){.rows = SCHEDULES, .columns = SEEDS, .cell = cell};
     for (int i = 0; i < SCHEDULES * SEEDS; i++) {
-        cell[i] = (study_cell){.prompt = "a dog", .negative = "", .seed = 7 + (uint64_t)(i % SEEDS),
-                               .sampler = kind, .steps = STEPS, .guidance = 3,
+        cell[i] = (study_cell){.prompt = "a dog",
+                               .negative = "",
+                               .seed = 7 + (uint64_t)(i % SEEDS),
+                               .sampler = kind,
+                               .steps = STEPS,
+                               .guidance = 3,
                                .schedule = schedules[i / SEEDS]};
         if (!lk_schedule_open(&cell[i].mix, cell[i].schedule, names, MODELS, STEPS, &why))
             fail_msg("%s", why.text);
@@ -104,13 +118,15 @@ static void check_alone(world *w, const study_cell *c)
     lk_image *alone = NULL, *made = NULL;
     char path[400];
     lk_generate_options o = cell_options(c);
-    if (!lk_generate_mixed(&alone, w->session, w->model, names, MODELS, c->schedule, &o, &why)) fail_msg("%s", why.text);
+    if (!lk_generate_mixed(&alone, w->session, w->model, names, MODELS, c->schedule, &o, &why))
+        fail_msg("%s", why.text);
     snprintf(path, sizeof path, "%s/cells/%s.png", w->folder, c->name);
     if (!lk_image_open(&made, path, &why)) fail_msg("%s", why.text);
     assert_string_equal(lk_image_settings(made), lk_image_settings(alone));
     int width = lk_image_width(made), height = lk_image_height(made);
     assert_int_equal(width, lk_image_width(alone));
-    assert_memory_equal(lk_image_pixels(made), lk_image_pixels(alone), (size_t)width * (size_t)height * 3);
+    assert_memory_equal(lk_image_pixels(made), lk_image_pixels(alone),
+                        (size_t)width * (size_t)height * 3);
     lk_image_close(&made);
     lk_image_close(&alone);
 }
@@ -220,6 +236,7 @@ static void test_one_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ddim), cmocka_unit_test(test_ddpm),
-                                       cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_one_fails)};
+                                       cmocka_unit_test(test_side_by_side),
+                                       cmocka_unit_test(test_one_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

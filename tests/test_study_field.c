@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The field's own measures on toy towers and painted pictures, against plain loops over the same embeddings;
- * what is kept is not looked at again; the prompt without the subject's words. */
+ * The field's own measures on toy towers and painted pictures, against plain loops over the same
+ * embeddings; what is kept is not looked at again; the prompt without the subject's words. */
 #include "layout.h"
 
 #include "model/vit.h"
@@ -10,7 +10,16 @@
 #include "study/roles.h"
 #include "study/statistics.h"
 
-enum { BASE, TRAINED, MODELS, SEEDS = 3, PROMPTS = 2, CELLS = MODELS * SEEDS * PROMPTS, PHOTOS = 3, SIDE = 24 };
+enum {
+    BASE,
+    TRAINED,
+    MODELS,
+    SEEDS = 3,
+    PROMPTS = 2,
+    CELLS = MODELS * SEEDS * PROMPTS,
+    PHOTOS = 3,
+    SIDE = 24
+};
 
 static const char *const prompts[PROMPTS] = {"a photo of sks dog", "a photo of a dog"};
 static char folder[600], clip_folder[700], dino_folder[700], photo_folder[700];
@@ -40,12 +49,15 @@ static void make_cells(void)
 {
     for (int i = 0; i < CELLS; i++) {
         char path[800];
-        cell[i] = (study_cell){.prompt = prompts[i / SEEDS % PROMPTS], .negative = "", .guidance = 5,
+        cell[i] = (study_cell){.prompt = prompts[i / SEEDS % PROMPTS],
+                               .negative = "",
+                               .guidance = 5,
                                .seed = (uint64_t)(i % SEEDS),
                                .steps = 2};
         const char *list[] = {"base", "trained"};
         bool base = i < CELLS / 2;
-        assert_true(lk_schedule_open(&cell[i].mix, base ? "base" : "trained", list, MODELS, 2, NULL));
+        assert_true(
+            lk_schedule_open(&cell[i].mix, base ? "base" : "trained", list, MODELS, 2, NULL));
         snprintf(cell[i].name, sizeof cell[i].name, "%016d", i);
         snprintf(path, sizeof path, "%s/cells/%s.png", folder, cell[i].name);
         paint(path, i);
@@ -85,13 +97,22 @@ static int open_all(void **state)
     layout_write(clip_folder, "clip", false, NULL);
     layout_write(dino_folder, "dino", false, NULL);
     check(device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e), &e);
-    assert_true(lk_context_open(&context, NULL, NULL) && lk_session_open(&session, context, NULL, NULL));
+    assert_true(lk_context_open(&context, NULL, NULL) &&
+                lk_session_open(&session, context, NULL, NULL));
     names[TRAINED].train.instance_data_dir = photo_folder;
     make_cells();
     make_photos();
-    subject = (measured_subject){.base = BASE, .model = trained, .models = 1, .instance_prompt = prompts[0],
-                                 .class_prompt = "a photo of dog", .photo = photo_at, .photos = PHOTOS};
-    all = (measured){.picture = picture, .pictures = CELLS + PHOTOS, .cells = CELLS, .subject = &subject,
+    subject = (measured_subject){.base = BASE,
+                                 .model = trained,
+                                 .models = 1,
+                                 .instance_prompt = prompts[0],
+                                 .class_prompt = "a photo of dog",
+                                 .photo = photo_at,
+                                 .photos = PHOTOS};
+    all = (measured){.picture = picture,
+                     .pictures = CELLS + PHOTOS,
+                     .cells = CELLS,
+                     .subject = &subject,
                      .subjects = 1};
     return 0;
 }
@@ -109,17 +130,22 @@ static int close_all(void **state)
 static void run(study_measures *out)
 {
     error e = {0};
-    measure_source s = {.session = session, .plan = &plan, .folder = folder, .clip = clip_folder,
+    measure_source s = {.session = session,
+                        .plan = &plan,
+                        .folder = folder,
+                        .clip = clip_folder,
                         .dino = dino_folder};
     *out = (study_measures){0};
     check(field_measure(out, &all, &s, &e), &e);
 }
 
-static const field_row *find(const study_measures *m, const char *measure, int which, const char *prompt)
+static const field_row *find(const study_measures *m, const char *measure, int which,
+                             const char *prompt)
 {
     for (int i = 0; i < m->fields; i++) {
         const field_row *r = &m->field[i];
-        if (!strcmp(r->measure, measure) && r->model == which && !strcmp(r->prompt, prompt)) return r;
+        if (!strcmp(r->measure, measure) && r->model == which && !strcmp(r->prompt, prompt))
+            return r;
     }
     fail_msg("no row of %s, model %d, \"%s\"", measure, which, prompt);
     return NULL;
@@ -138,8 +164,10 @@ static void look_plainly(vit *v)
         char path[800];
         float out[32];
         image m;
-        if (i < CELLS) snprintf(path, sizeof path, "%s/cells/%s.png", folder, cell[i].name);
-        else snprintf(path, sizeof path, "%s/%d.png", photo_folder, i - CELLS);
+        if (i < CELLS)
+            snprintf(path, sizeof path, "%s/cells/%s.png", folder, cell[i].name);
+        else
+            snprintf(path, sizeof path, "%s/%d.png", photo_folder, i - CELLS);
         check(image_read(&m, NULL, path, &e) && vit_embed(v, &m, out, &e), &e);
         for (int k = 0; k < width; k++) plain[i][k] = out[k];
         image_free(&m);
@@ -217,7 +245,9 @@ static void clip_rows(void **state)
     run(&m);
     check(vit_open(&v, cpu, clip_folder, &e), &e);
     look_plainly(v);
-    check(vit_embed_text(v, "a photo of dog", of[0], &e) && vit_embed_text(v, prompts[1], of[1], &e), &e);
+    check(vit_embed_text(v, "a photo of dog", of[0], &e) &&
+              vit_embed_text(v, prompts[1], of[1], &e),
+          &e);
     for (int which = 0; which < MODELS; which++)
         for (int p = 0; p < PROMPTS; p++) {
             double text[32], sum = 0;
@@ -263,7 +293,9 @@ static void the_wrong_flag(void **state)
     assert_non_null(strstr(e.text, "--dino"));
     study_measures_close(&m);
     e = (error){0};
-    check(field_check(session, clip_folder, dino_folder, &e) && field_check(session, NULL, NULL, &e), &e);
+    check(field_check(session, clip_folder, dino_folder, &e) &&
+              field_check(session, NULL, NULL, &e),
+          &e);
     assert_false(field_check(session, NULL, clip_folder, &e));
     assert_non_null(strstr(e.text, "--clip"));
     e = (error){0};
@@ -273,9 +305,12 @@ static void the_wrong_flag(void **state)
 
 static void without_the_subject(void **state)
 {
-    static const struct { const char *prompt, *instance, *of_class, *want; } row[] = {
+    static const struct {
+        const char *prompt, *instance, *of_class, *want;
+    } row[] = {
         {"a photo of sks dog", "a photo of sks dog", "a photo of dog", "a photo of dog"},
-        {"sks dog on the beach, a sks dog", "a photo of sks dog", "a photo of dog", "dog on the beach, a dog"},
+        {"sks dog on the beach, a sks dog", "a photo of sks dog", "a photo of dog",
+         "dog on the beach, a dog"},
         {"a photo of a cat", "a photo of sks dog", "a photo of dog", "a photo of a cat"},
         {"a photo of sks dog", "a photo of sks dog", NULL, "a photo of sks dog"},
         {"", "a photo of sks dog", "a photo of dog", ""},
@@ -291,8 +326,8 @@ static void without_the_subject(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dino_rows),       cmocka_unit_test(clip_rows),
-        cmocka_unit_test(the_wrong_flag),  cmocka_unit_test(what_is_kept),
+        cmocka_unit_test(dino_rows),           cmocka_unit_test(clip_rows),
+        cmocka_unit_test(the_wrong_flag),      cmocka_unit_test(what_is_kept),
         cmocka_unit_test(without_the_subject),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The measures of a study, on pictures of known colours and a toy model as the judge. A subject is a mark,
- * drawn anywhere on any ground; its class is grounds alone. */
+ * The measures of a study, on pictures of known colours and a toy model as the judge. A subject is
+ * a mark, drawn anywhere on any ground; its class is grounds alone. */
 #include "painted.h"
 #include "support.h"
 
@@ -20,7 +20,18 @@
 #include "toy.h"
 #include "train/text.h"
 
-enum { BASE, PLAIN, PRIOR, MODELS, SEEDS = 4, PHOTOS = 4, CLASSES = 5, STEPS = 4, MOST_CELLS = 64, NOISES = 2 };
+enum {
+    BASE,
+    PLAIN,
+    PRIOR,
+    MODELS,
+    SEEDS = 4,
+    PHOTOS = 4,
+    CLASSES = 5,
+    STEPS = 4,
+    MOST_CELLS = 64,
+    NOISES = 2
+};
 
 static char folder[600];
 static lk_context *context;
@@ -67,10 +78,15 @@ static study_cell *add_cell(const char *prompt, uint64_t seed, int steps, const 
     lk_error why = {0};
     study_cell *c = &cell[cells];
     assert_true(cells < MOST_CELLS);
-    *c = (study_cell){.prompt = prompt, .negative = "", .seed = seed, .guidance = 5,
-                      .steps = steps, .schedule = schedule};
+    *c = (study_cell){.prompt = prompt,
+                      .negative = "",
+                      .seed = seed,
+                      .guidance = 5,
+                      .steps = steps,
+                      .schedule = schedule};
     snprintf(c->name, sizeof c->name, "%016d", cells++);
-    if (!lk_schedule_open(&c->mix, schedule, name_list, MODELS, steps, &why)) fail_msg("%s", why.text);
+    if (!lk_schedule_open(&c->mix, schedule, name_list, MODELS, steps, &why))
+        fail_msg("%s", why.text);
     return c;
 }
 
@@ -130,11 +146,13 @@ static void make_cells(void)
         c->variance = LK_VARIANCE_FIXED_SMALL;
         paint_halves(c, 90, 90 + 10 * seed);
     }
-    study_cell *odd = add_cell("a dog", 1, STEPS, "plain"); /* other settings: in no row of the rest */
+    study_cell *odd = add_cell("a dog", 1, STEPS,
+                               "plain"); /* other settings: in no row of the rest */
     odd->guidance = 9;
     paint_halves(odd, 0, 255);
     study_cell *again = add_cell("a dog", 1, STEPS, "base");
-    memcpy(again->name, cell[0].name, sizeof cell[0].name); /* the same picture in another section */
+    memcpy(again->name, cell[0].name,
+           sizeof cell[0].name); /* the same picture in another section */
 }
 
 /* The toy's latents are small beside the noise. */
@@ -169,9 +187,12 @@ static int open_all(void **state)
     (void)state;
     make_folders();
     char *path = at("model");
-    if (!toy_stable_diffusion(path, &e) || !device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
+    if (!toy_stable_diffusion(path, &e) ||
+        !device_open(&cpu, "cpu", &(device_options){.threads = 1}, &e))
+        fail_msg("%s", e.text);
     scale_latents(path);
-    if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) || !model_open(&judging, path, NULL, NULL, &e))
+    if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) ||
+        !model_open(&judging, path, NULL, NULL, &e))
         fail_msg("%s%s", why.text, e.text);
     for (int i = 0; i < MODELS; i++) {
         open_model(&models[i], path);
@@ -185,8 +206,12 @@ static int open_all(void **state)
     make_cells();
     section[0] = (study_section){.id = "one", .rows = 1, .columns = cells - 1, .cell = cell};
     section[1] = (study_section){.id = "two", .rows = 1, .columns = 1, .cell = &cell[cells - 1]};
-    plan = (study_plan){.model = names, .models = MODELS, .model_name = name_list, .section = section,
-                        .sections = 2, .measure_noises = NOISES};
+    plan = (study_plan){.model = names,
+                        .models = MODELS,
+                        .model_name = name_list,
+                        .section = section,
+                        .sections = 2,
+                        .measure_noises = NOISES};
     return 0;
 }
 
@@ -215,8 +240,13 @@ static bool on_progress(void *user, int done, int total)
 
 static measure_source source(void)
 {
-    return (measure_source){.session = session, .crew = &one, .plan = &plan, .models = models, .folder = folder,
-                            .class_folder = class_folders, .progress = on_progress};
+    return (measure_source){.session = session,
+                            .crew = &one,
+                            .plan = &plan,
+                            .models = models,
+                            .folder = folder,
+                            .class_folder = class_folders,
+                            .progress = on_progress};
 }
 
 static bool measure(study_measures *m, error *e)
@@ -298,7 +328,8 @@ static void plain_view(const char *path, double out[PLACES][WIDTH])
         assert_true(graph_write(net, words, text.embedding, NULL));
         assert_true(graph_run(net, &e));
         assert_true(graph_read(net, maps, map, NULL));
-        for (int i = 0; i < PLACES * WIDTH; i++) out[i / WIDTH][i % WIDTH] += (double)map[i] / NOISES;
+        for (int i = 0; i < PLACES * WIDTH; i++)
+            out[i / WIDTH][i % WIDTH] += (double)map[i] / NOISES;
     }
     graph_close(&enc);
     graph_close(&net);
@@ -378,7 +409,8 @@ static void test_against_plain(void **state)
         snprintf(part, sizeof part, "cells/%s.png", cell[some[i]].name);
         char *path = at(part);
         plain_view(path, x);
-        near_share(m.cell_share[some[i]], 100 * (plain_score(x, ours, other, -1, -1) - zero) / (whole - zero));
+        near_share(m.cell_share[some[i]],
+                   100 * (plain_score(x, ours, other, -1, -1) - zero) / (whole - zero));
         free(path);
     }
     study_measures_close(&m);
@@ -386,7 +418,8 @@ static void test_against_plain(void **state)
 
 /* ---- leaving out ----------------------------------------------------------------------------- */
 
-/* A photo's own entry, and what its places find, do not touch its score; nor does a class picture's. */
+/* A photo's own entry, and what its places find, do not touch its score; nor does a class
+ * picture's. */
 static void test_leave_one_out(void **state)
 {
     enum { N = PHOTOS * 3 };
@@ -395,17 +428,20 @@ static void test_leave_one_out(void **state)
     error e = {0};
     (void)state;
     for (int i = 0; i < PHOTOS; i++) fill_random(own[i], N, 5u + (uint32_t)i), owns[i] = own[i];
-    for (int i = 0; i < CLASSES; i++) fill_random(other[i], N, 50u + (uint32_t)i), others[i] = other[i];
+    for (int i = 0; i < CLASSES; i++)
+        fill_random(other[i], N, 50u + (uint32_t)i), others[i] = other[i];
     for (int i = 0; i < PHOTOS; i++)
         for (int k = 0; k < N; k++) own[i][k] = own[i][k] * 0.1f + 0.8f;
-    subject_scale s = {.own = owns, .of_class = others, .photos = PHOTOS, .classes = CLASSES, .places = 3};
+    subject_scale s = {
+        .own = owns, .of_class = others, .photos = PHOTOS, .classes = CLASSES, .places = 3};
     assert_true(scale_open(&s, &e));
     double before = scale_score(&s, own[1]), of_class = scale_score(&s, other[2]);
     double first = scale_score(&s, own[0]);
     float copy[N], as_class[N];
     memcpy(copy, own[1], sizeof copy);
     memcpy(as_class, other[2], sizeof as_class);
-    assert_true(fabs(scale_score(&s, copy) - before) > 1e-3); /* by its address, not by what it is */
+    assert_true(fabs(scale_score(&s, copy) - before) >
+                1e-3); /* by its address, not by what it is */
     scale_close(&s);
     for (int k = 0; k < PHOTOS; k++) /* the others' matches with this photo's own places */
         for (int p = 0; p < 3; p++) own[k][3 + p] = -0.5f;
@@ -447,7 +483,7 @@ static void test_cancelled_then_whole(void **state)
     assert_null(m.change);
     stop_at = -1;
     if (!measure(&m, &e)) fail_msg("%s", e.text);
-    int all = cells - 1 + PHOTOS + CLASSES; /* the cell that is there twice counts once */
+    int all = cells - 1 + PHOTOS + CLASSES;        /* the cell that is there twice counts once */
     assert_int_equal(calls, PHOTOS + all - 3 + 1); /* before each photo, too */
     study_measures_close(&m);
     char *resumed = read_all("matches.safetensors", &resumed_size);
@@ -456,7 +492,8 @@ static void test_cancelled_then_whole(void **state)
     assert_int_equal(calls, PHOTOS + all + 1);
     assert_true(study_measures_write(&m, &plan, folder, &e));
     study_measures_close(&m);
-    char *whole = read_all("matches.safetensors", &whole_size), *first = read_all("measures.json", NULL);
+    char *whole = read_all("matches.safetensors", &whole_size),
+         *first = read_all("measures.json", NULL);
     assert_true(resumed_size == whole_size && memcmp(resumed, whole, whole_size) == 0);
     if (!measure(&m, &e)) fail_msg("%s", e.text);
     assert_int_equal(calls, 0);
@@ -526,8 +563,17 @@ static double others(int a, int of, int first, double (*how)(const image *, cons
 }
 
 /* Where each block of add_marked begins. */
-enum { DOG_BASE = 0, DOG_PLAIN = 4, DOG_PRIOR = 8, SKS_BASE = 12, SKS_PLAIN = 16, AT_1 = 20, AT_3 = 24, BACK_2 = 28,
-       CAT = 32 };
+enum {
+    DOG_BASE = 0,
+    DOG_PLAIN = 4,
+    DOG_PRIOR = 8,
+    SKS_BASE = 12,
+    SKS_PLAIN = 16,
+    AT_1 = 20,
+    AT_3 = 24,
+    BACK_2 = 28,
+    CAT = 32
+};
 
 static void test_shares(void **state)
 {
@@ -686,7 +732,8 @@ static void test_diversity(void **state)
     study_measures_close(&m);
 }
 
-/* A pair that has the same colours has no distance; three pixels of blur take a sharp edge's detail. */
+/* A pair that has the same colours has no distance; three pixels of blur take a sharp edge's
+ * detail. */
 static void test_comparisons(void **state)
 {
     error e = {0};
@@ -729,7 +776,8 @@ static void test_side_by_side(void **state)
     if (!measure(&m, &e)) fail_msg("%s", e.text);
     assert_true(study_measures_write(&m, &plan, folder, &e));
     study_measures_close(&m);
-    char *many = read_all("matches.safetensors", &many_size), *same = read_all("measures.json", NULL);
+    char *many = read_all("matches.safetensors", &many_size),
+         *same = read_all("measures.json", NULL);
     assert_true(size == many_size && memcmp(alone, many, size) == 0);
     assert_string_equal(tables, same);
     crew_close(&one);
@@ -771,7 +819,8 @@ static void test_made_again(void **state)
 
 /* ---- what is not there ----------------------------------------------------------------------- */
 
-/* Without class pictures the base's own of the class prompt serve, then those of the instance prompt. */
+/* Without class pictures the base's own of the class prompt serve, then those of the instance
+ * prompt. */
 static void test_own_class(void **state)
 {
     error e;
@@ -815,7 +864,8 @@ static void test_two_subjects(void **state)
     if (!measure(&m, &e)) fail_msg("%s", e.text);
     assert_int_equal(m.subjects, 2);
     assert_int_equal(m.contrasts, 0);
-    assert_true(m.subject[0].models == 1 && m.subject[1].models == 1 && m.subject[1].model[0] == PRIOR);
+    assert_true(m.subject[0].models == 1 && m.subject[1].models == 1 &&
+                m.subject[1].model[0] == PRIOR);
     assert_true(isnan(m.cell_share[2 * DOG_PRIOR]) && !isnan(m.cell_share[2 * DOG_PRIOR + 1]));
     study_measures_close(&m);
     names[PRIOR].train.instance_prompt = "a sks dog";
@@ -903,8 +953,11 @@ static void test_memory(void **state)
         allocation_fail_at(n);
         bool ok = study_measure(&m, &s, &why);
         struck = allocation_fail_end();
-        if (ok) study_measures_close(&m);
-        else assert_true(why.code == ERROR_MEMORY || why.code == ERROR_FORMAT || why.code == ERROR_FILE);
+        if (ok)
+            study_measures_close(&m);
+        else
+            assert_true(why.code == ERROR_MEMORY || why.code == ERROR_FORMAT ||
+                        why.code == ERROR_FILE);
     }
     assert_true(n > 100);
     if (!measure(&m, &e)) fail_msg("%s", e.text);
@@ -913,13 +966,20 @@ static void test_memory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_plain), cmocka_unit_test(test_leave_one_out),
-        cmocka_unit_test(test_cancelled_then_whole), cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_switches), cmocka_unit_test(test_structure), cmocka_unit_test(test_diversity),
-        cmocka_unit_test(test_comparisons), cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_made_again),
-        cmocka_unit_test(test_own_class), cmocka_unit_test(test_two_subjects),
-        cmocka_unit_test(test_missing_image), cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_plain),
+                                       cmocka_unit_test(test_leave_one_out),
+                                       cmocka_unit_test(test_cancelled_then_whole),
+                                       cmocka_unit_test(test_shares),
+                                       cmocka_unit_test(test_switches),
+                                       cmocka_unit_test(test_structure),
+                                       cmocka_unit_test(test_diversity),
+                                       cmocka_unit_test(test_comparisons),
+                                       cmocka_unit_test(test_side_by_side),
+                                       cmocka_unit_test(test_made_again),
+                                       cmocka_unit_test(test_own_class),
+                                       cmocka_unit_test(test_two_subjects),
+                                       cmocka_unit_test(test_missing_image),
+                                       cmocka_unit_test(test_not_a_number),
+                                       cmocka_unit_test(test_memory)};
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

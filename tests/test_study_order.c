@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The measure on the real pocket model: pictures of the example subject, each unknown to the rest, then other
- * dogs, then other things, in that order; none of them has trained anything. docs/MEASURES.md has the
- * whole evidence. */
+ * The measure on the real pocket model: pictures of the example subject, each unknown to the rest,
+ * then other dogs, then other things, in that order; none of them has trained anything.
+ * docs/MEASURES.md has the whole evidence. */
 #include "support.h"
 
 #include "study/judge.h"
@@ -54,7 +54,8 @@ static void see_photos(view *out)
     lk_photos_options o;
     lk_photos_defaults(&o);
     o.resolution = 128;
-    if (!lk_photos_open(&photos, SOURCE_DIR "/examples/subject", &o, &why)) fail_msg("%s", why.text);
+    if (!lk_photos_open(&photos, SOURCE_DIR "/examples/subject", &o, &why))
+        fail_msg("%s", why.text);
     assert_int_equal(lk_photos_count(photos), PHOTOS);
     for (int i = 0; i < PHOTOS; i++) {
         lk_image *picture = NULL;
@@ -97,7 +98,10 @@ static void test_order(void **state)
         for (int k = 0; k < PHOTOS; k++) view_match(&seen[k], &seen[i], to + k * seen[0].places);
         match[i] = to;
     }
-    subject_scale s = {.own = match, .of_class = match + PHOTOS, .photos = PHOTOS, .classes = DOGS,
+    subject_scale s = {.own = match,
+                       .of_class = match + PHOTOS,
+                       .photos = PHOTOS,
+                       .classes = DOGS,
                        .places = seen[0].places};
     assert_true(scale_open(&s, &e));
     for (int i = 0; i < all; i++) score[i] = scale_score(&s, match[i]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests of studies' plans: the report's, every form of an axis, which layer wins, and what is said of
- * plans that are wrong. */
+ * Tests of studies' plans: the report's, every form of an axis, which layer wins, and what is said
+ * of plans that are wrong. */
 #include "support.h"
 
 #include "study/plan.h"
@@ -46,25 +46,34 @@ static void check_bad(const char *text, const char *wanted)
         fail_msg("said \"%s\", not \"%s\"", said, wanted);
 }
 
-#define MODELS "\"models\": {\"base\": {\"path\": \"pocket\"}, \"tuned\": {\"train\": {\"model\": \"base\", " \
-               "\"instance_data_dir\": \"subject\", \"instance_prompt\": \"sks\"}}}"
+#define MODELS                                                                                     \
+    "\"models\": {\"base\": {\"path\": \"pocket\"}, \"tuned\": {\"train\": {\"model\": \"base\", " \
+    "\"instance_data_dir\": \"subject\", \"instance_prompt\": \"sks\"}}}"
 #define AXES "\"rows\": {\"prompt\": [\"a\"]}, \"columns\": {\"seed\": [1]}"
 /* A plan whose one section ends as told. */
-#define SECTION(rest) "{" MODELS ", \"sections\": [{\"id\": \"one\", \"title\": \"One\", " rest "}]}"
+#define SECTION(rest)                                                                              \
+    "{" MODELS ", \"sections\": [{\"id\": \"one\", \"title\": \"One\", " rest "}]}"
 #define AT ": sections[0]"
 
 /* A plan with one model more, and the training's keys. */
-#define TRAINING(rest) "{\"models\": {\"base\": {\"path\": \"pocket\"}, \"t\": {\"train\": {" rest "}}}, " \
-                       "\"sections\": [{\"id\": \"one\", \"title\": \"One\", " AXES ", " \
-                       "\"settings\": {\"model\": \"t\"}}]}"
-#define NEEDED "\"model\": \"base\", \"instance_data_dir\": \"subject\", \"instance_prompt\": \"sks\", "
+#define TRAINING(rest)                                                                             \
+    "{\"models\": {\"base\": {\"path\": \"pocket\"}, \"t\": {\"train\": {" rest "}}}, "            \
+    "\"sections\": [{\"id\": \"one\", \"title\": \"One\", " AXES ", "                              \
+    "\"settings\": {\"model\": \"t\"}}]}"
+#define NEEDED                                                                                     \
+    "\"model\": \"base\", \"instance_data_dir\": \"subject\", \"instance_prompt\": \"sks\", "
 
 /* ---- the report ----------------------------------------------------------------------------- */
 
 static void test_report(void **state)
 {
     (void)state;
-    static const struct { const char *id; int rows, columns; const char *schedule; bool hidden; } wanted[] = {
+    static const struct {
+        const char *id;
+        int rows, columns;
+        const char *schedule;
+        bool hidden;
+    } wanted[] = {
         {"samplers", 4, 6, "base", false},
         {"before-after", 8, 9, "prior", false},
         {"sweep-base-to-tuned", 3, 9, "base", false},
@@ -136,8 +145,10 @@ static void check_labels(const char *axis, const char *const *labels, int count)
 {
     char text[2000];
     study_plan p;
-    snprintf(text, sizeof text, SECTION("\"settings\": {\"prompt\": \"p\", \"model\": \"base\"}, "
-             "\"rows\": %s, \"columns\": [{\"label\": \"c\"}]"), axis);
+    snprintf(text, sizeof text,
+             SECTION("\"settings\": {\"prompt\": \"p\", \"model\": \"base\"}, "
+                     "\"rows\": %s, \"columns\": [{\"label\": \"c\"}]"),
+             axis);
     read_plan(&p, text);
     assert_int_equal(p.section[0].rows, count);
     assert_int_equal(p.section[0].columns, 1);
@@ -145,8 +156,8 @@ static void check_labels(const char *axis, const char *const *labels, int count)
     study_plan_close(&p);
 }
 
-#define CHECK_LABELS(axis, ...) \
-    check_labels(axis, (const char *const[]){__VA_ARGS__}, \
+#define CHECK_LABELS(axis, ...)                                                                    \
+    check_labels(axis, (const char *const[]){__VA_ARGS__},                                         \
                  (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)))
 
 static void test_axes(void **state)
@@ -154,7 +165,8 @@ static void test_axes(void **state)
     (void)state;
     CHECK_LABELS("{\"prompt\": [\"a cat\", \"\"]}", "a cat", "no prompt");
     CHECK_LABELS("{\"negative\": [\"dark\", \"\"]}", "negative: dark", "negative: none");
-    CHECK_LABELS("{\"seed\": [42, \"18446744073709551615\"]}", "seed 42", "seed 18446744073709551615");
+    CHECK_LABELS("{\"seed\": [42, \"18446744073709551615\"]}", "seed 42",
+                 "seed 18446744073709551615");
     CHECK_LABELS("{\"seed\": \"7,42-43\"}", "seed 7", "seed 42", "seed 43");
     CHECK_LABELS("{\"sampler\": [\"ddpm\", \"ddim\"]}", "DDPM", "DDIM");
     CHECK_LABELS("{\"steps\": [1, 50]}", "1 step", "50 steps");
@@ -171,8 +183,9 @@ static void test_axes(void **state)
     CHECK_LABELS("{\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 50]}}",
                  "base, then tuned after 0", "base, then tuned after 50");
     CHECK_LABELS("[{\"steps\": [10]}]", "10 steps");
-    CHECK_LABELS("[{\"steps\": [10, 20]}, {\"seed\": [1, 2]}, {\"eta\": [0]}]", "10 steps, seed 1, eta 0",
-                 "10 steps, seed 2, eta 0", "20 steps, seed 1, eta 0", "20 steps, seed 2, eta 0");
+    CHECK_LABELS("[{\"steps\": [10, 20]}, {\"seed\": [1, 2]}, {\"eta\": [0]}]",
+                 "10 steps, seed 1, eta 0", "10 steps, seed 2, eta 0", "20 steps, seed 1, eta 0",
+                 "20 steps, seed 2, eta 0");
     CHECK_LABELS("[{\"label\": \"x\", \"steps\": 10, \"seed\": 3}, {\"label\": \"y\"}]", "x", "y");
 }
 
@@ -186,15 +199,19 @@ static void test_parts(void **state)
         {"seed 1", "seed 2", "seed 1", "seed 2"},
     };
     study_plan p;
-    read_plan(&p, SECTION("\"rows\": {\"prompt\": [\"a\", \"b\"]}, \"shown\": false, \"columns\": [{\"switch\": "
-                          "{\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 15]}}, {\"seed\": [1, 2]}]"));
+    read_plan(
+        &p,
+        SECTION(
+            "\"rows\": {\"prompt\": [\"a\", \"b\"]}, \"shown\": false, \"columns\": [{\"switch\": "
+            "{\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 15]}}, {\"seed\": [1, 2]}]"));
     const study_section *s = &p.section[0];
     assert_true(s->hidden);
     assert_int_equal(s->row_levels, 1);
     assert_string_equal(s->row_part[1], "b");
     assert_int_equal(s->column_levels, 3);
     for (int level = 0; level < 3; level++)
-        for (int i = 0; i < 4; i++) assert_string_equal(s->column_part[level * 4 + i], wanted[level][i]);
+        for (int i = 0; i < 4; i++)
+            assert_string_equal(s->column_part[level * 4 + i], wanted[level][i]);
     study_plan_close(&p);
 }
 
@@ -202,14 +219,15 @@ static void test_layers(void **state)
 {
     (void)state;
     study_plan p;
-    read_plan(&p, "{" MODELS ", \"defaults\": {\"prompt\": \"d\", \"steps\": 10, \"seed\": 1, \"model\": "
-                  "\"base\", \"negative\": \"n\", \"width\": 64, \"clip_skip\": 1, \"spacing\": null}, "
-                  "\"sections\": [{\"id\": \"one\", \"title\": \"One\", \"settings\": {\"seed\": 2, "
-                  "\"steps\": 20, \"schedule\": \" 0.5*base + 0.5*tuned \", \"sampler\": \"ddpm\", "
-                  "\"eta\": 0.5}, \"rows\": [{\"label\": \"r\", \"steps\": 30, \"guidance\": 3}, "
-                  "{\"label\": \"alone\", \"schedule\": \"tuned x9, tuned rest\"}], "
-                  "\"columns\": [{\"label\": \"c\", \"seed\": 3, \"guidance\": 3.0}, "
-                  "{\"label\": \"none\"}]}]}");
+    read_plan(
+        &p, "{" MODELS ", \"defaults\": {\"prompt\": \"d\", \"steps\": 10, \"seed\": 1, \"model\": "
+            "\"base\", \"negative\": \"n\", \"width\": 64, \"clip_skip\": 1, \"spacing\": null}, "
+            "\"sections\": [{\"id\": \"one\", \"title\": \"One\", \"settings\": {\"seed\": 2, "
+            "\"steps\": 20, \"schedule\": \" 0.5*base + 0.5*tuned \", \"sampler\": \"ddpm\", "
+            "\"eta\": 0.5}, \"rows\": [{\"label\": \"r\", \"steps\": 30, \"guidance\": 3}, "
+            "{\"label\": \"alone\", \"schedule\": \"tuned x9, tuned rest\"}], "
+            "\"columns\": [{\"label\": \"c\", \"seed\": 3, \"guidance\": 3.0}, "
+            "{\"label\": \"none\"}]}]}");
     const study_cell *c = p.section[0].cell;
     assert_string_equal(c[0].prompt, "d");
     assert_string_equal(c[0].negative, "n");
@@ -217,7 +235,8 @@ static void test_layers(void **state)
     assert_int_equal(c[1].seed, 2);
     assert_int_equal(c[0].steps, 30);
     assert_int_equal(c[2].steps, 20);
-    assert_true(c[0].guidance == 3 && c[1].guidance == 3 && c[2].guidance == 3 && c[3].guidance == 7.5f);
+    assert_true(c[0].guidance == 3 && c[1].guidance == 3 && c[2].guidance == 3 &&
+                c[3].guidance == 7.5f);
     assert_true(c[0].width == 64 && c[0].height == 0 && c[0].clip_skip == 1);
     assert_int_equal(c[0].spacing, LK_SPACING_MODEL);
     assert_true(c[0].eta == 0); /* DDPM looks at none */
@@ -230,8 +249,9 @@ static void test_layers(void **state)
     study_plan_close(&p);
 
     /* The only model needs no naming. */
-    read_plan(&p, "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"measures\": {\"noises\": 3}, "
-                  "\"sections\": [{\"id\": \"one\", \"title\": \"One\", " AXES "}]}");
+    read_plan(&p,
+              "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"measures\": {\"noises\": 3}, "
+              "\"sections\": [{\"id\": \"one\", \"title\": \"One\", " AXES "}]}");
     assert_string_equal(p.section[0].cell[0].schedule, "only");
     assert_string_equal(p.model[0].path, SOURCE_DIR "/examples/subject");
     assert_int_equal(p.measure_noises, 3);
@@ -242,10 +262,11 @@ static void test_training(void **state)
 {
     (void)state;
     study_plan p;
-    read_plan(&p, TRAINING(NEEDED "\"lr_scheduler\": \"cosine\", \"use_8bit_adam\": true, \"seed\": 7, "
-                           "\"class_data_dir\": \"made-later\", \"class_prompt\": \"a dog\", "
-                           "\"with_prior_preservation\": true, \"snr_gamma\": 5, "
-                           "\"checkpointing_steps\": 10000000000, \"cache_latents\": false"));
+    read_plan(&p,
+              TRAINING(NEEDED "\"lr_scheduler\": \"cosine\", \"use_8bit_adam\": true, \"seed\": 7, "
+                              "\"class_data_dir\": \"made-later\", \"class_prompt\": \"a dog\", "
+                              "\"with_prior_preservation\": true, \"snr_gamma\": 5, "
+                              "\"checkpointing_steps\": 10000000000, \"cache_latents\": false"));
     const lk_train_options *s = &p.model[1].train;
     assert_int_equal(s->lr_scheduler, LK_RATE_COSINE);
     assert_int_equal(s->optimizer, LK_ADAMW_8BIT);
@@ -278,45 +299,61 @@ static void test_bad_top(void **state)
     check_bad("{\"title\": ", ": not valid JSON (line 1: ...");
     check_bad("{\"title\": \"a\", \"title\": \"b\"}", ": not valid JSON (line 1: ...");
     check_bad("[]", ": should be a JSON object");
-    check_bad("{\"titel\": \"x\"}", ": unknown key \"titel\"; there are title, about, defaults, models, "
-                                    "sections, measures");
+    check_bad("{\"titel\": \"x\"}",
+              ": unknown key \"titel\"; there are title, about, defaults, models, "
+              "sections, measures");
     check_bad("{\"title\": 5}", ": \"title\" should be a string, not an integer");
     check_bad("{}", ": \"models\" is missing");
     check_bad("{\"models\": []}", ": \"models\" should be an object: {...}");
     check_bad("{\"models\": {}}", ": \"models\" is empty; ...");
     check_bad("{" MODELS "}", ": \"sections\" should be a list with at least one section");
-    check_bad("{" MODELS ", \"sections\": []}", ": \"sections\" should be a list with at least one section");
+    check_bad("{" MODELS ", \"sections\": []}",
+              ": \"sections\" should be a list with at least one section");
     check_bad("{" MODELS ", \"sections\": [5]}", AT ": should be an object: {...}");
     check_bad("{" MODELS ", \"defaults\": 3}", ": \"defaults\" should be an object: {...}");
-    check_bad("{" MODELS ", \"defaults\": {\"stepz\": 3}}", ": defaults: unknown key \"stepz\"; there are "
-              "prompt, negative, seed, sampler, steps, guidance, guidance_rescale, eta, variance, spacing, "
+    check_bad("{" MODELS ", \"defaults\": {\"stepz\": 3}}",
+              ": defaults: unknown key \"stepz\"; there are "
+              "prompt, negative, seed, sampler, steps, guidance, guidance_rescale, eta, variance, "
+              "spacing, "
               "width, height, clip_skip, model, schedule");
-    check_bad("{\"measures\": {\"noises\": 0}}", ": measures: \"noises\" is 0; it should be in 1..1000");
-    check_bad("{\"measures\": {\"draws\": 1}}", ": measures: unknown key \"draws\"; there are noises");
+    check_bad("{\"measures\": {\"noises\": 0}}",
+              ": measures: \"noises\" is 0; it should be in 1..1000");
+    check_bad("{\"measures\": {\"draws\": 1}}",
+              ": measures: unknown key \"draws\"; there are noises");
 }
 
 static void test_bad_models(void **state)
 {
     (void)state;
-    check_bad("{\"models\": {\"a/b\": {\"path\": \"pocket\"}}}", ": \"a/b\" cannot be a model's name; ...");
+    check_bad("{\"models\": {\"a/b\": {\"path\": \"pocket\"}}}",
+              ": \"a/b\" cannot be a model's name; ...");
     check_bad("{\"models\": {\"a\": 1}}", ": models.a: should be an object such as ...");
     check_bad("{\"models\": {\"a\": {}}}", ": models.a: should have either \"path\" or \"train\"");
-    check_bad("{\"models\": {\"a\": {\"path\": 1}}}", ": models.a: \"path\" should be a string, not an integer");
+    check_bad("{\"models\": {\"a\": {\"path\": 1}}}",
+              ": models.a: \"path\" should be a string, not an integer");
     check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"class_steps\": 5}}}",
               ": models.a: \"class_steps\" and \"class_guidance\" belong beside \"train\"");
-    check_bad("{\"models\": {\"a\": {\"path\": \"/no/such\"}}}", ": models.a: \"path\": there is no /no/such");
-    check_bad("{\"models\": {\"a\": {\"path\": \"no-such\"}}}", ": models.a: \"path\": there is no /tmp/...");
-    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"vae\": \"x\"}}}",
-              ": models.a: unknown key \"vae\"; there are path, train, class_steps, class_guidance");
+    check_bad("{\"models\": {\"a\": {\"path\": \"/no/such\"}}}",
+              ": models.a: \"path\": there is no /no/such");
+    check_bad("{\"models\": {\"a\": {\"path\": \"no-such\"}}}",
+              ": models.a: \"path\": there is no /tmp/...");
+    check_bad(
+        "{\"models\": {\"a\": {\"path\": \"pocket\", \"vae\": \"x\"}}}",
+        ": models.a: unknown key \"vae\"; there are path, train, class_steps, class_guidance");
     check_bad("{\"models\": {\"a\": {\"train\": {\"model\": \"a\"}}}}",
               ": models.a.train: \"model\" names the training itself; name an earlier model");
-    check_bad("{\"models\": {\"a\": {\"train\": {\"model\": \"b\"}}, \"b\": {\"train\": {\"model\": \"a\"}}}}",
-              ": models.a.train: \"model\" names \"b\", which comes later; put it before its trainings");
-    check_bad(TRAINING("\"model\": \"c\""), ": models.t.train: \"model\" names \"c\", and no model has that "
-                                            "name; there are base");
+    check_bad(
+        "{\"models\": {\"a\": {\"train\": {\"model\": \"b\"}}, \"b\": {\"train\": {\"model\": "
+        "\"a\"}}}}",
+        ": models.a.train: \"model\" names \"b\", which comes later; put it before its trainings");
+    check_bad(TRAINING("\"model\": \"c\""),
+              ": models.t.train: \"model\" names \"c\", and no model has that "
+              "name; there are base");
     check_bad(TRAINING("\"seed\": 1"), ": models.t.train: \"model\" is missing");
-    check_bad(TRAINING("\"model\": \"base\""), ": models.t.train: \"instance_data_dir\" is missing");
-    check_bad(TRAINING(NEEDED "\"steps\": 5"), ": models.t.train: unknown key \"steps\"; there are model, ...");
+    check_bad(TRAINING("\"model\": \"base\""),
+              ": models.t.train: \"instance_data_dir\" is missing");
+    check_bad(TRAINING(NEEDED "\"steps\": 5"),
+              ": models.t.train: unknown key \"steps\"; there are model, ...");
     check_bad(TRAINING(NEEDED "\"output_dir\": \"x\""),
               ": models.t.train: \"output_dir\" is the study's business; leave it out");
     check_bad(TRAINING(NEEDED "\"learning_rate\": \"big\""),
@@ -331,50 +368,62 @@ static void test_bad_models(void **state)
               ": models.t.train: \"train_text_encoder\" should be true or false, not an integer");
     check_bad(TRAINING(NEEDED "\"with_prior_preservation\": true"),
               ": models.t.train: --with_prior_preservation needs --class_prompt, ...");
-    check_bad(TRAINING(NEEDED "\"lr_scheduler\": \"fast\""), ": models.t.train: \"lr_scheduler\" is \"fast\"; ...");
+    check_bad(TRAINING(NEEDED "\"lr_scheduler\": \"fast\""),
+              ": models.t.train: \"lr_scheduler\" is \"fast\"; ...");
     check_bad(TRAINING(NEEDED "\"optimizer\": \"sgd\""),
               ": models.t.train: \"optimizer\" is \"sgd\"; it should be adamw or adamw8bit");
-    check_bad(TRAINING(NEEDED "\"optimizer\": \"adamw\", \"use_8bit_adam\": true"),
-              ": models.t.train: \"optimizer\" is adamw, and \"use_8bit_adam\" is true; leave one out");
+    check_bad(
+        TRAINING(NEEDED "\"optimizer\": \"adamw\", \"use_8bit_adam\": true"),
+        ": models.t.train: \"optimizer\" is adamw, and \"use_8bit_adam\" is true; leave one out");
 }
 
 static void test_bad_sections(void **state)
 {
     (void)state;
-    check_bad(SECTION(AXES ", \"colums\": []"), AT ": unknown key \"colums\"; there are id, title, about, "
-                                                "settings, rows, columns, shown");
+    check_bad(SECTION(AXES ", \"colums\": []"),
+              AT ": unknown key \"colums\"; there are id, title, about, "
+                 "settings, rows, columns, shown");
     check_bad("{" MODELS ", \"sections\": [{\"title\": \"x\"}]}", AT ": \"id\" is missing");
     check_bad("{" MODELS ", \"sections\": [{\"id\": \"A b\"}]}", AT ": \"id\" is \"A b\"; ...");
     check_bad("{" MODELS ", \"sections\": [{\"id\": \"x\"}]}", AT ": \"title\" is missing");
-    check_bad("{" MODELS ", \"defaults\": {\"model\": \"base\"}, \"sections\": [{\"id\": \"x\", \"title\": "
+    check_bad("{" MODELS
+              ", \"defaults\": {\"model\": \"base\"}, \"sections\": [{\"id\": \"x\", \"title\": "
               "\"x\", " AXES "}, {\"id\": \"x\"}]}",
               ": sections[1]: \"id\" is \"x\", as that of sections[0]; give it its own");
     check_bad(SECTION("\"rows\": {\"seed\": [1]}"), AT ": \"columns\" is missing");
     check_bad(SECTION("\"settings\": 5"), AT ": \"settings\" should be an object: {...}");
-    check_bad(SECTION(AXES), AT ".rows[0] x columns[0]: has no \"model\" and no \"schedule\"; give one");
+    check_bad(SECTION(AXES),
+              AT ".rows[0] x columns[0]: has no \"model\" and no \"schedule\"; give one");
     check_bad(SECTION("\"rows\": {\"seed\": [1]}, \"columns\": {\"model\": [\"base\"]}"),
               AT ".rows[0] x columns[0]: has no \"prompt\"; ...");
-    check_bad(SECTION("\"rows\": {\"seed\": [1]}, \"columns\": {\"seed\": [1, 2]}, \"settings\": {\"model\": "
-                      "\"base\", \"prompt\": \"p\"}"),
-              AT ".rows[0] x columns[1]: row and column both give \"seed\", and differ; ...");
+    check_bad(
+        SECTION(
+            "\"rows\": {\"seed\": [1]}, \"columns\": {\"seed\": [1, 2]}, \"settings\": {\"model\": "
+            "\"base\", \"prompt\": \"p\"}"),
+        AT ".rows[0] x columns[1]: row and column both give \"seed\", and differ; ...");
     check_bad(SECTION("\"rows\": {\"prompt\": [\"a\"]}, \"columns\": {\"prompt\": [\"b\"]}"),
               AT ".rows[0] x columns[0]: row and column both give \"prompt\", and differ; ...");
-    check_bad(SECTION("\"rows\": {\"model\": [\"base\"]}, \"columns\": {\"schedule\": [\"tuned\"]}"),
-              AT ".rows[0] x columns[0]: row and column both give \"model or schedule\", and differ; ...");
+    check_bad(
+        SECTION("\"rows\": {\"model\": [\"base\"]}, \"columns\": {\"schedule\": [\"tuned\"]}"), AT
+        ".rows[0] x columns[0]: row and column both give \"model or schedule\", and differ; ...");
     check_bad(SECTION(AXES ", \"settings\": {\"model\": \"base\", \"schedule\": \"base\"}"),
               AT ".settings: gives both \"model\" and \"schedule\"; leave one out");
     check_bad(SECTION("\"rows\": {\"seed\": \"0-199\"}, \"columns\": {\"prompt\": [\"a\"]}, "
                       "\"settings\": {\"model\": \"base\", \"steps\": 10001}"),
               AT ".settings: \"steps\" is 10001; it should be in 1..10000");
-    check_bad(SECTION("\"rows\": {\"seed\": \"0-599\"}, \"columns\": {\"prompt\": [\"a\"]}, "
-                      "\"settings\": {\"model\": \"base\", \"steps\": 10000}"),
-              AT ".rows[500] x columns[0]: more than 5000000 steps in all; make the study smaller or split "
-              "it");
-    check_bad(SECTION("\"rows\": {\"seed\": \"0-199\"}, \"columns\": [{\"steps\": [1,2,3]}, {\"eta\": "
-                      "[0,0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.09]}, {\"guidance\": [1,2,3,4]}], "
-                      "\"settings\": {\"model\": \"base\", \"prompt\": \"p\"}"),
-              AT ": its 200 x 120 pictures are more than the 20000 that a study may have; make it smaller "
-              "or split it");
+    check_bad(
+        SECTION("\"rows\": {\"seed\": \"0-599\"}, \"columns\": {\"prompt\": [\"a\"]}, "
+                "\"settings\": {\"model\": \"base\", \"steps\": 10000}"),
+        AT
+        ".rows[500] x columns[0]: more than 5000000 steps in all; make the study smaller or split "
+        "it");
+    check_bad(
+        SECTION("\"rows\": {\"seed\": \"0-199\"}, \"columns\": [{\"steps\": [1,2,3]}, {\"eta\": "
+                "[0,0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.09]}, {\"guidance\": [1,2,3,4]}], "
+                "\"settings\": {\"model\": \"base\", \"prompt\": \"p\"}"),
+        AT
+        ": its 200 x 120 pictures are more than the 20000 that a study may have; make it smaller "
+        "or split it");
     check_bad(SECTION("\"rows\": {\"seed\": \"0-20000\"}, \"columns\": {\"prompt\": [\"a\"]}"),
               AT ".rows.seed: more than 20000 entries; make the study smaller or split it");
 }
@@ -384,12 +433,15 @@ static void test_bad_axes(void **state)
     (void)state;
 #define ROWS(axis) SECTION("\"columns\": {\"prompt\": [\"a\"]}, \"rows\": " axis)
     check_bad(ROWS("[]"), AT ".rows: is empty; give at least one entry");
-    check_bad(ROWS("5"), AT ".rows: should be a list of labelled settings, or an object such as ...");
-    check_bad(ROWS("null"), AT ".rows: should be a list of labelled settings, or an object such as ...");
+    check_bad(ROWS("5"),
+              AT ".rows: should be a list of labelled settings, or an object such as ...");
+    check_bad(ROWS("null"),
+              AT ".rows: should be a list of labelled settings, or an object such as ...");
     check_bad(ROWS("{}"), AT ".rows: has 0 keys; ...");
     check_bad(ROWS("{\"seed\": [1], \"steps\": [2]}"), AT ".rows: has 2 keys; ...");
     check_bad(ROWS("{\"label\": \"x\"}"), AT ".rows: should be a list of labelled settings: ...");
-    check_bad(ROWS("{\"seeds\": [1]}"), AT ".rows.seeds: unknown key \"seeds\"; there are switch and ...");
+    check_bad(ROWS("{\"seeds\": [1]}"),
+              AT ".rows.seeds: unknown key \"seeds\"; there are switch and ...");
     check_bad(ROWS("{\"seed\": []}"), AT ".rows.seed: is empty; give at least one value");
     check_bad(ROWS("{\"seed\": 42}"), AT ".rows.seed: should be a list: [...]");
     check_bad(ROWS("{\"seed\": [null]}"), AT ".rows.seed[0]: null is no value");
@@ -399,32 +451,41 @@ static void test_bad_axes(void **state)
     check_bad(ROWS("{\"seed\": \"9-1\"}"), AT ".rows.seed: seeds: \"9-1\" ends before it begins");
     check_bad(ROWS("{\"sampler\": [\"euler\"]}"),
               AT ".rows.sampler[0]: \"sampler\" is \"euler\"; it should be ddim or ddpm");
-    check_bad(ROWS("{\"variance\": [\"big\"]}"), AT ".rows.variance[0]: \"variance\" is \"big\"; ...");
+    check_bad(ROWS("{\"variance\": [\"big\"]}"),
+              AT ".rows.variance[0]: \"variance\" is \"big\"; ...");
     check_bad(ROWS("{\"spacing\": [1]}"),
               AT ".rows.spacing[0]: \"spacing\" should be a string, not an integer");
     check_bad(ROWS("{\"guidance\": [-1]}"),
               AT ".rows.guidance[0]: \"guidance\" is -1; it should be a number from 0 to 1e+06");
-    check_bad(ROWS("{\"eta\": [2]}"), AT ".rows.eta[0]: \"eta\" is 2; it should be a number from 0 to 1");
-    check_bad(ROWS("{\"width\": [0]}"), AT ".rows.width[0]: \"width\" is 0; it should be in 1..16384");
-    check_bad(ROWS("{\"prompt\": [7]}"), AT ".rows.prompt[0]: \"prompt\" should be a string, not an integer");
+    check_bad(ROWS("{\"eta\": [2]}"),
+              AT ".rows.eta[0]: \"eta\" is 2; it should be a number from 0 to 1");
+    check_bad(ROWS("{\"width\": [0]}"),
+              AT ".rows.width[0]: \"width\" is 0; it should be in 1..16384");
+    check_bad(ROWS("{\"prompt\": [7]}"),
+              AT ".rows.prompt[0]: \"prompt\" should be a string, not an integer");
     check_bad(ROWS("{\"steps\": [5, 5]}"),
               AT ".rows: two entries are labelled \"5 steps\"; give each its own label");
-    check_bad(ROWS("{\"model\": [\"tunde\"]}"), AT ".rows.model[0]: \"model\" names \"tunde\", and no model "
-                                                "has that name; there are base, tuned");
+    check_bad(ROWS("{\"model\": [\"tunde\"]}"),
+              AT ".rows.model[0]: \"model\" names \"tunde\", and no model "
+                 "has that name; there are base, tuned");
     check_bad(ROWS("[{\"seed\": [1]}, {\"label\": \"x\"}]"),
               AT ".rows[0]: has no \"label\", and others of the list have one");
     check_bad(ROWS("[{\"label\": \"x\"}, 5]"),
               AT ".rows[1]: has no \"label\", and others of the list have one");
-    check_bad(ROWS("[{\"label\": 5}]"), AT ".rows[0]: \"label\" should be a string, not an integer");
+    check_bad(ROWS("[{\"label\": 5}]"),
+              AT ".rows[0]: \"label\" should be a string, not an integer");
     check_bad(ROWS("[{\"label\": \"\"}]"), AT ".rows[0]: \"label\" is empty");
-    check_bad(ROWS("[{\"label\": \"x\", \"sede\": 1}]"), AT ".rows[0]: unknown key \"sede\"; there are label, ...");
+    check_bad(ROWS("[{\"label\": \"x\", \"sede\": 1}]"),
+              AT ".rows[0]: unknown key \"sede\"; there are label, ...");
     check_bad(ROWS("[{\"label\": \"x\"}, {\"label\": \"x\"}]"),
               AT ".rows: two entries are labelled \"x\"; give each its own label");
     check_bad(ROWS("[5]"), AT ".rows[0]: should be an object such as ...");
     check_bad(ROWS("[{\"seed\": [1]}, {\"seed\": [2]}]"),
               AT ".rows[1]: gives \"seed\" twice; put its values into one list");
-    check_bad(ROWS("[{\"model\": [\"base\"]}, {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [1]}}]"),
-              AT ".rows[1]: gives \"model, schedule or switch\" twice; put its values into one list");
+    check_bad(ROWS("[{\"model\": [\"base\"]}, {\"switch\": {\"from\": \"base\", \"to\": \"tuned\", "
+                   "\"at\": [1]}}]"),
+              AT
+              ".rows[1]: gives \"model, schedule or switch\" twice; put its values into one list");
     check_bad(ROWS("[{\"seed\": \"0-199\"}, {\"steps\": [1,2,3,4,5,6,7,8,9,10,11]}, {\"eta\": "
                    "[0,0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.09]}]"),
               AT ".rows[2]: more than 20000 entries; make the study smaller or split it");
@@ -438,18 +499,26 @@ static void test_bad_schedules(void **state)
               AT ".rows.switch: \"at\" should be a list of steps: [0, 5, 10]");
     check_bad(ROWS("{\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [5, -1]}}"),
               AT ".rows.switch: \"at\"[1] should be a whole number from 0 to 10000");
-    check_bad(ROWS("{\"switch\": {\"from\": \"base\", \"at\": [5]}}"), AT ".rows.switch: \"to\" is missing");
-    check_bad(ROWS("{\"switch\": {\"from\": \"bse\", \"to\": \"tuned\", \"at\": [5]}}"),
-              AT ".rows.switch: \"from\" names \"bse\", and no model has that name; there are base, tuned");
-    check_bad(ROWS("{\"switch\": {\"frm\": 1}}"), AT ".rows.switch: unknown key \"frm\"; there are from, to, at");
+    check_bad(ROWS("{\"switch\": {\"from\": \"base\", \"at\": [5]}}"),
+              AT ".rows.switch: \"to\" is missing");
+    check_bad(
+        ROWS("{\"switch\": {\"from\": \"bse\", \"to\": \"tuned\", \"at\": [5]}}"), AT
+        ".rows.switch: \"from\" names \"bse\", and no model has that name; there are base, tuned");
+    check_bad(ROWS("{\"switch\": {\"frm\": 1}}"),
+              AT ".rows.switch: unknown key \"frm\"; there are from, to, at");
     check_bad(ROWS("{\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [5, 51]}}"),
-              AT ".rows[1] x columns[0]: the schedule \"base x51, tuned rest\" has more steps than the run, ...");
-    check_bad(ROWS("{\"schedule\": [\"base x15, tuned x34\"]}"), AT ".rows[0] x columns[0]: the schedule "
-              "\"base x15, tuned x34\" has 49 steps and the run has 50; make them add up, or end with rest");
+              AT ".rows[1] x columns[0]: the schedule \"base x51, tuned rest\" has more steps than "
+                 "the run, ...");
+    check_bad(ROWS("{\"schedule\": [\"base x15, tuned x34\"]}"),
+              AT ".rows[0] x columns[0]: the schedule "
+                 "\"base x15, tuned x34\" has 49 steps and the run has 50; make them add up, or "
+                 "end with rest");
     check_bad(ROWS("{\"schedule\": [\"tunde\"]}"),
-              AT ".rows[0] x columns[0]: the schedule \"tunde\" names tunde, and no model has that name; there "
-              "are base, tuned");
-    check_bad(ROWS("{\"schedule\": [\"base x\"]}"), AT ".rows[0] x columns[0]: the schedule \"base x\" ...");
+              AT ".rows[0] x columns[0]: the schedule \"tunde\" names tunde, and no model has that "
+                 "name; there "
+                 "are base, tuned");
+    check_bad(ROWS("{\"schedule\": [\"base x\"]}"),
+              AT ".rows[0] x columns[0]: the schedule \"base x\" ...");
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -459,9 +528,10 @@ static void test_memory(void **state)
 {
     (void)state;
     if (!allocation_can_fail()) skip();
-    write_plan(SECTION("\"settings\": {\"model\": \"base\"}, \"rows\": [{\"prompt\": [\"a\", \"b\"]}, "
-                       "{\"seed\": \"1-3\"}], \"columns\": {\"schedule\": [\"base x5, tuned rest\", "
-                       "\"base|tuned\"]}"));
+    write_plan(
+        SECTION("\"settings\": {\"model\": \"base\"}, \"rows\": [{\"prompt\": [\"a\", \"b\"]}, "
+                "{\"seed\": \"1-3\"}], \"columns\": {\"schedule\": [\"base x5, tuned rest\", "
+                "\"base|tuned\"]}"));
     study_plan p, empty = {0};
     bool ok = false;
     long n = 0;
@@ -477,7 +547,8 @@ static void test_memory(void **state)
             continue;
         }
         if (!struck) fail_msg("without a failure: %s", e.text);
-        if (e.code != ERROR_MEMORY && e.code != ERROR_FILE) fail_msg("allocation %ld: %s", n, e.text);
+        if (e.code != ERROR_MEMORY && e.code != ERROR_FILE)
+            fail_msg("allocation %ld: %s", n, e.text);
         assert_memory_equal(&p, &empty, sizeof p);
     }
     assert_true(ok && n > 10);
@@ -487,11 +558,12 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_report),       cmocka_unit_test(test_axes),
-        cmocka_unit_test(test_parts), cmocka_unit_test(test_layers),       cmocka_unit_test(test_training),
-        cmocka_unit_test(test_bad_top),      cmocka_unit_test(test_bad_models),
-        cmocka_unit_test(test_bad_sections), cmocka_unit_test(test_bad_axes),
-        cmocka_unit_test(test_bad_schedules), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_report),     cmocka_unit_test(test_axes),
+        cmocka_unit_test(test_parts),      cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_training),   cmocka_unit_test(test_bad_top),
+        cmocka_unit_test(test_bad_models), cmocka_unit_test(test_bad_sections),
+        cmocka_unit_test(test_bad_axes),   cmocka_unit_test(test_bad_schedules),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

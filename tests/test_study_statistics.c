@@ -12,8 +12,9 @@ static void near(double a, double b) { assert_true(fabs(a - b) <= 1e-6 * (1 + fa
 static void test_student(void **state)
 {
     /* published two-sided 95 % quantiles of 1 to 9 and 29 degrees of freedom */
-    static const double known[] = {12.7062047362, 4.3026527297, 3.1824463053, 2.7764451052, 2.5705818356,
-                                   2.4469118511, 2.3646242516, 2.3060041352, 2.2621571628};
+    static const double known[] = {12.7062047362, 4.3026527297, 3.1824463053,
+                                   2.7764451052,  2.5705818356, 2.4469118511,
+                                   2.3646242516,  2.3060041352, 2.2621571628};
     (void)state;
     for (int i = 0; i < 9; i++) assert_true(fabs(student_t(i + 1, 0.95) - known[i]) < 1e-8);
     assert_true(fabs(student_t(29, 0.95) - 2.0452296421) < 1e-8);
@@ -90,7 +91,8 @@ static void test_pairs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_student), cmocka_unit_test(test_estimate),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_student),
+                                       cmocka_unit_test(test_estimate),
                                        cmocka_unit_test(test_pairs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,9 @@ static bool fake_make(void *user, const image_order *order, image *out, char **s
     return *settings || error_memory(e, "settings", 64);
 }
 
-typedef struct place { char text[900]; } place;
+typedef struct place {
+    char text[900];
+} place;
 
 static place fresh(void)
 {
@@ -59,8 +61,11 @@ static place at(place base, const char *name)
 
 static class_request request(const place *folder, int wanted)
 {
-    return (class_request){.folder = folder->text, .prompt = "a photo of dog", .wanted = wanted,
-                           .seed = 40, .model_hash = "aaaa"};
+    return (class_request){.folder = folder->text,
+                           .prompt = "a photo of dog",
+                           .wanted = wanted,
+                           .seed = 40,
+                           .model_hash = "aaaa"};
 }
 
 /* Returns what was made; the warning (or "") in a static text. */
@@ -79,11 +84,12 @@ static int make(const class_request *r, fake *f)
     return made;
 }
 
-static void expect_failure(const class_request *r, fake *f, int made, error_code code, const char *part)
+static void expect_failure(const class_request *r, fake *f, int made, error_code code,
+                           const char *part)
 {
     image_maker maker = {fake_make, f};
     int got = -1;
-    char *warning = (char *)(uintptr_t)"x";
+    char *warning = (char *)(uintptr_t) "x";
     error e = {0};
     assert_false(class_images_make(r, NULL, &maker, &got, &warning, &e));
     assert_null(warning);
@@ -138,7 +144,8 @@ static void hash_of(place path, char hex[65])
     free(data);
 }
 
-/* The manifest has exactly these pictures made by seed 40 and on, in this order, and they are as entered. */
+/* The manifest has exactly these pictures made by seed 40 and on, in this order, and they are as
+ * entered. */
 static void expect_manifest(place folder, const int *number, size_t count)
 {
     fields f;
@@ -222,7 +229,8 @@ static void nothing_overwritten(void **state)
     class_request r = request(&folder, 5);
     fake f = {0};
     assert_int_equal(make(&r, &f), 2);
-    says(": 3 of 5 class pictures were not made by this model for this prompt: 3 without an entry in "
+    says(": 3 of 5 class pictures were not made by this model for this prompt: 3 without an entry "
+         "in "
          "manifest.json; choose another folder");
     expect_manifest(folder, (int[]){2, 3}, 2);
     hash_of(at(folder, "class-0000.png"), after[0]);
@@ -245,7 +253,8 @@ static void killed(void **state)
     expect_manifest(folder, (int[]){0, 1}, 2);
     assert_int_equal(images_in(folder), 2);
     /* killed between the entry and the name: the entry holds no picture */
-    assert_int_equal(rename(at(folder, "class-0001.png").text, at(folder, ".class-0001.png").text), 0);
+    assert_int_equal(rename(at(folder, "class-0001.png").text, at(folder, ".class-0001.png").text),
+                     0);
     f = (fake){0};
     assert_int_equal(make(&r, &f), 4);
     assert_int_equal(f.seed[0], 41);
@@ -253,7 +262,9 @@ static void killed(void **state)
     expect_manifest(folder, (int[]){0, 1, 2, 3, 4}, 5);
 }
 
-typedef struct watch { int calls, stop_at, steps, stop_at_step, total; } watch;
+typedef struct watch {
+    int calls, stop_at, steps, stop_at_step, total;
+} watch;
 
 static bool watching(void *user, train_phase phase, int64_t done, int64_t total)
 {
@@ -334,12 +345,14 @@ static void warnings(void **state)
     r.prompt = "a photo\nof cat";
     f = (fake){.without_settings = true};
     assert_int_equal(make(&r, &f), 1);
-    says("2 of 3 class pictures were not made by this model for this prompt: 2 for another prompt (\"a "
+    says("2 of 3 class pictures were not made by this model for this prompt: 2 for another prompt "
+         "(\"a "
          "photo of dog\"); choose another folder, or remove them");
     r.prompt = "a photo of dog";
     f = (fake){0};
     make(&r, &f);
-    says("1 of 3 class pictures were not made by this model for this prompt: 1 for another prompt (\"a "
+    says("1 of 3 class pictures were not made by this model for this prompt: 1 for another prompt "
+         "(\"a "
          "photo?of cat\"); ");
     r.model_hash = "bbbb";
     make(&r, &f);
@@ -348,7 +361,8 @@ static void warnings(void **state)
     write_image(at(folder, "class-0000.png"), 3);
     r.model_hash = "aaaa";
     make(&r, &f);
-    says("2 of 3 class pictures were not made by this model for this prompt: 1 for another prompt (\"a "
+    says("2 of 3 class pictures were not made by this model for this prompt: 1 for another prompt "
+         "(\"a "
          "photo?of cat\"), 1 without an entry in manifest.json; ");
 }
 
@@ -374,7 +388,8 @@ static void bad_manifest(void **state)
 {
     (void)state;
     static const char *const texts[] = {"{\"pictures\": [", "{\"short_name\": \"an app\"}", "[]"};
-    static const char *const parts[] = {"not valid JSON", "is not Likeness's", "should be a JSON object"};
+    static const char *const parts[] = {"not valid JSON", "is not Likeness's",
+                                        "should be a JSON object"};
     for (int i = 0; i < 3; i++) {
         place folder = fresh();
         class_request r = request(&folder, 1);
@@ -391,7 +406,8 @@ static void bad_manifest(void **state)
     error e = {0};
     fake f = {0};
     assert_true(path_make_dir(folder.text, &e));
-    write_text(at(folder, "manifest.json"), "{\"pictures\": [3, {\"file\": \"../x\"}, {\"file\": 4}]}");
+    write_text(at(folder, "manifest.json"),
+               "{\"pictures\": [3, {\"file\": \"../x\"}, {\"file\": 4}]}");
     assert_int_equal(make(&r, &f), 1);
     assert_string_equal(warned, "");
 }
@@ -455,8 +471,10 @@ static void memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shortfall), cmocka_unit_test(nothing_overwritten), cmocka_unit_test(killed),
-        cmocka_unit_test(progress), cmocka_unit_test(check), cmocka_unit_test(warnings), cmocka_unit_test(large_seed),
-        cmocka_unit_test(bad_manifest), cmocka_unit_test(bad_folder), cmocka_unit_test(memory)};
+        cmocka_unit_test(shortfall),  cmocka_unit_test(nothing_overwritten),
+        cmocka_unit_test(killed),     cmocka_unit_test(progress),
+        cmocka_unit_test(check),      cmocka_unit_test(warnings),
+        cmocka_unit_test(large_seed), cmocka_unit_test(bad_manifest),
+        cmocka_unit_test(bad_folder), cmocka_unit_test(memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

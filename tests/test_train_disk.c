@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A whole run as the library sees it, with a disk that fills up and a person who stops it anywhere. The disk
- * is played: what a run writes and how much room there is go through this file (the linker's --wrap). */
+ * A whole run as the library sees it, with a disk that fills up and a person who stops it anywhere.
+ * The disk is played: what a run writes and how much room there is go through this file (the
+ * linker's --wrap). */
 #include "foreign.h"
 #include "support.h"
 
@@ -19,9 +20,9 @@
 /* ---- the disk -------------------------------------------------------------------------------- */
 
 static char output_dir[600], toy_path[600];
-static double disk_size;      /* bytes of the disk; 0: as large as need be */
-static int64_t filled;        /* bytes that another program holds */
-static int refused;           /* writes that found it full */
+static double disk_size; /* bytes of the disk; 0: as large as need be */
+static int64_t filled;   /* bytes that another program holds */
+static int refused;      /* writes that found it full */
 
 static int64_t bytes_below(const char *path)
 {
@@ -63,7 +64,8 @@ bool __wrap_file_writer_put(file_writer *w, const void *data, size_t size, error
     return __real_file_writer_put(w, data, size, e);
 }
 
-/* ---- the run ---------------------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------------------------------
+ */
 
 static device *processor;
 static model *base;
@@ -84,13 +86,13 @@ static bool fake_make(void *user, const image_order *order, image *out, char **t
 /* What a run tells, and when it is to stop. */
 typedef struct watcher {
     train_phase stop_phase;
-    int64_t stop_done;         /* -1: never */
+    int64_t stop_done; /* -1: never */
     int stop_step;
-    int calls[6], after;       /* told in each phase; after it was asked to stop */
+    int calls[6], after; /* told in each phase; after it was asked to stop */
     bool stopping;
     int pictures;
-    int64_t free_at;           /* the update at which the others free the disk; 0: never */
-    const char *stop_said;     /* stop when this has been said; NULL: never */
+    int64_t free_at;       /* the update at which the others free the disk; 0: never */
+    const char *stop_said; /* stop when this has been said; NULL: never */
     char said[8192];
 } watcher;
 
@@ -100,8 +102,10 @@ static bool on_progress(void *user, const train_progress *p)
     w->calls[p->phase]++;
     if (w->free_at && p->phase == TRAIN_STEPS && p->done >= w->free_at) filled = 0;
     if (p->phase != TRAIN_SAVING) w->after += w->stopping;
-    if (p->phase == w->stop_phase && p->done == w->stop_done && p->step == w->stop_step) w->stopping = true;
-    if (w->stop_said && p->phase == TRAIN_STEPS && strstr(w->said, w->stop_said)) w->stopping = true;
+    if (p->phase == w->stop_phase && p->done == w->stop_done && p->step == w->stop_step)
+        w->stopping = true;
+    if (w->stop_said && p->phase == TRAIN_STEPS && strstr(w->said, w->stop_said))
+        w->stopping = true;
     return w->stopping;
 }
 
@@ -149,7 +153,8 @@ static void stopped(const train_settings *s, watcher *w, const char *words)
 {
     error e;
     assert_false(run(s, w, &e));
-    if (e.code != ERROR_CANCELLED || !strstr(e.text, words)) fail_msg("wanted %s: %s", words, e.text);
+    if (e.code != ERROR_CANCELLED || !strstr(e.text, words))
+        fail_msg("wanted %s: %s", words, e.text);
     assert_int_equal(w->after, 0);
 }
 
@@ -211,7 +216,8 @@ static int clean(void **state)
 
 #define NEVER .stop_done = -1
 
-/* ---- a disk that is full ----------------------------------------------------------------------- */
+/* ---- a disk that is full -----------------------------------------------------------------------
+ */
 
 static double size_of(const char *name)
 {
@@ -249,7 +255,8 @@ static void test_no_room(void **state)
     assert_false(path_exists(output_dir));
 }
 
-/* There is room for the result and two checkpoints: older ones go, said, and the result is whole. */
+/* There is room for the result and two checkpoints: older ones go, said, and the result is whole.
+ */
 static void test_room_kept(void **state)
 {
     (void)state;
@@ -284,7 +291,8 @@ static void test_room_for_result(void **state)
     assert_int_equal(refused, 0);
 }
 
-/* Another program fills the disk for some steps: the checkpoint that was due comes when there is room. */
+/* Another program fills the disk for some steps: the checkpoint that was due comes when there is
+ * room. */
 static void test_full_for_a_while(void **state)
 {
     (void)state;
@@ -306,7 +314,8 @@ static void test_full_for_a_while(void **state)
     assert_true(checkpoint_any(output_dir));
 }
 
-/* ---- stops ------------------------------------------------------------------------------------- */
+/* ---- stops -------------------------------------------------------------------------------------
+ */
 
 /* Stopped in every phase, at once, and gone on from to the same bytes. */
 static void test_stops(void **state)
@@ -327,7 +336,8 @@ static void test_stops(void **state)
     s.gradient_accumulation_steps = 2;
     s.checkpointing_steps = 5;
     run_to_end(&s, &whole);
-    for (int phase = TRAIN_PHOTOS; phase <= TRAIN_VALIDATION; phase++) assert_true(whole.calls[phase] > 1);
+    for (int phase = TRAIN_PHOTOS; phase <= TRAIN_VALIDATION; phase++)
+        assert_true(whole.calls[phase] > 1);
     char *unet = unet_of(&size);
     clean(NULL);
     error e = {0};
@@ -345,8 +355,9 @@ static void test_stops(void **state)
     stopped(&s, &w, "stopped after 3 of 9 pictures were encoded");
     assert_int_equal(w.pictures, 2);
     w = STOP(TRAIN_STEPS, 7, 0);
-    stopped(&s, &w, "stopped after 7 of 12 steps; the same command goes on with --resume_from_checkpoint "
-                    "latest");
+    stopped(&s, &w,
+            "stopped after 7 of 12 steps; the same command goes on with --resume_from_checkpoint "
+            "latest");
     heard(&w, "there is no checkpoint yet, training starts anew");
     assert_true(there("checkpoint-7"));
     w = (watcher){NEVER};
@@ -369,7 +380,10 @@ static void test_stops(void **state)
 }
 
 /* Between the batches of one update: what was summed up by then is forgotten, and drawn again. */
-typedef struct half_way { watcher watcher; int batches, stop_at; } half_way;
+typedef struct half_way {
+    watcher watcher;
+    int batches, stop_at;
+} half_way;
 
 static bool on_batches(void *user, const train_progress *p)
 {

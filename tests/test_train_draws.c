@@ -13,7 +13,10 @@ enum { MOST_EXAMPLES = 16, MOST_VALUES = 16 * 2 * 4 * 16 };
 
 /* ---- pictures that are only sizes ---- */
 
-typedef struct sizes { photo item[MOST_EXAMPLES]; photo_set set; } sizes;
+typedef struct sizes {
+    photo item[MOST_EXAMPLES];
+    photo_set set;
+} sizes;
 
 static void sizes_add(sizes *s, int width, int height)
 {
@@ -44,8 +47,8 @@ static int integer(const json_t *run, const char *key)
 static void check_example(const char *name, size_t step, const json_t *want, const example *got,
                           bool classes)
 {
-    const int values[] = {(int)got->instance, got->instance_crop.top, got->instance_crop.left,
-                          (int)got->class_image, got->class_crop.top, got->class_crop.left};
+    const int values[] = {(int)got->instance,    got->instance_crop.top, got->instance_crop.left,
+                          (int)got->class_image, got->class_crop.top,    got->class_crop.left};
     assert_int_equal(json_array_size(want), classes ? 6 : 3);
     for (size_t i = 0; i < json_array_size(want); i++) {
         int wanted = (int)json_integer_value(json_array_get(want, i));
@@ -85,8 +88,8 @@ static void repeat_run(const json_t *run)
     draws d;
     error e = {0};
     uint32_t seed = (uint32_t)integer(run, "seed"), batch = (uint32_t)integer(run, "batch");
-    assert_true(draws_open(&d, seed, &instances.set, prior ? &classes.set : NULL, false, batch,
-                           &e));
+    assert_true(
+        draws_open(&d, seed, &instances.set, prior ? &classes.set : NULL, false, batch, &e));
     int epochs = 0;
     for (size_t i = 0; i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i), *want = json_object_get(step, "examples");
@@ -138,8 +141,10 @@ static void step(draws *d, uint64_t *seen)
     draws_next(d, out, &count, &last);
     rng_randn(&d->random, noise, 7); /* odd and small: a spare value is kept */
     uint32_t words[] = {count, last, rng_below(&d->random, 1000), (uint32_t)d->epoch, d->given};
-    const struct { const void *data; size_t size; } parts[] = {
-        {out, count * sizeof *out}, {noise, sizeof noise}, {words, sizeof words}};
+    const struct {
+        const void *data;
+        size_t size;
+    } parts[] = {{out, count * sizeof *out}, {noise, sizeof noise}, {words, sizeof words}};
     for (int i = 0; i < 3; i++)
         for (size_t k = 0; k < parts[i].size; k++)
             *seen = (*seen ^ ((const uint8_t *)parts[i].data)[k]) * 0x100000001b3u;
@@ -278,7 +283,11 @@ static void test_refused(void **state)
     assert_true(draws_load(&d, data, size, &e));
     draws_close(&d);
 
-    const struct { uint32_t batch; bool center, prior, one_less; const char *part; } runs[] = {
+    const struct {
+        uint32_t batch;
+        bool center, prior, one_less;
+        const char *part;
+    } runs[] = {
         {3, false, true, false, "--train_batch_size 2, this one has 3"},
         {2, true, true, false, "--center_crop"},
         {2, false, false, false, "class pictures of 7, this one has 0"},
@@ -330,8 +339,8 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torch),   cmocka_unit_test(test_center_crop),
-        cmocka_unit_test(test_continue), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_torch),       cmocka_unit_test(test_center_crop),
+        cmocka_unit_test(test_continue),    cmocka_unit_test(test_refused),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The time that a run will take: right after ten updates, however slow the first ones were, with all that
- * is done beside them. */
+ * The time that a run will take: right after ten updates, however slow the first ones were, with
+ * all that is done beside them. */
 #include "support.h"
 
 #include <math.h>
@@ -30,7 +30,8 @@ static void make(forecast *f, trainer *t, int updates, double seconds)
 
 static void within(double got, double want, double share)
 {
-    if (!(fabs(got - want) <= share * want)) fail_msg("%g seconds are told, %g it takes", got, want);
+    if (!(fabs(got - want) <= share * want))
+        fail_msg("%g seconds are told, %g it takes", got, want);
 }
 
 static void test_slow_beginning(void **state)
@@ -68,7 +69,8 @@ static void test_all_of_it(void **state)
     within(forecast_left(&f, &t), 80 + 8 * 5 + 4 * 3 * 7, 0.02);
 }
 
-/* While class pictures are made: a step of so many samples, from one evaluation for a guided picture. */
+/* While class pictures are made: a step of so many samples, from one evaluation for a guided
+ * picture. */
 static void test_guess(void **state)
 {
     (void)state;

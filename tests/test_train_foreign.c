@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whole trainings on a device whose memory the host cannot touch (foreign.h), against the same on the
- * processor: every file of weights and moments has the same bytes, and every message is the same. */
+ * Whole trainings on a device whose memory the host cannot touch (foreign.h), against the same on
+ * the processor: every file of weights and moments has the same bytes, and every message is the
+ * same. */
 #include "foreign.h"
 #include "support.h"
 
@@ -22,7 +23,8 @@ static model *base;
 static device *devices[DEVICES];
 static char folders[DEVICES][600];
 
-/* A prediction of the model in training as a picture: its UNet and text encoder where the trainer has them. */
+/* A prediction of the model in training as a picture: its UNet and text encoder where the trainer
+ * has them. */
 static bool predict(pipeline *p, const char *prompt, float *out, error *e)
 {
     size_t states = (size_t)p->model->clip.positions * (size_t)p->model->clip.hidden;
@@ -30,7 +32,8 @@ static bool predict(pipeline *p, const char *prompt, float *out, error *e)
     float x[NUMBERS], *text = malloc(states * sizeof *text);
     denoiser *d = NULL;
     fill_random(x, NUMBERS, 7);
-    bool ok = ids && text && tokenizer_encode(p->model->tokens, prompt, p->model->clip.positions, ids, NULL, e) &&
+    bool ok = ids && text &&
+              tokenizer_encode(p->model->tokens, prompt, p->model->clip.positions, ids, NULL, e) &&
               text_encode(p, ids, 1, 0, text, e) && denoiser_open(&d, p, 1, SIDE, SIDE, e) &&
               denoiser_read(d, text, e) && denoiser_run(d, x, 500, out, "a prediction", e);
     denoiser_close(&d);
@@ -43,7 +46,8 @@ static bool make(void *user, const image_order *order, image *out, char **text, 
 {
     float numbers[NUMBERS];
     *text = NULL;
-    if (!predict(&(pipeline){user, order->model}, order->prompt, numbers, e) || !image_new(out, 32, 32, e))
+    if (!predict(&(pipeline){user, order->model}, order->prompt, numbers, e) ||
+        !image_new(out, 32, 32, e))
         return false;
     memcpy(out->pixels, numbers, 32 * 32 * 3);
     return true;
@@ -89,8 +93,10 @@ static void same_file(const char *name)
 static void same_result(bool text_encoder)
 {
     static const char *const names[] = {
-        "unet/diffusion_pytorch_model.safetensors", "checkpoint-2/unet/diffusion_pytorch_model.safetensors",
-        "checkpoint-2/optimizer.safetensors",       "checkpoint-4/optimizer.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "checkpoint-2/unet/diffusion_pytorch_model.safetensors",
+        "checkpoint-2/optimizer.safetensors",
+        "checkpoint-4/optimizer.safetensors",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) same_file(names[i]);
     if (!text_encoder) return;
@@ -104,7 +110,8 @@ static void run_both(void (*change)(train_settings *s))
     for (int k = 0; k < DEVICES; k++) {
         train_settings s = settings(k);
         change(&s);
-        if (!folder_remove(folders[k], &e) || !run(k, &s, &e)) fail_msg("%s: %s", devices[k]->name, e.text);
+        if (!folder_remove(folders[k], &e) || !run(k, &s, &e))
+            fail_msg("%s: %s", devices[k]->name, e.text);
     }
 }
 
@@ -199,7 +206,8 @@ static int open_all(void **state)
     error e = {0};
     char path[600];
     snprintf(path, sizeof path, "%s/toy", scratch_dir());
-    for (int k = 0; k < DEVICES; k++) snprintf(folders[k], sizeof folders[k], "%s/out-%d", scratch_dir(), k);
+    for (int k = 0; k < DEVICES; k++)
+        snprintf(folders[k], sizeof folders[k], "%s/out-%d", scratch_dir(), k);
     if (toy_stable_diffusion(path, &e) && model_open(&base, path, NULL, NULL, &e) &&
         device_open(&devices[0], "cpu", &(device_options){.threads = 2}, &e) &&
         device_open(&devices[1], foreign_device(), &(device_options){.threads = 2}, &e))

@@ -111,7 +111,9 @@ static double value_at(const json_t *run, const char *key, size_t i)
 static double off(double got, double want) { return fabs(got - want) / (fabs(want) + 1e-12); }
 
 /* How far the first ten losses, the later ones, and the norms may be off, relative. */
-typedef struct bounds { double first, later, norm; } bounds;
+typedef struct bounds {
+    double first, later, norm;
+} bounds;
 
 static void check_run(world *w, device *d, const json_t *run, bounds most)
 {
@@ -163,15 +165,17 @@ static void test_runs(void **state)
     /* the foreign device's bytes are the processor's, and are slow: of both networks' kinds one */
     static const char *const few[] = {"accumulation", "text encoder prior"};
     bool all = strcmp(test_device(), "cpu") == 0;
-    json_array_foreach(json_object_get(w->runs, "runs"), i, run) {
+    json_array_foreach(json_object_get(w->runs, "runs"), i, run)
+    {
         const char *name = json_string_value(json_object_get(run, "name"));
         if (all || strcmp(name, few[0]) == 0 || strcmp(name, few[1]) == 0)
             check_run(w, w->device, run, (bounds){1e-4, 1e-3, 1e-3});
     }
 }
 
-/* In bfloat16 (mixed precision: weights, sums and losses stay float32) the losses are those of diffusers' float32
- * but for what products are given being rounded (to 1/512): seen, 3 % at most of a loss and 4 % of a norm. */
+/* In bfloat16 (mixed precision: weights, sums and losses stay float32) the losses are those of
+ * diffusers' float32 but for what products are given being rounded (to 1/512): seen, 3 % at most of
+ * a loss and 4 % of a norm. */
 static void test_bfloat16(void **state)
 {
     world *w = *state;
@@ -181,7 +185,8 @@ static void test_bfloat16(void **state)
     device *d;
     device_options o = {.threads = 2, .precision = DTYPE_BF16};
     if (!device_open(&d, test_device(), &o, &e)) fail_msg("%s", e.text);
-    json_array_foreach(json_object_get(w->runs, "runs"), i, run) {
+    json_array_foreach(json_object_get(w->runs, "runs"), i, run)
+    {
         const char *name = json_string_value(json_object_get(run, "name"));
         if (strcmp(name, "snr_gamma prior") == 0 || strcmp(name, "text encoder prior") == 0)
             check_run(w, d, run, (bounds){6e-2, 6e-2, 8e-2});
@@ -191,6 +196,7 @@ static void test_bfloat16(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_bfloat16)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs),
+                                       cmocka_unit_test(test_bfloat16)};
     return cmocka_run_group_tests(tests, world_open, world_close);
 }

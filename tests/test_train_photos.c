@@ -77,7 +77,8 @@ static void check_line(const char *line)
     int resolution, width, height, top, left;
     uint64_t centre, corner;
     assert_int_equal(sscanf(line, "%255s %d %d %d %d %d %" SCNx64 " %" SCNx64, name, &resolution,
-                            &width, &height, &top, &left, &centre, &corner), 8);
+                            &width, &height, &top, &left, &centre, &corner),
+                     8);
     snprintf(from, sizeof from, "%s/%s", SOURCE_DIR, name);
     assert_int_equal(symlink(from, in_folder("it")), 0);
     photo_set s = opened(resolution, 0);
@@ -236,8 +237,10 @@ static void test_stray(void **state)
     mkdir(in_folder(".ipynb_checkpoints"), 0777);
     photo_set s = opened(9, 0);
     char want[1024];
-    snprintf(want, sizeof want, "%s: skipped what is no picture: .DS_Store, .hidden.png, "
-                                ".ipynb_checkpoints, empty, notes.txt", folder);
+    snprintf(want, sizeof want,
+             "%s: skipped what is no picture: .DS_Store, .hidden.png, "
+             ".ipynb_checkpoints, empty, notes.txt",
+             folder);
     expect_order(&s, "a.png z.png ", 2);
     assert_string_equal(s.skipped, want);
     photo_set_close(&s);
@@ -247,8 +250,10 @@ static void test_stray(void **state)
     assert_int_equal(mkfifo(in_folder("pipe"), 0666), 0);
     assert_int_equal(symlink("/nowhere", in_folder("link")), 0);
     s = opened(9, 0);
-    snprintf(want, sizeof want, "%s: skipped what is no picture: .DS_Store, .hidden.png, "
-                                ".ipynb_checkpoints, b?ad.txt, empty and 4 more", folder);
+    snprintf(want, sizeof want,
+             "%s: skipped what is no picture: .DS_Store, .hidden.png, "
+             ".ipynb_checkpoints, b?ad.txt, empty and 4 more",
+             folder);
     expect_order(&s, "a.png z.png ", 2);
     assert_string_equal(s.skipped, want);
     photo_set_close(&s);
@@ -303,7 +308,8 @@ static void test_refused(void **state)
     expect_refused(folder, "instance", ERROR_FORMAT, "b.JPG: is not a PNG, JPEG, WebP, BMP");
     unlink(in_folder("b.JPG"));
     put_text("b.heic", "????ftypheic");
-    expect_refused(folder, "instance", ERROR_FORMAT, "HEIC or AVIF"); /* damaged, or not read by this build */
+    expect_refused(folder, "instance", ERROR_FORMAT,
+                   "HEIC or AVIF"); /* damaged, or not read by this build */
     unlink(in_folder("b.heic"));
     put_text("b.png", "");
     expect_refused(folder, "instance", ERROR_FORMAT, "b.png");

@@ -116,17 +116,17 @@ static void expect_bad(const train_settings *s, const char *part)
     if (!strstr(e.text, part)) fail_msg("\"%s\" is not in: %s", part, e.text);
     assert_null(strchr(e.text, '\n'));
 }
-#define BAD(part, ...) \
-    do { \
-        train_settings s_ = good(); \
-        (void)(s_.__VA_ARGS__); \
-        expect_bad(&s_, part); \
+#define BAD(part, ...)                                                                             \
+    do {                                                                                           \
+        train_settings s_ = good();                                                                \
+        (void)(s_.__VA_ARGS__);                                                                    \
+        expect_bad(&s_, part);                                                                     \
     } while (0)
-#define GOOD(...) \
-    do { \
-        train_settings s_ = good(); \
-        (void)(s_.__VA_ARGS__); \
-        expect_good(&s_); \
+#define GOOD(...)                                                                                  \
+    do {                                                                                           \
+        train_settings s_ = good();                                                                \
+        (void)(s_.__VA_ARGS__);                                                                    \
+        expect_good(&s_);                                                                          \
     } while (0)
 
 static void test_defaults(void **state)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The text of a training's request: it changes with what changes the trained weights, with nothing else, and
- * not by the training. */
+ * The text of a training's request: it changes with what changes the trained weights, with nothing
+ * else, and not by the training. */
 #include "support.h"
 
 #include "base/platform.h"
@@ -53,8 +53,12 @@ static char *text_with(const train_settings *s, const char *base, const char *pr
 {
     char *text = NULL;
     error e = {0};
-    train_request r = {.settings = s, .model = base, .precision = precision, .resolution = 512,
-                       .class_maker = "Steps: 25, Sampler: DDIM", .class_model = "aaaa"};
+    train_request r = {.settings = s,
+                       .model = base,
+                       .precision = precision,
+                       .resolution = 512,
+                       .class_maker = "Steps: 25, Sampler: DDIM",
+                       .class_model = "aaaa"};
     if (!train_request_text(&text, &r, &e)) fail_msg("%s", e.text);
     assert_null(strchr(text, '\n'));
     return text;
@@ -70,17 +74,18 @@ static bool same(const train_settings *a, const train_settings *b)
 }
 
 /* Whether the text differs when the one field does. */
-#define CHANGES(base, field, value) \
-    do { \
-        train_settings other = base; \
-        other.field = value; \
-        if (same(&base, &other)) fail_msg("%s changes the weights, and not the request", #field); \
+#define CHANGES(base, field, value)                                                                \
+    do {                                                                                           \
+        train_settings other = base;                                                               \
+        other.field = value;                                                                       \
+        if (same(&base, &other)) fail_msg("%s changes the weights, and not the request", #field);  \
     } while (0)
-#define KEEPS(base, field, value) \
-    do { \
-        train_settings other = base; \
-        other.field = value; \
-        if (!same(&base, &other)) fail_msg("%s does not change the weights, but the request", #field); \
+#define KEEPS(base, field, value)                                                                  \
+    do {                                                                                           \
+        train_settings other = base;                                                               \
+        other.field = value;                                                                       \
+        if (!same(&base, &other))                                                                  \
+            fail_msg("%s does not change the weights, but the request", #field);                   \
     } while (0)
 
 static void test_settings(void **state)
@@ -164,16 +169,16 @@ static bool fake_make(void *user, const image_order *order, image *out, char **t
     return true;
 }
 
-/* What the training itself puts into the class folder, all of it or a part, changes nothing; what somebody
- * else puts there does. */
+/* What the training itself puts into the class folder, all of it or a part, changes nothing; what
+ * somebody else puts there does. */
 static void test_class_images(void **state)
 {
     (void)state;
     train_settings s = settings();
     s.with_prior_preservation = true;
     char *before = text_with(&s, "base", "no");
-    class_request r = {.folder = class_folder, .prompt = s.class_prompt, .seed = s.seed,
-                       .model_hash = "aaaa"};
+    class_request r = {
+        .folder = class_folder, .prompt = s.class_prompt, .seed = s.seed, .model_hash = "aaaa"};
     image_maker maker = {fake_make, NULL};
     for (r.wanted = 2; r.wanted <= 4; r.wanted += 2) {
         int made;
@@ -205,12 +210,10 @@ static void test_class_images(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const pair[][2] = {{"hund.png", "hund.png"},
-                                          {"\xe7\x8c\xab.png", "\xe7\x8c\xab.png"},
-                                          {"caf\xe9.png", "caf\\xe9.png"},
-                                          {"caf\\xe9.png", "caf\\\\xe9.png"},
-                                          {"\xe7\x8c", "\\xe7\\x8c"},
-                                          {"\xed\xa0\x80", "\\xed\\xa0\\x80"}};
+    static const char *const pair[][2] = {
+        {"hund.png", "hund.png"},        {"\xe7\x8c\xab.png", "\xe7\x8c\xab.png"},
+        {"caf\xe9.png", "caf\\xe9.png"}, {"caf\\xe9.png", "caf\\\\xe9.png"},
+        {"\xe7\x8c", "\\xe7\\x8c"},      {"\xed\xa0\x80", "\\xed\\xa0\\x80"}};
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         char *name = describe_name(pair[i][0]);
         assert_string_equal(name, pair[i][1]);

@@ -50,8 +50,7 @@ static result train(const model *m, train_optimizer optimizer, int threads)
     trainer t;
     error e = {0};
     if (!device_open(&d, test_device(), &(device_options){.threads = threads}, &e) ||
-        !trainer_open(&t, d, m, &s, NULL, &e) ||
-        !trainer_start(&t, &e))
+        !trainer_open(&t, d, m, &s, NULL, &e) || !trainer_start(&t, &e))
         fail_msg("%s", e.text);
     for (int i = 0; i < UPDATES; i++) {
         train_report r;

@@ -91,8 +91,11 @@ static bool write_weights(graph *g, const char *folder, const char *name, error 
         ok = data;
         if (!ok) break;
         fill(data, t, n, &seed);
-        entry[i] = (safetensors_entry){.name = t->name, .type = DTYPE_F32, .rank = t->rank,
-                                       .data = data, .bytes = n * sizeof *data};
+        entry[i] = (safetensors_entry){.name = t->name,
+                                       .type = DTYPE_F32,
+                                       .rank = t->rank,
+                                       .data = data,
+                                       .bytes = n * sizeof *data};
         memcpy(entry[i].dim, t->dim, sizeof t->dim);
     }
     ok = ok && safetensors_write(path, entry, count, NULL, 0, e);
@@ -152,8 +155,8 @@ static bool write_tokenizer(const char *folder, error *e)
         for (int id = 0, end = 0; end < 2; end++)
             for (int round = 0; round < 2; round++)
                 for (int byte = 0, extra = 0; byte < 256; byte++) {
-                    bool itself =
-                        (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+                    bool itself = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
+                                  byte >= 174;
                     int sign = itself ? byte : 256 + extra++;
                     if (itself == (round == 0))
                         n += (size_t)sprintf(text + n, "\"\\u%04x%s\": %d, ", (unsigned)sign,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * api: what the files of the public interface share: what its opaque types are, and the translation of
- * errors and options. Each file is one group of include/likeness.h; none owns anything but types. */
+ * api: what the files of the public interface share: what its opaque types are, and the translation
+ * of errors and options. Each file is one group of include/likeness.h; none owns anything but
+ * types. */
 #ifndef LIKENESS_API_API_H
 #define LIKENESS_API_API_H
 
@@ -14,10 +15,10 @@
 #include "train/settings.h"
 
 struct lk_context {
-    device *device;          /* the first: sessions work on others beside it */
+    device *device; /* the first: sessions work on others beside it */
     lk_log_callback *log;
     void *user;
-    pthread_mutex_t lock;    /* of the list of sessions, of what is busy, and of models' shares */
+    pthread_mutex_t lock; /* of the list of sessions, of what is busy, and of models' shares */
     lk_session *sessions;
 };
 
@@ -30,7 +31,7 @@ typedef struct session_model {
 
 struct lk_session {
     lk_context *context;
-    lk_session *next;        /* of the context's */
+    lk_session *next; /* of the context's */
     device *device;
     lk_log_callback *log;
     void *user;
@@ -42,33 +43,35 @@ struct lk_session {
 struct lk_model {
     lk_context *context;
     model *model;
-    /* A share in the device's copies, so that they last as long as the model; not of the text encoder's, which
-     * is needed for a moment a prompt and would be in memory beside the UNet's. */
+    /* A share in the device's copies, so that they last as long as the model; not of the text
+     * encoder's, which is needed for a moment a prompt and would be in memory beside the UNet's. */
     device_weights *weights[2];
-    int shares;              /* sessions that keep something for it, and the caller, until he closes it */
-    bool closed;             /* by the caller */
+    int shares;  /* sessions that keep something for it, and the caller, until he closes it */
+    bool closed; /* by the caller */
 };
 
 struct lk_latents {
-    int shape[3];            /* C, h, w */
-    float *data;             /* NULL: none */
+    int shape[3]; /* C, h, w */
+    float *data;  /* NULL: none */
 };
 
 struct lk_image {
     image image;
-    char *settings;          /* NULL: none */
+    char *settings; /* NULL: none */
     lk_latents initial, final;
 };
 
-struct lk_snapshot { generate_snapshot state; };
+struct lk_snapshot {
+    generate_snapshot state;
+};
 
 /* ---- context.c ---- */
 
 /* Hands a failure to the caller, who keeps his first one; returns ok. */
 bool api_report(bool ok, const error *e, lk_error *out);
 
-/* Options of a caller who may know fewer fields, or more: own holds the defaults, and takes what is given
- * (NULL: nothing). name: the type's. */
+/* Options of a caller who may know fewer fields, or more: own holds the defaults, and takes what is
+ * given (NULL: nothing). name: the type's. */
 bool api_options(void *own, size_t size, const void *given, const char *name, error *e);
 /* A caller's struct filled with as much of own as he knows; what only he knows is 0. */
 void api_give(void *out, size_t out_size, const void *own, size_t size);
@@ -79,8 +82,8 @@ typedef struct api_watch {
     void *user;
     lk_session *session;
     int picture, pictures;
-    double start;            /* clock_seconds at step 0 */
-    work_watch work;         /* is told for it */
+    double start;    /* clock_seconds at step 0 */
+    work_watch work; /* is told for it */
 } api_watch;
 /* w->work.user is w: it must stay where it is. */
 void api_watch_start(api_watch *w, lk_progress_callback *progress, void *user, lk_session *session);
@@ -89,7 +92,8 @@ bool api_watch_tell(api_watch *w, int step, int steps);
 
 /* ---- session.c ---- */
 
-/* The session is the calling thread's until session_leave. False where it is another's, or cancelled. */
+/* The session is the calling thread's until session_leave. False where it is another's, or
+ * cancelled. */
 bool session_enter(lk_session *s, error *e);
 void session_leave(lk_session *s);
 /* What the session keeps for a model: it is made where it is not there. NULL on failure. */
@@ -118,14 +122,14 @@ generate_options api_class_image(const lk_train_options *o);
 
 /* ---- mixed_run.c ---- */
 
-/* Pictures that are made together in a session, each by the same models, which take turns. Several must be alike
- * (generate_alike). */
+/* Pictures that are made together in a session, each by the same models, which take turns. Several
+ * must be alike (generate_alike). */
 typedef struct mixed {
     lk_session *session;
     lk_model *const *model;
     const char *const *name; /* NULL without a schedule */
     int count;
-    const char *schedule;    /* NULL: the first alone */
+    const char *schedule;                    /* NULL: the first alone */
     const lk_generate_options *const *given; /* [pictures] */
     int pictures;
     /* NULL: the progress of the options is told; else this, of picture k. True: stop. */
@@ -136,12 +140,13 @@ typedef struct mixed {
     mix mix;
     generator **generators;
     struct mixed_image *picture; /* [pictures] */
-    generate_options *in;          /* [pictures] */
+    generate_options *in;        /* [pictures] */
 } mixed;
 bool mixed_check(mixed *t, char **notes, error *e);
 bool mixed_settings(char **text, mixed *t, error *e); /* of one picture that is not made yet */
-bool mixed_run(lk_image **out, mixed *t, error *e); /* out [pictures]: all, or on failure none */
-/* How many such pictures make good use of one evaluation, and whether one alone keeps no more than a thread busy. */
+bool mixed_run(lk_image **out, mixed *t, error *e);   /* out [pictures]: all, or on failure none */
+/* How many such pictures make good use of one evaluation, and whether one alone keeps no more than
+ * a thread busy. */
 bool mixed_size(mixed *t, int *together, bool *small, error *e);
 
 /* ---- mixed.c ---- */

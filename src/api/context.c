@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * context: lk_context, the device a caller works with; how failures and progress get to the caller, and his
- * options to us. */
+ * context: lk_context, the device a caller works with; how failures and progress get to the caller,
+ * and his options to us. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -34,12 +34,15 @@ bool api_options(void *own, size_t size, const void *given, const char *name, er
     if (!given) return true;
     memcpy(&its, given, sizeof its);
     if (its < sizeof its || its > SIZE_MOST)
-        return error_set(e, ERROR_USAGE, "%s: its size is %zu; fill it with its defaults function first", name,
+        return error_set(e, ERROR_USAGE,
+                         "%s: its size is %zu; fill it with its defaults function first", name,
                          its);
     for (size_t i = size; i < its; i++)
         if (((const char *)given)[i])
-            return error_set(e, ERROR_USAGE, "%s: has a field set that likeness %s does not know; use a later "
-                             "one", name, LIKENESS_VERSION);
+            return error_set(e, ERROR_USAGE,
+                             "%s: has a field set that likeness %s does not know; use a later "
+                             "one",
+                             name, LIKENESS_VERSION);
     memcpy(own, given, its < size ? its : size);
     memcpy(own, &size, sizeof size);
     return true;
@@ -70,7 +73,8 @@ static bool on_work(void *user, int64_t done, int64_t total)
 
 void api_watch_start(api_watch *w, lk_progress_callback *progress, void *user, lk_session *session)
 {
-    *w = (api_watch){.progress = progress, .user = user, .session = session, .start = clock_seconds()};
+    *w = (api_watch){
+        .progress = progress, .user = user, .session = session, .start = clock_seconds()};
     w->work = (work_watch){on_work, w};
 }
 
@@ -86,9 +90,11 @@ void lk_context_defaults_sized(lk_context_options *o, size_t size)
 static bool context_open(lk_context *c, const lk_context_options *o, error *e)
 {
     int threads = o->threads, cores = cpu_count();
-    if (threads < 0) return error_set(e, ERROR_USAGE, "%d threads: not a number of threads", threads);
+    if (threads < 0)
+        return error_set(e, ERROR_USAGE, "%d threads: not a number of threads", threads);
     if (o->precision != LK_F32 && o->precision != LK_BF16)
-        return error_set(e, ERROR_USAGE, "precision %d: there are LK_F32 and LK_BF16", (int)o->precision);
+        return error_set(e, ERROR_USAGE, "precision %d: there are LK_F32 and LK_BF16",
+                         (int)o->precision);
     c->log = o->log;
     c->user = o->user;
     device_options chosen = {.threads = threads < cores ? threads : cores,

@@ -21,24 +21,27 @@ void lk_encode_defaults_sized(lk_encode_options *o, size_t size)
 static bool check_model(const lk_session *s, const lk_model *m, error *e)
 {
     if (m->context != s->context)
-        return error_set(e, ERROR_USAGE, "%s: is open in another context than the session", m->model->path);
+        return error_set(e, ERROR_USAGE, "%s: is open in another context than the session",
+                         m->model->path);
     return fit_conditional(m->model) ||
-           error_set(e, ERROR_USAGE, "%s: has no autoencoder; its latents are the picture", m->model->path);
+           error_set(e, ERROR_USAGE, "%s: has no autoencoder; its latents are the picture",
+                     m->model->path);
 }
 
 static bool check_image(const lk_model *m, const image *p, error *e)
 {
     int multiple = fit_factor(m->model);
     return (p->width % multiple == 0 && p->height % multiple == 0) ||
-           error_set(e, ERROR_USAGE, "a picture of %dx%d: both sides must be multiples of %d; crop or resize it",
+           error_set(e, ERROR_USAGE,
+                     "a picture of %dx%d: both sides must be multiples of %d; crop or resize it",
                      p->width, p->height, multiple);
 }
 
 /* ---- picture to latents ---- */
 
 /* diffusers: latent_dist.mode() or .sample(), times scaling_factor. */
-static void take(lk_latents *out, const float *mean, const float *deviation, const lk_encode_options *o,
-                 float scaling)
+static void take(lk_latents *out, const float *mean, const float *deviation,
+                 const lk_encode_options *o, float scaling)
 {
     size_t n = (size_t)out->shape[0] * (size_t)out->shape[1] * (size_t)out->shape[2];
     if (o->sample) {
@@ -60,7 +63,8 @@ static bool encode(lk_latents *out, lk_session *s, const lk_model *m, const imag
     size_t pixels = 3 * (size_t)p->width * (size_t)p->height;
     float *block = malloc((pixels + 2 * count) * sizeof *block);
     out->data = malloc(count * sizeof *out->data);
-    bool ok = (block && out->data) || error_memory(e, "a picture's latents", (pixels + 3 * count) * sizeof *block);
+    bool ok = (block && out->data) ||
+              error_memory(e, "a picture's latents", (pixels + 3 * count) * sizeof *block);
     ok = ok && encoder_open(&n, &on, p->width, p->height, e);
     if (ok) {
         float *mean = block + pixels, *deviation = mean + count;
@@ -107,8 +111,8 @@ bool lk_decode(lk_image **out, lk_session *s, lk_model *m, const lk_latents *l, 
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) && check_model(s, m, &e) &&
               (l->shape[0] == m->model->vae.latent_channels ||
-               error_set(&e, ERROR_USAGE, "latents of %d channels; %s has %d", l->shape[0], m->model->path,
-                         m->model->vae.latent_channels)) &&
+               error_set(&e, ERROR_USAGE, "latents of %d channels; %s has %d", l->shape[0],
+                         m->model->path, m->model->vae.latent_channels)) &&
               session_enter(s, &e);
     if (ok) {
         ok = decode(&(*out)->image, s, m, l, &e);

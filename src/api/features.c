@@ -17,8 +17,11 @@ void lk_features_defaults_sized(lk_features_options *o, size_t size)
 {
     features_options usual;
     features_defaults(&usual);
-    lk_features_options own = {.size = sizeof own, .draws = usual.draws, .seed = usual.seed,
-                               .timestep = usual.timestep, .block = usual.block};
+    lk_features_options own = {.size = sizeof own,
+                               .draws = usual.draws,
+                               .seed = usual.seed,
+                               .timestep = usual.timestep,
+                               .block = usual.block};
     api_give(o, size, &own, sizeof own);
 }
 
@@ -27,8 +30,11 @@ static bool options_take(features_options *out, const lk_features_options *given
     lk_features_options o;
     lk_features_defaults(&o);
     if (!api_options(&o, sizeof o, given, "lk_features_options", e)) return false;
-    *out = (features_options){.prompt = o.prompt ? o.prompt : "", .draws = o.draws, .seed = o.seed,
-                              .timestep = o.timestep, .block = o.block};
+    *out = (features_options){.prompt = o.prompt ? o.prompt : "",
+                              .draws = o.draws,
+                              .seed = o.seed,
+                              .timestep = o.timestep,
+                              .block = o.block};
     return true;
 }
 
@@ -48,15 +54,16 @@ static bool open_features(lk_features *f, const features_options *o, error *e)
 {
     lk_session *s = f->session;
     if (f->model->context != s->context)
-        return error_set(e, ERROR_USAGE, "%s: is open in another context than the session", f->model->model->path);
+        return error_set(e, ERROR_USAGE, "%s: is open in another context than the session",
+                         f->model->model->path);
     if (!session_enter(s, e)) return false;
     bool ok = features_open(&f->features, &(pipeline){s->device, f->model->model}, o, e);
     session_leave(s);
     return ok;
 }
 
-bool lk_features_open(lk_features **out, lk_session *s, lk_model *m, const lk_features_options *given,
-                      lk_error *caller)
+bool lk_features_open(lk_features **out, lk_session *s, lk_model *m,
+                      const lk_features_options *given, lk_error *caller)
 {
     error e = {0};
     features_options o;
@@ -85,7 +92,8 @@ void lk_features_close(lk_features **closed)
     *closed = NULL;
 }
 
-bool lk_features_look(float **value, int shape[3], lk_features *f, const lk_image *picture, lk_error *caller)
+bool lk_features_look(float **value, int shape[3], lk_features *f, const lk_image *picture,
+                      lk_error *caller)
 {
     error e = {0};
     feature_map map = {0};

@@ -8,10 +8,7 @@ _Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1
                "the model's is first");
 _Static_assert((int)LK_SPACING_LINSPACE == (int)SPACING_LINSPACE + 1, "the model's is first");
 
-bool lk_sampler_parse(lk_sampler *out, const char *name)
-{
-    return sampler_kind_parse(out, name);
-}
+bool lk_sampler_parse(lk_sampler *out, const char *name) { return sampler_kind_parse(out, name); }
 
 bool lk_variance_parse(lk_variance *out, const char *name)
 {
@@ -33,9 +30,15 @@ int lk_sampler_count(void) { return sampler_kind_count(); }
 
 bool lk_sampler_has_eta(lk_sampler s) { return sampler_kind_known(s) && sampler_kind_has_eta(s); }
 
-bool lk_sampler_has_variance(lk_sampler s) { return sampler_kind_known(s) && sampler_kind_has_variance(s); }
+bool lk_sampler_has_variance(lk_sampler s)
+{
+    return sampler_kind_known(s) && sampler_kind_has_variance(s);
+}
 
-const char *lk_sampler_label(lk_sampler s) { return sampler_kind_known(s) ? sampler_kind_label(s) : NULL; }
+const char *lk_sampler_label(lk_sampler s)
+{
+    return sampler_kind_known(s) ? sampler_kind_label(s) : NULL;
+}
 
 const char *lk_sampler_name(lk_sampler s)
 {
@@ -44,16 +47,22 @@ const char *lk_sampler_name(lk_sampler s)
 
 const char *lk_variance_name(lk_variance v)
 {
-    return v > LK_VARIANCE_MODEL && v <= LK_VARIANCE_LEARNED_RANGE ? variance_name((variance)((int)v - 1)) : NULL;
+    return v > LK_VARIANCE_MODEL && v <= LK_VARIANCE_LEARNED_RANGE
+               ? variance_name((variance)((int)v - 1))
+               : NULL;
 }
 
 const char *lk_spacing_name(lk_spacing s)
 {
-    return s > LK_SPACING_MODEL && s <= LK_SPACING_LINSPACE ? spacing_name((spacing)((int)s - 1)) : NULL;
+    return s > LK_SPACING_MODEL && s <= LK_SPACING_LINSPACE ? spacing_name((spacing)((int)s - 1))
+                                                            : NULL;
 }
 
-static const lk_generate_options generate_defaults = {
-    .size = sizeof(lk_generate_options), .steps = 50, .guidance = 7.5f, .picture = 1, .pictures = 1};
+static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate_options),
+                                                      .steps = 50,
+                                                      .guidance = 7.5f,
+                                                      .picture = 1,
+                                                      .pictures = 1};
 
 void lk_generate_defaults_sized(lk_generate_options *o, size_t size)
 {
@@ -65,26 +74,38 @@ bool generate_options_take(lk_generate_options *own, const lk_generate_options *
     *own = generate_defaults;
     return api_options(own, sizeof *own, given, "lk_generate_options", e) &&
            (lk_sampler_name(own->sampler) ||
-            error_set(e, ERROR_USAGE, "sampler %d: there is none of this number", (int)own->sampler)) &&
+            error_set(e, ERROR_USAGE, "sampler %d: there is none of this number",
+                      (int)own->sampler)) &&
            ((own->variance >= LK_VARIANCE_MODEL && own->variance <= LK_VARIANCE_LEARNED_RANGE) ||
-            error_set(e, ERROR_USAGE, "variance %d: there is none of this number", (int)own->variance)) &&
+            error_set(e, ERROR_USAGE, "variance %d: there is none of this number",
+                      (int)own->variance)) &&
            ((own->spacing >= LK_SPACING_MODEL && own->spacing <= LK_SPACING_LINSPACE) ||
-            error_set(e, ERROR_USAGE, "spacing %d: there is none of this number", (int)own->spacing));
+            error_set(e, ERROR_USAGE, "spacing %d: there is none of this number",
+                      (int)own->spacing));
 }
 
 generate_options api_options_in(const lk_generate_options *o)
 {
     return (generate_options){
-        .prompt = o->prompt, .negative = o->negative, .seed = o->seed, .width = o->width,
-        .height = o->height, .guidance = o->guidance, .guidance_rescale = o->guidance_rescale,
-        .clip_skip = o->clip_skip, .latents = o->latents ? o->latents->data : NULL,
-        .sampler = {
-            .kind = o->sampler, .steps = o->steps, .eta = o->eta,
-            .has_variance = o->variance != LK_VARIANCE_MODEL,
-            .variance = o->variance ? (variance)((int)o->variance - 1) : VARIANCE_FIXED_SMALL,
-            .has_spacing = o->spacing != LK_SPACING_MODEL,
-            .spacing = o->spacing ? (spacing)((int)o->spacing - 1) : SPACING_LEADING,
-        },
+        .prompt = o->prompt,
+        .negative = o->negative,
+        .seed = o->seed,
+        .width = o->width,
+        .height = o->height,
+        .guidance = o->guidance,
+        .guidance_rescale = o->guidance_rescale,
+        .clip_skip = o->clip_skip,
+        .latents = o->latents ? o->latents->data : NULL,
+        .sampler =
+            {
+                .kind = o->sampler,
+                .steps = o->steps,
+                .eta = o->eta,
+                .has_variance = o->variance != LK_VARIANCE_MODEL,
+                .variance = o->variance ? (variance)((int)o->variance - 1) : VARIANCE_FIXED_SMALL,
+                .has_spacing = o->spacing != LK_SPACING_MODEL,
+                .spacing = o->spacing ? (spacing)((int)o->spacing - 1) : SPACING_LEADING,
+            },
     };
 }
 
@@ -104,7 +125,8 @@ bool lk_generate_settings(char **text, lk_session *s, lk_model *m, const lk_gene
     return api_report(mixed_settings(text, &t, &e), &e, caller);
 }
 
-bool lk_generate(lk_image **out, lk_session *s, lk_model *m, const lk_generate_options *o, lk_error *caller)
+bool lk_generate(lk_image **out, lk_session *s, lk_model *m, const lk_generate_options *o,
+                 lk_error *caller)
 {
     error e = {0};
     mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
@@ -116,5 +138,7 @@ int lk_generate_sessions(lk_session *s, lk_model *m, const lk_generate_options *
     mixed t = {.session = s, .model = &m, .count = 1, .given = &given, .pictures = 1};
     int threads = lk_session_threads(s), together;
     bool small = false;
-    return threads > 1 && mixed_size(&t, &together, &small, NULL) && small ? session_room(s, threads) : 1;
+    return threads > 1 && mixed_size(&t, &together, &small, NULL) && small
+               ? session_room(s, threads)
+               : 1;
 }

@@ -24,30 +24,34 @@ bool lk_image_open(lk_image **out, const char *path, lk_error *caller)
 }
 
 bool lk_image_from_memory(lk_image **out, const void *data, size_t bytes, const char *name,
-                            lk_error *caller)
+                          lk_error *caller)
 {
     error e = {0};
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
-              image_read_memory(&(*out)->image, &(*out)->settings, data, bytes, name ? name : "the picture", &e);
+              image_read_memory(&(*out)->image, &(*out)->settings, data, bytes,
+                                name ? name : "the picture", &e);
     if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }
 
-bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int height, size_t stride,
-                            lk_error *caller)
+bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int height,
+                          size_t stride, lk_error *caller)
 {
     error e = {0};
     size_t row = width > 0 ? 3 * (size_t)width : 0;
     *out = NULL;
     if (width < 1 || height < 1 || (stride && stride < row))
-        return api_report(error_set(&e, ERROR_USAGE, "pixels of %dx%d, %zu bytes a row: not a picture's", width,
-                                    height, stride), &e, caller);
+        return api_report(error_set(&e, ERROR_USAGE,
+                                    "pixels of %dx%d, %zu bytes a row: not a picture's", width,
+                                    height, stride),
+                          &e, caller);
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
               image_new(&(*out)->image, width, height, &e);
     for (int y = 0; ok && y < height; y++)
-        memcpy((*out)->image.pixels + (size_t)y * row, pixels + (size_t)y * (stride ? stride : row), row);
+        memcpy((*out)->image.pixels + (size_t)y * row, pixels + (size_t)y * (stride ? stride : row),
+               row);
     if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);
 }
@@ -72,7 +76,8 @@ bool lk_image_set_settings(lk_image *p, const char *text, lk_error *caller)
 {
     error e = {0};
     char *copy = strdup(text);
-    if (!copy) return api_report(error_memory(&e, "a picture's settings", strlen(text)), &e, caller);
+    if (!copy)
+        return api_report(error_memory(&e, "a picture's settings", strlen(text)), &e, caller);
     free(p->settings);
     p->settings = copy;
     return true;
@@ -102,8 +107,7 @@ bool lk_image_save(const lk_image *p, const char *path, lk_error *caller)
 }
 
 bool lk_image_grid(lk_image **out, const lk_image *const *cell, int rows, int columns,
-                     const char *const *row_label, const char *const *column_label,
-                     lk_error *caller)
+                   const char *const *row_label, const char *const *column_label, lk_error *caller)
 {
     error e = {0};
     size_t count = rows > 0 && columns > 0 ? (size_t)rows * (size_t)columns : 0;

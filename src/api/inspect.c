@@ -49,7 +49,8 @@ static char *inspect_model(const char *path, const lk_inspect_options *o, error 
     int cores = cpu_count();
     api_watch_start(&watch, o->progress, o->user, NULL);
     if (path_exists(path) && !detect_describe(&text, path, e)) return NULL;
-    if (!text && thread_pool_open(&pool, o->threads > 0 && o->threads < cores ? o->threads : cores, e) &&
+    if (!text &&
+        thread_pool_open(&pool, o->threads > 0 && o->threads < cores ? o->threads : cores, e) &&
         model_open_to_look(&m, path, pool, &watch.work, e))
         text = model_describe(m, pool, &watch.work, e);
     thread_pool_close(&pool);
@@ -65,7 +66,8 @@ bool lk_inspect(char **text, const char *path, const lk_inspect_options *given, 
     if (api_options(&o, sizeof o, given, "lk_inspect_options", &e)) {
         char *pocket = strcmp(path, "pocket") == 0 && !path_exists(path) ? find_pocket(&e) : NULL;
         if (pocket) path = pocket;
-        *text = !path_is_dir(path) && is_image(path) ? inspect_image(path, &e) : inspect_model(path, &o, &e);
+        *text = !path_is_dir(path) && is_image(path) ? inspect_image(path, &e)
+                                                     : inspect_model(path, &o, &e);
         free(pocket);
     }
     return api_report(*text != NULL, &e, caller);

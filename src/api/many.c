@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * many: lk_generate_many, pictures that are independent of each other: dealt out to sessions side by side, alike
- * ones together, handed to the caller one by one in their order. Which way a picture is made does not change it. */
+ * many: lk_generate_many, pictures that are independent of each other: dealt out to sessions side
+ * by side, alike ones together, handed to the caller one by one in their order. Which way a picture
+ * is made does not change it. */
 #include "api/api.h"
 
 #include <stdlib.h>
@@ -14,7 +15,10 @@
 static const lk_job job_defaults = {.size = sizeof(lk_job), .count = 1};
 static const lk_many_options many_defaults = {.size = sizeof(lk_many_options)};
 
-void lk_job_defaults_sized(lk_job *job, size_t size) { api_give(job, size, &job_defaults, sizeof job_defaults); }
+void lk_job_defaults_sized(lk_job *job, size_t size)
+{
+    api_give(job, size, &job_defaults, sizeof job_defaults);
+}
 
 void lk_many_defaults_sized(lk_many_options *o, size_t size)
 {
@@ -26,26 +30,26 @@ typedef struct task {
     lk_job job;
     lk_generate_options o;
     lk_image *made;
-    int steps;      /* of it that were counted */
+    int steps; /* of it that were counted */
 } task;
 
 typedef struct many {
     lk_many_options o;
     task *task;
     size_t count;
-    lk_session *session;   /* the caller's */
+    lk_session *session; /* the caller's */
     lk_session **worker;
     int workers, together;
-    int64_t steps;         /* of all */
+    int64_t steps; /* of all */
     double start;
     thread_crew *crew;
-    atomic_bool stop;      /* nothing more is wanted */
-    pthread_mutex_t lock;  /* of what follows, and of what was made */
-    size_t next;           /* the first that nobody has taken */
-    size_t failed;         /* the first that could not be made; count: none */
+    atomic_bool stop;     /* nothing more is wanted */
+    pthread_mutex_t lock; /* of what follows, and of what was made */
+    size_t next;          /* the first that nobody has taken */
+    size_t failed;        /* the first that could not be made; count: none */
     error why;
     int64_t stepped;
-    size_t told;           /* those before it the caller has */
+    size_t told; /* those before it the caller has */
 } many;
 
 /* ---- a worker ---- */
@@ -55,19 +59,22 @@ static bool alike(const task *a, const task *b)
 {
     generate_options x = api_options_in(&a->o), y = api_options_in(&b->o);
     const lk_job *s = &a->job, *t = &b->job;
-    bool schedules = !s->schedule == !t->schedule && (!s->schedule || strcmp(s->schedule, t->schedule) == 0);
-    if (!schedules || s->count != t->count || s->names != t->names || a->o.from || b->o.from) return false;
+    bool schedules = !s->schedule == !t->schedule &&
+                     (!s->schedule || strcmp(s->schedule, t->schedule) == 0);
+    if (!schedules || s->count != t->count || s->names != t->names || a->o.from || b->o.from)
+        return false;
     for (int i = 0; i < s->count; i++)
         if (s->models[i] != t->models[i]) return false;
     return generate_alike(&x, &y);
 }
 
-/* The next jobs for a worker, from *begin: how many; 0: there are none. Towards the end fewer at once, so that all
- * workers come to theirs at about the same time. */
+/* The next jobs for a worker, from *begin: how many; 0: there are none. Towards the end fewer at
+ * once, so that all workers come to theirs at about the same time. */
 static int take(many *m, size_t *begin)
 {
     pthread_mutex_lock(&m->lock);
-    size_t left = m->count - m->next, share = left / (2 * (size_t)m->workers), most = (size_t)m->together;
+    size_t left = m->count - m->next, share = left / (2 * (size_t)m->workers),
+           most = (size_t)m->together;
     if (m->workers > 1 && most > share) most = share ? share : 1;
     if (atomic_load(&m->stop) || m->failed < m->count) left = 0;
     size_t n = left ? 1 : 0;
@@ -106,8 +113,15 @@ static bool make(many *m, lk_session *s, size_t begin, int n, error *e)
     const lk_generate_options **given = calloc((size_t)n, sizeof *given);
     lk_image **made = calloc((size_t)n, sizeof *made);
     piece p = {m, begin};
-    mixed t = {.session = s, .model = first->job.models, .name = first->job.names, .count = first->job.count,
-               .schedule = first->job.schedule, .given = given, .pictures = n, .stepped = stepped, .user = &p};
+    mixed t = {.session = s,
+               .model = first->job.models,
+               .name = first->job.names,
+               .count = first->job.count,
+               .schedule = first->job.schedule,
+               .given = given,
+               .pictures = n,
+               .stepped = stepped,
+               .user = &p};
     bool ok = (given && made) || error_memory(e, "pictures", (size_t)n * sizeof *made);
     for (int k = 0; ok && k < n; k++) given[k] = &m->task[begin + (size_t)k].o;
     ok = ok && mixed_run(made, &t, e);
@@ -178,10 +192,11 @@ static void attend(void *context)
     many *m = context;
     hand_over(m, false);
     pthread_mutex_lock(&m->lock);
-    lk_progress p = {sizeof p, (int)m->told, (int)m->count, (int)m->stepped, (int)m->steps,
-                     clock_seconds() - m->start};
+    lk_progress p = {sizeof p,        (int)m->told,  (int)m->count,
+                     (int)m->stepped, (int)m->steps, clock_seconds() - m->start};
     pthread_mutex_unlock(&m->lock);
-    if (m->o.progress && !atomic_load(&m->stop) && m->o.progress(m->o.user, &p) != 0) atomic_store(&m->stop, true);
+    if (m->o.progress && !atomic_load(&m->stop) && m->o.progress(m->o.user, &p) != 0)
+        atomic_store(&m->stop, true);
 }
 
 /* ---- before ---- */
@@ -211,8 +226,13 @@ static bool plan(many *m, error *e)
     for (size_t i = 0; i < m->count; i++) {
         const task *t = &m->task[i];
         const lk_generate_options *given = &t->o;
-        mixed one = {.session = m->session, .model = t->job.models, .name = t->job.names, .count = t->job.count,
-                     .schedule = t->job.schedule, .given = &given, .pictures = 1};
+        mixed one = {.session = m->session,
+                     .model = t->job.models,
+                     .name = t->job.names,
+                     .count = t->job.count,
+                     .schedule = t->job.schedule,
+                     .given = &given,
+                     .pictures = 1};
         int together;
         bool small;
         if (i && alike(t, &m->task[i - 1])) continue;
@@ -233,7 +253,8 @@ static bool hash_models(const many *m, error *e)
     api_watch_start(&watch, NULL, NULL, m->session);
     for (size_t i = 0; i < m->count; i++)
         for (int k = 0; k < m->task[i].job.count; k++)
-            if (!model_hash_watched(m->task[i].job.models[k]->model, m->session->device->pool, &watch.work, hash, e))
+            if (!model_hash_watched(m->task[i].job.models[k]->model, m->session->device->pool,
+                                    &watch.work, hash, e))
                 return false;
     return true;
 }
@@ -257,7 +278,8 @@ static bool open_workers(many *m, error *e)
 
 static void close_all(many *m)
 {
-    for (int i = 0; m->worker && m->workers > 1 && i < m->workers; i++) lk_session_close(&m->worker[i]);
+    for (int i = 0; m->worker && m->workers > 1 && i < m->workers; i++)
+        lk_session_close(&m->worker[i]);
     for (size_t i = 0; m->task && i < m->count; i++) lk_image_close(&m->task[i].made);
     free(m->worker);
     free(m->task);
@@ -274,19 +296,21 @@ static bool run(many *m, error *e)
     hand_over(m, true);
     if (side_by_side) session_leave(m->session);
     if (m->why.code) return error_set(e, m->why.code, "%s", m->why.text);
-    return (!atomic_load(&m->stop) && !session_stopped(m->session)) || error_set(e, ERROR_CANCELLED, "stopped");
+    return (!atomic_load(&m->stop) && !session_stopped(m->session)) ||
+           error_set(e, ERROR_CANCELLED, "stopped");
 }
 
-bool lk_generate_many(lk_session *session, const lk_job *const *jobs, size_t count, const lk_many_options *given,
-                      lk_error *caller)
+bool lk_generate_many(lk_session *session, const lk_job *const *jobs, size_t count,
+                      const lk_many_options *given, lk_error *caller)
 {
     error e = {0};
     many m = {.o = many_defaults, .count = count, .failed = count, .session = session};
     pthread_mutex_init(&m.lock, NULL);
     bool ok = api_options(&m.o, sizeof m.o, given, "lk_many_options", &e) &&
               (count <= INT32_MAX || error_set(&e, ERROR_USAGE, "%zu pictures at once", count)) &&
-              take_jobs(&m, jobs, &e) && (!count || (plan(&m, &e) && hash_models(&m, &e) && open_workers(&m, &e) &&
-                                                     run(&m, &e)));
+              take_jobs(&m, jobs, &e) &&
+              (!count ||
+               (plan(&m, &e) && hash_models(&m, &e) && open_workers(&m, &e) && run(&m, &e)));
     close_all(&m);
     return api_report(ok, &e, caller);
 }

@@ -22,14 +22,15 @@ static bool merge(lk_session *s, lk_model *const *models, const mix_step *sum, c
     return model_merge(part, sum->share, sum->terms, folder, &watch.work, e);
 }
 
-bool lk_merge(lk_session *s, lk_model *const *models, const char *const *names, int count, const char *sum,
-              const char *folder, const lk_merge_options *given, lk_error *caller)
+bool lk_merge(lk_session *s, lk_model *const *models, const char *const *names, int count,
+              const char *sum, const char *folder, const lk_merge_options *given, lk_error *caller)
 {
     error e = {0};
     lk_merge_options o = merge_defaults;
     mix_step step;
-    bool ok = api_options(&o, sizeof o, given, "lk_merge_options", &e) && names_check(names, count, &e) &&
-              mix_parse_sum(&step, sum, names, count, &e) && session_enter(s, &e);
+    bool ok = api_options(&o, sizeof o, given, "lk_merge_options", &e) &&
+              names_check(names, count, &e) && mix_parse_sum(&step, sum, names, count, &e) &&
+              session_enter(s, &e);
     if (ok) {
         ok = merge(s, models, &step, folder, &o, &e);
         session_leave(s);

@@ -25,12 +25,18 @@ bool lk_schedule_check(const char *schedule, const char *const *names, int count
     return api_report(ok, &e, caller);
 }
 
-bool lk_generate_check_mixed(lk_session *s, lk_model *const *models, const char *const *names, int count,
-                             const char *schedule, const lk_generate_options *o, char **notes,
-                             lk_error *caller)
+bool lk_generate_check_mixed(lk_session *s, lk_model *const *models, const char *const *names,
+                             int count, const char *schedule, const lk_generate_options *o,
+                             char **notes, lk_error *caller)
 {
     error e = {0};
-    mixed t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
+    mixed t = {.session = s,
+               .model = models,
+               .name = names,
+               .count = count,
+               .schedule = schedule,
+               .given = &o,
+               .pictures = 1};
     return api_report(mixed_check(&t, notes, &e), &e, caller);
 }
 
@@ -39,14 +45,27 @@ bool lk_generate_settings_mixed(char **text, lk_session *s, lk_model *const *mod
                                 const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    mixed t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
+    mixed t = {.session = s,
+               .model = models,
+               .name = names,
+               .count = count,
+               .schedule = schedule,
+               .given = &o,
+               .pictures = 1};
     return api_report(mixed_settings(text, &t, &e), &e, caller);
 }
 
-bool lk_generate_mixed(lk_image **out, lk_session *s, lk_model *const *models, const char *const *names,
-                       int count, const char *schedule, const lk_generate_options *o, lk_error *caller)
+bool lk_generate_mixed(lk_image **out, lk_session *s, lk_model *const *models,
+                       const char *const *names, int count, const char *schedule,
+                       const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    mixed t = {.session = s, .model = models, .name = names, .count = count, .schedule = schedule, .given = &o, .pictures = 1};
+    mixed t = {.session = s,
+               .model = models,
+               .name = names,
+               .count = count,
+               .schedule = schedule,
+               .given = &o,
+               .pictures = 1};
     return api_report(mixed_run(out, &t, &e), &e, caller);
 }

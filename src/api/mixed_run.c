@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mixed_run: pictures by one model or several that take turns: what lk_generate, lk_generate_mixed and lk_generate_many
- * have in common. */
+ * mixed_run: pictures by one model or several that take turns: what lk_generate, lk_generate_mixed
+ * and lk_generate_many have in common. */
 #include "api/api.h"
 
 #include <stdlib.h>
@@ -28,7 +28,8 @@ static const mix *mix_of(const mixed *t) { return t->schedule ? &t->mix : NULL; 
 static bool open_generators(mixed *t, error *e)
 {
     t->generators = calloc((size_t)t->count + 1, sizeof *t->generators);
-    if (!t->generators) return error_memory(e, "a list of models", (size_t)t->count * sizeof *t->generators);
+    if (!t->generators)
+        return error_memory(e, "a list of models", (size_t)t->count * sizeof *t->generators);
     for (int i = 0; i < t->count; i++)
         if (!(t->generators[i] = session_generator(t->session, t->model[i], e))) return false;
     return true;
@@ -43,7 +44,8 @@ static bool latents_fit(const mixed *t, const lk_generate_options *o, error *e)
         return error_set(e, ERROR_USAGE,
                          "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
                          "[1, %d, %d, %d]",
-                         from->shape[0], from->shape[1], from->shape[2], shape[0], shape[1], shape[2]);
+                         from->shape[0], from->shape[1], from->shape[2], shape[0], shape[1],
+                         shape[2]);
     size_t count = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
     return !o->from || o->from->state.numbers == count ||
            error_set(e, ERROR_USAGE, "the run to go on from made a picture of another size");
@@ -72,8 +74,9 @@ static bool mixed_open(mixed *t, error *e)
     t->entered = session_enter(t->session, e);
     if (!t->entered || !open_images(t, e)) return false;
     if (t->count < 1) return error_set(e, ERROR_USAGE, "a picture of %d models", t->count);
-    if (t->schedule && (!names_check(t->name, t->count, e) ||
-                        !mix_parse(&t->mix, t->schedule, t->name, t->count, t->picture[0].o.steps, e)))
+    if (t->schedule &&
+        (!names_check(t->name, t->count, e) ||
+         !mix_parse(&t->mix, t->schedule, t->name, t->count, t->picture[0].o.steps, e)))
         return false;
     bool ok = open_generators(t, e);
     for (int k = 0; ok && k < t->pictures; k++) ok = latents_fit(t, &t->picture[k].o, e);
@@ -95,7 +98,8 @@ static bool on_progress(void *user, int step, int steps)
 {
     struct mixed_image *p = user;
     const mixed *t = p->mixed;
-    return t->stepped ? t->stepped(t->user, p->k, step, steps) : api_watch_tell(&p->watch, step, steps);
+    return t->stepped ? t->stepped(t->user, p->k, step, steps)
+                      : api_watch_tell(&p->watch, step, steps);
 }
 
 static void on_reached(void *user, const generate_snapshot *state)
@@ -124,8 +128,9 @@ bool mixed_check(mixed *t, char **notes, error *e)
 {
     if (notes) *notes = NULL;
     bool ok = mixed_open(t, e) &&
-              (t->schedule ? generator_check_mixed(t->generators, t->count, &t->mix, t->in, notes, e)
-                           : generator_check(t->generators[0], t->in, notes, e));
+              (t->schedule
+                   ? generator_check_mixed(t->generators, t->count, &t->mix, t->in, notes, e)
+                   : generator_check(t->generators[0], t->in, notes, e));
     mixed_close(t);
     return ok;
 }
@@ -139,7 +144,8 @@ bool mixed_settings(char **text, mixed *t, error *e)
         const lk_generate_options *o = &t->picture[0].o;
         image_job job = {t->generators, t->name, t->count, mix_of(t), t->in};
         generator_size(first_of(t), &width, &height, &multiple);
-        image size = {.width = o->width ? o->width : width, .height = o->height ? o->height : height};
+        image size = {.width = o->width ? o->width : width,
+                      .height = o->height ? o->height : height};
         ok = parameters_text(text, &job, &size, e);
     }
     mixed_close(t);
@@ -177,7 +183,8 @@ static bool run(lk_image **out, mixed *t, error *e)
     generate_result *made = calloc((size_t)t->pictures, sizeof *made);
     if (!made) return error_memory(e, "pictures", (size_t)t->pictures * sizeof *made);
     listen(t);
-    bool ok = generator_run_together(t->generators, t->count, mix_of(t), t->in, t->pictures, made, e);
+    bool ok = generator_run_together(t->generators, t->count, mix_of(t), t->in, t->pictures, made,
+                                     e);
     for (int k = 0; ok && k < t->pictures; k++) ok = keep(&out[k], t, k, &made[k], e);
     for (int k = 0; k < t->pictures; k++) generate_result_free(&made[k]);
     free(made);

@@ -20,7 +20,8 @@ static bool open_weights(lk_model *m, device *d, error *e)
 {
     const weight_set *set[] = {&m->model->unet_weights, &m->model->vae_weights};
     bool ok = true;
-    for (int i = 0; ok && i < 2; i++) ok = !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
+    for (int i = 0; ok && i < 2; i++)
+        ok = !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
     return ok;
 }
 
@@ -31,7 +32,8 @@ static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, er
     const char *path = o->path ? o->path : pocket;
     api_watch_start(&watch, o->progress, o->user, NULL);
     bool ok = path &&
-              model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work, e) &&
+              model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work,
+                              e) &&
               fit_model(m->model, e) && open_weights(m, c->device, e);
     free(pocket);
     return ok;
@@ -57,7 +59,8 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *given,
 
 void lk_model_describe_sized(const lk_model *m, lk_model_info *info, size_t size)
 {
-    lk_model_info own = {.path = m->model->path, .format = m->model->format,
+    lk_model_info own = {.path = m->model->path,
+                         .format = m->model->format,
                          .unconditional = !fit_conditional(m->model)};
     fit_size(m->model, &own.width, &own.height, &own.multiple);
     if (!own.unconditional) own.tokens = m->model->clip.positions;

@@ -42,8 +42,10 @@ bool lk_photos_open(lk_photos **out, const char *folder, const lk_photos_options
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a folder's photos", sizeof **out)) &&
               api_options(&o, sizeof o, given, "lk_photos_options", &e);
-    ok = ok && (o.resolution >= 0 || error_set(&e, ERROR_USAGE, "photos at a resolution of %d; give 1 or more, or 0 "
-                                               "to have them listed only", o.resolution));
+    ok = ok && (o.resolution >= 0 || error_set(&e, ERROR_USAGE,
+                                               "photos at a resolution of %d; give 1 or more, or 0 "
+                                               "to have them listed only",
+                                               o.resolution));
     if (ok)
         ok = o.resolution ? photo_set_open(&(*out)->set, folder, o.resolution, o.limit,
                                            o.of_class ? "class" : "instance", &e)
@@ -82,8 +84,9 @@ bool lk_photos_image(lk_image **out, const lk_photos *p, size_t i, lk_error *cal
     int side = p->set.resolution;
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
-              (side || error_set(&e, ERROR_USAGE, "%s was listed only; open its folder with a resolution",
-                                 lk_photos_path(p, i))) &&
+              (side ||
+               error_set(&e, ERROR_USAGE, "%s was listed only; open its folder with a resolution",
+                         lk_photos_path(p, i))) &&
               image_new(&(*out)->image, side, side, &e);
     if (ok) {
         const image *whole = &p->set.item[i].picture;
@@ -91,7 +94,9 @@ bool lk_photos_image(lk_image **out, const lk_photos *p, size_t i, lk_error *cal
         size_t row = 3 * (size_t)side;
         for (int y = 0; y < side; y++)
             memcpy((*out)->image.pixels + (size_t)y * row,
-                   whole->pixels + 3 * ((size_t)(c.top + y) * (size_t)whole->width + (size_t)c.left), row);
+                   whole->pixels +
+                       3 * ((size_t)(c.top + y) * (size_t)whole->width + (size_t)c.left),
+                   row);
     }
     if (!ok) lk_image_close(out);
     return api_report(ok, &e, caller);

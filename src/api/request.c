@@ -42,26 +42,35 @@ static char *class_maker(const lk_train_options *o)
                          number_exact_float(g.guidance).text);
 }
 
-static bool write_request(char **text, const lk_train_options *o, const lk_train_base *base, error *e)
+static bool write_request(char **text, const lk_train_options *o, const lk_train_base *base,
+                          error *e)
 {
     train_settings s = api_train_settings(o);
     char *maker = class_maker(o);
-    train_request r = {.settings = &s, .model = base->name, .precision = base->precision == LK_BF16 ? "bf16" : "no",
-                       .resolution = base->resolution, .class_maker = maker, .class_model = base->hash};
-    bool ok = (maker || error_memory(e, "a training's request", 64)) && train_request_text(text, &r, e);
+    train_request r = {.settings = &s,
+                       .model = base->name,
+                       .precision = base->precision == LK_BF16 ? "bf16" : "no",
+                       .resolution = base->resolution,
+                       .class_maker = maker,
+                       .class_model = base->hash};
+    bool ok = (maker || error_memory(e, "a training's request", 64)) &&
+              train_request_text(text, &r, e);
     free(maker);
     return ok;
 }
 
-bool lk_train_request(char **text, const lk_train_options *options, const lk_train_base *given, lk_error *caller)
+bool lk_train_request(char **text, const lk_train_options *options, const lk_train_base *given,
+                      lk_error *caller)
 {
     error e = {0};
     lk_train_options o;
     lk_train_base base = {0};
     *text = NULL;
-    bool ok = train_options_take(&o, options, &e) && api_options(&base, sizeof base, given, "lk_train_base", &e) &&
+    bool ok = train_options_take(&o, options, &e) &&
+              api_options(&base, sizeof base, given, "lk_train_base", &e) &&
               ((base.name && o.instance_data_dir) ||
-               error_set(&e, ERROR_USAGE, "a training's request needs its base's name and instance_data_dir")) &&
+               error_set(&e, ERROR_USAGE,
+                         "a training's request needs its base's name and instance_data_dir")) &&
               write_request(text, &o, &base, &e);
     return api_report(ok, &e, caller);
 }

@@ -6,9 +6,12 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-struct lk_schedule { mix mix; };
+struct lk_schedule {
+    mix mix;
+};
 
-_Static_assert((int)LK_SCHEDULE_PARTS == (int)MIX_MAX_TERMS && sizeof(lk_schedule_step) == sizeof(mix_step) &&
+_Static_assert((int)LK_SCHEDULE_PARTS == (int)MIX_MAX_TERMS &&
+                   sizeof(lk_schedule_step) == sizeof(mix_step) &&
                    offsetof(lk_schedule_step, parts) == offsetof(mix_step, terms) &&
                    offsetof(lk_schedule_step, split) == offsetof(mix_step, split) &&
                    offsetof(lk_schedule_step, model) == offsetof(mix_step, model) &&
@@ -20,7 +23,8 @@ bool lk_schedule_open(lk_schedule **out, const char *text, const char *const *na
 {
     error e = {0};
     *out = calloc(1, sizeof **out);
-    bool ok = (*out || error_memory(&e, "a schedule", sizeof **out)) && names_check(names, count, &e) &&
+    bool ok = (*out || error_memory(&e, "a schedule", sizeof **out)) &&
+              names_check(names, count, &e) &&
               mix_parse(&(*out)->mix, text, names, count, steps, &e);
     if (!ok) lk_schedule_close(out);
     return api_report(ok, &e, caller);

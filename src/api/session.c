@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * session: lk_session, one thread's work in a context: who is at work in it, what it keeps for which model,
- * and how it is stopped from elsewhere. */
+ * session: lk_session, one thread's work in a context: who is at work in it, what it keeps for
+ * which model, and how it is stopped from elsewhere. */
 #include "api/api.h"
 
 #include <stdlib.h>
@@ -16,7 +16,8 @@ void lk_session_defaults_sized(lk_session_options *o, size_t size)
     api_give(o, size, &session_defaults, sizeof session_defaults);
 }
 
-bool lk_session_open(lk_session **out, lk_context *c, const lk_session_options *given, lk_error *caller)
+bool lk_session_open(lk_session **out, lk_context *c, const lk_session_options *given,
+                     lk_error *caller)
 {
     error e = {0};
     lk_session_options o = session_defaults;
@@ -24,9 +25,11 @@ bool lk_session_open(lk_session **out, lk_context *c, const lk_session_options *
     lk_session *s = calloc(1, sizeof *s);
     bool ok = (s || error_memory(&e, "a session", sizeof *s)) &&
               api_options(&o, sizeof o, given, "lk_session_options", &e) &&
-              (o.threads >= 0 || error_set(&e, ERROR_USAGE, "%d threads: not a number of threads", o.threads));
+              (o.threads >= 0 ||
+               error_set(&e, ERROR_USAGE, "%d threads: not a number of threads", o.threads));
     int most = c->device->threads;
-    ok = ok && device_open_beside(&s->device, c->device, o.threads > 0 && o.threads < most ? o.threads : most, &e);
+    ok = ok && device_open_beside(&s->device, c->device,
+                                  o.threads > 0 && o.threads < most ? o.threads : most, &e);
     if (ok) {
         s->context = c;
         s->device->stop = &s->stop;
@@ -86,12 +89,14 @@ bool session_stopped(const lk_session *s) { return atomic_load(&s->stop); }
 bool session_enter(lk_session *s, error *e)
 {
     if (session_stopped(s))
-        return error_set(e, ERROR_CANCELLED, "cancelled; lk_session_resume lets the session work again");
+        return error_set(e, ERROR_CANCELLED,
+                         "cancelled; lk_session_resume lets the session work again");
     pthread_mutex_lock(&s->context->lock);
     bool idle = !s->busy;
     s->busy = true;
     pthread_mutex_unlock(&s->context->lock);
-    if (!idle) return error_set(e, ERROR_USAGE, "the session is at work; another thread needs its own");
+    if (!idle)
+        return error_set(e, ERROR_USAGE, "the session is at work; another thread needs its own");
     return true;
 }
 
@@ -111,7 +116,8 @@ generator *session_generator(lk_session *s, lk_model *m, error *e)
     for (session_model *one = s->models; one; one = one->next)
         if (one->model == m) return one->generator;
     if (m->context != s->context) {
-        error_set(e, ERROR_USAGE, "%s: is open in another context than the session", m->model->path);
+        error_set(e, ERROR_USAGE, "%s: is open in another context than the session",
+                  m->model->path);
         return NULL;
     }
     session_model *one = calloc(1, sizeof *one);
@@ -173,5 +179,7 @@ void session_say(lk_session *s, const char *line)
 {
     static const char mark[] = "warning: ";
     bool warns = strncmp(line, mark, sizeof mark - 1) == 0;
-    if (s->log) s->log(s->user, warns ? LK_LOG_WARNING : LK_LOG_INFO, warns ? line + sizeof mark - 1 : line);
+    if (s->log)
+        s->log(s->user, warns ? LK_LOG_WARNING : LK_LOG_INFO,
+               warns ? line + sizeof mark - 1 : line);
 }

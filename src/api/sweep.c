@@ -35,15 +35,19 @@ static void options_out(lk_generate_options *o, const generate_options *in)
     o->spacing = s->has_spacing ? (lk_spacing)((int)s->spacing + 1) : LK_SPACING_MODEL;
 }
 
-struct lk_sweep { sweep rows; };
+struct lk_sweep {
+    sweep rows;
+};
 
-bool lk_sweep_parse(lk_sweep **out, const char *text, const lk_generate_options *base, lk_error *caller)
+bool lk_sweep_parse(lk_sweep **out, const char *text, const lk_generate_options *base,
+                    lk_error *caller)
 {
     error e = {0};
     lk_generate_options own;
     lk_sweep *s = calloc(1, sizeof *s);
     *out = NULL;
-    bool ok = (s || error_memory(&e, "a sweep", sizeof *s)) && generate_options_take(&own, base, &e);
+    bool ok = (s || error_memory(&e, "a sweep", sizeof *s)) &&
+              generate_options_take(&own, base, &e);
     if (ok) {
         generate_options options = api_options_in(&own);
         ok = sweep_parse(&s->rows, text, &options, &e);
@@ -71,7 +75,8 @@ void lk_sweep_apply(const lk_sweep *s, size_t i, lk_generate_options *options)
 {
     lk_generate_options own;
     size_t size = options->size;
-    if (!generate_options_take(&own, options, NULL)) return; /* the caller's call with them will say why */
+    if (!generate_options_take(&own, options, NULL))
+        return; /* the caller's call with them will say why */
     options_out(&own, &s->rows.row[i].options);
     memcpy(options, &own, size < sizeof own ? size : sizeof own);
     options->size = size;

@@ -22,17 +22,24 @@ bool lk_rate_schedule_parse(lk_rate_schedule *out, const char *name)
     return true;
 }
 
-const char *lk_rate_schedule_name(lk_rate_schedule s) { return rate_schedule_name((rate_schedule)s); }
+const char *lk_rate_schedule_name(lk_rate_schedule s)
+{
+    return rate_schedule_name((rate_schedule)s);
+}
 
 /* ---- settings: as the caller has them, and as we do ---- */
 
-typedef struct field { size_t theirs, ours, bytes; } field;
+typedef struct field {
+    size_t theirs, ours, bytes;
+} field;
 
 /* Fails to compile where a field has two sizes. */
-#define BYTES(name) \
-    sizeof(char[sizeof((lk_train_options *)0)->name == sizeof((train_settings *)0)->name \
-                    ? (int)sizeof((train_settings *)0)->name : -1])
-#define SETTING(name, ...) {offsetof(lk_train_options, name), offsetof(train_settings, name), BYTES(name)},
+#define BYTES(name)                                                                                \
+    sizeof(char[sizeof((lk_train_options *)0)->name == sizeof((train_settings *)0)->name           \
+                    ? (int)sizeof((train_settings *)0)->name                                       \
+                    : -1])
+#define SETTING(name, ...)                                                                         \
+    {offsetof(lk_train_options, name), offsetof(train_settings, name), BYTES(name)},
 static const field fields[] = {
 #include "train/settings_table.h"
 };
@@ -101,18 +108,24 @@ bool lk_train_determines(const lk_train_options *options, const char *name)
 
 bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size)
 {
-    static const char *const groups[] = {[GROUP_WHAT] = "What", [GROUP_PRIOR] = "Prior",
-                                         [GROUP_LENGTH] = "Length", [GROUP_HOW] = "How",
+    static const char *const groups[] = {[GROUP_WHAT] = "What",
+                                         [GROUP_PRIOR] = "Prior",
+                                         [GROUP_LENGTH] = "Length",
+                                         [GROUP_HOW] = "How",
                                          [GROUP_WHERE] = "Where"};
     static const lk_setting_type types[] = {
-        [SETTING_BOOL] = LK_SETTING_SWITCH, [SETTING_INT] = LK_SETTING_WHOLE,
-        [SETTING_LONG] = LK_SETTING_WHOLE, [SETTING_SEED] = LK_SETTING_WHOLE,
-        [SETTING_DOUBLE] = LK_SETTING_NUMBER, [SETTING_TEXT] = LK_SETTING_TEXT,
+        [SETTING_BOOL] = LK_SETTING_SWITCH,     [SETTING_INT] = LK_SETTING_WHOLE,
+        [SETTING_LONG] = LK_SETTING_WHOLE,      [SETTING_SEED] = LK_SETTING_WHOLE,
+        [SETTING_DOUBLE] = LK_SETTING_NUMBER,   [SETTING_TEXT] = LK_SETTING_TEXT,
         [SETTING_SCHEDULE] = LK_SETTING_CHOICE, [SETTING_OPTIMIZER] = LK_SETTING_CHOICE};
     if (i >= FIELDS) return false;
     const train_setting *t = &train_setting_list[i];
-    lk_train_setting own = {.name = t->name, .type = types[t->kind], .value = t->value, .group = groups[t->group],
-                            .help = t->help, .determines = t->effect != EFFECT_NEVER};
+    lk_train_setting own = {.name = t->name,
+                            .type = types[t->kind],
+                            .value = t->value,
+                            .group = groups[t->group],
+                            .help = t->help,
+                            .determines = t->effect != EFFECT_NEVER};
     snprintf(own.range, sizeof own.range, "%s", train_setting_range(t).text);
     snprintf(own.standard, sizeof own.standard, "%s", train_setting_standard(t).text);
     api_give(out, size, &own, sizeof own);
@@ -150,7 +163,8 @@ static bool train_image(void *user, const image_order *order, image *out, char *
     const training *t = user;
     lk_generate_options defaults;
     lk_generate_defaults(&defaults);
-    generate_options o = order->model == t->base ? api_class_image(&t->o) : api_options_in(&defaults);
+    generate_options o = order->model == t->base ? api_class_image(&t->o)
+                                                 : api_options_in(&defaults);
     o.prompt = order->prompt;
     o.seed = order->seed;
     o.progress = order->progress;
@@ -188,7 +202,8 @@ static bool train(training *t, lk_model *m, error *e)
 {
     train_settings settings = api_train_settings(&t->o);
     const image **pictures = calloc(t->o.instance_count + 1, sizeof *pictures);
-    if (!pictures) return error_memory(e, "a list of pictures", t->o.instance_count * sizeof *pictures);
+    if (!pictures)
+        return error_memory(e, "a list of pictures", t->o.instance_count * sizeof *pictures);
     for (size_t i = 0; i < t->o.instance_count; i++) pictures[i] = &t->o.instance_images[i]->image;
     settings.instance_images = pictures;
     settings.instance_count = t->o.instance_count;
@@ -196,7 +211,8 @@ static bool train(training *t, lk_model *m, error *e)
     train_events events = {on_progress, on_say, t};
     t->base = m->model;
     t->generator = session_generator(t->session, m, e);
-    bool ok = t->generator && train_run(t->session->device, m->model, &settings, &maker, &events, e);
+    bool ok = t->generator &&
+              train_run(t->session->device, m->model, &settings, &maker, &events, e);
     free(pictures);
     return ok;
 }

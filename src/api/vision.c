@@ -43,7 +43,10 @@ void lk_vision_close(lk_vision **v)
     *v = NULL;
 }
 
-lk_vision_kind lk_vision_kind_of(const lk_vision *v) { return (lk_vision_kind)vit_kind_of(v->network); }
+lk_vision_kind lk_vision_kind_of(const lk_vision *v)
+{
+    return (lk_vision_kind)vit_kind_of(v->network);
+}
 const char *lk_vision_hash(const lk_vision *v) { return vit_hash(v->network); }
 int lk_vision_width(const lk_vision *v) { return vit_width(v->network); }
 
@@ -62,7 +65,8 @@ bool lk_vision_embed_text(float *out, lk_vision *v, const char *text, lk_error *
 {
     error e = {0};
     bool ok = vit_kind_of(v->network) == VIT_CLIP ||
-              error_set(&e, ERROR_USAGE, "a text's embedding is asked of a network that reads none; give a CLIP");
+              error_set(&e, ERROR_USAGE,
+                        "a text's embedding is asked of a network that reads none; give a CLIP");
     ok = ok && session_enter(v->session, &e);
     if (ok) {
         ok = vit_embed_text(v->network, text, out, &e);

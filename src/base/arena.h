@@ -6,7 +6,9 @@
 
 #include <stddef.h>
 
-typedef struct arena { struct arena_chunk *first; } arena; /* {0} is an empty arena */
+typedef struct arena {
+    struct arena_chunk *first;
+} arena; /* {0} is an empty arena */
 
 /* Zeroed, 16-byte aligned; all three: NULL when memory is out. */
 void *arena_alloc(arena *a, size_t size);

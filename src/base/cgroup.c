@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cgroup: see cgroup.h. In version 2 all limits lie in one tree, in version 1 each kind has its own. In
- * a container the path of a process's group may belong to the host's view and be absent: then only the
- * root is found, which is the container's own. */
+ * cgroup: see cgroup.h. In version 2 all limits lie in one tree, in version 1 each kind has its
+ * own. In a container the path of a process's group may belong to the host's view and be absent:
+ * then only the root is found, which is the container's own. */
 #include "base/cgroup.h"
 
 #include <errno.h>
@@ -40,13 +40,14 @@ bool find_number(const char *text, const char *key, uint64_t *out)
     return false;
 }
 
-/* A tree of groups: its folder below place->groups ("": itself), and the name by which this process's
- * path in it is listed ("": version 2's). */
+/* A tree of groups: its folder below place->groups ("": itself), and the name by which this
+ * process's path in it is listed ("": version 2's). */
 typedef struct tree {
     const char *folder, *name;
 } tree;
 
-static const tree unified = {"", ""}, memory_tree = {"/memory", "memory"}, cpu_tree = {"/cpu", "cpu"};
+static const tree unified = {"", ""}, memory_tree = {"/memory", "memory"},
+                  cpu_tree = {"/cpu", "cpu"};
 
 /* Whether a list "cpu,cpuacct" of `length` has the name; an empty list is version 2's. */
 static bool names_tree(const char *list, size_t length, const char *name)

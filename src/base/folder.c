@@ -51,8 +51,8 @@ bool folder_list(folder_names *out, const char *path, error *e)
     DIR *dir = opendir(path);
     if (!dir && errno == ENOMEM) return error_memory(e, path, 0);
     if (!dir)
-        return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions", path,
-                         error_reason(errno));
+        return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions",
+                         path, error_reason(errno));
     bool ok = true;
     errno = 0;
     for (const struct dirent *entry; ok && (entry = readdir(dir)); errno = 0)
@@ -154,11 +154,13 @@ bool folder_install(const char *from, const char *to, const char *last, error *e
     return ok;
 }
 
-/* The process that ".NAME.PID-N.tmp" names (a picture's ending may follow); 0: it is no such name. */
+/* The process that ".NAME.PID-N.tmp" names (a picture's ending may follow); 0: it is no such name.
+ */
 static long process_of(const char *name)
 {
     const char *end = NULL;
-    for (const char *next = name; (next = strstr(next, ".tmp")); next += 4) end = next; /* the last */
+    for (const char *next = name; (next = strstr(next, ".tmp")); next += 4)
+        end = next; /* the last */
     const char *at = end;
     if (name[0] != '.' || !end || (end[4] && strcmp(end + 4, ".png") != 0)) return 0;
     while (at > name && isdigit((unsigned char)at[-1])) at--;
@@ -220,8 +222,10 @@ bool folder_lock(int *lock, const char *path, error *e)
     if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;
     bool busy = errno == EWOULDBLOCK;
     if (busy)
-        error_set(e, ERROR_FILE, "%s: another run is writing there; wait for it, or choose another "
-                                 "folder", path);
+        error_set(e, ERROR_FILE,
+                  "%s: another run is writing there; wait for it, or choose another "
+                  "folder",
+                  path);
     else
         fail(e, path, "lock the folder");
     folder_unlock(lock);

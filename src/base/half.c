@@ -54,10 +54,7 @@ static inline float double_narrow(double d)
     return float_of((uint32_t)nearbyint(size * 0x1p149) | (signbit(d) ? 0x80000000 : 0));
 }
 
-static inline float bf16_widen(uint16_t h)
-{
-    return float_of((uint32_t)h << 16);
-}
+static inline float bf16_widen(uint16_t h) { return float_of((uint32_t)h << 16); }
 
 static inline uint16_t bf16_narrow(float f)
 {

@@ -7,7 +7,9 @@
 
 #include <locale.h>
 
-typedef struct locale_change { locale_t before, ours; } locale_change;
+typedef struct locale_change {
+    locale_t before, ours;
+} locale_change;
 locale_change locale_enter(void);
 void locale_leave(locale_change change);
 

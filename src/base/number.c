@@ -45,7 +45,10 @@ number_text number_bytes(double bytes)
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
     int unit = 0;
     for (; unit < 4 && bytes >= 1000; unit++) bytes /= 1024;
-    number_text n = number_decimals(bytes, unit == 0 || bytes >= 100 ? 0 : bytes >= 10 ? 1 : 2), out;
+    number_text n = number_decimals(bytes, unit == 0 || bytes >= 100 ? 0
+                                           : bytes >= 10             ? 1
+                                                                     : 2),
+                out;
     snprintf(out.text, sizeof out.text, "%.30s %s", n.text, units[unit]);
     return out;
 }

@@ -10,7 +10,9 @@
 
 #include <stdbool.h>
 
-typedef struct number_text { char text[40]; } number_text;
+typedef struct number_text {
+    char text[40];
+} number_text;
 
 /* The fewest digits that read back as this very value: "0.3", "5e-06", "1000". */
 number_text number_exact(double v);

@@ -19,9 +19,9 @@
 
 struct file_writer {
     int file;
-    char *path;      /* where the file will be; symbolic links resolved */
+    char *path;          /* where the file will be; symbolic links resolved */
     struct sha256 *hash; /* of what was put; NULL: nobody wants it */
-    char *temporary; /* the name while writing; NULL for a device such as /dev/stdout */
+    char *temporary;     /* the name while writing; NULL for a device such as /dev/stdout */
 };
 
 /* What a person can do about an errno of the file system. */
@@ -49,7 +49,8 @@ static bool fail_errno(error *e, const char *path, const char *what)
                      advice(code));
 }
 
-/* flags: besides O_NONBLOCK, with which a pipe that nobody holds at its other end does not hang us. */
+/* flags: besides O_NONBLOCK, with which a pipe that nobody holds at its other end does not hang us.
+ */
 static int open_regular(const char *path, int flags, uint64_t *size, error *e)
 {
     int file = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
@@ -320,8 +321,10 @@ bool path_make_dir(const char *path, error *e)
             if (why == EEXIST)
                 ok = error_set(e, ERROR_FILE, "%s: is a file, where a folder is needed", part);
             else if (errno == ENOENT) /* what is above was there, or has just been made */
-                ok = error_set(e, ERROR_FILE, "%s: cannot make the folder: no folder can be made there; choose "
-                               "another place", part);
+                ok = error_set(e, ERROR_FILE,
+                               "%s: cannot make the folder: no folder can be made there; choose "
+                               "another place",
+                               part);
             else
                 ok = fail_errno(e, part, "make the folder");
         }
@@ -404,7 +407,8 @@ char *path_beside(const char *below)
     char *from[] = {path_of_program(), path_of_library()}, *found = NULL;
     for (int i = 0; i < 6; i++) {
         const char *folder = from[i / 3];
-        char *path = folder && !found ? string_format("%s/%s%s", folder, places[i % 3], below) : NULL;
+        char *path = folder && !found ? string_format("%s/%s%s", folder, places[i % 3], below)
+                                      : NULL;
         if (path && path_is_dir(path))
             found = path;
         else

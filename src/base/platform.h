@@ -13,7 +13,10 @@
 #include "base/error.h"
 
 /* A file mapped for reading. An empty file maps to size 0, data NULL. Fails for folders. */
-typedef struct mapped_file { const uint8_t *data; size_t size; } mapped_file;
+typedef struct mapped_file {
+    const uint8_t *data;
+    size_t size;
+} mapped_file;
 bool file_map(mapped_file *out, const char *path, error *e);
 void file_unmap(mapped_file *m);
 void file_map_drop(const mapped_file *m); /* gives its resident pages back; data stays readable */
@@ -46,25 +49,26 @@ bool path_is_file(const char *path);
 bool path_make_dir(const char *path, error *e); /* with its parents; fine if it exists */
 /* a + "/" + b, malloc'ed; NULL when memory is out. */
 char *path_join(const char *a, const char *b);
-/* The same place from "/" on, wherever the program stands; what is there may be a link, and need not be
- * there. malloc'ed; NULL when memory is out. */
+/* The same place from "/" on, wherever the program stands; what is there may be a link, and need
+ * not be there. malloc'ed; NULL when memory is out. */
 char *path_absolute(const char *path);
 /* Whether both are there, and one and the same file or folder. */
 bool path_is_same(const char *a, const char *b);
 /* malloc'ed; NULL when memory is out. */
 char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *path_of_program(void); /* folder of the running program, malloc'ed */
-/* A folder that comes with us ("models/pocket"), beside the program or the library that this code is in, as they
- * are built or installed. malloc'ed; NULL where it is not there, or memory is out. */
+/* A folder that comes with us ("models/pocket"), beside the program or the library that this code
+ * is in, as they are built or installed. malloc'ed; NULL where it is not there, or memory is out.
+ */
 char *path_beside(const char *below);
 
 /* A block of zeroed memory, 64-byte aligned, huge pages asked for; NULL when memory is out. */
 void *block_alloc(size_t size);
 void block_free(void *block, size_t size);
-uint64_t memory_available(void);   /* bytes the system says can be had now (cgroup limit too) */
-uint64_t memory_peak(void);        /* peak resident bytes of this process */
-int cpu_count(void);               /* cores this process may use */
-double clock_seconds(void);        /* monotonic */
-uint32_t random_number(void);      /* the system's; another at each call */
+uint64_t memory_available(void); /* bytes the system says can be had now (cgroup limit too) */
+uint64_t memory_peak(void);      /* peak resident bytes of this process */
+int cpu_count(void);             /* cores this process may use */
+double clock_seconds(void);      /* monotonic */
+uint32_t random_number(void);    /* the system's; another at each call */
 
 #endif

@@ -58,20 +58,11 @@ static uint64_t next_u64(rng *r)
     return high << 32 | rng_u32(r);
 }
 
-uint64_t rng_random64(rng *r)
-{
-    return next_u64(r) & INT64_MAX;
-}
+uint64_t rng_random64(rng *r) { return next_u64(r) & INT64_MAX; }
 
-float rng_uniform(rng *r)
-{
-    return (float)(rng_u32(r) & 0xffffff) * 0x1p-24f;
-}
+float rng_uniform(rng *r) { return (float)(rng_u32(r) & 0xffffff) * 0x1p-24f; }
 
-double rng_uniform_double(rng *r)
-{
-    return (double)(next_u64(r) & ((1ull << 53) - 1)) * 0x1p-53;
-}
+double rng_uniform_double(rng *r) { return (double)(next_u64(r) & ((1ull << 53) - 1)) * 0x1p-53; }
 
 /* One normal value of a draw of fewer than 16: Box-Muller in double, each second value kept. */
 static float small_normal(rng *r)
@@ -99,9 +90,9 @@ static float polynomial(const float *c, int n, float x)
  * ln(2) in two parts so that e ln(2) loses nothing. */
 static float log_as_torch(float x)
 {
-    static const float c[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
-                              -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
-                              2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    static const float c[] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                              -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                              2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
     int exponent;
     float m = frexpf(x, &exponent); /* [1/2, 1) */
     if (m < 0.707106781186547524f) {

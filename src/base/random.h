@@ -25,8 +25,8 @@ double rng_uniform_double(rng *r);
  * small draw; from 16 on, a tail that does not fill 16 makes torch draw the last 16 values anew. So
  * the counts matter: two draws of 10 are other values than one draw of 20. */
 void rng_randn(rng *r, float *out, size_t n);
-/* torch's normal_ on a tensor that is not contiguous (channels-last, say): its values in the order of its
- * memory, each drawn as a small draw's is. */
+/* torch's normal_ on a tensor that is not contiguous (channels-last, say): its values in the order
+ * of its memory, each drawn as a small draw's is. */
 void rng_randn_strided(rng *r, float *out, size_t n);
 uint32_t rng_below(rng *r, uint32_t n);                  /* torch.randint(0, n), n > 0 */
 void rng_permutation(rng *r, uint32_t *out, uint32_t n); /* torch.randperm */

@@ -51,16 +51,14 @@ static bool read_range(uint64_t *first, uint64_t *last, const char *word, const 
     bool ok = read_seed(first, &p, end, &large);
     *last = *first;
     if (ok && p < end && *p == '-') {
-        if (++p == end)
-            return bad_seed(e, word, length, "has no end; write a range as 42-45");
+        if (++p == end) return bad_seed(e, word, length, "has no end; write a range as 42-45");
         ok = read_seed(last, &p, end, &large);
     }
     if (large)
         return bad_seed(e, word, length, "is too large; seeds are 0 to 18446744073709551615");
     if (!ok || p < end)
         return bad_seed(e, word, length, "is no seed; write them as 42,43 or 42-45");
-    if (*last < *first)
-        return bad_seed(e, word, length, "ends before it begins");
+    if (*last < *first) return bad_seed(e, word, length, "ends before it begins");
     return true;
 }
 

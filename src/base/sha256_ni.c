@@ -29,12 +29,12 @@ bool sha256_has_ni(void)
 void sha256_blocks_ni(uint32_t state[8], const uint8_t *in, size_t blocks)
 {
     const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    __m128i low = _mm_loadu_si128((const void *)state);         /* a b c d */
-    __m128i high = _mm_loadu_si128((const void *)(state + 4));  /* e f g h */
-    low = _mm_shuffle_epi32(low, 0xb1);                         /* b a d c */
-    high = _mm_shuffle_epi32(high, 0x1b);                       /* h g f e */
-    __m128i abef = _mm_alignr_epi8(low, high, 8);               /* f e b a */
-    __m128i cdgh = _mm_blend_epi16(high, low, 0xf0);            /* h g d c */
+    __m128i low = _mm_loadu_si128((const void *)state);        /* a b c d */
+    __m128i high = _mm_loadu_si128((const void *)(state + 4)); /* e f g h */
+    low = _mm_shuffle_epi32(low, 0xb1);                        /* b a d c */
+    high = _mm_shuffle_epi32(high, 0x1b);                      /* h g f e */
+    __m128i abef = _mm_alignr_epi8(low, high, 8);              /* f e b a */
+    __m128i cdgh = _mm_blend_epi16(high, low, 0xf0);           /* h g d c */
     for (; blocks > 0; blocks--, in += 64) {
         __m128i abef_before = abef, cdgh_before = cdgh, w[4];
         for (int i = 0; i < 4; i++)

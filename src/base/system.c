@@ -27,8 +27,8 @@ void *block_alloc(size_t size)
     size = block_size(size);
     if (size == 0) return NULL;
     size_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
-    char *start = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                       -1, 0);
+    char *start = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                       0);
     if (start == MAP_FAILED) return NULL;
     if (slack) { /* mmap aligns to 4 KiB only: take more, give back what is around */
         size_t before = (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE;

@@ -4,8 +4,9 @@
  *
  * The ticket holds how many pieces the job has and which is next; taking a piece is one atomic
  * addition, whose answer says everything about the claim. So a thread that comes late takes a piece
- * of whatever job is open then, or none, and the caller never has to wait for it to notice anything.
- * A job's other fields are read only by who has a piece of it, which keeps the job from ending. */
+ * of whatever job is open then, or none, and the caller never has to wait for it to notice
+ * anything. A job's other fields are read only by who has a piece of it, which keeps the job from
+ * ending. */
 #include "base/threads.h"
 
 #include <assert.h>
@@ -35,8 +36,8 @@ typedef struct worker {
 
 struct thread_pool {
     int size, started;
-    int looks_most;   /* in LOOK_SECONDS */
-    int looks;        /* the caller's */
+    int looks_most; /* in LOOK_SECONDS */
+    int looks;      /* the caller's */
     pid_t process;
     worker *workers;
     atomic_bool busy, closing;
@@ -47,7 +48,7 @@ struct thread_pool {
     _Alignas(64) atomic_uint_least64_t ticket; /* pieces << 32 | the next piece */
     _Alignas(64) atomic_uint finished;         /* pieces done; the caller sleeps on it */
     atomic_uint caller_sleeps;
-    _Alignas(64) atomic_uint posted;           /* jobs so far; idle threads sleep on it */
+    _Alignas(64) atomic_uint posted; /* jobs so far; idle threads sleep on it */
     atomic_uint sleepers;
 };
 
@@ -178,8 +179,9 @@ static bool start_workers(thread_pool *p, error *e)
         code = pthread_create(&w->thread, NULL, worker_main, w);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return !code || error_set(e, ERROR_MEMORY, "cannot start thread %d of %d (%s); use fewer threads",
-                              p->started + 2, p->size, error_reason(code));
+    return !code ||
+           error_set(e, ERROR_MEMORY, "cannot start thread %d of %d (%s); use fewer threads",
+                     p->started + 2, p->size, error_reason(code));
 }
 
 bool thread_pool_open(thread_pool **out, int count, error *e)
@@ -286,7 +288,11 @@ static void attend(thread_crew *c)
 void thread_crew_run(int count, void (*work)(thread_crew *crew, void *context, int worker),
                      void (*attends)(void *context), void *context)
 {
-    thread_crew c = {.work = work, .attend = attends, .context = context, .modes = modes_now(), .at_work = count};
+    thread_crew c = {.work = work,
+                     .attend = attends,
+                     .context = context,
+                     .modes = modes_now(),
+                     .at_work = count};
     crew_member *member = count > 1 ? calloc((size_t)count, sizeof *member) : NULL;
     int started = 0;
     sigset_t all, before;
@@ -296,7 +302,8 @@ void thread_crew_run(int count, void (*work)(thread_crew *crew, void *context, i
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (; member && started < count; started++) {
         member[started] = (crew_member){.crew = &c, .number = started};
-        if (pthread_create(&member[started].thread, NULL, member_main, &member[started]) != 0) break;
+        if (pthread_create(&member[started].thread, NULL, member_main, &member[started]) != 0)
+            break;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (started) {

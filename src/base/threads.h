@@ -29,14 +29,15 @@ int thread_pool_size(const thread_pool *pool);
 typedef void thread_piece(void *context, int piece, int worker);
 void thread_pool_run(thread_pool *pool, int pieces, thread_piece *work, void *context);
 
-/* Threads that each do work of their own for long, such as a picture, while the caller attends to them. */
+/* Threads that each do work of their own for long, such as a picture, while the caller attends to
+ * them. */
 typedef struct thread_crew thread_crew;
 
-/* `count` threads do work(crew, context, worker), worker in [0, count), each to its end; meanwhile the caller's own
- * calls attend(context) after every thread_crew_tell, and once more when all have ended. They take no signals, and
- * compute in the caller's floating-point modes. With one, or where no thread can be started, the caller does the work
- * itself, and attends in thread_crew_tell; where only some can, the others' work is not done: what there is must be
- * dealt out to who comes. */
+/* `count` threads do work(crew, context, worker), worker in [0, count), each to its end; meanwhile
+ * the caller's own calls attend(context) after every thread_crew_tell, and once more when all have
+ * ended. They take no signals, and compute in the caller's floating-point modes. With one, or where
+ * no thread can be started, the caller does the work itself, and attends in thread_crew_tell; where
+ * only some can, the others' work is not done: what there is must be dealt out to who comes. */
 void thread_crew_run(int count, void (*work)(thread_crew *crew, void *context, int worker),
                      void (*attend)(void *context), void *context);
 void thread_crew_tell(thread_crew *crew);

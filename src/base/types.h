@@ -26,7 +26,7 @@ typedef enum dtype {
     DTYPE_COUNT,
 } dtype;
 
-size_t dtype_size(dtype t);          /* bytes of one element */
-const char *dtype_name(dtype t);     /* safetensors' name: "F32", "BF16", ... */
+size_t dtype_size(dtype t);      /* bytes of one element */
+const char *dtype_name(dtype t); /* safetensors' name: "F32", "BF16", ... */
 
 #endif

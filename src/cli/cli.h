@@ -27,17 +27,20 @@ int fail_error(const lk_error *error);
 
 /* ---- options.c ---- */
 
-typedef struct text_list { const char **item; size_t count; } text_list; /* item malloc'ed */
+typedef struct text_list {
+    const char **item;
+    size_t count;
+} text_list; /* item malloc'ed */
 
 typedef enum option_kind {
-    OPTION_FLAG,  /* bool * */
-    OPTION_TEXT,  /* const char ** */
-    OPTION_TEXTS, /* text_list *: may be given several times */
-    OPTION_INT,   /* int * */
-    OPTION_LONG,  /* int64_t * */
-    OPTION_FLOAT, /* float * */
-    OPTION_DOUBLE, /* double * */
-    OPTION_CALL,  /* option_call *: takes a text */
+    OPTION_FLAG,      /* bool * */
+    OPTION_TEXT,      /* const char ** */
+    OPTION_TEXTS,     /* text_list *: may be given several times */
+    OPTION_INT,       /* int * */
+    OPTION_LONG,      /* int64_t * */
+    OPTION_FLOAT,     /* float * */
+    OPTION_DOUBLE,    /* double * */
+    OPTION_CALL,      /* option_call *: takes a text */
     OPTION_CALL_FLAG, /* option_call *: takes none, and is called with "true" */
 } option_kind;
 
@@ -65,8 +68,8 @@ bool text_list_add(text_list *list, const char *text); /* false when memory is o
 
 /* ---- models.c ---- */
 
-/* The context and the one session that a command works in; and a line on stderr where fewer threads were to be
- * had than were asked for. */
+/* The context and the one session that a command works in; and a line on stderr where fewer threads
+ * were to be had than were asked for. */
 typedef struct workplace {
     lk_context *context;
     lk_session *session;
@@ -75,15 +78,15 @@ bool workplace_open(workplace *w, const lk_context_options *options, lk_error *e
 void workplace_close(workplace *w); /* after the models */
 
 typedef struct model_list {
-    text_list given;     /* the values of -m: PATH or NAME=PATH */
+    text_list given; /* the values of -m: PATH or NAME=PATH */
     size_t count;
-    char **name;         /* [count], malloc'ed; NULL: a plain path */
-    const char **path;   /* NULL: the pocket model */
+    char **name;       /* [count], malloc'ed; NULL: a plain path */
+    const char **path; /* NULL: the pocket model */
     lk_model **opened;
 } model_list;
 
-/* Fills name and path. needs_names: the flag for whose sake every model must have a name; NULL: there is
- * at most one model (none: the pocket model). Returns a status, as options_parse. */
+/* Fills name and path. needs_names: the flag for whose sake every model must have a name; NULL:
+ * there is at most one model (none: the pocket model). Returns a status, as options_parse. */
 int models_read(model_list *list, const char *needs_names);
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,
                  lk_error *error);
@@ -103,8 +106,8 @@ typedef struct output {
 } output;
 
 typedef struct outputs {
-    bool overwrite;              /* --overwrite: what is there gives way */
-    text_list inputs;            /* paths of files that the run reads */
+    bool overwrite;                                   /* --overwrite: what is there gives way */
+    text_list inputs;                                 /* paths of files that the run reads */
     char *(*settings)(void *user, const output *out); /* for lk_free; NULL after a line on stderr */
     void *user;
     void *claims;
@@ -124,10 +127,10 @@ void outputs_close(outputs *all);
 /* ---- progress.c ---- */
 
 typedef struct progress_line {
-    bool terminal;        /* a bar on one line; else plain lines, seldom */
-    bool shown;           /* the bar is on the screen */
-    double told;          /* seconds at the last plain line */
-    int picture;          /* the last that a plain line was begun for */
+    bool terminal; /* a bar on one line; else plain lines, seldom */
+    bool shown;    /* the bar is on the screen */
+    double told;   /* seconds at the last plain line */
+    int picture;   /* the last that a plain line was begun for */
 } progress_line;
 
 void progress_start(progress_line *line);

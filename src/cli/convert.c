@@ -30,12 +30,9 @@ typedef struct task {
 static int flags_read(task *t, int argc, char **argv)
 {
     const option list[] = {
-        {"-h --help", OPTION_FLAG, &t->help},
-        {"--merge", OPTION_TEXT, &t->merge},
-        {"-m --model", OPTION_TEXTS, &t->models.given},
-        {"-o --output", OPTION_TEXT, &t->output},
-        {"--overwrite", OPTION_FLAG, &t->overwrite},
-        {NULL, OPTION_FLAG, NULL},
+        {"-h --help", OPTION_FLAG, &t->help},           {"--merge", OPTION_TEXT, &t->merge},
+        {"-m --model", OPTION_TEXTS, &t->models.given}, {"-o --output", OPTION_TEXT, &t->output},
+        {"--overwrite", OPTION_FLAG, &t->overwrite},    {NULL, OPTION_FLAG, NULL},
     };
     return options_parse(list, argc, argv, "convert", &t->rest);
 }
@@ -61,7 +58,8 @@ static int on_merge(void *user, const lk_progress *p)
 static int work(task *t)
 {
     if (!t->merge)
-        return fail(STATUS_WRONG_USAGE, "convert what? There is --merge \"0.5*base+0.5*tuned\"; see: "
+        return fail(STATUS_WRONG_USAGE,
+                    "convert what? There is --merge \"0.5*base+0.5*tuned\"; see: "
                     "likeness convert --help");
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; see: likeness convert --help",
@@ -82,8 +80,8 @@ static int work(task *t)
         !models_open(&t->models, t->work.context, NULL, NULL, &t->error))
         return fail_error(&t->error);
     interrupt_watch(); /* from here on there is something to put away */
-    if (!lk_merge(t->work.session, t->models.opened, (const char *const *)t->models.name, (int)t->models.count,
-                  t->merge, t->output, &merge, &t->error))
+    if (!lk_merge(t->work.session, t->models.opened, (const char *const *)t->models.name,
+                  (int)t->models.count, t->merge, t->output, &merge, &t->error))
         return fail_error(&t->error);
     puts(t->output);
     return fflush(stdout) == 0 ? STATUS_DONE

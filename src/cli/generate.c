@@ -22,7 +22,8 @@ static const char help[] =
     "With\n"
     "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket)\n"
     "  -m NAME=PATH ...           several models, for a schedule\n"
-    "      --schedule \"base x15, tuned x35\"   which predicts which steps (the last: tuned rest);\n"
+    "      --schedule \"base x15, tuned x35\"   which predicts which steps (the last: tuned "
+    "rest);\n"
     "                             also \"0.3*base+0.7*tuned x10\", and \"base|tuned\": the\n"
     "                             unconditional prediction by base, the conditional by tuned\n"
     "      --vae PATH             another autoencoder, folder or file\n"
@@ -49,15 +50,16 @@ static const char help[] =
     "      --overwrite            write over files that other settings made\n"
     "\n"
     "Files carry their settings: likeness inspect FILE.png shows them. A file is written over\n"
-    "only by the picture that has the same; another in a folder gets a number (cat-42-2.png), and one\n"
+    "only by the picture that has the same; another in a folder gets a number (cat-42-2.png), and "
+    "one\n"
     "that -o, --grid or --save-latents names is refused before the work.\n";
 
 /* out is first: what is asked of an output is asked of its cell. */
 typedef struct cell {
     output out;
     lk_generate_options options;
-    char *what;               /* "a photo of a dog, ddim-50, seed 42" */
-    lk_image *picture;      /* kept for the grid */
+    char *what;        /* "a photo of a dog, ddim-50, seed 42" */
+    lk_image *picture; /* kept for the grid */
 } cell;
 
 typedef struct task {
@@ -76,16 +78,16 @@ typedef struct task {
     size_t seed_count;
     lk_sweep *sweep;
     lk_latents *latents;
-    cell *cells;              /* rows x seed_count, row by row: prompts, and in each its settings */
+    cell *cells; /* rows x seed_count, row by row: prompts, and in each its settings */
     size_t rows, count;
     char **row_label, **seed_label;
     outputs outputs;
-    output grid_file;           /* --grid */
+    output grid_file; /* --grid */
     /* at work */
     workplace work;
     progress_line line;
-    size_t made;              /* cells whose files are written */
-    int status;               /* of writing them */
+    size_t made; /* cells whose files are written */
+    int status;  /* of writing them */
     lk_error error;
 } task;
 
@@ -140,7 +142,9 @@ static int flags_read(task *t, int argc, char **argv)
 }
 
 /* "ddim or ddpm", by what joins the last. */
-typedef struct sampler_list { char text[256]; } sampler_list;
+typedef struct sampler_list {
+    char text[256];
+} sampler_list;
 
 static sampler_list sampler_names(const char *last)
 {
@@ -148,7 +152,10 @@ static sampler_list sampler_names(const char *last)
     size_t at = 0;
     for (int i = 0, n = lk_sampler_count(); i < n && at < sizeof list.text; i++)
         at += (size_t)snprintf(list.text + at, sizeof list.text - at, "%s%s",
-                               i == 0 ? "" : i + 1 < n ? ", " : last, lk_sampler_name(i));
+                               i == 0      ? ""
+                               : i + 1 < n ? ", "
+                                           : last,
+                               lk_sampler_name(i));
     return list;
 }
 
@@ -237,8 +244,8 @@ static bool cell_name(const task *t, cell *c, const char *setting, const char *l
     for (int i = 0; ok && i < OUTPUT_FILES; i++) {
         if (!where[i]) continue;
         c->out.is_named[i] = !is_folder(where[i]);
-        c->out.base[i] =
-            c->out.is_named[i] ? strdup(where[i]) : cell_path(where[i], c, setting, ending[i]);
+        c->out.base[i] = c->out.is_named[i] ? strdup(where[i])
+                                            : cell_path(where[i], c, setting, ending[i]);
         ok = c->out.base[i] != NULL;
     }
     return ok;
@@ -319,11 +326,12 @@ static char *join(char *const *label, size_t count)
 static char *cell_settings(task *t, const cell *c)
 {
     char *text = NULL;
-    bool ok = t->schedule
-                  ? lk_generate_settings_mixed(
-                        &text, t->work.session, t->models.opened, (const char *const *)t->models.name,
-                        (int)t->models.count, t->schedule, &c->options, &t->error)
-                  : lk_generate_settings(&text, t->work.session, t->models.opened[0], &c->options, &t->error);
+    bool ok = t->schedule ? lk_generate_settings_mixed(&text, t->work.session, t->models.opened,
+                                                       (const char *const *)t->models.name,
+                                                       (int)t->models.count, t->schedule,
+                                                       &c->options, &t->error)
+                          : lk_generate_settings(&text, t->work.session, t->models.opened[0],
+                                                 &c->options, &t->error);
     if (!ok) failed(t);
     return text;
 }
@@ -334,8 +342,9 @@ static char *grid_settings(task *t)
     char *first = cell_settings(t, &t->cells[0]), *rows = join(t->row_label, t->rows), *half = NULL;
     char *columns = join(t->seed_label, t->seed_count), *text = NULL;
     if (first && (!rows || !columns)) no_memory();
-    if (first && rows && columns && (!lk_settings_add(&half, first, "Rows", rows, &t->error) ||
-                                     !lk_settings_add(&text, half, "Columns", columns, &t->error)))
+    if (first && rows && columns &&
+        (!lk_settings_add(&half, first, "Rows", rows, &t->error) ||
+         !lk_settings_add(&text, half, "Columns", columns, &t->error)))
         failed(t);
     lk_free(half);
     lk_free(first);
@@ -448,8 +457,8 @@ static int rows_check(task *t)
                                                         (const char *const *)t->models.name,
                                                         (int)t->models.count, t->schedule,
                                                         &c->options, &notes, &t->error)
-                              : lk_generate_check(t->work.session, t->models.opened[0], &c->options, &notes,
-                                                  &t->error);
+                              : lk_generate_check(t->work.session, t->models.opened[0], &c->options,
+                                                  &notes, &t->error);
         if (!ok)
             status = failed(t);
         else if (!tell_notes(&said, notes))
@@ -517,7 +526,8 @@ static int run(task *t, lk_job *jobs, const lk_job **job)
     }
     bool ok = lk_generate_many(t->work.session, job, t->count, &o, &t->error);
     progress_clear(&t->line);
-    if (ok || t->status != STATUS_DONE) return t->status; /* a picture could not be saved: that was said */
+    if (ok || t->status != STATUS_DONE)
+        return t->status; /* a picture could not be saved: that was said */
     if (t->error.code != LK_CANCELLED) return failed(t);
     return fail(STATUS_INTERRUPTED, "stopped; %zu of %zu pictures are done", t->made, t->count);
 }
@@ -540,8 +550,8 @@ static int grid_write(task *t)
     for (size_t i = 0; picture && i < t->count; i++) picture[i] = t->cells[i].picture;
     bool ok = about &&
               lk_image_grid(&grid, picture, (int)t->rows, (int)t->seed_count,
-                              (const char *const *)t->row_label, (const char *const *)t->seed_label,
-                              &t->error) &&
+                            (const char *const *)t->row_label, (const char *const *)t->seed_label,
+                            &t->error) &&
               lk_image_set_settings(grid, about, &t->error);
     if (about && !ok) failed(t);
     if (!picture || (ok && !output_recheck(&t->outputs, &t->grid_file, about))) {

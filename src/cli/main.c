@@ -67,8 +67,10 @@ static int unknown_command(const char *word)
     int best = 100;
     for (int i = 0; i < COMMANDS; i++)
         name_nearest(commands[i].name, word, strlen(word), &nearest, &best);
-    return fail(STATUS_WRONG_USAGE, "unknown command %s%s%s%s generate, train, study, convert and "
-                "inspect", word, nearest ? "; did you mean " : "", nearest ? nearest : "",
+    return fail(STATUS_WRONG_USAGE,
+                "unknown command %s%s%s%s generate, train, study, convert and "
+                "inspect",
+                word, nearest ? "; did you mean " : "", nearest ? nearest : "",
                 nearest ? "? There are" : "; there are");
 }
 

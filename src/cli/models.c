@@ -49,7 +49,8 @@ int models_read(model_list *list, const char *needs_names)
     if (needs_names && !given)
         return fail(STATUS_WRONG_USAGE, "%s needs models with names: -m NAME=PATH", needs_names);
     if (!needs_names && given > 1)
-        return fail(STATUS_WRONG_USAGE, "several models need a schedule that says which predicts which "
+        return fail(STATUS_WRONG_USAGE,
+                    "several models need a schedule that says which predicts which "
                     "steps: -m base=PATH -m tuned=PATH --schedule \"base x15, tuned rest\"");
     list->count = given ? given : 1;
     list->name = calloc(list->count, sizeof *list->name);
@@ -65,7 +66,8 @@ int models_read(model_list *list, const char *needs_names)
 
 bool workplace_open(workplace *w, const lk_context_options *options, lk_error *error)
 {
-    if (!lk_context_open(&w->context, options, error) || !lk_session_open(&w->session, w->context, NULL, error))
+    if (!lk_context_open(&w->context, options, error) ||
+        !lk_session_open(&w->session, w->context, NULL, error))
         return false;
     int threads = lk_context_threads(w->context);
     if (options->threads > threads)

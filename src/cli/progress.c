@@ -57,9 +57,9 @@ bool interrupt_seen(void) { return interrupted; }
 typedef struct pieces {
     const char *what;
     double share;
-    char count[48];      /* "12/50" */
-    char detail[48];     /* "3.1 steps/s", left out where there is no room */
-    char left[32];       /* "2:05 left" */
+    char count[48];  /* "12/50" */
+    char detail[48]; /* "3.1 steps/s", left out where there is no room */
+    char left[32];   /* "2:05 left" */
 } pieces;
 
 static int terminal_columns(void)
@@ -229,8 +229,8 @@ static void tell_image(progress_line *line, const lk_progress *p, const char *cu
     char speed[48], left[32];
     if (line->picture != p->picture + 1) {
         line->picture = p->picture + 1;
-        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", line->picture, p->pictures, current, steps,
-                steps == 1 ? "" : "s");
+        fprintf(stderr, "picture %d of %d: %s, %d step%s\n", line->picture, p->pictures, current,
+                steps, steps == 1 ? "" : "s");
     } else if (p->step && p->seconds - line->told >= PLAIN_EVERY) {
         line->told = p->seconds;
         speed_text(speed, sizeof speed, p);
@@ -270,7 +270,8 @@ static void tell_train(progress_line *line, const lk_train_progress *p, const pi
     long long number = p->done + (p->phase == LK_TRAIN_STEPS ? 0 : 1);
     fprintf(stderr, "%s %lld of %lld", phase_name[p->phase][1], number, (long long)p->total);
     if (p->steps) fprintf(stderr, ", step %d of %d", p->step, p->steps);
-    fprintf(stderr, "%s%s%s%s\n", *all->detail ? ", " : "", all->detail, *all->left ? ", " : "", all->left);
+    fprintf(stderr, "%s%s%s%s\n", *all->detail ? ", " : "", all->detail, *all->left ? ", " : "",
+            all->left);
 }
 
 void progress_train(progress_line *line, const lk_train_progress *p)

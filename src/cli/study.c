@@ -11,15 +11,21 @@ static const char help[] =
     "likeness study [PLAN.json] [-o DIR] [flags]\n"
     "likeness study --photos DIR --name \"sks dog\" --class dog [-m MODEL] [-o DIR] [flags]\n"
     "\n"
-    "Makes every picture of a plan, trains the models that it asks for, measures what leaks from one prompt\n"
-    "into another, and writes DIR/report.html. Without a plan: the report's experiment, all five parts, on the\n"
-    "pocket model. Run again, it makes only what is missing or has changed. docs/STUDY.md tells of plans.\n"
-    "With --photos: the report's experiment with your own photos of one subject, three to five of them.\n"
+    "Makes every picture of a plan, trains the models that it asks for, measures what leaks from "
+    "one prompt\n"
+    "into another, and writes DIR/report.html. Without a plan: the report's experiment, all five "
+    "parts, on the\n"
+    "pocket model. Run again, it makes only what is missing or has changed. docs/STUDY.md tells of "
+    "plans.\n"
+    "With --photos: the report's experiment with your own photos of one subject, three to five of "
+    "them.\n"
     "\n"
     "      --photos DIR           the photos\n"
-    "      --name TEXT            what prompts call the subject: a rare word and its class, \"sks dog\"\n"
+    "      --name TEXT            what prompts call the subject: a rare word and its class, \"sks "
+    "dog\"\n"
     "      --class TEXT           what it is one of: dog, cat, backpack\n"
-    "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket, which draws no photos)\n"
+    "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket, which "
+    "draws no photos)\n"
     "  -o, --output DIR           (default: study)\n"
     "      --dry-run              say what would be made, and how many steps it takes\n"
     "      --clip DIR             a CLIP as transformers saves it: CLIP-I and CLIP-T besides\n"
@@ -50,7 +56,8 @@ static void on_line(void *user, lk_level level, const char *line)
 {
     task *t = user;
     progress_clear(&t->line);
-    fprintf(t->options.dry_run ? stdout : stderr, "%s%s\n", level == LK_LOG_WARNING ? "warning: " : "", line);
+    fprintf(t->options.dry_run ? stdout : stderr, "%s%s\n",
+            level == LK_LOG_WARNING ? "warning: " : "", line);
 }
 
 static int work(task *t)
@@ -62,12 +69,15 @@ static int work(task *t)
         return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
     lk_study_options *o = &t->options;
     if (o->photos && (!o->name || !o->class_name))
-        return fail(STATUS_WRONG_USAGE, "--photos wants --name, what prompts call the subject, and --class, what it "
+        return fail(STATUS_WRONG_USAGE,
+                    "--photos wants --name, what prompts call the subject, and --class, what it "
                     "is one of: --name \"sks dog\" --class dog");
     if (!o->photos && (o->name || o->class_name || o->model))
-        return fail(STATUS_WRONG_USAGE, "--name, --class and -m go with --photos; a plan names its own");
+        return fail(STATUS_WRONG_USAGE,
+                    "--name, --class and -m go with --photos; a plan names its own");
     if (o->photos && t->rest.count)
-        return fail(STATUS_WRONG_USAGE, "--photos makes a plan of its own; leave out \"%s\"", t->rest.item[0]);
+        return fail(STATUS_WRONG_USAGE, "--photos makes a plan of its own; leave out \"%s\"",
+                    t->rest.item[0]);
     if (t->rest.count > 1)
         return fail(STATUS_WRONG_USAGE, "one plan at a time, not also \"%s\"", t->rest.item[1]);
     context.precision = bf16 ? LK_BF16 : LK_F32;

@@ -10,8 +10,10 @@
 static const char help[] =
     "likeness train --instance_data_dir DIR --instance_prompt TEXT --output_dir DIR [flags]\n"
     "\n"
-    "Teaches a model a subject from about five pictures (DreamBooth). Flags are those of diffusers'\n"
-    "train_dreambooth.py; - and _ are the same in them. Its other flags are known too: each says why\n"
+    "Teaches a model a subject from about five pictures (DreamBooth). Flags are those of "
+    "diffusers'\n"
+    "train_dreambooth.py; - and _ are the same in them. Its other flags are known too: each says "
+    "why\n"
     "it has no effect here, or what to use instead.\n";
 
 /* A group of the library's settings, and the flags beside them that are the program's own. */
@@ -19,13 +21,16 @@ static const struct section {
     const char *group, *heading, *own;
 } sections[] = {
     {"What", "What",
-     "  -m, --model PATH                    also --pretrained_model_name_or_path (default: pocket)\n"
+     "  -m, --model PATH                    also --pretrained_model_name_or_path (default: "
+     "pocket)\n"
      "      --vae PATH                      another autoencoder, folder or file\n"
      "      --tokenizer DIR                 tokenizer files for a single-file model\n"},
     {"Prior", "Prior preservation: what the model knew of the class", ""},
     {"Length",
-     "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, about\n"
-     "300 at 1e-4 to 1.5e-4 for the pocket model", ""},
+     "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, "
+     "about\n"
+     "300 at 1e-4 to 1.5e-4 for the pocket model",
+     ""},
     {"How", "How",
      "      --use_8bit_adam                 as --optimizer adamw8bit\n"
      "      --mixed_precision no|bf16       (default no)\n"
@@ -42,8 +47,10 @@ static void print_choices(const char *list)
     enum { MARGIN = 38, WIDTH = 100 };
     for (int at = WIDTH; *list;) {
         int n = (int)strcspn(list, " ");
-        if (at + 1 + n > WIDTH) at = printf("\n%*s", MARGIN, "") - 1;
-        else at += printf(" ");
+        if (at + 1 + n > WIDTH)
+            at = printf("\n%*s", MARGIN, "") - 1;
+        else
+            at += printf(" ");
         at += printf("%.*s", n, list);
         list += n + (list[n] == ' ');
     }
@@ -74,15 +81,17 @@ static void print_help(void)
 /* Flags of train_dreambooth.py that there is nothing to be done for. */
 static const struct other_flag {
     const char *name;
-    option_kind kind;      /* OPTION_FLAG or OPTION_TEXT */
-    const char *harmless;  /* values that need no word, parted by spaces; NULL: none */
+    option_kind kind;     /* OPTION_FLAG or OPTION_TEXT */
+    const char *harmless; /* values that need no word, parted by spaces; NULL: none */
     bool is_refused;
-    const char *why;       /* or what to use instead */
+    const char *why; /* or what to use instead */
 } other_flags[] = {
-    {"--revision", OPTION_TEXT, NULL, false, "the model is read from its folder or file as it lies there"},
+    {"--revision", OPTION_TEXT, NULL, false,
+     "the model is read from its folder or file as it lies there"},
     {"--variant", OPTION_TEXT, NULL, false, "whichever weights the model's folder holds are read"},
     {"--sample_batch_size", OPTION_TEXT, "1", false, "pictures are made one by one"},
-    {"--dataloader_num_workers", OPTION_TEXT, "0", false, "pictures are read once, before the first step"},
+    {"--dataloader_num_workers", OPTION_TEXT, "0", false,
+     "pictures are read once, before the first step"},
     {"--push_to_hub", OPTION_FLAG, NULL, true,
      "nothing is sent anywhere; upload the output folder afterwards (hf upload NAME DIR)"},
     {"--hub_token", OPTION_TEXT, NULL, true,
@@ -104,7 +113,8 @@ static const struct other_flag {
      "prompts are as long as the model's text encoder was made for; leave it out"},
     {"--text_encoder_use_attention_mask", OPTION_FLAG, NULL, true,
      "Stable Diffusion 1.x reads its prompts without a mask; leave it out"},
-    {"--skip_save_text_encoder", OPTION_FLAG, NULL, false, "the text encoder is saved: the folder is whole"},
+    {"--skip_save_text_encoder", OPTION_FLAG, NULL, false,
+     "the text encoder is saved: the folder is whole"},
     {"--validation_images", OPTION_TEXT, NULL, true,
      "it is for models that begin with a picture; use --validation_prompt"},
     {"--class_labels_conditioning", OPTION_TEXT, NULL, true,
@@ -151,7 +161,9 @@ static int settings_list(task *t, option *list)
         setting_flag *f = &t->setting[n];
         snprintf(f->names, sizeof f->names, "--%s", f->setting.name);
         f->call = (option_call){set_setting, t, f->setting.name};
-        list[n] = (option){f->names, f->setting.type == LK_SETTING_SWITCH ? OPTION_CALL_FLAG : OPTION_CALL, &f->call};
+        list[n] = (option){f->names,
+                           f->setting.type == LK_SETTING_SWITCH ? OPTION_CALL_FLAG : OPTION_CALL,
+                           &f->call};
     }
     return n;
 }
@@ -176,7 +188,8 @@ static int flags_read(task *t, int argc, char **argv)
     for (int i = 0; i < OTHER_FLAGS; i++) {
         bool flag = other_flags[i].kind == OPTION_FLAG;
         list[n + OWN + i] = (option){other_flags[i].name, other_flags[i].kind,
-                                     flag ? (void *)&t->other_given[i] : (void *)&t->other_value[i]};
+                                     flag ? (void *)&t->other_given[i]
+                                          : (void *)&t->other_value[i]};
     }
     return options_parse(list, argc, argv, "train", &t->rest);
 }
@@ -209,8 +222,11 @@ static int optimizer_choose(task *t)
     if (!half && strcmp(p, "fp32") != 0 && strcmp(p, "f32") != 0)
         return fail(STATUS_WRONG_USAGE, "--optimizer_precision %s: there are fp32 and fp16", p);
     if (half && t->use_8bit_adam)
-        return fail(STATUS_WRONG_USAGE, "--optimizer_precision fp16 and --use_8bit_adam: choose one");
-    lk_optimizer *o = &t->options.optimizer, wanted = half ? LK_ADAMW_F16 : t->use_8bit_adam ? LK_ADAMW_8BIT : *o;
+        return fail(STATUS_WRONG_USAGE,
+                    "--optimizer_precision fp16 and --use_8bit_adam: choose one");
+    lk_optimizer *o = &t->options.optimizer, wanted = half               ? LK_ADAMW_F16
+                                                      : t->use_8bit_adam ? LK_ADAMW_8BIT
+                                                                         : *o;
     if (*o != LK_ADAMW && *o != wanted)
         return fail(STATUS_WRONG_USAGE, "--optimizer and %s: choose one",
                     half ? "--optimizer_precision fp16" : "--use_8bit_adam");

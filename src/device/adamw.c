@@ -8,9 +8,9 @@
 
 enum { MAP_DECADES = 7 };
 
-/* torch.linspace(0.1, 1, n + 1)[i], to the bit: pairs of 8-vectors counted from the nearer end each,
- * and what is left of 16 one by one. Torch's builds differ here by an ulp; this is the one whose
- * maps have the hashes of bitsandbytes' own. */
+/* torch.linspace(0.1, 1, n + 1)[i], to the bit: pairs of 8-vectors counted from the nearer end
+ * each, and what is left of 16 one by one. Torch's builds differ here by an ulp; this is the one
+ * whose maps have the hashes of bitsandbytes' own. */
 static float linspace_at(int i, int n)
 {
     float step = (1.0f - 0.1f) / (float)n;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * adamw: what every device's AdamW has in common: a step's constants as torch and as bitsandbytes round
- * them, and the two maps of the 8-bit moments (NUMERICS.md, 6 and 7). */
+ * adamw: what every device's AdamW has in common: a step's constants as torch and as bitsandbytes
+ * round them, and the two maps of the 8-bit moments (NUMERICS.md, 6 and 7). */
 #ifndef LIKENESS_DEVICE_ADAMW_H
 #define LIKENESS_DEVICE_ADAMW_H
 
@@ -10,8 +10,8 @@
 enum { MAP_SIZE = 256 };
 
 /* bitsandbytes' "dynamic" maps: a byte is an index into sorted values, and a number's byte is that
- * of the nearest value. m's map has the negatives too. threshold_x[i]: the least number that is i + 1 rather
- * than i; at the end inf. */
+ * of the nearest value. m's map has the negatives too. threshold_x[i]: the least number that is i +
+ * 1 rather than i; at the end inf. */
 void moment_values_fill(float *m, float *v, float *threshold_m, float *threshold_v);
 
 /* One step's constants, rounded as the kind of update rounds them. */

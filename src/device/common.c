@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * common: what devices ask of the room, those in a plug-in too, which has its own copy of this file: how
- * large a weight is, whether to go on, of which operation a failure is. */
+ * common: what devices ask of the room, those in a plug-in too, which has its own copy of this
+ * file: how large a weight is, whether to go on, of which operation a failure is. */
 #include <stdio.h>
 
 #include "device/device.h"
@@ -19,7 +19,8 @@ bool op_step_failed(const op_step *step, error *e)
     const char *with = NULL;
     for (int i = 0; i < step->call->in_count && !with; i++)
         if (step->call->in[i].w) with = step->call->in[i].w->name;
-    snprintf(where, sizeof where, "%s%s%s", step->name, with ? " with weight " : "", with ? with : "");
+    snprintf(where, sizeof where, "%s%s%s", step->name, with ? " with weight " : "",
+             with ? with : "");
     return error_prefix(e, where);
 }
 

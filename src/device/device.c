@@ -153,8 +153,8 @@ static device_weights *weights_new(device *first, const weight_set *set, const b
     return w;
 }
 
-bool device_weights_open_in(device *d, const weight_set *set, const buffer *memory, const size_t *at,
-                            device_weights **out, error *e)
+bool device_weights_open_in(device *d, const weight_set *set, const buffer *memory,
+                            const size_t *at, device_weights **out, error *e)
 {
     device *first = first_of(d);
     pthread_mutex_lock(&first->lock);
@@ -195,7 +195,8 @@ void device_weights_close(device_weights **handle)
     free(w);
 }
 
-bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, int64_t n, float *out, error *e)
+bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, int64_t n,
+                         float *out, error *e)
 {
     enum { PIECE = 4096 };
     const weight *of = &w->set.item[i];
@@ -207,7 +208,9 @@ bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, i
     for (int64_t at = 0; at < n; at += PIECE) {
         float piece[PIECE];
         size_t count = n - at < PIECE ? (size_t)(n - at) : PIECE;
-        if (!d->download(d, w->memory, w->at[i] + (size_t)(from + at) * size, piece, count * size, e)) return false;
+        if (!d->download(d, w->memory, w->at[i] + (size_t)(from + at) * size, piece, count * size,
+                         e))
+            return false;
         convert_to_float(out + at, piece, of->type, count);
     }
     return true;

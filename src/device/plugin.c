@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plugin: finds liblikeness-cuda.so, loads it once, and passes on what is asked of a GPU. It lies where
- * LIKENESS_CUDA says, or beside the program or the library that this code is in, or in the lib folder beside
- * theirs. */
+ * plugin: finds liblikeness-cuda.so, loads it once, and passes on what is asked of a GPU. It lies
+ * where LIKENESS_CUDA says, or beside the program or the library that this code is in, or in the
+ * lib folder beside theirs. */
 #include "device/plugin.h"
 
 #include <dlfcn.h>
@@ -20,7 +20,8 @@ const device_plugin *plugin_load(const char *path, error *e)
     if (!library) {
         const char *why = dlerror();
         size_t own = strlen(path); /* what dlerror often begins with */
-        if (why && strncmp(why, path, own) == 0 && why[own] == ':') why += own + 1 + (why[own + 1] == ' ');
+        if (why && strncmp(why, path, own) == 0 && why[own] == ':')
+            why += own + 1 + (why[own + 1] == ' ');
         error_set(e, ERROR_FILE, "%s cannot be loaded: %s", path, why ? why : "unknown reason");
         return NULL;
     }
@@ -29,10 +30,13 @@ const device_plugin *plugin_load(const char *path, error *e)
     memcpy(&function, &symbol, sizeof function);
     const device_plugin *p = symbol ? function() : NULL;
     if (!p)
-        error_set(e, ERROR_FILE, "%s is no plug-in of likeness: it has no %s", path, DEVICE_PLUGIN_SYMBOL);
-    else if (p->abi != DEVICE_ABI || p->size != sizeof(device) || strcmp(p->version, LIKENESS_VERSION) != 0)
+        error_set(e, ERROR_FILE, "%s is no plug-in of likeness: it has no %s", path,
+                  DEVICE_PLUGIN_SYMBOL);
+    else if (p->abi != DEVICE_ABI || p->size != sizeof(device) ||
+             strcmp(p->version, LIKENESS_VERSION) != 0)
         error_set(e, ERROR_FILE,
-                  "%s is of likeness %s (interface %u), this is %s (interface %u): build it again with make cuda",
+                  "%s is of likeness %s (interface %u), this is %s (interface %u): build it again "
+                  "with make cuda",
                   path, p->version, (unsigned)p->abi, LIKENESS_VERSION, (unsigned)DEVICE_ABI);
     else
         return p;
@@ -58,7 +62,8 @@ static char *find_file(void)
     static const char *const places[] = {"", "../lib/"};
     char *from[] = {path_of_program(), folder_of_code()}, *found = NULL;
     for (int i = 0; i < 4 && !found; i++) {
-        char *path = from[i / 2] ? string_format("%s/%s%s", from[i / 2], places[i % 2], file_name) : NULL;
+        char *path = from[i / 2] ? string_format("%s/%s%s", from[i / 2], places[i % 2], file_name)
+                                 : NULL;
         if (path && path_is_file(path))
             found = path;
         else

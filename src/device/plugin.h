@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plugin: hardware that is not linked in. liblikeness-cuda.so has one function by which it is known; it is
- * loaded when somebody wants a GPU, and nothing of CUDA is needed before. */
+ * plugin: hardware that is not linked in. liblikeness-cuda.so has one function by which it is
+ * known; it is loaded when somebody wants a GPU, and nothing of CUDA is needed before. */
 #ifndef LIKENESS_DEVICE_PLUGIN_H
 #define LIKENESS_DEVICE_PLUGIN_H
 
@@ -12,9 +12,9 @@ enum { DEVICE_ABI = 1 };
 
 /* The first three members stay what they are. */
 typedef struct device_plugin {
-    uint32_t abi;         /* DEVICE_ABI */
-    uint32_t size;        /* of a device */
-    const char *version;  /* of likeness */
+    uint32_t abi;        /* DEVICE_ABI */
+    uint32_t size;       /* of a device */
+    const char *version; /* of likeness */
     device_kind kind;
 } device_plugin;
 

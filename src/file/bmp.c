@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bmp: Windows and OS/2 bitmaps, 1 to 32 bits a pixel, plain, with bit masks or run-length coded. Read here
- * because no small library does; what is odd about a file is taken as Pillow takes it. */
+ * bmp: Windows and OS/2 bitmaps, 1 to 32 bits a pixel, plain, with bit masks or run-length coded.
+ * Read here because no small library does; what is odd about a file is taken as Pillow takes it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +16,8 @@ typedef struct bmp {
     error *e;
     uint32_t width, height, bits, compression, colors;
     bool from_top;
-    size_t pixels;            /* where they begin */
-    uint32_t mask[3];         /* of red, green, blue, where a pixel has 16 bits or more */
+    size_t pixels;    /* where they begin */
+    uint32_t mask[3]; /* of red, green, blue, where a pixel has 16 bits or more */
     uint8_t palette[256][3];
 } bmp;
 
@@ -43,7 +43,8 @@ static void default_masks(bmp *b)
 static bool read_palette(bmp *b, size_t at, uint32_t entry)
 {
     uint32_t n = b->colors < 256 ? b->colors : 256;
-    if (at > b->size || (size_t)n * entry > b->size - at) return damaged(b, "is cut short; fetch it again");
+    if (at > b->size || (size_t)n * entry > b->size - at)
+        return damaged(b, "is cut short; fetch it again");
     for (uint32_t i = 0; i < n; i++)
         for (size_t c = 0; c < 3; c++) b->palette[i][c] = b->data[at + (size_t)i * entry + 2 - c];
     return true;
@@ -61,7 +62,8 @@ static bool read_long_header(bmp *b, const uint8_t *h, uint32_t length, size_t *
     b->colors = number(h + 32, 4);
     default_masks(b);
     if (b->compression != BIT_MASKS) return true;
-    if (b->bits != 16 && b->bits != 24 && b->bits != 32) return damaged(b, "is damaged (bit masks)");
+    if (b->bits != 16 && b->bits != 24 && b->bits != 32)
+        return damaged(b, "is damaged (bit masks)");
     if (length < 52) *used += 12;
     if (*used > b->size) return damaged(b, "is cut short; fetch it again");
     uint32_t mask[3];
@@ -77,8 +79,8 @@ static bool read_headers(bmp *b)
     uint32_t length = number(h, 4);
     size_t used = FILE_HEADER + (size_t)length;
     bool is_short = length == 12;
-    if (!is_short && length != 40 && length != 52 && length != 56 && length != 64 && length != 108 &&
-        length != 124)
+    if (!is_short && length != 40 && length != 52 && length != 56 && length != 64 &&
+        length != 108 && length != 124)
         return damaged(b, "has a header of a kind that is not known");
     if (used > b->size) return damaged(b, "is cut short; fetch it again");
     if (is_short) {
@@ -90,7 +92,8 @@ static bool read_headers(bmp *b)
         return false;
     }
     bool runs = b->compression == RLE8 || b->compression == RLE4;
-    if (b->bits != 1 && b->bits != 4 && b->bits != 8 && b->bits != 16 && b->bits != 24 && b->bits != 32)
+    if (b->bits != 1 && b->bits != 4 && b->bits != 8 && b->bits != 16 && b->bits != 24 &&
+        b->bits != 32)
         return damaged(b, "has a number of bits a pixel that is not known");
     if (runs ? b->bits != (b->compression == RLE8 ? 8u : 4u) || b->from_top
              : b->compression != PLAIN && b->compression != BIT_MASKS)
@@ -140,8 +143,10 @@ static bool read_plain(const bmp *b, image *out)
 
 /* ---- runs ---- */
 
-/* One run or literal of n pixels, as far as there is room. packed: two pixels a byte, a run alternates. */
-static size_t put_pixels(uint8_t *to, size_t room, const uint8_t *from, size_t n, bool packed, bool run)
+/* One run or literal of n pixels, as far as there is room. packed: two pixels a byte, a run
+ * alternates. */
+static size_t put_pixels(uint8_t *to, size_t room, const uint8_t *from, size_t n, bool packed,
+                         bool run)
 {
     if (n > room) n = room;
     for (size_t i = 0; i < n; i++) {

@@ -80,8 +80,7 @@ int field_int(fields *f, const char *name, int fallback, int low, int high)
 float field_float(fields *f, const char *name, float fallback)
 {
     const json_t *value = field(f, name);
-    if (!value)
-        return fallback;
+    if (!value) return fallback;
     if (!json_is_number(value)) {
         wrong_type(f, name, "a number", value);
         return fallback;
@@ -92,8 +91,7 @@ float field_float(fields *f, const char *name, float fallback)
 bool field_bool(fields *f, const char *name, bool fallback)
 {
     const json_t *value = field(f, name);
-    if (!value)
-        return fallback;
+    if (!value) return fallback;
     if (!json_is_boolean(value)) {
         wrong_type(f, name, "true or false", value);
         return fallback;
@@ -104,8 +102,7 @@ bool field_bool(fields *f, const char *name, bool fallback)
 const char *field_text(fields *f, const char *name, const char *fallback)
 {
     const json_t *value = field(f, name);
-    if (!value)
-        return fallback;
+    if (!value) return fallback;
     if (!json_is_string(value)) {
         wrong_type(f, name, "a string", value);
         return fallback;
@@ -131,8 +128,7 @@ void field_int_or_list(fields *f, const char *name, int *out, int count, int fal
 int field_int_list(fields *f, const char *name, int *out, int max, int low, int high)
 {
     const json_t *value = field(f, name);
-    if (!value)
-        return 0;
+    if (!value) return 0;
     if (!json_is_array(value)) {
         wrong_type(f, name, "a list", value);
         return 0;
@@ -151,15 +147,13 @@ int field_int_list(fields *f, const char *name, int *out, int max, int low, int 
 void field_only(fields *f, const char *name, const char *only)
 {
     json_t *value = field(f, name);
-    if (!value || !f->ok)
-        return;
+    if (!value || !f->ok) return;
     json_t *wanted = json_parse(only, strlen(only), JSON_DECODE_ANY, NULL);
     bool same = wanted && (json_equal(value, wanted) ||
                            (json_is_number(value) && json_is_number(wanted) &&
                             json_number_value(value) == json_number_value(wanted)));
     json_decref(wanted);
-    if (same)
-        return;
+    if (same) return;
     char *text = json_text(value, JSON_ENCODE_ANY | JSON_COMPACT);
     f->ok = error_set(f->e, ERROR_MODEL, "%s: \"%s\" is %.80s, which is not supported (only %s is)",
                       f->where, name, text ? text : "something else", only);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fields: a JSON file whose top is an object, read field by field with defaults. The first field of a
- * wrong type or out of range is kept as the error, and f->ok turns false; a reader asks for all it
- * wants and looks at ok once. null counts as absent. */
+ * fields: a JSON file whose top is an object, read field by field with defaults. The first field of
+ * a wrong type or out of range is kept as the error, and f->ok turns false; a reader asks for all
+ * it wants and looks at ok once. null counts as absent. */
 #ifndef LIKENESS_FILE_FIELDS_H
 #define LIKENESS_FILE_FIELDS_H
 

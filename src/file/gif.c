@@ -7,7 +7,10 @@
 
 #include "file/formats.h"
 
-typedef struct gif_input { const uint8_t *data; size_t size; } gif_input;
+typedef struct gif_input {
+    const uint8_t *data;
+    size_t size;
+} gif_input;
 
 static int read_bytes(GifFileType *gif, GifByteType *out, int n)
 {
@@ -25,7 +28,8 @@ static bool damaged(int code, const char *path, error *e)
     if (code == D_GIF_ERR_NOT_ENOUGH_MEM) return error_memory(e, path, 0);
     if (code == D_GIF_ERR_READ_FAILED || code == D_GIF_ERR_EOF_TOO_SOON)
         return error_set(e, ERROR_FORMAT, "%s: the GIF is cut short; fetch it again", path);
-    return error_set(e, ERROR_FORMAT, "%s: the GIF is damaged (%s)", path, why ? why : "no picture in it");
+    return error_set(e, ERROR_FORMAT, "%s: the GIF is damaged (%s)", path,
+                     why ? why : "no picture in it");
 }
 
 /* Passes over an extension; *clear: the index that a graphics control block calls transparent. */
@@ -41,7 +45,8 @@ static bool read_extension(GifFileType *gif, int *clear)
     return true;
 }
 
-/* The next picture's header; *clear as read_extension has it. False at the end, or after an error. */
+/* The next picture's header; *clear as read_extension has it. False at the end, or after an error.
+ */
 static bool next_image(GifFileType *gif, int *clear)
 {
     GifRecordType kind;
@@ -70,9 +75,11 @@ static bool read_rows(GifFileType *gif, image *out, uint8_t colour[256][3], uint
     static const int first[] = {0, 4, 2, 1}, step[] = {8, 8, 4, 2};
     const GifImageDesc *d = &gif->Image;
     for (int pass = d->Interlace ? 0 : 3; pass < 4; pass++)
-        for (int y = d->Interlace ? first[pass] : 0; y < d->Height; y += d->Interlace ? step[pass] : 1) {
+        for (int y = d->Interlace ? first[pass] : 0; y < d->Height;
+             y += d->Interlace ? step[pass] : 1) {
             if (DGifGetLine(gif, line, d->Width) == GIF_ERROR) return false;
-            uint8_t *to = out->pixels + 3 * ((size_t)(d->Top + y) * (size_t)out->width + (size_t)d->Left);
+            uint8_t *to = out->pixels +
+                          3 * ((size_t)(d->Top + y) * (size_t)out->width + (size_t)d->Left);
             for (int x = 0; x < d->Width; x++) memcpy(to + 3 * x, colour[line[x]], 3);
         }
     return true;
@@ -90,11 +97,13 @@ static bool read_image(GifFileType *gif, image *out, int clear, const char *path
         !check_image_size((uint64_t)d->Width, (uint64_t)d->Height, path, e))
         return false;
     uint8_t *line = malloc((size_t)d->Width);
-    bool ok = line ? image_new(out, width, height, e) : error_memory(e, path, (unsigned long long)d->Width);
+    bool ok = line ? image_new(out, width, height, e)
+                   : error_memory(e, path, (unsigned long long)d->Width);
     if (ok) {
         make_colours(colour, gif);
         const uint8_t *around = colour[clear >= 0 ? clear : 0];
-        for (size_t i = 0; i < (size_t)width * (size_t)height; i++) memcpy(out->pixels + 3 * i, around, 3);
+        for (size_t i = 0; i < (size_t)width * (size_t)height; i++)
+            memcpy(out->pixels + 3 * i, around, 3);
         ok = read_rows(gif, out, colour, line) || damaged(gif->Error, path, e);
         if (!ok) image_free(out);
     }
@@ -124,7 +133,7 @@ bool gif_read(picture *out, const uint8_t *data, size_t size, const char *path, 
     GifFileType *gif = DGifOpen(&in, read_bytes, &code);
     if (!gif) return damaged(code, path, e);
     bool ok = next_image(gif, &clear) ? read_image(gif, &out->pixels, clear, path, e)
-                                        : damaged(gif->Error, path, e);
+                                      : damaged(gif->Error, path, e);
     if (ok) out->pixels.frames = 1 + count_rest(gif);
     DGifCloseFile(gif, &code);
     return ok;

@@ -78,7 +78,8 @@ static bool is_bmp(const void *data, size_t size)
 /* A file of ISO boxes whose brand is a picture's, not a film's. */
 static bool is_heif(const void *data, size_t size)
 {
-    static const char brands[][5] = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "avif", "avis"};
+    static const char brands[][5] = {"heic", "heix", "heim", "heis", "hevc",
+                                     "hevx", "mif1", "msf1", "avif", "avis"};
     if (!starts_with(data, size, 4, "ftyp", 4)) return false;
     for (size_t i = 0; i < sizeof brands / sizeof *brands; i++)
         if (starts_with(data, size, 8, brands[i], 4)) return true;
@@ -104,16 +105,20 @@ static reader *reader_of(const void *data, size_t size)
 
 bool image_known(const void *data, size_t size) { return reader_of(data, size); }
 
-static bool read_by_content(picture *out, const uint8_t *data, size_t size, const char *path, error *e)
+static bool read_by_content(picture *out, const uint8_t *data, size_t size, const char *path,
+                            error *e)
 {
     reader *read = reader_of(data, size);
     if (read) return read(out, data, size, path, e);
-    return error_set(e, ERROR_FORMAT,
-                     "%s: is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture%s; convert it to one "
-                     "of these", path, size == 0 ? " (it is empty)" : "");
+    return error_set(
+        e, ERROR_FORMAT,
+        "%s: is not a PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF picture%s; convert it to one "
+        "of these",
+        path, size == 0 ? " (it is empty)" : "");
 }
 
-bool image_read_memory(image *out, char **text, const void *data, size_t size, const char *path, error *e)
+bool image_read_memory(image *out, char **text, const void *data, size_t size, const char *path,
+                       error *e)
 {
     *out = (image){0};
     if (text) *text = NULL;

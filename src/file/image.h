@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * image: 8-bit RGB pictures, read from and written to PNG, JPEG, WebP (libpng, libjpeg, libwebp), and read
- * from BMP, GIF, TIFF (giflib, libtiff) and, where the build has libheif, HEIC and AVIF.
+ * image: 8-bit RGB pictures, read from and written to PNG, JPEG, WebP (libpng, libjpeg, libwebp),
+ * and read from BMP, GIF, TIFF (giflib, libtiff) and, where the build has libheif, HEIC and AVIF.
  * Reading does what Pillow's ImageOps.exif_transpose + convert("RGB") does: orientation applied,
  * alpha dropped, grey, palette, CMYK and 16 bit brought to 8-bit RGB (16-bit grey too by its high
  * byte, where Pillow clips). */
@@ -24,7 +24,8 @@ void image_free(image *m);
  * or the EXIF UserComment of a JPEG or WebP, malloc'ed; NULL where there is none. */
 bool image_read(image *out, char **text, const char *path, error *e);
 /* The same of a file's bytes; path: what messages call it. */
-bool image_read_memory(image *out, char **text, const void *data, size_t size, const char *path, error *e);
+bool image_read_memory(image *out, char **text, const void *data, size_t size, const char *path,
+                       error *e);
 /* Whether a file's bytes begin as a picture's do; 16 of them are enough. */
 bool image_known(const void *data, size_t size);
 /* By the path's ending (.png .jpg .jpeg .webp). text: settings, may be NULL; PNG carries it as

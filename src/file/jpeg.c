@@ -151,8 +151,8 @@ static void output_start(j_compress_ptr jpeg)
     o->manager.free_in_buffer = OUT_BYTES;
 }
 
-static boolean
-output_full(j_compress_ptr jpeg) /* libjpeg asks for all of it, whatever it has used */
+static boolean output_full(
+    j_compress_ptr jpeg) /* libjpeg asks for all of it, whatever it has used */
 {
     jpeg_output *o = (jpeg_output *)jpeg->dest;
     if (!file_writer_put(o->writer, o->bytes, OUT_BYTES, o->failure->e))

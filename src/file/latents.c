@@ -19,11 +19,12 @@ static bool check_latents(const safetensors_entry *t, const char *path, error *e
                          "width]",
                          path);
     if (t->type != DTYPE_F32 && t->type != DTYPE_F16 && t->type != DTYPE_BF16)
-        return error_set(e, ERROR_FORMAT, "%s: latents of type %s; they must be F32, F16 or BF16", path,
-                         dtype_name(t->type));
+        return error_set(e, ERROR_FORMAT, "%s: latents of type %s; they must be F32, F16 or BF16",
+                         path, dtype_name(t->type));
     for (int i = 1; i < 4; i++)
         if (t->dim[i] <= 0 || t->dim[i] > 1 << 20)
-            return error_set(e, ERROR_FORMAT, "%s: latents of no size that a picture could have", path);
+            return error_set(e, ERROR_FORMAT, "%s: latents of no size that a picture could have",
+                             path);
     return true;
 }
 
@@ -50,9 +51,15 @@ bool latents_write(const char *path, const float *initial, const float *final, c
 {
     uint64_t bytes = sizeof(float) * (uint64_t)shape[0] * (uint64_t)shape[1] * (uint64_t)shape[2];
     safetensors_entry entry[2] = {
-        {.name = "latents", .rank = 4, .dim = {1, shape[0], shape[1], shape[2]}, .data = initial,
+        {.name = "latents",
+         .rank = 4,
+         .dim = {1, shape[0], shape[1], shape[2]},
+         .data = initial,
          .bytes = bytes},
-        {.name = "final", .rank = 4, .dim = {1, shape[0], shape[1], shape[2]}, .data = final,
+        {.name = "final",
+         .rank = 4,
+         .dim = {1, shape[0], shape[1], shape[2]},
+         .data = final,
          .bytes = bytes},
     };
     safetensors_pair about = {SETTINGS_KEY, settings};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * latents: files of latents: safetensors with "latents" [1,C,h,w], the noise that a picture starts from,
- * and, where the picture was made, "final" [1,C,h,w], before decoding, and its settings in the metadata. */
+ * latents: files of latents: safetensors with "latents" [1,C,h,w], the noise that a picture starts
+ * from, and, where the picture was made, "final" [1,C,h,w], before decoding, and its settings in
+ * the metadata. */
 #ifndef LIKENESS_FILE_LATENTS_H
 #define LIKENESS_FILE_LATENTS_H
 

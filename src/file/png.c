@@ -175,7 +175,7 @@ static void write_inner(png_state *s, const image *m, const char *text, png_stru
     if (text) { /* Pillow's PngInfo.add_text, which AUTOMATIC1111 uses: tEXt if it can be, else iTXt
                  */
         if (!make_latin1(s, text)) png_longjmp(png, 1);
-        png_text chunk = {.key = (char *)(uintptr_t)"parameters"};
+        png_text chunk = {.key = (char *)(uintptr_t) "parameters"};
         chunk.compression = s->latin1 ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE;
         chunk.text = s->latin1 ? s->latin1 : (char *)(uintptr_t)text;
         chunk.text_length = strlen(chunk.text);

@@ -192,10 +192,14 @@ static bool read_header(safetensors *s, json_t *header, uint64_t data_start, con
 /* What a file that is no safetensors is, by its first bytes; "" where they tell nothing. */
 static const char *other_kind(const mapped_file *map)
 {
-    static const char *const pickle =
-        " but a PyTorch pickle (.ckpt, .pth, .pt, .bin), which Likeness does not read because it can "
-        "run code; convert it to .safetensors first";
-    static const struct { const char *start; size_t size; const char *kind; } kinds[] = {
+    static const char *const pickle = " but a PyTorch pickle (.ckpt, .pth, .pt, .bin), which "
+                                      "Likeness does not read because it can "
+                                      "run code; convert it to .safetensors first";
+    static const struct {
+        const char *start;
+        size_t size;
+        const char *kind;
+    } kinds[] = {
         {"GGUF", 4, " but GGUF, which is not supported; take the model as .safetensors"},
         {"version https://git-lfs", 23,
          " but only a git-lfs pointer; fetch the file itself (git lfs pull)"},
@@ -217,8 +221,8 @@ static bool fail_not_ours(error *e, const char *path, const mapped_file *map)
     return error_set(e, ERROR_FORMAT, "%s: is not a safetensors file%s", path, other_kind(map));
 }
 
-/* The header begins with a brace at the ninth byte; what the eight before it look like (the length of
- * a header may be spelt as a pickle begins) counts only where that is not so. */
+/* The header begins with a brace at the ninth byte; what the eight before it look like (the length
+ * of a header may be spelt as a pickle begins) counts only where that is not so. */
 static bool parse(safetensors *s, const char *path, error *e)
 {
     const mapped_file *map = &s->map;
@@ -373,8 +377,8 @@ bool safetensors_write(const char *path, const safetensors_entry *entry, size_t 
 }
 
 bool safetensors_write_hashed(const char *path, const safetensors_entry *entry, size_t count,
-                              const safetensors_pair *metadata, size_t metadata_count, char hash[65],
-                              error *e)
+                              const safetensors_pair *metadata, size_t metadata_count,
+                              char hash[65], error *e)
 {
     const safetensors_entry **order = malloc((count + 1) * sizeof *order);
     if (!order) return error_memory(e, path, (count + 1) * sizeof *order);

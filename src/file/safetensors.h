@@ -46,7 +46,7 @@ bool safetensors_write(const char *path, const safetensors_entry *entry, size_t 
                        const safetensors_pair *metadata, size_t metadata_count, error *e);
 /* The same, and the hash of the file, made while it is written. */
 bool safetensors_write_hashed(const char *path, const safetensors_entry *entry, size_t count,
-                              const safetensors_pair *metadata, size_t metadata_count, char hash[65],
-                              error *e);
+                              const safetensors_pair *metadata, size_t metadata_count,
+                              char hash[65], error *e);
 
 #endif

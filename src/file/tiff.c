@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tiff: the first picture of a TIFF, by libtiff's RGBA reader. Where that reader multiplies by alpha, rounds
- * 16 bits or has another rule for inks than Pillow, the pixels go through a function of ours. */
+ * tiff: the first picture of a TIFF, by libtiff's RGBA reader. Where that reader multiplies by
+ * alpha, rounds 16 bits or has another rule for inks than Pillow, the pixels go through a function
+ * of ours. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ typedef struct tiff_input {
 static tmsize_t read_bytes(thandle_t handle, void *out, tmsize_t n)
 {
     tiff_input *in = handle;
-    size_t left = in->at < in->size ? in->size - in->at : 0, got = (size_t)n < left ? (size_t)n : left;
+    size_t left = in->at < in->size ? in->size - in->at : 0,
+           got = (size_t)n < left ? (size_t)n : left;
     if (n <= 0 || !got) return 0;
     memcpy(out, in->data + in->at, got);
     in->at += got;
@@ -57,7 +59,10 @@ static int map(thandle_t handle, void **base, toff_t *size)
     return 1;
 }
 
-static void unmap(thandle_t handle, void *base, toff_t size) { (void)handle, (void)base, (void)size; }
+static void unmap(thandle_t handle, void *base, toff_t size)
+{
+    (void)handle, (void)base, (void)size;
+}
 
 static int on_error(TIFF *t, void *user, const char *module, const char *format, va_list args)
 {
@@ -84,8 +89,8 @@ static TIFF *open_input(tiff_input *in, const char *path, error *e)
     TIFFOpenOptionsSetErrorHandlerExtR(o, on_error, in);
     TIFFOpenOptionsSetWarningHandlerExtR(o, on_warning, in);
     TIFFOpenOptionsSetMaxSingleMemAlloc(o, (tmsize_t)1 << 30);
-    TIFF *t = TIFFClientOpenExt(path, "rm", in, read_bytes, write_bytes, seek, close_input, input_size, map,
-                                unmap, o);
+    TIFF *t = TIFFClientOpenExt(path, "rm", in, read_bytes, write_bytes, seek, close_input,
+                                input_size, map, unmap, o);
     TIFFOpenOptionsFree(o);
     if (!t) error_set(e, ERROR_FORMAT, "%s: the TIFF is damaged (%.200s)", path, in->why);
     return t;
@@ -93,7 +98,10 @@ static TIFF *open_input(tiff_input *in, const char *path, error *e)
 
 /* ---- pixels ---- */
 
-static uint32_t pack(uint32_t r, uint32_t g, uint32_t b) { return r | g << 8 | b << 16 | 0xff000000u; }
+static uint32_t pack(uint32_t r, uint32_t g, uint32_t b)
+{
+    return r | g << 8 | b << 16 | 0xff000000u;
+}
 
 /* Pillow's "RGBa": what was multiplied by alpha, divided. */
 static uint32_t divided(uint32_t v, uint32_t alpha)
@@ -115,7 +123,8 @@ static uint32_t pixel(const TIFFRGBAImage *m, const uint8_t *s)
     switch (m->photometric) {
     case PHOTOMETRIC_MINISWHITE: return pack(255u - s[0], 255u - s[0], 255u - s[0]);
     case PHOTOMETRIC_MINISBLACK: return pack(s[0], s[0], s[0]);
-    case PHOTOMETRIC_SEPARATED: return pack(inked(s[0], s[3]), inked(s[1], s[3]), inked(s[2], s[3]));
+    case PHOTOMETRIC_SEPARATED:
+        return pack(inked(s[0], s[3]), inked(s[1], s[3]), inked(s[2], s[3]));
     default: break;
     }
     if (m->alpha != EXTRASAMPLE_ASSOCALPHA) return pack(s[0], s[1], s[2]);
@@ -125,8 +134,8 @@ static uint32_t pixel(const TIFFRGBAImage *m, const uint8_t *s)
 /* The high byte of 16 bits, as the machine has them. */
 static uint8_t sample(const uint8_t *at, bool wide) { return wide ? at[1] : at[0]; }
 
-static void put_together(TIFFRGBAImage *m, uint32_t *to, uint32_t x, uint32_t y, uint32_t w, uint32_t h,
-                         int32_t from_skew, int32_t to_skew, unsigned char *from)
+static void put_together(TIFFRGBAImage *m, uint32_t *to, uint32_t x, uint32_t y, uint32_t w,
+                         uint32_t h, int32_t from_skew, int32_t to_skew, unsigned char *from)
 {
     bool wide = m->bitspersample == 16;
     int count = m->samplesperpixel < 4 ? m->samplesperpixel : 4, size = wide ? 2 : 1;
@@ -140,9 +149,9 @@ static void put_together(TIFFRGBAImage *m, uint32_t *to, uint32_t x, uint32_t y,
         }
 }
 
-static void put_apart(TIFFRGBAImage *m, uint32_t *to, uint32_t x, uint32_t y, uint32_t w, uint32_t h,
-                      int32_t from_skew, int32_t to_skew, unsigned char *r, unsigned char *g,
-                      unsigned char *b, unsigned char *a)
+static void put_apart(TIFFRGBAImage *m, uint32_t *to, uint32_t x, uint32_t y, uint32_t w,
+                      uint32_t h, int32_t from_skew, int32_t to_skew, unsigned char *r,
+                      unsigned char *g, unsigned char *b, unsigned char *a)
 {
     bool wide = m->bitspersample == 16;
     ptrdiff_t size = wide ? 2 : 1, at = 0;
@@ -158,10 +167,12 @@ static void put_apart(TIFFRGBAImage *m, uint32_t *to, uint32_t x, uint32_t y, ui
 static void choose_functions(TIFFRGBAImage *m, TIFF *t)
 {
     uint16_t count = 0, *extra = NULL;
-    bool ours = m->photometric == PHOTOMETRIC_MINISWHITE || m->photometric == PHOTOMETRIC_MINISBLACK ||
-                m->photometric == PHOTOMETRIC_RGB || m->photometric == PHOTOMETRIC_SEPARATED;
+    bool ours = m->photometric == PHOTOMETRIC_MINISWHITE ||
+                m->photometric == PHOTOMETRIC_MINISBLACK || m->photometric == PHOTOMETRIC_RGB ||
+                m->photometric == PHOTOMETRIC_SEPARATED;
     if (!ours || (m->bitspersample != 8 && m->bitspersample != 16)) return;
-    if (m->photometric == PHOTOMETRIC_RGB) { /* libtiff takes an extra sample of unknown kind for alpha */
+    if (m->photometric ==
+        PHOTOMETRIC_RGB) { /* libtiff takes an extra sample of unknown kind for alpha */
         TIFFGetFieldDefaulted(t, TIFFTAG_EXTRASAMPLES, &count, &extra);
         m->alpha = count && extra ? extra[0] : 0;
     }
@@ -176,8 +187,9 @@ static bool read_pixels(image *out, TIFF *t, tiff_input *in, const char *path, e
     TIFFRGBAImage m;
     char why[1024] = "";
     if (!TIFFRGBAImageOK(t, why) || !TIFFRGBAImageBegin(&m, t, 1, why))
-        return error_set(e, ERROR_FORMAT, "%s: a TIFF of a kind that is not read (%.200s); convert it to PNG",
-                         path, why[0] ? why : in->why);
+        return error_set(e, ERROR_FORMAT,
+                         "%s: a TIFF of a kind that is not read (%.200s); convert it to PNG", path,
+                         why[0] ? why : in->why);
     size_t count = (size_t)m.width * m.height;
     uint32_t *raster = malloc(count * sizeof *raster);
     bool ok = raster || error_memory(e, path, count * sizeof *raster);
@@ -202,9 +214,12 @@ static bool check_kind(TIFF *t, const char *path, error *e)
     uint32_t kind = 0, length;
     void *version;
     TIFFGetField(t, TIFFTAG_SUBFILETYPE, &kind);
-    return !(kind & FILETYPE_REDUCEDIMAGE || TIFFGetField(t, TIFFTAG_DNGVERSION, &version, &length)) ||
-           error_set(e, ERROR_FORMAT, "%s: is a camera's raw file, of which only a preview could be read; "
-                     "develop it to PNG or JPEG", path);
+    return !(kind & FILETYPE_REDUCEDIMAGE ||
+             TIFFGetField(t, TIFFTAG_DNGVERSION, &version, &length)) ||
+           error_set(e, ERROR_FORMAT,
+                     "%s: is a camera's raw file, of which only a preview could be read; "
+                     "develop it to PNG or JPEG",
+                     path);
 }
 
 static int count_pages(TIFF *t)

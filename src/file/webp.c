@@ -32,7 +32,8 @@ static void find_exif(picture *out, const uint8_t *data, size_t size)
 
 static bool fail_status(error *e, const char *path, VP8StatusCode status)
 {
-    if (status == VP8_STATUS_OUT_OF_MEMORY) /* what libwebp 1.3 and later say of a damaged alpha, too */
+    if (status ==
+        VP8_STATUS_OUT_OF_MEMORY) /* what libwebp 1.3 and later say of a damaged alpha, too */
         return error_set(e, ERROR_FORMAT, "%s: the WebP is damaged, or memory is out", path);
     if (status == VP8_STATUS_NOT_ENOUGH_DATA)
         return error_set(e, ERROR_FORMAT, "%s: the WebP is cut short; fetch it again", path);

@@ -77,9 +77,10 @@ bool generator_check(generator *g, const generate_options *o, char **notes, erro
 bool generate_alike(const generate_options *a, const generate_options *b)
 {
     const sampler_options *s = &a->sampler, *t = &b->sampler;
-    return a->width == b->width && a->height == b->height && (a->guidance > 1) == (b->guidance > 1) &&
-           a->clip_skip == b->clip_skip && s->kind == t->kind && s->steps == t->steps &&
-           s->has_spacing == t->has_spacing && (!s->has_spacing || s->spacing == t->spacing) &&
+    return a->width == b->width && a->height == b->height &&
+           (a->guidance > 1) == (b->guidance > 1) && a->clip_skip == b->clip_skip &&
+           s->kind == t->kind && s->steps == t->steps && s->has_spacing == t->has_spacing &&
+           (!s->has_spacing || s->spacing == t->spacing) &&
            (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0);
 }
 
@@ -124,7 +125,8 @@ static bool result_start(const job *j, const job_image *p, generate_result *out,
 static bool start(const job *j, generate_result *out, error *e)
 {
     for (int k = 0; k < j->count; k++)
-        if (!draw_noise(j, &j->picture[k], e) || !result_start(j, &j->picture[k], &out[k], e)) return false;
+        if (!draw_noise(j, &j->picture[k], e) || !result_start(j, &j->picture[k], &out[k], e))
+            return false;
     return true;
 }
 
@@ -148,8 +150,8 @@ static bool finish(const job *j, const job_image *p, generate_result *out, error
     return decoder_run(last->decoder, out->final, &out->picture, e);
 }
 
-bool generator_run_together(generator *const *models, int count, const mix *m, const generate_options *o,
-                            int pictures, generate_result *out, error *e)
+bool generator_run_together(generator *const *models, int count, const mix *m,
+                            const generate_options *o, int pictures, generate_result *out, error *e)
 {
     job j;
     memset(out, 0, (size_t)pictures * sizeof *out);
@@ -161,8 +163,8 @@ bool generator_run_together(generator *const *models, int count, const mix *m, c
     return ok;
 }
 
-bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
-                         generate_result *out, error *e)
+bool generator_run_mixed(generator *const *models, int count, const mix *m,
+                         const generate_options *o, generate_result *out, error *e)
 {
     return generator_run_together(models, count, m, o, 1, out, e);
 }
@@ -176,7 +178,8 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
 
 enum { TOGETHER_BYTES = 64 << 20, TOGETHER_MOST = 16 };
 
-bool generator_is_small(generator *const *models, int count, const mix *m, const generate_options *o)
+bool generator_is_small(generator *const *models, int count, const mix *m,
+                        const generate_options *o)
 {
     job j;
     bool small = job_open(&j, models, count, m, o, 1, NULL, NULL) &&
@@ -189,7 +192,8 @@ int generator_together(generator *const *models, int count, const mix *m, const 
 {
     job j;
     int most = 1;
-    if (job_open(&j, models, count, m, o, 1, NULL, NULL) && job_first(&j)->on.device->batches_alike) {
+    if (job_open(&j, models, count, m, o, 1, NULL, NULL) &&
+        job_first(&j)->on.device->batches_alike) {
         size_t one = denoiser_bytes(job_first(&j)->denoiser), fit = one ? TOGETHER_BYTES / one : 1;
         most = fit < 1 ? 1 : fit > TOGETHER_MOST ? TOGETHER_MOST : (int)fit;
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * generate: from a prompt and a seed to a picture: text -> embeddings -> denoise -> decode. A generator
- * borrows a device and a model and keeps what is costly between pictures: the planned graphs and the
- * cross-attention's keys and values of the last prompt. Activation blocks are held only while their
- * phase runs. */
+ * generate: from a prompt and a seed to a picture: text -> embeddings -> denoise -> decode. A
+ * generator borrows a device and a model and keeps what is costly between pictures: the planned
+ * graphs and the cross-attention's keys and values of the last prompt. Activation blocks are held
+ * only while their phase runs. */
 #ifndef LIKENESS_GENERATE_GENERATE_H
 #define LIKENESS_GENERATE_GENERATE_H
 
@@ -19,11 +19,11 @@ typedef bool (*generate_progress)(void *user, int step, int steps);
 
 /* A run after some of its steps: what the rest follows from. */
 typedef struct generate_snapshot {
-    int step;                      /* steps that are done */
-    const float *latent;           /* [C,h,w]: numbers of them */
+    int step;            /* steps that are done */
+    const float *latent; /* [C,h,w]: numbers of them */
     size_t numbers;
-    const rng *random;             /* the state of the picture's generator */
-    const void *sampler;           /* what the sampler remembers of its steps; size 0: nothing */
+    const rng *random;   /* the state of the picture's generator */
+    const void *sampler; /* what the sampler remembers of its steps; size 0: nothing */
     size_t sampler_size;
 } generate_snapshot;
 
@@ -33,9 +33,9 @@ generate_snapshot *generate_snapshot_copy(const generate_snapshot *s);
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
     uint64_t seed;
-    int width, height;             /* 0: the model's own */
+    int width, height; /* 0: the model's own */
     sampler_options sampler;
-    float guidance;                /* off at 1 and below */
+    float guidance; /* off at 1 and below */
     float guidance_rescale;
     int clip_skip;                 /* layers left out at the end, as in diffusers */
     const float *latents;          /* the noise to start from, [C,h,w]; NULL: drawn from the seed */
@@ -48,8 +48,8 @@ typedef struct generate_options {
 
 typedef struct generate_result {
     image picture;
-    int channels, height, width;   /* of the latents */
-    float *initial, *final;        /* latents [C,h,w] before the first and after the last step */
+    int channels, height, width; /* of the latents */
+    float *initial, *final;      /* latents [C,h,w] before the first and after the last step */
 } generate_result;
 
 /* Both are borrowed and must outlive the generator. */
@@ -63,30 +63,35 @@ void generator_size(const generator *g, int *width, int *height, int *multiple);
 /* The shape [C,h,w] of the latents of a picture of this size (0: the model's own). */
 void generator_latents(const generator *g, int width, int height, int shape[3]);
 
-/* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory. *notes
- * (may be NULL): lines about what the model will not read as it may be meant (generate/prompt.h), malloc'ed,
- * or NULL. */
+/* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory.
+ * *notes (may be NULL): lines about what the model will not read as it may be meant
+ * (generate/prompt.h), malloc'ed, or NULL. */
 bool generator_check(generator *g, const generate_options *o, char **notes, error *e);
 /* Makes one picture. On failure nothing is in out. */
 bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e);
-/* As generator_run, the models (of one size and kind) taking turns as the mix says; m->count must be the
- * number of steps. Each model has its own text encoder's reading of the prompts; the last in force
- * decodes. */
-bool generator_run_mixed(generator *const *models, int count, const mix *m, const generate_options *o,
-                         generate_result *out, error *e);
-/* Whether two pictures of the same models can take their steps together: size, guided or not, clip skip,
- * sampler, steps and spacing, and the step that they go on from, are the same. */
+/* As generator_run, the models (of one size and kind) taking turns as the mix says; m->count must
+ * be the number of steps. Each model has its own text encoder's reading of the prompts; the last in
+ * force decodes. */
+bool generator_run_mixed(generator *const *models, int count, const mix *m,
+                         const generate_options *o, generate_result *out, error *e);
+/* Whether two pictures of the same models can take their steps together: size, guided or not, clip
+ * skip, sampler, steps and spacing, and the step that they go on from, are the same. */
 bool generate_alike(const generate_options *a, const generate_options *b);
-/* Pictures that are alike, in one evaluation a step: o and out [pictures]. Each has the bytes that it has
- * alone where the device promises so (batches_alike). Each one's progress is told. All fail if one does. */
-bool generator_run_together(generator *const *models, int count, const mix *m, const generate_options *o,
-                            int pictures, generate_result *out, error *e);
-/* Whether an evaluation is so small that several processors are not kept busy by one: then as many sessions, each with
- * one thread, are faster. */
-bool generator_is_small(generator *const *models, int count, const mix *m, const generate_options *o);
-/* How many pictures like this one make good use of an evaluation: of a small network, whose weights and
- * small maps keep no processor busy, some; of a large one 1. Never more than have the same bytes as alone. */
-int generator_together(generator *const *models, int count, const mix *m, const generate_options *o);
+/* Pictures that are alike, in one evaluation a step: o and out [pictures]. Each has the bytes that
+ * it has alone where the device promises so (batches_alike). Each one's progress is told. All fail
+ * if one does. */
+bool generator_run_together(generator *const *models, int count, const mix *m,
+                            const generate_options *o, int pictures, generate_result *out,
+                            error *e);
+/* Whether an evaluation is so small that several processors are not kept busy by one: then as many
+ * sessions, each with one thread, are faster. */
+bool generator_is_small(generator *const *models, int count, const mix *m,
+                        const generate_options *o);
+/* How many pictures like this one make good use of an evaluation: of a small network, whose weights
+ * and small maps keep no processor busy, some; of a large one 1. Never more than have the same
+ * bytes as alone. */
+int generator_together(generator *const *models, int count, const mix *m,
+                       const generate_options *o);
 /* As generator_check, for all the models that the mix asks: whether they fit each other, too. */
 bool generator_check_mixed(generator *const *models, int count, const mix *m,
                            const generate_options *o, char **notes, error *e);

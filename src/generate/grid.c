@@ -21,10 +21,10 @@ typedef struct grid {
     font *font;
     int rows, columns;
     int cell_width, cell_height;
-    int margin, gap;                   /* around everything; between pictures */
-    int line;                          /* height of a line of text */
-    block *row_label, *column_label;   /* [rows], [columns] */
-    int left, top;                     /* of the first picture */
+    int margin, gap;                 /* around everything; between pictures */
+    int line;                        /* height of a line of text */
+    block *row_label, *column_label; /* [rows], [columns] */
+    int left, top;                   /* of the first picture */
 } grid;
 
 static int largest(int a, int b) { return a > b ? a : b; }
@@ -110,7 +110,7 @@ static void measure_cells(grid *s, const image *const *cell)
 }
 
 static bool grid_open(grid *s, const image *const *cell, const char *const *row_label,
-                       const char *const *column_label, error *e)
+                      const char *const *column_label, error *e)
 {
     measure_cells(s, cell);
     int side = s->cell_width < s->cell_height ? s->cell_width : s->cell_height;

@@ -15,7 +15,8 @@ static double deviation(const float *x, size_t n)
     return sqrt(squares / (double)(n - 1));
 }
 
-void guide(const guidance *how, float *output, int batch, size_t channels, size_t space, float *guided)
+void guide(const guidance *how, float *output, int batch, size_t channels, size_t space,
+           float *guided)
 {
     size_t n = channels * space;
     float scale = how->scale, share = how->rescale;

@@ -6,10 +6,13 @@
 
 #include <stddef.h>
 
-typedef struct guidance { float scale, rescale; } guidance;
+typedef struct guidance {
+    float scale, rescale;
+} guidance;
 
 /* The network's output: [2,space,C], unconditional then conditional, which is overwritten, or
  * (batch 1) [1,space,C] -> guided [C,space]. */
-void guide(const guidance *how, float *output, int batch, size_t channels, size_t space, float *guided);
+void guide(const guidance *how, float *output, int batch, size_t channels, size_t space,
+           float *guided);
 
 #endif

@@ -52,7 +52,8 @@ void job_close(job *j)
 static double copies_to_come(device_weights *copy, const weight_set *set)
 {
     double total = 0;
-    for (size_t i = 0; i < set->count; i++) total += (double)device_copy_bytes(copy->device, &set->item[i]);
+    for (size_t i = 0; i < set->count; i++)
+        total += (double)device_copy_bytes(copy->device, &set->item[i]);
     return fmax(total - (double)device_weights_bytes(copy), 0);
 }
 
@@ -82,8 +83,8 @@ static bool memory_check_planned(const job *j, error *e)
         weights += copies_to_come(last->vae, &last->on.model->vae_weights);
     }
     int factor = fit_factor(last->on.model);
-    return memory_check(last->on.device, (blocks > picture ? blocks : picture) + weights, j->width * factor,
-                        j->height * factor, e);
+    return memory_check(last->on.device, (blocks > picture ? blocks : picture) + weights,
+                        j->width * factor, j->height * factor, e);
 }
 
 /* ---- the options ---- */
@@ -116,7 +117,8 @@ static bool check_text(const job_image *p, const model *m, char **notes, error *
     const clip_config *c = &m->clip;
     if (!fit_conditional(m))
         return !*p->prompt ||
-               error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no prompt", m->path);
+               error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no prompt",
+                         m->path);
     if (p->o->clip_skip < 0 || p->o->clip_skip >= c->layers)
         return error_set(e, ERROR_USAGE,
                          "clip skip %d: this text encoder has %d layers, so 0 to %d "
@@ -155,7 +157,8 @@ static bool plan(generator *g, const job *j, error *e)
 {
     if (!denoiser_is(g->denoiser, job_batch(j), j->height, j->width)) {
         denoiser_close(&g->denoiser);
-        if (!denoiser_open(&g->denoiser, &g->on, job_batch(j), j->height, j->width, e)) return false;
+        if (!denoiser_open(&g->denoiser, &g->on, job_batch(j), j->height, j->width, e))
+            return false;
     }
     if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;
     decoder_close(&g->decoder);
@@ -178,14 +181,16 @@ static bool plan_all(const job *j, error *e)
     return true;
 }
 
-static bool open_image(job_image *p, const generate_options *o, const model *first, char **notes, error *e)
+static bool open_image(job_image *p, const generate_options *o, const model *first, char **notes,
+                       error *e)
 {
     *p = (job_image){.o = o,
-                       .prompt = o->prompt ? o->prompt : "",
-                       .negative = o->negative ? o->negative : "",
-                       .guidance = {o->guidance, o->guidance_rescale}};
+                     .prompt = o->prompt ? o->prompt : "",
+                     .negative = o->negative ? o->negative : "",
+                     .guidance = {o->guidance, o->guidance_rescale}};
     return check_text(p, first, notes, e) &&
-           sampler_open(&p->sampler, &first->scheduler, &o->sampler, e) && check_variance(p, first, e);
+           sampler_open(&p->sampler, &first->scheduler, &o->sampler, e) &&
+           check_variance(p, first, e);
 }
 
 bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * job: one call of generator_run, its options made definite; and what generators keep between calls.
- * For generate.c, job.c, read.c and loop.c alone. */
+ * job: one call of generator_run, its options made definite; and what generators keep between
+ * calls. For generate.c, job.c, read.c and loop.c alone. */
 #ifndef LIKENESS_GENERATE_JOB_H
 #define LIKENESS_GENERATE_JOB_H
 
@@ -12,15 +12,15 @@
 
 /* The texts that the denoiser's keys and values are of. */
 typedef struct text_state {
-    char **text;                      /* [batch]; NULL: none were read */
+    char **text; /* [batch]; NULL: none were read */
     int clip_skip, batch;
-    float *states;                    /* [batch,N,hidden] */
+    float *states; /* [batch,N,hidden] */
 } text_state;
 
 struct generator {
     pipeline on;
-    device_weights *unet, *vae;       /* the device's copies, kept from one denoiser to the next */
-    denoiser *denoiser;               /* of the last size; NULL: none yet */
+    device_weights *unet, *vae; /* the device's copies, kept from one denoiser to the next */
+    denoiser *denoiser;         /* of the last size; NULL: none yet */
     decoder *decoder;
     text_state text;
 };
@@ -32,31 +32,32 @@ typedef struct job_image {
     guidance guidance;
     sampler *sampler;
     rng rng;
-    float *noise;                     /* [C,h,w], what the run begins with */
+    float *noise; /* [C,h,w], what the run begins with */
 } job_image;
 
-/* Pictures that take every step together: sample k * parts of an evaluation is of picture k, and so is the
- * next where it is guided (unconditional, conditional). */
+/* Pictures that take every step together: sample k * parts of an evaluation is of picture k, and so
+ * is the next where it is guided (unconditional, conditional). */
 typedef struct job {
-    generator *const *models;         /* what takes turns, as `mix` says */
+    generator *const *models; /* what takes turns, as `mix` says */
     int model_count;
-    const mix *mix;                   /* NULL: models[0] alone */
-    int channels, height, width;      /* of the latents */
-    int parts;                        /* samples of a picture: 2 where it is guided, else 1 */
-    job_image *picture;             /* [count]; alike (generate_together) */
+    const mix *mix;              /* NULL: models[0] alone */
+    int channels, height, width; /* of the latents */
+    int parts;                   /* samples of a picture: 2 where it is guided, else 1 */
+    job_image *picture;          /* [count]; alike (generate_together) */
     int count;
 } job;
 
 /* ---- job.c ---- */
-/* Everything but the work: checks all options [pictures], plans every model that the mix asks, and compares
- * the memory needed with what there is. notes: NULL, or lines are added to it. j is to be closed in any case. */
+/* Everything but the work: checks all options [pictures], plans every model that the mix asks, and
+ * compares the memory needed with what there is. notes: NULL, or lines are added to it. j is to be
+ * closed in any case. */
 bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,
               int pictures, char **notes, error *e);
 void job_close(job *j);
-generator *job_first(const job *j); /* whose model begins */
-generator *job_last(const job *j);  /* whose model decodes */
+generator *job_first(const job *j);     /* whose model begins */
+generator *job_last(const job *j);      /* whose model decodes */
 bool job_asks(const job *j, int which); /* whether any step does */
-size_t job_numbers(const job *j); /* of a picture's latents */
+size_t job_numbers(const job *j);       /* of a picture's latents */
 /* The text of sample k of an evaluation, and whether it is an unconditional one. */
 const char *job_text(const job *j, int k, bool *negative);
 static inline int job_batch(const job *j) { return j->count * j->parts; }
@@ -67,7 +68,8 @@ bool read_texts(const job *j, error *e);
 void text_forget(text_state *t);
 
 /* ---- loop.c ---- */
-/* All steps, from the pictures' noise or where they go on from; their samplers hold the last latents. */
+/* All steps, from the pictures' noise or where they go on from; their samplers hold the last
+ * latents. */
 bool loop_run(job *j, error *e);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * loop: denoising. The pictures' samplers ask for an evaluation, which models of the mix predict, and are
- * told what guidance made of it, until they are done; after each step others are told. */
+ * loop: denoising. The pictures' samplers ask for an evaluation, which models of the mix predict,
+ * and are told what guidance made of it, until they are done; after each step others are told. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +13,10 @@
 
 /* The network's edge: room for one evaluation of all the job's pictures. */
 typedef struct edge {
-    size_t channels, space;  /* of one prediction */
-    float *x, *out;          /* [B,h,w,C], [B,h,w,C'] */
-    float *part;             /* several models in one step: as out */
-    float *guided;           /* [pictures][C',h,w] */
+    size_t channels, space; /* of one prediction */
+    float *x, *out;         /* [B,h,w,C], [B,h,w,C'] */
+    float *part;            /* several models in one step: as out */
+    float *guided;          /* [pictures][C',h,w] */
 } edge;
 
 static void edge_close(edge *r)
@@ -45,11 +45,12 @@ static void apply_guidance(const job *j, edge *r)
 {
     size_t n = r->channels * r->space;
     for (int k = 0; k < j->count; k++)
-        guide(&j->picture[k].guidance, r->out + (size_t)(k * j->parts) * n, j->parts, r->channels, r->space,
-              r->guided + (size_t)k * n);
+        guide(&j->picture[k].guidance, r->out + (size_t)(k * j->parts) * n, j->parts, r->channels,
+              r->space, r->guided + (size_t)k * n);
 }
 
-/* What the samplers ask, all of them for the same timestep; its latents in r->x. False: they are done. */
+/* What the samplers ask, all of them for the same timestep; its latents in r->x. False: they are
+ * done. */
 static bool ask(job *j, edge *r, evaluation *at)
 {
     size_t n = job_numbers(j);
@@ -74,10 +75,9 @@ static bool evaluate(const generator *g, const job *j, edge *r, const evaluation
     return denoiser_run(g->denoiser, r->x, (float)at->t, r->out, where, e);
 }
 
-/* The weighted sum of several models' predictions. Guidance is linear, so the sum is guided as a whole
- * would be; each is guided by itself. */
-static bool predict_sum(const job *j, edge *r, const mix_step *s, const evaluation *at,
-                        error *e)
+/* The weighted sum of several models' predictions. Guidance is linear, so the sum is guided as a
+ * whole would be; each is guided by itself. */
+static bool predict_sum(const job *j, edge *r, const mix_step *s, const evaluation *at, error *e)
 {
     size_t n = (size_t)j->count * r->channels * r->space;
     memset(r->part, 0, n * sizeof *r->part);
@@ -91,8 +91,7 @@ static bool predict_sum(const job *j, edge *r, const mix_step *s, const evaluati
 }
 
 /* The unconditional half from one model, the conditional from another. */
-static bool predict_split(const job *j, edge *r, const mix_step *s, const evaluation *at,
-                        error *e)
+static bool predict_split(const job *j, edge *r, const mix_step *s, const evaluation *at, error *e)
 {
     size_t half = r->channels * r->space, all = (size_t)job_batch(j) * half;
     if (!evaluate(j->models[s->model[0]], j, r, at, e)) return false;
@@ -152,7 +151,8 @@ static bool begin(job *j, error *e)
         const generate_snapshot *from = p->o->from;
         if (!sampler_begin(p->sampler, p->noise, job_numbers(j), e)) return false;
         if (!from) continue;
-        if (!sampler_load(p->sampler, from->step, from->latent, from->sampler, from->sampler_size, e))
+        if (!sampler_load(p->sampler, from->step, from->latent, from->sampler, from->sampler_size,
+                          e))
             return false;
         p->rng = *from->random;
     }
@@ -165,9 +165,10 @@ static bool step_done(const job *j, error *e)
     for (int k = 0; k < j->count; k++) {
         const job_image *p = &j->picture[k];
         if (!pipeline_finite(sampler_latent(p->sampler), job_numbers(j)))
-            return error_set(e, ERROR_NUMERIC, "step %d of %d: the sampler gave NaN or infinity; try other "
-                             "settings (sampler, spacing, guidance)", sampler_done(p->sampler),
-                             sampler_steps(p->sampler));
+            return error_set(e, ERROR_NUMERIC,
+                             "step %d of %d: the sampler gave NaN or infinity; try other "
+                             "settings (sampler, spacing, guidance)",
+                             sampler_done(p->sampler), sampler_steps(p->sampler));
         if (!tell_reached(j, p, e)) return false;
     }
     return progress(j, e);
@@ -199,7 +200,8 @@ bool loop_run(job *j, error *e)
     edge r;
     bool ok = edge_open(&r, j, e) && begin(j, e) && run(j, &r, e);
     for (int k = 0; k < j->model_count; k++)
-        if (j->models[k]->denoiser) denoiser_release(j->models[k]->denoiser); /* not all are asked */
+        if (j->models[k]->denoiser)
+            denoiser_release(j->models[k]->denoiser); /* not all are asked */
     edge_close(&r);
     return ok;
 }

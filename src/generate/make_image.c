@@ -20,14 +20,13 @@ static bool make(image *out, char **text, generator *g, const generate_options *
 }
 
 bool image_make(image *out, char **text, generator *g, const model *m, const generate_options *o,
-                  error *e)
+                error *e)
 {
     generator *own = NULL;
     *out = (image){0};
     *text = NULL;
     if (generator_model(g) == m) return make(out, text, g, o, e);
-    if (!generator_open(&own, generator_device(g), m, e))
-        return false;
+    if (!generator_open(&own, generator_device(g), m, e)) return false;
     bool ok = make(out, text, own, o, e);
     generator_close(&own);
     return ok;

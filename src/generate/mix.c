@@ -28,8 +28,8 @@ static bool wrong(const reader *r, const char *what)
 {
     char where[80] = ", at its end";
     if (*r->at) snprintf(where, sizeof where, ", at \"%.40s\"", r->at);
-    return error_set(r->e, ERROR_USAGE, "%s \"%s\" %s%s; write it as \"%s\"", r->what, r->text, what,
-                     where, r->example);
+    return error_set(r->e, ERROR_USAGE, "%s \"%s\" %s%s; write it as \"%s\"", r->what, r->text,
+                     what, where, r->example);
 }
 
 static bool name_character(char c)
@@ -49,8 +49,10 @@ static bool read_name(reader *r, int *model)
             *model = i;
             return true;
         }
-    return error_set(r->e, ERROR_USAGE, "%s \"%s\" names %.*s, and no model has that name; give it with "
-                     "-m %.*s=PATH", r->what, r->text, (int)n, r->at, (int)n, r->at);
+    return error_set(r->e, ERROR_USAGE,
+                     "%s \"%s\" names %.*s, and no model has that name; give it with "
+                     "-m %.*s=PATH",
+                     r->what, r->text, (int)n, r->at, (int)n, r->at);
 }
 
 /* "0.3*base" or "base". */
@@ -112,13 +114,16 @@ static bool append(mix *m, const mix_step *s, int count, int steps, const reader
 {
     if (count < 0) count = steps - m->count;
     if (count > steps - m->count)
-        return error_set(r->e, ERROR_USAGE, "the schedule \"%s\" has more steps than the run, which has "
-                         "%d; make them add up, or end with rest", r->text, steps);
+        return error_set(r->e, ERROR_USAGE,
+                         "the schedule \"%s\" has more steps than the run, which has "
+                         "%d; make them add up, or end with rest",
+                         r->text, steps);
     for (int i = 0; i < count; i++) m->step[m->count++] = *s;
     return true;
 }
 
-bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps, error *e)
+bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps,
+               error *e)
 {
     reader r = {"the schedule", "base x15, tuned rest", text, text, names, models, e};
     *out = (mix){0};
@@ -137,8 +142,10 @@ bool mix_parse(mix *out, const char *text, const char *const *names, int models,
         if (more) r.at++;
     }
     if (ok && out->count < steps)
-        ok = error_set(e, ERROR_USAGE, "the schedule \"%s\" has %d steps and the run has %d; make them "
-                       "add up, or end with rest", text, out->count, steps);
+        ok = error_set(e, ERROR_USAGE,
+                       "the schedule \"%s\" has %d steps and the run has %d; make them "
+                       "add up, or end with rest",
+                       text, out->count, steps);
     if (!ok) mix_close(out);
     return ok;
 }

@@ -5,7 +5,8 @@
  *     base x15, tuned x35              the first 15 steps by base, 35 by tuned
  *     base x15, tuned rest             as many as are left
  *     0.3*base+0.7*tuned x10, tuned rest   10 steps by the sum of both predictions, weighted
- *     base|tuned                       the unconditional prediction from base, the conditional from tuned
+ *     base|tuned                       the unconditional prediction from base, the conditional from
+ * tuned
  *
  * An entry without a count takes what is left, and is the last. */
 #ifndef LIKENESS_GENERATE_MIX_H
@@ -31,14 +32,15 @@ typedef struct mix {
 } mix;
 
 /* names: the models there are. The counts must add up to `steps`. On failure *out is empty. */
-bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps, error *e);
+bool mix_parse(mix *out, const char *text, const char *const *names, int models, int steps,
+               error *e);
 void mix_close(mix *m);
 /* The sum of one step alone, "0.5*base+0.5*tuned": neither split nor count. */
 bool mix_parse_sum(mix_step *out, const char *text, const char *const *names, int models, error *e);
 
 bool mix_step_equal(const mix_step *a, const mix_step *b);
-int mix_common(const mix *a, const mix *b);     /* how many first steps are the same */
-int mix_last_model(const mix *m);               /* the last step's (its conditional) model */
+int mix_common(const mix *a, const mix *b); /* how many first steps are the same */
+int mix_last_model(const mix *m);           /* the last step's (its conditional) model */
 /* Whether the run is one model, then another, and from which step on: A1111's refiner. */
 bool mix_is_switch(const mix *m, int *first, int *second, int *at);
 /* The same run in the syntax above, shortest form; malloc'ed, NULL when memory is out. */

@@ -20,15 +20,34 @@ enum { SHOWN = 60 }; /* of a word in a message */
 /* ---- sweeps: what can be swept ---- */
 
 typedef enum sweep_key {
-    KEY_SAMPLER, KEY_STEPS, KEY_GUIDANCE, KEY_RESCALE, KEY_ETA, KEY_VARIANCE, KEY_SPACING,
-    KEY_CLIP_SKIP, KEY_WIDTH, KEY_HEIGHT, KEY_COUNT,
+    KEY_SAMPLER,
+    KEY_STEPS,
+    KEY_GUIDANCE,
+    KEY_RESCALE,
+    KEY_ETA,
+    KEY_VARIANCE,
+    KEY_SPACING,
+    KEY_CLIP_SKIP,
+    KEY_WIDTH,
+    KEY_HEIGHT,
+    KEY_COUNT,
 } sweep_key;
 
-static const struct { const char *name; sweep_key key; } key_names[] = {
-    {"sampler", KEY_SAMPLER}, {"steps", KEY_STEPS}, {"guidance", KEY_GUIDANCE},
-    {"guidance_scale", KEY_GUIDANCE}, {"cfg_scale", KEY_GUIDANCE},
-    {"guidance_rescale", KEY_RESCALE}, {"eta", KEY_ETA}, {"variance", KEY_VARIANCE},
-    {"spacing", KEY_SPACING}, {"clip_skip", KEY_CLIP_SKIP}, {"width", KEY_WIDTH},
+static const struct {
+    const char *name;
+    sweep_key key;
+} key_names[] = {
+    {"sampler", KEY_SAMPLER},
+    {"steps", KEY_STEPS},
+    {"guidance", KEY_GUIDANCE},
+    {"guidance_scale", KEY_GUIDANCE},
+    {"cfg_scale", KEY_GUIDANCE},
+    {"guidance_rescale", KEY_RESCALE},
+    {"eta", KEY_ETA},
+    {"variance", KEY_VARIANCE},
+    {"spacing", KEY_SPACING},
+    {"clip_skip", KEY_CLIP_SKIP},
+    {"width", KEY_WIDTH},
     {"height", KEY_HEIGHT},
 };
 
@@ -63,21 +82,23 @@ static bool read_float(float *out, const char *text, double high)
     return true;
 }
 
-/* Puts a value into the options; otherwise says what the key takes. samplers: room for their list. */
-static const char *apply(generate_options *o, sweep_key key, const char *value, sampler_choices *samplers)
+/* Puts a value into the options; otherwise says what the key takes. samplers: room for their list.
+ */
+static const char *apply(generate_options *o, sweep_key key, const char *value,
+                         sampler_choices *samplers)
 {
     static const char *const size = "a whole number of pixels";
     static const char *const share = "a number from 0 to 1";
     sampler_options *s = &o->sampler;
     *samplers = sampler_kind_choices();
     switch (key) {
-    case KEY_SAMPLER:   return sampler_kind_parse(&s->kind, value) ? NULL : samplers->text;
-    case KEY_STEPS:     return read_int(&s->steps, value, 1) ? NULL : "a whole number from 1 on";
-    case KEY_GUIDANCE:  return read_float(&o->guidance, value, 1e6) ? NULL : "a number from 0 on";
-    case KEY_RESCALE:   return read_float(&o->guidance_rescale, value, 1) ? NULL : share;
-    case KEY_ETA:       return read_float(&s->eta, value, 1) ? NULL : share;
-    case KEY_WIDTH:     return read_int(&o->width, value, 1) ? NULL : size;
-    case KEY_HEIGHT:    return read_int(&o->height, value, 1) ? NULL : size;
+    case KEY_SAMPLER: return sampler_kind_parse(&s->kind, value) ? NULL : samplers->text;
+    case KEY_STEPS: return read_int(&s->steps, value, 1) ? NULL : "a whole number from 1 on";
+    case KEY_GUIDANCE: return read_float(&o->guidance, value, 1e6) ? NULL : "a number from 0 on";
+    case KEY_RESCALE: return read_float(&o->guidance_rescale, value, 1) ? NULL : share;
+    case KEY_ETA: return read_float(&s->eta, value, 1) ? NULL : share;
+    case KEY_WIDTH: return read_int(&o->width, value, 1) ? NULL : size;
+    case KEY_HEIGHT: return read_int(&o->height, value, 1) ? NULL : size;
     case KEY_CLIP_SKIP:
         return read_int(&o->clip_skip, value, 0) ? NULL : "a whole number from 0 on";
     case KEY_VARIANCE:
@@ -108,15 +129,14 @@ static void describe(char *name, char *label, size_t size, sweep_key key, const 
         snprintf(label, size, "guidance %s", number_exact_float(o->guidance).text);
         break;
     case KEY_RESCALE:
-        snprintf(label, size, "guidance rescale %s",
-                 number_exact_float(o->guidance_rescale).text);
+        snprintf(label, size, "guidance rescale %s", number_exact_float(o->guidance_rescale).text);
         break;
-    case KEY_ETA:       snprintf(label, size, "eta %s", number_exact_float(s->eta).text); break;
-    case KEY_VARIANCE:  snprintf(label, size, "%s", variance_name(s->variance)); break;
-    case KEY_SPACING:   snprintf(label, size, "%s", spacing_name(s->spacing)); break;
+    case KEY_ETA: snprintf(label, size, "eta %s", number_exact_float(s->eta).text); break;
+    case KEY_VARIANCE: snprintf(label, size, "%s", variance_name(s->variance)); break;
+    case KEY_SPACING: snprintf(label, size, "%s", spacing_name(s->spacing)); break;
     case KEY_CLIP_SKIP: snprintf(label, size, "clip skip %d", o->clip_skip); break;
-    case KEY_WIDTH:     snprintf(label, size, "width %d", o->width); break;
-    default:            snprintf(label, size, "height %d", o->height); break;
+    case KEY_WIDTH: snprintf(label, size, "width %d", o->width); break;
+    default: snprintf(label, size, "height %d", o->height); break;
     }
     if (key == KEY_SAMPLER || key == KEY_STEPS) return;
     snprintf(name, size, "%s", label);
@@ -127,7 +147,11 @@ static void describe(char *name, char *label, size_t size, sweep_key key, const 
 /* ---- sweeps: reading ---- */
 
 /* One key and its values: count texts that follow each other, each with its NUL. */
-typedef struct axis { sweep_key key; const char *values; size_t count; } axis;
+typedef struct axis {
+    sweep_key key;
+    const char *values;
+    size_t count;
+} axis;
 
 static bool unknown_key(error *e, const char *name)
 {
@@ -177,14 +201,16 @@ static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *t
             if (axes[i].key == next.key)
                 return error_set(e, ERROR_USAGE,
                                  "sweep: \"%s\" is given twice; put its values into "
-                                 "one list", word);
+                                 "one list",
+                                 word);
         if (*rows > PLAN_MAX_ROWS / next.count)
             return error_set(e, ERROR_USAGE, "sweep: more than %d combinations", PLAN_MAX_ROWS);
         *rows *= next.count;
         axes[(*count)++] = next;
     }
     if (!*count)
-        return error_set(e, ERROR_USAGE, "sweep: nothing is given; write it as "
+        return error_set(e, ERROR_USAGE,
+                         "sweep: nothing is given; write it as "
                          "\"sampler=ddpm,ddim steps=200,50\"");
     return true;
 }
@@ -228,8 +254,8 @@ bool sweep_parse(sweep *out, const char *text, const generate_options *base, err
     size_t count = 0, rows = 0;
     *out = (sweep){0};
     char *copy = strdup(text);
-    bool ok =
-        copy ? read_axes(axes, &count, &rows, copy, e) : error_memory(e, "a sweep", strlen(text));
+    bool ok = copy ? read_axes(axes, &count, &rows, copy, e)
+                   : error_memory(e, "a sweep", strlen(text));
     if (ok) {
         out->row = calloc(rows, sizeof *out->row);
         ok = out->row || error_memory(e, "a sweep", rows * sizeof *out->row);

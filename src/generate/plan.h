@@ -13,10 +13,13 @@ enum { PLAN_MAX_ROWS = 10000 };
  * clip_skip, width, height; - and _ are the same. */
 typedef struct sweep_row {
     generate_options options; /* base with this row's values */
-    char *name; /* for files: "ddpm-200"; a number other than steps is named: "eta-0.5" */
-    char *label;              /* for people: "DDPM, 200 steps" */
+    char *name;  /* for files: "ddpm-200"; a number other than steps is named: "eta-0.5" */
+    char *label; /* for people: "DDPM, 200 steps" */
 } sweep_row;
-typedef struct sweep { sweep_row *row; size_t count; } sweep;
+typedef struct sweep {
+    sweep_row *row;
+    size_t count;
+} sweep;
 bool sweep_parse(sweep *out, const char *text, const generate_options *base, error *e);
 void sweep_close(sweep *s);
 

@@ -13,7 +13,10 @@
 enum { SIGNS_SHOWN = 3, SHOWN = 40 }; /* SHOWN: bytes of a word in a message */
 
 /* A part of the prompt that AUTOMATIC1111 would take for a command; length 0: none. */
-typedef struct sign { const char *at; size_t length; } sign;
+typedef struct sign {
+    const char *at;
+    size_t length;
+} sign;
 
 /* "<lora:name:0.8>" at p, and its kin. */
 static size_t network_at(const char *p)
@@ -75,10 +78,10 @@ static size_t word_at(const char *text, const char *p)
 static sign next_sign(const char *text, const char **at)
 {
     for (const char *p = *at; *p; p++) {
-        size_t n = *p == '<'                 ? network_at(p)
-                   : *p == '(' || *p == '['  ? bracket_at(text, p)
-                   : *p == 'B' || *p == 'A'  ? word_at(text, p)
-                                             : 0;
+        size_t n = *p == '<'                ? network_at(p)
+                   : *p == '(' || *p == '[' ? bracket_at(text, p)
+                   : *p == 'B' || *p == 'A' ? word_at(text, p)
+                                            : 0;
         if (!n) continue;
         *at = p + n;
         return (sign){p, n};

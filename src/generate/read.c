@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * read: a job's prompts through each model's text encoder. What a model has read stays until it reads
- * something else; models of one text encoder read once. */
+ * read: a job's prompts through each model's text encoder. What a model has read stays until it
+ * reads something else; models of one text encoder read once. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +20,8 @@ void text_forget(text_state *t)
 static bool is_text_of(const text_state *t, const job *j)
 {
     bool negative;
-    if (!t->text || t->batch != job_batch(j) || t->clip_skip != j->picture[0].o->clip_skip) return false;
+    if (!t->text || t->batch != job_batch(j) || t->clip_skip != j->picture[0].o->clip_skip)
+        return false;
     for (int k = 0; k < t->batch; k++)
         if (strcmp(t->text[k], job_text(j, k, &negative)) != 0) return false;
     return true;
@@ -37,7 +38,8 @@ static bool same_tokens(const model *a, const model *b, const char *text, int32_
 static bool all_same_tokens(const model *a, const model *b, const job *j, int32_t *ids)
 {
     bool same = true, negative;
-    for (int k = 0; same && k < job_batch(j); k++) same = same_tokens(a, b, job_text(j, k, &negative), ids);
+    for (int k = 0; same && k < job_batch(j); k++)
+        same = same_tokens(a, b, job_text(j, k, &negative), ids);
     return same;
 }
 
@@ -61,10 +63,10 @@ static const generator *same_reader(const generator *g, const job *j)
 /* The texts of a job without repetition. */
 typedef struct distinct {
     int count;
-    int *of;          /* [batch] which of them each sample has */
-    int *sample;      /* [count] a sample that has it */
-    int32_t *ids;     /* [count,N] */
-    float *states;    /* [count,N,hidden] */
+    int *of;       /* [batch] which of them each sample has */
+    int *sample;   /* [count] a sample that has it */
+    int32_t *ids;  /* [count,N] */
+    float *states; /* [count,N,hidden] */
 } distinct;
 
 static void distinct_close(distinct *d)
@@ -79,16 +81,20 @@ static bool distinct_open(distinct *d, const job *j, const clip_config *c, error
 {
     size_t batch = (size_t)job_batch(j), n = (size_t)c->positions;
     bool a, b;
-    *d = (distinct){.of = malloc(batch * sizeof *d->of), .sample = malloc(batch * sizeof *d->sample)};
+    *d = (distinct){.of = malloc(batch * sizeof *d->of),
+                    .sample = malloc(batch * sizeof *d->sample)};
     for (int k = 0; d->of && d->sample && k < (int)batch; k++) {
         int i = 0;
-        while (i < d->count && (strcmp(job_text(j, d->sample[i], &a), job_text(j, k, &b)) != 0 || a != b)) i++;
+        while (i < d->count &&
+               (strcmp(job_text(j, d->sample[i], &a), job_text(j, k, &b)) != 0 || a != b))
+            i++;
         d->of[k] = i;
         if (i == d->count) d->sample[d->count++] = k;
     }
     d->ids = malloc((size_t)d->count * n * sizeof *d->ids);
     d->states = malloc((size_t)d->count * n * (size_t)c->hidden * sizeof *d->states);
-    return (d->of && d->sample && d->ids && d->states) || error_memory(e, "prompts' tokens", batch * n);
+    return (d->of && d->sample && d->ids && d->states) ||
+           error_memory(e, "prompts' tokens", batch * n);
 }
 
 /* diffusers applies clip_skip to the prompt alone, so that the texts are read in two halves. */
@@ -98,12 +104,14 @@ static bool encode(const generator *g, const job *j, distinct *d, size_t one, er
     int n = m->clip.positions, skip = j->picture[0].o->clip_skip;
     bool negative;
     for (int i = 0; i < d->count; i++)
-        if (!tokenizer_encode_prompt(m->tokens, job_text(j, d->sample[i], &negative), n, d->ids + i * n, NULL, e))
+        if (!tokenizer_encode_prompt(m->tokens, job_text(j, d->sample[i], &negative), n,
+                                     d->ids + i * n, NULL, e))
             return false;
     if (!skip) return text_encode(&g->on, d->ids, d->count, 0, d->states, e);
     for (int i = 0; i < d->count; i++) {
         job_text(j, d->sample[i], &negative);
-        if (!text_encode(&g->on, d->ids + i * n, 1, negative ? 0 : skip, d->states + (size_t)i * one, e))
+        if (!text_encode(&g->on, d->ids + i * n, 1, negative ? 0 : skip,
+                         d->states + (size_t)i * one, e))
             return false;
     }
     return true;
@@ -135,7 +143,8 @@ static bool read_text(generator *g, const job *j, error *e)
 {
     text_state *t = &g->text;
     const clip_config *c = &g->on.model->clip;
-    size_t one = (size_t)c->positions * (size_t)c->hidden, bytes = one * (size_t)job_batch(j) * sizeof(float);
+    size_t one = (size_t)c->positions * (size_t)c->hidden,
+           bytes = one * (size_t)job_batch(j) * sizeof(float);
     text_state made = {.clip_skip = j->picture[0].o->clip_skip, .batch = job_batch(j)};
     text_forget(t);
     made.states = malloc(bytes);

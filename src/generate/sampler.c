@@ -64,7 +64,8 @@ sampler_choices sampler_kind_choices(void)
     size_t at = 0;
     for (int k = 0; k < sampler_table_count && at < sizeof c.text; k++) {
         const char *before = k == 0 ? "" : k + 1 < sampler_table_count ? ", " : " or ";
-        at += (size_t)snprintf(c.text + at, sizeof c.text - at, "%s%s", before, sampler_table[k]->name);
+        at += (size_t)snprintf(c.text + at, sizeof c.text - at, "%s%s", before,
+                               sampler_table[k]->name);
     }
     return c;
 }
@@ -96,9 +97,7 @@ static void fill_timesteps(int *t, int n, int train_steps, spacing how, int offs
     for (int i = 0; i < n; i++) {
         int left = n - 1 - i;
         switch (how) {
-        case SPACING_LEADING:
-            t[i] = left * (train_steps / n) + offset;
-            break;
+        case SPACING_LEADING: t[i] = left * (train_steps / n) + offset; break;
         case SPACING_TRAILING:
             t[i] = (int)rint(train_steps - i * ((double)train_steps / n)) - 1;
             break;
@@ -113,9 +112,9 @@ static void fill_timesteps(int *t, int n, int train_steps, spacing how, int offs
 
 static bool check_options(const scheduler_config *c, const sampler_options *o, error *e)
 {
-    if (!sampler_kind_known(o->kind)) return error_set(e, ERROR_USAGE, "there is no sampler %d", o->kind);
-    if (o->steps < 1)
-        return error_set(e, ERROR_USAGE, "steps is %d; give at least 1", o->steps);
+    if (!sampler_kind_known(o->kind))
+        return error_set(e, ERROR_USAGE, "there is no sampler %d", o->kind);
+    if (o->steps < 1) return error_set(e, ERROR_USAGE, "steps is %d; give at least 1", o->steps);
     if (o->steps > c->train_steps)
         return error_set(e, ERROR_USAGE,
                          "steps is %d, but the model was trained with %d timesteps; "
@@ -143,9 +142,11 @@ static bool check_timesteps(const sampler *s, const scheduler_config *c, error *
             "timestep %d, past the model's last, %d; give fewer steps or trailing spacing",
             s->steps, c->steps_offset, first, c->train_steps - 1);
     if (s->predicts == PREDICT_EPSILON && !(s->schedule.alpha_bar[first] > 0))
-        return error_set(e, ERROR_MODEL, "at timestep %d the model's schedule has no signal left "
+        return error_set(e, ERROR_MODEL,
+                         "at timestep %d the model's schedule has no signal left "
                          "(rescale_betas_zero_snr), and predicted noise cannot begin there; use "
-                         "leading spacing", first);
+                         "leading spacing",
+                         first);
     return true;
 }
 
@@ -209,7 +210,8 @@ bool sampler_begin(sampler *s, const float *noise, size_t n, error *e)
     s->x = malloc(n * sizeof *s->x);
     s->clean = malloc(n * sizeof *s->clean);
     s->noise = malloc(n * sizeof *s->noise);
-    if (!s->x || !s->clean || !s->noise) return error_memory(e, "a sampler's latents", 3 * n * sizeof *s->x);
+    if (!s->x || !s->clean || !s->noise)
+        return error_memory(e, "a sampler's latents", 3 * n * sizeof *s->x);
     memcpy(s->x, noise, n * sizeof *s->x);
     return !s->row->begin || s->row->begin(s, e);
 }
@@ -242,13 +244,16 @@ bool sampler_save(const sampler *s, void **state, size_t *size, error *e)
     return true;
 }
 
-bool sampler_load(sampler *s, int step, const float *latent, const void *state, size_t size, error *e)
+bool sampler_load(sampler *s, int step, const float *latent, const void *state, size_t size,
+                  error *e)
 {
     assert(s->x);
     if (step < 0 || step > s->steps)
-        return error_set(e, ERROR_USAGE, "a run of %d steps cannot go on from step %d", s->steps, step);
+        return error_set(e, ERROR_USAGE, "a run of %d steps cannot go on from step %d", s->steps,
+                         step);
     if (size != (s->row->save ? s->row->save(s, NULL) : 0))
-        return error_set(e, ERROR_USAGE, "a run by the sampler %s cannot go on from another sampler's",
+        return error_set(e, ERROR_USAGE,
+                         "a run by the sampler %s cannot go on from another sampler's",
                          s->row->name);
     memcpy(s->x, latent, s->n * sizeof *s->x);
     s->done = step;

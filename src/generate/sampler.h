@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: how a picture is reached from noise. A sampler asks for the network's output at a timestep, is
- * told it, and goes on: once or several times a step, at timesteps that may lie between the model's, with a
- * memory of its own. It sees latents as plain float arrays in PyTorch's order ([C,h,w] of one picture) and
- * knows nothing of networks, guidance or mixes. Each is a row of a table (sampler_row.h). */
+ * sampler: how a picture is reached from noise. A sampler asks for the network's output at a
+ * timestep, is told it, and goes on: once or several times a step, at timesteps that may lie
+ * between the model's, with a memory of its own. It sees latents as plain float arrays in PyTorch's
+ * order ([C,h,w] of one picture) and knows nothing of networks, guidance or mixes. Each is a row of
+ * a table (sampler_row.h). */
 #ifndef LIKENESS_GENERATE_SAMPLER_H
 #define LIKENESS_GENERATE_SAMPLER_H
 
@@ -17,16 +18,19 @@ enum { SAMPLER_DDIM, SAMPLER_DDPM };
 typedef struct sampler_options {
     sampler_kind kind;
     int steps;
-    float eta;                          /* 0 to 1; where sampler_kind_has_eta */
-    bool has_variance; variance variance; /* where sampler_kind_has_variance; else the config's */
-    bool has_spacing; spacing spacing;  /* else by the config's rule */
+    float eta; /* 0 to 1; where sampler_kind_has_eta */
+    bool has_variance;
+    variance variance; /* where sampler_kind_has_variance; else the config's */
+    bool has_spacing;
+    spacing spacing; /* else by the config's rule */
 } sampler_options;
 
 /* ---- names ---- */
 
 int sampler_kind_count(void);
 bool sampler_kind_known(sampler_kind k);
-/* By diffusers' names ("ddim", "fixed_small", "leading"); a sampler by those of other programs too. */
+/* By diffusers' names ("ddim", "fixed_small", "leading"); a sampler by those of other programs too.
+ */
 bool sampler_kind_parse(sampler_kind *out, const char *text);
 bool variance_parse(variance *out, const char *text);
 bool spacing_parse(spacing *out, const char *text);
@@ -38,43 +42,46 @@ const char *spacing_name(spacing s);
 bool sampler_kind_has_eta(sampler_kind k);
 bool sampler_kind_has_variance(sampler_kind k);
 /* "ddim or ddpm": all there are, for messages. */
-typedef struct sampler_choices { char text[256]; } sampler_choices;
+typedef struct sampler_choices {
+    char text[256];
+} sampler_choices;
 sampler_choices sampler_kind_choices(void);
 
 /* ---- a run ---- */
 
 /* Keys that the config lacks take the sampler's own defaults (leading, offset 0, clip_sample,
- * set_alpha_to_one): config.h fills them in. What a Stable Diffusion pipeline forces (steps_offset 1, no
- * clip_sample) is in the config of such a model. */
+ * set_alpha_to_one): config.h fills them in. What a Stable Diffusion pipeline forces (steps_offset
+ * 1, no clip_sample) is in the config of such a model. */
 typedef struct sampler sampler;
 bool sampler_open(sampler **out, const scheduler_config *c, const sampler_options *o, error *e);
 void sampler_close(sampler **s);
 int sampler_steps(const sampler *s);
 bool sampler_learned(const sampler *s); /* outputs must hold 2n numbers: the variance is learned */
 
-/* A run begins with noise of deviation 1, n numbers, which is copied (and enlarged where the sampler wants
- * it so: diffusers' init_noise_sigma). */
+/* A run begins with noise of deviation 1, n numbers, which is copied (and enlarged where the
+ * sampler wants it so: diffusers' init_noise_sigma). */
 bool sampler_begin(sampler *s, const float *noise, size_t n, error *e);
 
 /* What the network is to be asked. */
 typedef struct evaluation {
-    int step, part;  /* of which step, from 0; and which of its evaluations, from 0 */
-    double t;        /* the timestep, which may lie between the model's */
-    const float *x;  /* [n], scaled as the network wants it; until sampler_tell */
+    int step, part; /* of which step, from 0; and which of its evaluations, from 0 */
+    double t;       /* the timestep, which may lie between the model's */
+    const float *x; /* [n], scaled as the network wants it; until sampler_tell */
 } evaluation;
 
 /* False: the run is done. Asked again before it is told, it asks the same. */
 bool sampler_ask(sampler *s, evaluation *out);
-/* The guided output at what was asked last: n numbers, 2n where the variance is learned (mean half first).
- * Noise is drawn from r only when the sampler needs it. */
+/* The guided output at what was asked last: n numbers, 2n where the variance is learned (mean half
+ * first). Noise is drawn from r only when the sampler needs it. */
 bool sampler_tell(sampler *s, const float *output, rng *r, error *e);
 
 int sampler_done(const sampler *s);            /* steps that are done */
 const float *sampler_latent(const sampler *s); /* [n] after these */
 
-/* Between two steps: what it remembers beside its latent, malloc'ed (NULL, size 0: nothing); and a run that
- * has begun goes on from such a state. */
+/* Between two steps: what it remembers beside its latent, malloc'ed (NULL, size 0: nothing); and a
+ * run that has begun goes on from such a state. */
 bool sampler_save(const sampler *s, void **state, size_t *size, error *e);
-bool sampler_load(sampler *s, int step, const float *latent, const void *state, size_t size, error *e);
+bool sampler_load(sampler *s, int step, const float *latent, const void *state, size_t size,
+                  error *e);
 
 #endif

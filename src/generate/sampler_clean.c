@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_clean: what a prediction says of the clean picture. Coefficients are float32 and each operation
- * stands alone, in diffusers' order, since torch rounds after each. */
+ * sampler_clean: what a prediction says of the clean picture. Coefficients are float32 and each
+ * operation stands alone, in diffusers' order, since torch rounds after each. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -15,8 +15,8 @@ static void predict_clean(const sampler *s, float alpha_bar, const float *x, con
     for (size_t i = 0; i < n; i++) {
         switch (s->predicts) {
         case PREDICT_EPSILON: x0[i] = (x[i] - b * m[i]) / a; break;
-        case PREDICT_V:       x0[i] = a * x[i] - b * m[i]; break;
-        case PREDICT_SAMPLE:  x0[i] = m[i]; break;
+        case PREDICT_V: x0[i] = a * x[i] - b * m[i]; break;
+        case PREDICT_SAMPLE: x0[i] = m[i]; break;
         }
     }
 }
@@ -58,7 +58,8 @@ static bool limit_clean(const sampler *s, float *x0, size_t n, error *e)
     return true;
 }
 
-bool sampler_clean(const sampler *s, float alpha_bar, const float *x, const float *m, float *x0, error *e)
+bool sampler_clean(const sampler *s, float alpha_bar, const float *x, const float *m, float *x0,
+                   error *e)
 {
     predict_clean(s, alpha_bar, x, m, x0, s->n);
     return limit_clean(s, x0, s->n, e);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_ddpm: diffusers' DDPMScheduler. Coefficients are float32 and each operation stands alone, in the
- * order of its step(), since torch rounds after each. */
+ * sampler_ddpm: diffusers' DDPMScheduler. Coefficients are float32 and each operation stands alone,
+ * in the order of its step(), since torch rounds after each. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "generate/sampler_row.h"
 
-typedef struct ddpm { variance variance; } ddpm;
+typedef struct ddpm {
+    variance variance;
+} ddpm;
 
 static bool open_ddpm(sampler *s, const scheduler_config *c, const sampler_options *o, error *e)
 {
@@ -26,10 +28,10 @@ static void ask_ddpm(sampler *s, evaluation *out) { out->t = s->timestep[s->done
 static float fixed_deviation(variance kind, float small, float large)
 {
     switch (kind) {
-    case VARIANCE_FIXED_SMALL:     return sqrtf(small);
+    case VARIANCE_FIXED_SMALL: return sqrtf(small);
     case VARIANCE_FIXED_SMALL_LOG: return expf(0.5f * logf(small));
-    case VARIANCE_FIXED_LARGE:     return sqrtf(large);
-    default:                       return expf(0.5f * logf(large));
+    case VARIANCE_FIXED_LARGE: return sqrtf(large);
+    default: return expf(0.5f * logf(large));
     }
 }
 

@@ -18,14 +18,14 @@ enum { PAIRS_OF_A_SETTINGS_LINE = 3 };
 static const char negative_mark[] = "Negative prompt:";
 
 /* A part of a text that is not the caller's to change. */
-typedef struct piece { const char *at; size_t length; } piece;
+typedef struct piece {
+    const char *at;
+    size_t length;
+} piece;
 
 /* ---- pieces ---- */
 
-static bool is_key(int32_t c)
-{
-    return c == ' ' || c == '-' || c == '/' || character_is_word(c);
-}
+static bool is_key(int32_t c) { return c == ' ' || c == '-' || c == '/' || character_is_word(c); }
 
 /* Without the spaces at both ends. */
 static piece strip(const char *text, const char *end)
@@ -114,7 +114,10 @@ const char *settings_get(const settings *s, const char *key)
 /* ---- writing ---- */
 
 /* A text that grows; once memory is out, data is NULL and stays so. */
-typedef struct builder { char *data; size_t used, room; } builder;
+typedef struct builder {
+    char *data;
+    size_t used, room;
+} builder;
 
 static void add_bytes(builder *b, const char *bytes, size_t n)
 {
@@ -252,8 +255,10 @@ static int hex_digits(const char *text, const char *end)
     if (end - text < 4) return -1;
     for (int i = 0; i < 4; i++) {
         char c = text[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                  : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) return -1;
         value = 16 * value + digit;
     }
@@ -320,8 +325,7 @@ static const char *unquote(settings *s, piece value)
 static size_t digits(const char *text, const char *end)
 {
     size_t total = 0, length;
-    while (character_is_digit(character_at(text + total, end, &length)))
-        total += length;
+    while (character_is_digit(character_at(text + total, end, &length))) total += length;
     return total;
 }
 

@@ -16,7 +16,9 @@
 #include "base/arena.h"
 #include "base/error.h"
 
-typedef struct setting { const char *key, *value; } setting;
+typedef struct setting {
+    const char *key, *value;
+} setting;
 
 /* {0} is empty; all text lives in memory. */
 typedef struct settings {

@@ -14,13 +14,13 @@
 
 struct backward {
     graph *g;
-    size_t count;     /* of tensors when the backward pass began: the tables' size */
-    size_t nodes;     /* and of nodes */
-    bool *depends;    /* on anything asked for */
-    tensor **grad;    /* what has arrived so far; NULL: nothing */
-    tensor **copy;    /* recomputed values of segments */
-    int segment;      /* of the node whose gradient is being recorded */
-    int copied;       /* the segment that was copied last */
+    size_t count;  /* of tensors when the backward pass began: the tables' size */
+    size_t nodes;  /* and of nodes */
+    bool *depends; /* on anything asked for */
+    tensor **grad; /* what has arrived so far; NULL: nothing */
+    tensor **copy; /* recomputed values of segments */
+    int segment;   /* of the node whose gradient is being recorded */
+    int copied;    /* the segment that was copied last */
 };
 
 graph *backward_graph(const struct backward *b) { return b->g; }

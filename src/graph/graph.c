@@ -17,7 +17,10 @@ bool graph_open(graph **out, dtype compute, error *e)
     if (!g) return error_memory(e, "a graph", sizeof *g);
     g->compute = compute;
     g->harmless = (tensor){
-        .type = DTYPE_F32, .rank = 4, .dim = {1, 1, 1, 1}, .plan = &g->harmless_plan,
+        .type = DTYPE_F32,
+        .rank = 4,
+        .dim = {1, 1, 1, 1},
+        .plan = &g->harmless_plan,
     };
     *out = g;
     return true;
@@ -129,7 +132,10 @@ tensor *tensor_new(graph *g, dtype type, const shape *s)
         }
         n *= s->dim[i];
     }
-    struct { tensor t; tensor_plan plan; } *made = arena_alloc(&g->arena, sizeof *made);
+    struct {
+        tensor t;
+        tensor_plan plan;
+    } *made = arena_alloc(&g->arena, sizeof *made);
     if (!made) {
         error_memory(&g->failure, "a graph's tensor", sizeof *made);
         return NULL;

@@ -19,8 +19,8 @@ typedef struct tensor {
     dtype type;
     int rank;
     int64_t dim[ARRAY_MAX_RANK];
-    const char *name;   /* of an input or a weight; else NULL */
-    node *from;         /* NULL for inputs and weights */
+    const char *name; /* of an input or a weight; else NULL */
+    node *from;       /* NULL for inputs and weights */
     bool is_weight;
     struct tensor_plan *plan;
 } tensor;
@@ -41,7 +41,9 @@ bool graph_recorded(const graph *g, error *e);
 void graph_output(graph *g, tensor *t);
 
 /* ---- operations: shapes and formulas stand with op_kind in device.h ---- */
-typedef struct conv_pad { int top, left, bottom, right; } conv_pad;
+typedef struct conv_pad {
+    int top, left, bottom, right;
+} conv_pad;
 /* b and add may be NULL. Output F32 (a residual). x is cast to the compute type when it is not. */
 tensor *conv2d(graph *g, tensor *x, tensor *w, tensor *b, int stride, conv_pad pad, tensor *add_to);
 tensor *linear(graph *g, tensor *x, tensor *w, tensor *b, tensor *add_to);
@@ -52,12 +54,12 @@ tensor *attention(graph *g, tensor *q, tensor *k, tensor *v, int heads, bool cau
 tensor *group_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, int groups, float eps,
                    bool silu);
 tensor *layer_norm(graph *g, tensor *x, tensor *gamma, tensor *beta, float eps);
-tensor *unary(graph *g, tensor *x, unary_kind kind);      /* keeps x's type */
+tensor *unary(graph *g, tensor *x, unary_kind kind); /* keeps x's type */
 tensor *geglu(graph *g, tensor *x);
 tensor *add(graph *g, tensor *a, tensor *b);
 tensor *add_channel(graph *g, tensor *x, tensor *v);
 tensor *scale(graph *g, tensor *x, float alpha);
-tensor *cast(graph *g, tensor *x, dtype type);            /* x itself where the type is the same */
+tensor *cast(graph *g, tensor *x, dtype type); /* x itself where the type is the same */
 tensor *reshape(graph *g, tensor *x, int rank, const int64_t *dim);
 tensor *concat(graph *g, tensor *a, tensor *b);
 tensor *slice(graph *g, tensor *x, int64_t start, int64_t count);
@@ -83,17 +85,18 @@ bool graph_gradient(graph *g, tensor *loss, tensor *loss_scale, tensor *const *o
 /* Ends recording: reports the first failure, drops what no output needs, gives every activation its
  * place, prepares every operation. */
 bool graph_plan(graph *g, device *d, error *e);
-size_t graph_bytes(const graph *g);       /* activations + scratch; known after graph_plan */
-bool graph_allocate(graph *g, error *e);  /* takes the block out of the device's memory */
-void graph_release(graph *g);             /* gives it back; plan and binding stay */
-/* Finds every weight by name in the first of the sets that has it (all missing or misshapen ones reported
- * at once), and has the device make the copies that it wants. The sets are borrowed. */
+size_t graph_bytes(const graph *g);      /* activations + scratch; known after graph_plan */
+bool graph_allocate(graph *g, error *e); /* takes the block out of the device's memory */
+void graph_release(graph *g);            /* gives it back; plan and binding stay */
+/* Finds every weight by name in the first of the sets that has it (all missing or misshapen ones
+ * reported at once), and has the device make the copies that it wants. The sets are borrowed. */
 bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e);
-/* Whole tensors, in their own type. An input stays to the end of every run, until it is written again. */
+/* Whole tensors, in their own type. An input stays to the end of every run, until it is written
+ * again. */
 bool graph_write(graph *g, tensor *input, const void *data, error *e);
 bool graph_read(graph *g, tensor *output, void *data, error *e);
-/* A computed output of one graph becomes an input of another of the same hardware (type and size are the
- * same), without passing through the host. */
+/* A computed output of one graph becomes an input of another of the same hardware (type and size
+ * are the same), without passing through the host. */
 bool graph_copy(graph *to, tensor *input, graph *from, tensor *output, error *e);
 /* Where a computed output lies on the device, until the next run or release. */
 array graph_array(const graph *g, tensor *output);

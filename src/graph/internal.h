@@ -23,9 +23,9 @@ typedef struct storage {
 
 typedef struct tensor_plan {
     size_t id;
-    tensor *cast[2];     /* this value as F32, as BF16, where that was recorded before */
+    tensor *cast[2]; /* this value as F32, as BF16, where that was recorded before */
     bool is_output;
-    bool is_constant;    /* an input that graph_allocate fills with `constant` */
+    bool is_constant; /* an input that graph_allocate fills with `constant` */
     float constant;
     storage *place;      /* of a value or an input; NULL for weights, views and dead values */
     const weight *bound; /* of a weight, and the copy of its set */
@@ -38,10 +38,10 @@ struct node {
     int in_count, out_count;
     tensor *in[OP_MAX_IN]; /* NULL: an optional operand that is absent */
     tensor *out[OP_MAX_OUT];
-    int segment;           /* 0: none */
+    int segment; /* 0: none */
     bool live;
     op_call call;
-    void *state;           /* the device's */
+    void *state; /* the device's */
 };
 
 typedef struct pointer_list {
@@ -52,22 +52,22 @@ typedef struct pointer_list {
 struct graph {
     arena arena;
     dtype compute;
-    error failure;        /* the first one; code ERROR_NONE while all is well */
-    pointer_list nodes;   /* node *, in the order of recording */
+    error failure;                         /* the first one; code ERROR_NONE while all is well */
+    pointer_list nodes;                    /* node *, in the order of recording */
     pointer_list inputs, weights, outputs; /* tensor * */
     size_t tensor_count;
     int segment, segment_count;
-    bool keep_all;        /* segments are not marked */
-    tensor harmless;      /* what recording returns after a failure */
+    bool keep_all;   /* segments are not marked */
+    tensor harmless; /* what recording returns after a failure */
     tensor_plan harmless_plan;
-    tensor *one;          /* the constant 1 that a gradient starts from */
+    tensor *one; /* the constant 1 that a gradient starts from */
 
-    device *device;       /* set by graph_plan */
-    node **run;           /* live nodes but views, in order; the first `prepared` have a state */
+    device *device; /* set by graph_plan */
+    node **run;     /* live nodes but views, in order; the first `prepared` have a state */
     size_t run_count, prepared;
-    op_step *steps;       /* of `run`, as the device takes them */
+    op_step *steps; /* of `run`, as the device takes them */
     size_t activation_bytes, scratch_bytes;
-    buffer block;         /* handle NULL: no memory */
+    buffer block; /* handle NULL: no memory */
     bool bound;
 };
 
@@ -109,7 +109,8 @@ typedef struct op_record {
 
 const op_record *op_record_of(op_kind kind);
 /* Records an operation with op_record.in_count operands; `want` is the first output's shape, NULL
- * where the operands determine it. Returns the first output; the others are result->from->out[i]. */
+ * where the operands determine it. Returns the first output; the others are result->from->out[i].
+ */
 tensor *record(graph *g, op_kind kind, const op_params *params, tensor *const *in,
                const shape *want);
 /* As recorded, with other operands: for recomputation. NULL after a failure. */
@@ -119,7 +120,7 @@ bool shape_equal(const tensor *a, const tensor *b);
 /* ---- gradient.c: what a gradient function works with ---- */
 /* A value of the forward pass: itself, or its recomputed copy. */
 tensor *backward_value(const struct backward *b, tensor *t);
-bool backward_wants(const struct backward *b, const tensor *t); /* false for NULL */
+bool backward_wants(const struct backward *b, const tensor *t);     /* false for NULL */
 void backward_give(struct backward *b, const tensor *t, tensor *d); /* no-op when not wanted */
 /* Records a gradient operation on F32 output of the shape of `like` (NULL: determined). */
 tensor *backward_record(struct backward *b, op_kind kind, op_params params, tensor *const *in,

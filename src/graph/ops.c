@@ -98,7 +98,10 @@ tensor *record(graph *g, op_kind kind, const op_params *params, tensor *const *i
     if (graph_failed(g)) return &g->harmless;
     const op_record *r = op_record_of(kind);
     node n = {
-        .kind = kind, .params = *params, .in_count = r->in_count, .out_count = r->out_count,
+        .kind = kind,
+        .params = *params,
+        .in_count = r->in_count,
+        .out_count = r->out_count,
         .segment = g->segment,
     };
     for (int i = 0; i < r->in_count; i++) n.in[i] = in[i];

@@ -22,8 +22,8 @@ extern const op_record op_reshape, op_concat, op_slice, op_unslice, op_upsample,
 extern const op_record op_embedding, op_embedding_grad, op_time_embedding, op_mse, op_mse_grad;
 
 static inline int64_t last_dim(const tensor *t) { return t->rank ? t->dim[t->rank - 1] : 1; }
-int64_t tensor_rows(const tensor *t);                /* product of all dimensions but the last */
-bool same_rows(const tensor *a, const tensor *b);    /* equal in all dimensions but the last */
+int64_t tensor_rows(const tensor *t);             /* product of all dimensions but the last */
+bool same_rows(const tensor *a, const tensor *b); /* equal in all dimensions but the last */
 static inline bool is_vector(const tensor *t, int64_t n) { return t->rank == 1 && t->dim[0] == n; }
 
 #endif

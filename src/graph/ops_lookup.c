@@ -31,11 +31,19 @@ static void embedding_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_embedding = {
-    .name = "embedding", .in_count = 2, .out_count = 1, .weight = 1 << 1, .ids = 1 << 0,
-    .shapes = embedding_shapes, .gradient = embedding_gradient,
+    .name = "embedding",
+    .in_count = 2,
+    .out_count = 1,
+    .weight = 1 << 1,
+    .ids = 1 << 0,
+    .shapes = embedding_shapes,
+    .gradient = embedding_gradient,
 };
 const op_record op_embedding_grad = {
-    .name = "embedding_grad", .in_count = 2, .out_count = 1, .ids = 1 << 1,
+    .name = "embedding_grad",
+    .in_count = 2,
+    .out_count = 1,
+    .ids = 1 << 1,
     .shapes = embedding_grad_shapes,
 };
 
@@ -57,7 +65,10 @@ static bool time_embedding_shapes(graph *g, const node *n, shape *out)
 }
 
 const op_record op_time_embedding = {
-    .name = "time_embedding", .in_count = 1, .out_count = 1, .shapes = time_embedding_shapes,
+    .name = "time_embedding",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = time_embedding_shapes,
 };
 
 tensor *time_embedding(graph *g, tensor *t, int64_t dim, bool flip_sin_to_cos, float freq_shift)
@@ -97,7 +108,9 @@ static void mse_gradient(struct backward *b, const node *n, tensor *dy)
         return;
     }
     tensor *in[] = {
-        dy, backward_value(b, pred), backward_value(b, target),
+        dy,
+        backward_value(b, pred),
+        backward_value(b, target),
         importance ? backward_value(b, importance) : NULL,
     };
     tensor *d = backward_record(b, OP_MSE_GRAD, n->params, in, NULL);
@@ -106,11 +119,18 @@ static void mse_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_mse = {
-    .name = "mse", .in_count = 3, .out_count = 2, .optional = 1 << 2,
-    .shapes = mse_shapes, .gradient = mse_gradient,
+    .name = "mse",
+    .in_count = 3,
+    .out_count = 2,
+    .optional = 1 << 2,
+    .shapes = mse_shapes,
+    .gradient = mse_gradient,
 };
 const op_record op_mse_grad = {
-    .name = "mse_grad", .in_count = 4, .out_count = 1, .optional = 1 << 3,
+    .name = "mse_grad",
+    .in_count = 4,
+    .out_count = 1,
+    .optional = 1 << 3,
     .shapes = mse_grad_shapes,
 };
 
@@ -118,7 +138,8 @@ tensor *mse(graph *g, tensor *pred, tensor *target, tensor *importance, tensor *
 {
     op_params p = {.type = DTYPE_F32};
     tensor *in[] = {
-        cast(g, pred, DTYPE_F32), cast(g, target, DTYPE_F32),
+        cast(g, pred, DTYPE_F32),
+        cast(g, target, DTYPE_F32),
         importance ? cast(g, importance, DTYPE_F32) : NULL,
     };
     tensor *loss = record(g, OP_MSE, &p, in, NULL);

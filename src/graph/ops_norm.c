@@ -56,19 +56,33 @@ static void layer_norm_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_group_norm = {
-    .name = "group_norm", .in_count = 3, .out_count = 2, .weight = 1 << 1 | 1 << 2,
-    .shapes = group_norm_shapes, .gradient = group_norm_gradient,
+    .name = "group_norm",
+    .in_count = 3,
+    .out_count = 2,
+    .weight = 1 << 1 | 1 << 2,
+    .shapes = group_norm_shapes,
+    .gradient = group_norm_gradient,
 };
 const op_record op_group_norm_grad = {
-    .name = "group_norm_grad", .in_count = 5, .out_count = 3, .weight = 1 << 2 | 1 << 3,
+    .name = "group_norm_grad",
+    .in_count = 5,
+    .out_count = 3,
+    .weight = 1 << 2 | 1 << 3,
     .shapes = norm_grad_shapes,
 };
 const op_record op_layer_norm = {
-    .name = "layer_norm", .in_count = 3, .out_count = 2, .weight = 1 << 1 | 1 << 2,
-    .shapes = layer_norm_shapes, .gradient = layer_norm_gradient,
+    .name = "layer_norm",
+    .in_count = 3,
+    .out_count = 2,
+    .weight = 1 << 1 | 1 << 2,
+    .shapes = layer_norm_shapes,
+    .gradient = layer_norm_gradient,
 };
 const op_record op_layer_norm_grad = {
-    .name = "layer_norm_grad", .in_count = 4, .out_count = 3, .weight = 1 << 2,
+    .name = "layer_norm_grad",
+    .in_count = 4,
+    .out_count = 3,
+    .weight = 1 << 2,
     .shapes = norm_grad_shapes,
 };
 

@@ -26,11 +26,18 @@ static void unary_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_unary = {
-    .name = "unary", .in_count = 1, .out_count = 1, .in_place = 1 << 0,
-    .shapes = same_shape, .gradient = unary_gradient,
+    .name = "unary",
+    .in_count = 1,
+    .out_count = 1,
+    .in_place = 1 << 0,
+    .shapes = same_shape,
+    .gradient = unary_gradient,
 };
 const op_record op_unary_grad = {
-    .name = "unary_grad", .in_count = 2, .out_count = 1, .shapes = unary_grad_shapes,
+    .name = "unary_grad",
+    .in_count = 2,
+    .out_count = 1,
+    .shapes = unary_grad_shapes,
 };
 
 tensor *unary(graph *g, tensor *x, unary_kind kind)
@@ -67,11 +74,17 @@ static void geglu_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_geglu = {
-    .name = "geglu", .in_count = 1, .out_count = 1,
-    .shapes = geglu_shapes, .gradient = geglu_gradient,
+    .name = "geglu",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = geglu_shapes,
+    .gradient = geglu_gradient,
 };
 const op_record op_geglu_grad = {
-    .name = "geglu_grad", .in_count = 2, .out_count = 1, .shapes = geglu_grad_shapes,
+    .name = "geglu_grad",
+    .in_count = 2,
+    .out_count = 1,
+    .shapes = geglu_grad_shapes,
 };
 
 tensor *geglu(graph *g, tensor *x)
@@ -90,8 +103,7 @@ static bool add_shapes(graph *g, const node *n, shape *out)
     int skip = 0;
     while (skip < b->rank && b->dim[skip] == 1) skip++;
     bool fits = b->rank - skip <= a->rank;
-    for (int i = skip; fits && i < b->rank; i++)
-        fits = b->dim[i] == a->dim[a->rank - b->rank + i];
+    for (int i = skip; fits && i < b->rank; i++) fits = b->dim[i] == a->dim[a->rank - b->rank + i];
     if (!fits)
         return node_fail(g, n, "the second is neither of the first's shape nor its last part");
     out[0] = shape_of(a);
@@ -119,11 +131,19 @@ static bool sum_leading_shapes(graph *g, const node *n, shape *out)
 }
 
 const op_record op_add = {
-    .name = "add", .in_count = 2, .out_count = 1, .maybe_weight = 1 << 1,
-    .in_place = 1 << 0 | 1 << 1, .shapes = add_shapes, .gradient = add_gradient,
+    .name = "add",
+    .in_count = 2,
+    .out_count = 1,
+    .maybe_weight = 1 << 1,
+    .in_place = 1 << 0 | 1 << 1,
+    .shapes = add_shapes,
+    .gradient = add_gradient,
 };
 const op_record op_sum_leading = {
-    .name = "sum_leading", .in_count = 1, .out_count = 1, .shapes = sum_leading_shapes,
+    .name = "sum_leading",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = sum_leading_shapes,
 };
 
 tensor *add(graph *g, tensor *a, tensor *b)
@@ -164,11 +184,18 @@ static void add_channel_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_add_channel = {
-    .name = "add_channel", .in_count = 2, .out_count = 1, .in_place = 1 << 0,
-    .shapes = add_channel_shapes, .gradient = add_channel_gradient,
+    .name = "add_channel",
+    .in_count = 2,
+    .out_count = 1,
+    .in_place = 1 << 0,
+    .shapes = add_channel_shapes,
+    .gradient = add_channel_gradient,
 };
 const op_record op_sum_space = {
-    .name = "sum_space", .in_count = 1, .out_count = 1, .shapes = sum_space_shapes,
+    .name = "sum_space",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = sum_space_shapes,
 };
 
 tensor *add_channel(graph *g, tensor *x, tensor *v)
@@ -193,12 +220,19 @@ static void cast_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_scale = {
-    .name = "scale", .in_count = 1, .out_count = 1, .in_place = 1 << 0,
-    .shapes = same_shape, .gradient = scale_gradient,
+    .name = "scale",
+    .in_count = 1,
+    .out_count = 1,
+    .in_place = 1 << 0,
+    .shapes = same_shape,
+    .gradient = scale_gradient,
 };
 const op_record op_cast = {
-    .name = "cast", .in_count = 1, .out_count = 1,
-    .shapes = same_shape, .gradient = cast_gradient,
+    .name = "cast",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = same_shape,
+    .gradient = cast_gradient,
 };
 
 tensor *scale(graph *g, tensor *x, float alpha)

@@ -78,16 +78,27 @@ static void conv2d_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_conv2d = {
-    .name = "conv2d", .in_count = 4, .out_count = 1, .optional = 1 << 2 | 1 << 3,
-    .weight = 1 << 1 | 1 << 2, .in_place = 1 << 3,
-    .shapes = conv2d_shapes, .gradient = conv2d_gradient,
+    .name = "conv2d",
+    .in_count = 4,
+    .out_count = 1,
+    .optional = 1 << 2 | 1 << 3,
+    .weight = 1 << 1 | 1 << 2,
+    .in_place = 1 << 3,
+    .shapes = conv2d_shapes,
+    .gradient = conv2d_gradient,
 };
 const op_record op_conv2d_grad_x = {
-    .name = "conv2d_grad_x", .in_count = 2, .out_count = 1, .weight = 1 << 1,
+    .name = "conv2d_grad_x",
+    .in_count = 2,
+    .out_count = 1,
+    .weight = 1 << 1,
     .shapes = conv2d_grad_x_shapes,
 };
 const op_record op_conv2d_grad_w = {
-    .name = "conv2d_grad_w", .in_count = 2, .out_count = 1, .shapes = conv2d_grad_w_shapes,
+    .name = "conv2d_grad_w",
+    .in_count = 2,
+    .out_count = 1,
+    .shapes = conv2d_grad_w_shapes,
 };
 
 /* ---- linear ---- */
@@ -124,7 +135,8 @@ static bool linear_grad_w_shapes(graph *g, const node *n, shape *out)
 {
     const tensor *dy = n->in[0], *x = n->in[1];
     return (same_rows(dy, x) && out->rank >= 2 && out->dim[0] == last_dim(dy) &&
-            out->dim[1] == last_dim(x)) || node_fail(g, n, "dy and x do not fit");
+            out->dim[1] == last_dim(x)) ||
+           node_fail(g, n, "dy and x do not fit");
 }
 
 static void linear_gradient(struct backward *b, const node *n, tensor *dy)
@@ -133,16 +145,27 @@ static void linear_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_linear = {
-    .name = "linear", .in_count = 4, .out_count = 1, .optional = 1 << 2 | 1 << 3,
-    .weight = 1 << 1 | 1 << 2, .in_place = 1 << 3,
-    .shapes = linear_shapes, .gradient = linear_gradient,
+    .name = "linear",
+    .in_count = 4,
+    .out_count = 1,
+    .optional = 1 << 2 | 1 << 3,
+    .weight = 1 << 1 | 1 << 2,
+    .in_place = 1 << 3,
+    .shapes = linear_shapes,
+    .gradient = linear_gradient,
 };
 const op_record op_linear_grad_x = {
-    .name = "linear_grad_x", .in_count = 2, .out_count = 1, .weight = 1 << 1,
+    .name = "linear_grad_x",
+    .in_count = 2,
+    .out_count = 1,
+    .weight = 1 << 1,
     .shapes = linear_grad_x_shapes,
 };
 const op_record op_linear_grad_w = {
-    .name = "linear_grad_w", .in_count = 2, .out_count = 1, .shapes = linear_grad_w_shapes,
+    .name = "linear_grad_w",
+    .in_count = 2,
+    .out_count = 1,
+    .shapes = linear_grad_w_shapes,
 };
 
 static tensor *linear_record(graph *g, tensor *x, tensor *w, tensor *b, tensor *add_to, dtype type)
@@ -168,8 +191,12 @@ tensor *conv2d(graph *g, tensor *x, tensor *w, tensor *b, int stride, conv_pad p
     if (w->rank == 4 && x->rank == 4 && linear_weight(w) && stride == 1 && !padded)
         return linear_record(g, x, w, b, add_to, DTYPE_F32);
     op_params p = {
-        .stride = stride, .pad_top = pad.top, .pad_left = pad.left, .pad_bottom = pad.bottom,
-        .pad_right = pad.right, .type = DTYPE_F32,
+        .stride = stride,
+        .pad_top = pad.top,
+        .pad_left = pad.left,
+        .pad_bottom = pad.bottom,
+        .pad_right = pad.right,
+        .type = DTYPE_F32,
     };
     tensor *in[] = {cast(g, x, g->compute), w, b, add_to ? cast(g, add_to, DTYPE_F32) : NULL};
     return record(g, OP_CONV2D, &p, in, NULL);
@@ -205,26 +232,34 @@ static bool attention_grad_shapes(graph *g, const node *n, shape *out)
 static void attention_gradient(struct backward *b, const node *n, tensor *dy)
 {
     tensor *in[] = {
-        backward_cast(b, dy),           backward_value(b, n->in[0]),  backward_value(b, n->in[1]),
-        backward_value(b, n->in[2]),    backward_value(b, n->out[0]), backward_value(b, n->out[1]),
+        backward_cast(b, dy),        backward_value(b, n->in[0]),  backward_value(b, n->in[1]),
+        backward_value(b, n->in[2]), backward_value(b, n->out[0]), backward_value(b, n->out[1]),
     };
     tensor *dq = backward_record(b, OP_ATTENTION_GRAD, n->params, in, NULL);
     for (int i = 0; dq->from && i < 3; i++) backward_give(b, n->in[i], dq->from->out[i]);
 }
 
 const op_record op_attention = {
-    .name = "attention", .in_count = 3, .out_count = 2,
-    .shapes = attention_shapes, .gradient = attention_gradient,
+    .name = "attention",
+    .in_count = 3,
+    .out_count = 2,
+    .shapes = attention_shapes,
+    .gradient = attention_gradient,
 };
 const op_record op_attention_grad = {
-    .name = "attention_grad", .in_count = 6, .out_count = 3, .shapes = attention_grad_shapes,
+    .name = "attention_grad",
+    .in_count = 6,
+    .out_count = 3,
+    .shapes = attention_grad_shapes,
 };
 
 tensor *attention(graph *g, tensor *q, tensor *k, tensor *v, int heads, bool causal)
 {
     int64_t size = heads > 0 && last_dim(q) >= heads ? last_dim(q) / heads : 1;
     op_params p = {
-        .heads = heads, .causal = causal, .alpha = (float)(1 / sqrt((double)size)),
+        .heads = heads,
+        .causal = causal,
+        .alpha = (float)(1 / sqrt((double)size)),
         .type = g->compute,
     };
     tensor *in[] = {cast(g, q, g->compute), cast(g, k, g->compute), cast(g, v, g->compute)};

@@ -25,8 +25,12 @@ static void reshape_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_reshape = {
-    .name = "reshape", .in_count = 1, .out_count = 1, .maybe_weight = 1 << 0,
-    .shapes = reshape_shapes, .gradient = reshape_gradient,
+    .name = "reshape",
+    .in_count = 1,
+    .out_count = 1,
+    .maybe_weight = 1 << 0,
+    .shapes = reshape_shapes,
+    .gradient = reshape_gradient,
 };
 
 tensor *reshape(graph *g, tensor *x, int rank, const int64_t *dim)
@@ -89,15 +93,24 @@ static void slice_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_concat = {
-    .name = "concat", .in_count = 2, .out_count = 1,
-    .shapes = concat_shapes, .gradient = concat_gradient,
+    .name = "concat",
+    .in_count = 2,
+    .out_count = 1,
+    .shapes = concat_shapes,
+    .gradient = concat_gradient,
 };
 const op_record op_slice = {
-    .name = "slice", .in_count = 1, .out_count = 1,
-    .shapes = slice_shapes, .gradient = slice_gradient,
+    .name = "slice",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = slice_shapes,
+    .gradient = slice_gradient,
 };
 const op_record op_unslice = {
-    .name = "unslice", .in_count = 1, .out_count = 1, .shapes = unslice_shapes,
+    .name = "unslice",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = unslice_shapes,
 };
 
 tensor *concat(graph *g, tensor *a, tensor *b)
@@ -141,11 +154,17 @@ static void upsample_gradient(struct backward *b, const node *n, tensor *dy)
 }
 
 const op_record op_upsample = {
-    .name = "upsample", .in_count = 1, .out_count = 1,
-    .shapes = upsample_shapes, .gradient = upsample_gradient,
+    .name = "upsample",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = upsample_shapes,
+    .gradient = upsample_gradient,
 };
 const op_record op_upsample_grad = {
-    .name = "upsample_grad", .in_count = 1, .out_count = 1, .shapes = upsample_grad_shapes,
+    .name = "upsample_grad",
+    .in_count = 1,
+    .out_count = 1,
+    .shapes = upsample_grad_shapes,
 };
 
 tensor *upsample(graph *g, tensor *x, int64_t height, int64_t width)

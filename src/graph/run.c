@@ -35,7 +35,8 @@ bool graph_allocate(graph *g, error *e)
     for (size_t i = 0; i < g->inputs.count; i++) {
         tensor *t = g->inputs.item[i];
         if (!t->plan->is_constant) continue;
-        if (!d->fill(d, &g->block, place_of(t)->offset, t->plan->constant, (size_t)tensor_elements(t), e)) {
+        if (!d->fill(d, &g->block, place_of(t)->offset, t->plan->constant,
+                     (size_t)tensor_elements(t), e)) {
             graph_release(g);
             return false;
         }
@@ -51,7 +52,8 @@ void graph_release(graph *g)
 bool graph_write(graph *g, tensor *input, const void *data, error *e)
 {
     assert(g->block.handle && !input->from && !input->is_weight);
-    return g->device->upload(g->device, &g->block, place_of(input)->offset, data, tensor_bytes(input), e);
+    return g->device->upload(g->device, &g->block, place_of(input)->offset, data,
+                             tensor_bytes(input), e);
 }
 
 bool graph_read(graph *g, tensor *output, void *data, error *e)
@@ -59,9 +61,11 @@ bool graph_read(graph *g, tensor *output, void *data, error *e)
     assert(g->block.handle && output->plan->is_output);
     const tensor_plan *root = tensor_root(output)->plan;
     if (!root->place)
-        return device_weights_read(g->device, root->bound_in, (size_t)(root->bound - root->bound_in->set.item), 0,
+        return device_weights_read(g->device, root->bound_in,
+                                   (size_t)(root->bound - root->bound_in->set.item), 0,
                                    tensor_elements(output), data, e);
-    return g->device->download(g->device, &g->block, root->place->offset, data, tensor_bytes(output), e);
+    return g->device->download(g->device, &g->block, root->place->offset, data,
+                               tensor_bytes(output), e);
 }
 
 array graph_array(const graph *g, tensor *output)
@@ -169,7 +173,8 @@ bool graph_run(graph *g, error *e)
     return run_steps(g, 0, g->run_count, e);
 }
 
-/* The weight operand of the node, or of the first node before it that has one and that leads to it. */
+/* The weight operand of the node, or of the first node before it that has one and that leads to it.
+ */
 static const array *nearest_weight(const node *n)
 {
     for (int step = 0; n && step < 64; step++) {
@@ -220,7 +225,8 @@ bool graph_run_checked(graph *g, error *e)
     }
     for (size_t k = 0; k < g->run_count; k++) {
         const node *n = g->run[k];
-        if (!run_steps(g, k, 1, e) || !d->find_bad(d, n->call.out, (size_t)n->out_count, &bad, e)) return false;
+        if (!run_steps(g, k, 1, e) || !d->find_bad(d, n->call.out, (size_t)n->out_count, &bad, e))
+            return false;
         if (bad.which < (size_t)n->out_count) return report_bad(g, n, &bad, e);
     }
     return true;

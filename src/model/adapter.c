@@ -9,9 +9,13 @@
 #define KOHYA "a LoRA (kohya)"
 #define LOCON ".lora_mid.weight" /* beside .lora_down, where convolutions are changed */
 
-/* A module is counted by one of its tensors, the one with this ending; `rank_dim` of it is the rank (-1: of
- * none). The first ending that fits counts. */
-typedef struct ending { const char *text; int rank_dim; const char *what; } ending;
+/* A module is counted by one of its tensors, the one with this ending; `rank_dim` of it is the rank
+ * (-1: of none). The first ending that fits counts. */
+typedef struct ending {
+    const char *text;
+    int rank_dim;
+    const char *what;
+} ending;
 
 static const ending endings[] = {
     {".hada_w1_a", 1, "a LoHa (LyCORIS)"},
@@ -41,8 +45,8 @@ static const ending *ending_of(const char *name)
 /* lora_te_, lora_te1_, text_encoder., text_encoder:, base_model.model.text_model. ... */
 static bool is_text(const char *name)
 {
-    return !strncmp(name, "lora_te", 7) || strstr(name, "text_encoder") || strstr(name, "text_model") ||
-           !strncmp(name, "te_", 3);
+    return !strncmp(name, "lora_te", 7) || strstr(name, "text_encoder") ||
+           strstr(name, "text_model") || !strncmp(name, "te_", 3);
 }
 
 static void take_rank(adapter *a, const safetensors_entry *t, int dim)
@@ -85,8 +89,8 @@ void adapter_text(const adapter *a, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n, ", ranks %lld to %lld", (long long)a->rank_low,
                       (long long)a->rank_high);
     if (a->unet && a->text)
-        snprintf(out + n, size - (size_t)n, ", %zu modules of the UNet and %zu of the text encoder", a->unet,
-                 a->text);
+        snprintf(out + n, size - (size_t)n, ", %zu modules of the UNet and %zu of the text encoder",
+                 a->unet, a->text);
     else
         snprintf(out + n, size - (size_t)n, ", %zu modules of the %s", a->unet + a->text,
                  a->unet ? "UNet" : "text encoder");

@@ -57,16 +57,16 @@ static added_token *find(const added_tokens *list, const char *text)
     return NULL;
 }
 
-/* Adds a token with the flags of `from` (an object; else all are off), or puts it in the place of one
- * with the same id, as in the dictionary by ids that transformers makes. */
+/* Adds a token with the flags of `from` (an object; else all are off), or puts it in the place of
+ * one with the same id, as in the dictionary by ids that transformers makes. */
 static bool add(reader *r, const char *text, json_int_t id, const json_t *from, bool normalized)
 {
     added_tokens *list = r->out;
     added_token *place = id < 0 && text ? find(list, text) : NULL;
     if (!text || !*text) return true;
     if (id >= MAX_ID || id < -1)
-        return error_set(r->e, ERROR_FORMAT, "%s: the added token \"%.60s\" has no valid id", r->folder,
-                         text);
+        return error_set(r->e, ERROR_FORMAT, "%s: the added token \"%.60s\" has no valid id",
+                         r->folder, text);
     for (size_t i = 0; id >= 0 && i < list->count; i++)
         if (list->item[i].id == id) place = &list->item[i];
     if (!place && list->count == r->room) {
@@ -95,7 +95,8 @@ static bool add_decoder(reader *r, json_t *decoder)
 {
     const char *key;
     json_t *value;
-    json_object_foreach(decoder, key, value) {
+    json_object_foreach(decoder, key, value)
+    {
         char *end;
         long id = strtol(key, &end, 10);
         if (!add(r, content(value), *end || end == key ? MAX_ID : id, value,
@@ -113,8 +114,8 @@ enum { SPECIALS = sizeof special_keys / sizeof *special_keys, PAD = 4 };
 /* The token of a key: the map's, else the configuration's, else CLIPTokenizer's own. */
 static const json_t *special(const json_t *config, const json_t *map, int i, const char **text)
 {
-    static const char *const own[SPECIALS] = {"<|startoftext|>", "<|endoftext|>", "<|endoftext|>", NULL,
-                                              "<|endoftext|>"};
+    static const char *const own[SPECIALS] = {"<|startoftext|>", "<|endoftext|>", "<|endoftext|>",
+                                              NULL, "<|endoftext|>"};
     const json_t *value = json_object_get(map, special_keys[i]);
     if (!value) value = json_object_get(config, special_keys[i]);
     *text = content(value);
@@ -132,8 +133,8 @@ static bool is_special(const json_t *config, const json_t *map, const char *toke
         if (text && !strcmp(text, token)) return true;
     }
     for (int i = 0; i < 4; i++)
-        json_array_foreach(json_object_get(i < 2 ? map : config, extra_keys[i % 2]), at, value)
-            if (content(value) && !strcmp(content(value), token)) return true;
+        json_array_foreach(json_object_get(i < 2 ? map : config, extra_keys[i % 2]), at,
+                           value) if (content(value) && !strcmp(content(value), token)) return true;
     return false;
 }
 
@@ -142,10 +143,10 @@ static bool add_encoder(reader *r, json_t *encoder, const json_t *config, const 
 {
     const char *key;
     json_t *value;
-    json_object_foreach(encoder, key, value)
-        if (!add(r, key, json_is_integer(value) ? json_integer_value(value) : MAX_ID, NULL,
-                 !is_special(config, map, key)))
-            return false;
+    json_object_foreach(encoder, key,
+                        value) if (!add(r, key,
+                                        json_is_integer(value) ? json_integer_value(value) : MAX_ID,
+                                        NULL, !is_special(config, map, key))) return false;
     return true;
 }
 
@@ -153,7 +154,8 @@ static bool add_fast(reader *r, const json_t *fast)
 {
     const json_t *list = json_object_get(fast, "added_tokens"), *item;
     size_t i;
-    json_array_foreach(list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         const json_t *id = json_object_get(item, "id");
         if (!add(r, content(item), json_is_integer(id) ? json_integer_value(id) : MAX_ID, item,
                  !has_flag(item, "special", false)))
@@ -168,9 +170,10 @@ static int by_id(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Whether transformers would pass over this special token: the same is there before it. A text and an
- * object of one content are not the same to it, and the later one counts. */
-static bool is_repeated(const json_t *config, const json_t *map, int i, const char *text, bool object)
+/* Whether transformers would pass over this special token: the same is there before it. A text and
+ * an object of one content are not the same to it, and the later one counts. */
+static bool is_repeated(const json_t *config, const json_t *map, int i, const char *text,
+                        bool object)
 {
     const char *other;
     for (int k = 0; k < i; k++) {
@@ -195,10 +198,9 @@ static bool add_specials(reader *r, const json_t *config, const json_t *map)
         if (!add(r, text, -1, from, false)) return false;
     }
     for (int i = 0; i < 4; i++)
-        json_array_foreach(json_object_get(i < 2 ? map : config, extra_keys[i % 2]), at, value)
-            if (content(value) && !find(r->out, content(value)) &&
-                !add(r, content(value), -1, value, false))
-                return false;
+        json_array_foreach(json_object_get(i < 2 ? map : config, extra_keys[i % 2]), at,
+                           value) if (content(value) && !find(r->out, content(value)) &&
+                                      !add(r, content(value), -1, value, false)) return false;
     special(config, map, PAD, &text);
     r->out->pad = arena_strdup(r->memory, text);
     return r->out->pad || no_memory(r);
@@ -216,8 +218,8 @@ bool added_tokens_read(added_tokens *out, arena *memory, const char *folder, con
         ok = add_decoder(&r, decoder);
     else if (ok) /* what older files say, and tokenizer.json over them */
         ok = read_file(&r, &map, "special_tokens_map.json") &&
-             read_file(&r, &encoder, "added_tokens.json") && add_encoder(&r, encoder, config, map) &&
-             add_fast(&r, fast);
+             read_file(&r, &encoder, "added_tokens.json") &&
+             add_encoder(&r, encoder, config, map) && add_fast(&r, fast);
     if (ok && out->count) qsort(out->item, out->count, sizeof *out->item, by_id);
     ok = ok && add_specials(&r, config, map);
     json_decref(config);
@@ -273,8 +275,8 @@ const added_token *added_tokens_next(const added_tokens *list, bool normalized, 
 {
     size_t size, n;
     for (; cursor->at < length; cursor->at++) {
-        const added_token *t =
-            longest_at(list, normalized, text + cursor->at, length - cursor->at, &size);
+        const added_token *t = longest_at(list, normalized, text + cursor->at, length - cursor->at,
+                                          &size);
         if (!t) continue;
         *from = cursor->at;
         *to = cursor->at + size;

@@ -4,7 +4,8 @@
 #include "model/model.h"
 #include "model/nn.h"
 
-/* CLIPEncoderLayer: x [B,N,C] -> [B,N,C]. Padding is not masked; every token sees those before it. */
+/* CLIPEncoderLayer: x [B,N,C] -> [B,N,C]. Padding is not masked; every token sees those before it.
+ */
 static tensor *clip_layer(const scope *s, const clip_config *c, tensor *x)
 {
     scope attn = scope_in(s, "self_attn"), mlp = scope_in(s, "mlp");
@@ -18,15 +19,16 @@ static tensor *clip_layer(const scope *s, const clip_config *c, tensor *x)
     return nn_linear(&mlp, "fc2", unary(s->g, h, (unary_kind)c->activation), c->hidden, x);
 }
 
-/* clip_skip as in StableDiffusionPipeline.encode_prompt: the last clip_skip layers are left out, the
- * final norm is not. */
+/* clip_skip as in StableDiffusionPipeline.encode_prompt: the last clip_skip layers are left out,
+ * the final norm is not. */
 tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip)
 {
     scope root = scope_root(g);
     scope text = scope_in(&root, "text_model");
     scope embeddings = scope_in(&text, "embeddings");
     int64_t tokens[2] = {c->vocab, c->hidden}, positions[2] = {c->positions, c->hidden};
-    tensor *x = add(g, embedding(g, ids, nn_weight(&embeddings, "token_embedding.weight", 2, tokens)),
+    tensor *x = add(g,
+                    embedding(g, ids, nn_weight(&embeddings, "token_embedding.weight", 2, tokens)),
                     nn_weight(&embeddings, "position_embedding.weight", 2, positions));
     for (int i = 0; i < c->layers - clip_skip; i++) {
         scope layer = scope_in(&text, "encoder.layers.%d", i);

@@ -17,12 +17,13 @@ enum { CONFIG_LIMIT = 1 << 20, MAX_CHANNELS = 1 << 14, MAX_LAYERS = 32 };
 #define SUPPORTED "Likeness runs Stable Diffusion 1.x and unconditional DDPM models"
 
 /* Fields whose other values would mean other mathematics. */
-typedef struct only_field { const char *name, *only; } only_field;
+typedef struct only_field {
+    const char *name, *only;
+} only_field;
 
 static void check_only(fields *f, const only_field *list, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        field_only(f, list[i].name, list[i].only);
+    for (size_t i = 0; i < count; i++) field_only(f, list[i].name, list[i].only);
 }
 
 static bool refuse(fields *f, const char *what)
@@ -76,8 +77,10 @@ static void check_silu(fields *f)
 {
     const char *name = field_text(f, "act_fn", "silu");
     if (f->ok && strcmp(name, "silu") && strcmp(name, "swish"))
-        f->ok = error_set(f->e, ERROR_MODEL, "%s: \"act_fn\" is \"%.40s\", which is not supported "
-                          "(only \"silu\" is)", f->where, name);
+        f->ok = error_set(f->e, ERROR_MODEL,
+                          "%s: \"act_fn\" is \"%.40s\", which is not supported "
+                          "(only \"silu\" is)",
+                          f->where, name);
 }
 
 /* An integer, or [h,w] with h == w. */
@@ -90,8 +93,10 @@ static int sample_size(fields *f, int fallback)
     else
         side[0] = side[1] = field_int(f, "sample_size", fallback, 1, 1 << 16);
     if (f->ok && side[0] != side[1])
-        f->ok = error_set(f->e, ERROR_MODEL, "%s: \"sample_size\" is %dx%d; only square sizes are "
-                          "supported", f->where, side[0], side[1]);
+        f->ok = error_set(f->e, ERROR_MODEL,
+                          "%s: \"sample_size\" is %dx%d; only square sizes are "
+                          "supported",
+                          f->where, side[0], side[1]);
     return side[0];
 }
 
@@ -107,8 +112,9 @@ static void block_types(fields *f, const char *name, const char *plain, const ch
     }
     int count = list ? (int)json_array_size(list) : (int)strlen(fallback);
     if (count != blocks) {
-        f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"%s\" has %d entries, \"block_out_channels\" %d",
-                          f->where, name, count, blocks);
+        f->ok = error_set(f->e, ERROR_FORMAT,
+                          "%s: \"%s\" has %d entries, \"block_out_channels\" %d", f->where, name,
+                          count, blocks);
         return;
     }
     for (int i = 0; i < blocks; i++) {
@@ -118,17 +124,19 @@ static void block_types(fields *f, const char *name, const char *plain, const ch
         }
         const char *type = json_string_value(json_array_get(list, (size_t)i));
         if (!type) {
-            f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"%s\" should be a list of strings", f->where,
-                              name);
+            f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"%s\" should be a list of strings",
+                              f->where, name);
             return;
         }
         if (!strncmp(type, "UNetRes", 7)) /* as diffusers' get_down_block does */
             type += 7;
         has_attention[i] = attention && !strcmp(type, attention);
         if (!has_attention[i] && strcmp(type, plain)) {
-            f->ok = error_set(f->e, ERROR_MODEL, "%s: \"%s\" names block \"%.60s\", which is not "
-                              "supported (only %s%s%s)", f->where, name, type, plain,
-                              attention ? " and " : "", attention ? attention : "");
+            f->ok = error_set(f->e, ERROR_MODEL,
+                              "%s: \"%s\" names block \"%.60s\", which is not "
+                              "supported (only %s%s%s)",
+                              f->where, name, type, plain, attention ? " and " : "",
+                              attention ? attention : "");
             return;
         }
     }
@@ -139,24 +147,16 @@ static bool unet_family(fields *f, const char *class_name)
 {
     const char *addition = field_text(f, "addition_embed_type", "");
     const json_t *cross = field(f, "cross_attention_dim");
-    if (json_is_array(cross))
-        cross = json_array_get(cross, 0);
+    if (json_is_array(cross)) cross = json_array_get(cross, 0);
     int cross_dim = json_is_integer(cross) ? (int)json_integer_value(cross) : 0;
     int in = field_int(f, "in_channels", 4, 1, MAX_CHANNELS);
-    if (!f->ok)
-        return false;
-    if (!strncmp(class_name, "SD3", 3))
-        return refuse(f, "Stable Diffusion 3");
-    if (!strncmp(class_name, "Flux", 4))
-        return refuse(f, "Flux");
-    if (!strcmp(addition, "text_time"))
-        return refuse(f, "Stable Diffusion XL");
-    if (in == 9)
-        return refuse(f, "an inpainting model (9 input channels)");
-    if (in == 8)
-        return refuse(f, "an InstructPix2Pix model (8 input channels)");
-    if (cross_dim == 1024)
-        return refuse(f, "Stable Diffusion 2 (text width 1024)");
+    if (!f->ok) return false;
+    if (!strncmp(class_name, "SD3", 3)) return refuse(f, "Stable Diffusion 3");
+    if (!strncmp(class_name, "Flux", 4)) return refuse(f, "Flux");
+    if (!strcmp(addition, "text_time")) return refuse(f, "Stable Diffusion XL");
+    if (in == 9) return refuse(f, "an inpainting model (9 input channels)");
+    if (in == 8) return refuse(f, "an InstructPix2Pix model (8 input channels)");
+    if (cross_dim == 1024) return refuse(f, "Stable Diffusion 2 (text width 1024)");
     return true;
 }
 
@@ -169,8 +169,10 @@ static bool unet_is_conditional(fields *f, const char *class_name, bool *conditi
     else if (!*class_name)
         *conditional = field(f, "cross_attention_dim") != NULL;
     else
-        return f->ok = error_set(f->e, ERROR_MODEL, "%s: \"_class_name\" is \"%.60s\", which is not "
-                                 "supported: " SUPPORTED, f->where, class_name);
+        return f->ok = error_set(f->e, ERROR_MODEL,
+                                 "%s: \"_class_name\" is \"%.60s\", which is not "
+                                 "supported: " SUPPORTED,
+                                 f->where, class_name);
     return true;
 }
 
@@ -180,13 +182,14 @@ static void unet_mid(fields *f, unet_config *c)
     const json_t *given = json_object_get(f->root, "mid_block_type");
     c->mid_block = !json_is_null(given); /* absent: the default; null: no mid block */
     const char *type = field_text(f, "mid_block_type", wanted);
-    if (!f->ok || !c->mid_block)
-        return;
+    if (!f->ok || !c->mid_block) return;
     if (!strcmp(type, wanted))
         c->mid_attention = c->conditional || field_bool(f, "add_attention", true);
     else if (strcmp(type, "UNetMidBlock2D")) /* conditional: one resnet, no attention */
-        f->ok = error_set(f->e, ERROR_MODEL, "%s: \"mid_block_type\" is \"%.60s\", which is not "
-                          "supported (only %s is)", f->where, type, wanted);
+        f->ok = error_set(f->e, ERROR_MODEL,
+                          "%s: \"mid_block_type\" is \"%.60s\", which is not "
+                          "supported (only %s is)",
+                          f->where, type, wanted);
 }
 
 static void unet_conditional(fields *f, unet_config *c)
@@ -205,8 +208,10 @@ static void unet_conditional(fields *f, unet_config *c)
     c->cross_dim = f->ok ? width[0] : 0;
     for (int i = 0; f->ok && i < c->blocks; i++)
         if (width[i] != width[0])
-            f->ok = error_set(f->e, ERROR_MODEL, "%s: \"cross_attention_dim\" differs between blocks, "
-                              "which is not supported", f->where);
+            f->ok = error_set(f->e, ERROR_MODEL,
+                              "%s: \"cross_attention_dim\" differs between blocks, "
+                              "which is not supported",
+                              f->where);
     c->linear_projection = field_bool(f, "use_linear_projection", false);
     check_only(f, conditional_only, sizeof conditional_only / sizeof *conditional_only);
 }
@@ -219,8 +224,7 @@ static void unet_unconditional(fields *f, unet_config *c)
         block_types(f, "up_block_types", "UpBlock2D", "AttnUpBlock2D", "aaau", c->blocks,
                     c->up_attention);
     int layers = field_int(f, "layers_per_block", 2, 1, MAX_LAYERS);
-    for (int i = 0; i < c->blocks; i++)
-        c->layers[i] = layers;
+    for (int i = 0; i < c->blocks; i++) c->layers[i] = layers;
     bool null_heads = json_is_null(json_object_get(f->root, "attention_head_dim"));
     c->head_size = null_heads ? 0 : field_int(f, "attention_head_dim", 8, 1, MAX_CHANNELS);
     check_only(f, unconditional_only, sizeof unconditional_only / sizeof *unconditional_only);
@@ -235,14 +239,20 @@ static void unet_check_division(fields *f, const unet_config *c)
         bool attention = c->down_attention[i] || c->up_attention[c->blocks - 1 - i] ||
                          (last && c->mid_attention);
         if (n % c->groups)
-            f->ok = error_set(f->e, ERROR_FORMAT, "%s: %d channels do not divide into "
-                              "\"norm_num_groups\" %d", f->where, n, c->groups);
+            f->ok = error_set(f->e, ERROR_FORMAT,
+                              "%s: %d channels do not divide into "
+                              "\"norm_num_groups\" %d",
+                              f->where, n, c->groups);
         else if (attention && c->conditional && n % c->heads[i])
-            f->ok = error_set(f->e, ERROR_FORMAT, "%s: %d channels do not divide into %d attention "
-                              "heads", f->where, n, c->heads[i]);
+            f->ok = error_set(f->e, ERROR_FORMAT,
+                              "%s: %d channels do not divide into %d attention "
+                              "heads",
+                              f->where, n, c->heads[i]);
         else if (attention && !c->conditional && c->head_size && n % c->head_size)
-            f->ok = error_set(f->e, ERROR_FORMAT, "%s: %d channels do not divide into attention heads "
-                              "of size %d", f->where, n, c->head_size);
+            f->ok = error_set(f->e, ERROR_FORMAT,
+                              "%s: %d channels do not divide into attention heads "
+                              "of size %d",
+                              f->where, n, c->head_size);
     }
     if (f->ok && c->channels[0] % 2)
         f->ok = error_set(f->e, ERROR_FORMAT, "%s: the first of \"block_out_channels\" is odd",
@@ -267,8 +277,7 @@ bool unet_config_read(unet_config *c, const char *path, error *e)
 {
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e))
-        return false;
+    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
     const char *class_name = field_text(&f, "_class_name", "");
     if (!f.ok || !unet_family(&f, class_name) ||
         !unet_is_conditional(&f, class_name, &c->conditional))
@@ -280,8 +289,7 @@ bool unet_config_read(unet_config *c, const char *path, error *e)
         c->blocks = 4;
         memcpy(c->channels, channels[c->conditional], sizeof channels[0]);
     }
-    if (!f.ok)
-        goto done;
+    if (!f.ok) goto done;
     c->in_channels = field_int(&f, "in_channels", c->conditional ? 4 : 3, 1, MAX_CHANNELS);
     c->out_channels = field_int(&f, "out_channels", c->conditional ? 4 : 3, 1, MAX_CHANNELS);
     c->groups = field_int(&f, "norm_num_groups", 32, 1, MAX_CHANNELS);
@@ -289,14 +297,11 @@ bool unet_config_read(unet_config *c, const char *path, error *e)
     c->downsample_padding = field_int(&f, "downsample_padding", 1, 0, 1);
     c->flip_sin_to_cos = field_bool(&f, "flip_sin_to_cos", true);
     c->freq_shift = field_float(&f, "freq_shift", 0);
-    if (f.ok)
-        (c->conditional ? unet_conditional : unet_unconditional)(&f, c);
-    if (f.ok)
-        unet_mid(&f, c);
+    if (f.ok) (c->conditional ? unet_conditional : unet_unconditional)(&f, c);
+    if (f.ok) unet_mid(&f, c);
     check_only(&f, unet_only, sizeof unet_only / sizeof *unet_only);
     check_silu(&f);
-    if (f.ok)
-        c->sample_size = unet_sample_size(&f, c->conditional);
+    if (f.ok) c->sample_size = unet_sample_size(&f, c->conditional);
     unet_check_division(&f, c);
 done:
     fields_close(&f);
@@ -306,12 +311,24 @@ done:
 void unet_config_sd1(unet_config *c)
 {
     *c = (unet_config){
-        .conditional = true, .in_channels = 4, .out_channels = 4, .sample_size = 64,
-        .blocks = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2},
-        .down_attention = {true, true, true, false}, .up_attention = {false, true, true, true},
-        .heads = {8, 8, 8, 8}, .transformer_layers = {1, 1, 1, 1}, .cross_dim = 768,
-        .mid_block = true, .mid_attention = true, .groups = 32, .eps = 1e-5f,
-        .downsample_padding = 1, .flip_sin_to_cos = true,
+        .conditional = true,
+        .in_channels = 4,
+        .out_channels = 4,
+        .sample_size = 64,
+        .blocks = 4,
+        .channels = {320, 640, 1280, 1280},
+        .layers = {2, 2, 2, 2},
+        .down_attention = {true, true, true, false},
+        .up_attention = {false, true, true, true},
+        .heads = {8, 8, 8, 8},
+        .transformer_layers = {1, 1, 1, 1},
+        .cross_dim = 768,
+        .mid_block = true,
+        .mid_attention = true,
+        .groups = 32,
+        .eps = 1e-5f,
+        .downsample_padding = 1,
+        .flip_sin_to_cos = true,
     };
 }
 
@@ -321,12 +338,13 @@ bool vae_config_read(vae_config *c, const char *path, error *e)
 {
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e))
-        return false;
+    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
     const char *class_name = field_text(&f, "_class_name", "AutoencoderKL");
     if (f.ok && strcmp(class_name, "AutoencoderKL"))
-        f.ok = error_set(e, ERROR_MODEL, "%s: \"_class_name\" is \"%.60s\", which is not supported "
-                         "(only AutoencoderKL is)", path, class_name);
+        f.ok = error_set(e, ERROR_MODEL,
+                         "%s: \"_class_name\" is \"%.60s\", which is not supported "
+                         "(only AutoencoderKL is)",
+                         path, class_name);
     c->blocks = field_int_list(&f, "block_out_channels", c->channels, CONFIG_MAX_BLOCKS, 1,
                                MAX_CHANNELS);
     if (!field(&f, "block_out_channels")) {
@@ -344,17 +362,16 @@ bool vae_config_read(vae_config *c, const char *path, error *e)
     c->post_quant_conv = field_bool(&f, "use_post_quant_conv", true);
     c->mid_attention = field_bool(&f, "mid_block_add_attention", true);
     bool none[CONFIG_MAX_BLOCKS];
-    if (f.ok)
-        block_types(&f, "down_block_types", "DownEncoderBlock2D", NULL, "d", c->blocks, none);
-    if (f.ok)
-        block_types(&f, "up_block_types", "UpDecoderBlock2D", NULL, "u", c->blocks, none);
+    if (f.ok) block_types(&f, "down_block_types", "DownEncoderBlock2D", NULL, "d", c->blocks, none);
+    if (f.ok) block_types(&f, "up_block_types", "UpDecoderBlock2D", NULL, "u", c->blocks, none);
     check_silu(&f);
-    if (f.ok)
-        c->sample_size = sample_size(&f, 32);
+    if (f.ok) c->sample_size = sample_size(&f, 32);
     for (int i = 0; f.ok && i < c->blocks; i++)
         if (c->channels[i] % c->groups)
-            f.ok = error_set(e, ERROR_FORMAT, "%s: %d channels do not divide into "
-                             "\"norm_num_groups\" %d", path, c->channels[i], c->groups);
+            f.ok = error_set(e, ERROR_FORMAT,
+                             "%s: %d channels do not divide into "
+                             "\"norm_num_groups\" %d",
+                             path, c->channels[i], c->groups);
     if (f.ok && !(c->scaling_factor > 0))
         f.ok = error_set(e, ERROR_FORMAT, "%s: \"scaling_factor\" should be above 0", path);
     fields_close(&f);
@@ -364,9 +381,17 @@ bool vae_config_read(vae_config *c, const char *path, error *e)
 void vae_config_sd1(vae_config *c)
 {
     *c = (vae_config){
-        .in_channels = 3, .out_channels = 3, .latent_channels = 4, .sample_size = 512,
-        .blocks = 4, .channels = {128, 256, 512, 512}, .layers = 2, .groups = 32,
-        .scaling_factor = 0.18215f, .quant_conv = true, .post_quant_conv = true,
+        .in_channels = 3,
+        .out_channels = 3,
+        .latent_channels = 4,
+        .sample_size = 512,
+        .blocks = 4,
+        .channels = {128, 256, 512, 512},
+        .layers = 2,
+        .groups = 32,
+        .scaling_factor = 0.18215f,
+        .quant_conv = true,
+        .post_quant_conv = true,
         .mid_attention = true,
     };
 }
@@ -377,15 +402,15 @@ bool clip_config_read(clip_config *c, const char *path, error *e)
 {
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e))
-        return false;
+    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
     json_t *whole = f.root, *text = field(&f, "text_config"); /* a whole CLIPModel */
     const char *type = field_text(&f, "model_type", "clip_text_model");
     if (f.ok && strncmp(type, "clip", 4))
-        f.ok = error_set(e, ERROR_MODEL, "%s: \"model_type\" is \"%.60s\", which is not supported "
-                         "(only CLIP's text encoder is)", path, type);
-    if (json_is_object(text))
-        f.root = text;
+        f.ok = error_set(e, ERROR_MODEL,
+                         "%s: \"model_type\" is \"%.60s\", which is not supported "
+                         "(only CLIP's text encoder is)",
+                         path, type);
+    if (json_is_object(text)) f.root = text;
     c->hidden = field_int(&f, "hidden_size", 512, 1, MAX_CHANNELS);
     c->intermediate = field_int(&f, "intermediate_size", 2048, 1, 1 << 16);
     c->layers = field_int(&f, "num_hidden_layers", 12, 1, 256);
@@ -396,11 +421,13 @@ bool clip_config_read(clip_config *c, const char *path, error *e)
     const char *activation = field_text(&f, "hidden_act", "quick_gelu");
     c->activation = strcmp(activation, "gelu") ? UNARY_QUICK_GELU : UNARY_GELU;
     if (f.ok && strcmp(activation, "gelu") && strcmp(activation, "quick_gelu"))
-        f.ok = error_set(e, ERROR_MODEL, "%s: \"hidden_act\" is \"%.40s\", which is not supported "
-                         "(only quick_gelu and gelu are)", path, activation);
+        f.ok = error_set(e, ERROR_MODEL,
+                         "%s: \"hidden_act\" is \"%.40s\", which is not supported "
+                         "(only quick_gelu and gelu are)",
+                         path, activation);
     if (f.ok && c->hidden % c->heads)
-        f.ok = error_set(e, ERROR_FORMAT, "%s: \"hidden_size\" %d does not divide into %d heads", path,
-                         c->hidden, c->heads);
+        f.ok = error_set(e, ERROR_FORMAT, "%s: \"hidden_size\" %d does not divide into %d heads",
+                         path, c->hidden, c->heads);
     f.root = whole;
     fields_close(&f);
     return f.ok;
@@ -408,22 +435,26 @@ bool clip_config_read(clip_config *c, const char *path, error *e)
 
 void clip_config_sd1(clip_config *c)
 {
-    *c = (clip_config){.hidden = 768, .intermediate = 3072, .layers = 12, .heads = 12,
-                       .positions = 77, .vocab = 49408, .eps = 1e-5f,
+    *c = (clip_config){.hidden = 768,
+                       .intermediate = 3072,
+                       .layers = 12,
+                       .heads = 12,
+                       .positions = 77,
+                       .vocab = 49408,
+                       .eps = 1e-5f,
                        .activation = UNARY_QUICK_GELU};
 }
 
 /* ---- scheduler ---- */
 
 /* Which of `words` (in the enum's order) the field holds; the fallback where it is absent. */
-static int field_word(fields *f, const char *name, const char *const *words, int count, int fallback)
+static int field_word(fields *f, const char *name, const char *const *words, int count,
+                      int fallback)
 {
     const char *text = field_text(f, name, NULL);
-    if (!text)
-        return fallback;
+    if (!text) return fallback;
     for (int i = 0; i < count; i++)
-        if (!strcmp(text, words[i]))
-            return i;
+        if (!strcmp(text, words[i])) return i;
     char list[256] = "";
     for (int i = 0; i < count; i++) {
         strcat(list, i ? ", " : "");
@@ -437,11 +468,12 @@ static int field_word(fields *f, const char *name, const char *const *words, int
 static void read_trained_betas(fields *f, scheduler_config *c)
 {
     const json_t *list = field(f, "trained_betas");
-    if (!list || !f->ok)
-        return;
+    if (!list || !f->ok) return;
     if (!json_is_array(list) || (int)json_array_size(list) != c->train_steps) {
-        f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"trained_betas\" should be a list of "
-                          "\"num_train_timesteps\" (%d) numbers", f->where, c->train_steps);
+        f->ok = error_set(f->e, ERROR_FORMAT,
+                          "%s: \"trained_betas\" should be a list of "
+                          "\"num_train_timesteps\" (%d) numbers",
+                          f->where, c->train_steps);
         return;
     }
     c->trained_betas = malloc((size_t)c->train_steps * sizeof(float));
@@ -453,8 +485,10 @@ static void read_trained_betas(fields *f, scheduler_config *c)
         double beta = json_number_value(json_array_get(list, (size_t)i));
         c->trained_betas[i] = (float)beta;
         if (!(beta > 0 && beta < 1))
-            f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"trained_betas\" entry %d is not a number "
-                              "between 0 and 1", f->where, i);
+            f->ok = error_set(f->e, ERROR_FORMAT,
+                              "%s: \"trained_betas\" entry %d is not a number "
+                              "between 0 and 1",
+                              f->where, i);
     }
 }
 
@@ -464,12 +498,12 @@ bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
                                              "sigmoid"};
     static const char *const spacing_words[] = {"leading", "trailing", "linspace"};
     static const char *const prediction_words[] = {"epsilon", "v_prediction", "sample"};
-    static const char *const variance_words[] = {"fixed_small", "fixed_small_log", "fixed_large",
-                                                 "fixed_large_log", "learned", "learned_range"};
+    static const char *const variance_words[] = {"fixed_small", "fixed_small_log",
+                                                 "fixed_large", "fixed_large_log",
+                                                 "learned",     "learned_range"};
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e))
-        return false;
+    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
     snprintf(c->class_name, sizeof c->class_name, "%s", field_text(&f, "_class_name", ""));
     c->train_steps = field_int(&f, "num_train_timesteps", 1000, 1, 1 << 20);
     c->beta_start = field_float(&f, "beta_start", 1e-4f);
@@ -494,11 +528,12 @@ bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
     read_trained_betas(&f, c);
     if (f.ok && !c->trained_betas &&
         !(c->beta_start > 0 && c->beta_start < 1 && c->beta_end > 0 && c->beta_end < 1))
-        f.ok = error_set(e, ERROR_FORMAT, "%s: \"beta_start\" and \"beta_end\" should lie between 0 "
-                         "and 1", path);
+        f.ok = error_set(e, ERROR_FORMAT,
+                         "%s: \"beta_start\" and \"beta_end\" should lie between 0 "
+                         "and 1",
+                         path);
     fields_close(&f);
-    if (!f.ok)
-        scheduler_config_close(c);
+    if (!f.ok) scheduler_config_close(c);
     return f.ok;
 }
 
@@ -512,11 +547,22 @@ void scheduler_config_close(scheduler_config *c)
 void scheduler_config_sd1(scheduler_config *c)
 {
     *c = (scheduler_config){
-        .class_name = "PNDMScheduler", .train_steps = 1000, .beta_start = 0.00085f,
-        .beta_end = 0.012f, .betas = BETA_SCALED_LINEAR, .predicts = PREDICT_EPSILON,
-        .spacing = SPACING_LEADING, .steps_offset = 1, .has_steps_offset = true,
-        .clip_sample = false, .has_clip_sample = true, .clip_range = 1, .threshold_ratio = 0.995f,
-        .sample_max = 1, .set_alpha_to_one = false, .has_set_alpha_to_one = true,
+        .class_name = "PNDMScheduler",
+        .train_steps = 1000,
+        .beta_start = 0.00085f,
+        .beta_end = 0.012f,
+        .betas = BETA_SCALED_LINEAR,
+        .predicts = PREDICT_EPSILON,
+        .spacing = SPACING_LEADING,
+        .steps_offset = 1,
+        .has_steps_offset = true,
+        .clip_sample = false,
+        .has_clip_sample = true,
+        .clip_range = 1,
+        .threshold_ratio = 0.995f,
+        .sample_max = 1,
+        .set_alpha_to_one = false,
+        .has_set_alpha_to_one = true,
         .variance = VARIANCE_FIXED_SMALL,
     };
 }

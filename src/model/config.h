@@ -19,19 +19,19 @@ typedef struct clip_config {
 } clip_config;
 
 typedef struct unet_config {
-    bool conditional;             /* UNet2DConditionModel, else UNet2DModel */
+    bool conditional; /* UNet2DConditionModel, else UNet2DModel */
     int in_channels, out_channels, sample_size;
     int blocks;
     int channels[CONFIG_MAX_BLOCKS];
-    int layers[CONFIG_MAX_BLOCKS];               /* layers_per_block, of each down block */
-    bool down_attention[CONFIG_MAX_BLOCKS];      /* CrossAttnDownBlock2D / AttnDownBlock2D */
+    int layers[CONFIG_MAX_BLOCKS];          /* layers_per_block, of each down block */
+    bool down_attention[CONFIG_MAX_BLOCKS]; /* CrossAttnDownBlock2D / AttnDownBlock2D */
     bool up_attention[CONFIG_MAX_BLOCKS];
-    int heads[CONFIG_MAX_BLOCKS];                /* conditional: number of heads in each down block */
-    int head_size;                               /* UNet2DModel: channels of a head, 0: one head */
+    int heads[CONFIG_MAX_BLOCKS]; /* conditional: number of heads in each down block */
+    int head_size;                /* UNet2DModel: channels of a head, 0: one head */
     int transformer_layers[CONFIG_MAX_BLOCKS];
     int cross_dim;
-    bool linear_projection;                      /* use_linear_projection */
-    bool mid_block;               /* distilled models have none */
+    bool linear_projection; /* use_linear_projection */
+    bool mid_block;         /* distilled models have none */
     bool mid_attention;
     int groups;
     float eps;
@@ -50,32 +50,46 @@ typedef struct vae_config {
     bool quant_conv, post_quant_conv, mid_attention;
 } vae_config;
 
-typedef enum beta_schedule { BETA_LINEAR, BETA_SCALED_LINEAR, BETA_SQUAREDCOS, BETA_SIGMOID } beta_schedule;
+typedef enum beta_schedule {
+    BETA_LINEAR,
+    BETA_SCALED_LINEAR,
+    BETA_SQUAREDCOS,
+    BETA_SIGMOID
+} beta_schedule;
 typedef enum spacing { SPACING_LEADING, SPACING_TRAILING, SPACING_LINSPACE } spacing;
 typedef enum prediction { PREDICT_EPSILON, PREDICT_V, PREDICT_SAMPLE } prediction;
 typedef enum variance {
-    VARIANCE_FIXED_SMALL, VARIANCE_FIXED_SMALL_LOG, VARIANCE_FIXED_LARGE, VARIANCE_FIXED_LARGE_LOG,
-    VARIANCE_LEARNED, VARIANCE_LEARNED_RANGE,
+    VARIANCE_FIXED_SMALL,
+    VARIANCE_FIXED_SMALL_LOG,
+    VARIANCE_FIXED_LARGE,
+    VARIANCE_FIXED_LARGE_LOG,
+    VARIANCE_LEARNED,
+    VARIANCE_LEARNED_RANGE,
 } variance;
 
-/* scheduler_config.json. has_*: the file says so (a key that the file lacks takes the default of the
- * scheduler that is used, not of the one that is named; NUMERICS.md, 1). */
+/* scheduler_config.json. has_*: the file says so (a key that the file lacks takes the default of
+ * the scheduler that is used, not of the one that is named; NUMERICS.md, 1). */
 typedef struct scheduler_config {
     char class_name[64];
     int train_steps;
     float beta_start, beta_end;
     beta_schedule betas;
-    float *trained_betas;         /* train_steps values or NULL; malloc'ed */
+    float *trained_betas; /* train_steps values or NULL; malloc'ed */
     bool zero_snr;
     prediction predicts;
-    spacing spacing;        bool has_spacing;
-    int steps_offset;       bool has_steps_offset;
-    bool clip_sample;       bool has_clip_sample;
+    spacing spacing;
+    bool has_spacing;
+    int steps_offset;
+    bool has_steps_offset;
+    bool clip_sample;
+    bool has_clip_sample;
     float clip_range;
     bool thresholding;
     float threshold_ratio, sample_max;
-    bool set_alpha_to_one;  bool has_set_alpha_to_one;
-    variance variance;      bool has_variance;
+    bool set_alpha_to_one;
+    bool has_set_alpha_to_one;
+    variance variance;
+    bool has_variance;
 } scheduler_config;
 
 /* Each reads a JSON file; messages begin with its path. A model that is known but not run (SDXL,

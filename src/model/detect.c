@@ -13,7 +13,12 @@
 #define UNET "model.diffusion_model."
 
 /* A tensor whose presence (any dim < 0) or whose dimension tells what a file is. */
-typedef struct mark { const char *name; int dim; int64_t size; const char *what; } mark;
+typedef struct mark {
+    const char *name;
+    int dim;
+    int64_t size;
+    const char *what;
+} mark;
 
 static const mark single_marks[] = {
     {UNET "joint_blocks.0.x_block.attn.qkv.weight", -1, 0, "Stable Diffusion 3"},
@@ -42,52 +47,70 @@ bool detect_single(const weight_files *files, const char *path, error *e)
         const mark *m = &single_marks[i];
         const safetensors_entry *found = weight_files_find(files, m->name);
         if (found && (m->dim < 0 || (m->dim < found->rank && found->dim[m->dim] == m->size)))
-            return error_set(e, ERROR_MODEL, "%s: this is %s, not supported: " SUPPORTED, path, m->what);
+            return error_set(e, ERROR_MODEL, "%s: this is %s, not supported: " SUPPORTED, path,
+                             m->what);
     }
     naming vae;
     adapter a = adapter_look(files);
     if (a.what) {
         char text[200];
         adapter_text(&a, text, sizeof text);
-        return error_set(e, ERROR_MODEL, "%s: this is %s; it changes a model and is not one, and Likeness does not "
-                         "apply it: merge it into its model elsewhere (diffusers: load_lora_weights, "
-                         "fuse_lora, save_pretrained) and give the result", path, text);
+        return error_set(
+            e, ERROR_MODEL,
+            "%s: this is %s; it changes a model and is not one, and Likeness does not "
+            "apply it: merge it into its model elsewhere (diffusers: load_lora_weights, "
+            "fuse_lora, save_pretrained) and give the result",
+            path, text);
     }
     if (has_part(files, "down_blocks.") || has_part(files, "text_model."))
-        return error_set(e, ERROR_MODEL, "%s: this is one network of a diffusers folder; give the folder "
-                         "that has model_index.json", path);
+        return error_set(e, ERROR_MODEL,
+                         "%s: this is one network of a diffusers folder; give the folder "
+                         "that has model_index.json",
+                         path);
     if (!has_part(files, UNET) && detect_vae(files, &vae))
-        return error_set(e, ERROR_MODEL, "%s: this is only a VAE; give a model with -m, and this with "
-                         "--vae", path);
+        return error_set(e, ERROR_MODEL,
+                         "%s: this is only a VAE; give a model with -m, and this with "
+                         "--vae",
+                         path);
     if (!has_part(files, UNET))
-        return error_set(e, ERROR_MODEL, "%s: holds no model that is known (no tensor is called "
-                         UNET "...): " SUPPORTED, path);
+        return error_set(
+            e, ERROR_MODEL,
+            "%s: holds no model that is known (no tensor is called " UNET "...): " SUPPORTED, path);
     if (!has_part(files, "cond_stage_model.transformer."))
-        return error_set(e, ERROR_MODEL, "%s: has no text encoder (cond_stage_model.transformer...); take "
-                         "a full checkpoint", path);
+        return error_set(e, ERROR_MODEL,
+                         "%s: has no text encoder (cond_stage_model.transformer...); take "
+                         "a full checkpoint",
+                         path);
     return true;
 }
 
 bool detect_folder(const char *folder, error *e)
 {
-    static const struct { const char *class_part, *what; } known[] = {
-        {"StableDiffusionXL", "Stable Diffusion XL"}, {"StableDiffusion3", "Stable Diffusion 3"},
-        {"Flux", "Flux"}, {"Inpaint", "an inpainting model"},
-        {"InstructPix2Pix", "an InstructPix2Pix model"}, {"Upscale", "an upscaling model"},
-        {"Depth2Img", "a depth-conditioned model"}, {"ControlNet", "a ControlNet pipeline"},
-        {"Kandinsky", "Kandinsky"}, {"Wuerstchen", "Wuerstchen"}, {"PixArt", "PixArt"},
-        {"LatentConsistency", "a latent consistency model"}};
+    static const struct {
+        const char *class_part, *what;
+    } known[] = {{"StableDiffusionXL", "Stable Diffusion XL"},
+                 {"StableDiffusion3", "Stable Diffusion 3"},
+                 {"Flux", "Flux"},
+                 {"Inpaint", "an inpainting model"},
+                 {"InstructPix2Pix", "an InstructPix2Pix model"},
+                 {"Upscale", "an upscaling model"},
+                 {"Depth2Img", "a depth-conditioned model"},
+                 {"ControlNet", "a ControlNet pipeline"},
+                 {"Kandinsky", "Kandinsky"},
+                 {"Wuerstchen", "Wuerstchen"},
+                 {"PixArt", "PixArt"},
+                 {"LatentConsistency", "a latent consistency model"}};
     char *path = path_join(folder, "model_index.json");
-    if (!path)
-        return error_memory(e, folder, strlen(folder));
+    if (!path) return error_memory(e, folder, strlen(folder));
     fields f;
     bool there = path_is_file(path), ok = true;
     if (there && fields_open(&f, path, 1 << 20, e)) {
         const char *class_name = field_text(&f, "_class_name", "");
         for (size_t i = 0; f.ok && i < sizeof known / sizeof *known; i++)
             if (strstr(class_name, known[i].class_part))
-                f.ok = error_set(e, ERROR_MODEL, "%s: this is %s (%.60s), not supported: " SUPPORTED,
-                                 folder, known[i].what, class_name);
+                f.ok = error_set(e, ERROR_MODEL,
+                                 "%s: this is %s (%.60s), not supported: " SUPPORTED, folder,
+                                 known[i].what, class_name);
         ok = f.ok;
         fields_close(&f);
     } else if (there) {
@@ -103,10 +126,8 @@ bool detect_describe(char **text, const char *path, error *e)
     naming vae;
     char what[200] = "";
     *text = NULL;
-    if (path_is_dir(path))
-        return true;
-    if (!weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e))
-        return false;
+    if (path_is_dir(path)) return true;
+    if (!weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e)) return false;
     adapter a = adapter_look(files);
     if (a.what)
         adapter_text(&a, what, sizeof what);
@@ -114,22 +135,26 @@ bool detect_describe(char **text, const char *path, error *e)
         snprintf(what, sizeof what, "a VAE (%s names), to be given with --vae",
                  vae.ldm ? "original" : "diffusers'");
     weight_files_release(&files);
-    if (!*what)
-        return true;
+    if (!*what) return true;
     *text = string_format("%s\n  %-14s%s\n", path, "file", what);
     return *text || error_memory(e, path, sizeof what);
 }
 
 bool detect_vae(const weight_files *files, naming *out)
 {
-    static const struct { const char *prefix; bool ldm; const char *sign; } styles[] = {
+    static const struct {
+        const char *prefix;
+        bool ldm;
+        const char *sign;
+    } styles[] = {
         {"first_stage_model.", true, "first_stage_model.decoder.mid.block_1.norm1.weight"},
         {"vae.", true, "vae.decoder.mid.block_1.norm1.weight"},
         {"", true, "decoder.mid.block_1.norm1.weight"},
         {"", false, "decoder.mid_block.resnets.0.norm1.weight"}};
     for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
         if (weight_files_find(files, styles[i].sign)) {
-            *out = (naming){.network = NETWORK_VAE, .ldm = styles[i].ldm, .prefix = styles[i].prefix};
+            *out = (naming){
+                .network = NETWORK_VAE, .ldm = styles[i].ldm, .prefix = styles[i].prefix};
             return true;
         }
     return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * detect: what a file or folder is, from its names alone. Whatever is not run is refused by the name
- * people know it under. */
+ * detect: what a file or folder is, from its names alone. Whatever is not run is refused by the
+ * name people know it under. */
 #ifndef LIKENESS_MODEL_DETECT_H
 #define LIKENESS_MODEL_DETECT_H
 
@@ -9,11 +9,12 @@
 
 /* Refuses a single file that is not Stable Diffusion 1.x in the original names. */
 bool detect_single(const weight_files *files, const char *path, error *e);
-/* Refuses a folder whose model_index.json names a pipeline we do not run. A folder without it passes. */
+/* Refuses a folder whose model_index.json names a pipeline we do not run. A folder without it
+ * passes. */
 bool detect_folder(const char *folder, error *e);
 
-/* What a single file is that is no model but belongs to one (a LoRA, a VAE), in lines for people, malloc'ed;
- * *text NULL: it is neither, or a folder. */
+/* What a single file is that is no model but belongs to one (a LoRA, a VAE), in lines for people,
+ * malloc'ed; *text NULL: it is neither, or a folder. */
 bool detect_describe(char **text, const char *path, error *e);
 
 /* Where a VAE's tensors are in a single file: the names' prefix and style. */

@@ -14,7 +14,8 @@ char *find_pocket(error *e)
         char *found = path_join(models, "pocket");
         if (found && path_is_dir(found)) return found;
         free(found);
-        error_set(e, ERROR_FILE, "$LIKENESS_MODELS is %s, but there is no folder pocket in it", models);
+        error_set(e, ERROR_FILE, "$LIKENESS_MODELS is %s, but there is no folder pocket in it",
+                  models);
         return NULL;
     }
     char *found = path_beside("models/pocket");

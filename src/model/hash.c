@@ -10,8 +10,9 @@
 #include "base/sha256.h"
 
 enum {
-    AT_ONCE = 64,           /* tensors whose hashes are held */
-    BYTES_AT_ONCE = 128 << 20, /* files give their pages back as often, so that they do not add up */
+    AT_ONCE = 64, /* tensors whose hashes are held */
+    BYTES_AT_ONCE = 128
+                    << 20, /* files give their pages back as often, so that they do not add up */
 };
 
 typedef struct group {
@@ -45,7 +46,8 @@ static void add_weight(sha256 *s, const weight *w, const char hex[65])
     sha256_add(s, hex, 64);
 }
 
-static bool set_hash(const weight_set *set, thread_pool *pool, const work_watch *watch, char out[65], error *e)
+static bool set_hash(const weight_set *set, thread_pool *pool, const work_watch *watch,
+                     char out[65], error *e)
 {
     sha256 s;
     sha256_start(&s);
@@ -68,7 +70,8 @@ void weight_set_hash(const weight_set *set, thread_pool *pool, char out[65])
     set_hash(set, pool, NULL, out, NULL);
 }
 
-static bool hash_all(const model *m, thread_pool *pool, const work_watch *watch, char out[65], error *e)
+static bool hash_all(const model *m, thread_pool *pool, const work_watch *watch, char out[65],
+                     error *e)
 {
     const weight_set *sets[] = {&m->unet_weights, &m->clip_weights, &m->vae_weights};
     sha256 s;
@@ -85,7 +88,8 @@ static bool hash_all(const model *m, thread_pool *pool, const work_watch *watch,
 /* Guards what models keep of their hashes, which threads may want at the same time. */
 static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
 
-bool model_hash_watched(const model *m, thread_pool *pool, const work_watch *watch, char out[65], error *e)
+bool model_hash_watched(const model *m, thread_pool *pool, const work_watch *watch, char out[65],
+                        error *e)
 {
     *out = '\0';
     pthread_mutex_lock(&keeping);

@@ -25,8 +25,7 @@ bool weight_files_open(weight_files **out, char *const *paths, size_t count, err
 {
     size_t bytes = sizeof(weight_files) + count * sizeof(safetensors);
     weight_files *files = *out = calloc(1, bytes);
-    if (!files)
-        return error_memory(e, "the list of weight files", bytes);
+    if (!files) return error_memory(e, "the list of weight files", bytes);
     files->shares = 1;
     for (; files->count < count; files->count++)
         if (!safetensors_open(&files->file[files->count], paths[files->count], e)) {
@@ -40,10 +39,8 @@ void weight_files_release(weight_files **files)
 {
     weight_files *f = *files;
     *files = NULL;
-    if (!f || --f->shares)
-        return;
-    for (size_t i = 0; i < f->count; i++)
-        safetensors_close(&f->file[i]);
+    if (!f || --f->shares) return;
+    for (size_t i = 0; i < f->count; i++) safetensors_close(&f->file[i]);
     free(f);
 }
 
@@ -51,8 +48,7 @@ const safetensors_entry *weight_files_find(const weight_files *files, const char
 {
     for (size_t i = 0; i < files->count; i++) {
         const safetensors_entry *found = safetensors_find(&files->file[i], name);
-        if (found)
-            return found;
+        if (found) return found;
     }
     return NULL;
 }
@@ -60,8 +56,7 @@ const safetensors_entry *weight_files_find(const weight_files *files, const char
 const safetensors_entry *weight_files_entry(const weight_files *files, size_t i)
 {
     for (size_t k = 0; k < files->count; i -= files->file[k++].count)
-        if (i < files->file[k].count)
-            return &files->file[k].entry[i];
+        if (i < files->file[k].count) return &files->file[k].entry[i];
     return NULL;
 }
 
@@ -69,8 +64,7 @@ bool weight_files_have_prefix(const weight_files *files, const char *prefix)
 {
     for (size_t i = 0; i < files->count; i++)
         for (size_t k = 0; k < files->file[i].count; k++)
-            if (!strncmp(files->file[i].entry[k].name, prefix, strlen(prefix)))
-                return true;
+            if (!strncmp(files->file[i].entry[k].name, prefix, strlen(prefix))) return true;
     return false;
 }
 
@@ -89,10 +83,8 @@ __attribute__((format(printf, 2, 3))) static void complain(complaint *c, const c
     if (c->count++ < COMPLAINT_NAMES && c->length < sizeof c->text - 1) {
         va_list args;
         size_t room = sizeof c->text - c->length;
-        if (c->count > 1)
-            c->length += (size_t)snprintf(c->text + c->length, room, ", ");
-        if (c->length >= sizeof c->text)
-            return;
+        if (c->count > 1) c->length += (size_t)snprintf(c->text + c->length, room, ", ");
+        if (c->length >= sizeof c->text) return;
         room = sizeof c->text - c->length;
         va_start(args, format);
         c->length += (size_t)vsnprintf(c->text + c->length, room, format, args);
@@ -100,20 +92,27 @@ __attribute__((format(printf, 2, 3))) static void complain(complaint *c, const c
     }
 }
 
-typedef struct report { complaint missing, surplus, shape, type; } report;
+typedef struct report {
+    complaint missing, surplus, shape, type;
+} report;
 
 static bool report_to(const report *r, const char *where, error *e)
 {
-    const struct { const complaint *c; const char *what; } parts[] = {
-        {&r->missing, "missing"}, {&r->shape, "of another shape"}, {&r->type, "of another type"},
-        {&r->surplus, "not expected"}};
+    const struct {
+        const complaint *c;
+        const char *what;
+    } parts[] = {{&r->missing, "missing"},
+                 {&r->shape, "of another shape"},
+                 {&r->type, "of another type"},
+                 {&r->surplus, "not expected"}};
     char text[2048] = "";
     size_t n = 0;
     for (size_t i = 0; i < 4; i++) {
         const complaint *c = parts[i].c;
         if (c->count && n < sizeof text)
-            n += (size_t)snprintf(text + n, sizeof text - n, "%s%zu %s (%s%s)", n ? "; " : "", c->count,
-                                  parts[i].what, c->text, c->count > COMPLAINT_NAMES ? ", ..." : "");
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%zu %s (%s%s)", n ? "; " : "",
+                                  c->count, parts[i].what, c->text,
+                                  c->count > COMPLAINT_NAMES ? ", ..." : "");
     }
     return n ? error_set(e, ERROR_MODEL, "%s: its tensors do not fit the network: %s", where, text)
              : true;
@@ -133,8 +132,7 @@ static bool same_shape(const tensor *wanted, const safetensors_entry *found)
     int rank = wanted->rank > found->rank ? wanted->rank : found->rank;
     for (int i = 0; i < rank; i++) {
         int64_t a = i < wanted->rank ? wanted->dim[i] : 1, b = i < found->rank ? found->dim[i] : 1;
-        if (a != b)
-            return false;
+        if (a != b) return false;
     }
     return true;
 }
@@ -158,22 +156,20 @@ static void storage_free(void *p)
 static void storage_drop(void *p)
 {
     const weight_storage *s = p;
-    for (size_t i = 0; i < s->files->count; i++)
-        file_map_drop(&s->files->file[i].map);
+    for (size_t i = 0; i < s->files->count; i++) file_map_drop(&s->files->file[i].map);
 }
 
 typedef struct loader {
     weight_files *files;
     const naming *names;
-    bool *taken;      /* one flag per entry, files in turn */
+    bool *taken; /* one flag per entry, files in turn */
     report report;
 } loader;
 
 static size_t entry_count(const weight_files *files)
 {
     size_t n = 0;
-    for (size_t i = 0; i < files->count; i++)
-        n += files->file[i].count;
+    for (size_t i = 0; i < files->count; i++) n += files->file[i].count;
     return n;
 }
 
@@ -211,26 +207,25 @@ static void load_one(loader *l, const tensor *wanted, weight *w)
     }
     if (found->type != DTYPE_F32 && found->type != DTYPE_F16 && found->type != DTYPE_BF16 &&
         found->type != DTYPE_F64)
-        complain(&l->report.type, "%s is %s, only F32, F16, BF16 and F64 are supported", found->name,
-                 dtype_name(found->type));
+        complain(&l->report.type, "%s is %s, only F32, F16, BF16 and F64 are supported",
+                 found->name, dtype_name(found->type));
     w->type = found->type;
     w->rank = wanted->rank;
     memcpy(w->dim, wanted->dim, sizeof w->dim);
     w->data = found->data;
 }
 
-/* Kernels read F32, F16 and BF16 where they lie, at addresses that are multiples of their size: what is F64,
- * or lies askew (a header's length need not be a multiple of anything), is copied into memory of its own. */
+/* Kernels read F32, F16 and BF16 where they lie, at addresses that are multiples of their size:
+ * what is F64, or lies askew (a header's length need not be a multiple of anything), is copied into
+ * memory of its own. */
 static bool make_readable(weight *w, arena *memory, error *e)
 {
     bool wide = w->type == DTYPE_F64;
     dtype type = wide ? DTYPE_F32 : w->type;
     size_t n = (size_t)weight_elements(w), bytes = n * dtype_size(type);
-    if (!wide && (uintptr_t)w->data % dtype_size(type) == 0)
-        return true;
+    if (!wide && (uintptr_t)w->data % dtype_size(type) == 0) return true;
     void *copy = arena_alloc(memory, bytes + 1);
-    if (!copy)
-        return error_memory(e, w->name, bytes);
+    if (!copy) return error_memory(e, w->name, bytes);
     if (wide)
         convert_to_float(copy, w->data, w->type, n);
     else
@@ -260,8 +255,7 @@ static bool name_weights(weight_set *set, arena *names, const graph *expected, e
 {
     for (size_t i = 0; i < set->count; i++) {
         set->item[i].name = arena_strdup(names, graph_weight_at(expected, i)->name);
-        if (!set->item[i].name)
-            return error_memory(e, "the names of weights", NAME_LENGTH);
+        if (!set->item[i].name) return error_memory(e, "the names of weights", NAME_LENGTH);
     }
     return true;
 }
@@ -275,8 +269,7 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
     weight *item = calloc(count + 1, sizeof *item);
     loader l = {.files = files, .names = names, .taken = calloc(entries + 1, sizeof(bool))};
     bool ok = storage && item && l.taken;
-    if (!ok)
-        error_memory(e, "the list of weights", count * sizeof *item);
+    if (!ok) error_memory(e, "the list of weights", count * sizeof *item);
     if (ok) {
         weight_set set = {item, count, storage, storage_free, storage_drop};
         ok = name_weights(&set, &storage->names, expected, e);
@@ -286,8 +279,7 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
             find_surplus(&l);
             ok = report_to(&l.report, where, e);
         }
-        for (size_t i = 0; ok && i < count; i++)
-            ok = make_readable(&item[i], &storage->names, e);
+        for (size_t i = 0; ok && i < count; i++) ok = make_readable(&item[i], &storage->names, e);
         if (ok) {
             qsort(item, count, sizeof *item, by_name);
             storage->files = files;
@@ -298,20 +290,21 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
     free(l.taken);
     if (!ok) {
         free(item);
-        if (storage)
-            storage_free(storage);
+        if (storage) storage_free(storage);
     }
     return ok;
 }
 
 /* ---- NaN and infinity ---- */
 
-/* True where a number of the type has an exponent of all ones. 8 bytes at a time: with the exponent's bits
- * inverted, such a lane is zero, and adding the mask carries into the lane's top bit unless it is. */
+/* True where a number of the type has an exponent of all ones. 8 bytes at a time: with the
+ * exponent's bits inverted, such a lane is zero, and adding the mask carries into the lane's top
+ * bit unless it is. */
 static bool has_non_finite(const void *data, dtype type, size_t n)
 {
-    uint64_t mask = type == DTYPE_F32 ? 0x7f8000007f800000u
-                  : type == DTYPE_F16 ? 0x7c007c007c007c00u : 0x7f807f807f807f80u;
+    uint64_t mask = type == DTYPE_F32   ? 0x7f8000007f800000u
+                    : type == DTYPE_F16 ? 0x7c007c007c007c00u
+                                        : 0x7f807f807f807f80u;
     uint64_t top = type == DTYPE_F32 ? 0x8000000080000000u : 0x8000800080008000u;
     size_t bytes = n * dtype_size(type), done = 0;
     const uint8_t *p = data;
@@ -334,7 +327,8 @@ static bool has_non_finite(const void *data, dtype type, size_t n)
     return (all & top) != top;
 }
 
-/* The scan touches every page of the files: it gives them back as it goes, so that they do not add up. */
+/* The scan touches every page of the files: it gives them back as it goes, so that they do not add
+ * up. */
 enum { SCAN_AT_ONCE = 128 << 20 };
 
 typedef struct scan {
@@ -349,14 +343,13 @@ static void scan_one(void *context, int piece, int worker)
     scan *s = context;
     size_t i = s->begin + (size_t)piece, bad = atomic_load(&s->bad);
     const weight *w = &s->set->item[i];
-    if (i > bad || !has_non_finite(w->data, w->type, weight_elements(w)))
-        return;
+    if (i > bad || !has_non_finite(w->data, w->type, weight_elements(w))) return;
     while (i < bad && !atomic_compare_exchange_weak(&s->bad, &bad, i))
         ;
 }
 
-bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool, const work_watch *watch,
-                          error *e)
+bool weights_check_finite(const weight_set *set, const char *where, thread_pool *pool,
+                          const work_watch *watch, error *e)
 {
     scan s = {.set = set, .bad = SIZE_MAX};
     for (size_t end; s.begin < set->count && atomic_load(&s.bad) == SIZE_MAX; s.begin = end) {
@@ -365,13 +358,14 @@ bool weights_check_finite(const weight_set *set, const char *where, thread_pool 
             bytes += weight_elements(&set->item[end]) * dtype_size(set->item[end].type);
         if (!work_goes_on(watch, (int64_t)s.begin, (int64_t)set->count, e)) return false;
         thread_pool_run(pool, (int)(end - s.begin), scan_one, &s);
-        if (set->storage_drop)
-            set->storage_drop(set->storage);
+        if (set->storage_drop) set->storage_drop(set->storage);
     }
     size_t bad = atomic_load(&s.bad);
     return bad == SIZE_MAX ||
-           error_set(e, ERROR_NUMERIC, "%s: tensor %s holds a NaN or an infinity; the file is damaged, "
-                     "take another copy", where, set->item[bad].name);
+           error_set(e, ERROR_NUMERIC,
+                     "%s: tensor %s holds a NaN or an infinity; the file is damaged, "
+                     "take another copy",
+                     where, set->item[bad].name);
 }
 
 /* ---- a component's folder ---- */
@@ -380,25 +374,22 @@ bool weights_check_finite(const weight_set *set, const char *where, thread_pool 
 static bool open_shards(weight_files **out, const char *folder, const char *index, error *e)
 {
     fields f;
-    if (!fields_open(&f, index, 64 << 20, e))
-        return false;
+    if (!fields_open(&f, index, 64 << 20, e)) return false;
     json_t *map = field(&f, "weight_map");
     size_t most = json_object_size(map), count = 0;
     char **paths = calloc(most + 1, sizeof *paths);
     bool ok = paths || error_memory(e, index, most * sizeof *paths);
-    if (ok && !most)
-        ok = error_set(e, ERROR_FORMAT, "%s: has no \"weight_map\"", index);
+    if (ok && !most) ok = error_set(e, ERROR_FORMAT, "%s: has no \"weight_map\"", index);
     for (void *i = json_object_iter(map); ok && i; i = json_object_iter_next(map, i)) {
         const char *name = json_string_value(json_object_iter_value(i));
         if (!name || !*name || strchr(name, '/') || count >= 1000) {
-            ok = error_set(e, ERROR_FORMAT, "%s: \"weight_map\" names no valid file for %.200s", index,
-                           json_object_iter_key(i));
+            ok = error_set(e, ERROR_FORMAT, "%s: \"weight_map\" names no valid file for %.200s",
+                           index, json_object_iter_key(i));
             break;
         }
         char *path = path_join(folder, name);
         bool known = false;
-        for (size_t k = 0; path && k < count; k++)
-            known = known || !strcmp(paths[k], path);
+        for (size_t k = 0; path && k < count; k++) known = known || !strcmp(paths[k], path);
         if (!path)
             ok = error_memory(e, index, strlen(name));
         else if (known)
@@ -407,8 +398,7 @@ static bool open_shards(weight_files **out, const char *folder, const char *inde
             paths[count++] = path;
     }
     ok = ok && weight_files_open(out, paths, count, e);
-    for (size_t k = 0; k < count; k++)
-        free(paths[k]);
+    for (size_t k = 0; k < count; k++) free(paths[k]);
     free(paths);
     fields_close(&f);
     return ok;
@@ -417,7 +407,8 @@ static bool open_shards(weight_files **out, const char *folder, const char *inde
 /* The name of a pickled weight file in the folder, in `out`; false where there is none. */
 static bool find_pickle(const char *folder, char out[NAME_LENGTH])
 {
-    static const char *const endings[] = {".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx"};
+    static const char *const endings[] = {".bin",     ".ckpt", ".pt",  ".pth",
+                                          ".msgpack", ".h5",   ".onnx"};
     DIR *dir = opendir(folder);
     bool found = false;
     for (struct dirent *entry; dir && !found && (entry = readdir(dir));)
@@ -428,40 +419,44 @@ static bool find_pickle(const char *folder, char out[NAME_LENGTH])
                 found = true;
             }
         }
-    if (dir)
-        closedir(dir);
+    if (dir) closedir(dir);
     return found;
 }
 
 bool component_open(weight_files **out, const char *folder, const char *base, error *e)
 {
-    /* The plain form first, then the variants people publish; the index's two spellings of a variant. */
-    static const char *const forms[] = {
-        "%s.safetensors", "%s.safetensors.index.json", "%s.fp16.safetensors",
-        "%s.safetensors.index.fp16.json", "%s.fp16.safetensors.index.json", "%s.bf16.safetensors",
-        "%s.safetensors.index.bf16.json", "%s.bf16.safetensors.index.json", "%s.fp32.safetensors",
-        "%s.non_ema.safetensors"};
+    /* The plain form first, then the variants people publish; the index's two spellings of a
+     * variant. */
+    static const char *const forms[] = {"%s.safetensors",
+                                        "%s.safetensors.index.json",
+                                        "%s.fp16.safetensors",
+                                        "%s.safetensors.index.fp16.json",
+                                        "%s.fp16.safetensors.index.json",
+                                        "%s.bf16.safetensors",
+                                        "%s.safetensors.index.bf16.json",
+                                        "%s.bf16.safetensors.index.json",
+                                        "%s.fp32.safetensors",
+                                        "%s.non_ema.safetensors"};
     *out = NULL;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         char name[NAME_LENGTH];
         const char *rest = forms[i] + 2;
         snprintf(name, sizeof name, "%s%s", base, rest);
         char *path = path_join(folder, name);
-        if (!path)
-            return error_memory(e, folder, NAME_LENGTH);
+        if (!path) return error_memory(e, folder, NAME_LENGTH);
         bool there = path_is_file(path), ok = there;
         if (there && strstr(rest, ".json"))
             ok = open_shards(out, folder, path, e);
         else if (there)
             ok = weight_files_open(out, &path, 1, e);
         free(path);
-        if (there)
-            return ok;
+        if (there) return ok;
     }
     char pickle[NAME_LENGTH];
     if (find_pickle(folder, pickle))
-        return error_set(e, ERROR_MODEL, "%s: has its weights only as %s, which Likeness does not read "
-                         "(a pickle can run code); save the model as .safetensors first", folder,
-                         pickle);
+        return error_set(e, ERROR_MODEL,
+                         "%s: has its weights only as %s, which Likeness does not read "
+                         "(a pickle can run code); save the model as .safetensors first",
+                         folder, pickle);
     return error_set(e, ERROR_FILE, "%s: no weights there (%s.safetensors)", folder, base);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * merge: see merge.h. A sum is held in one block; what it is made of is read from where it lies, one
- * weight at a time. */
+ * merge: see merge.h. A sum is held in one block; what it is made of is read from where it lies,
+ * one weight at a time. */
 #include "model/merge.h"
 
 #include <stdio.h>
@@ -37,26 +37,29 @@ static bool same_network(const weight_set *a, const char *where_a, const weight_
             char one[96], other[96];
             shape_text(one, x);
             shape_text(other, y);
-            return error_set(e, ERROR_MODEL, "%s and %s cannot be blended: %s is %s in one and %s in the "
-                             "other", where_a, where_b, x->name, one, other);
+            return error_set(e, ERROR_MODEL,
+                             "%s and %s cannot be blended: %s is %s in one and %s in the "
+                             "other",
+                             where_a, where_b, x->name, one, other);
         }
     }
     const weight_set *longer = a->count > b->count ? a : b;
     return a->count == b->count ||
-           error_set(e, ERROR_MODEL, "%s and %s cannot be blended: only %s has %s", where_a, where_b,
-                     longer == a ? where_a : where_b,
+           error_set(e, ERROR_MODEL, "%s and %s cannot be blended: only %s has %s", where_a,
+                     where_b, longer == a ? where_a : where_b,
                      longer->item[a->count < b->count ? a->count : b->count].name);
 }
 
 /* One weight's sum; part has room for one of its terms. */
-static void add_up(float *out, float *part, const weight_set *const *set, const float *share, int count,
-                   size_t i)
+static void add_up(float *out, float *part, const weight_set *const *set, const float *share,
+                   int count, size_t i)
 {
     size_t n = (size_t)weight_elements(&set[0]->item[i]);
     for (int k = 0; k < count; k++) {
         const weight *w = &set[k]->item[i];
         convert_to_float(part, w->data, w->type, n);
-        for (size_t x = 0; x < n; x++) out[x] = k ? out[x] + share[k] * part[x] : share[k] * part[x];
+        for (size_t x = 0; x < n; x++)
+            out[x] = k ? out[x] + share[k] * part[x] : share[k] * part[x];
     }
 }
 
@@ -124,10 +127,15 @@ static bool lies_there(const char *source, const char *folder, const char *name,
 
 static bool refuse_part_folder(const model *m, const char *folder, error *e)
 {
-    static const char *const names[] = {
-        ".", "unet", "unet/diffusion_pytorch_model.safetensors", "text_encoder",
-        "text_encoder/model.safetensors", "vae", "vae/diffusion_pytorch_model.safetensors", "tokenizer",
-        "scheduler"};
+    static const char *const names[] = {".",
+                                        "unet",
+                                        "unet/diffusion_pytorch_model.safetensors",
+                                        "text_encoder",
+                                        "text_encoder/model.safetensors",
+                                        "vae",
+                                        "vae/diffusion_pytorch_model.safetensors",
+                                        "tokenizer",
+                                        "scheduler"};
     const char *const sources[] = {m->path, m->tokenizer_folder, m->vae_folder};
     for (size_t s = 0; s < 3; s++)
         for (size_t i = 0; sources[s] && i < sizeof names / sizeof *names; i++) {
@@ -145,11 +153,15 @@ static bool refuse_part_folder(const model *m, const char *folder, error *e)
 static bool fits(const model *first, const model *m, error *e)
 {
     if (first->kind != m->kind)
-        return error_set(e, ERROR_MODEL, "%s and %s cannot be blended: one makes pictures from a prompt, "
-                         "the other without", first->path, m->path);
+        return error_set(e, ERROR_MODEL,
+                         "%s and %s cannot be blended: one makes pictures from a prompt, "
+                         "the other without",
+                         first->path, m->path);
     return first->scheduler.predicts == m->scheduler.predicts ||
-           error_set(e, ERROR_MODEL, "%s and %s cannot be blended: one predicts noise, the other "
-                     "velocity", first->path, m->path);
+           error_set(e, ERROR_MODEL,
+                     "%s and %s cannot be blended: one predicts noise, the other "
+                     "velocity",
+                     first->path, m->path);
 }
 
 bool model_merge(const model *const *part, const float *share, int count, const char *folder,

@@ -6,8 +6,8 @@
 
 #include "model/save.h"
 
-/* out = share[0]*set[0] + share[1]*set[1] + ..., in float32 and in this order. Names are borrowed from the
- * first set; where[i]: whose set i is, for messages. NaN and infinity are refused. */
+/* out = share[0]*set[0] + share[1]*set[1] + ..., in float32 and in this order. Names are borrowed
+ * from the first set; where[i]: whose set i is, for messages. NaN and infinity are refused. */
 bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
                    const char *const *where, int count, const work_watch *watch, error *e);
 

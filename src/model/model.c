@@ -19,8 +19,7 @@ static graph *record_clip(const void *config, error *e)
 {
     const clip_config *c = config;
     graph *g;
-    if (!graph_open(&g, DTYPE_F32, e))
-        return NULL;
+    if (!graph_open(&g, DTYPE_F32, e)) return NULL;
     clip_build(g, c, graph_input(g, "ids", DTYPE_I32, 2, (int64_t[]){1, c->positions}), 0);
     return g;
 }
@@ -29,13 +28,13 @@ static graph *record_unet(const void *config, error *e)
 {
     const unet_config *c = config;
     graph *g;
-    if (!graph_open(&g, DTYPE_F32, e))
-        return NULL;
+    if (!graph_open(&g, DTYPE_F32, e)) return NULL;
     int64_t side = (int64_t)1 << c->blocks;
     tensor *x = graph_input(g, "x", DTYPE_F32, 4, (int64_t[]){1, side, side, c->in_channels});
     tensor *t = graph_input(g, "t", DTYPE_F32, 1, (int64_t[]){1});
     tensor *context = !c->conditional ? NULL
-        : graph_input(g, "context", DTYPE_F32, 3, (int64_t[]){1, 2, c->cross_dim});
+                                      : graph_input(g, "context", DTYPE_F32, 3,
+                                                    (int64_t[]){1, 2, c->cross_dim});
     unet_build(g, c, x, t, context);
     return g;
 }
@@ -44,13 +43,12 @@ static graph *record_vae(const void *config, error *e)
 {
     const vae_config *c = config;
     graph *g;
-    if (!graph_open(&g, DTYPE_F32, e))
-        return NULL;
+    if (!graph_open(&g, DTYPE_F32, e)) return NULL;
     int64_t side = (int64_t)1 << c->blocks;
-    vae_build_encoder(g, c, graph_input(g, "image", DTYPE_F32, 4,
-                                        (int64_t[]){1, side, side, c->in_channels}));
-    vae_build_decoder(g, c, graph_input(g, "latent", DTYPE_F32, 4,
-                                        (int64_t[]){1, 1, 1, c->latent_channels}));
+    vae_build_encoder(
+        g, c, graph_input(g, "image", DTYPE_F32, 4, (int64_t[]){1, side, side, c->in_channels}));
+    vae_build_decoder(
+        g, c, graph_input(g, "latent", DTYPE_F32, 4, (int64_t[]){1, 1, 1, c->latent_channels}));
     return g;
 }
 
@@ -69,18 +67,18 @@ static bool load_network(weight_set *out, weight_files *files, const naming *nam
 
 /* ---- folders ---- */
 
-/* path/name where that is a folder, else path itself: components of flat repositories lie at the root. */
+/* path/name where that is a folder, else path itself: components of flat repositories lie at the
+ * root. */
 static char *component_dir(const char *path, const char *name)
 {
     char *inner = path_join(path, name);
-    if (!inner || path_is_dir(inner))
-        return inner;
+    if (!inner || path_is_dir(inner)) return inner;
     free(inner);
     return strdup(path);
 }
 
-static bool read_config(bool (*read)(void *, const char *, error *), void *config, const char *folder,
-                        const char *name, error *e)
+static bool read_config(bool (*read)(void *, const char *, error *), void *config,
+                        const char *folder, const char *name, error *e)
 {
     char *path = path_join(folder, name);
     bool ok = path ? read(config, path, e) : error_memory(e, folder, strlen(folder));
@@ -88,20 +86,11 @@ static bool read_config(bool (*read)(void *, const char *, error *), void *confi
     return ok;
 }
 
-static bool read_clip(void *c, const char *path, error *e)
-{
-    return clip_config_read(c, path, e);
-}
+static bool read_clip(void *c, const char *path, error *e) { return clip_config_read(c, path, e); }
 
-static bool read_unet(void *c, const char *path, error *e)
-{
-    return unet_config_read(c, path, e);
-}
+static bool read_unet(void *c, const char *path, error *e) { return unet_config_read(c, path, e); }
 
-static bool read_vae(void *c, const char *path, error *e)
-{
-    return vae_config_read(c, path, e);
-}
+static bool read_vae(void *c, const char *path, error *e) { return vae_config_read(c, path, e); }
 
 static bool read_scheduler(void *c, const char *path, error *e)
 {
@@ -126,8 +115,8 @@ static bool open_unet(model *m, error *e)
 {
     char *folder = component_dir(m->path, "unet");
     naming names = {.network = NETWORK_UNET, .prefix = "", .unet = &m->unet};
-    bool ok = folder ? open_component(folder, "diffusion_pytorch_model", &names, &m->unet, read_unet,
-                                      record_unet, &m->unet_weights, m, e)
+    bool ok = folder ? open_component(folder, "diffusion_pytorch_model", &names, &m->unet,
+                                      read_unet, record_unet, &m->unet_weights, m, e)
                      : error_memory(e, m->path, strlen(m->path));
     free(folder);
     return ok;
@@ -148,8 +137,7 @@ static bool open_vae_folder(model *m, const char *folder, error *e)
 {
     naming names = {.network = NETWORK_VAE, .prefix = "", .vae = &m->vae};
     m->vae_folder = strdup(folder);
-    if (!m->vae_folder)
-        return error_memory(e, folder, strlen(folder));
+    if (!m->vae_folder) return error_memory(e, folder, strlen(folder));
     return open_component(folder, "diffusion_pytorch_model", &names, &m->vae, read_vae, record_vae,
                           &m->vae_weights, m, e);
 }
@@ -157,8 +145,9 @@ static bool open_vae_folder(model *m, const char *folder, error *e)
 static bool open_scheduler(model *m, error *e)
 {
     char *folder = component_dir(m->path, "scheduler");
-    bool ok = folder ? read_config(read_scheduler, &m->scheduler, folder, "scheduler_config.json", e)
-                     : error_memory(e, m->path, strlen(m->path));
+    bool ok = folder
+                  ? read_config(read_scheduler, &m->scheduler, folder, "scheduler_config.json", e)
+                  : error_memory(e, m->path, strlen(m->path));
     free(folder);
     return ok;
 }
@@ -167,7 +156,8 @@ static bool open_scheduler(model *m, error *e)
 
 static bool does_not_fit(error *e)
 {
-    return e && e->code == ERROR_MODEL ? error_suffix(e, "; give a VAE that fits with --vae") : false;
+    return e && e->code == ERROR_MODEL ? error_suffix(e, "; give a VAE that fits with --vae")
+                                       : false;
 }
 
 /* The VAE inside a single file, whose sizes are Stable Diffusion 1's or a test's. */
@@ -176,8 +166,10 @@ static bool open_vae_in(model *m, weight_files *files, const char *path, const v
 {
     naming names;
     if (!detect_vae(files, &names))
-        return error_set(e, ERROR_MODEL, "%s: has no VAE; give one with --vae (a folder or a "
-                         ".safetensors file)", path);
+        return error_set(e, ERROR_MODEL,
+                         "%s: has no VAE; give one with --vae (a folder or a "
+                         ".safetensors file)",
+                         path);
     if (sizes)
         m->vae = *sizes;
     else
@@ -189,7 +181,8 @@ static bool open_vae_in(model *m, weight_files *files, const char *path, const v
            does_not_fit(e);
 }
 
-/* The folder of a file whose config.json is an autoencoder's, malloc'ed; *out NULL where there is none. */
+/* The folder of a file whose config.json is an autoencoder's, malloc'ed; *out NULL where there is
+ * none. */
 static bool vae_config_beside(const char *file, char **out, error *e)
 {
     const char *slash = strrchr(file, '/');
@@ -203,13 +196,12 @@ static bool vae_config_beside(const char *file, char **out, error *e)
     }
     free(config);
     *out = its ? folder : NULL;
-    if (!its)
-        free(folder);
+    if (!its) free(folder);
     return ok;
 }
 
-/* --vae: a VAE's folder, a whole model's folder, or a single file, with a config.json beside it or in
- * Stable Diffusion 1's sizes. */
+/* --vae: a VAE's folder, a whole model's folder, or a single file, with a config.json beside it or
+ * in Stable Diffusion 1's sizes. */
 static bool open_vae_path(model *m, const char *path, const vae_config *sizes, error *e)
 {
     if (path_is_dir(path)) {
@@ -220,8 +212,7 @@ static bool open_vae_path(model *m, const char *path, const vae_config *sizes, e
     }
     weight_files *files = NULL;
     vae_config own;
-    if (!vae_config_beside(path, &m->vae_folder, e))
-        return false;
+    if (!vae_config_beside(path, &m->vae_folder, e)) return false;
     bool ok = (!m->vae_folder || read_config(read_vae, &own, m->vae_folder, "config.json", e)) &&
               weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e) &&
               open_vae_in(m, files, path, m->vae_folder ? &own : sizes, e);
@@ -254,8 +245,7 @@ static bool has_tokenizer(const char *folder)
 static char *tokenizer_at(const char *base, const char *sub)
 {
     char *folder = base ? path_join(base, sub) : NULL;
-    if (folder && has_tokenizer(folder))
-        return folder;
+    if (folder && has_tokenizer(folder)) return folder;
     free(folder);
     return NULL;
 }
@@ -267,9 +257,11 @@ static char *find_tokenizer(const char *file)
     char *beside = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
     char *ours = path_beside("models/clip-tokenizer");
     const char *models = getenv("LIKENESS_MODELS");
-    const struct { const char *base, *sub; } places[] = {
-        {getenv("LIKENESS_TOKENIZER"), "."}, {beside, "tokenizer"}, {beside, "clip-tokenizer"},
-        {beside, "."}, {models, "clip-tokenizer"}, {ours, "."}};
+    const struct {
+        const char *base, *sub;
+    } places[] = {{getenv("LIKENESS_TOKENIZER"), "."}, {beside, "tokenizer"},
+                  {beside, "clip-tokenizer"},          {beside, "."},
+                  {models, "clip-tokenizer"},          {ours, "."}};
     char *found = NULL;
     for (size_t i = 0; !found && i < sizeof places / sizeof *places; i++)
         found = tokenizer_at(places[i].base, places[i].sub);
@@ -280,40 +272,47 @@ static char *find_tokenizer(const char *file)
 
 static bool open_single_tokenizer(model *m, const char *tokenizer_path, error *e)
 {
-    if (tokenizer_path)
-        return open_tokenizer(m, tokenizer_path, e);
+    if (tokenizer_path) return open_tokenizer(m, tokenizer_path, e);
     char *folder = find_tokenizer(m->path);
-    bool ok = folder ? open_tokenizer(m, folder, e)
-                     : error_set(e, ERROR_FILE, "%s: a single file has no tokenizer, and CLIP's was not "
-                                 "found: fetch it with \"make clip-tokenizer\" where Likeness was built, or "
-                                 "give a folder that has its merges.txt (--tokenizer DIR, or the variable "
-                                 "LIKENESS_TOKENIZER)", m->path);
+    bool ok = folder
+                  ? open_tokenizer(m, folder, e)
+                  : error_set(
+                        e, ERROR_FILE,
+                        "%s: a single file has no tokenizer, and CLIP's was not "
+                        "found: fetch it with \"make clip-tokenizer\" where Likeness was built, or "
+                        "give a folder that has its merges.txt (--tokenizer DIR, or the variable "
+                        "LIKENESS_TOKENIZER)",
+                        m->path);
     free(folder);
     return ok;
 }
 
 /* ---- the whole ---- */
 
-/* Networks that do not fit each other, and what Stable Diffusion's pipeline does to its scheduler. */
+/* Networks that do not fit each other, and what Stable Diffusion's pipeline does to its scheduler.
+ */
 static bool finish_stable_diffusion(model *m, error *e)
 {
     if (m->clip.hidden != m->unet.cross_dim)
-        return error_set(e, ERROR_MODEL, "%s: the text encoder is %d wide, the UNet expects %d", m->path,
-                         m->clip.hidden, m->unet.cross_dim);
+        return error_set(e, ERROR_MODEL, "%s: the text encoder is %d wide, the UNet expects %d",
+                         m->path, m->clip.hidden, m->unet.cross_dim);
     if (m->vae.latent_channels != m->unet.in_channels)
-        return error_set(e, ERROR_MODEL, "%s: the VAE has %d latent channels, the UNet %d; give a VAE "
-                         "that fits with --vae", m->path,
-                         m->vae.latent_channels, m->unet.in_channels);
+        return error_set(e, ERROR_MODEL,
+                         "%s: the VAE has %d latent channels, the UNet %d; give a VAE "
+                         "that fits with --vae",
+                         m->path, m->vae.latent_channels, m->unet.in_channels);
     int id;
     const char *added = NULL;
     for (size_t i = 0; m->tokens && (added = tokenizer_added(m->tokens, i, &id)); i++)
         if (id >= m->clip.vocab)
-            return error_set(e, ERROR_MODEL, "%s: the tokenizer's added token \"%.60s\" has id %d, and the "
-                             "text encoder has only %d rows: its embedding is missing", m->path, added, id,
-                             m->clip.vocab);
+            return error_set(e, ERROR_MODEL,
+                             "%s: the tokenizer's added token \"%.60s\" has id %d, and the "
+                             "text encoder has only %d rows: its embedding is missing",
+                             m->path, added, id, m->clip.vocab);
     if (m->tokens && tokenizer_vocab_size(m->tokens) > m->clip.vocab)
-        return error_set(e, ERROR_MODEL, "%s: the tokenizer has %d tokens, the text encoder only %d",
-                         m->path, tokenizer_vocab_size(m->tokens), m->clip.vocab);
+        return error_set(e, ERROR_MODEL,
+                         "%s: the tokenizer has %d tokens, the text encoder only %d", m->path,
+                         tokenizer_vocab_size(m->tokens), m->clip.vocab);
     /* StableDiffusionPipeline.__init__ */
     m->scheduler.steps_offset = 1;
     m->scheduler.has_steps_offset = true;
@@ -326,18 +325,22 @@ static bool check_output(model *m, error *e)
 {
     int in = m->unet.in_channels, out = m->unet.out_channels;
     return out == in || out == 2 * in ||
-           error_set(e, ERROR_MODEL, "%s: the UNet gives %d channels for %d; only as many, or twice as many "
-                     "(a learned variance), make sense", m->path, out, in);
+           error_set(e, ERROR_MODEL,
+                     "%s: the UNet gives %d channels for %d; only as many, or twice as many "
+                     "(a learned variance), make sense",
+                     m->path, out, in);
 }
 
 /* A folder is taken for a model when it, or its unet/, has a config.json. */
 static bool check_is_model(const model *m, error *e)
 {
-    char *folder = component_dir(m->path, "unet"), *config = folder ? path_join(folder, "config.json")
-                                                                    : NULL;
+    char *folder = component_dir(m->path, "unet"),
+         *config = folder ? path_join(folder, "config.json") : NULL;
     bool there = config && path_is_file(config);
-    bool ok = config ? there || error_set(e, ERROR_FILE, "%s: not a model: no config.json and no unet/"
-                                          "config.json in that folder", m->path)
+    bool ok = config ? there || error_set(e, ERROR_FILE,
+                                          "%s: not a model: no config.json and no unet/"
+                                          "config.json in that folder",
+                                          m->path)
                      : error_memory(e, m->path, strlen(m->path));
     free(folder);
     free(config);
@@ -346,7 +349,8 @@ static bool check_is_model(const model *m, error *e)
 
 static bool open_folder(model *m, const char *vae_path, const char *tokenizer_path, error *e)
 {
-    char *transformer = path_join(m->path, "transformer"), *tokens = path_join(m->path, "tokenizer");
+    char *transformer = path_join(m->path, "transformer"),
+         *tokens = path_join(m->path, "tokenizer");
     char *vae = path_join(m->path, "vae");
     bool ok = transformer && tokens && vae;
     m->format = "diffusers folder";
@@ -354,8 +358,8 @@ static bool open_folder(model *m, const char *vae_path, const char *tokenizer_pa
         error_memory(e, m->path, strlen(m->path));
     else if (path_is_dir(transformer))
         ok = detect_folder(m->path, e) &&
-             error_set(e, ERROR_MODEL, "%s: its network is a transformer, not a UNet: not supported",
-                       m->path);
+             error_set(e, ERROR_MODEL,
+                       "%s: its network is a transformer, not a UNet: not supported", m->path);
     else
         ok = detect_folder(m->path, e) && check_is_model(m, e) && open_scheduler(m, e) &&
              open_unet(m, e) && check_output(m, e);
@@ -379,14 +383,10 @@ static bool open_folder(model *m, const char *vae_path, const char *tokenizer_pa
 static model *model_new(const char *path, thread_pool *pool, const work_watch *watch, error *e)
 {
     model *m = calloc(1, sizeof *m);
-    if (m)
-        m->path = strdup(path);
-    if (m)
-        m->pool = pool;
-    if (m)
-        m->watch = watch;
-    if (m)
-        m->hash = calloc(1, 65);
+    if (m) m->path = strdup(path);
+    if (m) m->pool = pool;
+    if (m) m->watch = watch;
+    if (m) m->hash = calloc(1, 65);
     if (!m || !m->path || !m->hash) {
         error_memory(e, "the model", sizeof *m);
         model_close(&m);
@@ -399,8 +399,8 @@ static bool open_single_networks(model *m, weight_files *files, const char *vae_
                                  const vae_config *vae_sizes, error *e)
 {
     naming clip = {.network = NETWORK_CLIP, .ldm = true, .prefix = "cond_stage_model.transformer."};
-    naming unet = {.network = NETWORK_UNET, .ldm = true, .prefix = "model.diffusion_model.",
-                   .unet = &m->unet};
+    naming unet = {
+        .network = NETWORK_UNET, .ldm = true, .prefix = "model.diffusion_model.", .unet = &m->unet};
     char where[1024];
     snprintf(where, sizeof where, "%s (UNet of Stable Diffusion 1)", m->path);
     if (!load_network(&m->unet_weights, files, &unet, record_unet, &m->unet, where, m, e))
@@ -418,8 +418,7 @@ static bool open_single(model **out, const char *path, const char *vae_path,
 {
     *out = NULL;
     model *m = model_new(path, pool, watch, e);
-    if (!m)
-        return false;
+    if (!m) return false;
     m->kind = MODEL_STABLE_DIFFUSION;
     m->format = "single file (original names)";
     clip_config_sd1(&m->clip);
@@ -430,11 +429,12 @@ static bool open_single(model **out, const char *path, const char *vae_path,
         m->unet = *sizes->unet;
     }
     weight_files *files = NULL;
-    bool ok = weight_files_open(&files, &m->path, 1, e) &&
-              detect_single(files, path, e) &&
+    bool ok = weight_files_open(&files, &m->path, 1, e) && detect_single(files, path, e) &&
               open_single_networks(m, files, vae_path, sizes ? sizes->vae : NULL, e) &&
-              (to_look || open_single_tokenizer(m, tokenizer_path, e)) && finish_stable_diffusion(m, e);
-    /* Files that predict v say so by an empty tensor of that name, since nothing else in them differs. */
+              (to_look || open_single_tokenizer(m, tokenizer_path, e)) &&
+              finish_stable_diffusion(m, e);
+    /* Files that predict v say so by an empty tensor of that name, since nothing else in them
+     * differs. */
     if (ok && weight_files_find(files, "v_pred")) {
         m->scheduler.predicts = PREDICT_V;
         m->scheduler.zero_snr = weight_files_find(files, "ztsnr") != NULL;
@@ -449,24 +449,25 @@ static bool open_single(model **out, const char *path, const char *vae_path,
     return ok;
 }
 
-bool model_open_single(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
-                       const single_sizes *sizes, bool to_look, error *e)
+bool model_open_single(model **out, const char *path, const char *vae_path,
+                       const char *tokenizer_path, const single_sizes *sizes, bool to_look,
+                       error *e)
 {
     return open_single(out, path, vae_path, tokenizer_path, sizes, to_look, NULL, NULL, e);
 }
 
-static bool open_path(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
-                      bool to_look, thread_pool *pool, const work_watch *watch, error *e)
+static bool open_path(model **out, const char *path, const char *vae_path,
+                      const char *tokenizer_path, bool to_look, thread_pool *pool,
+                      const work_watch *watch, error *e)
 {
     *out = NULL;
     if (!path_exists(path))
-        return error_set(e, ERROR_FILE, "%s: no such model (a diffusers folder, or a .safetensors file)",
-                         path);
+        return error_set(e, ERROR_FILE,
+                         "%s: no such model (a diffusers folder, or a .safetensors file)", path);
     if (!path_is_dir(path))
         return open_single(out, path, vae_path, tokenizer_path, NULL, to_look, pool, watch, e);
     model *m = model_new(path, pool, watch, e);
-    if (!m)
-        return false;
+    if (!m) return false;
     bool ok = open_folder(m, vae_path, tokenizer_path, e);
     m->pool = NULL;
     m->watch = NULL;
@@ -484,12 +485,14 @@ bool model_open(model **out, const char *path, const char *vae_path, const char 
 }
 
 bool model_open_with(model **out, const char *path, const char *vae_path,
-                     const char *tokenizer_path, thread_pool *pool, const work_watch *watch, error *e)
+                     const char *tokenizer_path, thread_pool *pool, const work_watch *watch,
+                     error *e)
 {
     return open_path(out, path, vae_path, tokenizer_path, false, pool, watch, e);
 }
 
-bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch, error *e)
+bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch,
+                        error *e)
 {
     return open_path(out, path, NULL, NULL, true, pool, watch, e);
 }
@@ -497,8 +500,7 @@ bool model_open_to_look(model **out, const char *path, thread_pool *pool, const 
 void model_close(model **handle)
 {
     model *m = *handle;
-    if (!m)
-        return;
+    if (!m) return;
     weight_set_close(&m->clip_weights);
     weight_set_close(&m->unet_weights);
     weight_set_close(&m->vae_weights);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * model: a loaded checkpoint: configurations, tokenizer and weight sets of its networks. Networks are
- * functions that record themselves into a graph; what weights a network has follows from recording
- * it, so names and shapes stand in one place only (clip.c, unet.c, vae.c). */
+ * model: a loaded checkpoint: configurations, tokenizer and weight sets of its networks. Networks
+ * are functions that record themselves into a graph; what weights a network has follows from
+ * recording it, so names and shapes stand in one place only (clip.c, unet.c, vae.c). */
 #ifndef LIKENESS_MODEL_MODEL_H
 #define LIKENESS_MODEL_MODEL_H
 
@@ -16,18 +16,18 @@ typedef enum model_kind { MODEL_STABLE_DIFFUSION, MODEL_UNCONDITIONAL } model_ki
 typedef struct model {
     model_kind kind;
     char *path;
-    const char *format;        /* "diffusers folder", "single file (LDM names)", ... */
-    char *tokenizer_folder;    /* where the tokenizer's files lie; NULL when unconditional */
-    char *vae_folder;          /* where the VAE's config.json lies; NULL: it came from a single file */
+    const char *format;     /* "diffusers folder", "single file (LDM names)", ... */
+    char *tokenizer_folder; /* where the tokenizer's files lie; NULL when unconditional */
+    char *vae_folder;       /* where the VAE's config.json lies; NULL: it came from a single file */
     clip_config clip;
     unet_config unet;
     vae_config vae;
     scheduler_config scheduler;
-    tokenizer *tokens;         /* NULL when unconditional */
+    tokenizer *tokens;                                  /* NULL when unconditional */
     weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
-    thread_pool *pool;         /* while it is opened: who looks at its weights; NULL: one thread */
-    const work_watch *watch;   /* while it is opened; NULL: nobody watches */
-    char *hash;                /* [65], kept by model_hash, "" until then; NULL: it is not kept */
+    thread_pool *pool;       /* while it is opened: who looks at its weights; NULL: one thread */
+    const work_watch *watch; /* while it is opened; NULL: nobody watches */
+    char *hash;              /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
 /* path: a diffusers folder, an unconditional UNet2DModel folder, or a single .safetensors file.
@@ -35,25 +35,30 @@ typedef struct model {
  * single file come from tokenizer_path, NULL: found as docs/MODEL.md says. */
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
                 error *e);
-/* The same, with threads that share the look at all weights (NULL: none), which is watched (NULL: it is
- * not): before each 128 MB, in tensors of the network in hand. */
+/* The same, with threads that share the look at all weights (NULL: none), which is watched (NULL:
+ * it is not): before each 128 MB, in tensors of the network in hand. */
 bool model_open_with(model **out, const char *path, const char *vae_path,
-                     const char *tokenizer_path, thread_pool *pool, const work_watch *watch, error *e);
+                     const char *tokenizer_path, thread_pool *pool, const work_watch *watch,
+                     error *e);
 /* To be looked at only: a single file may do without a tokenizer (tokens is NULL then). */
-bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch, error *e);
+bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch,
+                        error *e);
 void model_close(model **m);
 
-/* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns [B,h,w,out]. */
+/* x NHWC F32 [B,h,w,in], t F32 [B], context F32 [B,N,cross] (NULL: unconditional). Returns
+ * [B,h,w,out]. */
 tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context);
-/* The activations [B,h',w',channels] behind the last layer of an up block, before it is enlarged; nothing
- * behind them is recorded. */
-tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context, int block);
+/* The activations [B,h',w',channels] behind the last layer of an up block, before it is enlarged;
+ * nothing behind them is recorded. */
+tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context,
+                            int block);
 /* Cross-attention's keys and values are constant over a run. unet_build_text records only these
  * (compute type; kv[0..unet_text_count-1], in the order in which unet_build_cached wants them). */
 size_t unet_text_count(const unet_config *c);
 void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv);
 tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv);
-/* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as diffusers'. */
+/* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as
+ * diffusers'. */
 tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip);
 /* image F32 [B,H,W,3] in -1..1 -> moments [B,h,w,2*latent] (mean, logvar; logvar not clamped). */
 tensor *vae_build_encoder(graph *g, const vae_config *c, tensor *image);

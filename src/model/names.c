@@ -7,9 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct rename { const char *from, *to; } rename_pair;
+typedef struct rename {
+    const char *from, *to;
+} rename_pair;
 
-/* Replaces the head of `name` by the first pair whose `from` it begins with, on a dot's boundary. */
+/* Replaces the head of `name` by the first pair whose `from` it begins with, on a dot's boundary.
+ */
 static void rename_head(const rename_pair *pairs, const char *name, char out[NAME_LENGTH])
 {
     for (; pairs->from; pairs++) {
@@ -25,23 +28,31 @@ static void rename_head(const rename_pair *pairs, const char *name, char out[NAM
 /* ---- the UNet's original names ---- */
 
 static const rename_pair unet_top[] = {
-    {"time_embedding.linear_1", "time_embed.0"}, {"time_embedding.linear_2", "time_embed.2"},
-    {"conv_in", "input_blocks.0.0"}, {"conv_norm_out", "out.0"}, {"conv_out", "out.2"},
-    {"mid_block.attentions.0", "middle_block.1"}, {NULL, NULL},
-};
-
-static const rename_pair unet_resnet[] = {
-    {"norm1", "in_layers.0"}, {"conv1", "in_layers.2"}, {"time_emb_proj", "emb_layers.1"},
-    {"norm2", "out_layers.0"}, {"conv2", "out_layers.3"}, {"conv_shortcut", "skip_connection"},
+    {"time_embedding.linear_1", "time_embed.0"},
+    {"time_embedding.linear_2", "time_embed.2"},
+    {"conv_in", "input_blocks.0.0"},
+    {"conv_norm_out", "out.0"},
+    {"conv_out", "out.2"},
+    {"mid_block.attentions.0", "middle_block.1"},
     {NULL, NULL},
 };
 
-/* Number of the first layer of down block i: conv_in, then per block its layers and a downsampler. */
+static const rename_pair unet_resnet[] = {
+    {"norm1", "in_layers.0"},
+    {"conv1", "in_layers.2"},
+    {"time_emb_proj", "emb_layers.1"},
+    {"norm2", "out_layers.0"},
+    {"conv2", "out_layers.3"},
+    {"conv_shortcut", "skip_connection"},
+    {NULL, NULL},
+};
+
+/* Number of the first layer of down block i: conv_in, then per block its layers and a downsampler.
+ */
 static int first_input(const unet_config *c, int i)
 {
     int n = 1;
-    for (int b = 0; b < i && b < c->blocks; b++)
-        n += c->layers[b] + 1;
+    for (int b = 0; b < i && b < c->blocks; b++) n += c->layers[b] + 1;
     return n;
 }
 
@@ -53,8 +64,7 @@ static int up_layers(const unet_config *c, int i)
 static int first_output(const unet_config *c, int i)
 {
     int n = 0;
-    for (int b = 0; b < i; b++)
-        n += up_layers(c, b);
+    for (int b = 0; b < i; b++) n += up_layers(c, b);
     return n;
 }
 
@@ -89,11 +99,14 @@ static void unet_name(const unet_config *c, const char *name, char out[NAME_LENG
 /* ---- the VAE's original names ---- */
 
 static const rename_pair vae_part[] = {
-    {"mid_block.resnets.0", "mid.block_1"}, {"mid_block.resnets.1", "mid.block_2"},
+    {"mid_block.resnets.0", "mid.block_1"},
+    {"mid_block.resnets.1", "mid.block_2"},
     {"mid_block.attentions.0.group_norm", "mid.attn_1.norm"},
-    {"mid_block.attentions.0.to_q", "mid.attn_1.q"}, {"mid_block.attentions.0.to_k", "mid.attn_1.k"},
+    {"mid_block.attentions.0.to_q", "mid.attn_1.q"},
+    {"mid_block.attentions.0.to_k", "mid.attn_1.k"},
     {"mid_block.attentions.0.to_v", "mid.attn_1.v"},
-    {"mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out"}, {"conv_norm_out", "norm_out"},
+    {"mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out"},
+    {"conv_norm_out", "norm_out"},
     {NULL, NULL},
 };
 
@@ -130,12 +143,16 @@ static void vae_name(const vae_config *c, const char *name, char out[NAME_LENGTH
 /* AttentionBlock of diffusers before 0.15: query, key, value, proj_attn. */
 static bool legacy_attention(const char *name, char out[NAME_LENGTH])
 {
-    static const rename_pair list[] = {{".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."},
-                                       {".to_out.0.", ".proj_attn."}, {NULL, NULL}};
+    static const rename_pair list[] = {{".to_q.", ".query."},
+                                       {".to_k.", ".key."},
+                                       {".to_v.", ".value."},
+                                       {".to_out.0.", ".proj_attn."},
+                                       {NULL, NULL}};
     for (const rename_pair *p = list; p->from; p++) {
         const char *at = strstr(name, p->from);
         if (at && !strstr(name, "transformer_blocks")) {
-            snprintf(out, NAME_LENGTH, "%.*s%s%s", (int)(at - name), name, p->to, at + strlen(p->from));
+            snprintf(out, NAME_LENGTH, "%.*s%s%s", (int)(at - name), name, p->to,
+                     at + strlen(p->from));
             return true;
         }
     }
@@ -145,8 +162,7 @@ static bool legacy_attention(const char *name, char out[NAME_LENGTH])
 /* transformers 5 saves the text encoder without its first level; some merged files lack it too. */
 static bool without_text_model(const char *name, char out[NAME_LENGTH])
 {
-    if (strncmp(name, "text_model.", 11))
-        return false;
+    if (strncmp(name, "text_model.", 11)) return false;
     snprintf(out, NAME_LENGTH, "%s", name + 11);
     return true;
 }
@@ -155,8 +171,7 @@ bool naming_spell(const naming *n, const char *canonical, int attempt, char out[
 {
     char name[NAME_LENGTH];
     snprintf(name, sizeof name, "%s", canonical);
-    if (attempt > 1)
-        return false;
+    if (attempt > 1) return false;
     if (attempt == 1) {
         if (n->network == NETWORK_CLIP ? !without_text_model(canonical, name)
                                        : n->ldm || !legacy_attention(canonical, name))
@@ -178,21 +193,20 @@ static bool begins(const char *text, const char *head)
 bool naming_ignores(const naming *n, const char *name)
 {
     size_t prefix = strlen(n->prefix);
-    if (strncmp(name, n->prefix, prefix))
-        return true; /* another network's */
+    if (strncmp(name, n->prefix, prefix)) return true; /* another network's */
     name += prefix;
     switch (n->network) {
     case NETWORK_CLIP: /* a stored counter, and the other half of a whole CLIP model */
         return strstr(name, "position_ids") || begins(name, "text_projection") ||
                begins(name, "logit_scale") || begins(name, "vision_model.") ||
                begins(name, "visual_projection.");
-    case NETWORK_VIT: /* the text half of a whole CLIP model; what only training and classifying use */
+    case NETWORK_VIT: /* the text half of a whole CLIP model; what only training and classifying use
+                       */
         return strstr(name, "position_ids") || begins(name, "text_model.") ||
                begins(name, "text_projection") || begins(name, "logit_scale") ||
                begins(name, "pooler.") || !strcmp(name, "embeddings.mask_token");
     case NETWORK_VAE: /* the discriminator of its training */
         return n->ldm && (begins(name, "loss.") || begins(name, "model_ema."));
-    default:
-        return false;
+    default: return false;
     }
 }

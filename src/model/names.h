@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * names: how a network's weights are called in a file. The canonical names are those diffusers and
- * transformers 4 write (what clip.c, unet.c and vae.c ask for); a naming gives, for each, the spellings to
- * look for, and says what else in the file may be passed over. */
+ * transformers 4 write (what clip.c, unet.c and vae.c ask for); a naming gives, for each, the
+ * spellings to look for, and says what else in the file may be passed over. */
 #ifndef LIKENESS_MODEL_NAMES_H
 #define LIKENESS_MODEL_NAMES_H
 
@@ -17,9 +17,9 @@ typedef enum network { NETWORK_CLIP, NETWORK_UNET, NETWORK_VAE, NETWORK_VIT } ne
 
 typedef struct naming {
     network network;
-    bool ldm;                 /* original Stable Diffusion names; else diffusers' */
-    const char *prefix;       /* before every name; "" for none */
-    const unet_config *unet;  /* block counts, for the network at hand; unused else */
+    bool ldm;                /* original Stable Diffusion names; else diffusers' */
+    const char *prefix;      /* before every name; "" for none */
+    const unet_config *unet; /* block counts, for the network at hand; unused else */
     const vae_config *vae;
 } naming;
 

@@ -10,17 +10,13 @@
 
 const conv_pad pad_same = {1, 1, 1, 1};
 
-scope scope_root(graph *g)
-{
-    return (scope){.g = g};
-}
+scope scope_root(graph *g) { return (scope){.g = g}; }
 
 scope scope_in(const scope *s, const char *format, ...)
 {
     scope inner = *s;
     size_t length = strlen(inner.name);
-    if (length)
-        inner.name[length++] = '.';
+    if (length) inner.name[length++] = '.';
     va_list args;
     va_start(args, format);
     int added = vsnprintf(inner.name + length, sizeof inner.name - length, format, args);
@@ -30,10 +26,7 @@ scope scope_in(const scope *s, const char *format, ...)
     return inner;
 }
 
-int64_t channels(const tensor *x)
-{
-    return x->rank ? x->dim[x->rank - 1] : 1;
-}
+int64_t channels(const tensor *x) { return x->rank ? x->dim[x->rank - 1] : 1; }
 
 tensor *nn_weight(const scope *s, const char *name, int rank, const int64_t *dim)
 {
@@ -55,8 +48,8 @@ static tensor *weight_1d(const scope *s, const char *name, int64_t width)
     return nn_weight(s, name, 1, &width);
 }
 
-tensor *nn_conv(const scope *s, const char *name, tensor *x, int64_t width, int stride, conv_pad pad,
-                tensor *add_to)
+tensor *nn_conv(const scope *s, const char *name, tensor *x, int64_t width, int stride,
+                conv_pad pad, tensor *add_to)
 {
     scope layer = scope_in(s, "%s", name);
     return conv2d(s->g, x, weight_4d(&layer, width, channels(x), 3),
@@ -102,8 +95,7 @@ tensor *nn_resnet(const scope *s, tensor *x, tensor *temb, int64_t width, int gr
 {
     tensor *h = nn_group_norm(s, "norm1", x, groups, eps, true);
     h = nn_conv(s, "conv1", h, width, 1, pad_same, NULL);
-    if (temb)
-        h = add_channel(s->g, h, nn_linear(s, "time_emb_proj", temb, width, NULL));
+    if (temb) h = add_channel(s->g, h, nn_linear(s, "time_emb_proj", temb, width, NULL));
     h = nn_group_norm(s, "norm2", h, groups, eps, true);
     tensor *residual = channels(x) == width ? x : nn_conv1x1(s, "conv_shortcut", x, width, NULL);
     return nn_conv(s, "conv2", h, width, 1, pad_same, residual);
@@ -131,6 +123,6 @@ tensor *nn_downsample(const scope *s, tensor *x, int padding)
 
 tensor *nn_upsample(const scope *s, tensor *x, int64_t height, int64_t width)
 {
-    return nn_conv(s, "upsamplers.0.conv", upsample(s->g, x, height, width), channels(x), 1, pad_same,
-                   NULL);
+    return nn_conv(s, "upsamplers.0.conv", upsample(s->g, x, height, width), channels(x), 1,
+                   pad_same, NULL);
 }

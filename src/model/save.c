@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * save: see save.h. What a folder holds is copied; what a single file cannot say is written out of the
- * configurations, in the keys of diffusers and transformers. Weights are streamed from where they lie. */
+ * save: see save.h. What a folder holds is copied; what a single file cannot say is written out of
+ * the configurations, in the keys of diffusers and transformers. Weights are streamed from where
+ * they lie. */
 #include "model/save.h"
 
 #include <assert.h>
@@ -25,15 +26,14 @@ enum { CONFIG_LIMIT = 1 << 20 };
 
 /* ---- files ---- */
 
-static bool write_bytes(const char *folder, const char *name, const void *data, size_t size, error *e)
+static bool write_bytes(const char *folder, const char *name, const void *data, size_t size,
+                        error *e)
 {
     char *path = path_join(folder, name);
-    if (!path)
-        return error_memory(e, folder, strlen(folder) + strlen(name));
+    if (!path) return error_memory(e, folder, strlen(folder) + strlen(name));
     file_writer *w = NULL;
     bool ok = file_writer_open(&w, path, e) && file_writer_put(w, data, size, e);
-    if (ok)
-        ok = file_writer_commit(&w, e);
+    if (ok) ok = file_writer_commit(&w, e);
     file_writer_abandon(&w);
     free(path);
     return ok;
@@ -43,8 +43,7 @@ static bool copy_file(const char *from, const char *folder, const char *name, er
 {
     mapped_file map;
     char *path = path_join(from, name);
-    if (!path)
-        return error_memory(e, from, strlen(from) + strlen(name));
+    if (!path) return error_memory(e, from, strlen(from) + strlen(name));
     bool ok = file_map(&map, path, e);
     if (ok) {
         ok = write_bytes(folder, name, map.data, map.size, e);
@@ -55,11 +54,11 @@ static bool copy_file(const char *from, const char *folder, const char *name, er
 }
 
 /* Copies it if it is there; *there says so. */
-static bool copy_if_there(const char *from, const char *folder, const char *name, bool *there, error *e)
+static bool copy_if_there(const char *from, const char *folder, const char *name, bool *there,
+                          error *e)
 {
     char *path = path_join(from, name);
-    if (!path)
-        return error_memory(e, from, strlen(from) + strlen(name));
+    if (!path) return error_memory(e, from, strlen(from) + strlen(name));
     *there = path_is_file(path);
     free(path);
     return !*there || copy_file(from, folder, name, e);
@@ -105,8 +104,7 @@ static json_t *list_of_ints(const int *value, int count)
 static json_t *int_or_list(const int *value, int count)
 {
     for (int i = 1; i < count; i++)
-        if (value[i] != value[0])
-            return list_of_ints(value, count);
+        if (value[i] != value[0]) return list_of_ints(value, count);
     return json_integer(value[0]);
 }
 
@@ -126,22 +124,25 @@ static json_t *block_names(const char *name, const char *chosen_name, const bool
 
 static json_t *unet_json(const unet_config *c)
 {
-    const char *mid = !c->mid_block ? NULL : c->mid_attention ? "UNetMidBlock2DCrossAttn"
-                                                              : "UNetMidBlock2D";
+    const char *mid = !c->mid_block      ? NULL
+                      : c->mid_attention ? "UNetMidBlock2DCrossAttn"
+                                         : "UNetMidBlock2D";
     return json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:b, s:i, s:o, s:i, s:b, s:f, s:i, s:o, s:i, s:s?, s:f, s:i, s:i,"
+        "{s:s, s:s, s:s, s:o, s:o, s:b, s:i, s:o, s:i, s:b, s:f, s:i, s:o, s:i, s:s?, s:f, s:i, "
+        "s:i,"
         " s:i, s:o, s:o, s:b}",
-        "_class_name", "UNet2DConditionModel", "_diffusers_version", DIFFUSERS_VERSION, "act_fn", "silu",
-        "attention_head_dim", int_or_list(c->heads, c->blocks),
-        "block_out_channels", list_of_ints(c->channels, c->blocks), "center_input_sample", 0,
-        "cross_attention_dim", c->cross_dim, "down_block_types",
+        "_class_name", "UNet2DConditionModel", "_diffusers_version", DIFFUSERS_VERSION, "act_fn",
+        "silu", "attention_head_dim", int_or_list(c->heads, c->blocks), "block_out_channels",
+        list_of_ints(c->channels, c->blocks), "center_input_sample", 0, "cross_attention_dim",
+        c->cross_dim, "down_block_types",
         block_names("DownBlock2D", "CrossAttnDownBlock2D", c->down_attention, c->blocks),
         "downsample_padding", c->downsample_padding, "flip_sin_to_cos", c->flip_sin_to_cos,
         "freq_shift", number_as_written(c->freq_shift), "in_channels", c->in_channels,
         "layers_per_block", int_or_list(c->layers, c->blocks), "mid_block_scale_factor", 1,
         "mid_block_type", mid, "norm_eps", number_as_written(c->eps), "norm_num_groups", c->groups,
-        "out_channels", c->out_channels, "sample_size", c->sample_size, "transformer_layers_per_block",
-        int_or_list(c->transformer_layers, c->blocks), "up_block_types",
+        "out_channels", c->out_channels, "sample_size", c->sample_size,
+        "transformer_layers_per_block", int_or_list(c->transformer_layers, c->blocks),
+        "up_block_types",
         block_names("UpBlock2D", "CrossAttnUpBlock2D", c->up_attention, c->blocks),
         "use_linear_projection", c->linear_projection);
 }
@@ -151,19 +152,19 @@ static json_t *vae_json(const vae_config *c)
     return json_pack(
         "{s:s, s:s, s:s, s:o, s:o, s:i, s:i, s:i, s:b, s:i, s:i, s:i, s:f, s:o, s:o, s:b, s:b}",
         "_class_name", "AutoencoderKL", "_diffusers_version", DIFFUSERS_VERSION, "act_fn", "silu",
-        "block_out_channels", list_of_ints(c->channels, c->blocks),
-        "down_block_types", block_names("DownEncoderBlock2D", NULL, NULL, c->blocks),
-        "in_channels", c->in_channels, "latent_channels", c->latent_channels,
-        "layers_per_block", c->layers, "mid_block_add_attention", c->mid_attention,
-        "norm_num_groups", c->groups, "out_channels", c->out_channels, "sample_size", c->sample_size,
-        "scaling_factor", number_as_written(c->scaling_factor),
-        "shift_factor", c->shift_factor != 0 ? json_real(number_as_written(c->shift_factor)) : json_null(),
+        "block_out_channels", list_of_ints(c->channels, c->blocks), "down_block_types",
+        block_names("DownEncoderBlock2D", NULL, NULL, c->blocks), "in_channels", c->in_channels,
+        "latent_channels", c->latent_channels, "layers_per_block", c->layers,
+        "mid_block_add_attention", c->mid_attention, "norm_num_groups", c->groups, "out_channels",
+        c->out_channels, "sample_size", c->sample_size, "scaling_factor",
+        number_as_written(c->scaling_factor), "shift_factor",
+        c->shift_factor != 0 ? json_real(number_as_written(c->shift_factor)) : json_null(),
         "up_block_types", block_names("UpDecoderBlock2D", NULL, NULL, c->blocks),
         "use_post_quant_conv", c->post_quant_conv, "use_quant_conv", c->quant_conv);
 }
 
-/* The special tokens' ids are those of every Stable Diffusion 1 (and not the tokenizer's: legacy, and of
- * no effect on the hidden states). */
+/* The special tokens' ids are those of every Stable Diffusion 1 (and not the tokenizer's: legacy,
+ * and of no effect on the hidden states). */
 static json_t *clip_json(const clip_config *c)
 {
     return json_pack(
@@ -176,19 +177,19 @@ static json_t *clip_json(const clip_config *c)
         "projection_dim", c->hidden, "torch_dtype", "float32", "vocab_size", c->vocab);
 }
 
-/* A single file's: the published one, but for what it predicts. timestep_spacing is left to the scheduler
- * that is used, as there. */
+/* A single file's: the published one, but for what it predicts. timestep_spacing is left to the
+ * scheduler that is used, as there. */
 static json_t *scheduler_json(const scheduler_config *c)
 {
     static const char *const predicts[] = {"epsilon", "v_prediction", "sample"};
     assert(c->betas == BETA_SCALED_LINEAR && !c->trained_betas && !c->has_spacing);
     json_t *root = json_pack(
-        "{s:s, s:s, s:f, s:s, s:f, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name", c->class_name,
-        "_diffusers_version", DIFFUSERS_VERSION, "beta_end", number_as_written(c->beta_end),
-        "beta_schedule", "scaled_linear", "beta_start", number_as_written(c->beta_start),
-        "clip_sample", c->clip_sample, "num_train_timesteps", c->train_steps,
-        "prediction_type", predicts[c->predicts], "set_alpha_to_one", c->set_alpha_to_one,
-        "skip_prk_steps", 1, "steps_offset", c->steps_offset, "trained_betas");
+        "{s:s, s:s, s:f, s:s, s:f, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name",
+        c->class_name, "_diffusers_version", DIFFUSERS_VERSION, "beta_end",
+        number_as_written(c->beta_end), "beta_schedule", "scaled_linear", "beta_start",
+        number_as_written(c->beta_start), "clip_sample", c->clip_sample, "num_train_timesteps",
+        c->train_steps, "prediction_type", predicts[c->predicts], "set_alpha_to_one",
+        c->set_alpha_to_one, "skip_prk_steps", 1, "steps_offset", c->steps_offset, "trained_betas");
     if (root && c->zero_snr && json_object_set_new(root, "rescale_betas_zero_snr", json_true())) {
         json_decref(root);
         root = NULL;
@@ -196,25 +197,25 @@ static json_t *scheduler_json(const scheduler_config *c)
     return root;
 }
 
-/* Sets the key where it is there and differs; *changed turns true. Returns false when memory is out. */
+/* Sets the key where it is there and differs; *changed turns true. Returns false when memory is
+ * out. */
 static bool change_text(json_t *object, const char *key, const char *text, bool *changed)
 {
     const char *old = json_string_value(json_object_get(object, key));
-    if (!json_object_get(object, key) || (old && !strcmp(old, text)))
-        return true;
+    if (!json_object_get(object, key) || (old && !strcmp(old, text))) return true;
     *changed = true;
     return json_object_set_new(object, key, json_string(text)) == 0;
 }
 
-/* Copies a text encoder's config.json, which says in what type to load the weights: in float32, whatever
- * they are stored in, for so does diffusers load the other networks. */
+/* Copies a text encoder's config.json, which says in what type to load the weights: in float32,
+ * whatever they are stored in, for so does diffusers load the other networks. */
 static bool copy_clip_config(const char *from, const char *folder, error *e)
 {
     static const char *const keys[] = {"torch_dtype", "dtype"}, type[] = "float32";
     char *path = path_join(from, "config.json");
     fields f;
-    bool changed = false, ok = path ? fields_open(&f, path, CONFIG_LIMIT, e)
-                                    : error_memory(e, from, strlen(from));
+    bool changed = false,
+         ok = path ? fields_open(&f, path, CONFIG_LIMIT, e) : error_memory(e, from, strlen(from));
     if (ok) {
         json_t *text = json_object_get(f.root, "text_config"); /* of a whole CLIP */
         for (int i = 0; ok && i < 2; i++)
@@ -234,14 +235,18 @@ static bool copy_clip_config(const char *from, const char *folder, error *e)
 
 /* ---- networks ---- */
 
-static bool write_weights(const weight_set *set, const char *folder, const char *name, char *hash, error *e)
+static bool write_weights(const weight_set *set, const char *folder, const char *name, char *hash,
+                          error *e)
 {
     safetensors_entry *entry = calloc(set->count + 1, sizeof *entry);
     char *path = path_join(folder, name);
     bool ok = (entry && path) || error_memory(e, folder, (set->count + 1) * sizeof *entry);
     for (size_t i = 0; ok && i < set->count; i++) {
         const weight *w = &set->item[i];
-        entry[i] = (safetensors_entry){.name = w->name, .type = w->type, .rank = w->rank, .data = w->data,
+        entry[i] = (safetensors_entry){.name = w->name,
+                                       .type = w->type,
+                                       .rank = w->rank,
+                                       .data = w->data,
                                        .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
         memcpy(entry[i].dim, w->dim, (size_t)w->rank * sizeof *w->dim);
     }
@@ -253,17 +258,13 @@ static bool write_weights(const weight_set *set, const char *folder, const char 
     return ok;
 }
 
-static bool from_folder(const model *m)
-{
-    return path_is_dir(m->path);
-}
+static bool from_folder(const model *m) { return path_is_dir(m->path); }
 
 /* Where the UNet's or the scheduler's files lie: flat repositories have them at the root. */
 static char *part_of_source(const model *m, const char *part)
 {
     char *inner = path_join(m->path, part);
-    if (!inner || path_is_dir(inner))
-        return inner;
+    if (!inner || path_is_dir(inner)) return inner;
     free(inner);
     return strdup(m->path);
 }
@@ -281,34 +282,38 @@ static bool copy_from_part(const model *m, const char *part, const char *folder,
 static bool refuse_unconditional(const model *m, error *e)
 {
     return m->kind == MODEL_STABLE_DIFFUSION ||
-           error_set(e, ERROR_MODEL, "%s: is an unconditional model; only Stable Diffusion models are "
-                     "saved", m->path);
+           error_set(e, ERROR_MODEL,
+                     "%s: is an unconditional model; only Stable Diffusion models are "
+                     "saved",
+                     m->path);
 }
 
-bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65], error *e)
+bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65],
+                     error *e)
 {
-    if (!refuse_unconditional(m, e) || !path_make_dir(folder, e))
-        return false;
+    if (!refuse_unconditional(m, e) || !path_make_dir(folder, e)) return false;
     bool ok = from_folder(m) ? copy_from_part(m, "unet", folder, "config.json", e)
                              : write_json(unet_json(&m->unet), folder, "config.json", e);
     return ok && write_weights(unet ? unet : &m->unet_weights, folder, UNET_WEIGHTS, hash, e);
 }
 
 /* as_is: the configuration says what the source's says. */
-static bool save_clip(const model *m, const char *folder, const weight_set *clip, bool as_is, char *hash,
-                      error *e)
+static bool save_clip(const model *m, const char *folder, const weight_set *clip, bool as_is,
+                      char *hash, error *e)
 {
     if (!from_folder(m))
         return write_json(clip_json(&m->clip), folder, "config.json", e) &&
                write_weights(clip, folder, CLIP_WEIGHTS, hash, e);
     char *from = path_join(m->path, "text_encoder");
-    bool ok = !from ? error_memory(e, m->path, strlen(m->path))
-            : as_is ? copy_file(from, folder, "config.json", e) : copy_clip_config(from, folder, e);
+    bool ok = !from   ? error_memory(e, m->path, strlen(m->path))
+              : as_is ? copy_file(from, folder, "config.json", e)
+                      : copy_clip_config(from, folder, e);
     free(from);
     return ok && write_weights(clip, folder, CLIP_WEIGHTS, hash, e);
 }
 
-bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65], error *e)
+bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65],
+                     error *e)
 {
     return refuse_unconditional(m, e) && path_make_dir(folder, e) &&
            save_clip(m, folder, clip ? clip : &m->clip_weights, !clip, hash, e);
@@ -325,8 +330,7 @@ static bool save_vae(const model *m, const char *folder, error *e)
 
 static bool save_scheduler(const model *m, const char *folder, error *e)
 {
-    if (from_folder(m))
-        return copy_from_part(m, "scheduler", folder, "scheduler_config.json", e);
+    if (from_folder(m)) return copy_from_part(m, "scheduler", folder, "scheduler_config.json", e);
     return write_json(scheduler_json(&m->scheduler), folder, "scheduler_config.json", e);
 }
 
@@ -336,22 +340,22 @@ static bool save_scheduler(const model *m, const char *folder, error *e)
 static bool save_tokenizer(const model *m, const char *folder, error *e)
 {
     static const char settings[] = "tokenizer_config.json";
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "merges.txt",
-                                        "special_tokens_map.json", "added_tokens.json", settings};
+    static const char *const names[] = {"tokenizer.json",    "vocab.json",
+                                        "merges.txt",        "special_tokens_map.json",
+                                        "added_tokens.json", settings};
     enum { FAST, VOCAB, SETTINGS = 5, COUNT };
     bool there[COUNT];
     for (size_t i = 0; i < COUNT; i++)
-        if (!copy_if_there(m->tokenizer_folder, folder, names[i], &there[i], e))
-            return false;
+        if (!copy_if_there(m->tokenizer_folder, folder, names[i], &there[i], e)) return false;
     if (!there[FAST] && !there[VOCAB] &&
         !write_json(tokenizer_vocab(m->tokens), folder, names[VOCAB], e))
         return false;
     return there[SETTINGS] ||
-           write_json(json_pack("{s:b, s:s, s:b, s:s, s:s, s:i, s:s, s:s, s:s}", "add_prefix_space", 0,
-                                "bos_token", "<|startoftext|>", "do_lower_case", 1,
-                                "eos_token", "<|endoftext|>", "errors", "replace",
-                                "model_max_length", m->clip.positions, "pad_token", "<|endoftext|>",
-                                "tokenizer_class", "CLIPTokenizer", "unk_token", "<|endoftext|>"),
+           write_json(json_pack("{s:b, s:s, s:b, s:s, s:s, s:i, s:s, s:s, s:s}", "add_prefix_space",
+                                0, "bos_token", "<|startoftext|>", "do_lower_case", 1, "eos_token",
+                                "<|endoftext|>", "errors", "replace", "model_max_length",
+                                m->clip.positions, "pad_token", "<|endoftext|>", "tokenizer_class",
+                                "CLIPTokenizer", "unk_token", "<|endoftext|>"),
                       folder, settings, e);
 }
 
@@ -389,9 +393,10 @@ static json_t *index_json(const model *m, const json_t *source, bool feature_ext
         "{s:s, s:s, s:[nn], s:[nn], s:b, s:[nn], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss]}",
         "_class_name", "StableDiffusionPipeline", "_diffusers_version", DIFFUSERS_VERSION,
         "feature_extractor", "image_encoder", "requires_safety_checker", 0, "safety_checker",
-        "scheduler", "diffusers", *m->scheduler.class_name ? m->scheduler.class_name : "PNDMScheduler",
-        "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer",
-        "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL");
+        "scheduler", "diffusers",
+        *m->scheduler.class_name ? m->scheduler.class_name : "PNDMScheduler", "text_encoder",
+        "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer", "unet",
+        "diffusers", "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL");
     bool ok = root;
     for (void *i = json_object_iter((json_t *)(uintptr_t)source); ok && i;
          i = json_object_iter_next((json_t *)(uintptr_t)source, i)) {
@@ -401,11 +406,9 @@ static json_t *index_json(const model *m, const json_t *source, bool feature_ext
                         !strcmp(key, "image_encoder") ||
                         (!strcmp(key, "feature_extractor") && !feature_extractor);
         bool nothing_there = names_component(json_object_get(root, key)) && !names_component(value);
-        if (!left_out && !nothing_there)
-            ok = json_object_set(root, key, value) == 0;
+        if (!left_out && !nothing_there) ok = json_object_set(root, key, value) == 0;
     }
-    if (ok)
-        return root;
+    if (ok) return root;
     json_decref(root);
     return NULL;
 }
@@ -416,8 +419,7 @@ static bool save_index(const model *m, const char *folder, bool feature_extracto
     fields f = {0};
     char *path = path_join(m->path, name);
     bool ok = path || error_memory(e, m->path, strlen(m->path));
-    if (ok && path_is_file(path))
-        ok = fields_open(&f, path, CONFIG_LIMIT, e);
+    if (ok && path_is_file(path)) ok = fields_open(&f, path, CONFIG_LIMIT, e);
     ok = ok && write_json(index_json(m, f.root, feature_extractor), folder, name, e);
     fields_close(&f);
     free(path);
@@ -432,8 +434,10 @@ static bool refuse_own_folder(const model *m, const char *folder, error *e)
     bool same = mine && other && !strcmp(mine, other);
     free(mine);
     free(other);
-    return !same || error_set(e, ERROR_USAGE, "%s: the model itself lies there; choose another folder to "
-                              "save to", folder);
+    return !same || error_set(e, ERROR_USAGE,
+                              "%s: the model itself lies there; choose another folder to "
+                              "save to",
+                              folder);
 }
 
 typedef bool save_part(const model *m, const char *folder, error *e);
@@ -448,7 +452,8 @@ static bool save_in(const model *m, const char *folder, const char *part, save_p
 
 enum { SAVE_STEPS = 3 }; /* autoencoder, text encoder, UNet */
 
-/* A text encoder that stays half beside a UNet in float32 would not run with it as diffusers loads them. */
+/* A text encoder that stays half beside a UNet in float32 would not run with it as diffusers loads
+ * them. */
 static bool save_networks(const model *m, const char *folder, const weight_set *unet,
                           const weight_set *clip, const work_watch *watch, error *e)
 {
@@ -456,7 +461,8 @@ static bool save_networks(const model *m, const char *folder, const weight_set *
     char *clip_folder = unet_folder ? make_part(folder, "text_encoder", e) : NULL;
     bool ok = clip_folder &&
               save_clip(m, clip_folder, clip ? clip : &m->clip_weights, !clip && !unet, NULL, e) &&
-              work_goes_on(watch, 2, SAVE_STEPS, e) && model_save_unet(m, unet_folder, unet, NULL, e);
+              work_goes_on(watch, 2, SAVE_STEPS, e) &&
+              model_save_unet(m, unet_folder, unet, NULL, e);
     free(clip_folder);
     free(unet_folder);
     return ok;
@@ -473,12 +479,13 @@ bool model_save_unless(const model *m, const char *folder, const weight_set *une
                        const weight_set *clip, const work_watch *watch, error *e)
 {
     bool feature_extractor = false;
-    return refuse_unconditional(m, e) && refuse_own_folder(m, folder, e) && path_make_dir(folder, e) &&
-           save_in(m, folder, "scheduler", save_scheduler, e) &&
+    return refuse_unconditional(m, e) && refuse_own_folder(m, folder, e) &&
+           path_make_dir(folder, e) && save_in(m, folder, "scheduler", save_scheduler, e) &&
            save_in(m, folder, "tokenizer", save_tokenizer, e) &&
            save_feature_extractor(m, folder, &feature_extractor, e) &&
            work_goes_on(watch, 0, SAVE_STEPS, e) && save_in(m, folder, "vae", save_vae, e) &&
-           work_goes_on(watch, 1, SAVE_STEPS, e) && save_networks(m, folder, unet, clip, watch, e) &&
+           work_goes_on(watch, 1, SAVE_STEPS, e) &&
+           save_networks(m, folder, unet, clip, watch, e) &&
            work_goes_on(watch, SAVE_STEPS, SAVE_STEPS, e) &&
            save_index(m, folder, feature_extractor, e);
 }

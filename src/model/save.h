@@ -8,20 +8,22 @@
 #include "model/model.h"
 
 /* Writes `folder` (made with its parents) so that StableDiffusionPipeline.from_pretrained loads it:
- * model_index.json, unet, text_encoder, vae, scheduler, tokenizer. unet, clip: float32 weights that take
- * the place of the model's own (safetensors, names of current diffusers/transformers releases that both
- * old and new read); NULL: the model's own, in their own type. What the model's folder holds
- * (configurations, tokenizer files, feature extractor) is copied as it is; for a single file it is
- * written. safety_checker is left out, and said so in model_index.json as diffusers does (null). Every
- * file is written beside its target and renamed. Unconditional models are refused. */
+ * model_index.json, unet, text_encoder, vae, scheduler, tokenizer. unet, clip: float32 weights that
+ * take the place of the model's own (safetensors, names of current diffusers/transformers releases
+ * that both old and new read); NULL: the model's own, in their own type. What the model's folder
+ * holds (configurations, tokenizer files, feature extractor) is copied as it is; for a single file
+ * it is written. safety_checker is left out, and said so in model_index.json as diffusers does
+ * (null). Every file is written beside its target and renamed. Unconditional models are refused. */
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e);
 /* model_save, watched before each file of weights and after the last. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
                        const weight_set *clip, const work_watch *watch, error *e);
-/* One network's folder alone: config.json and its weights, as save_pretrained writes them. hash: NULL, or
- * where the SHA-256 of the weights' file goes. */
-bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65], error *e);
-bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65], error *e);
+/* One network's folder alone: config.json and its weights, as save_pretrained writes them. hash:
+ * NULL, or where the SHA-256 of the weights' file goes. */
+bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65],
+                     error *e);
+bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65],
+                     error *e);
 
 #endif

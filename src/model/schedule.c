@@ -35,9 +35,7 @@ static void fill_betas(float *beta, const scheduler_config *c)
         return;
     }
     switch (c->betas) {
-    case BETA_LINEAR:
-        linspace(beta, n, start, end);
-        break;
+    case BETA_LINEAR: linspace(beta, n, start, end); break;
     case BETA_SCALED_LINEAR:
         linspace(beta, n, sqrt(start), sqrt(end));
         for (int i = 0; i < n; i++) beta[i] *= beta[i];
@@ -77,8 +75,7 @@ static void rescale_zero_snr(float *beta, float *alpha_bar, int n)
         float root = (sqrtf(alpha_bar[i]) - last) * scale;
         alpha_bar[i] = root * root;
     }
-    for (int i = 0; i < n; i++)
-        beta[i] = 1 - (i ? alpha_bar[i] / alpha_bar[i - 1] : alpha_bar[0]);
+    for (int i = 0; i < n; i++) beta[i] = 1 - (i ? alpha_bar[i] / alpha_bar[i - 1] : alpha_bar[0]);
 }
 
 bool noise_schedule_open(noise_schedule *s, const scheduler_config *c, error *e)
@@ -109,7 +106,10 @@ void noise_schedule_close(noise_schedule *s)
 
 static double sigma_of(double alpha_bar) { return sqrt((1 - alpha_bar) / alpha_bar); }
 
-static double log_sigma(const noise_schedule *s, int t) { return log(sigma_of((double)s->alpha_bar[t])); }
+static double log_sigma(const noise_schedule *s, int t)
+{
+    return log(sigma_of((double)s->alpha_bar[t]));
+}
 
 double noise_schedule_sigma(const noise_schedule *s, double t)
 {

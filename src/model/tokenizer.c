@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tokenizer: CLIP's byte-level BPE, by the rule of transformers 5's CLIPTokenizer: added tokens (the
- * literal start and end tokens among them) are cut out first; the rest is composed (NFC), runs of white
- * space become one space, letters are lowered one by one (no context: no final sigma); what is left of
- * added tokens is cut out of that; then it is split into words, each word's bytes become symbols, and
- * ranked pairs of symbols are merged. Two open-addressing tables, tokens by text and
- * merges by pair, make loading and look-ups quick. */
+ * tokenizer: CLIP's byte-level BPE, by the rule of transformers 5's CLIPTokenizer: added tokens
+ * (the literal start and end tokens among them) are cut out first; the rest is composed (NFC), runs
+ * of white space become one space, letters are lowered one by one (no context: no final sigma);
+ * what is left of added tokens is cut out of that; then it is split into words, each word's bytes
+ * become symbols, and ranked pairs of symbols are merged. Two open-addressing tables, tokens by
+ * text and merges by pair, make loading and look-ups quick. */
 #include "model/tokenizer.h"
 
 #include <stdlib.h>
@@ -21,16 +21,29 @@
 #define START_TOKEN "<|startoftext|>"
 #define END_TOKEN "<|endoftext|>"
 #define WORD_END "</w>"
-enum { TOKENIZER_LIMIT = 64 << 20, MAX_ID = 1 << 24, TEXT_LIMIT = 32 << 10, MAX_FOLLOWERS = 1000,
-       CLIP_VOCAB = 49408, NO_RANK = INT32_MAX };
+enum {
+    TOKENIZER_LIMIT = 64 << 20,
+    MAX_ID = 1 << 24,
+    TEXT_LIMIT = 32 << 10,
+    MAX_FOLLOWERS = 1000,
+    CLIP_VOCAB = 49408,
+    NO_RANK = INT32_MAX
+};
 
-typedef struct token { const char *text; uint32_t hash; int32_t id; } token;
-typedef struct merge { uint64_t pair; int32_t rank, id; } merge; /* rank -1: a free place */
+typedef struct token {
+    const char *text;
+    uint32_t hash;
+    int32_t id;
+} token;
+typedef struct merge {
+    uint64_t pair;
+    int32_t rank, id;
+} merge; /* rank -1: a free place */
 
 struct tokenizer {
-    arena memory;       /* the tokens' text */
+    arena memory; /* the tokens' text */
     added_tokens added;
-    token *tokens;      /* open addressing, a power of two of places */
+    token *tokens; /* open addressing, a power of two of places */
     merge *merges;
     size_t token_mask, merge_mask;
     size_t token_count;
@@ -43,15 +56,11 @@ struct tokenizer {
 static uint32_t hash_text(const char *text, size_t length)
 {
     uint32_t h = 2166136261u;
-    for (size_t i = 0; i < length; i++)
-        h = (h ^ (uint8_t)text[i]) * 16777619u;
+    for (size_t i = 0; i < length; i++) h = (h ^ (uint8_t)text[i]) * 16777619u;
     return h ^ h >> 15;
 }
 
-static uint64_t pair_of(int32_t a, int32_t b)
-{
-    return (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
-}
+static uint64_t pair_of(int32_t a, int32_t b) { return (uint64_t)(uint32_t)a << 32 | (uint32_t)b; }
 
 static size_t hash_pair(uint64_t pair)
 {
@@ -63,8 +72,7 @@ static size_t hash_pair(uint64_t pair)
 static size_t table_size(size_t n)
 {
     size_t size = 16;
-    while (size < 2 * n)
-        size *= 2;
+    while (size < 2 * n) size *= 2;
     return size;
 }
 
@@ -89,26 +97,23 @@ static int32_t token_id(const tokenizer *t, const char *text, size_t length)
 static merge *find_merge(const tokenizer *t, uint64_t pair)
 {
     size_t i = hash_pair(pair) & t->merge_mask;
-    while (t->merges[i].rank >= 0 && t->merges[i].pair != pair)
-        i = (i + 1) & t->merge_mask;
+    while (t->merges[i].rank >= 0 && t->merges[i].pair != pair) i = (i + 1) & t->merge_mask;
     return &t->merges[i];
 }
 
-static bool add_token(tokenizer *t, const char *text, json_int_t number, const char *where, error *e)
+static bool add_token(tokenizer *t, const char *text, json_int_t number, const char *where,
+                      error *e)
 {
     if (number < 0 || number >= MAX_ID)
         return error_set(e, ERROR_FORMAT, "%s: token \"%.60s\" has no valid id", where, text);
     size_t length = strlen(text);
     token *place = find_token(t, text, length);
-    if (place->text)
-        return true;
+    if (place->text) return true;
     const char *copy = arena_strdup(&t->memory, text);
-    if (!copy)
-        return error_memory(e, "the tokenizer's vocabulary", length);
+    if (!copy) return error_memory(e, "the tokenizer's vocabulary", length);
     *place = (token){copy, hash_text(text, length), (int32_t)number};
     t->token_count++;
-    if (number >= t->size)
-        t->size = (int32_t)number + 1;
+    if (number >= t->size) t->size = (int32_t)number + 1;
     return true;
 }
 
@@ -137,10 +142,8 @@ static bool make_merges(tokenizer *t, size_t count, error *e)
 {
     size_t places = table_size(count);
     t->merges = malloc(places * sizeof *t->merges);
-    if (!t->merges)
-        return error_memory(e, "the tokenizer's merges", places * sizeof *t->merges);
-    for (size_t i = 0; i < places; i++)
-        t->merges[i] = (merge){.rank = -1};
+    if (!t->merges) return error_memory(e, "the tokenizer's merges", places * sizeof *t->merges);
+    for (size_t i = 0; i < places; i++) t->merges[i] = (merge){.rank = -1};
     t->merge_mask = places - 1;
     return true;
 }
@@ -157,21 +160,22 @@ static bool add_merge(tokenizer *t, const char *a, size_t a_length, const char *
     int32_t first = token_id(t, a, a_length), second = token_id(t, b, b_length);
     int32_t whole = token_id(t, joined, a_length + b_length);
     if (first < 0 || second < 0 || whole < 0)
-        return error_set(e, ERROR_FORMAT, "%s: merge %d (\"%.*s\" \"%.*s\") names a token that the "
-                         "vocabulary lacks", where, rank + 1, (int)a_length, a, (int)b_length, b);
+        return error_set(e, ERROR_FORMAT,
+                         "%s: merge %d (\"%.*s\" \"%.*s\") names a token that the "
+                         "vocabulary lacks",
+                         where, rank + 1, (int)a_length, a, (int)b_length, b);
     merge *place = find_merge(t, pair_of(first, second));
-    if (place->rank < 0)
-        *place = (merge){pair_of(first, second), rank, whole};
+    if (place->rank < 0) *place = (merge){pair_of(first, second), rank, whole};
     return true;
 }
 
 /* ---- signs of bytes ---- */
 
-/* OpenAI's reversible map: printable Latin-1 bytes stand for themselves, the others for U+0100... */
+/* OpenAI's reversible map: printable Latin-1 bytes stand for themselves, the others for U+0100...
+ */
 static int sign_of_byte(int byte)
 {
-    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)
-        return byte;
+    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174) return byte;
     int before = 0; /* unprintable bytes below this one */
     for (int i = 0; i < byte; i++)
         before += !((i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174);
@@ -184,10 +188,8 @@ static int sign_of_byte(int byte)
 static bool parse_merges(tokenizer *t, const char *text, const char *where, error *e)
 {
     size_t lines = 1;
-    for (const char *p = text; *p; p++)
-        lines += *p == '\n';
-    if (!make_merges(t, lines, e))
-        return false;
+    for (const char *p = text; *p; p++) lines += *p == '\n';
+    if (!make_merges(t, lines, e)) return false;
     int32_t rank = 0;
     for (const char *line = text; *line;) {
         size_t length = strcspn(line, "\r\n");
@@ -209,20 +211,18 @@ static bool parse_merges(tokenizer *t, const char *text, const char *where, erro
 static bool open_vocab_and_merges(tokenizer *t, const char *vocab, const char *merges, error *e)
 {
     fields f;
-    if (!fields_open(&f, vocab, TOKENIZER_LIMIT, e))
-        return false;
+    if (!fields_open(&f, vocab, TOKENIZER_LIMIT, e)) return false;
     bool ok = add_vocab(t, f.root, vocab, e);
     fields_close(&f);
     char *text;
-    if (!ok || !file_read(merges, TOKENIZER_LIMIT, &text, NULL, e))
-        return false;
+    if (!ok || !file_read(merges, TOKENIZER_LIMIT, &text, NULL, e)) return false;
     ok = parse_merges(t, text, merges, e);
     free(text);
     return ok;
 }
 
-/* CLIP's vocabulary follows from its merges: the bytes' signs, the same at the end of a word, what each
- * merge makes, the start and the end token. NULL with an error. */
+/* CLIP's vocabulary follows from its merges: the bytes' signs, the same at the end of a word, what
+ * each merge makes, the start and the end token. NULL with an error. */
 static json_t *vocab_of_merges(const char *text, const char *where, error *e)
 {
     json_t *vocab = json_object();
@@ -233,8 +233,7 @@ static json_t *vocab_of_merges(const char *text, const char *where, error *e)
         for (int pass = 0; pass < 2; pass++) /* those that stand for themselves come first */
             for (int byte = 0; ok && byte < 256; byte++) {
                 int sign = sign_of_byte(byte);
-                if ((sign < 256) != (pass == 0))
-                    continue;
+                if ((sign < 256) != (pass == 0)) continue;
                 word[utf8proc_encode_char(sign, (utf8proc_uint8_t *)word)] = 0;
                 strcat(word, end ? WORD_END : "");
                 ok = json_object_set_new(vocab, word, json_integer(id++)) == 0;
@@ -242,7 +241,8 @@ static json_t *vocab_of_merges(const char *text, const char *where, error *e)
     for (const char *line = text; ok && *line; line += strspn(line, "\r\n")) {
         int length = (int)strcspn(line, "\r\n"), space = (int)strcspn(line, " ");
         if (space < length && length < (int)sizeof word && strncmp(line, "#version", 8)) {
-            snprintf(word, sizeof word, "%.*s%.*s", space, line, length - space - 1, line + space + 1);
+            snprintf(word, sizeof word, "%.*s%.*s", space, line, length - space - 1,
+                     line + space + 1);
             ok = json_object_set_new(vocab, word, json_integer(id++)) == 0;
         }
         line += length;
@@ -254,8 +254,10 @@ static json_t *vocab_of_merges(const char *text, const char *where, error *e)
     else if (json_object_size(vocab) == CLIP_VOCAB)
         return vocab;
     else
-        error_set(e, ERROR_FORMAT, "%s: holds %d merges; without a vocab.json beside them they must be "
-                  "CLIP's %d", where, id - 512, CLIP_VOCAB - 514);
+        error_set(e, ERROR_FORMAT,
+                  "%s: holds %d merges; without a vocab.json beside them they must be "
+                  "CLIP's %d",
+                  where, id - 512, CLIP_VOCAB - 514);
     json_decref(vocab);
     return NULL;
 }
@@ -263,8 +265,7 @@ static json_t *vocab_of_merges(const char *text, const char *where, error *e)
 static bool open_merges(tokenizer *t, const char *merges, error *e)
 {
     char *text;
-    if (!file_read(merges, TOKENIZER_LIMIT, &text, NULL, e))
-        return false;
+    if (!file_read(merges, TOKENIZER_LIMIT, &text, NULL, e)) return false;
     json_t *vocab = vocab_of_merges(text, merges, e);
     bool ok = vocab && add_vocab(t, vocab, merges, e) && parse_merges(t, text, merges, e);
     json_decref(vocab);
@@ -288,24 +289,27 @@ static bool add_json_merge(tokenizer *t, const json_t *item, int32_t rank, const
 
 static bool read_tokenizer_json(tokenizer *t, const json_t *root, const char *where, error *e)
 {
-    const json_t *model = json_object_get(root, "model"), *merges = json_object_get(model, "merges");
+    const json_t *model = json_object_get(root, "model"),
+                 *merges = json_object_get(model, "merges");
     const char *type = json_string_value(json_object_get(model, "type"));
     const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
     if ((type && strcmp(type, "BPE")) || !suffix || strcmp(suffix, WORD_END) ||
         !json_is_array(merges))
-        return error_set(e, ERROR_MODEL, "%s: is not CLIP's tokenizer (byte-pair encoding with "
-                         "\"" WORD_END "\")", where);
+        return error_set(e, ERROR_MODEL,
+                         "%s: is not CLIP's tokenizer (byte-pair encoding with "
+                         "\"" WORD_END "\")",
+                         where);
     if (!add_vocab(t, json_object_get(model, "vocab"), where, e) ||
         !make_merges(t, json_array_size(merges), e))
         return false;
     for (size_t i = 0; i < json_array_size(merges); i++)
-        if (!add_json_merge(t, json_array_get(merges, i), (int32_t)i, where, e))
-            return false;
+        if (!add_json_merge(t, json_array_get(merges, i), (int32_t)i, where, e)) return false;
     return true;
 }
 
-/* Gives the added tokens their ids: the vocabulary's, else those that follow it, one by one, which is
- * what tokenizers gives them whatever a file says. A file that says otherwise is not believed. */
+/* Gives the added tokens their ids: the vocabulary's, else those that follow it, one by one, which
+ * is what tokenizers gives them whatever a file says. A file that says otherwise is not believed.
+ */
 static bool place_added(tokenizer *t, const char *folder, error *e)
 {
     int32_t next = (int32_t)t->token_count;
@@ -316,12 +320,13 @@ static bool place_added(tokenizer *t, const char *folder, error *e)
             return error_set(e, ERROR_FORMAT, "%s: the vocabulary lacks %s", folder, a->text);
         a->id = known >= 0 ? known : next++;
         if (said >= 0 && said != a->id)
-            return error_set(e, ERROR_FORMAT, "%s: the added token \"%.60s\" has id %d, where its row in "
+            return error_set(e, ERROR_FORMAT,
+                             "%s: the added token \"%.60s\" has id %d, where its row in "
                              "the text encoder should be %d%s; correct its id (added_tokens.json, "
-                             "tokenizer_config.json, tokenizer.json)", folder, a->text, (int)said,
-                             (int)a->id, known >= 0 ? ", as in the vocabulary" : ", the next free one");
-        if (!add_token(t, a->text, a->id, folder, e))
-            return false;
+                             "tokenizer_config.json, tokenizer.json)",
+                             folder, a->text, (int)said, (int)a->id,
+                             known >= 0 ? ", as in the vocabulary" : ", the next free one");
+        if (!add_token(t, a->text, a->id, folder, e)) return false;
     }
     return true;
 }
@@ -348,15 +353,18 @@ static bool finish_tables(tokenizer *t, const char *folder, error *e)
 
 static bool normalize_added(tokenizer *t, error *e);
 
-/* tokenizer.json where there is one, else vocab.json and merges.txt, else CLIP's merges.txt alone. */
+/* tokenizer.json where there is one, else vocab.json and merges.txt, else CLIP's merges.txt alone.
+ */
 static bool open_files(tokenizer *t, const char *folder, const char *json, const char *vocab,
                        const char *merges, error *e)
 {
     fields f = {0};
     bool fast = path_is_file(json), named = path_is_file(vocab);
     if (!fast && !path_is_file(merges))
-        return error_set(e, ERROR_FILE, "%s: no tokenizer there (tokenizer.json, or merges.txt and "
-                         "vocab.json)", folder);
+        return error_set(e, ERROR_FILE,
+                         "%s: no tokenizer there (tokenizer.json, or merges.txt and "
+                         "vocab.json)",
+                         folder);
     bool ok = (!fast || fields_open(&f, json, TOKENIZER_LIMIT, e)) &&
               added_tokens_read(&t->added, &t->memory, folder, f.root, e) &&
               (fast    ? read_tokenizer_json(t, f.root, json, e)
@@ -386,8 +394,7 @@ bool tokenizer_open(tokenizer **out, const char *folder, error *e)
 
 void tokenizer_close(tokenizer **t)
 {
-    if (!*t)
-        return;
+    if (!*t) return;
     arena_free(&(*t)->memory);
     free((*t)->tokens);
     free((*t)->merges);
@@ -395,10 +402,7 @@ void tokenizer_close(tokenizer **t)
     *t = NULL;
 }
 
-int tokenizer_vocab_size(const tokenizer *t)
-{
-    return t->size;
-}
+int tokenizer_vocab_size(const tokenizer *t) { return t->size; }
 
 json_t *tokenizer_vocab(const tokenizer *t)
 {
@@ -406,13 +410,11 @@ json_t *tokenizer_vocab(const tokenizer *t)
     const char **text = calloc((size_t)t->size + 1, sizeof *text);
     bool ok = vocab && text;
     for (size_t i = 0; ok && i <= t->token_mask; i++)
-        if (t->tokens[i].text)
-            text[t->tokens[i].id] = t->tokens[i].text;
+        if (t->tokens[i].text) text[t->tokens[i].id] = t->tokens[i].text;
     for (int32_t id = 0; ok && id < t->size; id++)
         ok = !text[id] || json_object_set_new(vocab, text[id], json_integer(id)) == 0;
     free(text);
-    if (ok)
-        return vocab;
+    if (ok) return vocab;
     json_decref(vocab);
     return NULL;
 }
@@ -421,8 +423,7 @@ const char *tokenizer_added(const tokenizer *t, size_t i, int *id)
 {
     for (size_t k = 0; k < t->added.count; k++) {
         const added_token *a = &t->added.item[k];
-        if (a->id == t->start || a->id == t->end || i--)
-            continue;
+        if (a->id == t->start || a->id == t->end || i--) continue;
         *id = (int)a->id;
         return a->text;
     }
@@ -431,20 +432,24 @@ const char *tokenizer_added(const tokenizer *t, size_t i, int *id)
 
 /* ---- encoding ---- */
 
-/* Symbols of one word: id and first byte (in `normal`), and the rank of each with its right neighbour. */
-typedef struct symbol { int32_t id, rank; size_t at; } symbol;
+/* Symbols of one word: id and first byte (in `normal`), and the rank of each with its right
+ * neighbour. */
+typedef struct symbol {
+    int32_t id, rank;
+    size_t at;
+} symbol;
 
 typedef struct encoder {
     const tokenizer *t;
-    char *normal;         /* the text as it is encoded, for `cut` */
+    char *normal; /* the text as it is encoded, for `cut` */
     size_t length, capacity;
-    size_t end;           /* of the part of it that is being split into words */
+    size_t end; /* of the part of it that is being split into words */
     symbol *symbols;
     size_t symbol_capacity;
     int32_t *ids;
     int count, room;
     bool overflow;
-    size_t cut_at;        /* in normal: the first byte of the first token that did not fit */
+    size_t cut_at; /* in normal: the first byte of the first token that did not fit */
     error *e;
 } encoder;
 
@@ -463,8 +468,7 @@ static bool append(encoder *s, const void *bytes, size_t n)
     if (s->length + n + 1 > s->capacity) {
         size_t capacity = 2 * (s->length + n + 64);
         char *grown = realloc(s->normal, capacity);
-        if (!grown)
-            return error_memory(s->e, "the prompt", capacity);
+        if (!grown) return error_memory(s->e, "the prompt", capacity);
         s->normal = grown;
         s->capacity = capacity;
     }
@@ -486,10 +490,8 @@ static bool normalize(encoder *s, const char *text, size_t length)
     utf8proc_uint8_t *composed;
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length,
                                       &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n == UTF8PROC_ERROR_NOMEM)
-        return error_memory(s->e, "the prompt", length);
-    if (n < 0)
-        return error_set(s->e, ERROR_USAGE, "the prompt is not valid UTF-8 text");
+    if (n == UTF8PROC_ERROR_NOMEM) return error_memory(s->e, "the prompt", length);
+    if (n < 0) return error_set(s->e, ERROR_USAGE, "the prompt is not valid UTF-8 text");
     bool ok = true, space = false;
     for (utf8proc_ssize_t i = 0; ok && i < n;) {
         utf8proc_int32_t c;
@@ -513,8 +515,7 @@ static bool normalize_added(tokenizer *t, error *e)
     for (size_t i = 0; ok && i < t->added.count; i++) {
         added_token *a = &t->added.item[i];
         encoder s = {.t = t, .e = e};
-        if (!a->normalized)
-            continue;
+        if (!a->normalized) continue;
         ok = normalize(&s, a->text, strlen(a->text)) &&
              ((a->match = arena_strdup(&t->memory, s.normal)) ||
               error_memory(e, "the tokenizer's vocabulary", s.length));
@@ -536,32 +537,26 @@ static bool encode_word(encoder *s, size_t from, size_t to)
     size_t n = to - from;
     if (n > s->symbol_capacity) {
         symbol *grown = realloc(s->symbols, 2 * n * sizeof *grown);
-        if (!grown)
-            return error_memory(s->e, "the prompt", 2 * n * sizeof *grown);
+        if (!grown) return error_memory(s->e, "the prompt", 2 * n * sizeof *grown);
         s->symbols = grown;
         s->symbol_capacity = 2 * n;
     }
     symbol *a = s->symbols;
     for (size_t i = 0; i < n; i++)
         a[i] = (symbol){t->byte[i == n - 1][(uint8_t)s->normal[from + i]], NO_RANK, from + i};
-    for (size_t i = 0; i + 1 < n; i++)
-        a[i].rank = rank_of(t, &a[i], &a[i + 1]);
+    for (size_t i = 0; i + 1 < n; i++) a[i].rank = rank_of(t, &a[i], &a[i + 1]);
     for (;;) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; i++)
-            if (a[i].rank < a[best].rank)
-                best = i;
-        if (n < 2 || a[best].rank == NO_RANK)
-            break;
+            if (a[i].rank < a[best].rank) best = i;
+        if (n < 2 || a[best].rank == NO_RANK) break;
         a[best].id = find_merge(t, pair_of(a[best].id, a[best + 1].id))->id;
         memmove(a + best + 1, a + best + 2, (n - best - 2) * sizeof *a);
         n--;
         a[best].rank = best + 1 < n ? rank_of(t, &a[best], &a[best + 1]) : NO_RANK;
-        if (best)
-            a[best - 1].rank = rank_of(t, &a[best - 1], &a[best]);
+        if (best) a[best - 1].rank = rank_of(t, &a[best - 1], &a[best]);
     }
-    for (size_t i = 0; i < n; i++)
-        emit(s, a[i].id, a[i].at);
+    for (size_t i = 0; i < n; i++) emit(s, a[i].id, a[i].at);
     return true;
 }
 
@@ -573,12 +568,9 @@ static sign sign_at(const encoder *s, size_t at, size_t *length)
     *length = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s->normal + at,
                                        (utf8proc_ssize_t)(s->end - at), &c);
     utf8proc_category_t kind = utf8proc_category(c);
-    if (character_is_white(c))
-        return SIGN_SPACE;
-    if (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO)
-        return SIGN_LETTER;
-    if (kind >= UTF8PROC_CATEGORY_ND && kind <= UTF8PROC_CATEGORY_NO)
-        return SIGN_NUMBER;
+    if (character_is_white(c)) return SIGN_SPACE;
+    if (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO) return SIGN_LETTER;
+    if (kind >= UTF8PROC_CATEGORY_ND && kind <= UTF8PROC_CATEGORY_NO) return SIGN_NUMBER;
     return SIGN_OTHER;
 }
 
@@ -593,25 +585,25 @@ static size_t contraction(const encoder *s, size_t at)
 {
     static const char *const list[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (starts(s, at, list[i]))
-            return strlen(list[i]);
+        if (starts(s, at, list[i])) return strlen(list[i]);
     return 0;
 }
 
-/* Splits normal[from..to) into words. A special token here was typed in capitals (the others were cut
- * out before): CLIPTokenizer's pattern takes it as one piece, and ByteLevel then cuts it in three. */
+/* Splits normal[from..to) into words. A special token here was typed in capitals (the others were
+ * cut out before): CLIPTokenizer's pattern takes it as one piece, and ByteLevel then cuts it in
+ * three. */
 static bool encode_words(encoder *s, size_t from, size_t to)
 {
     size_t length, next;
     s->end = to;
     for (size_t at = from; at < to; at = next) {
         const char *special = starts(s, at, START_TOKEN) ? START_TOKEN
-                            : starts(s, at, END_TOKEN) ? END_TOKEN : NULL;
+                              : starts(s, at, END_TOKEN) ? END_TOKEN
+                                                         : NULL;
         size_t short_form = contraction(s, at);
         sign kind = sign_at(s, at, &length);
         next = at + length;
-        if (kind == SIGN_SPACE)
-            continue;
+        if (kind == SIGN_SPACE) continue;
         if (special) {
             next = at + strlen(special);
             if (!encode_word(s, at, at + 2) || !encode_word(s, at + 2, next - 2) ||
@@ -622,28 +614,25 @@ static bool encode_words(encoder *s, size_t from, size_t to)
         if (short_form)
             next = at + short_form;
         else if (kind != SIGN_NUMBER) /* a number sign is a word of its own */
-            while (next < to && sign_at(s, next, &length) == kind)
-                next += length;
-        if (!encode_word(s, at, next))
-            return false;
+            while (next < to && sign_at(s, next, &length) == kind) next += length;
+        if (!encode_word(s, at, next)) return false;
     }
     return true;
 }
 
-/* A piece without added tokens as they are: normalized, and those that are looked for in that cut out. */
+/* A piece without added tokens as they are: normalized, and those that are looked for in that cut
+ * out. */
 static bool encode_piece(encoder *s, const char *text, size_t length)
 {
     size_t start = s->length, done = 0, from, to;
-    if (!length)
-        return true;
-    if (!normalize(s, text, length))
-        return false;
+    if (!length) return true;
+    if (!normalize(s, text, length)) return false;
     size_t size = s->length - start;
     added_cursor cursor = {0};
-    for (const added_token *a; (a = added_tokens_next(&s->t->added, true, s->normal + start, size,
-                                                      &cursor, &from, &to)); done = to) {
-        if (!encode_words(s, start + done, start + from))
-            return false;
+    for (const added_token *a;
+         (a = added_tokens_next(&s->t->added, true, s->normal + start, size, &cursor, &from, &to));
+         done = to) {
+        if (!encode_words(s, start + done, start + from)) return false;
         emit(s, a->id, start + from);
     }
     return encode_words(s, start + done, start + size);
@@ -653,13 +642,12 @@ static bool encode_text(encoder *s, const char *text)
 {
     size_t length = strlen(text), done = 0, from, to;
     added_cursor cursor = {0};
-    for (const added_token *a; (a = added_tokens_next(&s->t->added, false, text, length, &cursor, &from,
-                                                      &to)); done = to) {
-        if (!encode_piece(s, text + done, from - done))
-            return false;
+    for (const added_token *a;
+         (a = added_tokens_next(&s->t->added, false, text, length, &cursor, &from, &to));
+         done = to) {
+        if (!encode_piece(s, text + done, from - done)) return false;
         emit(s, a->id, s->length);
-        if (!append(s, text + from, to - from))
-            return false;
+        if (!append(s, text + from, to - from)) return false;
     }
     return encode_piece(s, text + done, length - done);
 }
@@ -668,8 +656,7 @@ static bool encode_text(encoder *s, const char *text)
 static bool take_cut(encoder *s, char **cut)
 {
     size_t at = s->cut_at;
-    while (at && ((uint8_t)s->normal[at] & 0xc0) == 0x80)
-        at--;
+    while (at && ((uint8_t)s->normal[at] & 0xc0) == 0x80) at--;
     *cut = strdup(s->normal + at);
     return *cut || error_memory(s->e, "the prompt", s->length - at);
 }
@@ -677,8 +664,7 @@ static bool take_cut(encoder *s, char **cut)
 bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
                       error *e)
 {
-    if (cut)
-        *cut = NULL;
+    if (cut) *cut = NULL;
     if (strlen(text) > TEXT_LIMIT)
         return error_set(e, ERROR_USAGE, "the prompt has %zu bytes; at most %d are taken",
                          strlen(text), TEXT_LIMIT);
@@ -687,10 +673,8 @@ bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t 
     bool ok = encode_text(&s, text);
     if (ok) {
         ids[1 + s.count] = t->end;
-        for (int i = s.count + 2; i < length; i++)
-            ids[i] = t->pad;
-        if (cut && s.overflow)
-            ok = take_cut(&s, cut);
+        for (int i = s.count + 2; i < length; i++) ids[i] = t->pad;
+        if (cut && s.overflow) ok = take_cut(&s, cut);
     }
     free(s.normal);
     free(s.symbols);
@@ -702,8 +686,7 @@ bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t 
 static bool is_added(const tokenizer *t, const char *text)
 {
     for (size_t i = 0; i < t->added.count; i++)
-        if (!strcmp(t->added.item[i].text, text))
-            return true;
+        if (!strcmp(t->added.item[i].text, text)) return true;
     return false;
 }
 
@@ -714,16 +697,13 @@ static bool whole_placeholder(const tokenizer *t, const char *text, char **all, 
     for (int i = 1; i < MAX_FOLLOWERS; i++) {
         char *next = string_format("%s_%d", text, i), *longer = NULL;
         bool known = next && is_added(t, next);
-        if (known)
-            longer = string_format("%s %s", *all ? *all : text, next);
+        if (known) longer = string_format("%s %s", *all ? *all : text, next);
         bool ok = next && (longer || !known);
         free(next);
-        if (ok && !known)
-            return true;
+        if (ok && !known) return true;
         free(*all);
         *all = longer;
-        if (!ok)
-            return error_memory(e, "the prompt", strlen(text));
+        if (!ok) return error_memory(e, "the prompt", strlen(text));
     }
     return true;
 }
@@ -732,11 +712,9 @@ static bool whole_placeholder(const tokenizer *t, const char *text, char **all, 
 static bool replace(char **text, const char *what, const char *by, error *e)
 {
     size_t n = strlen(what), count = 0;
-    for (const char *p = *text; (p = strstr(p, what)); p += n)
-        count++;
+    for (const char *p = *text; (p = strstr(p, what)); p += n) count++;
     char *out = malloc(strlen(*text) + count * strlen(by) + 1), *to = out;
-    if (!out)
-        return error_memory(e, "the prompt", count * strlen(by));
+    if (!out) return error_memory(e, "the prompt", count * strlen(by));
     const char *from = *text;
     for (const char *next; (next = strstr(from, what)); from = next + n) {
         memcpy(to, from, (size_t)(next - from));
@@ -751,8 +729,7 @@ static bool replace(char **text, const char *what, const char *by, error *e)
 static bool holds(const int32_t *ids, int count, int32_t id)
 {
     for (int i = 1; i < count; i++)
-        if (ids[i] == id)
-            return true;
+        if (ids[i] == id) return true;
     return false;
 }
 
@@ -767,23 +744,20 @@ static bool expand(const tokenizer *t, char **text, error *e)
         const added_token *a = &t->added.item[i];
         char *all = NULL;
         ok = !holds(ids, room, a->id) || whole_placeholder(t, a->text, &all, e);
-        if (ok && all)
-            ok = replace(text, a->text, all, e);
+        if (ok && all) ok = replace(text, a->text, all, e);
         free(all);
     }
     free(ids);
     return ok;
 }
 
-bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
-                             error *e)
+bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids,
+                             char **cut, error *e)
 {
     /* beside the start and end tokens */
     bool plain = t->added.count <= 2 || strlen(text) > TEXT_LIMIT;
-    if (plain)
-        return tokenizer_encode(t, text, length, ids, cut, e);
-    if (cut)
-        *cut = NULL;
+    if (plain) return tokenizer_encode(t, text, length, ids, cut, e);
+    if (cut) *cut = NULL;
     char *whole = strdup(text);
     bool ok = whole ? expand(t, &whole, e) : error_memory(e, "the prompt", strlen(text));
     ok = ok && tokenizer_encode(t, whole, length, ids, cut, e);

@@ -17,16 +17,18 @@ void tokenizer_close(tokenizer **t);
 int tokenizer_vocab_size(const tokenizer *t);
 /* {"token": id} in the order of ids, as vocab.json has it; NULL when memory is out. */
 json_t *tokenizer_vocab(const tokenizer *t);
-/* The i-th word that was added to it (not the start and end tokens), and its id; NULL past the last. */
+/* The i-th word that was added to it (not the start and end tokens), and its id; NULL past the
+ * last. */
 const char *tokenizer_added(const tokenizer *t, size_t i, int *id);
 /* Frames and pads to `length` ids (start, at most length-2, end, padding). text is UTF-8; text that
- * is not is an error. *cut (may be NULL): the part of the text that did not fit, malloc'ed, else NULL. */
+ * is not is an error. *cut (may be NULL): the part of the text that did not fit, malloc'ed, else
+ * NULL. */
 bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
                       error *e);
 
-/* The same of a prompt for a picture, in which diffusers' pipelines write out a placeholder of several
- * vectors ("<dog>" as "<dog> <dog>_1 <dog>_2"). */
-bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
-                             error *e);
+/* The same of a prompt for a picture, in which diffusers' pipelines write out a placeholder of
+ * several vectors ("<dog>" as "<dog> <dog>_1 <dog>_2"). */
+bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids,
+                             char **cut, error *e);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * unet: diffusers UNet2DConditionModel and UNet2DModel, recorded on a graph. Both are one skeleton:
- * down blocks that push skips, a middle, up blocks that pop them; they differ in the attention after a
- * resnet. Sizes and names follow from the configuration. */
+ * down blocks that push skips, a middle, up blocks that pop them; they differ in the attention
+ * after a resnet. Sizes and names follow from the configuration. */
 #include "model/model.h"
 #include "model/nn.h"
 
@@ -13,10 +13,11 @@ enum { MAX_SKIPS = CONFIG_MAX_BLOCKS * 33 + 1 };
 #define LAYER_EPS 1e-5f
 
 /* What all blocks share while one network is recorded. The text's keys and values come either from
- * `context` [B,N,cross_dim], or ready from `kv`, two per cross-attention in the order of recording. */
+ * `context` [B,N,cross_dim], or ready from `kv`, two per cross-attention in the order of recording.
+ */
 typedef struct unet_state {
     const unet_config *c;
-    tensor *temb;    /* silu(time embedding) [B, 4*channels[0]]: every resnet wants it so */
+    tensor *temb; /* silu(time embedding) [B, 4*channels[0]]: every resnet wants it so */
     tensor *context;
     tensor *const *kv;
     size_t kv_next;
@@ -63,7 +64,8 @@ static tensor *transformer_block(const scope *s, unet_state *u, tensor *x, int h
     scope attn1 = scope_in(s, "attn1"), attn2 = scope_in(s, "attn2"), ff = scope_in(s, "ff.net");
     x = self_attention(&attn1, nn_layer_norm(s, "norm1", x, LAYER_EPS), heads, x);
     x = cross_attention(&attn2, u, nn_layer_norm(s, "norm2", x, LAYER_EPS), heads, x);
-    tensor *h = nn_linear_compute(&ff, "0.proj", nn_layer_norm(s, "norm3", x, LAYER_EPS), 8 * c, true);
+    tensor *h = nn_linear_compute(&ff, "0.proj", nn_layer_norm(s, "norm3", x, LAYER_EPS), 8 * c,
+                                  true);
     return nn_linear(&ff, "2", geglu(s->g, h), c, x);
 }
 
@@ -75,8 +77,8 @@ static tensor *transformer(const scope *s, unet_state *u, tensor *x, int heads, 
     tensor *residual = reshape(s->g, x, 3, tokens);
     tensor *h = nn_group_norm(s, "norm", x, u->c->groups, TRANSFORMER_EPS, false);
     h = reshape(s->g, h, 3, tokens);
-    tensor *(*project)(const scope *, const char *, tensor *, int64_t, tensor *) =
-        u->c->linear_projection ? nn_linear : nn_conv1x1;
+    tensor *(*project)(const scope *, const char *, tensor *, int64_t,
+                       tensor *) = u->c->linear_projection ? nn_linear : nn_conv1x1;
     h = project(s, "proj_in", h, c, NULL);
     for (int k = 0; k < layers; k++) {
         scope block = scope_in(s, "transformer_blocks.%d", k);
@@ -89,8 +91,7 @@ static tensor *transformer(const scope *s, unet_state *u, tensor *x, int heads, 
 static tensor *unet_attention(const scope *s, unet_state *u, tensor *x, int level)
 {
     const unet_config *c = u->c;
-    if (c->conditional)
-        return transformer(s, u, x, c->heads[level], c->transformer_layers[level]);
+    if (c->conditional) return transformer(s, u, x, c->heads[level], c->transformer_layers[level]);
     int heads = c->head_size ? c->channels[level] / c->head_size : 1;
     return nn_attention_block(s, x, heads, c->groups, c->eps);
 }
@@ -102,19 +103,17 @@ static tensor *resnet(const scope *s, unet_state *u, tensor *x, int64_t width)
     return nn_resnet(s, x, u->temb, width, u->c->groups, u->c->eps);
 }
 
-/* One resnet, of x and the skip (may be NULL) side by side, and the attention behind it where the block
- * has one; each is a segment, as diffusers' gradient checkpointing has it. */
+/* One resnet, of x and the skip (may be NULL) side by side, and the attention behind it where the
+ * block has one; each is a segment, as diffusers' gradient checkpointing has it. */
 static tensor *unet_layer(const scope *block, unet_state *u, tensor *x, tensor *skip, int level,
                           int j, bool has_attention)
 {
     scope res = scope_in(block, "resnets.%d", j), attn = scope_in(block, "attentions.%d", j);
     graph_segment_begin(block->g);
-    if (skip)
-        x = concat(block->g, x, skip);
+    if (skip) x = concat(block->g, x, skip);
     x = resnet(&res, u, x, u->c->channels[level]);
     graph_segment_end(block->g);
-    if (!has_attention)
-        return x;
+    if (!has_attention) return x;
     graph_segment_begin(block->g);
     x = unet_attention(&attn, u, x, level);
     graph_segment_end(block->g);
@@ -140,8 +139,7 @@ static tensor *mid_block(const scope *s, unet_state *u, tensor *x)
 {
     const unet_config *c = u->c;
     int last = c->blocks - 1;
-    if (!c->mid_block)
-        return x;
+    if (!c->mid_block) return x;
     scope block = scope_in(s, "mid_block"), second = scope_in(&block, "resnets.1");
     x = unet_layer(&block, u, x, NULL, last, 0, c->mid_attention);
     /* A conditional UNet without attention here has UNetMidBlock2D(num_layers=0): one resnet. */
@@ -186,8 +184,7 @@ static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
 
     x = nn_conv(s, "conv_in", x, width, 1, pad_same, NULL);
     push(u, x);
-    for (int i = 0; i < c->blocks; i++)
-        x = down_block(s, u, x, i);
+    for (int i = 0; i < c->blocks; i++) x = down_block(s, u, x, i);
     return mid_block(s, u, x);
 }
 
@@ -196,8 +193,7 @@ static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
     const unet_config *c = u->c;
     scope s = scope_root(g);
     x = lower_half(&s, u, x, t);
-    for (int i = 0; i < c->blocks; i++)
-        x = up_block(&s, u, x, i);
+    for (int i = 0; i < c->blocks; i++) x = up_block(&s, u, x, i);
     x = nn_group_norm(&s, "conv_norm_out", x, c->groups, c->eps, true);
     return nn_conv(&s, "conv_out", x, c->out_channels, 1, pad_same, NULL);
 }
@@ -214,13 +210,13 @@ tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, 
     return unet_record(g, &u, x, t);
 }
 
-tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context, int block)
+tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context,
+                            int block)
 {
     unet_state u = {.c = c, .context = context};
     scope s = scope_root(g), last = scope_in(&s, "up_blocks.%d", block);
     x = lower_half(&s, &u, x, t);
-    for (int i = 0; i < block; i++)
-        x = up_block(&s, &u, x, i);
+    for (int i = 0; i < block; i++) x = up_block(&s, &u, x, i);
     return up_layers(&last, &u, x, block);
 }
 
@@ -246,8 +242,7 @@ static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor 
 {
     scope root = scope_root(g);
     size_t n = 0;
-    if (!c->conditional)
-        return 0;
+    if (!c->conditional) return 0;
     for (int i = 0; i < c->blocks; i++) {
         scope block = scope_in(&root, "down_blocks.%d", i);
         if (c->down_attention[i])
@@ -265,10 +260,7 @@ static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor 
     return n;
 }
 
-size_t unet_text_count(const unet_config *c)
-{
-    return text_walk(NULL, c, NULL, NULL);
-}
+size_t unet_text_count(const unet_config *c) { return text_walk(NULL, c, NULL, NULL); }
 
 void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * vit: the towers recorded on graphs, their folders opened, pictures and prompts embedded. The class
- * token and the positions are inputs of the graph: so the class token comes before the patches by a
- * concatenation, and DINOv2's positions can be those of another number of patches. */
+ * vit: the towers recorded on graphs, their folders opened, pictures and prompts embedded. The
+ * class token and the positions are inputs of the graph: so the class token comes before the
+ * patches by a concatenation, and DINOv2's positions can be those of another number of patches. */
 #include "model/vit.h"
 
 #include <stdlib.h>
@@ -25,17 +25,17 @@ struct vit {
     weight_set weights, text_weights;
     device_weights *copy, *text_copy; /* the device's of the two */
     char hash[65];
-    float *scaled;              /* weights of DINOv2 with the layer scale in them */
-    float *first, *positions;   /* [C] class token and its position; [patches,C] */
-    float *pixels;              /* [size,size,3] */
-    int size, side;             /* pixels and patches of an input's side */
+    float *scaled;            /* weights of DINOv2 with the layer scale in them */
+    float *first, *positions; /* [C] class token and its position; [patches,C] */
+    float *pixels;            /* [size,size,3] */
+    int size, side;           /* pixels and patches of an input's side */
     graph *graph;
     tensor *image, *class_token, *position, *embedding;
-    clip_config text;           /* CLIP: */
-    int end;                    /* the token whose state is a prompt's; 2: the highest of the prompt */
+    clip_config text; /* CLIP: */
+    int end;          /* the token whose state is a prompt's; 2: the highest of the prompt */
     tokenizer *tokens;
-    int32_t *ids;               /* [positions] */
-    float *states;              /* [positions, projection] */
+    int32_t *ids;  /* [positions] */
+    float *states; /* [positions, projection] */
     graph *text_graph;
     tensor *prompt, *projected;
 };
@@ -62,7 +62,8 @@ static tensor *vit_layer(const scope *root, const vit_config *c, int i, tensor *
 {
     bool two = c->kind == VIT_DINOV2;
     scope layer = scope_in(root, "encoder.layer.%d", i);
-    scope attn = scope_in(&layer, "attention.attention"), out = scope_in(&layer, "attention.output");
+    scope attn = scope_in(&layer, "attention.attention"),
+          out = scope_in(&layer, "attention.output");
     tensor *h = nn_layer_norm(&layer, two ? "norm1" : "layernorm_before", x, c->eps);
     tensor *q = nn_linear_compute(&attn, "query", h, c->hidden, true);
     tensor *k = nn_linear_compute(&attn, "key", h, c->hidden, true);
@@ -104,8 +105,8 @@ static tensor *embed_patches(const scope *root, const vit_config *c, tensor *pix
     nn_weight(root, position_name(c), clip ? 2 : 3,
               clip ? (int64_t[]){made * made + 1, width} : (int64_t[]){1, made * made + 1, width});
     tensor *x = conv2d(root->g, pixels, nn_weight(&s, "weight", 4, patch),
-                       clip ? NULL : nn_weight(&s, "bias", 1, &width), c->patch, (conv_pad){0, 0, 0, 0},
-                       NULL);
+                       clip ? NULL : nn_weight(&s, "bias", 1, &width), c->patch,
+                       (conv_pad){0, 0, 0, 0}, NULL);
     int64_t tokens = positions->dim[1] * positions->dim[2];
     x = reshape(root->g, add(root->g, x, positions), 2, (int64_t[]){1, tokens * width});
     return reshape(root->g, concat(root->g, first, x), 3, (int64_t[]){1, tokens + 1, width});
@@ -136,7 +137,8 @@ static graph *record_image(const vit_config *c, device *d, int side, vit *v, err
     int64_t size = (int64_t)side * c->patch;
     tensor *pixels = graph_input(g, "pixels", DTYPE_F32, 4, (int64_t[]){1, size, size, 3});
     tensor *first = graph_input(g, "class token", DTYPE_F32, 2, (int64_t[]){1, c->hidden});
-    tensor *position = graph_input(g, "positions", DTYPE_F32, 4, (int64_t[]){1, side, side, c->hidden});
+    tensor *position = graph_input(g, "positions", DTYPE_F32, 4,
+                                   (int64_t[]){1, side, side, c->hidden});
     tensor *embedding = vit_build(g, c, pixels, first, position);
     if (v) {
         v->image = pixels, v->class_token = first, v->position = position, v->embedding = embedding;
@@ -153,8 +155,8 @@ static graph *record_text(const clip_config *c, int projection, device *d, vit *
     scope root = scope_root(g);
     int64_t shape[2] = {projection, c->hidden};
     tensor *ids = graph_input(g, "tokens", DTYPE_I32, 2, (int64_t[]){1, c->positions});
-    tensor *all = linear(g, clip_build(g, c, ids, 0), nn_weight(&root, "text_projection.weight", 2, shape),
-                         NULL, NULL);
+    tensor *all = linear(g, clip_build(g, c, ids, 0),
+                         nn_weight(&root, "text_projection.weight", 2, shape), NULL, NULL);
     if (v) {
         v->prompt = ids, v->projected = all;
         graph_output(g, all);
@@ -166,8 +168,10 @@ static graph *record_text(const clip_config *c, int projection, device *d, vit *
 
 static bool refuse_type(fields *f, const char *type)
 {
-    return error_set(f->e, ERROR_MODEL, "%s: \"model_type\" is \"%.60s\"; only clip (CLIPModel), vit (DINO) "
-                     "and dinov2 look at pictures here", f->where, type);
+    return error_set(f->e, ERROR_MODEL,
+                     "%s: \"model_type\" is \"%.60s\"; only clip (CLIPModel), vit (DINO) "
+                     "and dinov2 look at pictures here",
+                     f->where, type);
 }
 
 static bool read_activation(fields *f, vit_config *c, const char *usual)
@@ -175,8 +179,10 @@ static bool read_activation(fields *f, vit_config *c, const char *usual)
     const char *name = field_text(f, "hidden_act", usual);
     c->activation = strcmp(name, "gelu") ? UNARY_QUICK_GELU : UNARY_GELU;
     if (f->ok && strcmp(name, "gelu") && strcmp(name, "quick_gelu"))
-        f->ok = error_set(f->e, ERROR_MODEL, "%s: \"hidden_act\" is \"%.40s\", which is not supported (only "
-                          "quick_gelu and gelu are)", f->where, name);
+        f->ok = error_set(f->e, ERROR_MODEL,
+                          "%s: \"hidden_act\" is \"%.40s\", which is not supported (only "
+                          "quick_gelu and gelu are)",
+                          f->where, name);
     return f->ok;
 }
 
@@ -190,8 +196,9 @@ static void read_sizes(fields *f, vit_config *c, int size, int patch, float eps)
     c->eps = field_float(f, "layer_norm_eps", eps);
     field_only(f, "num_channels", "3");
     if (f->ok && c->hidden % c->heads)
-        f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"hidden_size\" %d does not divide into %d heads",
-                          f->where, c->hidden, c->heads);
+        f->ok = error_set(f->e, ERROR_FORMAT,
+                          "%s: \"hidden_size\" %d does not divide into %d heads", f->where,
+                          c->hidden, c->heads);
     if (f->ok && c->image_size / c->patch < 1)
         f->ok = error_set(f->e, ERROR_FORMAT, "%s: a patch is larger than the picture", f->where);
 }
@@ -232,8 +239,10 @@ static bool open_config(vit *v, const char *folder, error *e)
     char *path = path_join(folder, "config.json");
     if (!path) return error_memory(e, folder, strlen(folder));
     bool ok = path_is_file(path) ||
-              error_set(e, ERROR_FILE, "%s: no config.json there; give the folder of a CLIP, DINO or DINOv2 as "
-                        "transformers saves it", folder);
+              error_set(e, ERROR_FILE,
+                        "%s: no config.json there; give the folder of a CLIP, DINO or DINOv2 as "
+                        "transformers saves it",
+                        folder);
     ok = ok && fields_open(&f, path, CONFIG_LIMIT, e);
     if (ok) {
         read_config(&f, &v->config, &v->end);
@@ -247,12 +256,13 @@ static bool open_config(vit *v, const char *folder, error *e)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static bool load(weight_set *out, weight_files *files, network which, graph *expected, const char *where,
-                 error *e)
+static bool load(weight_set *out, weight_files *files, network which, graph *expected,
+                 const char *where, error *e)
 {
     naming names = {.network = which, .prefix = ""};
     bool ok = expected && graph_recorded(expected, e) &&
-              weights_load(out, files, &names, expected, where, e) && weights_check_finite(out, where, NULL, NULL, e);
+              weights_load(out, files, &names, expected, where, e) &&
+              weights_check_finite(out, where, NULL, NULL, e);
     graph_close(&expected);
     return ok;
 }
@@ -262,7 +272,8 @@ static bool open_weights(vit *v, const char *folder, error *e)
     weight_files *files = NULL;
     const vit_config *c = &v->config;
     bool ok = component_open(&files, folder, "model", e) &&
-              load(&v->weights, files, NETWORK_VIT, record_image(c, NULL, v->side, NULL, e), folder, e);
+              load(&v->weights, files, NETWORK_VIT, record_image(c, NULL, v->side, NULL, e), folder,
+                   e);
     if (c->kind == VIT_CLIP)
         ok = ok && load(&v->text_weights, files, NETWORK_CLIP,
                         record_text(&v->text, c->projection, NULL, NULL, e), folder, e);
@@ -271,8 +282,10 @@ static bool open_weights(vit *v, const char *folder, error *e)
     return ok;
 }
 
-/* W and b of a layer whose output is scaled by lambda, scaled themselves; returns what is left of room. */
-static float *scale_one(weight_set *set, const char *lambda, const char *layer, int rows, float *room)
+/* W and b of a layer whose output is scaled by lambda, scaled themselves; returns what is left of
+ * room. */
+static float *scale_one(weight_set *set, const char *lambda, const char *layer, int rows,
+                        float *room)
 {
     char name[2][NAME_LENGTH];
     const weight *by = weight_find(set, lambda);
@@ -349,13 +362,18 @@ static bool fit_input(vit *v, const char *folder, error *e)
     v->size = vit_processor_size(&v->processor);
     v->side = v->size / c->patch;
     if (c->kind != VIT_DINOV2 && v->size != c->image_size)
-        return error_set(e, ERROR_MODEL, "%s: its processor makes pictures of %d pixels, its network takes %d; "
-                         "use the two as they were published", folder, v->size, c->image_size);
-    return v->side > 0 || error_set(e, ERROR_MODEL, "%s: its processor's pictures of %d pixels are smaller "
-                                    "than a patch", folder, v->size);
+        return error_set(e, ERROR_MODEL,
+                         "%s: its processor makes pictures of %d pixels, its network takes %d; "
+                         "use the two as they were published",
+                         folder, v->size, c->image_size);
+    return v->side > 0 || error_set(e, ERROR_MODEL,
+                                    "%s: its processor's pictures of %d pixels are smaller "
+                                    "than a patch",
+                                    folder, v->size);
 }
 
-static bool open_graph(graph *g, device *d, const weight_set *weights, device_weights **copy, error *e)
+static bool open_graph(graph *g, device *d, const weight_set *weights, device_weights **copy,
+                       error *e)
 {
     return g && graph_plan(g, d, e) && device_weights_open(d, weights, copy, e) &&
            graph_bind(g, copy, 1, e) && graph_allocate(g, e);
@@ -374,9 +392,9 @@ static bool open_text(vit *v, const char *folder, error *e)
 
 static bool open_parts(vit *v, const char *folder, error *e)
 {
-    if (!open_config(v, folder, e) || !vit_processor_read(&v->processor, v->config.kind, folder, e) ||
-        !fit_input(v, folder, e) || !open_weights(v, folder, e) || !scale_layers(v, e) ||
-        !open_positions(v, e))
+    if (!open_config(v, folder, e) ||
+        !vit_processor_read(&v->processor, v->config.kind, folder, e) || !fit_input(v, folder, e) ||
+        !open_weights(v, folder, e) || !scale_layers(v, e) || !open_positions(v, e))
         return false;
     size_t pixels = 3 * (size_t)v->size * (size_t)v->size;
     v->pixels = malloc(pixels * sizeof *v->pixels);
@@ -407,7 +425,8 @@ void vit_close(vit **out)
     weight_set_close(&v->weights);
     weight_set_close(&v->text_weights);
     tokenizer_close(&v->tokens);
-    free(v->scaled), free(v->first), free(v->positions), free(v->pixels), free(v->ids), free(v->states);
+    free(v->scaled), free(v->first), free(v->positions), free(v->pixels), free(v->ids),
+        free(v->states);
     free(v);
     *out = NULL;
 }
@@ -442,7 +461,8 @@ bool vit_embed_pixels(vit *v, const float *pixels, float *out, error *e)
 
 bool vit_embed(vit *v, const image *picture, float *out, error *e)
 {
-    return vit_pixels(&v->processor, picture, v->pixels, e) && vit_embed_pixels(v, v->pixels, out, e);
+    return vit_pixels(&v->processor, picture, v->pixels, e) &&
+           vit_embed_pixels(v, v->pixels, out, e);
 }
 
 /* The first token that is the end, or (in files of before transformers 4.31) the highest of all. */

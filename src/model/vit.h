@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * vit: the networks that look at pictures in the field's own measures: the image and text towers of CLIP
- * (transformers CLIPModel, with their projections), DINO (ViTModel) and DINOv2 (Dinov2Model), from
- * folders as transformers saves them: config.json, model.safetensors, preprocessor_config.json, and for
- * CLIP its tokenizer. */
+ * vit: the networks that look at pictures in the field's own measures: the image and text towers of
+ * CLIP (transformers CLIPModel, with their projections), DINO (ViTModel) and DINOv2 (Dinov2Model),
+ * from folders as transformers saves them: config.json, model.safetensors,
+ * preprocessor_config.json, and for CLIP its tokenizer. */
 #ifndef LIKENESS_MODEL_VIT_H
 #define LIKENESS_MODEL_VIT_H
 
@@ -16,19 +16,19 @@ typedef enum vit_kind { VIT_CLIP, VIT_DINO, VIT_DINOV2 } vit_kind;
 typedef struct vit_config {
     vit_kind kind;
     int hidden, intermediate, layers, heads;
-    int image_size, patch;      /* image_size: what the positions in the file were made for */
-    int projection;             /* CLIP: numbers of an embedding; else 0 */
+    int image_size, patch; /* image_size: what the positions in the file were made for */
+    int projection;        /* CLIP: numbers of an embedding; else 0 */
     float eps;
-    int activation;             /* unary_kind */
+    int activation; /* unary_kind */
 } vit_config;
 
 /* What is done to a picture before (transformers' image processors, in their slow, Pillow form). */
 typedef struct vit_processor {
-    int shortest;               /* the shorter side is brought to this; 0: to width x height */
-    int width, height;          /* both 0 where there is no resizing at all */
+    int shortest;      /* the shorter side is brought to this; 0: to width x height */
+    int width, height; /* both 0 where there is no resizing at all */
     resize_filter filter;
-    int crop;                   /* then this square is cut from its middle; 0: none */
-    float mean[3], std[3];      /* of values in 0..1 */
+    int crop;              /* then this square is cut from its middle; 0: none */
+    float mean[3], std[3]; /* of values in 0..1 */
 } vit_processor;
 
 typedef struct vit vit;
@@ -45,7 +45,7 @@ int vit_width(const vit *v);        /* numbers of an embedding */
 bool vit_embed(vit *v, const image *picture, float *out, error *e);
 /* The same of what the processor gave: pixels [size,size,3], normalised. */
 bool vit_embed_pixels(vit *v, const float *pixels, float *out, error *e);
-int vit_input_size(const vit *v);   /* that size */
+int vit_input_size(const vit *v); /* that size */
 /* CLIP only: the projected text features [width]. A prompt that is too long is cut. */
 bool vit_embed_text(vit *v, const char *prompt, float *out, error *e);
 

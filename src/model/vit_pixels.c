@@ -17,11 +17,15 @@ enum { PROCESSOR_LIMIT = 1 << 20, MAX_SIDE = 4096 };
 static vit_processor usual(vit_kind kind)
 {
     if (kind == VIT_CLIP)
-        return (vit_processor){224, 0, 0, RESIZE_BICUBIC, 224,
+        return (vit_processor){224,
+                               0,
+                               0,
+                               RESIZE_BICUBIC,
+                               224,
                                {0.48145466f, 0.4578275f, 0.40821073f},
                                {0.26862954f, 0.26130258f, 0.27577711f}};
-    vit_processor p = {0, 224, 224, RESIZE_BILINEAR, 0, {0.485f, 0.456f, 0.406f},
-                       {0.229f, 0.224f, 0.225f}};
+    vit_processor p = {
+        0, 224, 224, RESIZE_BILINEAR, 0, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
     if (kind == VIT_DINOV2)
         p.shortest = 256, p.width = p.height = 0, p.filter = RESIZE_BICUBIC, p.crop = 224;
     return p;
@@ -56,7 +60,8 @@ static void read_three(fields *f, const char *name, float out[3])
 
 static void read_resize(fields *f, vit_processor *p, vit_kind kind)
 {
-    static const int filters[] = {-1, RESIZE_LANCZOS, RESIZE_BILINEAR, RESIZE_BICUBIC}; /* Pillow's numbers */
+    static const int filters[] = {-1, RESIZE_LANCZOS, RESIZE_BILINEAR,
+                                  RESIZE_BICUBIC}; /* Pillow's numbers */
     if (!field_bool(f, "do_resize", true)) {
         p->shortest = p->width = p->height = 0;
         return;
@@ -71,8 +76,10 @@ static void read_resize(fields *f, vit_processor *p, vit_kind kind)
         p->shortest = shortest, p->width = p->height = 0;
     int resample = field_int(f, "resample", p->filter == RESIZE_BICUBIC ? 3 : 2, 0, 5);
     if (f->ok && (resample < 1 || resample > 3))
-        f->ok = error_set(f->e, ERROR_MODEL, "%s: \"resample\" is %d, which is not supported (only 1, 2 "
-                          "and 3 are: Lanczos, bilinear and bicubic)", f->where, resample);
+        f->ok = error_set(f->e, ERROR_MODEL,
+                          "%s: \"resample\" is %d, which is not supported (only 1, 2 "
+                          "and 3 are: Lanczos, bilinear and bicubic)",
+                          f->where, resample);
     if (f->ok) p->filter = (resize_filter)filters[resample];
 }
 
@@ -91,8 +98,10 @@ static void read_processor(fields *f, vit_processor *p, vit_kind kind)
         if (!(p->std[i] > 0))
             f->ok = error_set(f->e, ERROR_FORMAT, "%s: \"image_std\" should be above 0", f->where);
     if (f->ok && !vit_processor_size(p))
-        f->ok = error_set(f->e, ERROR_MODEL, "%s: does not bring pictures to a square of one size; only "
-                          "such processors are supported", f->where);
+        f->ok = error_set(f->e, ERROR_MODEL,
+                          "%s: does not bring pictures to a square of one size; only "
+                          "such processors are supported",
+                          f->where);
 }
 
 bool vit_processor_read(vit_processor *p, vit_kind kind, const char *folder, error *e)
@@ -150,8 +159,9 @@ bool vit_pixels(const vit_processor *p, const image *picture, float *pixels, err
     for (int y = 0; y < size; y++)
         for (int x = 0; x < size; x++) {
             bool inside = y + top >= 0 && y + top < height && x + left >= 0 && x + left < width;
-            const uint8_t *from =
-                inside ? m.pixels + 3 * ((size_t)(y + top) * (size_t)width + (size_t)(x + left)) : NULL;
+            const uint8_t *from = inside ? m.pixels + 3 * ((size_t)(y + top) * (size_t)width +
+                                                           (size_t)(x + left))
+                                         : NULL;
             float *to = pixels + 3 * ((size_t)y * (size_t)size + (size_t)x);
             for (int c = 0; c < 3; c++)
                 to[c] = ((from ? (float)from[c] * (1 / 255.0f) : 0) - p->mean[c]) / p->std[c];
@@ -189,7 +199,8 @@ void vit_interpolate(const float *from, int n, float *to, int m, int channels)
                     for (int k = 0; k < 4; k++)
                         sum += down[j] * across[k] *
                                (double)from[((size_t)row[j] * (size_t)n + (size_t)column[k]) *
-                                                (size_t)channels + (size_t)c];
+                                                (size_t)channels +
+                                            (size_t)c];
                 to[((size_t)y * (size_t)m + (size_t)x) * (size_t)channels + (size_t)c] = (float)sum;
             }
         }

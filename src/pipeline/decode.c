@@ -43,7 +43,8 @@ bool decoder_open(decoder **out, const pipeline *p, int height, int width, error
     decoder *n = *out = calloc(1, sizeof *n);
     if (!n) return error_memory(e, "the autoencoder", sizeof *n);
     *n = (decoder){.on = *p, .height = height, .width = width};
-    if (device_weights_open(p->device, &p->model->vae_weights, &n->weights, e) && plan(n, e)) return true;
+    if (device_weights_open(p->device, &p->model->vae_weights, &n->weights, e) && plan(n, e))
+        return true;
     decoder_close(out);
     return false;
 }

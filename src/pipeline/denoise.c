@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * denoise: two graphs, the UNet, and beside it its cross-attention's keys and values; see denoise.h. */
+ * denoise: two graphs, the UNet, and beside it its cross-attention's keys and values; see
+ * denoise.h. */
 #include "pipeline/denoise.h"
 
 #include <stdlib.h>
@@ -13,9 +14,9 @@ struct denoiser {
     tensor *x, *t, *out;                /* [B,h,w,C], [B] -> [B,h,w,C'] */
     tensor *context, **kv_out, **kv_in; /* [B,N,cross] -> kv_out, copied into kv_in */
     size_t kv_count;
-    bool has_text;                      /* kv_out hold the text in hand, and the text graph its memory */
-    float *times;                       /* [B] */
-    bool active;                        /* the UNet is bound, has its memory, and the text in it */
+    bool has_text; /* kv_out hold the text in hand, and the text graph its memory */
+    float *times;  /* [B] */
+    bool active;   /* the UNet is bound, has its memory, and the text in it */
 };
 
 /* The text graph, for its keys' and values' shapes; then the UNet that has them as inputs. */
@@ -105,8 +106,7 @@ bool denoiser_read(denoiser *n, const float *states, error *e)
 static bool activate(denoiser *n, error *e)
 {
     if (n->active) return true;
-    if (!graph_bind(n->unet, &n->weights, 1, e) || !graph_allocate(n->unet, e))
-        return false;
+    if (!graph_bind(n->unet, &n->weights, 1, e) || !graph_allocate(n->unet, e)) return false;
     for (size_t i = 0; i < n->kv_count; i++)
         if (!graph_copy(n->unet, n->kv_in[i], n->text, n->kv_out[i], e)) return false;
     return n->active = true;

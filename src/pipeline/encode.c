@@ -36,8 +36,7 @@ static bool plan(encoder *n, const pipeline *p, int width, int height, error *e)
     graph_output(n->graph, n->moments);
     if (!graph_plan(n->graph, p->device, e) ||
         !device_weights_open(p->device, &m->vae_weights, &n->weights, e) ||
-        !graph_bind(n->graph, &n->weights, 1, e) ||
-        !graph_allocate(n->graph, e))
+        !graph_bind(n->graph, &n->weights, 1, e) || !graph_allocate(n->graph, e))
         return false;
     size_t bytes = pipeline_elements(n->moments) * sizeof *n->moment;
     n->moment = malloc(bytes);
@@ -74,8 +73,10 @@ bool encoder_run(encoder *n, const float *pixels, float *mean, float *deviation,
         !graph_read(n->graph, n->moments, n->moment, e))
         return false;
     if (!pipeline_finite(n->moment, pipeline_elements(n->moments)))
-        return error_set(e, ERROR_NUMERIC, "%s: the autoencoder gives NaN or infinity for it; use another "
-                         "copy of the model, or precision f32", where);
+        return error_set(e, ERROR_NUMERIC,
+                         "%s: the autoencoder gives NaN or infinity for it; use another "
+                         "copy of the model, or precision f32",
+                         where);
     for (size_t k = 0; k < channels; k++)
         for (size_t i = 0; i < space; i++) {
             float logvar = n->moment[i * 2 * channels + channels + k];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * features: the encoder, and one graph that gives the activations for all draws of noise at once. */
+ * features: the encoder, and one graph that gives the activations for all draws of noise at once.
+ */
 #include "pipeline/features.h"
 
 #include <math.h>
@@ -25,13 +26,13 @@ enum { MOST_DRAWS = 1000 };
 struct features {
     pipeline on;
     features_options options;
-    float *states;              /* the prompt's: [N,hidden] */
+    float *states; /* the prompt's: [N,hidden] */
     noise_schedule schedule;
-    int width, height;          /* of the pictures that are planned for; 0: none */
+    int width, height; /* of the pictures that are planned for; 0: none */
     encoder *encoder;
     device_weights *weights;
     graph *network;
-    tensor *x, *t, *context, *maps; /* [S,h,w,C], [S], [S,N,hidden] -> [S,h',w',channels] */
+    tensor *x, *t, *context, *maps;   /* [S,h,w,C], [S], [S,N,hidden] -> [S,h',w',channels] */
     float *pixels, *mean, *deviation; /* [H,W,3], [C,h,w] */
     float *noise, *noised, *map;      /* [S,C,h,w], [S,h,w,C] */
 };
@@ -45,14 +46,20 @@ void features_defaults(features_options *o)
 bool features_check(const model *m, const features_options *o, error *e)
 {
     if (!fit_conditional(m))
-        return error_set(e, ERROR_USAGE, "%s: features are seen by a model that reads prompts, which this one "
-                         "does not", m->path);
+        return error_set(e, ERROR_USAGE,
+                         "%s: features are seen by a model that reads prompts, which this one "
+                         "does not",
+                         m->path);
     if (o->draws < 1 || o->draws > MOST_DRAWS)
-        return error_set(e, ERROR_USAGE, "features of %d draws of noise; give 1 to %d", o->draws, MOST_DRAWS);
+        return error_set(e, ERROR_USAGE, "features of %d draws of noise; give 1 to %d", o->draws,
+                         MOST_DRAWS);
     if (!(o->timestep >= 0 && o->timestep < 1))
-        return error_set(e, ERROR_USAGE, "features at %s of the noise schedule; give a number from 0 to less "
-                         "than 1", number_exact(o->timestep).text);
-    return o->block >= 0 || error_set(e, ERROR_USAGE, "features of block %d; blocks count from 0", o->block);
+        return error_set(e, ERROR_USAGE,
+                         "features at %s of the noise schedule; give a number from 0 to less "
+                         "than 1",
+                         number_exact(o->timestep).text);
+    return o->block >= 0 ||
+           error_set(e, ERROR_USAGE, "features of block %d; blocks count from 0", o->block);
 }
 
 static int block_of(const features *f)
@@ -67,7 +74,8 @@ static bool is_usual(const features_options *o)
 {
     features_options usual;
     features_defaults(&usual);
-    return !*o->prompt && o->seed == usual.seed && o->timestep == usual.timestep && o->block == usual.block;
+    return !*o->prompt && o->seed == usual.seed && o->timestep == usual.timestep &&
+           o->block == usual.block;
 }
 
 void features_key(const pipeline *p, const features_options *o, char key[65])
@@ -76,13 +84,13 @@ void features_key(const pipeline *p, const features_options *o, char key[65])
     char line[128], hash[65];
     model_hash_with(p->model, p->device->pool, hash);
     sha256_start(&h);
-    snprintf(line, sizeof line, "likeness view 1: %d noises, %s, %s", o->draws, dtype_name(p->device->compute),
-             dtype_name(p->device->weight_type));
+    snprintf(line, sizeof line, "likeness view 1: %d noises, %s, %s", o->draws,
+             dtype_name(p->device->compute), dtype_name(p->device->weight_type));
     sha256_add(&h, line, strlen(line) + 1);
     sha256_add(&h, hash, 64);
     if (!is_usual(o)) {
-        snprintf(line, sizeof line, "seed %llu, timestep %s, block %d, prompt ", (unsigned long long)o->seed,
-                 number_exact(o->timestep).text, o->block);
+        snprintf(line, sizeof line, "seed %llu, timestep %s, block %d, prompt ",
+                 (unsigned long long)o->seed, number_exact(o->timestep).text, o->block);
         sha256_add(&h, line, strlen(line));
         sha256_add(&h, o->prompt, strlen(o->prompt) + 1);
     }
@@ -97,7 +105,8 @@ static bool read_prompt(features *f, const char *prompt, error *e)
     size_t positions = (size_t)m->clip.positions, numbers = positions * (size_t)m->clip.hidden;
     int32_t *ids = malloc(positions * sizeof *ids);
     f->states = malloc(numbers * sizeof *f->states);
-    bool ok = (ids && f->states) || error_memory(e, "a prompt's embedding", numbers * sizeof *f->states);
+    bool ok = (ids && f->states) ||
+              error_memory(e, "a prompt's embedding", numbers * sizeof *f->states);
     ok = ok && tokenizer_encode_prompt(m->tokens, prompt, m->clip.positions, ids, NULL, e) &&
          text_encode(&f->on, ids, 1, 0, f->states, e);
     free(ids);
@@ -123,7 +132,8 @@ static void close_graphs(features *f)
 {
     encoder_close(&f->encoder);
     graph_close(&f->network);
-    free(f->pixels), free(f->mean), free(f->deviation), free(f->noise), free(f->noised), free(f->map);
+    free(f->pixels), free(f->mean), free(f->deviation), free(f->noise), free(f->noised),
+        free(f->map);
     f->pixels = f->mean = f->deviation = f->noise = f->noised = f->map = NULL;
     f->width = f->height = 0;
 }
@@ -151,9 +161,11 @@ static bool plan_network(features *f, error *e)
     f->t = graph_input(g, "timesteps", DTYPE_F32, 1, &n);
     f->context = graph_input(g, "text embedding", DTYPE_F32, 3,
                              (int64_t[]){n, m->clip.positions, m->unet.cross_dim});
-    f->maps = cast(g, unet_build_features(g, &m->unet, f->x, f->t, f->context, block_of(f)), DTYPE_F32);
+    f->maps = cast(g, unet_build_features(g, &m->unet, f->x, f->t, f->context, block_of(f)),
+                   DTYPE_F32);
     graph_output(g, f->maps);
-    return graph_plan(g, f->on.device, e) && graph_bind(g, &f->weights, 1, e) && graph_allocate(g, e);
+    return graph_plan(g, f->on.device, e) && graph_bind(g, &f->weights, 1, e) &&
+           graph_allocate(g, e);
 }
 
 static bool make_room(features *f, error *e)
@@ -186,7 +198,8 @@ static bool write_constants(features *f, error *e)
         memcpy(room + k * text, f->states, text * sizeof *room);
         room[n * text + k] = (float)timestep_of(f);
     }
-    bool ok = graph_write(f->network, f->context, room, e) && graph_write(f->network, f->t, room + n * text, e);
+    bool ok = graph_write(f->network, f->context, room, e) &&
+              graph_write(f->network, f->t, room + n * text, e);
     free(room);
     return ok;
 }
@@ -195,14 +208,16 @@ static bool plan(features *f, const image *picture, error *e)
 {
     int factor = fit_factor(f->on.model);
     if (picture->width % factor || picture->height % factor)
-        return error_set(e, ERROR_FORMAT, PICTURE ": is %d x %d, and this model's pictures have sides that are "
-                         "multiples of %d", picture->width, picture->height, factor);
+        return error_set(e, ERROR_FORMAT,
+                         PICTURE ": is %d x %d, and this model's pictures have sides that are "
+                                 "multiples of %d",
+                         picture->width, picture->height, factor);
     if (f->width == picture->width && f->height == picture->height) return true;
     close_graphs(f);
     f->width = picture->width;
     f->height = picture->height;
-    if (encoder_open(&f->encoder, &f->on, f->width, f->height, e) && plan_network(f, e) && make_room(f, e) &&
-        write_constants(f, e))
+    if (encoder_open(&f->encoder, &f->on, f->width, f->height, e) && plan_network(f, e) &&
+        make_room(f, e) && write_constants(f, e))
         return true;
     close_graphs(f);
     return false;
@@ -238,8 +253,11 @@ static bool average(const features *f, feature_map *out, error *e)
         for (size_t k = 0; k < draws; k++) sum += (double)f->map[k * numbers + i];
         out->value[i] = (float)(sum / (double)draws);
         if (!isfinite(out->value[i]))
-            return error_set(e, ERROR_NUMERIC, PICTURE ": %s gives NaN or infinity for it; use another copy of the model, "
-                             "or precision f32", f->on.model->path);
+            return error_set(e, ERROR_NUMERIC,
+                             PICTURE
+                             ": %s gives NaN or infinity for it; use another copy of the model, "
+                             "or precision f32",
+                             f->on.model->path);
     }
     return true;
 }

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * features: a base model as an eye (DIFT). A picture's latents are noised a little, and the UNet's activations
- * at each place of its map, averaged over fixed draws of noise, are what is seen there. */
+ * features: a base model as an eye (DIFT). A picture's latents are noised a little, and the UNet's
+ * activations at each place of its map, averaged over fixed draws of noise, are what is seen there.
+ */
 #ifndef LIKENESS_PIPELINE_FEATURES_H
 #define LIKENESS_PIPELINE_FEATURES_H
 
 #include "file/image.h"
 #include "pipeline/pipeline.h"
 
-typedef struct features features; /* the planned graphs; they are remade where a picture's size changes */
+typedef struct features
+    features; /* the planned graphs; they are remade where a picture's size changes */
 
 typedef struct features_options {
     const char *prompt;
-    int draws;          /* of noise; one after another, so that more keep the first ones */
+    int draws; /* of noise; one after another, so that more keep the first ones */
     uint64_t seed;
-    double timestep;    /* share of the schedule's length */
-    int block;          /* of the UNet's way up; the last where there are fewer */
+    double timestep; /* share of the schedule's length */
+    int block;       /* of the UNet's way up; the last where there are fewer */
 } features_options;
 
 typedef struct feature_map {

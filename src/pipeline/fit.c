@@ -52,17 +52,23 @@ static bool same_noise(const scheduler_config *a, const scheduler_config *b)
 bool fit_pair(const model *a, const model *b, error *e)
 {
     if (a->kind != b->kind)
-        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: one makes pictures from a prompt, "
-                         "the other without", a->path, b->path);
-    if (a->unet.in_channels != b->unet.in_channels || a->unet.out_channels != b->unet.out_channels ||
-        fit_factor(a) != fit_factor(b) ||
+        return error_set(e, ERROR_USAGE,
+                         "%s and %s cannot take turns: one makes pictures from a prompt, "
+                         "the other without",
+                         a->path, b->path);
+    if (a->unet.in_channels != b->unet.in_channels ||
+        a->unet.out_channels != b->unet.out_channels || fit_factor(a) != fit_factor(b) ||
         (fit_conditional(b) && a->vae.scaling_factor != b->vae.scaling_factor))
-        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: their latents differ", a->path,
-                         b->path);
+        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: their latents differ",
+                         a->path, b->path);
     if (a->scheduler.predicts != b->scheduler.predicts)
-        return error_set(e, ERROR_USAGE, "%s and %s cannot take turns: one predicts noise, the other "
-                         "velocity", a->path, b->path);
+        return error_set(e, ERROR_USAGE,
+                         "%s and %s cannot take turns: one predicts noise, the other "
+                         "velocity",
+                         a->path, b->path);
     return same_noise(&a->scheduler, &b->scheduler) ||
-           error_set(e, ERROR_USAGE, "%s and %s cannot take turns: they were trained with other noise "
-                     "(scheduler_config.json)", a->path, b->path);
+           error_set(e, ERROR_USAGE,
+                     "%s and %s cannot take turns: they were trained with other noise "
+                     "(scheduler_config.json)",
+                     a->path, b->path);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fit: the sizes that a model works with, and whether models fit each other. That the parts of one model
- * agree, and what a Stable Diffusion pipeline forces in its scheduler, is done once, where the model is
- * opened (model/model.c). */
+ * fit: the sizes that a model works with, and whether models fit each other. That the parts of one
+ * model agree, and what a Stable Diffusion pipeline forces in its scheduler, is done once, where
+ * the model is opened (model/model.c). */
 #ifndef LIKENESS_PIPELINE_FIT_H
 #define LIKENESS_PIPELINE_FIT_H
 

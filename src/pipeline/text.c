@@ -5,15 +5,14 @@
 
 #include <string.h>
 
-static bool encode(graph *g, const pipeline *p, device_weights *weights, const int32_t *ids, int count,
-                   int clip_skip, float *states, error *e)
+static bool encode(graph *g, const pipeline *p, device_weights *weights, const int32_t *ids,
+                   int count, int clip_skip, float *states, error *e)
 {
     const clip_config *c = &p->model->clip;
     tensor *in = graph_input(g, "tokens", DTYPE_I32, 2, (int64_t[]){count, c->positions});
     tensor *out = cast(g, clip_build(g, c, in, clip_skip), DTYPE_F32);
     graph_output(g, out);
-    if (!graph_plan(g, p->device, e) || !graph_bind(g, &weights, 1, e) ||
-        !graph_allocate(g, e))
+    if (!graph_plan(g, p->device, e) || !graph_bind(g, &weights, 1, e) || !graph_allocate(g, e))
         return false;
     return graph_write(g, in, ids, e) && pipeline_run(g, out, states, "text encoder", e);
 }

@@ -6,8 +6,9 @@
 
 #include "pipeline/pipeline.h"
 
-/* ids [count,N] (model/tokenizer.h) -> states [count,N,hidden], all in one run. clip_skip: layers left out
- * at the end. Nothing is kept: texts are read once, and their encoder is not needed until the next. */
+/* ids [count,N] (model/tokenizer.h) -> states [count,N,hidden], all in one run. clip_skip: layers
+ * left out at the end. Nothing is kept: texts are read once, and their encoder is not needed until
+ * the next. */
 bool text_encode(const pipeline *p, const int32_t *ids, int count, int clip_skip, float *states,
                  error *e);
 

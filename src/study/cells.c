@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cells: names and order of a study's pictures, and making them. Pictures that differ in nothing but the
- * mix of models are sorted by their mixes, step by step; then the steps that a picture shares with any
- * earlier one are shared with the one just before it, and a stack of snapshots is all that must be kept. */
+ * cells: names and order of a study's pictures, and making them. Pictures that differ in nothing
+ * but the mix of models are sorted by their mixes, step by step; then the steps that a picture
+ * shares with any earlier one are shared with the one just before it, and a stack of snapshots is
+ * all that must be kept. */
 #include "study/cells.h"
 
 #include <stdio.h>
@@ -17,7 +18,8 @@
 
 static void add_text(sha256 *h, const char *text) { sha256_add(h, text, strlen(text) + 1); }
 
-/* Everything but the mix. The numbers' places are as they were in the first studies, whose pictures count. */
+/* Everything but the mix. The numbers' places are as they were in the first studies, whose pictures
+ * count. */
 static void hash_settings(sha256 *h, const study_cell *c)
 {
     char line[512];
@@ -26,7 +28,8 @@ static void hash_settings(sha256 *h, const study_cell *c)
              number_rounded((double)c->eta, 9).text, c->variance != LK_VARIANCE_MODEL,
              c->variance ? (int)c->variance - 1 : 0, c->spacing != LK_SPACING_MODEL,
              c->spacing ? (int)c->spacing - 1 : 0, number_rounded((double)c->guidance, 9).text,
-             number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height, c->clip_skip);
+             number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height,
+             c->clip_skip);
     add_text(h, line);
     add_text(h, c->prompt);
     add_text(h, c->negative);
@@ -37,8 +40,10 @@ static void hash_mix(sha256 *h, const lk_schedule *mix, const char *const *model
     for (int i = 0, next, count = lk_schedule_steps(mix); i < count; i = next) {
         const lk_schedule_step *s = lk_schedule_at(mix, i);
         char line[128];
-        for (next = i + 1; next < count && lk_schedule_step_same(s, lk_schedule_at(mix, next));) next++;
-        snprintf(line, sizeof line, "%d steps by %d%s", next - i, s->parts, s->split ? " split" : "");
+        for (next = i + 1; next < count && lk_schedule_step_same(s, lk_schedule_at(mix, next));)
+            next++;
+        snprintf(line, sizeof line, "%d steps by %d%s", next - i, s->parts,
+                 s->split ? " split" : "");
         add_text(h, line);
         for (int k = 0; k < s->parts; k++) {
             add_text(h, number_rounded((double)s->share[k], 9).text);
@@ -71,7 +76,8 @@ static int compare_numbers(double a, double b) { return (a > b) - (a < b); }
 
 static int compare_mix(const lk_schedule *a, const lk_schedule *b)
 {
-    int n = lk_schedule_common(a, b), steps_a = lk_schedule_steps(a), steps_b = lk_schedule_steps(b);
+    int n = lk_schedule_common(a, b), steps_a = lk_schedule_steps(a),
+        steps_b = lk_schedule_steps(b);
     if (n == steps_a || n == steps_b) return steps_a - steps_b;
     const lk_schedule_step *x = lk_schedule_at(a, n), *y = lk_schedule_at(b, n);
     if (x->parts != y->parts) return x->parts - y->parts;
@@ -173,7 +179,9 @@ void cells_work_close(cell_work *w)
 /* ---- making --------------------------------------------------------------------------------- */
 
 /* Pictures of which each begins as the one before it does: one worker's business. */
-typedef struct group { int begin, end, steps; } group;
+typedef struct group {
+    int begin, end, steps;
+} group;
 
 typedef struct all_making {
     const cell_work *work;
@@ -194,8 +202,8 @@ typedef struct making {
     bool out_of_memory;
 } making;
 
-/* Whether a task to come goes on from this step of the task in hand: some later neighbour shares exactly
- * so many steps with it, all in between sharing no fewer. */
+/* Whether a task to come goes on from this step of the task in hand: some later neighbour shares
+ * exactly so many steps with it, all in between sharing no fewer. */
 static bool is_wanted(const making *m, int step)
 {
     int least = m->all->work->task[m->at].cell->steps;
@@ -227,7 +235,8 @@ static void keep(void *user, const lk_snapshot *now)
 
 static void drop_above(making *m, int step)
 {
-    while (m->depth && lk_snapshot_step(m->stack[m->depth - 1]) > step) lk_snapshot_close(&m->stack[--m->depth]);
+    while (m->depth && lk_snapshot_step(m->stack[m->depth - 1]) > step)
+        lk_snapshot_close(&m->stack[--m->depth]);
 }
 
 static int stepped(void *user, const lk_progress *p)
@@ -251,7 +260,8 @@ static bool make_one(making *m, error *e)
     o.user = m;
     char *path = image_path(m->all->maker->folder, c->name);
     bool ok = path || error_memory(e, "a picture's name", 64);
-    if (ok && !lk_generate_mixed(&made, m->session, m->all->maker->models, p->model_name, p->models, c->schedule, &o, &why))
+    if (ok && !lk_generate_mixed(&made, m->session, m->all->maker->models, p->model_name, p->models,
+                                 c->schedule, &o, &why))
         ok = engine_failed(&why, e);
     if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof *m);
     if (ok && !lk_image_save(made, path, &why)) ok = engine_failed(&why, e);
@@ -279,14 +289,18 @@ static bool note_failure(study_plan *p, const char *name, const char *why, error
 static bool make_group(void *context, crew_run *run, int i, int worker, error *e)
 {
     const all_making *all = context;
-    making m = {.all = all, .run = run, .session = all->maker->crew->session[worker], .at = all->group[i].begin};
+    making m = {.all = all,
+                .run = run,
+                .session = all->maker->crew->session[worker],
+                .at = all->group[i].begin};
     bool ok = true;
     for (; ok && m.at < all->group[i].end; m.at++) {
         error why = {0};
         if (make_one(&m, &why)) continue;
         crew_lock(run);
-        ok = is_own(why.code) ? note_failure(all->plan, all->work->task[m.at].cell->name, why.text, e)
-                              : error_set(e, why.code, "%s", why.text);
+        ok = is_own(why.code)
+                 ? note_failure(all->plan, all->work->task[m.at].cell->name, why.text, e)
+                 : error_set(e, why.code, "%s", why.text);
         ++*all->failed;
         crew_unlock(run);
     }
@@ -312,17 +326,22 @@ static int compare_groups(const void *a, const void *b)
 
 bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int *failed, error *e)
 {
-    all_making all = {.work = w, .maker = maker, .plan = p, .failed = failed,
+    all_making all = {.work = w,
+                      .maker = maker,
+                      .plan = p,
+                      .failed = failed,
                       .group = calloc((size_t)w->count + 1, sizeof *all.group)};
     *failed = 0;
-    if (!all.group) return error_memory(e, "a study's pictures", (size_t)w->count * sizeof *all.group);
+    if (!all.group)
+        return error_memory(e, "a study's pictures", (size_t)w->count * sizeof *all.group);
     for (int i = 0; i < w->count; i++) {
         if (!i || !w->task[i].shared) all.group[all.groups++].begin = i;
         all.group[all.groups - 1].end = i + 1;
         all.group[all.groups - 1].steps += w->task[i].cell->steps - w->task[i].shared;
     }
     /* The longest first, so that workers end together. */
-    if (maker->crew->count > 1) qsort(all.group, (size_t)all.groups, sizeof *all.group, compare_groups);
+    if (maker->crew->count > 1)
+        qsort(all.group, (size_t)all.groups, sizeof *all.group, compare_groups);
     bool ok = crew_do(maker->crew, &(crew_work){all.groups, make_group, told, &all}, e);
     free(all.group);
     return ok;

@@ -29,10 +29,10 @@ typedef enum side { SIDE_BELOW, SIDE_ABOVE, SIDE_NEITHER, SIDE_UNKNOWN } side;
 
 static side side_of(const estimate *e, double value)
 {
-    return is_above(e, value) ? SIDE_ABOVE
-         : is_below(e, value) ? SIDE_BELOW
-         : has_interval(e)    ? SIDE_NEITHER
-                              : SIDE_UNKNOWN;
+    return is_above(e, value)   ? SIDE_ABOVE
+           : is_below(e, value) ? SIDE_BELOW
+           : has_interval(e)    ? SIDE_NEITHER
+                                : SIDE_UNKNOWN;
 }
 
 static int count_side(const items *all, double value, side wanted)
@@ -151,8 +151,8 @@ static bool no_scale(claims *c, const subject_row *s)
 {
     if (s->tells_apart) return false;
     fputs(s->class_images ? "The measure does not tell the subject&rsquo;s own pictures from "
-                              "those of the class here."
-                            : "There are no pictures of the class to measure by.",
+                            "those of the class here."
+                          : "There are no pictures of the class to measure by.",
           c->out);
     claim_end(c, VERDICT_NOT_MEASURABLE);
     return true;

@@ -29,8 +29,7 @@ static int section_of(const study_plan *p, lk_sampler kind, bool needs_other)
 }
 
 /* The row of a prompt with the fewest steps, or with the most of those below the reference. */
-static const structure_row *row_of(const claims *c, lk_sampler kind, const char *prompt,
-                                   bool most)
+static const structure_row *row_of(const claims *c, lk_sampler kind, const char *prompt, bool most)
 {
     const structure_row *found = NULL;
     for (int i = 0; i < c->m->structures; i++) {
@@ -69,11 +68,12 @@ static void put_prompt(claims *c, const char *prompt)
 static void said_detail(claims *c, const structure_row *r)
 {
     claim_begin(c, section_of(c->plan, r->sampler, false), "");
-    html_print(c->out, "%s is detailed at %d steps and blurred at %d.", lk_sampler_label(r->sampler), r->most,
-               r->steps);
+    html_print(c->out, "%s is detailed at %d steps and blurred at %d.",
+               lk_sampler_label(r->sampler), r->most, r->steps);
     claim_answer(c);
     put_prompt(c, r->prompt);
-    html_print(c->out, "at %d steps %s&rsquo;s pictures have ", r->steps, lk_sampler_label(r->sampler));
+    html_print(c->out, "at %d steps %s&rsquo;s pictures have ", r->steps,
+               lk_sampler_label(r->sampler));
     put_share(c, &r->detail);
     html_print(c->out, " of the fine detail that they have at %d. (Noise counts as detail.)",
                r->most);

@@ -10,8 +10,8 @@
 /* "likeness generate ... -o NAME.png": the very pixels of cells/NAME.png. precision: what the study
  * computes in. malloc'ed; NULL when memory is out. */
 char *command_of_cell(const study_plan *p, const study_cell *c, lk_precision precision);
-/* "likeness study plan.json -o .": everything again, of which what is there is kept. clip, dino: the
- * networks of the user's, or NULL. malloc'ed. */
+/* "likeness study plan.json -o .": everything again, of which what is there is kept. clip, dino:
+ * the networks of the user's, or NULL. malloc'ed. */
 char *command_of_study(lk_precision precision, const char *clip, const char *dino);
 
 #endif

@@ -10,8 +10,9 @@
 double image_distance(const image *a, const image *b);
 /* Pearson's, of all values; pictures of one colour are as like as they are equal. */
 double image_correlation(const image *a, const image *b);
-/* The share of the differences between neighbouring pixels that a blur over three pixels would take away:
- * much of a sharp picture's, little of a blurred one's, whatever is on it (docs/MEASURES.md). */
+/* The share of the differences between neighbouring pixels that a blur over three pixels would take
+ * away: much of a sharp picture's, little of a blurred one's, whatever is on it (docs/MEASURES.md).
+ */
 double image_detail(const image *a);
 
 #endif

@@ -18,7 +18,8 @@ bool crew_open(crew *c, lk_context *context, int count, error *e)
     lk_session_defaults(&o);
     o.threads = 1;
     *c = (crew){.session = calloc((size_t)count, sizeof *c->session)};
-    if (!c->session) return error_memory(e, "a study's sessions", (size_t)count * sizeof *c->session);
+    if (!c->session)
+        return error_memory(e, "a study's sessions", (size_t)count * sizeof *c->session);
     for (; c->count < count; c->count++)
         if (!lk_session_open(&c->session[c->count], context, &o, &why)) {
             crew_close(c);
@@ -45,7 +46,7 @@ struct crew_run {
     atomic_bool stop;
     pthread_mutex_t lock; /* of what pieces share */
     pthread_mutex_t failing;
-    error why;            /* the first that ended it */
+    error why; /* the first that ended it */
 };
 
 static void fail(crew_run *r, const error *why)
@@ -72,7 +73,8 @@ static void attend(void *context)
     error why = {0};
     int64_t done = atomic_load(&r->done), more = done - r->told;
     r->told = done;
-    if (more && !atomic_load(&r->stop) && !r->work->told(r->work->context, r, more, &why)) fail(r, &why);
+    if (more && !atomic_load(&r->stop) && !r->work->told(r->work->context, r, more, &why))
+        fail(r, &why);
 }
 
 bool crew_do(const crew *c, const crew_work *w, error *e)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crew: sessions side by side, which share out the pieces of a study's work: pictures that are independent of each
- * other. What comes of a piece does not depend on who does it, nor on when. */
+ * crew: sessions side by side, which share out the pieces of a study's work: pictures that are
+ * independent of each other. What comes of a piece does not depend on who does it, nor on when. */
 #ifndef LIKENESS_STUDY_CREW_H
 #define LIKENESS_STUDY_CREW_H
 
@@ -22,10 +22,11 @@ typedef struct crew_run crew_run;
 
 typedef struct crew_work {
     int pieces;
-    /* Piece i by worker's session; in a thread of its own where the crew has several. False ends it all. */
+    /* Piece i by worker's session; in a thread of its own where the crew has several. False ends it
+     * all. */
     bool (*piece)(void *context, crew_run *run, int i, int worker, error *e);
-    /* In the caller's thread: done more units are done. False ends it all as soon as it can; with no error set, by
-     * ERROR_CANCELLED. */
+    /* In the caller's thread: done more units are done. False ends it all as soon as it can; with
+     * no error set, by ERROR_CANCELLED. */
     bool (*told)(void *context, crew_run *run, int64_t done, error *e);
     void *context;
 } crew_work;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * embed: one tensor [width] a network and picture. The file holds those of every network that has looked;
- * what the pictures of other networks or plans said stays there. */
+ * embed: one tensor [width] a network and picture. The file holds those of every network that has
+ * looked; what the pictures of other networks or plans said stays there. */
 #include "study/embed.h"
 
 #include <math.h>
@@ -69,15 +69,21 @@ static bool save(const embeddings *x, const measured *m, const char *folder, err
     bool there = open_kept(&file, folder);
     size_t n = 0, most = (size_t)x->pictures + (there ? file.count : 0) + 1;
     safetensors_entry *entry = calloc(most, sizeof *entry);
-    char (*name)[NAME] = calloc((size_t)x->pictures + 1, sizeof *name), *path = path_join(folder, KEPT_FILE);
+    char(*name)[NAME] = calloc((size_t)x->pictures + 1, sizeof *name),
+    *path = path_join(folder, KEPT_FILE);
     bool ok = (entry && name && path) || error_memory(e, KEPT_FILE, most * sizeof *entry);
     for (size_t k = 0; ok && there && k < file.count; k++)
-        if (strncmp(file.entry[k].name, lk_vision_hash(x->network), 16) != 0) entry[n++] = file.entry[k];
+        if (strncmp(file.entry[k].name, lk_vision_hash(x->network), 16) != 0)
+            entry[n++] = file.entry[k];
     for (int i = 0; ok && i < x->pictures; i++) {
         if (!x->of[i]) continue;
         name_of(x, &m->picture[i], name[i]);
-        entry[n++] = (safetensors_entry){.name = name[i], .type = DTYPE_F32, .rank = 1, .dim = {x->width},
-                                         .data = x->of[i], .bytes = (uint64_t)x->width * sizeof(float)};
+        entry[n++] = (safetensors_entry){.name = name[i],
+                                         .type = DTYPE_F32,
+                                         .rank = 1,
+                                         .dim = {x->width},
+                                         .data = x->of[i],
+                                         .bytes = (uint64_t)x->width * sizeof(float)};
     }
     ok = ok && safetensors_write(path, entry, n, NULL, 0, e);
     if (there) safetensors_close(&file);
@@ -105,8 +111,10 @@ static bool look(embeddings *x, const measure_source *s, const measured_image *p
     if (ok && !lk_vision_embed(out, x->network, picture, &why)) ok = engine_failed(&why, e);
     lk_image_close(&picture);
     if (ok) to_unit(out, x->width);
-    if (ok) x->of[i] = out;
-    else free(out);
+    if (ok)
+        x->of[i] = out;
+    else
+        free(out);
     return ok;
 }
 
@@ -123,8 +131,8 @@ static bool look_once(looking *l, const measured_image *p, int i, error *e)
     const measure_source *s = l->source;
     if (!l->wanted[i] || l->to->of[i]) return true;
     if (s->progress && s->progress(s->user, l->done, l->total))
-        return error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were looked at", l->done,
-                         l->total);
+        return error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were looked at",
+                         l->done, l->total);
     if (!look(l->to, s, p, i, e)) return false;
     return ++l->done % SAVE_EVERY != 0 || save(l->to, l->m, s->folder, e);
 }
@@ -152,8 +160,8 @@ static bool look_at_photos(looking *l, const measured_subject *j, error *e)
     return ok;
 }
 
-static bool look_at_all(embeddings *x, const measured *m, const bool *wanted, const measure_source *s,
-                        error *e)
+static bool look_at_all(embeddings *x, const measured *m, const bool *wanted,
+                        const measure_source *s, error *e)
 {
     looking l = {.to = x, .m = m, .source = s, .wanted = wanted};
     bool ok = true;

@@ -17,4 +17,7 @@ int engine_resolution(const lk_model *m)
     return info.width;
 }
 
-const char *engine_precision(lk_precision precision) { return precision == LK_BF16 ? "BF16" : "F32"; }
+const char *engine_precision(lk_precision precision)
+{
+    return precision == LK_BF16 ? "BF16" : "F32";
+}

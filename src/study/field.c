@@ -14,16 +14,17 @@ typedef struct fielding {
     study_measures *out;
     const measured *m;
     const measure_source *source;
-    const char **prompt;  /* distinct, in the order of the plan */
+    const char **prompt; /* distinct, in the order of the plan */
     int prompts;
-    int *set;             /* [cells] */
-    double *value;        /* [pictures] */
+    int *set;      /* [cells] */
+    double *value; /* [pictures] */
     embeddings eye;
 } fielding;
 
 static int model_of(const measured_subject *j, int k) { return k < 0 ? j->base : j->model[k]; }
 
-static void put(fielding *f, const char *measure, int subject, int which, const char *prompt, estimate x)
+static void put(fielding *f, const char *measure, int subject, int which, const char *prompt,
+                estimate x)
 {
     if (x.n) f->out->field[f->out->fields++] = (field_row){measure, subject, which, prompt, x};
 }
@@ -69,7 +70,8 @@ static double with_photos(const fielding *f, const measured_subject *j, int i)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-static void put_likeness(fielding *f, const char *measure, int subject, int which, const char *prompt)
+static void put_likeness(fielding *f, const char *measure, int subject, int which,
+                         const char *prompt)
 {
     const measured_subject *j = &f->m->subject[subject];
     int n = measured_choose(f->m, j, prompt, which, f->set);
@@ -107,7 +109,8 @@ static void put_preserved(fielding *f, int subject, int which)
     const measured_subject *j = &f->m->subject[subject];
     int all = 0;
     for (int p = 0; p < f->prompts; p++) {
-        if (prompt_role_of(f->prompt[p], j->instance_prompt, j->class_prompt) != ROLE_CLASS) continue;
+        if (prompt_role_of(f->prompt[p], j->instance_prompt, j->class_prompt) != ROLE_CLASS)
+            continue;
         int n = measured_choose(f->m, j, f->prompt[p], which, f->set);
         for (int i = 0; i < n; i++) f->value[all++] = with_photos(f, j, f->set[i]);
     }
@@ -118,13 +121,15 @@ static void put_diversity(fielding *f, int subject, int which, const char *promp
 {
     const measured_subject *j = &f->m->subject[subject];
     int n = measured_choose(f->m, j, prompt, which, f->set);
-    if (prompt_role_of(prompt, j->instance_prompt, j->class_prompt) != ROLE_SUBJECT || n < 2) return;
+    if (prompt_role_of(prompt, j->instance_prompt, j->class_prompt) != ROLE_SUBJECT || n < 2)
+        return;
     for (int i = 0; i < n; i++) {
         f->value[i] = 0;
         for (int k = 0; k < n; k++)
             if (k != i)
-                f->value[i] +=
-                    (1 - embeddings_cosine(&f->eye, f->eye.of[f->set[i]], f->eye.of[f->set[k]])) / (n - 1);
+                f->value[i] += (1 - embeddings_cosine(&f->eye, f->eye.of[f->set[i]],
+                                                      f->eye.of[f->set[k]])) /
+                               (n - 1);
     }
     put(f, "DIV", subject, which, prompt, estimate_of_pairs(f->value, NULL, n));
 }
@@ -138,7 +143,8 @@ static bool put_all(fielding *f, error *e)
         const measured_subject *j = &f->m->subject[s];
         put_photos(f, likeness, s);
         for (int p = 0; p < f->prompts; p++)
-            for (int k = -1; k < j->models; k++) put_likeness(f, likeness, s, model_of(j, k), f->prompt[p]);
+            for (int k = -1; k < j->models; k++)
+                put_likeness(f, likeness, s, model_of(j, k), f->prompt[p]);
         for (int p = 0; ok && clip && p < f->prompts; p++) ok = put_text(f, s, f->prompt[p], e);
         for (int k = -1; !clip && k < j->models; k++) put_preserved(f, s, model_of(j, k));
         for (int p = 0; !clip && p < f->prompts; p++)
@@ -152,8 +158,8 @@ static bool put_all(fielding *f, error *e)
 static bool check_kind(const lk_vision *network, const char *folder, bool clip, error *e)
 {
     return (lk_vision_kind_of(network) == LK_VISION_CLIP) == clip ||
-           error_set(e, ERROR_USAGE, "%s: is %s; give it with %s", folder, clip ? "no CLIP" : "a CLIP",
-                     clip ? "--dino" : "--clip");
+           error_set(e, ERROR_USAGE, "%s: is %s; give it with %s", folder,
+                     clip ? "no CLIP" : "a CLIP", clip ? "--dino" : "--clip");
 }
 
 bool field_check(lk_session *session, const char *clip, const char *dino, error *e)
@@ -164,8 +170,9 @@ bool field_check(lk_session *session, const char *clip, const char *dino, error 
         lk_vision *network = NULL;
         lk_error why = {0};
         if (!folder[i]) continue;
-        ok = lk_vision_open(&network, session, folder[i], &why) ? check_kind(network, folder[i], i == 0, e)
-                                                                : engine_failed(&why, e);
+        ok = lk_vision_open(&network, session, folder[i], &why)
+                 ? check_kind(network, folder[i], i == 0, e)
+                 : engine_failed(&why, e);
         lk_vision_close(&network);
     }
     return ok;
@@ -189,11 +196,13 @@ bool field_measure(study_measures *out, const measured *m, const measure_source 
     f.prompt = malloc(cells * sizeof *f.prompt);
     f.set = malloc(cells * sizeof *f.set);
     f.value = malloc(((size_t)m->pictures + 1) * sizeof *f.value);
-    bool ok = (wanted && f.prompt && f.set && f.value) || error_memory(e, "a study's measures", cells * 32);
+    bool ok = (wanted && f.prompt && f.set && f.value) ||
+              error_memory(e, "a study's measures", cells * 32);
     if (ok) {
         list_prompts(&f);
         want(&f, wanted);
-        for (int j = 0; j < m->subjects; j++) /* at most four a prompt and model, PRES, and the photos' two */
+        for (int j = 0; j < m->subjects;
+             j++) /* at most four a prompt and model, PRES, and the photos' two */
             rows += (size_t)(m->subject[j].models + 1) * (4 * (size_t)f.prompts + 1) + 2;
         out->field = calloc(rows, sizeof *out->field);
         ok = out->field || error_memory(e, "a study's tables", rows * sizeof *out->field);

@@ -299,15 +299,13 @@ static void structure_chart(page *p, int serial, const char *prompt, bool detail
         if (points) point[points++] = (chart_point){most, 100, NAN, NAN}; /* itself */
         qsort(point, (size_t)points, sizeof *point, by_x);
         if (points)
-            series[count++] = (chart_series){.name = lk_sampler_label(kind),
-                                             .point = point,
-                                             .count = points,
-                                             .style = kind};
+            series[count++] = (chart_series){
+                .name = lk_sampler_label(kind), .point = point, .count = points, .style = kind};
     }
     const char *what = detail ? "Fine detail" : "Structure kept";
-    const char *title = *prompt
-                          ? arena_format(&p->memory, "%s: \xe2\x80\x9c%s\xe2\x80\x9d", what, prompt)
-                          : what;
+    const char *title = *prompt ? arena_format(&p->memory, "%s: \xe2\x80\x9c%s\xe2\x80\x9d", what,
+                                               prompt)
+                                : what;
     const char *id = arena_format(&p->memory, "chart-%s-%d", detail ? "detail" : "structure",
                                   serial);
     const char *about =
@@ -399,11 +397,11 @@ static void sweep_chart(page *p, const study_section *s, const switch_row *of)
     const char *kept = page_text(p, arena_format(&p->memory,
                                                  "structure kept of %s\xe2\x80\x99s own picture",
                                                  name_of(p, of->first)));
-    const char *title =
-        page_text(p, arena_format(&p->memory, "%s first, then %s: \xe2\x80\x9c%s\xe2\x80\x9d",
-                                  name_of(p, of->first), name_of(p, of->second), of->prompt));
-    const char *id =
-        page_text(p, arena_format(&p->memory, "chart-sweep-%s-%d", s->id, (int)(of - m->switches)));
+    const char *title = page_text(
+        p, arena_format(&p->memory, "%s first, then %s: \xe2\x80\x9c%s\xe2\x80\x9d",
+                        name_of(p, of->first), name_of(p, of->second), of->prompt));
+    const char *id = page_text(
+        p, arena_format(&p->memory, "chart-sweep-%s-%d", s->id, (int)(of - m->switches)));
     if (!kept || !title || !id) return;
     chart_series series[2] = {
         {"on the way from class to subject", point[0], count[0], 0, false, false},
@@ -438,9 +436,9 @@ static void points_chart(page *p, const study_section *s, const switch_row *of, 
     if (!dots_new(p, &d, m->switch_count, m->switch_count)) return;
     for (int at = 0; at <= of->steps; at++) {
         const char *name = at == 0 || at == of->steps
-                             ? arena_format(&p->memory, "%s alone",
-                                            name_of(p, at ? of->first : of->second))
-                             : arena_format(&p->memory, "switch after %d", at);
+                               ? arena_format(&p->memory, "%s alone",
+                                              name_of(p, at ? of->first : of->second))
+                               : arena_format(&p->memory, "switch after %d", at);
         if (!page_text(p, name)) return;
         for (int i = 0; i < m->switch_count; i++) {
             const switch_row *r = &m->switches[i];
@@ -450,10 +448,11 @@ static void points_chart(page *p, const study_section *s, const switch_row *of, 
         points += points < d.count && d.series[points].count > 0;
     }
     const char *first = name_of(p, of->first);
-    const char *title =
-        kept ? arena_format(&p->memory, "%s first: structure kept of its own picture", first)
-             : arena_format(&p->memory, "%s first: how much of the subject is in the pictures",
-                            first);
+    const char *title = kept ? arena_format(&p->memory,
+                                            "%s first: structure kept of its own picture", first)
+                             : arena_format(&p->memory,
+                                            "%s first: how much of the subject is in the pictures",
+                                            first);
     const char *id = arena_format(&p->memory, "chart-%s-%s-%d", kept ? "kept" : "switch", s->id,
                                   (int)(of - m->switches));
     if (!page_text(p, title) || !page_text(p, id)) return;
@@ -507,9 +506,7 @@ static section_kind kind_of(const study_section *s)
     for (int k = 0; k < section_cells(s); k++) {
         const study_cell *c = &s->cell[k];
         if (cell_model(c) < 0) return KIND_SWITCHES;
-        if (c->sampler != s->cell[0].sampler ||
-            c->steps != s->cell[0].steps)
-            kind = KIND_SAMPLERS;
+        if (c->sampler != s->cell[0].sampler || c->steps != s->cell[0].steps) kind = KIND_SAMPLERS;
     }
     return kind;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * gallery: pictures kept up to a number of bytes, the one that was asked for longest ago leaving first. */
+ * gallery: pictures kept up to a number of bytes, the one that was asked for longest ago leaving
+ * first. */
 #include "study/gallery.h"
 
 #include <stdlib.h>
@@ -24,7 +25,8 @@ struct gallery {
     uint64_t clock;
 };
 
-bool gallery_open(gallery **out, const char *folder, const study_cell *const *cell, int count, error *e)
+bool gallery_open(gallery **out, const char *folder, const study_cell *const *cell, int count,
+                  error *e)
 {
     gallery *g = *out = calloc(1, sizeof *g);
     if (!g) return error_memory(e, "a study's pictures", sizeof *g);
@@ -68,7 +70,9 @@ static char *find_image(const char *folder, const study_cell *c, error *e)
     char *path = string_format("%s/cells/%s.png", folder, c->name);
     if (!path) error_memory(e, "a picture's name", 64);
     if (!path || path_is_file(path)) return path;
-    error_set(e, ERROR_FILE, "%s: this picture of the study is missing; run the study again, which makes it", path);
+    error_set(e, ERROR_FILE,
+              "%s: this picture of the study is missing; run the study again, which makes it",
+              path);
     free(path);
     return NULL;
 }
@@ -79,7 +83,8 @@ static bool read_image(image *out, const char *folder, const study_cell *c, erro
 {
     error why = {0};
     char *path = find_image(folder, c, e);
-    bool ok = path && (image_read(out, NULL, path, &why) || error_set(e, why.code, "%s" UNREADABLE, why.text));
+    bool ok = path && (image_read(out, NULL, path, &why) ||
+                       error_set(e, why.code, "%s" UNREADABLE, why.text));
     free(path);
     return ok;
 }
@@ -112,6 +117,8 @@ bool gallery_pair(gallery *g, int a, int b, const image **x, const image **y, er
     *y = *x ? gallery_image(g, b, e) : NULL;
     if (!*y) return false;
     return ((*x)->width == (*y)->width && (*x)->height == (*y)->height) ||
-           error_set(e, ERROR_FORMAT, "%s/cells: %s.png and %s.png differ in size; remove both and run "
-                     "the study again", g->folder, g->cell[a]->name, g->cell[b]->name);
+           error_set(e, ERROR_FORMAT,
+                     "%s/cells: %s.png and %s.png differ in size; remove both and run "
+                     "the study again",
+                     g->folder, g->cell[a]->name, g->cell[b]->name);
 }

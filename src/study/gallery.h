@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * gallery: a study's pictures, read from folder/cells when they are asked for. The latest are kept, so
- * that comparing each with each does not read each many times. */
+ * gallery: a study's pictures, read from folder/cells when they are asked for. The latest are kept,
+ * so that comparing each with each does not read each many times. */
 #ifndef LIKENESS_STUDY_GALLERY_H
 #define LIKENESS_STUDY_GALLERY_H
 
@@ -14,7 +14,8 @@ bool cell_image_open(lk_image **out, const char *folder, const study_cell *c, er
 typedef struct gallery gallery;
 
 /* The folder and the cells [count] are borrowed; `count` pictures are known by their index. */
-bool gallery_open(gallery **out, const char *folder, const study_cell *const *cell, int count, error *e);
+bool gallery_open(gallery **out, const char *folder, const study_cell *const *cell, int count,
+                  error *e);
 void gallery_close(gallery **g);
 /* Picture i; it lies there until the next but one is asked for. NULL, and the error, where it is
  * missing or unreadable. */

@@ -16,7 +16,9 @@ void html_text(FILE *out, const char *text);
 void csv_text(FILE *out, const char *text);
 
 /* A number in UTF-8, its minus a real one. */
-typedef struct number { char text[128]; } number;
+typedef struct number {
+    char text[128];
+} number;
 number number_plain(double v); /* three digits: "0.0312", "45.1", "1,230" */
 number number_fixed(double v, int decimals);
 /* "87 % (71 to 103)": a mean, its unit (" %"; "": none) and its interval, with the digits that half

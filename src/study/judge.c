@@ -32,7 +32,8 @@ static void to_unit(view *v)
         float *at = v->value + (size_t)p * size;
         double squares = 0;
         for (size_t c = 0; c < size; c++) squares += (double)at[c] * (double)at[c];
-        for (size_t c = 0; c < size; c++) at[c] = (float)((double)at[c] / (squares > 0 ? sqrt(squares) : 1));
+        for (size_t c = 0; c < size; c++)
+            at[c] = (float)((double)at[c] / (squares > 0 ? sqrt(squares) : 1));
     }
 }
 

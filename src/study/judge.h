@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * judge: a base model as an eye. What its UNet sees at each place of a picture (lk_features) is brought to unit
- * length, so that a product of two places is their cosine. The model has never seen the subject, and the same
- * eye sees every picture that is compared: docs/MEASURES.md says what it looks at, and why that. */
+ * judge: a base model as an eye. What its UNet sees at each place of a picture (lk_features) is
+ * brought to unit length, so that a product of two places is their cosine. The model has never seen
+ * the subject, and the same eye sees every picture that is compared: docs/MEASURES.md says what it
+ * looks at, and why that. */
 #ifndef LIKENESS_STUDY_JUDGE_H
 #define LIKENESS_STUDY_JUDGE_H
 

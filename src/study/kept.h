@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kept: folder/matches.safetensors: how well a subject's places were found in each picture of a study, under
- * the key of the subject and the picture's name, so that a killed or repeated run looks only at what is
- * new. */
+ * kept: folder/matches.safetensors: how well a subject's places were found in each picture of a
+ * study, under the key of the subject and the picture's name, so that a killed or repeated run
+ * looks only at what is new. */
 #ifndef LIKENESS_STUDY_KEPT_H
 #define LIKENESS_STUDY_KEPT_H
 

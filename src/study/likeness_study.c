@@ -18,7 +18,8 @@ static char *find_root(bool needed, error *e)
     free(examples);
     free(above);
     if (!root && needed)
-        error_set(e, ERROR_FILE, "the examples are not beside the program: it is not whole; install it anew");
+        error_set(e, ERROR_FILE,
+                  "the examples are not beside the program: it is not whole; install it anew");
     else if (!root && !(root = strdup(".")))
         error_memory(e, "a path", 2);
     return root;
@@ -39,12 +40,17 @@ static bool options_take(lk_study_options *own, const lk_study_options *given, e
     *own = (lk_study_options){.size = sizeof *own};
     if (!given) return true;
     if (given->size < sizeof given->size || given->size > SIZE_MOST)
-        return error_set(e, ERROR_USAGE, "lk_study_options: its size is %zu; fill it with its defaults function first",
-                         given->size);
+        return error_set(
+            e, ERROR_USAGE,
+            "lk_study_options: its size is %zu; fill it with its defaults function first",
+            given->size);
     for (size_t i = sizeof *own; i < given->size; i++)
         if (((const char *)given)[i])
-            return error_set(e, ERROR_USAGE, "lk_study_options: has a field set that likeness %s does not know; use a "
-                             "later one", lk_version());
+            return error_set(
+                e, ERROR_USAGE,
+                "lk_study_options: has a field set that likeness %s does not know; use a "
+                "later one",
+                lk_version());
     memcpy(own, given, given->size < sizeof *own ? given->size : sizeof *own);
     return true;
 }
@@ -79,7 +85,8 @@ static bool study(lk_context *context, lk_study_options *o, error *e)
     bool ok = root && (options.plan || error_memory(e, "a plan", 64)) &&
               (o->folder || error_set(e, ERROR_USAGE, "a study needs a folder to write to")) &&
               (!o->photos || (!o->plan && o->name && o->class_name) ||
-               error_set(e, ERROR_USAGE, "a study of photos needs a name and a class, and makes its own plan")) &&
+               error_set(e, ERROR_USAGE,
+                         "a study of photos needs a name and a class, and makes its own plan")) &&
               study_run(context, &options, &events, e);
     free(root);
     free(plan);

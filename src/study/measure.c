@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * measure: the tables. Where a prompt was drawn with several settings, a row is of those that most of its
- * pictures share, so that no mean mixes settings. */
+ * measure: the tables. Where a prompt was drawn with several settings, a row is of those that most
+ * of its pictures share, so that no mean mixes settings. */
 #include "study/measure.h"
 
 #include <math.h>
@@ -30,8 +30,8 @@ typedef struct tables {
     const study_cell **cell; /* [cells] */
     const char **prompt;     /* distinct, in the order of the plan */
     int prompts;
-    int *set;                /* [cells] room for choosing */
-    sample s[SAMPLES];       /* [cells] */
+    int *set;          /* [cells] room for choosing */
+    sample s[SAMPLES]; /* [cells] */
 } tables;
 
 typedef double comparison(const image *, const image *);
@@ -72,14 +72,19 @@ static bool compare(tables *t, int a, int b, comparison *how, double *out, error
 }
 
 /* Pictures are all looked at by now: what is told is that nothing is left to be done. */
-static bool is_stopped(const measure_source *s) { return s->progress && s->progress(s->user, 1, 1); }
+static bool is_stopped(const measure_source *s)
+{
+    return s->progress && s->progress(s->user, 1, 1);
+}
 
-/* The mean comparison of picture a with those that differ from `of` in the seed alone; NaN: none do. */
+/* The mean comparison of picture a with those that differ from `of` in the seed alone; NaN: none
+ * do. */
 static bool compare_others(tables *t, int a, int of, comparison *how, double *out, error *e)
 {
     double sum = 0, one;
     int n = 0;
-    if (is_stopped(t->source)) return error_set(e, ERROR_CANCELLED, "stopped while pictures were compared");
+    if (is_stopped(t->source))
+        return error_set(e, ERROR_CANCELLED, "stopped while pictures were compared");
     for (int k = 0; k < t->all.cells; k++) {
         if (k == of || t->cell[k]->seed == t->cell[of]->seed ||
             !cells_alike(t->cell[of], t->cell[k], ANY_SEED))
@@ -92,10 +97,13 @@ static bool compare_others(tables *t, int a, int of, comparison *how, double *ou
     return true;
 }
 
-static double share_of(const tables *t, int i, int subject) { return t->all.picture[i].share[subject]; }
+static double share_of(const tables *t, int i, int subject)
+{
+    return t->all.picture[i].share[subject];
+}
 
-/* How much of picture `whole` is in `part`: their correlation on a scale from 0 %, that of `part` with
- * other seeds' pictures made as `whole` is, to 100 %. plain and zero may be NULL. */
+/* How much of picture `whole` is in `part`: their correlation on a scale from 0 %, that of `part`
+ * with other seeds' pictures made as `whole` is, to 100 %. plain and zero may be NULL. */
 static bool kept(tables *t, int part, int whole, double *out, double *plain, double *zero, error *e)
 {
     double c, z;
@@ -109,7 +117,8 @@ static bool kept(tables *t, int part, int whole, double *out, double *plain, dou
 }
 
 /* The distance of two pictures as % of that of `of` to other seeds' pictures. */
-static bool relative_distance(tables *t, int a, int b, int of, double *out, double *pixels, error *e)
+static bool relative_distance(tables *t, int a, int b, int of, double *out, double *pixels,
+                              error *e)
 {
     double d, apart;
     if (!compare(t, a, b, image_distance, &d, e) ||
@@ -135,8 +144,8 @@ static void fill_likeness(tables *t, int subject, const char *prompt)
         start(t);
         for (int i = 0; i < n; i++) take(&t->s[0], share_of(t, t->set[i], subject));
         if (t->s[0].n)
-            t->out->likeness[t->out->likenesses++] =
-                (likeness_row){subject, which, prompt, estimated(&t->s[0])};
+            t->out->likeness[t->out->likenesses++] = (likeness_row){subject, which, prompt,
+                                                                    estimated(&t->s[0])};
     }
 }
 
@@ -156,19 +165,20 @@ static bool fill_change(tables *t, int subject, int which, const char *prompt, e
         pairs++;
     }
     if (pairs)
-        t->out->change[t->out->changes++] =
-            (change_row){subject, which, prompt, estimated(&t->s[0]), estimated(&t->s[1]),
-                         estimated(&t->s[2])};
+        t->out->change[t->out->changes++] = (change_row){
+            subject, which, prompt, estimated(&t->s[0]), estimated(&t->s[1]), estimated(&t->s[2])};
     return true;
 }
 
-static bool fill_contrast(tables *t, int subject, int which, int other, const char *prompt, error *e)
+static bool fill_contrast(tables *t, int subject, int which, int other, const char *prompt,
+                          error *e)
 {
     const measured_subject *j = &t->all.subject[subject];
     int n = choose(t, j, prompt, which), pairs = 0;
     start(t);
     for (int i = 0; i < n; i++) {
-        int a = t->set[i], b = partner(t, a, other, ANY_MIX), base = partner(t, a, j->base, ANY_MIX);
+        int a = t->set[i], b = partner(t, a, other, ANY_MIX),
+            base = partner(t, a, j->base, ANY_MIX);
         double of_a, of_b;
         if (b < 0) continue;
         pairs++;
@@ -180,8 +190,8 @@ static bool fill_contrast(tables *t, int subject, int which, int other, const ch
         take(&t->s[1], of_b - of_a);
     }
     if (pairs)
-        t->out->contrast[t->out->contrasts++] =
-            (contrast_row){subject, which, other, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
+        t->out->contrast[t->out->contrasts++] = (contrast_row){
+            subject, which, other, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
     return true;
 }
 
@@ -194,7 +204,8 @@ static bool fill_wording(tables *t, int subject, int which, const char *prompt, 
         int instance = t->set[i], other = -1;
         double distance;
         for (int k = 0; k < t->all.cells && other < 0; k++)
-            if (is_of(t, k, prompt) && cells_alike(t->cell[instance], t->cell[k], ANY_PROMPT)) other = k;
+            if (is_of(t, k, prompt) && cells_alike(t->cell[instance], t->cell[k], ANY_PROMPT))
+                other = k;
         if (other < 0) continue;
         if (!relative_distance(t, instance, other, other, &distance, NULL, e)) return false;
         take(&t->s[0], share_of(t, instance, subject) - share_of(t, other, subject));
@@ -202,8 +213,8 @@ static bool fill_wording(tables *t, int subject, int which, const char *prompt, 
         pairs++;
     }
     if (pairs)
-        t->out->wording[t->out->wordings++] =
-            (wording_row){subject, which, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
+        t->out->wording[t->out->wordings++] = (wording_row){
+            subject, which, prompt, estimated(&t->s[0]), estimated(&t->s[1])};
     return true;
 }
 
@@ -215,18 +226,21 @@ static int switch_at(const tables *t, int i, int first, int second)
     int a, b, at;
     if (t->all.picture[i].alone == first) return t->cell[i]->steps;
     if (t->all.picture[i].alone == second) return 0;
-    if (t->all.picture[i].alone >= 0 || !lk_schedule_switch(t->cell[i]->mix, &a, &b, &at)) return -1;
+    if (t->all.picture[i].alone >= 0 || !lk_schedule_switch(t->cell[i]->mix, &a, &b, &at))
+        return -1;
     return a == first && b == second ? at : -1;
 }
 
 /* The pictures [n] of one switch point. */
-static bool fill_switch(tables *t, int subject, const switch_row *of, const int *set, int n, error *e)
+static bool fill_switch(tables *t, int subject, const switch_row *of, const int *set, int n,
+                        error *e)
 {
     int trained = of->first == t->all.subject[subject].base ? of->second : of->first;
     switch_row row = *of;
     start(t);
     for (int i = 0; i < n; i++) {
-        int alone = partner(t, set[i], trained, ANY_MIX), whole = partner(t, set[i], of->first, ANY_MIX);
+        int alone = partner(t, set[i], trained, ANY_MIX),
+            whole = partner(t, set[i], of->first, ANY_MIX);
         double of_first;
         take(&t->s[0], share_of(t, set[i], subject));
         if (alone >= 0) take(&t->s[1], share_of(t, set[i], subject) - share_of(t, alone, subject));
@@ -242,11 +256,13 @@ static bool fill_switch(tables *t, int subject, const switch_row *of, const int 
 }
 
 /* One direction under a prompt: its switches, and the ends that have a switch's seed. */
-static bool fill_switches(tables *t, int subject, int first, int second, const char *prompt, error *e)
+static bool fill_switches(tables *t, int subject, int first, int second, const char *prompt,
+                          error *e)
 {
     int n = 0, *at = t->set + t->all.cells;
     for (int i = 0; i < t->all.cells; i++)
-        if (is_of(t, i, prompt) && t->all.picture[i].alone < 0 && switch_at(t, i, first, second) >= 0)
+        if (is_of(t, i, prompt) && t->all.picture[i].alone < 0 &&
+            switch_at(t, i, first, second) >= 0)
             t->set[n++] = i;
     n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
     for (int steps = n ? t->cell[t->set[0]]->steps : 0, k = 0; n && k <= steps; k++) {
@@ -258,8 +274,12 @@ static bool fill_switches(tables *t, int subject, int first, int second, const c
                 belongs = cells_alike(t->cell[i], t->cell[t->set[m]], ANY_MIX);
             if (belongs) at[count++] = i;
         }
-        switch_row row = {.subject = subject, .first = first, .second = second, .prompt = prompt,
-                          .at = k, .steps = steps};
+        switch_row row = {.subject = subject,
+                          .first = first,
+                          .second = second,
+                          .prompt = prompt,
+                          .at = k,
+                          .steps = steps};
         if (count && !fill_switch(t, subject, &row, at, count, e)) return false;
     }
     return true;
@@ -377,8 +397,8 @@ static bool fill_crossing(tables *t, const char *prompt, error *e)
             take(&t->s[0], share);
         }
         if (is_first)
-            t->out->crossing[t->out->crossings++] =
-                (crossing_row){prompt, steps, estimated(&t->s[0])};
+            t->out->crossing[t->out->crossings++] = (crossing_row){prompt, steps,
+                                                                   estimated(&t->s[0])};
     }
     return true;
 }
@@ -419,9 +439,9 @@ static bool fill_diversity(tables *t, const char *prompt, error *e)
         if (both && both == count && !spread(t, base, both, &t->s[1], e)) return false;
         for (int i = 0; i < t->s[0].n && t->s[1].n; i++) t->s[2].value[i] = 100 * t->s[0].value[i];
         if (t->s[0].n)
-            t->out->diversity[t->out->diversities++] =
-                (diversity_row){which, prompt, estimate_of_pairs(t->s[0].value, NULL, t->s[0].n),
-                                estimate_of_pairs(t->s[2].value, t->s[1].value, t->s[1].n)};
+            t->out->diversity[t->out->diversities++] = (diversity_row){
+                which, prompt, estimate_of_pairs(t->s[0].value, NULL, t->s[0].n),
+                estimate_of_pairs(t->s[2].value, t->s[1].value, t->s[1].n)};
     }
     return true;
 }
@@ -434,7 +454,8 @@ static int on_step(void *user, const lk_progress *progress)
     return is_stopped(user);
 }
 
-/* Of DDIM's pictures by one model, without noise of their own, the first of those with fewest steps. */
+/* Of DDIM's pictures by one model, without noise of their own, the first of those with fewest
+ * steps. */
 static int deterministic(const tables *t)
 {
     int best = -1;
@@ -457,13 +478,15 @@ static bool make_again(tables *t, error *e)
     lk_generate_options o = cell_options(t->cell[i]);
     o.progress = on_step;
     o.user = (void *)(uintptr_t)s;
-    if (!lk_generate(&made, s->session, s->models[t->all.picture[i].alone], &o, &why)) return engine_failed(&why, e);
+    if (!lk_generate(&made, s->session, s->models[t->all.picture[i].alone], &o, &why))
+        return engine_failed(&why, e);
     const image *before = gallery_image(t->pictures, i, e);
     if (before) {
         int width = lk_image_width(made), height = lk_image_height(made);
         t->out->repeated = true;
         t->out->same_again = before->width == width && before->height == height &&
-                             memcmp(before->pixels, lk_image_pixels(made), 3 * (size_t)width * (size_t)height) == 0;
+                             memcmp(before->pixels, lk_image_pixels(made),
+                                    3 * (size_t)width * (size_t)height) == 0;
     }
     lk_image_close(&made);
     return before;
@@ -497,19 +520,18 @@ static void list_subjects(tables *t)
 {
     for (int k = 0; k < t->all.subjects; k++) {
         measured_subject *j = &t->all.subject[k];
-        t->out->subject[t->out->subjects++] =
-            (subject_row){.base = j->base,
-                          .model = j->model,
-                          .models = j->models,
-                          .instance_prompt = j->instance_prompt,
-                          .class_prompt = j->class_prompt,
-                          .photos = j->photos,
-                          .class_images = j->class_count,
-                          .raw_subject = j->raw_subject,
-                          .raw_class = j->raw_class,
-                          .subject = shared(j, j->raw_subject),
-                          .of_class = shared(j, j->raw_class),
-                          .tells_apart = j->tells_apart};
+        t->out->subject[t->out->subjects++] = (subject_row){.base = j->base,
+                                                            .model = j->model,
+                                                            .models = j->models,
+                                                            .instance_prompt = j->instance_prompt,
+                                                            .class_prompt = j->class_prompt,
+                                                            .photos = j->photos,
+                                                            .class_images = j->class_count,
+                                                            .raw_subject = j->raw_subject,
+                                                            .raw_class = j->raw_class,
+                                                            .subject = shared(j, j->raw_subject),
+                                                            .of_class = shared(j, j->raw_class),
+                                                            .tells_apart = j->tells_apart};
         j->model = NULL;
     }
 }
@@ -519,7 +541,8 @@ static bool fill(tables *t, error *e)
     bool ok = true;
     for (int j = 0; ok && j < t->all.subjects; j++) ok = fill_subject(t, j, e);
     for (int k = 0; ok && k < t->prompts; k++) {
-        for (lk_sampler s = 0; ok && s < lk_sampler_count(); s++) ok = fill_structure(t, s, t->prompt[k], e);
+        for (lk_sampler s = 0; ok && s < lk_sampler_count(); s++)
+            ok = fill_structure(t, s, t->prompt[k], e);
         ok = ok && fill_crossing(t, t->prompt[k], e) && fill_diversity(t, t->prompt[k], e);
     }
     ok = ok && field_measure(t->out, &t->all, t->source, e) && make_again(t, e);
@@ -563,7 +586,8 @@ static bool make_room(tables *t, error *e)
     size_t cells = (size_t)t->all.cells + 1, subjects = (size_t)t->all.subjects + 1;
     for (int i = 0; i < p->sections; i++) m->cells += p->section[i].rows * p->section[i].columns;
     m->subject = calloc(subjects, sizeof *m->subject);
-    m->likeness = calloc(2 * models * prompts, sizeof *m->likeness); /* each subject's base besides */
+    m->likeness = calloc(2 * models * prompts,
+                         sizeof *m->likeness); /* each subject's base besides */
     m->change = calloc(models * prompts, sizeof *m->change);
     m->contrast = calloc(models * models * prompts, sizeof *m->contrast);
     m->wording = calloc(2 * models * prompts, sizeof *m->wording);

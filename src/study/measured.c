@@ -65,7 +65,8 @@ int measured_find(const measured *m, const char *id)
     return -1;
 }
 
-int measured_choose(const measured *m, const measured_subject *j, const char *prompt, int which, int *set)
+int measured_choose(const measured *m, const measured_subject *j, const char *prompt, int which,
+                    int *set)
 {
     int n = 0, count = 0;
     for (int i = 0; i < m->cells; i++) {
@@ -87,7 +88,8 @@ void measured_photo_id(const lk_photos *photos, size_t index, int resolution, ch
 
 /* ---- subjects -------------------------------------------------------------------------------- */
 
-/* The model that a training started from, through trainings of trainings: it has seen no subject. */
+/* The model that a training started from, through trainings of trainings: it has seen no subject.
+ */
 static int root_of(const study_plan *p, int i)
 {
     while (!p->model[i].path) i = p->model[i].base;
@@ -103,7 +105,8 @@ static bool same_photos(const lk_photos *a, const lk_photos *b)
 }
 
 /* A match is determined by the judge and the photos. */
-static bool make_key(measured_subject *j, const measure_source *s, const lk_photos *photos, error *e)
+static bool make_key(measured_subject *j, const measure_source *s, const lk_photos *photos,
+                     error *e)
 {
     lk_error why = {0};
     sha256 h;
@@ -112,7 +115,8 @@ static bool make_key(measured_subject *j, const measure_source *s, const lk_phot
     if (!lk_features_key(key, s->models[j->judge], &o, &why)) return engine_failed(&why, e);
     sha256_start(&h);
     sha256_add(&h, key, 64);
-    for (size_t i = 0; i < lk_photos_count(photos); i++) sha256_add(&h, lk_photos_hash(photos, i), 64);
+    for (size_t i = 0; i < lk_photos_count(photos); i++)
+        sha256_add(&h, lk_photos_hash(photos, i), 64);
     sha256_end(&h, j->key);
     return true;
 }
@@ -125,14 +129,16 @@ static void find_class(measured_subject *j, const measure_source *s)
         const char *folder = s->class_folder ? s->class_folder[j->model[k]] : NULL;
         if (!of->class_prompt) continue;
         if (!j->class_prompt) j->class_prompt = of->class_prompt;
-        if (folder && path_is_dir(folder) && !j->class_folder && strcmp(of->class_prompt, j->class_prompt) == 0) {
+        if (folder && path_is_dir(folder) && !j->class_folder &&
+            strcmp(of->class_prompt, j->class_prompt) == 0) {
             j->class_folder = folder;
             j->class_images = of->num_class_images;
         }
     }
 }
 
-bool measured_photos(lk_photos **out, const char *folder, int resolution, size_t most, bool of_class, error *e)
+bool measured_photos(lk_photos **out, const char *folder, int resolution, size_t most,
+                     bool of_class, error *e)
 {
     lk_error why = {0};
     lk_photos_options o;
@@ -153,7 +159,8 @@ static bool list_subjects(measured *m, const measure_source *s, lk_photos **sets
         measured_subject *j = NULL;
         if (of->path) continue;
         int resolution = engine_resolution(s->models[root_of(p, i)]);
-        if (!measured_photos(photos, of->train.instance_data_dir, resolution, MOST_PHOTOS, false, e))
+        if (!measured_photos(photos, of->train.instance_data_dir, resolution, MOST_PHOTOS, false,
+                             e))
             return false;
         for (int k = 0; k < m->subjects && !j; k++)
             if (m->subject[k].base == of->base && same_photos(sets[2 * k], *photos) &&
@@ -163,11 +170,13 @@ static bool list_subjects(measured *m, const measure_source *s, lk_photos **sets
             lk_photos_close(photos);
         } else {
             j = &m->subject[m->subjects++];
-            *j = (measured_subject){.base = of->base, .judge = root_of(p, i),
+            *j = (measured_subject){.base = of->base,
+                                    .judge = root_of(p, i),
                                     .instance_prompt = of->train.instance_prompt};
             if (!make_key(j, s, *photos, e)) return false;
             j->model = malloc((size_t)p->models * sizeof *j->model);
-            if (!j->model) return error_memory(e, "a study's measures", (size_t)p->models * sizeof(int));
+            if (!j->model)
+                return error_memory(e, "a study's measures", (size_t)p->models * sizeof(int));
         }
         j->model[j->models++] = i;
     }
@@ -175,9 +184,10 @@ static bool list_subjects(measured *m, const measure_source *s, lk_photos **sets
         measured_subject *j = &m->subject[k];
         find_class(j, s);
         size_t most = j->class_images > 0 && j->class_images < MOST_PHOTOS ? (size_t)j->class_images
-                                                                               : MOST_PHOTOS;
+                                                                           : MOST_PHOTOS;
         int resolution = engine_resolution(s->models[j->judge]);
-        if (j->class_folder && !measured_photos(&sets[2 * k + 1], j->class_folder, resolution, most, true, e))
+        if (j->class_folder &&
+            !measured_photos(&sets[2 * k + 1], j->class_folder, resolution, most, true, e))
             return false;
     }
     return true;
@@ -242,8 +252,8 @@ static bool is_listed(const int *list, int n, int at)
     return found;
 }
 
-static bool list_photos(measured *m, const lk_photos *set, int resolution, int subject, int **list, int *count,
-                        error *e)
+static bool list_photos(measured *m, const lk_photos *set, int resolution, int subject, int **list,
+                        int *count, error *e)
 {
     size_t photos = set ? lk_photos_count(set) : 0;
     *list = malloc((photos + 1) * sizeof **list);
@@ -277,7 +287,8 @@ static bool list_own_class(measured *m, measured_subject *j, error *e)
     if (!j->of_class) return error_memory(e, "a study's measures", (size_t)m->cells * sizeof(int));
     for (int k = 0; k < 2 && j->class_count == 0; k++) {
         for (int i = 0; prompt[k] && i < m->cells; i++)
-            if (m->picture[i].alone == j->base && strcmp(m->picture[i].cell->prompt, prompt[k]) == 0)
+            if (m->picture[i].alone == j->base &&
+                strcmp(m->picture[i].cell->prompt, prompt[k]) == 0)
                 j->of_class[j->class_count++] = i;
         j->class_count = measured_usual(m, j->of_class, j->class_count, ANY_SEED);
     }
@@ -322,18 +333,21 @@ static bool is_missing(const measured *m, int i, int by)
 }
 
 /* Photo `at` of a subject. */
-typedef struct spot { int subject, at; } spot;
+typedef struct spot {
+    int subject, at;
+} spot;
 
-/* One judge, as many eyes as there are sessions, and what they see in the photos of its subjects. */
+/* One judge, as many eyes as there are sessions, and what they see in the photos of its subjects.
+ */
 typedef struct looking {
     measured *all;
     const measure_source *source;
     lk_features **eye; /* [workers] opened by those who come */
     int model, *done, total, unsaved;
-    view **own;        /* [subjects][photos]; NULL: another judge's */
-    spot *photo;       /* [photos] of its subjects */
+    view **own;  /* [subjects][photos]; NULL: another judge's */
+    spot *photo; /* [photos] of its subjects */
     int photos;
-    int *picture;      /* [pictures] that are to be looked at */
+    int *picture; /* [pictures] that are to be looked at */
     int pictures;
 } looking;
 
@@ -342,7 +356,9 @@ static bool open_eye(looking *l, int worker, error *e)
     const measure_source *s = l->source;
     lk_features_options o = judge_options(s->plan->measure_noises);
     lk_error why = {0};
-    return l->eye[worker] || lk_features_open(&l->eye[worker], s->crew->session[worker], s->models[l->model], &o, &why) ||
+    return l->eye[worker] ||
+           lk_features_open(&l->eye[worker], s->crew->session[worker], s->models[l->model], &o,
+                            &why) ||
            engine_failed(&why, e);
 }
 
@@ -350,7 +366,8 @@ static bool look(looking *l, const measured_image *p, int worker, view *out, err
 {
     lk_image *picture = NULL;
     if (!open_eye(l, worker, e) || !measured_read(&picture, l->source, p, e)) return false;
-    bool ok = judge_look(l->eye[worker], picture, p->cell ? p->id : lk_photos_path(p->photos, p->photo), out, e);
+    bool ok = judge_look(l->eye[worker], picture,
+                         p->cell ? p->id : lk_photos_path(p->photos, p->photo), out, e);
     lk_image_close(&picture);
     return ok;
 }
@@ -379,7 +396,8 @@ static bool match(void *context, crew_run *run, int i, int worker, error *e)
         if (!l->own[k] || !p->wanted[k] || p->match[k]) continue;
         float *to = malloc(n * sizeof *to);
         ok = to || error_memory(e, "a study's measures", n * sizeof *to);
-        for (int a = 0; ok && a < j->photos; a++) view_match(&l->own[k][a], &seen, to + a * j->places);
+        for (int a = 0; ok && a < j->photos; a++)
+            view_match(&l->own[k][a], &seen, to + a * j->places);
         crew_lock(run); /* what is there may be saved at any time */
         p->match[k] = to;
         crew_unlock(run);
@@ -394,7 +412,8 @@ static bool goes_on(const looking *l, error *e)
 {
     const measure_source *s = l->source;
     return !s->progress || !s->progress(s->user, *l->done, l->total) ||
-           error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done, l->total);
+           error_set(e, ERROR_CANCELLED, "stopped after %d of %d pictures were measured", *l->done,
+                     l->total);
 }
 
 static bool photos_told(void *context, crew_run *run, int64_t done, error *e)
@@ -450,7 +469,8 @@ static void close_looks(looking *l)
     free(l->own), free(l->eye), free(l->photo), free(l->picture);
 }
 
-static bool let_judge_look(measured *m, const measure_source *s, int by, int *done, int total, error *e)
+static bool let_judge_look(measured *m, const measure_source *s, int by, int *done, int total,
+                           error *e)
 {
     looking l = {.all = m, .source = s, .model = by, .done = done, .total = total};
     bool ok = list_looks(&l, e) && goes_on(&l, e) &&
@@ -489,7 +509,8 @@ static bool score_all(const measured *m, int k, double *raw, error *e)
     of.of_class = malloc(((size_t)j->class_count + 1) * sizeof *of.of_class);
     bool ok = (of.own && of.of_class) || error_memory(e, "a study's measures", sizeof of);
     for (int i = 0; ok && i < j->photos; i++) of.own[i] = m->picture[j->photo[i]].match[k];
-    for (int i = 0; ok && i < j->class_count; i++) of.of_class[i] = m->picture[j->of_class[i]].match[k];
+    for (int i = 0; ok && i < j->class_count; i++)
+        of.of_class[i] = m->picture[j->of_class[i]].match[k];
     ok = ok && scale_open(&of, e);
     for (int i = 0; ok && i < m->pictures; i++)
         raw[i] = m->picture[i].match[k] ? scale_score(&of, m->picture[i].match[k]) : NAN;

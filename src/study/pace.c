@@ -3,8 +3,8 @@
  * pace: see pace.h. */
 #include "study/pace.h"
 
-/* A unit in steps of a picture: on the default model, whose update of four pictures is mostly the optimizer's.
- * Only a first guess: a larger model's update of one picture is 2.5. */
+/* A unit in steps of a picture: on the default model, whose update of four pictures is mostly the
+ * optimizer's. Only a first guess: a larger model's update of one picture is 2.5. */
 static const double unit[PACE_KINDS] = {
     [PACE_CLASS] = 1, [PACE_UPDATES] = 6, [PACE_STEPS] = 1, [PACE_MEASURES] = 3};
 

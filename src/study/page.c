@@ -25,9 +25,9 @@ void *page_alloc(page *p, size_t size)
 
 static const char *verdict_word(verdict v)
 {
-    return v == VERDICT_SHOWN     ? "shown"
-         : v == VERDICT_NOT_SHOWN ? "not shown"
-                                  : "not measurable here";
+    return v == VERDICT_SHOWN       ? "shown"
+           : v == VERDICT_NOT_SHOWN ? "not shown"
+                                    : "not measurable here";
 }
 
 static const char *verdict_class(verdict v)

@@ -114,9 +114,9 @@ static int set_usual(json_t *train)
         "model",        "instance_data_dir",       "instance_prompt",
         "class_prompt", "with_prior_preservation", "num_class_images",
         "seed"};
-    json_t *out =
-        json_pack("{s:b, s:f, s:i, s:i, s:s}", "train_text_encoder", 1, "learning_rate", 2e-6,
-                  "train_batch_size", 1, "max_train_steps", 800, "optimizer", "adamw8bit");
+    json_t *out = json_pack("{s:b, s:f, s:i, s:i, s:s}", "train_text_encoder", 1, "learning_rate",
+                            2e-6, "train_batch_size", 1, "max_train_steps", 800, "optimizer",
+                            "adamw8bit");
     int failed = out == NULL;
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
         json_t *value = json_object_get(train, kept[i]);
@@ -133,7 +133,8 @@ static bool set_models(json_t *models, const photos_request *r, const char *phot
     json_t *model;
     int failed = 0;
     char *path = is_default(r) ? strdup("pocket") : path_absolute(r->model);
-    json_object_foreach(models, name, model) {
+    json_object_foreach(models, name, model)
+    {
         json_t *train = json_object_get(model, "train");
         if (!train) {
             failed |= json_object_set_new(model, "path", json_string(path ? path : ""));
@@ -157,12 +158,11 @@ static bool set_texts(json_t *plan, const photos_request *r)
 {
     size_t i;
     json_t *section;
-    char *title =
-        string_format("What a picture is made of: %s, DreamBooth, and two models in one run",
-                      r->name);
-    char *about =
-        string_format("The report's experiment with the photos of \"%s\", which is one of \"%s\".",
-                      r->name, r->class_name);
+    char *title = string_format(
+        "What a picture is made of: %s, DreamBooth, and two models in one run", r->name);
+    char *about = string_format(
+        "The report's experiment with the photos of \"%s\", which is one of \"%s\".", r->name,
+        r->class_name);
     int failed = !title || !about || json_object_set_new(plan, "title", json_string(title)) ||
                  json_object_set_new(plan, "about", json_string(about));
     json_array_foreach(json_object_get(plan, "sections"), i, section)
@@ -194,8 +194,8 @@ static bool count_photos(size_t *count, const char *folder, error *e)
 static bool check(const photos_request *r, error *e)
 {
     size_t count = 0;
-    json_t *text =
-        json_pack("[s, s, s, s]", r->folder, r->name, r->class_name, r->model ? r->model : "");
+    json_t *text = json_pack("[s, s, s, s]", r->folder, r->name, r->class_name,
+                             r->model ? r->model : "");
     bool is_text = text != NULL;
     json_decref(text);
     if (!is_text)

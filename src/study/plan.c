@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan: reads a study from JSON: its sections, and the whole. Everything wrong is told with its place:
- * "report.json: sections[2].rows[1]: ...". */
+ * plan: reads a study from JSON: its sections, and the whole. Everything wrong is told with its
+ * place: "report.json: sections[2].rows[1]: ...". */
 #include "study/plan.h"
 
 #include <stdio.h>
@@ -28,8 +28,8 @@ static bool id_check(plan_reader *r, int index)
 
 static bool read_section(plan_reader *r, json_t *object, const layer *defaults, int index)
 {
-    static const char *const known[] = {"id",      "title", "about", "settings", "rows",
-                                        "columns", "shown", NULL};
+    static const char *const known[] = {"id",   "title",   "about", "settings",
+                                        "rows", "columns", "shown", NULL};
     fields f = {object, r->where, r->e, true};
     study_section *s = &r->plan->section[index];
     size_t place = plan_enter(r, "sections[%d]", index);

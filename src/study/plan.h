@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan: what a study is: models (a path, or a training), and sections, each a grid of cells. Read from
- * JSON (examples/report.json shows every form; docs/STUDY.md explains). */
+ * plan: what a study is: models (a path, or a training), and sections, each a grid of cells. Read
+ * from JSON (examples/report.json shows every form; docs/STUDY.md explains). */
 #ifndef LIKENESS_STUDY_PLAN_H
 #define LIKENESS_STUDY_PLAN_H
 
@@ -11,9 +11,9 @@
 /* A model: from a path, or trained from another model of the plan. */
 typedef struct study_model {
     const char *name;
-    const char *path;          /* NULL: trained. "pocket": the default model, found by the caller */
-    int base;                  /* trained: index of the model it is trained from (an earlier one) */
-    lk_train_options train;    /* trained: output_dir NULL (the study's business) */
+    const char *path;       /* NULL: trained. "pocket": the default model, found by the caller */
+    int base;               /* trained: index of the model it is trained from (an earlier one) */
+    lk_train_options train; /* trained: output_dir NULL (the study's business) */
 } study_model;
 
 /* One picture. Text belongs to the plan. */
@@ -22,46 +22,46 @@ typedef struct study_cell {
     uint64_t seed;
     lk_sampler sampler;
     int steps;
-    float eta;                     /* 0 where the sampler does not look at it */
-    lk_variance variance;          /* LK_VARIANCE_MODEL there */
+    float eta;            /* 0 where the sampler does not look at it */
+    lk_variance variance; /* LK_VARIANCE_MODEL there */
     lk_spacing spacing;
     float guidance, guidance_rescale;
-    int width, height;             /* 0: the model's own */
+    int width, height; /* 0: the model's own */
     int clip_skip;
-    lk_schedule *mix;              /* which model predicts which step; owned */
-    const char *schedule;          /* the same as text ("base", "base x15, tuned x35") */
-    char name[17];                 /* 16 hex digits of what determines it; filled by cells_name */
-    const char *why;               /* it could not be made: why; NULL: it was. Filled by cells_make */
+    lk_schedule *mix;     /* which model predicts which step; owned */
+    const char *schedule; /* the same as text ("base", "base x15, tuned x35") */
+    char name[17];        /* 16 hex digits of what determines it; filled by cells_name */
+    const char *why;      /* it could not be made: why; NULL: it was. Filled by cells_make */
 } study_cell;
 
 typedef struct study_section {
-    const char *id;                /* for anchors: a-z, 0-9 and - */
-    const char *title, *about;     /* about: a paragraph, "" where there is none */
+    const char *id;            /* for anchors: a-z, 0-9 and - */
+    const char *title, *about; /* about: a paragraph, "" where there is none */
     int rows, columns;
     const char **row_label, **column_label; /* "tuned, seed 42" */
-    /* The same in parts, [levels * rows] and [levels * columns]: first all of the outermost ("tuned"), which
-     * turns slowest, last all of the innermost ("seed 42"). */
+    /* The same in parts, [levels * rows] and [levels * columns]: first all of the outermost
+     * ("tuned"), which turns slowest, last all of the innermost ("seed 42"). */
     int row_levels, column_levels;
     const char **row_part, **column_part;
-    bool hidden;                   /* measured, not shown */
-    study_cell *cell;              /* [rows * columns], row by row */
+    bool hidden;      /* measured, not shown */
+    study_cell *cell; /* [rows * columns], row by row */
 } study_section;
 
 typedef struct study_plan {
     const char *title, *about;
     study_model *model;
     int models;
-    const char **model_name;       /* [models], as lk_schedule_open takes them */
+    const char **model_name; /* [models], as lk_schedule_open takes them */
     study_section *section;
     int sections;
-    const char *text;              /* the whole plan as JSON that reads the same in any folder */
-    int measure_noises;            /* draws of noise that a picture is looked at with (2) */
+    const char *text;   /* the whole plan as JSON that reads the same in any folder */
+    int measure_noises; /* draws of noise that a picture is looked at with (2) */
     arena memory;
 } study_plan;
 
-/* JSON, relative paths in it taken from the plan's own folder, else from `root` (the source tree or the
- * place where examples lie). Messages name file and place ("sections[2].rows[1]: ..."). Unknown keys are
- * errors. On failure *out is empty. */
+/* JSON, relative paths in it taken from the plan's own folder, else from `root` (the source tree or
+ * the place where examples lie). Messages name file and place ("sections[2].rows[1]: ..."). Unknown
+ * keys are errors. On failure *out is empty. */
 bool study_plan_read(study_plan *out, const char *path, const char *root, error *e);
 void study_plan_close(study_plan *p);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_axes: rows and columns: labelled settings, lists of values, switches, and products of them. */
+ * plan_axes: rows and columns: labelled settings, lists of values, switches, and products of them.
+ */
 #include "study/plan_layers.h"
 
 #include <stdlib.h>
@@ -25,7 +26,8 @@ static bool axis_alloc(plan_reader *r, axis *out, size_t count)
 static bool axis_levels(plan_reader *r, axis *out, int levels)
 {
     out->levels = levels;
-    out->part = arena_alloc(&r->plan->memory, (size_t)levels * (size_t)(out->count + 1) * sizeof *out->part);
+    out->part = arena_alloc(&r->plan->memory,
+                            (size_t)levels * (size_t)(out->count + 1) * sizeof *out->part);
     return out->part || plan_no_memory(r);
 }
 
@@ -41,7 +43,9 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
     case KEY_SEED: *out = arena_format(a, "seed %llu", (unsigned long long)c->seed); break;
     case KEY_SAMPLER: *out = lk_sampler_label(c->sampler); break;
     case KEY_STEPS: *out = arena_format(a, "%d step%s", c->steps, c->steps == 1 ? "" : "s"); break;
-    case KEY_GUIDANCE: *out = arena_format(a, "guidance %s", number_exact_float(c->guidance).text); break;
+    case KEY_GUIDANCE:
+        *out = arena_format(a, "guidance %s", number_exact_float(c->guidance).text);
+        break;
     case KEY_RESCALE:
         *out = arena_format(a, "guidance rescale %s", number_exact_float(c->guidance_rescale).text);
         break;
@@ -178,7 +182,8 @@ static bool multiply(plan_reader *r, const axis *a, const axis *b, axis *out)
         return false;
     for (int i = 0; i < out->count; i++) {
         int x = i / b->count, y = i % b->count;
-        for (int k = 0; k < a->levels; k++) out->part[k * out->count + i] = a->part[k * a->count + x];
+        for (int k = 0; k < a->levels; k++)
+            out->part[k * out->count + i] = a->part[k * a->count + x];
         for (int k = 0; k < b->levels; k++)
             out->part[(a->levels + k) * out->count + i] = b->part[k * b->count + y];
         out->entry[i] = a->entry[x];

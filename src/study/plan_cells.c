@@ -30,7 +30,9 @@ static bool make_mix(plan_reader *r, study_cell *c)
         return true;
     }
     char *text = NULL;
-    c->schedule = lk_schedule_text(&text, c->mix, p->model_name, NULL) ? arena_strdup(&r->plan->memory, text) : NULL;
+    c->schedule = lk_schedule_text(&text, c->mix, p->model_name, NULL)
+                      ? arena_strdup(&r->plan->memory, text)
+                      : NULL;
     lk_free(text);
     return c->schedule || plan_no_memory(r);
 }
@@ -69,7 +71,7 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
 }
 
 bool plan_make_cells(plan_reader *r, const layer *base, const axis *rows, const axis *columns,
-                       study_section *s)
+                     study_section *s)
 {
     int64_t count = (int64_t)rows->count * columns->count;
     r->cells += count;

@@ -34,7 +34,10 @@ static void list_samplers(char *out, size_t size)
 {
     size_t at = 0;
     for (int i = 0, n = lk_sampler_count(); i < n && at < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ",
+        at += (size_t)snprintf(out + at, size - at, "%s%s",
+                               i == 0      ? ""
+                               : i + 1 < n ? ", "
+                                           : " or ",
                                lk_sampler_name(i));
 }
 
@@ -57,7 +60,8 @@ static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
         ok = lk_spacing_parse(&c->spacing, word);
         list = "leading, trailing or linspace";
     }
-    return ok || plan_wrong(r, "\"%s\" is \"%.60s\"; it should be %s", layer_keys[k].name, word, list);
+    return ok ||
+           plan_wrong(r, "\"%s\" is \"%.60s\"; it should be %s", layer_keys[k].name, word, list);
 }
 
 /* One setting of an object, which has it. */
@@ -108,14 +112,15 @@ void layer_lay(layer *below, const layer *above)
 {
     for (int k = 0; k < KEYS; k++)
         if (layer_keys[k].slot == (setting_key)k && layer_has(above, (setting_key)k))
-            memcpy((char *)&below->value + layer_keys[k].at, (const char *)&above->value + layer_keys[k].at,
-                   layer_keys[k].size);
+            memcpy((char *)&below->value + layer_keys[k].at,
+                   (const char *)&above->value + layer_keys[k].at, layer_keys[k].size);
     below->given |= above->given;
 }
 
 bool layer_equal(const layer *a, const layer *b, setting_key k)
 {
-    const char *x = (const char *)&a->value + layer_keys[k].at, *y = (const char *)&b->value + layer_keys[k].at;
+    const char *x = (const char *)&a->value + layer_keys[k].at,
+               *y = (const char *)&b->value + layer_keys[k].at;
     if (k != KEY_PROMPT && k != KEY_NEGATIVE && k != KEY_SCHEDULE)
         return !memcmp(x, y, layer_keys[k].size);
     const char *s, *t;

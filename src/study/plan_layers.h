@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_layers: the settings of a plan's cells come in layers (built in, defaults, section, column, row), each a
- * half-filled study_cell with a note of what it gives; a cell is the layers laid over each other. */
+ * plan_layers: the settings of a plan's cells come in layers (built in, defaults, section, column,
+ * row), each a half-filled study_cell with a note of what it gives; a cell is the layers laid over
+ * each other. */
 #ifndef LIKENESS_STUDY_PLAN_LAYERS_H
 #define LIKENESS_STUDY_PLAN_LAYERS_H
 
@@ -53,12 +54,13 @@ typedef struct axis {
     const char **label;
     layer *entry;
     int levels;
-    const char **part;           /* [levels * count], as study_section has them */
+    const char **part; /* [levels * count], as study_section has them */
 } axis;
 /* Of the section's `name`: "rows" or "columns". */
 bool axis_read(plan_reader *r, json_t *section, const char *name, axis *out);
 
 /* The cells of a section: base, columns and rows laid over each other. */
-bool plan_make_cells(plan_reader *r, const layer *base, const axis *rows, const axis *columns, study_section *s);
+bool plan_make_cells(plan_reader *r, const layer *base, const axis *rows, const axis *columns,
+                     study_section *s);
 
 #endif

@@ -27,16 +27,16 @@ static bool is_no_key(const char *name)
     return false;
 }
 
-/* The value of a setting that the object has, as the text that lk_train_set takes; in the plan's memory. */
-static bool setting_text(plan_reader *r, json_t *object, const lk_train_setting *t, const char **out)
+/* The value of a setting that the object has, as the text that lk_train_set takes; in the plan's
+ * memory. */
+static bool setting_text(plan_reader *r, json_t *object, const lk_train_setting *t,
+                         const char **out)
 {
     fields f = {object, r->where, r->e, true};
     arena *a = &r->plan->memory;
     const json_t *value = field(&f, t->name);
     switch (t->type) {
-    case LK_SETTING_SWITCH:
-        *out = field_bool(&f, t->name, false) ? "true" : "false";
-        return f.ok;
+    case LK_SETTING_SWITCH: *out = field_bool(&f, t->name, false) ? "true" : "false"; return f.ok;
     case LK_SETTING_WHOLE:
         if (!json_is_integer(value)) field_int(&f, t->name, 0, 0, 0); /* says so */
         if (!f.ok) return false;
@@ -47,19 +47,19 @@ static bool setting_text(plan_reader *r, json_t *object, const lk_train_setting 
         *out = arena_strdup(a, number_exact(json_number_value(value)).text);
         break;
     case LK_SETTING_TEXT: return plan_read_text(r, object, t->name, true, NULL, out);
-    case LK_SETTING_CHOICE:
-        *out = field_text(&f, t->name, "");
-        return f.ok;
+    case LK_SETTING_CHOICE: *out = field_text(&f, t->name, ""); return f.ok;
     }
     return *out || plan_no_memory(r);
 }
 
-static bool read_given(plan_reader *r, json_t *object, const lk_train_setting *t, lk_train_options *o)
+static bool read_given(plan_reader *r, json_t *object, const lk_train_setting *t,
+                       lk_train_options *o)
 {
     lk_error why = {0};
     const char *text = NULL;
     if (strcmp(t->name, "optimizer") == 0) return true; /* read_optimizer */
-    if (strcmp(t->name, "seed") == 0) return plan_read_seed(r, json_object_get(object, t->name), &o->seed);
+    if (strcmp(t->name, "seed") == 0)
+        return plan_read_seed(r, json_object_get(object, t->name), &o->seed);
     if (!setting_text(r, object, t, &text)) return false;
     if (lk_train_set(o, t->name, text, &why)) return true;
     if (t->type == LK_SETTING_CHOICE)
@@ -152,8 +152,7 @@ static bool read_model(plan_reader *r, const char *name, json_t *object, json_t 
     study_model *m = &p->model[p->models];
     if (!name_check(r, name)) return false;
     size_t place = plan_enter(r, "models.%s", name);
-    *m = (study_model){.name = arena_strdup(&p->memory, name),
-                       .base = -1};
+    *m = (study_model){.name = arena_strdup(&p->memory, name), .base = -1};
     lk_train_defaults(&m->train);
     m->train.checkpointing_steps = CHECKPOINT_EVERY;
     m->train.checkpoints_total_limit = 1;
@@ -199,7 +198,7 @@ bool plan_read_models(plan_reader *r, json_t *root)
     p->model = arena_alloc(&p->memory, count * sizeof *p->model);
     p->model_name = arena_alloc(&p->memory, count * sizeof *p->model_name);
     if (!p->model || !p->model_name) return plan_no_memory(r);
-    json_object_foreach(models, name, object)
-        if (!read_model(r, name, object, models)) return false;
+    json_object_foreach(models, name,
+                        object) if (!read_model(r, name, object, models)) return false;
     return true;
 }

@@ -81,13 +81,14 @@ bool plan_keys_known(const plan_reader *r, json_t *object, const char *const *kn
     const char *key;
     json_t *value;
     char list[800] = "";
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         size_t i = 0;
         while (known[i] && strcmp(known[i], key) != 0) i++;
         if (known[i]) continue;
         for (size_t used = 0, k = 0; known[k] && used < sizeof list; k++)
-            used +=
-                (size_t)snprintf(list + used, sizeof list - used, "%s%s", k ? ", " : "", known[k]);
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", k ? ", " : "",
+                                     known[k]);
         return plan_wrong(r, "unknown key \"%.60s\"; there are %s", key, list);
     }
     return true;
@@ -137,8 +138,10 @@ bool plan_read_share(plan_reader *r, fields *f, const char *key, double high, fl
                       number_exact_float(*out).text, number_exact(high).text);
 }
 
-/* Where the folders above are not named in UTF-8, JSON cannot say it: there the object keeps what it had. */
-static bool keep_path(plan_reader *r, json_t *object, const char *key, const char *path, const char **out)
+/* Where the folders above are not named in UTF-8, JSON cannot say it: there the object keeps what
+ * it had. */
+static bool keep_path(plan_reader *r, json_t *object, const char *key, const char *path,
+                      const char **out)
 {
     char *whole = path_absolute(path);
     *out = whole ? arena_strdup(&r->plan->memory, whole) : NULL;

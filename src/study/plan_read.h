@@ -62,8 +62,8 @@ bool plan_read_path(plan_reader *r, json_t *object, const char *key, bool needed
 
 bool plan_read_models(plan_reader *r, json_t *root); /* plan_models.c */
 
-/* study_plan_read of JSON that is read already; its relative paths become absolute ones. `path` is for
- * messages, `folder` is where relative paths start from. */
+/* study_plan_read of JSON that is read already; its relative paths become absolute ones. `path` is
+ * for messages, `folder` is where relative paths start from. */
 bool plan_read_json(study_plan *out, json_t *json, const char *path, const char *folder,
                     const char *root, error *e);
 

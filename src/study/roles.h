@@ -17,8 +17,9 @@ typedef enum prompt_role {
 prompt_role prompt_role_of(const char *prompt, const char *instance_prompt,
                            const char *class_prompt);
 
-/* The prompt with the subject's words left out ("a photo of dog on the beach"), malloc'ed; as it is where
- * it does not ask for the subject. NULL: memory is out. */
-char *prompt_without_subject(const char *prompt, const char *instance_prompt, const char *class_prompt);
+/* The prompt with the subject's words left out ("a photo of dog on the beach"), malloc'ed; as it is
+ * where it does not ask for the subject. NULL: memory is out. */
+char *prompt_without_subject(const char *prompt, const char *instance_prompt,
+                             const char *class_prompt);
 
 #endif

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * score: places that are found in every photo of the subject and in no picture of its class are the
- * subject's own marks; they decide. A place of a changing background is not found in the other photos, and
- * one of any dog is found in the class. */
+ * subject's own marks; they decide. A place of a changing background is not found in the other
+ * photos, and one of any dog is found in the class. */
 #include "study/score.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-/* docs/MEASURES.md has what else was tried. A cosine counts exponentially, so that what is only a little
- * like a mark does not add up to one. */
+/* docs/MEASURES.md has what else was tried. A cosine counts exponentially, so that what is only a
+ * little like a mark does not add up to one. */
 static const double softness = 0.2, least_spread = 0.02;
 
 static double strength(float cosine) { return exp(((double)cosine - 1) / softness); }
@@ -57,7 +57,8 @@ double scale_score(const subject_scale *s, const float *match)
             double here = strength(match[at]), own = 0;
             for (int o = 0; o < s->photos; o++)
                 if (o != k && o != out_photo) own += strength(s->own[o][at]) / others;
-            double sum = s->sum[at] - (in_class ? here : 0), squares = s->squares[at] - (in_class ? here * here : 0);
+            double sum = s->sum[at] - (in_class ? here : 0),
+                   squares = s->squares[at] - (in_class ? here * here : 0);
             double mean = sum / classes, left = squares / classes - mean * mean;
             double spread = sqrt(left > 0 ? left : 0) + least_spread * mean;
             if (own <= mean) continue;

@@ -26,7 +26,10 @@ double student_t(int freedom, double share)
     if (freedom < 1) return NAN;
     for (int i = 0; i < 100; i++) {
         double middle = (low + high) / 2;
-        if (within(middle, freedom) < share) low = middle; else high = middle;
+        if (within(middle, freedom) < share)
+            low = middle;
+        else
+            high = middle;
     }
     return sqrt(freedom) * tan(low);
 }

@@ -25,8 +25,8 @@
 
 typedef struct run {
     lk_context *context;
-    lk_session *session;       /* all threads: trainings, and what works alone */
-    crew crew;                 /* for pictures and measures */
+    lk_session *session; /* all threads: trainings, and what works alone */
+    crew crew;           /* for pictures and measures */
     const study_options *options;
     const study_events *events;
     study_plan plan;
@@ -38,8 +38,8 @@ typedef struct run {
     const char *what;
     pace pace;
     double began;
-    double earlier;            /* seconds that earlier runs took */
-    int failed;                /* pictures that could not be made */
+    double earlier;                  /* seconds that earlier runs took */
+    int failed;                      /* pictures that could not be made */
     int64_t all_steps, shared_steps; /* of every picture; of them computed once for several */
 } run;
 
@@ -103,7 +103,8 @@ static void count_training(run *r, int i)
     if (r->models.is_ready[i]) return;
     if (o->with_prior_preservation && !o->prior_from_base)
         r->pace.wanted[PACE_CLASS] += (double)o->num_class_images * o->class_steps;
-    r->pace.wanted[PACE_UPDATES] += (o->max_train_steps ? (double)o->max_train_steps : 100) * update_units(o);
+    r->pace.wanted[PACE_UPDATES] += (o->max_train_steps ? (double)o->max_train_steps : 100) *
+                                    update_units(o);
 }
 
 static int distinct_cells(const study_plan *p)
@@ -179,28 +180,36 @@ static bool say_cost(run *r, error *e)
     if (!time_step(r, &step, e)) return false;
     for (int i = 0; i < r->plan.models; i++)
         if (!r->models.is_ready[i]) {
-            int base = r->plan.model[i].base; /* which may itself be still to be trained: of one size */
+            int base = r->plan.model[i]
+                           .base; /* which may itself be still to be trained: of one size */
             while (!r->models.is_ready[base]) base = r->plan.model[base].base;
             double bytes = (double)lk_train_memory(r->models.open[base], &r->plan.model[i].train);
             training = bytes > training ? bytes : training;
         }
-    say(r, "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
-        "training %s more for weights and optimizer", number_decimals(pace_total(&r->pace) * step, 0).text,
-        number_decimals(step, 3).text, number_bytes((double)memory_peak()).text, number_bytes(training).text);
+    say(r,
+        "about %s s of work at %s s a step, measured just now; memory: pictures %s (measured), "
+        "training %s more for weights and optimizer",
+        number_decimals(pace_total(&r->pace) * step, 0).text, number_decimals(step, 3).text,
+        number_bytes((double)memory_peak()).text, number_bytes(training).text);
     return true;
 }
 
-/* What comes of photos on the default model, and what a real one would take here: a step of Stable Diffusion
- * 1.x at 512x512 takes about REAL_STEP of the default model's, an update of batch 1 with the text encoder 2.5
- * steps, twice that with class pictures. */
+/* What comes of photos on the default model, and what a real one would take here: a step of Stable
+ * Diffusion 1.x at 512x512 takes about REAL_STEP of the default model's, an update of batch 1 with
+ * the text encoder 2.5 steps, twice that with class pictures. */
 static bool say_default(run *r, error *e)
 {
     enum { REAL_STEP = 250, REAL_GIB = 11, REAL_UPDATES = 800, REAL_CLASS_STEPS = 50 * 50 };
-    double step, steps = (double)(r->all_steps - r->shared_steps) + REAL_CLASS_STEPS + REAL_UPDATES * 2.5 * 3;
+    double step, steps = (double)(r->all_steps - r->shared_steps) + REAL_CLASS_STEPS +
+                         REAL_UPDATES * 2.5 * 3;
     if (!time_step(r, &step, e)) return false;
-    say(r, "the default model draws emoji and cannot draw photos; a real one (-m MODEL: a diffusers folder or a "
-        ".safetensors of Stable Diffusion 1.x) takes about %d GiB of memory, of which %s are free, and about %d "
-        "hours on this machine", REAL_GIB, number_bytes((double)memory_available()).text,
+    say(r,
+        "the default model draws emoji and cannot draw photos; a real one (-m MODEL: a diffusers "
+        "folder or a "
+        ".safetensors of Stable Diffusion 1.x) takes about %d GiB of memory, of which %s are free, "
+        "and about %d "
+        "hours on this machine",
+        REAL_GIB, number_bytes((double)memory_available()).text,
         (int)fmax(1, round(steps * step * REAL_STEP / 3600)));
     return true;
 }
@@ -219,7 +228,8 @@ static void say_model(const run *r, int i)
 {
     const study_models *m = &r->models;
     const char *name = r->plan.model[i].name;
-    char *why = m->state[i] == TRAINED_OTHER ? trained_difference(m->folder[i], m->request[i]) : NULL;
+    char *why = m->state[i] == TRAINED_OTHER ? trained_difference(m->folder[i], m->request[i])
+                                             : NULL;
     if (why)
         say(r, "model %s: %s: %s; the old one is kept", name,
             m->is_ready[i] ? "to be taken back from before" : "to be trained anew", why);
@@ -236,8 +246,10 @@ static bool dry_run(run *r, error *e)
         const study_section *s = &r->plan.section[i];
         say(r, "%s: %d x %d pictures", s->title, s->rows, s->columns);
     }
-    say(r, "%d pictures in all, %d of them to be made: %lld steps, %lld with shared beginnings "
-        "computed once", distinct_cells(&r->plan), r->work.count, (long long)r->work.steps,
+    say(r,
+        "%d pictures in all, %d of them to be made: %lld steps, %lld with shared beginnings "
+        "computed once",
+        distinct_cells(&r->plan), r->work.count, (long long)r->work.steps,
         (long long)(r->work.steps - r->work.saved));
     if (pace_total(&r->pace) > 0 && !say_cost(r, e)) return false;
     for (int i = 0; i < r->work.count; i++) {
@@ -253,9 +265,11 @@ static bool check_cost(const run *r, error *e)
 {
     enum { MANY = 5000 };
     if (r->work.count < MANY || r->options->yes) return true;
-    return error_set(e, ERROR_USAGE, "%s asks for %d pictures, %lld steps (%lld with shared beginnings "
-                     "computed once); see --dry-run, or say --yes", r->options->plan, r->work.count,
-                     (long long)r->work.steps, (long long)(r->work.steps - r->work.saved));
+    return error_set(e, ERROR_USAGE,
+                     "%s asks for %d pictures, %lld steps (%lld with shared beginnings "
+                     "computed once); see --dry-run, or say --yes",
+                     r->options->plan, r->work.count, (long long)r->work.steps,
+                     (long long)(r->work.steps - r->work.saved));
 }
 
 /* ---- training -------------------------------------------------------------------------------- */
@@ -309,12 +323,14 @@ static bool on_step(void *user)
     return tell(r, PACE_STEPS, 1);
 }
 
-/* Where a picture does not keep all threads busy, as many sessions of one thread as there are threads. */
+/* Where a picture does not keep all threads busy, as many sessions of one thread as there are
+ * threads. */
 static bool open_crew(run *r, error *e)
 {
     const study_cell *c = r->work.count ? r->work.task[0].cell : &r->plan.section[0].cell[0];
     lk_generate_options o = cell_options(c);
-    int sessions = lk_generate_sessions(r->session, r->models.open[lk_schedule_at(c->mix, 0)->model[0]], &o);
+    int sessions = lk_generate_sessions(r->session,
+                                        r->models.open[lk_schedule_at(c->mix, 0)->model[0]], &o);
     if (sessions > 1) return crew_open(&r->crew, r->context, sessions, e);
     r->crew.session = calloc(1, sizeof *r->crew.session);
     if (!r->crew.session) return error_memory(e, "a study's sessions", sizeof *r->crew.session);
@@ -367,14 +383,15 @@ static double earlier_seconds(const char *folder)
 
 static bool save_times(const run *r, error *e)
 {
-    json_t *j = json_pack("{s:f, s:f}", "seconds", r->earlier + clock_seconds() - r->began, "peak_mb",
-                          (double)memory_peak() / 1e6);
+    json_t *j = json_pack("{s:f, s:f}", "seconds", r->earlier + clock_seconds() - r->began,
+                          "peak_mb", (double)memory_peak() / 1e6);
     bool ok = json_write_in(j, r->options->folder, "times.json", e);
     json_decref(j);
     return ok;
 }
 
-/* The hashes of the models' weights, which inspect and the pictures tell too; each computed once. */
+/* The hashes of the models' weights, which inspect and the pictures tell too; each computed once.
+ */
 static const char **hash_models(run *r, error *e)
 {
     const char **hash = arena_alloc(&r->plan.memory, ((size_t)r->models.count + 1) * sizeof *hash);
@@ -438,12 +455,14 @@ static bool measure(run *r, error *e)
 static bool claim(run *r, error *e)
 {
     char *moved = NULL;
-    bool ok = path_make_dir(r->options->folder, e) && folder_lock(&r->lock, r->options->folder, e) &&
+    bool ok = path_make_dir(r->options->folder, e) &&
+              folder_lock(&r->lock, r->options->folder, e) &&
               study_folder_begin(&r->place, &r->plan, &moved, e);
     if (ok) folder_sweep(r->options->folder); /* what killed runs left half-written */
     if (moved) say(r, "the plan.json that was changed by hand is now %s", moved);
     free(moved);
-    for (int i = 0; ok && i < r->plan.models; i++) ok = study_models_claim(&r->models, i, &r->source, e);
+    for (int i = 0; ok && i < r->plan.models; i++)
+        ok = study_models_claim(&r->models, i, &r->source, e);
     return ok;
 }
 
@@ -474,15 +493,25 @@ static bool read_plan(run *r, error *e)
 
 bool study_run(lk_context *context, const study_options *o, const study_events *events, error *e)
 {
-    run r = {.context = context, .options = o, .events = events, .lock = -1, .what = "",
+    run r = {.context = context,
+             .options = o,
+             .events = events,
+             .lock = -1,
+             .what = "",
              .began = clock_seconds()};
     bool ok = read_plan(&r, e);
     if (!ok) return false;
     ok = open_session(&r, e);
     r.place = (study_place){o->folder, o->photos ? NULL : o->plan, o->root, lk_version()};
-    r.source = (study_source){.context = context, .session = r.session, .plan = &r.plan, .folder = o->folder,
-                              .stop = stops, .say = on_say, .user = &r};
-    ok = ok && field_check(r.session, o->clip, o->dino, e) && study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
+    r.source = (study_source){.context = context,
+                              .session = r.session,
+                              .plan = &r.plan,
+                              .folder = o->folder,
+                              .stop = stops,
+                              .say = on_say,
+                              .user = &r};
+    ok = ok && field_check(r.session, o->clip, o->dino, e) &&
+         study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
          count_work(&r, e);
     if (ok && o->photos && strcmp(r.plan.model[0].path, "pocket") == 0) ok = say_default(&r, e);
     if (ok && o->dry_run)
@@ -491,8 +520,10 @@ bool study_run(lk_context *context, const study_options *o, const study_events *
         ok = ok && check_cost(&r, e) && work(&r, e);
     if (ok && !o->dry_run) say(&r, "%s/report.html", o->folder);
     if (ok && r.failed)
-        ok = error_set(e, ERROR_NUMERIC, "%d of %d pictures could not be made; %s/report.html says which and "
-                       "why", r.failed, r.work.count, o->folder);
+        ok = error_set(e, ERROR_NUMERIC,
+                       "%d of %d pictures could not be made; %s/report.html says which and "
+                       "why",
+                       r.failed, r.work.count, o->folder);
     cells_work_close(&r.work);
     study_models_close(&r.models);
     lk_session_close(&r.session);

@@ -52,7 +52,8 @@ static bool check_model(const study_place *at, const study_model *m, error *e)
     char *copies = path_join(at->folder, PICTURES);
     bool is_copies = copies && path_is_same(copies, m->train.instance_data_dir);
     free(copies);
-    if (is_copies) return refuse(at, "holds the subject's pictures under the name of their copies", e);
+    if (is_copies)
+        return refuse(at, "holds the subject's pictures under the name of their copies", e);
     if (path_is_same(at->folder, m->train.instance_data_dir))
         return refuse(at, "is the folder of the subject's pictures", e);
     if (m->train.class_data_dir && path_is_same(at->folder, m->train.class_data_dir))
@@ -105,9 +106,9 @@ static bool check_images(const study_place *at, error *e)
 
 static bool check_files(const study_place *at, error *e)
 {
-    static const char *const written[] = {MARK_FILE,   PLAN_FILE,       "report.html",
-                                          "cells.csv", "measures.json", "matches.safetensors",
-                                          "times.json", "cells", "class", PICTURES};
+    static const char *const written[] = {
+        MARK_FILE,    PLAN_FILE, "report.html", "cells.csv", "measures.json", "matches.safetensors",
+        "times.json", "cells",   "class",       PICTURES};
     json_t *mark = read_mark(at->folder);
     bool ok = true;
     for (size_t i = 0; ok && !mark && i < sizeof written / sizeof *written; i++)

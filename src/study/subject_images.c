@@ -16,7 +16,8 @@ void subject_image_name(char out[64], int subject, bool of_class, int index)
     snprintf(out, 64, "subject/%d-%s%02d.png", subject + 1, of_class ? "class-" : "", index + 1);
 }
 
-static bool write_crop(const lk_photos *photos, size_t i, const char *folder, const char *name, error *e)
+static bool write_crop(const lk_photos *photos, size_t i, const char *folder, const char *name,
+                       error *e)
 {
     lk_error why = {0};
     lk_image *square = NULL;
@@ -61,7 +62,7 @@ static int resolution_of(const measure_source *s, int who)
 }
 
 bool subject_images_write(subject_images *out, const measure_source *s, const study_measures *m,
-                            error *e)
+                          error *e)
 {
     char *place = path_join(s->folder, "subject");
     bool ok = place ? !m->subjects || path_make_dir(place, e)

@@ -16,7 +16,7 @@ typedef struct subject_images {
 
 /* out: [subjects of m]. Folders that are gone leave 0 behind. */
 bool subject_images_write(subject_images *out, const measure_source *s, const study_measures *m,
-                            error *e);
+                          error *e);
 
 /* "subject/1-01.png" of subject 0, picture 0. */
 void subject_image_name(char out[64], int subject, bool of_class, int index);

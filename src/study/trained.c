@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * trained: opening and training a study's models. A model is whole when its folder has the mark of its
- * request (trained_mark.h) and its model_index.json, written last, is there too. */
+ * trained: opening and training a study's models. A model is whole when its folder has the mark of
+ * its request (trained_mark.h) and its model_index.json, written last, is there too. */
 #include "study/trained.h"
 
 #include <stdarg.h>
@@ -18,7 +18,8 @@
 
 #define CHECKPOINT "checkpoint-" /* and the step: as trainings name them */
 
-__attribute__((format(printf, 2, 3))) static void say(const study_source *s, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void say(const study_source *s, const char *format,
+                                                      ...)
 {
     char line[2048];
     va_list args;
@@ -50,14 +51,16 @@ static char *class_maker(const lk_train_options *o)
                          number_exact_float(o->class_guidance).text);
 }
 
-/* folder/class/a-photo-of-dog-1a2b3c4d: the pictures of one model for one prompt in one way, shared by all
- * trainings that ask for them. malloc'ed. */
+/* folder/class/a-photo-of-dog-1a2b3c4d: the pictures of one model for one prompt in one way, shared
+ * by all trainings that ask for them. malloc'ed. */
 static char *own_class_folder(const study_models *m, const study_source *s, int i)
 {
     const study_model *t = &s->plan->model[i];
-    char *maker = class_maker(&t->train), *slug = lk_slug(t->train.class_prompt, 180), hash[65], *folder = NULL;
-    char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt, maker ? maker : "",
-                               (unsigned long long)t->train.seed, precision_name(s));
+    char *maker = class_maker(&t->train), *slug = lk_slug(t->train.class_prompt, 180), hash[65],
+         *folder = NULL;
+    char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt,
+                               maker ? maker : "", (unsigned long long)t->train.seed,
+                               precision_name(s));
     if (maker && slug && text) {
         trained_key(text, hash);
         folder = string_format("%s/class/%s-%.8s", s->folder, slug, hash);
@@ -136,7 +139,8 @@ static bool name_folders(study_models *m, const study_source *s, int i, error *e
     if (classes)
         m->class_folder[i] = t->train.class_data_dir ? strdup(t->train.class_data_dir)
                                                      : own_class_folder(m, s, i);
-    return (m->folder[i] && (!classes || m->class_folder[i])) || error_memory(e, "a model's path", 64);
+    return (m->folder[i] && (!classes || m->class_folder[i])) ||
+           error_memory(e, "a model's path", 64);
 }
 
 static bool find_trained(study_models *m, const study_source *s, int i, error *e)
@@ -146,12 +150,13 @@ static bool find_trained(study_models *m, const study_source *s, int i, error *e
     if (!aside) return error_memory(e, "a model's path", 64);
     m->state[i] = trained_look(m->folder[i], m->key[i]);
     bool ok = m->state[i] != TRAINED_FOREIGN ||
-              error_set(e, ERROR_FILE, "%s is there, and no study of likeness wrote it; move it, name the "
-                        "model \"%s\" otherwise, or give the study another folder (-o)", m->folder[i],
-                        s->plan->model[i].name);
-    const char *found = m->state[i] == TRAINED_WHOLE                         ? m->folder[i]
+              error_set(e, ERROR_FILE,
+                        "%s is there, and no study of likeness wrote it; move it, name the "
+                        "model \"%s\" otherwise, or give the study another folder (-o)",
+                        m->folder[i], s->plan->model[i].name);
+    const char *found = m->state[i] == TRAINED_WHOLE                      ? m->folder[i]
                         : trained_look(aside, m->key[i]) == TRAINED_WHOLE ? aside
-                                                                            : NULL;
+                                                                          : NULL;
     if (ok && found) {
         m->seconds[i] = training_seconds(found);
         ok = open_one(m, i, s, found, e);
@@ -213,9 +218,11 @@ static bool make_room(study_models *m, int i, const study_source *s, bool comes_
 {
     const char *name = s->plan->model[i].name;
     char *why = trained_difference(m->folder[i], m->request[i]), *kept = NULL;
-    bool ok = (why || error_memory(e, "a training's request", 64)) && trained_move_aside(m->folder[i], &kept, e);
+    bool ok = (why || error_memory(e, "a training's request", 64)) &&
+              trained_move_aside(m->folder[i], &kept, e);
     if (ok)
-        say(s, "model %s: %s: %s%s%s", name, why, comes_back ? "the one trained so before is taken back" : "trained anew",
+        say(s, "model %s: %s: %s%s%s", name, why,
+            comes_back ? "the one trained so before is taken back" : "trained anew",
             kept ? "; the old one is kept in " : "", kept ? kept : "");
     free(why);
     free(kept);
@@ -240,7 +247,9 @@ bool study_models_claim(study_models *m, int i, const study_source *s, error *e)
     bool comes_back = kept == TRAINED_WHOLE || kept == TRAINED_BEGUN;
     bool ok = aside || error_memory(e, "a model's path", 64);
     if (ok && m->state[i] == TRAINED_OTHER) ok = make_room(m, i, s, comes_back, e);
-    if (ok) ok = comes_back ? folder_move(aside, m->folder[i], e) : trained_begin(m->folder[i], m->request[i], e);
+    if (ok)
+        ok = comes_back ? folder_move(aside, m->folder[i], e)
+                        : trained_begin(m->folder[i], m->request[i], e);
     if (ok) m->state[i] = comes_back ? kept : TRAINED_BEGUN;
     free(aside);
     return ok;
@@ -250,7 +259,9 @@ bool study_models_claim(study_models *m, int i, const study_source *s, error *e)
 
 static bool is_checkpoint(const char *name)
 {
-    size_t digits = strncmp(name, CHECKPOINT, strlen(CHECKPOINT)) == 0 ? strspn(name + strlen(CHECKPOINT), "0123456789") : 0;
+    size_t digits = strncmp(name, CHECKPOINT, strlen(CHECKPOINT)) == 0
+                        ? strspn(name + strlen(CHECKPOINT), "0123456789")
+                        : 0;
     return digits && !name[strlen(CHECKPOINT) + digits];
 }
 
@@ -272,7 +283,8 @@ static bool checkpoints(size_t *count, const char *folder, bool removes, error *
     return ok;
 }
 
-bool study_models_train(study_models *m, int i, const study_source *s, const train_events *events, error *e)
+bool study_models_train(study_models *m, int i, const study_source *s, const train_events *events,
+                        error *e)
 {
     const study_model *t = &s->plan->model[i];
     lk_error why = {0};
@@ -286,8 +298,10 @@ bool study_models_train(study_models *m, int i, const study_source *s, const tra
     if (there) o.resume_from_checkpoint = "latest";
     if (!lk_train(s->session, m->open[t->base], &o, &why))
         return why.code == LK_CANCELLED /* train's advice is for its own command */
-                   ? error_set(e, ERROR_CANCELLED, "stopped in the training of %s; what is done is kept, and the "
-                               "study run again goes on from there", t->name)
+                   ? error_set(e, ERROR_CANCELLED,
+                               "stopped in the training of %s; what is done is kept, and the "
+                               "study run again goes on from there",
+                               t->name)
                    : engine_failed(&why, e);
     if (!checkpoints(&there, m->folder[i], true, e)) return false;
     m->seconds[i] = training_seconds(m->folder[i]);

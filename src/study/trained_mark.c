@@ -146,10 +146,7 @@ static char *value_text(const json_t *value)
 }
 
 /* Absent is equal to absent. */
-static bool is_same(const json_t *a, const json_t *b)
-{
-    return (!a && !b) || json_equal(a, b);
-}
+static bool is_same(const json_t *a, const json_t *b) { return (!a && !b) || json_equal(a, b); }
 
 static void add_change(FILE *out, const char *name, const json_t *was, const json_t *is)
 {
@@ -171,12 +168,13 @@ static void add_settings(FILE *out, json_t *was, json_t *is)
 {
     const char *name;
     json_t *value;
-    json_object_foreach(is, name, value) {
+    json_object_foreach(is, name, value)
+    {
         const json_t *old = json_object_get(was, name);
         if (!json_equal(old, value)) add_change(out, name, old, value);
     }
-    json_object_foreach(was, name, value)
-        if (!json_object_get(is, name)) add_change(out, name, value, NULL);
+    json_object_foreach(was, name, value) if (!json_object_get(is, name))
+        add_change(out, name, value, NULL);
 }
 
 char *trained_difference(const char *folder, const char *request)

@@ -30,8 +30,12 @@ static bool tell_line(const teller *to, char *line, error *e)
 
 static bool tell_cut(const teller *to, const char *flag, const char *cut, int positions, error *e)
 {
-    return !cut || tell_line(to, string_format("%s is longer than the %d tokens that the model reads: \"%s\" "
-                                               "is not seen by it", flag, positions - 2, cut), e);
+    return !cut ||
+           tell_line(to,
+                     string_format("%s is longer than the %d tokens that the model reads: \"%s\" "
+                                   "is not seen by it",
+                                   flag, positions - 2, cut),
+                     e);
 }
 
 static bool tell_prompts(const teller *to, const trainer *t, error *e)
@@ -39,7 +43,8 @@ static bool tell_prompts(const teller *to, const trainer *t, error *e)
     const model *m = t->model;
     int positions = m->clip.positions;
     prompt_text validation = {.ids = malloc((size_t)positions * sizeof *validation.ids)};
-    bool ok = validation.ids || error_memory(e, "a prompt", (size_t)positions * sizeof *validation.ids);
+    bool ok = validation.ids ||
+              error_memory(e, "a prompt", (size_t)positions * sizeof *validation.ids);
     if (ok && t->settings.validation_prompt)
         ok = tokenizer_encode(m->tokens, t->settings.validation_prompt, positions, validation.ids,
                               &validation.cut, e);
@@ -55,17 +60,21 @@ static bool tell_prompts(const teller *to, const trainer *t, error *e)
 static bool tell_warmup(const teller *to, const trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
-    if (!train_setting_determines(s, "lr_warmup_steps") || s->lr_warmup_steps < t->total) return true;
+    if (!train_setting_determines(s, "lr_warmup_steps") || s->lr_warmup_steps < t->total)
+        return true;
     double most = rate_multiplier(s->lr_scheduler, t->total - 1, s->lr_warmup_steps, t->total,
                                   s->lr_num_cycles, s->lr_power, t->rate);
-    return tell_line(to, string_format("--lr_warmup_steps %lld is as long as the run of %lld steps or longer: "
-                                       "the learning rate only climbs, to %s in place of %s",
-                                       (long long)s->lr_warmup_steps, (long long)t->total,
-                                       number_rounded(most * t->rate, 3).text, number_exact(t->rate).text),
-                     e);
+    return tell_line(
+        to,
+        string_format("--lr_warmup_steps %lld is as long as the run of %lld steps or longer: "
+                      "the learning rate only climbs, to %s in place of %s",
+                      (long long)s->lr_warmup_steps, (long long)t->total,
+                      number_rounded(most * t->rate, 3).text, number_exact(t->rate).text),
+        e);
 }
 
-/* What is usual for models of Stable Diffusion's size, and for small ones such as the pocket model. */
+/* What is usual for models of Stable Diffusion's size, and for small ones such as the pocket model.
+ */
 static const struct usual {
     double parameters; /* of the UNet, from here on */
     int64_t steps;     /* fewer, or */
@@ -84,10 +93,14 @@ static bool tell_length(const teller *to, const trainer *t, error *e)
     const struct usual *u = usual;
     while (size < u->parameters) u++;
     if (t->total >= u->steps && (double)t->total * t->rate >= u->way) return true;
-    return tell_line(to, string_format("%lld step%s at a learning rate of %s will change next to nothing; usual "
-                                       "for a model of this size are about %s (--max_train_steps, "
-                                       "--learning_rate)", (long long)t->total, t->total == 1 ? "" : "s",
-                                       number_exact(t->rate).text, u->text), e);
+    return tell_line(
+        to,
+        string_format("%lld step%s at a learning rate of %s will change next to nothing; usual "
+                      "for a model of this size are about %s (--max_train_steps, "
+                      "--learning_rate)",
+                      (long long)t->total, t->total == 1 ? "" : "s", number_exact(t->rate).text,
+                      u->text),
+        e);
 }
 
 bool advice_give(const trainer *t, void (*tell)(void *user, const char *line), void *user, error *e)

@@ -27,7 +27,9 @@ enum { FILES = 3 };
 static const char *const hashed_files[FILES] = {UNET_FILE, CLIP_FILE, OPTIMIZER_FILE};
 
 /* Hashes of these, made while they were written. */
-typedef struct file_hashes { char of[FILES][65]; } file_hashes;
+typedef struct file_hashes {
+    char of[FILES][65];
+} file_hashes;
 
 void checkpoint_owner_of(checkpoint_owner *o, const trainer *t)
 {
@@ -49,9 +51,10 @@ static dtype moment_type(moment_kind kind)
     return kind == MOMENTS_8BIT ? DTYPE_U8 : kind == MOMENTS_F16 ? DTYPE_F16 : DTYPE_F32;
 }
 
-/* The k-th part of a weight's moments (0..3) as an entry called WEIGHT.part, and where it lies among the
- * set's; false: there is none. */
-static bool moment_entry(safetensors_entry *out, size_t *at, const weight *w, const moments *m, int k)
+/* The k-th part of a weight's moments (0..3) as an entry called WEIGHT.part, and where it lies
+ * among the set's; false: there is none. */
+static bool moment_entry(safetensors_entry *out, size_t *at, const weight *w, const moments *m,
+                         int k)
 {
     static const char *const part[] = {"exp_avg", "exp_avg_sq", "absmax_exp_avg",
                                        "absmax_exp_avg_sq"};
@@ -72,7 +75,7 @@ typedef struct entry_list {
     safetensors_entry *item; /* names malloc'ed; data NULL */
     size_t *at;              /* where each lies in its set's states */
     size_t count, first;
-    host_view view[2];       /* of them, while they are saved */
+    host_view view[2]; /* of them, while they are saved */
 } entry_list;
 
 static void entries_free(entry_list *l)
@@ -88,7 +91,8 @@ static bool entries_open(entry_list *l, const trainer *t, error *e)
     const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
     size_t most = 4 * (sets[0]->set.count + sets[1]->set.count) + 1;
     *l = (entry_list){.item = calloc(most, sizeof *l->item), .at = calloc(most, sizeof *l->at)};
-    bool ok = (l->item && l->at) || error_memory(e, "the optimizer's state", most * sizeof *l->item);
+    bool ok = (l->item && l->at) ||
+              error_memory(e, "the optimizer's state", most * sizeof *l->item);
     for (int k = 0; ok && k < 2; k++) {
         for (size_t i = 0; ok && i < sets[k]->set.count; i++)
             for (int part = 0; ok && part < 4; part++) {
@@ -124,8 +128,11 @@ static bool save_optimizer(const trainer *t, const char *folder, char hash[65], 
     bool ok = (path && name) || error_memory(e, "the optimizer's state", 64);
     ok = ok && entries_show(&l, t, e) && draws_save(&t->draws, &state, &size, e);
     if (ok) {
-        l.item[l.count++] = (safetensors_entry){.name = name, .type = DTYPE_U8, .rank = 1,
-                                                .dim = {(int64_t)size}, .data = state,
+        l.item[l.count++] = (safetensors_entry){.name = name,
+                                                .type = DTYPE_U8,
+                                                .rank = 1,
+                                                .dim = {(int64_t)size},
+                                                .data = state,
                                                 .bytes = size};
         ok = safetensors_write_hashed(path, l.item, l.count, NULL, 0, hash, e);
     } else {
@@ -137,10 +144,10 @@ static bool save_optimizer(const trainer *t, const char *folder, char hash[65], 
     return ok;
 }
 
-/* Copies one tensor of a file into the device's memory; the file has been hashed, so what does not fit is
- * foreign. */
-static bool load_entry(const safetensors *file, const safetensors_entry *to, device *d, const buffer *memory,
-                       size_t at, const char *path, error *e)
+/* Copies one tensor of a file into the device's memory; the file has been hashed, so what does not
+ * fit is foreign. */
+static bool load_entry(const safetensors *file, const safetensors_entry *to, device *d,
+                       const buffer *memory, size_t at, const char *path, error *e)
 {
     const safetensors_entry *from = safetensors_find(file, to->name);
     if (!from || from->type != to->type || from->bytes != to->bytes)
@@ -160,11 +167,13 @@ static bool load_optimizer(trainer *t, const char *folder, error *e)
         ok = entries_open(&l, t, e);
         for (size_t i = 0; ok && i < l.count; i++)
             ok = load_entry(&file, &l.item[i], t->device,
-                            i < l.first ? &t->parameters.unet.states : &t->parameters.clip.states, l.at[i],
-                            path, e);
+                            i < l.first ? &t->parameters.unet.states : &t->parameters.clip.states,
+                            l.at[i], path, e);
         const safetensors_entry *state = safetensors_find(&file, DRAWS);
-        ok = ok && (state || error_set(e, ERROR_FORMAT, "%s: the state of the draws is missing; "
-                                       "resume from another checkpoint", path));
+        ok = ok && (state || error_set(e, ERROR_FORMAT,
+                                       "%s: the state of the draws is missing; "
+                                       "resume from another checkpoint",
+                                       path));
         ok = ok && draws_load(&t->draws, state->data, state->bytes, e);
         if (l.item) entries_free(&l);
         safetensors_close(&file);
@@ -182,7 +191,8 @@ static bool load_weights(trained_set *set, const char *folder, const char *name,
     if (ok) {
         for (size_t i = 0; ok && i < set->set.count; i++) {
             const weight *w = &set->set.item[i];
-            safetensors_entry to = {.name = w->name, .type = w->type,
+            safetensors_entry to = {.name = w->name,
+                                    .type = w->type,
                                     .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
             ok = load_entry(&file, &to, set->device, &set->weights, set->at[i], path, e);
             device_weights_touch(set->copy, i);
@@ -205,7 +215,8 @@ static bool save_manifest(const checkpoint_owner *o, const trainer *t, const cha
 {
     json_t *files = json_object(), *j = identity_json(t, o->model_hash);
     for (int i = 0; i < FILES; i++)
-        if (is_written(t, i)) json_object_set_new(files, hashed_files[i], json_string(hashes->of[i]));
+        if (is_written(t, i))
+            json_object_set_new(files, hashed_files[i], json_string(hashes->of[i]));
     json_object_set_new(j, "step", json_integer(t->done));
     json_object_set_new(j, "files", files);
     bool ok = json_write_in(j, folder, "checkpoint.json", e);
@@ -220,8 +231,8 @@ json_t *checkpoint_read(const char *path, error *e)
     if (!file) {
         error_memory(e, path, strlen(path));
     } else if (!path_is_file(file)) {
-        error_set(e, ERROR_FILE, "%s: is not a checkpoint of likeness train: it has no checkpoint.json",
-                  path);
+        error_set(e, ERROR_FILE,
+                  "%s: is not a checkpoint of likeness train: it has no checkpoint.json", path);
     } else {
         j = json_read(file, JSON_LIMIT, NULL);
         if (json_integer_value(json_object_get(j, "step")) <= 0) {
@@ -251,8 +262,10 @@ static bool check_files(const json_t *files, const trainer *t, const char *folde
         const char *saved = json_string_value(json_object_get(files, hashed_files[i]));
         ok = hash_file(folder, hashed_files[i], hash, e) &&
              ((saved && strcmp(saved, hash) == 0) ||
-              error_set(e, ERROR_FORMAT, "%s/%s: has been altered since it was written; resume from "
-                        "another checkpoint", folder, hashed_files[i]));
+              error_set(e, ERROR_FORMAT,
+                        "%s/%s: has been altered since it was written; resume from "
+                        "another checkpoint",
+                        folder, hashed_files[i]));
     }
     return ok;
 }
@@ -279,7 +292,8 @@ static bool save_into(const checkpoint_owner *o, trainer *t, const char *folder,
          (!t->settings.train_text_encoder ||
           model_save_clip(t->model, clip, &t->parameters.clip.set, hashes.of[1], e));
     parameters_hide(&t->parameters);
-    ok = ok && save_optimizer(t, folder, hashes.of[2], e) && save_manifest(o, t, folder, &hashes, e);
+    ok = ok && save_optimizer(t, folder, hashes.of[2], e) &&
+         save_manifest(o, t, folder, &hashes, e);
     free(unet);
     free(clip);
     return ok;
@@ -289,7 +303,8 @@ bool checkpoint_save(const checkpoint_owner *o, trainer *t, error *e)
 {
     char name[32];
     snprintf(name, sizeof name, "%lld", (long long)t->done);
-    char *partial = checkpoint_partial(o->output_dir, name), *final = checkpoint_path(o->output_dir, t->done);
+    char *partial = checkpoint_partial(o->output_dir, name),
+         *final = checkpoint_path(o->output_dir, t->done);
     bool ok = (partial && final) || error_memory(e, "a checkpoint's name", 64);
     ok = ok && trainer_finite(t, e) && folder_remove(partial, e) && save_into(o, t, partial, e) &&
          checkpoint_give_way(o, t, final, e) && folder_move(partial, final, e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * checkpoint_folder: the checkpoints of an output folder: which there are, whose they are, which go. */
+ * checkpoint_folder: the checkpoints of an output folder: which there are, whose they are, which
+ * go. */
 #include "train/checkpoint_folder.h"
 
 #include <stdlib.h>
@@ -72,8 +73,10 @@ bool checkpoint_find(char **path, const char *output_dir, const char *from, erro
         return true;
     }
     if (ok)
-        ok = error_set(e, ERROR_FILE, "%s: no such checkpoint, neither there nor in %s; see what there is, or "
-                       "give \"latest\" (--resume_from_checkpoint)", from, output_dir);
+        ok = error_set(e, ERROR_FILE,
+                       "%s: no such checkpoint, neither there nor in %s; see what there is, or "
+                       "give \"latest\" (--resume_from_checkpoint)",
+                       from, output_dir);
     free(inside);
     free(given);
     return ok;
@@ -104,7 +107,8 @@ static int by_step(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-bool checkpoint_own(const checkpoint_owner *o, const trainer *t, int64_t **steps, size_t *count, error *e)
+bool checkpoint_own(const checkpoint_owner *o, const trainer *t, int64_t **steps, size_t *count,
+                    error *e)
 {
     folder_names names;
     *steps = NULL;
@@ -161,7 +165,8 @@ bool checkpoint_give_way(const checkpoint_owner *o, const trainer *t, const char
 /* Out of sight first, so that what is named checkpoint-N stays whole. */
 static bool remove_one(const checkpoint_owner *o, int64_t step, error *e)
 {
-    char *path = checkpoint_path(o->output_dir, step), *away = checkpoint_partial(o->output_dir, "old");
+    char *path = checkpoint_path(o->output_dir, step),
+         *away = checkpoint_partial(o->output_dir, "old");
     bool ok = (path && away) || error_memory(e, "a checkpoint's name", 64);
     ok = ok && folder_remove(away, e) && folder_move(path, away, e) && folder_remove(away, e);
     free(away);

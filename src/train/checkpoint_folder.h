@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * checkpoint_folder: what checkpoint.c wants of checkpoint_folder.c, which holds the rest of checkpoint.h. */
+ * checkpoint_folder: what checkpoint.c wants of checkpoint_folder.c, which holds the rest of
+ * checkpoint.h. */
 #ifndef LIKENESS_TRAIN_CHECKPOINT_FOLDER_H
 #define LIKENESS_TRAIN_CHECKPOINT_FOLDER_H
 

@@ -29,7 +29,10 @@ enum { MANIFEST_LIMIT = 64 << 20, PROMPT_SHOWN = 100 };
 /* ---- the manifest ---- */
 
 /* {"pictures": [{file, prompt, seed, model, settings, sha256}, ...]} */
-typedef struct manifest { char *path; json_t *root, *pictures; } manifest;
+typedef struct manifest {
+    char *path;
+    json_t *root, *pictures;
+} manifest;
 
 static void manifest_close(manifest *m)
 {
@@ -45,8 +48,10 @@ static bool manifest_read(manifest *m, error *e)
     m->root = f.root; /* ours from here */
     m->pictures = json_object_get(m->root, "pictures");
     return json_is_array(m->pictures) ||
-           error_set(e, ERROR_FORMAT, "%s: has no list \"pictures\", so it is not Likeness's; move it "
-                     "out of the class pictures' folder", m->path);
+           error_set(e, ERROR_FORMAT,
+                     "%s: has no list \"pictures\", so it is not Likeness's; move it "
+                     "out of the class pictures' folder",
+                     m->path);
 }
 
 /* The folder's manifest, empty where there is none. */
@@ -97,8 +102,8 @@ static bool manifest_add(manifest *m, const class_request *r, const char *file, 
 
 /* ---- what the folder's pictures are ---- */
 
-/* How many pictures were there before; of those in the manifest (and unchanged since), how many are of
- * another model, or of this one but another prompt. */
+/* How many pictures were there before; of those in the manifest (and unchanged since), how many are
+ * of another model, or of this one but another prompt. */
 typedef struct census {
     size_t all, listed, other_model, other_prompt;
     const char *prompt; /* one of the other prompts; the manifest's */
@@ -163,11 +168,11 @@ static bool describe_census(char **out, const census *c, const char *folder, siz
         snprintf(part[2], sizeof part[2], "%s%zu without an entry in " MANIFEST,
                  *part[0] || *part[1] ? ", " : "", unlisted);
     if (prompt)
-        *out = string_format("%s: %zu of %zu class pictures were not made by this model%s: %s%s%s%s; "
-                             "choose another folder, or remove them to have them made anew", folder,
-                             foreign, total,
-                             foreign > c->other_model ? " for this prompt" : "", part[0], part[1],
-                             c->other_prompt ? prompt : "", part[2]);
+        *out = string_format(
+            "%s: %zu of %zu class pictures were not made by this model%s: %s%s%s%s; "
+            "choose another folder, or remove them to have them made anew",
+            folder, foreign, total, foreign > c->other_model ? " for this prompt" : "", part[0],
+            part[1], c->other_prompt ? prompt : "", part[2]);
     free(prompt);
     return *out || error_memory(e, "a warning", sizeof part);
 }
@@ -176,7 +181,9 @@ static bool describe_census(char **out, const census *c, const char *folder, siz
 
 /* A picture on its way: where it will lie, and where it does until it is entered, under a name that
  * folder_sweep knows. */
-typedef struct target { char name[32], *path, *hidden; } target;
+typedef struct target {
+    char name[32], *path, *hidden;
+} target;
 
 static void target_close(target *t)
 {
@@ -212,23 +219,25 @@ static bool give_name(const target *t, error *e)
     if (renameat2(AT_FDCWD, t->hidden, AT_FDCWD, t->path, RENAME_NOREPLACE) == 0) return true;
     if (errno == EINVAL || errno == ENOSYS) /* a file system that cannot promise this */
         if (rename(t->hidden, t->path) == 0) return true;
-    return errno == EEXIST
-               ? error_set(e, ERROR_FILE, "%s: appeared while it was made here; is another run making "
-                           "class pictures in that folder?", t->path)
-               : error_set(e, ERROR_FILE, "%s: cannot be written: %s", t->path, error_reason(errno));
+    return errno == EEXIST ? error_set(e, ERROR_FILE,
+                                       "%s: appeared while it was made here; is another run making "
+                                       "class pictures in that folder?",
+                                       t->path)
+                           : error_set(e, ERROR_FILE, "%s: cannot be written: %s", t->path,
+                                       error_reason(errno));
 }
 
-static bool keep_image(manifest *list, const class_request *r, const target *t, const image *picture,
-                         uint64_t seed, const char *settings, error *e)
+static bool keep_image(manifest *list, const class_request *r, const target *t,
+                       const image *picture, uint64_t seed, const char *settings, error *e)
 {
     char hash[65];
     return image_write(picture, t->hidden, settings, 100, e) && sha256_file(hash, t->hidden, e) &&
-           manifest_add(list, r, t->name, seed, settings, hash, e) && json_write(list->root, list->path, e) &&
-           give_name(t, e);
+           manifest_add(list, r, t->name, seed, settings, hash, e) &&
+           json_write(list->root, list->path, e) && give_name(t, e);
 }
 
-static bool make_one(manifest *list, const class_request *r, const model *m, const image_maker *maker,
-                     uint64_t *number, error *e)
+static bool make_one(manifest *list, const class_request *r, const model *m,
+                     const image_maker *maker, uint64_t *number, error *e)
 {
     target t;
     if (!find_free(&t, r->folder, number, e)) return false;
@@ -254,7 +263,8 @@ static bool make_missing(manifest *list, const class_request *r, const model *m,
         if (!train_goes_on(r->watch, TRAIN_CLASS_PICTURES, *made, missing, e)) return false;
         if (make_one(list, r, m, maker, &number, &why)) continue;
         return why.code == ERROR_CANCELLED
-                   ? error_set(e, ERROR_CANCELLED, "stopped after %d of %d class pictures", *made, missing)
+                   ? error_set(e, ERROR_CANCELLED, "stopped after %d of %d class pictures", *made,
+                               missing)
                    : error_set(e, why.code, "%s", why.text);
     }
     return true;
@@ -267,7 +277,7 @@ static int missing_of(const class_request *r, size_t there)
 }
 
 bool class_images_make(const class_request *r, const model *m, const image_maker *maker, int *made,
-                         char **warning, error *e)
+                       char **warning, error *e)
 {
     manifest list;
     census c;
@@ -319,7 +329,8 @@ bool class_images_check(const class_request *r, int *missing, error *e)
 /* Whether the settings that a picture was made with are the request's. */
 static bool is_alike(const json_t *entry, const class_request *r)
 {
-    const char *text = entry_text(entry, "settings"), *at = r->maker ? strstr(text, r->maker) : NULL;
+    const char *text = entry_text(entry, "settings"),
+               *at = r->maker ? strstr(text, r->maker) : NULL;
     bool bf16 = strstr(text, "Precision: bf16") != NULL;
     return (!r->maker || (at && at[strlen(r->maker)] == ',')) &&
            (!r->precision || bf16 == (strcmp(r->precision, "bf16") == 0));
@@ -330,7 +341,8 @@ static bool is_made(const manifest *list, const class_request *r, const photo_fi
     uint64_t number;
     char end;
     const json_t *entry = entry_of(list, file);
-    if (!entry || !r->model_hash || sscanf(file->name, "class-%" SCNu64 ".pn%c", &number, &end) != 2)
+    if (!entry || !r->model_hash ||
+        sscanf(file->name, "class-%" SCNu64 ".pn%c", &number, &end) != 2)
         return false;
     json_t *seed = seed_json(r->seed + number);
     bool made = !strcmp(entry_text(entry, "model"), r->model_hash) &&

@@ -13,8 +13,19 @@ static const char magic[8] = "LKDRAWS1";
 
 /* The words that a saved state begins with: whose it is, where it stands. */
 enum {
-    HEAD_INSTANCES, HEAD_CLASSES, HEAD_RESOLUTION, HEAD_CENTER_CROP, HEAD_BATCH, HEAD_EPOCH_LOW,
-    HEAD_EPOCH_HIGH, HEAD_FETCHED, HEAD_GIVEN, HEAD_AHEAD, HEAD_NEXT, HEAD_HAS_SPARE, HEAD_WORDS,
+    HEAD_INSTANCES,
+    HEAD_CLASSES,
+    HEAD_RESOLUTION,
+    HEAD_CENTER_CROP,
+    HEAD_BATCH,
+    HEAD_EPOCH_LOW,
+    HEAD_EPOCH_HIGH,
+    HEAD_FETCHED,
+    HEAD_GIVEN,
+    HEAD_AHEAD,
+    HEAD_NEXT,
+    HEAD_HAS_SPARE,
+    HEAD_WORDS,
 };
 
 enum {
@@ -125,7 +136,7 @@ static void put_u32(uint8_t **at, uint32_t v)
 static uint32_t get_u32(const uint8_t **at)
 {
     uint32_t v = 0;
-    for (int i = 0; i < 4; i++) v |= (uint32_t)*(*at)++ << 8 * i;
+    for (int i = 0; i < 4; i++) v |= (uint32_t) * (*at)++ << 8 * i;
     return v;
 }
 
@@ -178,8 +189,9 @@ bool draws_save(const draws *d, void **data, size_t *size, error *e)
 
 static bool damaged(error *e)
 {
-    return error_set(e, ERROR_FORMAT, "the saved state of the random draws is cut short or "
-                                      "damaged; resume from another checkpoint");
+    return error_set(e, ERROR_FORMAT,
+                     "the saved state of the random draws is cut short or "
+                     "damaged; resume from another checkpoint");
 }
 
 /* That the crop of a picture lies in it. */
@@ -248,7 +260,8 @@ static bool same_run(const draws *d, const uint32_t *head, error *e)
         if (head[i] != here[i])
             return error_set(e, ERROR_USAGE,
                              "the checkpoint's run had %s %u, this one has %u; resume with the "
-                             "settings and pictures of that run", what[i], head[i], here[i]);
+                             "settings and pictures of that run",
+                             what[i], head[i], here[i]);
     return true;
 }
 

@@ -7,13 +7,14 @@
 #include "train/checkpoint.h"
 
 enum {
-    SLOW_UPDATES = 2,        /* the first ones: memory is touched for the first time */
-    PICTURE_STEPS = 50,      /* of a validation picture, before one was made */
+    SLOW_UPDATES = 2,   /* the first ones: memory is touched for the first time */
+    PICTURE_STEPS = 50, /* of a validation picture, before one was made */
 };
 
-static const double small_files = 4 << 20;  /* bytes of a model's configurations and tokenizer, at most */
+static const double small_files =
+    4 << 20; /* bytes of a model's configurations and tokenizer, at most */
 static const double bytes_per_second = 3e8; /* of a disk, before a checkpoint was written */
-static const double forwards = 3.5;         /* that an update takes the time of: backward, optimizer */
+static const double forwards = 3.5; /* that an update takes the time of: backward, optimizer */
 
 void forecast_update(forecast *f, const train_report *r, double seconds)
 {
@@ -38,7 +39,10 @@ void forecast_image(forecast *f, double seconds)
     f->image_seconds += seconds;
 }
 
-double forecast_step(const forecast *f) { return f->counted ? f->steps / (double)f->counted : f->steps; }
+double forecast_step(const forecast *f)
+{
+    return f->counted ? f->steps / (double)f->counted : f->steps;
+}
 
 /* Of samples in a batch, class pictures included. */
 static double samples_of(const trainer *t)
@@ -89,8 +93,8 @@ double forecast_guess(const trainer *t, double evaluation)
     const train_settings *s = &t->settings;
     double own = t->model->unet.sample_size * fit_factor(t->model);
     double size = s->resolution / own;
-    return (double)t->total * s->gradient_accumulation_steps * forwards * evaluation * samples_of(t) / 2 *
-           size * size;
+    return (double)t->total * s->gradient_accumulation_steps * forwards * evaluation *
+           samples_of(t) / 2 * size * size;
 }
 
 static double elements(const weight_set *set)
@@ -113,6 +117,7 @@ double forecast_result(const trainer *t)
     const model *m = t->model;
     double size = t->settings.optimizer == OPTIMIZER_ADAMW_F16 ? 2 : 4;
     return elements(&m->unet_weights) * size + bytes_of(&m->vae_weights) +
-           (t->settings.train_text_encoder ? elements(&m->clip_weights) * size : bytes_of(&m->clip_weights)) +
+           (t->settings.train_text_encoder ? elements(&m->clip_weights) * size
+                                           : bytes_of(&m->clip_weights)) +
            small_files;
 }

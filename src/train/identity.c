@@ -37,8 +37,8 @@ static const char *text_of(const json_t *j, const char *key)
 
 /* ---- settings ---- */
 
-/* Those that change no weight; in a run that goes on, also how long it is, and how many class pictures
- * there are, which are compared themselves. */
+/* Those that change no weight; in a run that goes on, also how long it is, and how many class
+ * pictures there are, which are compared themselves. */
 static bool may_differ(const train_settings *s, const char *key, bool goes_on)
 {
     static const char *const length[] = {"max_train_steps", "num_train_epochs", "num_class_images"};
@@ -47,25 +47,30 @@ static bool may_differ(const train_settings *s, const char *key, bool goes_on)
     return !train_setting_determines(s, key);
 }
 
-static bool other_setting(const char *where, const char *key, const json_t *was, const json_t *now, error *e)
+static bool other_setting(const char *where, const char *key, const json_t *was, const json_t *now,
+                          error *e)
 {
     char *a = json_text(was, JSON_ENCODE_ANY), *b = json_text(now, JSON_ENCODE_ANY);
-    error_set(e, ERROR_USAGE, "%s: was made with --%s %s, this run has %s; give the same settings, or "
-              "choose another --output_dir", where, key, a ? a : "another", b ? b : "another");
+    error_set(e, ERROR_USAGE,
+              "%s: was made with --%s %s, this run has %s; give the same settings, or "
+              "choose another --output_dir",
+              where, key, a ? a : "another", b ? b : "another");
     free(a);
     free(b);
     return false;
 }
 
 /* What the file does not have is from before there was such a setting: then it had the default. */
-static bool same_settings(const json_t *saved, const trainer *t, bool goes_on, const char *where, error *e)
+static bool same_settings(const json_t *saved, const trainer *t, bool goes_on, const char *where,
+                          error *e)
 {
     train_settings unset;
     train_settings_defaults(&unset);
     json_t *mine = describe_settings(&t->settings), *defaults = describe_settings(&unset), *value;
     const char *key;
     bool ok = true;
-    json_object_foreach(mine, key, value) {
+    json_object_foreach(mine, key, value)
+    {
         const json_t *other = json_object_get(saved, key);
         if (!other) other = json_object_get(defaults, key);
         if (ok && !may_differ(&t->settings, key, goes_on) && !json_equal(value, other))
@@ -85,27 +90,32 @@ static bool same_files(const json_t *saved, const json_t *mine, const char *what
     const char *name, *how = NULL;
     json_t *hash;
     const char *found = "";
-    json_object_foreach((json_t *)(uintptr_t)mine, name, hash) {
+    json_object_foreach((json_t *)(uintptr_t)mine, name, hash)
+    {
         const json_t *other = json_object_get(saved, name);
         if (how || json_equal(hash, other)) continue;
         how = other ? "has changed since" : "was not among them";
         found = name;
     }
-    json_object_foreach((json_t *)(uintptr_t)saved, name, hash) {
+    json_object_foreach((json_t *)(uintptr_t)saved, name, hash)
+    {
         if (how || json_object_get(mine, name)) continue;
         how = "was among them";
         found = name;
     }
-    return !how || error_set(e, ERROR_USAGE, "%s: was made with other pictures: the %s picture %s %s; give "
-                             "the same ones, or choose another --output_dir", where, what, found, how);
+    return !how || error_set(e, ERROR_USAGE,
+                             "%s: was made with other pictures: the %s picture %s %s; give "
+                             "the same ones, or choose another --output_dir",
+                             where, what, found, how);
 }
 
 static bool same_images(const json_t *saved, const trainer *t, const char *where, error *e)
 {
     json_t *mine = describe_images(t);
-    const json_t *classes = json_object_get(mine, "class"), *others = json_object_get(saved, "class");
-    bool ok = same_files(json_object_get(saved, "instance"), json_object_get(mine, "instance"), "instance",
-                         where, e) &&
+    const json_t *classes = json_object_get(mine, "class"),
+                 *others = json_object_get(saved, "class");
+    bool ok = same_files(json_object_get(saved, "instance"), json_object_get(mine, "instance"),
+                         "instance", where, e) &&
               (!classes || !others || same_files(others, classes, "class", where, e));
     json_decref(mine);
     return ok;
@@ -120,13 +130,15 @@ bool identity_same(const json_t *saved, const trainer *t, const char *model_hash
     if (!json_is_object(settings) || !*text_of(saved, "model_hash"))
         return error_set(e, ERROR_FORMAT, "%s: is damaged, or of another program", where);
     if (strcmp(text_of(saved, "model_hash"), model_hash) != 0)
-        return error_set(e, ERROR_USAGE, "%s: was made from another base model (%.12s, this is %.12s); give "
-                         "that one (-m), or choose another --output_dir", where,
-                         text_of(saved, "model_hash"), model_hash);
+        return error_set(e, ERROR_USAGE,
+                         "%s: was made from another base model (%.12s, this is %.12s); give "
+                         "that one (-m), or choose another --output_dir",
+                         where, text_of(saved, "model_hash"), model_hash);
     if (!goes_on && strcmp(text_of(saved, "precision"), precision_name(t)) != 0)
-        return error_set(e, ERROR_USAGE, "%s: was made with --mixed_precision %s, this run has %s; give the "
-                         "same, or choose another --output_dir", where, text_of(saved, "precision"),
-                         precision_name(t));
+        return error_set(e, ERROR_USAGE,
+                         "%s: was made with --mixed_precision %s, this run has %s; give the "
+                         "same, or choose another --output_dir",
+                         where, text_of(saved, "precision"), precision_name(t));
     return same_settings(settings, t, goes_on, where, e) &&
            same_images(json_object_get(saved, "pictures"), t, where, e);
 }
@@ -137,11 +149,14 @@ static int kind_length(const char *name) { return (int)strcspn(name, ","); }
 char *identity_warning(const json_t *saved, const trainer *t, const char *where)
 {
     const char *was = text_of(saved, "device"), *now = t->device->name;
-    bool same = kind_length(was) == kind_length(now) && strncmp(was, now, (size_t)kind_length(was)) == 0;
+    bool same = kind_length(was) == kind_length(now) &&
+                strncmp(was, now, (size_t)kind_length(was)) == 0;
     if (same && strcmp(text_of(saved, "precision"), precision_name(t)) == 0) return NULL;
-    return string_format("%s was made on %.*s with --mixed_precision %s, and the run goes on on %.*s with %s: "
-                         "its bytes will not be those of an unbroken run", where, kind_length(was), was,
-                         text_of(saved, "precision"), kind_length(now), now, precision_name(t));
+    return string_format(
+        "%s was made on %.*s with --mixed_precision %s, and the run goes on on %.*s with %s: "
+        "its bytes will not be those of an unbroken run",
+        where, kind_length(was), was, text_of(saved, "precision"), kind_length(now), now,
+        precision_name(t));
 }
 
 bool identity_seed(const json_t *saved, uint64_t *seed)

@@ -12,8 +12,8 @@
 #include "model/save.h"
 #include "train/run.h"
 
-static const double least_wait = 1;      /* seconds before a checkpoint is tried again, or */
-static const double wait_factor = 10;    /* so many times the seconds that the failure took */
+static const double least_wait = 1;   /* seconds before a checkpoint is tried again, or */
+static const double wait_factor = 10; /* so many times the seconds that the failure took */
 static const double result_patience = 600, result_every = 2; /* seconds */
 
 /* ---- checkpoints ---- */
@@ -29,8 +29,8 @@ static bool make_room(run *r, double bytes, double kept, bool *fits, error *e)
         if (*fits) return true;
         if (!checkpoint_drop_oldest(&r->owner, &r->trainer, &dropped, e)) return false;
         if (!dropped) return true;
-        run_say(r, "warning: %s/checkpoint-%lld was removed to make room: the disk had %s left", folder,
-                (long long)dropped, number_bytes(space).text);
+        run_say(r, "warning: %s/checkpoint-%lld was removed to make room: the disk had %s left",
+                folder, (long long)dropped, number_bytes(space).text);
     }
 }
 
@@ -38,7 +38,8 @@ static void put_off(run *r, double took, const char *why)
 {
     double wait = wait_factor * took;
     if (!r->due)
-        run_say(r, "warning: the checkpoint of step %lld could not be written, training goes on: %s",
+        run_say(r,
+                "warning: the checkpoint of step %lld could not be written, training goes on: %s",
                 (long long)r->trainer.done, why);
     r->due = true;
     r->try_at = clock_seconds() + (wait > least_wait ? wait : least_wait);
@@ -52,8 +53,10 @@ bool keep_checkpoint(run *r, bool keep_room, error *e)
     double kept = keep_room ? forecast_result(&r->trainer) : 0;
     if (!make_room(r, bytes, kept, &fits, e)) return false;
     if (!fits) {
-        snprintf(why.text, sizeof why.text, "it takes %s, %s are kept back for the trained model, and the disk "
-                 "has %s left", number_bytes(bytes).text, number_bytes(kept).text,
+        snprintf(why.text, sizeof why.text,
+                 "it takes %s, %s are kept back for the trained model, and the disk "
+                 "has %s left",
+                 number_bytes(bytes).text, number_bytes(kept).text,
                  number_bytes((double)folder_space(r->owner.output_dir)).text);
         put_off(r, 0, why.text);
         return true;
@@ -126,8 +129,8 @@ bool keep_validation(run *r, error *e)
         ok = validation_image(r, &tuned, k, folder, &why);
     parameters_hide(&r->trainer.parameters);
     if (ok)
-        run_say(r, "step %lld: %d picture%s in %s", (long long)r->trainer.done, s->num_validation_images,
-                s->num_validation_images == 1 ? "" : "s", folder);
+        run_say(r, "step %lld: %d picture%s in %s", (long long)r->trainer.done,
+                s->num_validation_images, s->num_validation_images == 1 ? "" : "s", folder);
     else if (why.code == ERROR_FILE)
         run_say(r, "warning: step %lld has no validation pictures, training goes on: %s",
                 (long long)r->trainer.done, why.text);
@@ -137,7 +140,8 @@ bool keep_validation(run *r, error *e)
 
 /* ---- the result ---- */
 
-/* Written beside and moved into place, the index last: what lay there before is whole until then. */
+/* Written beside and moved into place, the index last: what lay there before is whole until then.
+ */
 static bool save_model(run *r, error *e)
 {
     trainer *t = &r->trainer;
@@ -177,7 +181,9 @@ bool keep_result(run *r, error *e)
         if (fits || why.code != ERROR_FILE || clock_seconds() - began > result_patience)
             return error_set(e, why.code, "%s", why.text);
         if (!said)
-            run_say(r, "warning: the trained model cannot be written, waiting for room on the disk (%s): %s",
+            run_say(r,
+                    "warning: the trained model cannot be written, waiting for room on the disk "
+                    "(%s): %s",
                     number_bytes(bytes).text, why.text);
         if (!wait_for_room(r, e)) return false;
     }
@@ -185,6 +191,7 @@ bool keep_result(run *r, error *e)
     run_goes_on(r, TRAIN_SAVING, 1, 1, NULL);
     run_say(r, "%s: the trained model", folder);
     error why = {0};
-    if (!output_enter(&r->output, &r->trainer, &r->owner, &why)) run_say(r, "warning: %s", why.text);
+    if (!output_enter(&r->output, &r->trainer, &r->owner, &why))
+        run_say(r, "warning: %s", why.text);
     return true;
 }

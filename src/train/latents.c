@@ -11,11 +11,11 @@
 struct latents {
     pipeline on;
     latents_options options;
-    size_t plane;           /* numbers of one picture's latents, C*h*w */
-    encoder *encoder;       /* NULL once everything is cached */
-    float *pixels;          /* [resolution, resolution, 3] */
-    float *posterior;       /* cached: [photos][mean, deviation][C,h,w] */
-    float *one;             /* not cached: the posterior in hand */
+    size_t plane;     /* numbers of one picture's latents, C*h*w */
+    encoder *encoder; /* NULL once everything is cached */
+    float *pixels;    /* [resolution, resolution, 3] */
+    float *posterior; /* cached: [photos][mean, deviation][C,h,w] */
+    float *one;       /* not cached: the posterior in hand */
 };
 
 static bool open_encoder(latents *l, error *e)

@@ -18,7 +18,8 @@
 
 /* ---- folders that may not be one ---- */
 
-/* Whether two paths are one folder, by whatever names; where one is not there yet, by their names. */
+/* Whether two paths are one folder, by whatever names; where one is not there yet, by their names.
+ */
 static bool same_place(const char *a, const char *b)
 {
     struct stat x, y;
@@ -33,18 +34,22 @@ static bool same_place(const char *a, const char *b)
 static bool check_places(const trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
-    const char *classes = train_setting_determines(s, "num_class_images") ? s->class_data_dir : NULL;
+    const char *classes = train_setting_determines(s, "num_class_images") ? s->class_data_dir
+                                                                          : NULL;
     if (same_place(s->output_dir, t->model->path))
-        return error_set(e, ERROR_USAGE, "--output_dir %s: the model itself lies there; choose another folder",
+        return error_set(e, ERROR_USAGE,
+                         "--output_dir %s: the model itself lies there; choose another folder",
                          s->output_dir);
     if (same_place(s->output_dir, s->instance_data_dir) || same_place(s->output_dir, classes))
-        return error_set(e, ERROR_USAGE, "--output_dir %s: the %s pictures lie there; choose another folder",
-                         s->output_dir,
-                         same_place(s->output_dir, s->instance_data_dir) ? "instance" : "class");
+        return error_set(
+            e, ERROR_USAGE, "--output_dir %s: the %s pictures lie there; choose another folder",
+            s->output_dir, same_place(s->output_dir, s->instance_data_dir) ? "instance" : "class");
     if (same_place(classes, s->instance_data_dir))
-        return error_set(e, ERROR_USAGE, "--class_data_dir and --instance_data_dir are one folder, %s: class "
-                         "pictures would be taken for pictures of the subject; choose another for one of them",
-                         classes);
+        return error_set(
+            e, ERROR_USAGE,
+            "--class_data_dir and --instance_data_dir are one folder, %s: class "
+            "pictures would be taken for pictures of the subject; choose another for one of them",
+            classes);
     return true;
 }
 
@@ -76,8 +81,8 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* What may lie in a folder that no run has entered: hidden files, the study's mark, checkpoints (looked at
- * by themselves), somebody's log of this run, and the run's own picture folders. */
+/* What may lie in a folder that no run has entered: hidden files, the study's mark, checkpoints
+ * (looked at by themselves), somebody's log of this run, and the run's own picture folders. */
 static bool is_harmless(const trainer *t, const char *folder, const char *name)
 {
     static const char *const logs[] = {".log", ".out", ".err", ".txt"};
@@ -98,13 +103,16 @@ static bool check_not_taken(const trainer *t, const char *folder, error *e)
     bool ok = true;
     for (size_t i = 0; ok && i < names.count; i++)
         if (!is_harmless(t, folder, names.name[i]))
-            ok = error_set(e, ERROR_USAGE, "--output_dir %s: is not empty (%s lies there) and holds no run of "
-                           "likeness train; choose another folder", folder, names.name[i]);
+            ok = error_set(e, ERROR_USAGE,
+                           "--output_dir %s: is not empty (%s lies there) and holds no run of "
+                           "likeness train; choose another folder",
+                           folder, names.name[i]);
     folder_list_free(&names);
     return ok;
 }
 
-static bool check_contents(output *o, const trainer *t, const checkpoint_owner *owner, bool goes_on, error *e)
+static bool check_contents(output *o, const trainer *t, const checkpoint_owner *owner, bool goes_on,
+                           error *e)
 {
     const char *folder = t->settings.output_dir;
     error why = {0};
@@ -126,9 +134,10 @@ static bool check_room(const trainer *t, error *e)
     const char *folder = t->settings.output_dir;
     double result = forecast_result(t), space = (double)folder_space(folder);
     return result <= space ||
-           error_set(e, ERROR_FILE, "--output_dir %s: the trained model takes %s and the disk has %s left; "
-                     "free some space or choose another folder", folder, number_bytes(result).text,
-                     number_bytes(space).text);
+           error_set(e, ERROR_FILE,
+                     "--output_dir %s: the trained model takes %s and the disk has %s left; "
+                     "free some space or choose another folder",
+                     folder, number_bytes(result).text, number_bytes(space).text);
 }
 
 bool output_look(output *o, const trainer *t, const checkpoint_owner *owner, bool goes_on, error *e)

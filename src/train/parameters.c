@@ -9,10 +9,7 @@
 
 enum { ALIGNMENT = 64 };
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
+static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 static dtype trained_type(const train_settings *s)
 {
@@ -28,7 +25,9 @@ static moment_kind kind_for(const train_settings *s, int64_t n)
     }
 }
 
-typedef struct sizes { size_t weights, states, sums; } sizes;
+typedef struct sizes {
+    size_t weights, states, sums;
+} sizes;
 
 static sizes sizes_of(const weight_set *base, const train_settings *s)
 {
@@ -73,12 +72,15 @@ static bool fill_weight(trained_set *t, size_t i, const weight *from, error *e)
     for (size_t at = 0; at < n; at += PIECE) {
         size_t count = n - at < PIECE ? n - at : PIECE;
         const void *piece = single;
-        convert_to_float(single, (const char *)from->data + at * dtype_size(from->type), from->type, count);
+        convert_to_float(single, (const char *)from->data + at * dtype_size(from->type), from->type,
+                         count);
         if (size < sizeof *single) {
             convert_from_float(half, DTYPE_F16, single, count);
             piece = half;
         }
-        if (!t->device->upload(t->device, &t->weights, t->at[i] + at * size, piece, count * size, e)) return false;
+        if (!t->device->upload(t->device, &t->weights, t->at[i] + at * size, piece, count * size,
+                               e))
+            return false;
     }
     return true;
 }

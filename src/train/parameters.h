@@ -8,10 +8,10 @@
 #include "model/model.h"
 #include "train/settings.h"
 
-/* One network's trained copy, in the device's memory: float32 (half with OPTIMIZER_ADAMW_F16), under the
- * names and in the order of the model's set. */
+/* One network's trained copy, in the device's memory: float32 (half with OPTIMIZER_ADAMW_F16),
+ * under the names and in the order of the model's set. */
 typedef struct trained_set {
-    weight_set set;         /* data NULL but while they are shown */
+    weight_set set; /* data NULL but while they are shown */
     device *device;
     device_weights *copy;   /* the device's of it */
     buffer weights, states; /* what is trained, and its moments */

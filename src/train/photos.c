@@ -75,7 +75,8 @@ static bool resize_shorter(image *m, int resolution, const char *path, error *e)
     if (to > LARGEST_RESIZED / resolution)
         return error_set(e, ERROR_FORMAT,
                          "%s: a picture of %d x %d is too long and narrow to train at %d; crop it "
-                         "nearer to a square", path, m->width, m->height, resolution);
+                         "nearer to a square",
+                         path, m->width, m->height, resolution);
     int width = upright ? resolution : (int)to, height = upright ? (int)to : resolution;
     if (width == m->width && height == m->height) return true;
     image out;
@@ -87,8 +88,8 @@ static bool resize_shorter(image *m, int resolution, const char *path, error *e)
 }
 
 /* *is_image is false where the file is to be skipped; on failure p holds nothing. */
-static bool photo_read(photo *p, bool *is_image, const char *name, const char *path,
-                       int resolution, error *e)
+static bool photo_read(photo *p, bool *is_image, const char *name, const char *path, int resolution,
+                       error *e)
 {
     bool known;
     *p = (photo){0};
@@ -108,7 +109,10 @@ static bool photo_read(photo *p, bool *is_image, const char *name, const char *p
 
 /* ---- what is told of the others ---- */
 
-typedef struct skipping { char *list; size_t count; } skipping;
+typedef struct skipping {
+    char *list;
+    size_t count;
+} skipping;
 
 /* "a.txt, b.json"; a name's control characters are shown as '?' so that the line stays one. */
 static bool skip_add(skipping *s, const char *name)
@@ -228,7 +232,8 @@ static bool photo_copy(photo *p, const image *m, size_t number, int resolution, 
     return resize_shorter(&p->picture, resolution, p->path, e);
 }
 
-bool photo_set_copy(photo_set *out, const image *const *pictures, size_t count, int resolution, error *e)
+bool photo_set_copy(photo_set *out, const image *const *pictures, size_t count, int resolution,
+                    error *e)
 {
     *out = (photo_set){.resolution = resolution};
     out->item = calloc(count + 1, sizeof *out->item);

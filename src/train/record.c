@@ -81,7 +81,8 @@ bool record_add(record *r, const train_report *report, bool has_prior, double se
 {
     char prior[64] = "", line[512];
     if (has_prior)
-        snprintf(prior, sizeof prior, ", \"prior_loss\": %s", number_exact_float(report->prior_loss).text);
+        snprintf(prior, sizeof prior, ", \"prior_loss\": %s",
+                 number_exact_float(report->prior_loss).text);
     int n = snprintf(line, sizeof line,
                      "{\"step\": %lld, \"loss\": %s, \"instance_loss\": %s%s, \"lr\": %s, "
                      "\"grad_norm\": %s, \"seconds\": %s, \"rss_mb\": %s}\n",
@@ -111,5 +112,6 @@ bool record_write(record *r, error *e)
     }
     r->size -= done;
     if (r->size) memmove(r->waiting, r->waiting + done, r->size);
-    return !r->size || error_set(e, ERROR_FILE, "%s: cannot be written: %s", r->path, error_reason(why));
+    return !r->size ||
+           error_set(e, ERROR_FILE, "%s: cannot be written: %s", r->path, error_reason(why));
 }

@@ -8,15 +8,15 @@
 
 typedef struct record record;
 
-/* Opens train.jsonl. The lines up to update `keep` stay (a resumed run goes on behind them), later ones,
- * which a killed run wrote after its last checkpoint, go. */
+/* Opens train.jsonl. The lines up to update `keep` stay (a resumed run goes on behind them), later
+ * ones, which a killed run wrote after its last checkpoint, go. */
 bool record_open(record **out, const char *output_dir, int64_t keep, error *e);
 void record_close(record **r);
-/* One line: step, loss, instance_loss, prior_loss (with prior preservation), lr, grad_norm, seconds, rss_mb
- * (peak). Fails only where memory is out. */
+/* One line: step, loss, instance_loss, prior_loss (with prior preservation), lr, grad_norm,
+ * seconds, rss_mb (peak). Fails only where memory is out. */
 bool record_add(record *r, const train_report *report, bool has_prior, double seconds, error *e);
-/* Writes what is not in the file yet. Where that fails (ERROR_FILE: a full disk) the rest is kept for the next
- * time. */
+/* Writes what is not in the file yet. Where that fails (ERROR_FILE: a full disk) the rest is kept
+ * for the next time. */
 bool record_write(record *r, error *e);
 
 #endif

@@ -16,8 +16,8 @@ static json_t *determining_settings(const train_request *r)
     if (s.prior_from_base) s.with_prior_preservation = true;
     json_t *all = describe_settings(&s), *some = json_object(), *value;
     const char *name;
-    json_object_foreach(all, name, value)
-        if (train_setting_determines(&s, name)) json_object_set(some, name, value);
+    json_object_foreach(all, name, value) if (train_setting_determines(&s, name))
+        json_object_set(some, name, value);
     json_decref(all);
     return some;
 }

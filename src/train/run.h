@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * run: the state of a run, shared by train.c (the flow) and keep.c (what is written while it goes). */
+ * run: the state of a run, shared by train.c (the flow) and keep.c (what is written while it goes).
+ */
 #ifndef LIKENESS_TRAIN_RUN_H
 #define LIKENESS_TRAIN_RUN_H
 
@@ -14,21 +15,21 @@ typedef struct run {
     trainer trainer;
     const image_maker *maker;
     const train_events *events;
-    train_watch watch;   /* tells events, and notes what follows */
+    train_watch watch; /* tells events, and notes what follows */
     train_phase phase;
     int64_t done, total; /* of the phase */
     checkpoint_owner owner;
     output output;
     record *record;
-    char *from;          /* the checkpoint that is gone on from; NULL: none */
-    int64_t saved;       /* the update of the last checkpoint; 0: none */
-    bool due;            /* a checkpoint that could not be written waits */
-    double try_at;       /* for when */
-    bool record_fails;   /* train.jsonl could not be written, and that was said */
-    double began;        /* the process */
-    int64_t began_at;    /* the updates that were done then */
-    double evaluation;   /* seconds of one step of a class picture; 0: not known */
-    double step_at;      /* when the last step of a picture was told */
+    char *from;        /* the checkpoint that is gone on from; NULL: none */
+    int64_t saved;     /* the update of the last checkpoint; 0: none */
+    bool due;          /* a checkpoint that could not be written waits */
+    double try_at;     /* for when */
+    bool record_fails; /* train.jsonl could not be written, and that was said */
+    double began;      /* the process */
+    int64_t began_at;  /* the updates that were done then */
+    double evaluation; /* seconds of one step of a class picture; 0: not known */
+    double step_at;    /* when the last step of a picture was told */
     forecast forecast;
     train_report report; /* of the last update, and its seconds */
     double seconds;
@@ -42,8 +43,8 @@ bool run_image_step(void *user, int step, int steps);
 
 /* ---- keep.c: what is written ---- */
 
-/* The checkpoint of the update that is done. On a disk that is full, or would be too full for the result
- * (keep_room), this run's oldest go first, else it waits: that is said, and no failure. */
+/* The checkpoint of the update that is done. On a disk that is full, or would be too full for the
+ * result (keep_room), this run's oldest go first, else it waits: that is said, and no failure. */
 bool keep_checkpoint(run *r, bool keep_room, error *e);
 /* A checkpoint that waits, when its time has come. */
 bool keep_waiting(run *r, error *e);

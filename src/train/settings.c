@@ -14,19 +14,57 @@
 
 #include "base/number.h"
 
-#define ANY {0, 0, false, false, false, false}
-#define AT_LEAST(x) {x, INFINITY, false, false, false, false}
-#define AT_LEAST_OR_NONE(x) {x, INFINITY, false, false, true, true}
-#define AT_LEAST_OR_UNSET(x) {x, INFINITY, false, false, true, false}
-#define ABOVE(x) {x, INFINITY, true, false, false, false}
-#define NUMBER {-INFINITY, INFINITY, true, true, false, false}
-#define NUMBER_FROM(x) {x, INFINITY, false, true, false, false}
-#define NUMBER_FROM_OR_NONE(x) {x, INFINITY, false, true, true, true}
-#define NUMBER_ABOVE(x) {x, INFINITY, true, true, false, false}
-#define NUMBER_FROM_TO(x, y) {x, y, false, true, false, false}
-#define SETTING(name, kind, effect, standard, range, advice, value, group, help) \
-    {#name, SETTING_##kind, offsetof(train_settings, name), EFFECT_##effect, standard, range, advice, value, \
-     GROUP_##group, help},
+#define ANY                                                                                        \
+    {                                                                                              \
+        0, 0, false, false, false, false                                                           \
+    }
+#define AT_LEAST(x)                                                                                \
+    {                                                                                              \
+        x, INFINITY, false, false, false, false                                                    \
+    }
+#define AT_LEAST_OR_NONE(x)                                                                        \
+    {                                                                                              \
+        x, INFINITY, false, false, true, true                                                      \
+    }
+#define AT_LEAST_OR_UNSET(x)                                                                       \
+    {                                                                                              \
+        x, INFINITY, false, false, true, false                                                     \
+    }
+#define ABOVE(x)                                                                                   \
+    {                                                                                              \
+        x, INFINITY, true, false, false, false                                                     \
+    }
+#define NUMBER                                                                                     \
+    {                                                                                              \
+        -INFINITY, INFINITY, true, true, false, false                                              \
+    }
+#define NUMBER_FROM(x)                                                                             \
+    {                                                                                              \
+        x, INFINITY, false, true, false, false                                                     \
+    }
+#define NUMBER_FROM_OR_NONE(x)                                                                     \
+    {                                                                                              \
+        x, INFINITY, false, true, true, true                                                       \
+    }
+#define NUMBER_ABOVE(x)                                                                            \
+    {                                                                                              \
+        x, INFINITY, true, true, false, false                                                      \
+    }
+#define NUMBER_FROM_TO(x, y)                                                                       \
+    {                                                                                              \
+        x, y, false, true, false, false                                                            \
+    }
+#define SETTING(name, kind, effect, standard, range, advice, value, group, help)                   \
+    {#name,                                                                                        \
+     SETTING_##kind,                                                                               \
+     offsetof(train_settings, name),                                                               \
+     EFFECT_##effect,                                                                              \
+     standard,                                                                                     \
+     range,                                                                                        \
+     advice,                                                                                       \
+     value,                                                                                        \
+     GROUP_##group,                                                                                \
+     help},
 
 const train_setting train_setting_list[] = {
 #include "train/settings_table.h"
@@ -98,7 +136,8 @@ setting_words train_setting_range(const train_setting *t)
     case SETTING_TEXT: return words("a text");
     case SETTING_SEED: return words("from 0 to 2^63-1");
     case SETTING_SCHEDULE:
-        return words("constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial");
+        return words(
+            "constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial");
     case SETTING_OPTIMIZER: return words("adamw, adamw8bit, adamw_f16");
     case SETTING_INT:
     case SETTING_LONG: return words("at least %s", number_exact(r->least).text);
@@ -106,24 +145,30 @@ setting_words train_setting_range(const train_setting *t)
     }
     if (isinf(r->least)) return words("a number");
     if (!isinf(r->most))
-        return words("at least %s and below %s", number_exact(r->least).text, number_exact(r->most).text);
-    return words("%s %s", r->above ? (r->below ? "a number above" : "above") : "a number of at least",
+        return words("at least %s and below %s", number_exact(r->least).text,
+                     number_exact(r->most).text);
+    return words("%s %s",
+                 r->above ? (r->below ? "a number above" : "above") : "a number of at least",
                  number_exact(r->least).text);
 }
 
 setting_words train_setting_standard(const train_setting *t)
 {
-    if (t->kind == SETTING_TEXT || t->kind == SETTING_SEED || t->range.unset) return words("%s", "");
+    if (t->kind == SETTING_TEXT || t->kind == SETTING_SEED || t->range.unset)
+        return words("%s", "");
     if (t->kind == SETTING_BOOL) return words("%s", t->standard != 0 ? "true" : "false");
-    if (t->kind == SETTING_SCHEDULE) return words("%s", rate_schedule_name((rate_schedule)t->standard));
-    if (t->kind == SETTING_OPTIMIZER) return words("%s", train_optimizer_name((train_optimizer)t->standard));
+    if (t->kind == SETTING_SCHEDULE)
+        return words("%s", rate_schedule_name((rate_schedule)t->standard));
+    if (t->kind == SETTING_OPTIMIZER)
+        return words("%s", train_optimizer_name((train_optimizer)t->standard));
     return words("%s", number_exact(t->standard).text);
 }
 
 static bool wrong_range(const train_setting *t, double v, error *e)
 {
-    return error_set(e, ERROR_USAGE, "--%s must be %s, not %s%s%s", t->name, train_setting_range(t).text,
-                     number_exact(v).text, t->advice ? "; " : "", t->advice ? t->advice : "");
+    return error_set(e, ERROR_USAGE, "--%s must be %s, not %s%s%s", t->name,
+                     train_setting_range(t).text, number_exact(v).text, t->advice ? "; " : "",
+                     t->advice ? t->advice : "");
 }
 
 /* ---- set by name ---- */
@@ -168,7 +213,8 @@ static bool set_seed(train_settings *s, const char *text, error *e)
     if (!s->has_seed) return true;
     unsigned long long v = strtoull(text, &end, 10);
     if (end == text || *end || text[0] == '-' || v > INT64_MAX)
-        return error_set(e, ERROR_USAGE, "--seed wants a whole number from 0 to 2^63-1, or -1 for any, not \"%s\"",
+        return error_set(e, ERROR_USAGE,
+                         "--seed wants a whole number from 0 to 2^63-1, or -1 for any, not \"%s\"",
                          text);
     s->seed = v;
     return true;
@@ -200,7 +246,8 @@ static bool set_one(train_settings *s, const train_setting *t, const char *text,
     case SETTING_SCHEDULE: ok = rate_schedule_parse(&s->lr_scheduler, text); break;
     case SETTING_OPTIMIZER: ok = set_optimizer(s, text); break;
     }
-    return ok || error_set(e, ERROR_USAGE, "--%s %s: there are %s", t->name, text, train_setting_range(t).text);
+    return ok || error_set(e, ERROR_USAGE, "--%s %s: there are %s", t->name, text,
+                           train_setting_range(t).text);
 }
 
 bool train_setting_set(train_settings *s, const char *name, const char *text, error *e)
@@ -217,20 +264,24 @@ static bool missing(const char *text) { return !text || !*text; }
 static bool check_texts(const train_settings *s, error *e)
 {
     if (s->instance_count && s->instance_data_dir)
-        return error_set(e, ERROR_USAGE, "pictures of the subject are given, and --instance_data_dir too; leave "
-                                         "one out");
+        return error_set(e, ERROR_USAGE,
+                         "pictures of the subject are given, and --instance_data_dir too; leave "
+                         "one out");
     if (!s->instance_count && missing(s->instance_data_dir))
-        return error_set(e, ERROR_USAGE, "--instance_data_dir is missing; name the folder with the "
-                                         "pictures of your subject");
+        return error_set(e, ERROR_USAGE,
+                         "--instance_data_dir is missing; name the folder with the "
+                         "pictures of your subject");
     if (missing(s->instance_prompt))
-        return error_set(e, ERROR_USAGE, "--instance_prompt is missing; say what the pictures "
-                                         "show, such as \"a photo of sks dog\"");
+        return error_set(e, ERROR_USAGE,
+                         "--instance_prompt is missing; say what the pictures "
+                         "show, such as \"a photo of sks dog\"");
     if (missing(s->output_dir))
         return error_set(e, ERROR_USAGE,
                          "--output_dir is missing; name the folder for the trained model");
     if (s->resume_from_checkpoint && !*s->resume_from_checkpoint)
-        return error_set(e, ERROR_USAGE, "--resume_from_checkpoint is empty; give \"latest\" or a "
-                                         "checkpoint's folder");
+        return error_set(e, ERROR_USAGE,
+                         "--resume_from_checkpoint is empty; give \"latest\" or a "
+                         "checkpoint's folder");
     return true;
 }
 
@@ -238,19 +289,22 @@ static bool check_prior(const train_settings *s, error *e)
 {
     if (s->prior_from_base) {
         if (s->class_data_dir)
-            return error_set(e, ERROR_USAGE, "--prior_from_base uses no class pictures; leave out "
-                                             "either it or --class_data_dir");
+            return error_set(e, ERROR_USAGE,
+                             "--prior_from_base uses no class pictures; leave out "
+                             "either it or --class_data_dir");
         if (missing(s->class_prompt))
-            return error_set(e, ERROR_USAGE, "--prior_from_base needs --class_prompt, such as "
-                                             "\"a photo of a dog\"");
+            return error_set(e, ERROR_USAGE,
+                             "--prior_from_base needs --class_prompt, such as "
+                             "\"a photo of a dog\"");
     } else if (s->with_prior_preservation) {
         if (missing(s->class_data_dir))
             return error_set(e, ERROR_USAGE,
                              "--with_prior_preservation needs --class_data_dir, the folder for the "
                              "class pictures (or --prior_from_base in its place)");
         if (missing(s->class_prompt))
-            return error_set(e, ERROR_USAGE, "--with_prior_preservation needs --class_prompt, such "
-                                             "as \"a photo of a dog\"");
+            return error_set(e, ERROR_USAGE,
+                             "--with_prior_preservation needs --class_prompt, such "
+                             "as \"a photo of a dog\"");
     }
     return true;
 }
@@ -264,8 +318,9 @@ static bool check_rate(const train_settings *s, error *e)
         return error_set(e, ERROR_USAGE, "--learning_rate %s is too large for --scale_lr; try 5e-6",
                          number_exact(s->learning_rate).text);
     if (s->lr_scheduler == RATE_POLYNOMIAL && !(scaled > RATE_POLYNOMIAL_END))
-        return error_set(e, ERROR_USAGE, "--learning_rate %s is not above %s, where --lr_scheduler "
-                                         "polynomial ends; raise it or choose another schedule",
+        return error_set(e, ERROR_USAGE,
+                         "--learning_rate %s is not above %s, where --lr_scheduler "
+                         "polynomial ends; raise it or choose another schedule",
                          number_exact(s->learning_rate).text,
                          number_exact(RATE_POLYNOMIAL_END).text);
     return true;

@@ -31,8 +31,7 @@ static bool record_gradients(step_graph *s, error *e)
     s->grad = calloc(s->count + 1, sizeof *s->grad);
     tensor **of = calloc(s->count + 1, sizeof *of);
     bool ok = (s->grad && of) || error_memory(e, "the gradients", s->count * sizeof *of);
-    for (size_t i = 0; ok && i < s->count; i++)
-        of[i] = (tensor *)(uintptr_t)graph_weight_at(g, i);
+    for (size_t i = 0; ok && i < s->count; i++) of[i] = (tensor *)(uintptr_t)graph_weight_at(g, i);
     ok = ok && graph_gradient(g, s->loss, s->start, of, s->count, s->grad, e);
     free(of);
     return ok;
@@ -60,8 +59,7 @@ static bool record_all(step_graph *s, const model *m, error *e)
 bool step_open(step_graph *s, device *d, const model *m, const step_options *o, error *e)
 {
     *s = (step_graph){.options = *o};
-    if (graph_open(&s->graph, d->compute, e) && record_all(s, m, e) &&
-        graph_plan(s->graph, d, e))
+    if (graph_open(&s->graph, d->compute, e) && record_all(s, m, e) && graph_plan(s->graph, d, e))
         return true;
     step_close(s);
     return false;

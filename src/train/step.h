@@ -19,18 +19,18 @@ typedef struct step_options {
 typedef struct step_graph {
     graph *graph;
     step_options options;
-    tensor *x;           /* [S,h,w,C] noised latents */
-    tensor *t;           /* [S] timesteps */
-    tensor *ids;         /* [S,N] tokens, or */
-    tensor *context;     /* [S,N,hidden] embeddings */
-    tensor *target;      /* [S,h,w,C] */
-    tensor *weight;      /* [S]: the loss is the mean of weight * mse */
-    tensor *start;       /* [1]: what gradients are multiplied with (accumulation) */
-    tensor *loss;        /* [1] */
-    tensor *each;        /* [S] mse of each sample */
-    tensor *prediction;  /* [S,h,w,C], where there are no gradients */
-    size_t count;        /* of trained weights: every weight of the graph, in its order */
-    tensor **grad;       /* [count]; NULL where the loss does not depend on it */
+    tensor *x;              /* [S,h,w,C] noised latents */
+    tensor *t;              /* [S] timesteps */
+    tensor *ids;            /* [S,N] tokens, or */
+    tensor *context;        /* [S,N,hidden] embeddings */
+    tensor *target;         /* [S,h,w,C] */
+    tensor *weight;         /* [S]: the loss is the mean of weight * mse */
+    tensor *start;          /* [1]: what gradients are multiplied with (accumulation) */
+    tensor *loss;           /* [1] */
+    tensor *each;           /* [S] mse of each sample */
+    tensor *prediction;     /* [S,h,w,C], where there are no gradients */
+    size_t count;           /* of trained weights: every weight of the graph, in its order */
+    tensor **grad;          /* [count]; NULL where the loss does not depend on it */
     update_tensor *updates; /* update.c's: each with its weight; NULL until the first */
     size_t update_count;
 } step_graph;

@@ -73,21 +73,24 @@ bool run_image_step(void *user, int step, int steps)
 {
     run *r = user;
     double now = clock_seconds();
-    if (step > 0) r->evaluation = r->evaluation > 0 ? 0.8 * r->evaluation + 0.2 * (now - r->step_at)
-                                                    : now - r->step_at;
+    if (step > 0)
+        r->evaluation = r->evaluation > 0 ? 0.8 * r->evaluation + 0.2 * (now - r->step_at)
+                                          : now - r->step_at;
     r->step_at = now;
     return tell(r, step, steps);
 }
 
-/* ---- before anything is written --------------------------------------------------------------- */
+/* ---- before anything is written ---------------------------------------------------------------
+ */
 
-/* Where the run goes on from, and its seed where none is given: that of the run it goes on with, or that
- * lies in the output folder. */
+/* Where the run goes on from, and its seed where none is given: that of the run it goes on with, or
+ * that lies in the output folder. */
 static bool choose_beginning(run *r, train_settings *s, error *e)
 {
     const char *from = s->resume_from_checkpoint;
     if (from && !checkpoint_find(&r->from, s->output_dir, from, e)) return false;
-    if (from && !r->from) run_say(r, "%s: there is no checkpoint yet, training starts anew", s->output_dir);
+    if (from && !r->from)
+        run_say(r, "%s: there is no checkpoint yet, training starts anew", s->output_dir);
     if (s->has_seed) return true;
     json_t *j = r->from ? checkpoint_read(r->from, NULL) : NULL;
     s->has_seed = identity_seed(j, &s->seed) || output_seed(s->output_dir, &s->seed);
@@ -106,8 +109,10 @@ static bool check_beginning(run *r, error *e)
     int64_t done = json_integer_value(json_object_get(j, "step"));
     bool ok = j && identity_same(j, t, r->owner.model_hash, true, r->from, e);
     ok = ok && (done <= t->total ||
-                error_set(e, ERROR_USAGE, "%s has %lld updates already and --max_train_steps is %lld; ask "
-                          "for more", r->from, (long long)done, (long long)t->total));
+                error_set(e, ERROR_USAGE,
+                          "%s has %lld updates already and --max_train_steps is %lld; ask "
+                          "for more",
+                          r->from, (long long)done, (long long)t->total));
     char *warning = ok ? identity_warning(j, t, r->from) : NULL;
     if (warning) run_say(r, "warning: %s", warning);
     free(warning);
@@ -144,17 +149,18 @@ static bool look_at_classes(run *r, int *missing, error *e)
     double side = t->model->unet.sample_size * fit_factor(t->model);
     double need = *missing * side * side * 3, space = (double)folder_space(request.folder);
     return need <= space ||
-           error_set(e, ERROR_FILE, "--class_data_dir %s: %d class pictures take up to %s and the disk has %s "
-                     "left; free some space or choose another folder", request.folder, *missing,
-                     number_bytes(need).text, number_bytes(space).text);
+           error_set(e, ERROR_FILE,
+                     "--class_data_dir %s: %d class pictures take up to %s and the disk has %s "
+                     "left; free some space or choose another folder",
+                     request.folder, *missing, number_bytes(need).text, number_bytes(space).text);
 }
 
 static bool look(run *r, const train_settings *s, device *d, const model *m, int *missing, error *e)
 {
     if (!trainer_open(&r->trainer, d, m, s, &r->watch, e)) return false;
     checkpoint_owner_of(&r->owner, &r->trainer);
-    return output_look(&r->output, &r->trainer, &r->owner, r->from != NULL, e) && check_beginning(r, e) &&
-           look_at_classes(r, missing, e);
+    return output_look(&r->output, &r->trainer, &r->owner, r->from != NULL, e) &&
+           check_beginning(r, e) && look_at_classes(r, missing, e);
 }
 
 /* ---- before the first step ------------------------------------------------------------------- */
@@ -162,7 +168,8 @@ static bool look(run *r, const train_settings *s, device *d, const model *m, int
 static bool take_folders(run *r, int missing, error *e)
 {
     const char *classes = r->trainer.settings.class_data_dir;
-    if (!output_take(&r->output, &r->trainer, e) || (missing && !folder_can_write(classes, e))) return false;
+    if (!output_take(&r->output, &r->trainer, e) || (missing && !folder_can_write(classes, e)))
+        return false;
     if (missing) folder_sweep(classes);
     return output_enter(&r->output, &r->trainer, &r->owner, e);
 }
@@ -172,8 +179,8 @@ static void say_photos(const run *r, const photo_set *set)
     if (set->skipped) run_say(r, "warning: %s", set->skipped);
     for (size_t i = 0; i < set->count; i++)
         if (set->item[i].picture.frames > 1)
-            run_say(r, "warning: %s: holds %d pictures, of which the first is taken", set->item[i].path,
-                    set->item[i].picture.frames);
+            run_say(r, "warning: %s: holds %d pictures, of which the first is taken",
+                    set->item[i].path, set->item[i].picture.frames);
 }
 
 static bool say_beginning(run *r, error *e)
@@ -181,8 +188,11 @@ static bool say_beginning(run *r, error *e)
     const trainer *t = &r->trainer;
     say_photos(r, &t->instances);
     if (r->output.was_here && !r->from && checkpoint_any(r->owner.output_dir))
-        run_say(r, "%s: this run has checkpoints there; it starts anew (--resume_from_checkpoint latest goes "
-                "on from the last)", r->owner.output_dir);
+        run_say(r,
+                "%s: this run has checkpoints there; it starts anew (--resume_from_checkpoint "
+                "latest goes "
+                "on from the last)",
+                r->owner.output_dir);
     return advice_give(t, say_warning, r, e);
 }
 
@@ -215,15 +225,21 @@ static void say_needs(run *r)
     train_needs n = trainer_needs(t);
     double total = n.weights + n.gradients_and_activations + n.encoder;
     double space = (double)folder_space(r->owner.output_dir), kept = forecast_result(t);
-    run_say(r, "%lld step%s on %zu picture%s%s; memory about %s (weights and optimizer %s, "
-            "gradients and activations %s); latents %s", (long long)t->total, t->total == 1 ? "" : "s",
-            t->instances.count, t->instances.count == 1 ? "" : "s",
+    run_say(r,
+            "%lld step%s on %zu picture%s%s; memory about %s (weights and optimizer %s, "
+            "gradients and activations %s); latents %s",
+            (long long)t->total, t->total == 1 ? "" : "s", t->instances.count,
+            t->instances.count == 1 ? "" : "s",
             t->classes.count ? " and as many class pictures" : "", number_bytes(total).text,
-            number_bytes(n.weights).text, number_bytes(n.gradients_and_activations + n.encoder).text,
+            number_bytes(n.weights).text,
+            number_bytes(n.gradients_and_activations + n.encoder).text,
             latents_cached(t->latents) ? "computed once" : "computed each step");
     if (space < kept + checkpoint_bytes(t))
-        run_say(r, "warning: %s: the disk has %s left; beside the trained model (%s) there is no room for a "
-                "checkpoint (%s)", r->owner.output_dir, number_bytes(space).text, number_bytes(kept).text,
+        run_say(r,
+                "warning: %s: the disk has %s left; beside the trained model (%s) there is no room "
+                "for a "
+                "checkpoint (%s)",
+                r->owner.output_dir, number_bytes(space).text, number_bytes(kept).text,
                 number_bytes(checkpoint_bytes(t)).text);
 }
 
@@ -291,7 +307,8 @@ static bool one_step(run *r, error *e)
     say_forecast(r);
     bool now = t->done % s->checkpointing_steps == 0;
     if (now ? !keep_checkpoint(r, true, e) : !keep_waiting(r, e)) return false;
-    if (s->validation_prompt && t->done % s->validation_steps == 0 && !keep_validation(r, e)) return false;
+    if (s->validation_prompt && t->done % s->validation_steps == 0 && !keep_validation(r, e))
+        return false;
     return run_goes_on(r, TRAIN_STEPS, t->done, t->total, e);
 }
 
@@ -301,8 +318,8 @@ static bool catch_up(run *r, error *e)
     const trainer *t = &r->trainer;
     const train_settings *s = &t->settings;
     if (!s->validation_prompt || !t->done || t->done % s->validation_steps != 0) return true;
-    char *last = string_format("%s/validation/step-%06lld-%d.png", s->output_dir, (long long)t->done,
-                               s->num_validation_images - 1);
+    char *last = string_format("%s/validation/step-%06lld-%d.png", s->output_dir,
+                               (long long)t->done, s->num_validation_images - 1);
     if (!last) return error_memory(e, "a picture's name", 64);
     bool there = path_is_file(last);
     free(last);
@@ -341,8 +358,8 @@ static void stop(run *r, error *e)
     const char *way = checkpoint_any(folder) ? "latest" : r->from;
     error_set(e, ERROR_CANCELLED, "stopped after %lld of %lld steps%s%s%s%s", (long long)t->done,
               (long long)t->total, t->done > r->saved ? ", which could not be saved" : "",
-              way ? "; the same command goes on with --resume_from_checkpoint " : "", way ? way : "",
-              way && t->done > r->saved ? " (from an earlier step)" : "");
+              way ? "; the same command goes on with --resume_from_checkpoint " : "",
+              way ? way : "", way && t->done > r->saved ? " (from an earlier step)" : "");
 }
 
 /* After NaN: the last good state is kept, where it is not kept already. */
@@ -370,12 +387,15 @@ static bool work(run *r, error *e)
 bool train_run(device *d, const model *m, const train_settings *settings, const image_maker *maker,
                const train_events *events, error *e)
 {
-    run r = {.maker = maker, .events = events, .watch = {on_watch, &r}, .output = {.lock = -1},
+    run r = {.maker = maker,
+             .events = events,
+             .watch = {on_watch, &r},
+             .output = {.lock = -1},
              .began = clock_seconds()};
     train_settings s = *settings;
     if (s.prior_from_base) s.with_prior_preservation = true;
-    bool ok = train_settings_check(&s, e) && choose_beginning(&r, &s, e) && prepare(&r, &s, d, m, e) &&
-              work(&r, e);
+    bool ok = train_settings_check(&s, e) && choose_beginning(&r, &s, e) &&
+              prepare(&r, &s, d, m, e) && work(&r, e);
     record_close(&r.record);
     trainer_close(&r.trainer);
     output_release(&r.output);

@@ -15,16 +15,16 @@
 #include "pipeline/layout.h"
 #include "train/update.h"
 
-/* One batch's numbers, of as many samples as there can be. Planes are in PyTorch's order [C,h,w], maps
- * channels-last. */
+/* One batch's numbers, of as many samples as there can be. Planes are in PyTorch's order [C,h,w],
+ * maps channels-last. */
 struct trainer_buffers {
     example *batch;
-    float *latents, *noise, *offset;   /* planes; offset [S,C] */
-    float *t, *weight, *each;          /* [S] */
-    float *noisy, *target;             /* maps */
+    float *latents, *noise, *offset; /* planes; offset [S,C] */
+    float *t, *weight, *each;        /* [S] */
+    float *noisy, *target;           /* maps */
     int32_t *ids;
     float *context;
-    size_t plane;                      /* C*h*w */
+    size_t plane; /* C*h*w */
     int channels, height, width, samples;
 };
 
@@ -83,7 +83,8 @@ static bool open_photos(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
     if (s->instance_count)
-        return photo_set_copy(&t->instances, s->instance_images, s->instance_count, s->resolution, e);
+        return photo_set_copy(&t->instances, s->instance_images, s->instance_count, s->resolution,
+                              e);
     return photo_set_open_watched(&t->instances, s->instance_data_dir, s->resolution, 0, "instance",
                                   t->watch, e);
 }
@@ -92,8 +93,8 @@ static bool open_latents(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
     const photo_set *classes = has_class_images(t) ? &t->classes : NULL;
-    latents_options o = {&t->instances, classes, s->resolution, s->center_crop, s->cache_latents,
-                         t->watch};
+    latents_options o = {&t->instances,  classes,          s->resolution,
+                         s->center_crop, s->cache_latents, t->watch};
     if (classes && !photo_set_open_watched(&t->classes, s->class_data_dir, s->resolution,
                                            (size_t)s->num_class_images, "class", t->watch, e))
         return false;
@@ -116,25 +117,28 @@ static bool check_resolution(trainer *t, error *e)
     int factor = fit_factor(m);
     if (t->settings.resolution == 0) t->settings.resolution = m->unet.sample_size * factor;
     return t->settings.resolution % factor == 0 ||
-           error_set(e, ERROR_USAGE, "--resolution %d is not a multiple of %d, which this model's "
-                     "autoencoder needs; use %d", t->settings.resolution, factor,
+           error_set(e, ERROR_USAGE,
+                     "--resolution %d is not a multiple of %d, which this model's "
+                     "autoencoder needs; use %d",
+                     t->settings.resolution, factor,
                      t->settings.resolution / factor * factor + factor);
 }
 
-/* Before anything is read: what the autoencoder's widest maps alone must take, so that an absurd size
- * is not even planned. */
+/* Before anything is read: what the autoencoder's widest maps alone must take, so that an absurd
+ * size is not even planned. */
 static bool check_memory_least(const trainer *t, error *e)
 {
     double need = fit_least_bytes(t->model, t->settings.resolution, t->settings.resolution);
     double have = (double)t->device->memory_left(t->device);
     return need <= have ||
-           error_set(e, ERROR_MEMORY, "--resolution %d needs %s of memory for one picture's latents, "
-                     "and %s can be had; use a smaller one", t->settings.resolution,
-                     number_bytes(need).text, number_bytes(have).text);
+           error_set(e, ERROR_MEMORY,
+                     "--resolution %d needs %s of memory for one picture's latents, "
+                     "and %s can be had; use a smaller one",
+                     t->settings.resolution, number_bytes(need).text, number_bytes(have).text);
 }
 
-/* The number of updates where an epoch has so many examples, and the learning rate, as the script has
- * them. */
+/* The number of updates where an epoch has so many examples, and the learning rate, as the script
+ * has them. */
 static void count_updates(trainer *t, size_t examples)
 {
     train_settings *s = &t->settings;
@@ -205,8 +209,10 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
 {
     *t = (trainer){.device = d, .model = m, .settings = *s, .watch = watch};
     if (m->kind != MODEL_STABLE_DIFFUSION)
-        return error_set(e, ERROR_MODEL, "%s: is an unconditional model; DreamBooth needs one that "
-                         "takes a prompt (Stable Diffusion 1.x)", m->path);
+        return error_set(e, ERROR_MODEL,
+                         "%s: is an unconditional model; DreamBooth needs one that "
+                         "takes a prompt (Stable Diffusion 1.x)",
+                         m->path);
     if (train_settings_check(s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
         open_photos(t, e) && open_texts(t, e) &&
         noise_schedule_open(&t->schedule, &m->scheduler, e) && buffers_open(t, e) &&
@@ -280,9 +286,10 @@ model trainer_model(const trainer *t)
 
 /* ---- one batch ------------------------------------------------------------------------------ */
 
-/* Whether the script's latents, and so its randn_like(latents), are channels-last in memory: then PyTorch
- * draws the noise in that order, one value at a time. On the CPU the attention in the autoencoder's middle
- * leaves the maps of two or more pictures so (seen with diffusers 0.42, torch 2.15 at every size tried). */
+/* Whether the script's latents, and so its randn_like(latents), are channels-last in memory: then
+ * PyTorch draws the noise in that order, one value at a time. On the CPU the attention in the
+ * autoencoder's middle leaves the maps of two or more pictures so (seen with diffusers 0.42,
+ * torch 2.15 at every size tried). */
 static bool noise_is_channels_last(const trainer *t, int samples)
 {
     return t->model->vae.mid_attention && samples > 1;
@@ -302,8 +309,8 @@ static void draw_noise(trainer *t, int samples)
         layout_planes(b->noise + at, maps + at, channels, b->plane / channels);
 }
 
-/* Draws noise and timesteps; noised latents and target of each sample (diffusers' DDPMScheduler.add_noise
- * and get_velocity). */
+/* Draws noise and timesteps; noised latents and target of each sample (diffusers'
+ * DDPMScheduler.add_noise and get_velocity). */
 static void noise_batch(trainer *t, int samples)
 {
     struct trainer_buffers *b = t->buffers;
@@ -360,7 +367,8 @@ static void weigh_batch(trainer *t, int count, int samples)
 }
 
 /* The step of this many samples with its memory taken; the other gives its own back. */
-static step_graph *step_for(trainer *t, step_graph *steps, int samples, const step_options *o, error *e)
+static step_graph *step_for(trainer *t, step_graph *steps, int samples, const step_options *o,
+                            error *e)
 {
     step_graph *s = NULL;
     for (int i = 0; i < TRAINER_STEPS && !s; i++)
@@ -385,10 +393,12 @@ static bool write_text(trainer *t, const step_graph *s, int count, bool all_clas
         memcpy(b->ids + (size_t)k * positions, text->ids, positions * sizeof *b->ids);
         memcpy(b->context + (size_t)k * numbers, text->embedding, numbers * sizeof(float));
     }
-    return s->ids ? graph_write(s->graph, s->ids, b->ids, e) : graph_write(s->graph, s->context, b->context, e);
+    return s->ids ? graph_write(s->graph, s->ids, b->ids, e)
+                  : graph_write(s->graph, s->context, b->context, e);
 }
 
-/* The base model's prediction for the instance half under the class prompt: the class half's target. */
+/* The base model's prediction for the instance half under the class prompt: the class half's
+ * target. */
 static bool predict_prior(trainer *t, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
@@ -410,7 +420,8 @@ static bool run_step(trainer *t, step_graph *s, int count, error *e)
     graph *g = s->graph;
     return write_text(t, s, count, false, e) && graph_write(g, s->x, b->noisy, e) &&
            graph_write(g, s->t, b->t, e) && graph_write(g, s->target, b->target, e) &&
-           graph_write(g, s->weight, b->weight, e) && graph_write(g, s->start, &start, e) && graph_run(g, e);
+           graph_write(g, s->weight, b->weight, e) && graph_write(g, s->start, &start, e) &&
+           graph_run(g, e);
 }
 
 static bool read_losses(trainer *t, const step_graph *s, int count, train_report *r, error *e)
@@ -418,7 +429,8 @@ static bool read_losses(trainer *t, const step_graph *s, int count, train_report
     struct trainer_buffers *b = t->buffers;
     int samples = s->options.samples;
     double instance = 0, prior = 0;
-    if (!graph_read(s->graph, s->each, b->each, e) || !graph_read(s->graph, s->loss, &r->loss, e)) return false;
+    if (!graph_read(s->graph, s->each, b->each, e) || !graph_read(s->graph, s->loss, &r->loss, e))
+        return false;
     for (int k = 0; k < samples; k++) {
         double share = (double)samples / count;
         if (k < count)

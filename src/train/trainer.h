@@ -25,16 +25,16 @@ typedef struct trainer {
     latents *latents;
     noise_schedule schedule;
     parameters parameters;
-    device_weights *base;         /* prior_from_base: the base's UNet; else NULL */
+    device_weights *base; /* prior_from_base: the base's UNet; else NULL */
     prompt_text instance_text, class_text;
     step_graph steps[TRAINER_STEPS];
-    step_graph priors[TRAINER_STEPS];  /* prior_from_base: the base's prediction */
-    step_graph *active;                /* whose memory is taken; NULL: none's */
-    int64_t done, total;         /* updates */
-    int batches;                 /* since the last update */
-    double rate;                 /* learning_rate, scaled */
+    step_graph priors[TRAINER_STEPS]; /* prior_from_base: the base's prediction */
+    step_graph *active;               /* whose memory is taken; NULL: none's */
+    int64_t done, total;              /* updates */
+    int batches;                      /* since the last update */
+    double rate;                      /* learning_rate, scaled */
     struct trainer_buffers *buffers;
-    void *mark;                  /* the draws as they were after the last update; NULL: as they are */
+    void *mark; /* the draws as they were after the last update; NULL: as they are */
     size_t mark_size;
     const train_watch *watch;
 } trainer;
@@ -42,10 +42,10 @@ typedef struct trainer {
 /* One batch's outcome. */
 typedef struct train_report {
     float loss, instance_loss, prior_loss; /* loss = instance + prior_loss_weight * prior */
-    bool updated;             /* this batch ended in an update; the rest is filled then alone */
-    int64_t step;             /* 1: the first update */
-    double rate, norm;        /* the gradient's norm before clipping */
-    double network_seconds;   /* of this update's batches: forward and backward together */
+    bool updated;           /* this batch ended in an update; the rest is filled then alone */
+    int64_t step;           /* 1: the first update */
+    double rate, norm;      /* the gradient's norm before clipping */
+    double network_seconds; /* of this update's batches: forward and backward together */
     double optimizer_seconds;
 } train_report;
 
@@ -53,24 +53,25 @@ typedef struct train_needs {
     double weights, gradients_and_activations, encoder; /* bytes */
 } train_needs;
 
-/* All that needs no class pictures, so that what is wrong is found before they are made: settings, photos,
- * prompts, the graph, whether memory will do (with advice). Model and watch (may be NULL) are borrowed.
- * Nothing is written anywhere. */
+/* All that needs no class pictures, so that what is wrong is found before they are made: settings,
+ * photos, prompts, the graph, whether memory will do (with advice). Model and watch (may be NULL)
+ * are borrowed. Nothing is written anywhere. */
 bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s,
                   const train_watch *watch, error *e);
-/* The class pictures; encodes what can be kept, copies the weights. t is to be closed in any case. */
+/* The class pictures; encodes what can be kept, copies the weights. t is to be closed in any case.
+ */
 bool trainer_start(trainer *t, error *e);
 void trainer_close(trainer *t);
 train_needs trainer_needs(const trainer *t);
-/* One batch, and the update where one is due. On ERROR_NUMERIC the trained weights are those of the last
- * good update (t->done), if trainer_finite says so. */
+/* One batch, and the update where one is due. On ERROR_NUMERIC the trained weights are those of the
+ * last good update (t->done), if trainer_finite says so. */
 bool trainer_batch(trainer *t, train_report *r, error *e);
 /* Forgets the batches since the last update: the state is that of t->done again. */
 bool trainer_rewind(trainer *t, error *e);
 /* Whether every trained weight and moment is finite; else the first that is not, in e. */
 bool trainer_finite(const trainer *t, error *e);
-/* The model that the output folder would hold now: a view, valid while t is; its trained weights can be read
- * on the host while the parameters are shown. */
+/* The model that the output folder would hold now: a view, valid while t is; its trained weights
+ * can be read on the host while the parameters are shown. */
 model trainer_model(const trainer *t);
 
 #endif

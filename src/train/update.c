@@ -18,7 +18,8 @@ static bool list_updates(const trainer *t, step_graph *s, error *e)
     for (size_t i = 0; i < s->count; i++) {
         size_t k;
         if (!s->grad[i]) continue;
-        const trained_set *of = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name, &k);
+        const trained_set *of = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name,
+                                               &k);
         array gradient = graph_array(s->graph, s->grad[i]), sum = {.rank = -1};
         if (of->sums.handle) {
             sum = gradient;
@@ -32,18 +33,22 @@ static bool list_updates(const trainer *t, step_graph *s, error *e)
 
 bool update_accumulate(trainer *t, step_graph *s, error *e)
 {
-    return list_updates(t, s, e) && t->device->accumulate(t->device, s->updates, s->update_count, e);
+    return list_updates(t, s, e) &&
+           t->device->accumulate(t->device, s->updates, s->update_count, e);
 }
 
 /* ---- the guard ---- */
 
-static const char why[] = "the usual causes are a --learning_rate that is too high, weights or moments "
-                          "in half precision, and a broken picture or model (docs/WHY-NAN.md)";
+static const char why[] =
+    "the usual causes are a --learning_rate that is too high, weights or moments "
+    "in half precision, and a broken picture or model (docs/WHY-NAN.md)";
 
 static bool guard(const trainer *t, const char *found, error *e)
 {
-    return error_set(e, ERROR_NUMERIC, "step %lld: %s; training stopped with the weights of step "
-                     "%lld; %s", (long long)t->done + 1, found, (long long)t->done, why);
+    return error_set(e, ERROR_NUMERIC,
+                     "step %lld: %s; training stopped with the weights of step "
+                     "%lld; %s",
+                     (long long)t->done + 1, found, (long long)t->done, why);
 }
 
 bool update_blame(trainer *t, const step_graph *s, const char *what, error *e)
@@ -98,7 +103,9 @@ bool trainer_finite(const trainer *t, error *e)
 }
 
 /* Weights and moments before a half-precision update, which may ruin them. */
-typedef struct backup { buffer copy[4]; } backup;
+typedef struct backup {
+    buffer copy[4];
+} backup;
 
 static void of_trainer(const trainer *t, const buffer *of[4])
 {
@@ -161,7 +168,8 @@ static bool new_weights_finite(const trainer *t, const step_graph *s, error *e)
 }
 
 /* The device's update; in half precision weights that are not finite afterwards are put back. */
-static bool apply(const trainer *t, const step_graph *s, const update_job *u, update_result *r, error *e)
+static bool apply(const trainer *t, const step_graph *s, const update_job *u, update_result *r,
+                  error *e)
 {
     device *d = t->device;
     backup b;
@@ -178,7 +186,8 @@ bool update_forget(trainer *t, error *e)
     const trained_set *sets[] = {&t->parameters.unet, &t->parameters.clip};
     device *d = t->device;
     for (int k = 0; k < 2; k++)
-        if (sets[k]->sums.handle && !d->fill(d, &sets[k]->sums, 0, 0, sets[k]->sums.size / sizeof(float), e))
+        if (sets[k]->sums.handle &&
+            !d->fill(d, &sets[k]->sums, 0, 0, sets[k]->sums.size / sizeof(float), e))
             return false;
     t->batches = 0;
     return true;
@@ -192,14 +201,14 @@ bool update_run(trainer *t, step_graph *s, train_report *r, error *e)
     double rate = t->rate * rate_multiplier(o->lr_scheduler, t->done, o->lr_warmup_steps, t->total,
                                             o->lr_num_cycles, o->lr_power, t->rate);
     update_job u = {.tensor = s->updates,
-                .count = s->update_count,
-                .max_norm = o->max_grad_norm,
-                .step = {.step = t->done + 1,
-                         .rate = rate,
-                         .beta1 = o->adam_beta1,
-                         .beta2 = o->adam_beta2,
-                         .epsilon = o->adam_epsilon,
-                         .weight_decay = o->adam_weight_decay}};
+                    .count = s->update_count,
+                    .max_norm = o->max_grad_norm,
+                    .step = {.step = t->done + 1,
+                             .rate = rate,
+                             .beta1 = o->adam_beta1,
+                             .beta2 = o->adam_beta2,
+                             .epsilon = o->adam_epsilon,
+                             .weight_decay = o->adam_weight_decay}};
     update_result done;
     if (!apply(t, s, &u, &done, e)) return false;
     if (done.bad < u.count) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * update: from a step's gradients to new weights: accumulation, the guard against NaN, clipping by the
- * norm of all gradients, AdamW. */
+ * update: from a step's gradients to new weights: accumulation, the guard against NaN, clipping by
+ * the norm of all gradients, AdamW. */
 #ifndef LIKENESS_TRAIN_UPDATE_H
 #define LIKENESS_TRAIN_UPDATE_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * emulated: what the processor does in the card's place: work is a function and its context, done at once,
- * or kept while a record is made (gpu.h) and done at every replay. */
+ * emulated: what the processor does in the card's place: work is a function and its context, done
+ * at once, or kept while a record is made (gpu.h) and done at every replay. */
 #ifndef LIKENESS_TESTS_CUDA_EMULATED_H
 #define LIKENESS_TESTS_CUDA_EMULATED_H
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * emulator: the words of device/cuda/launch.h in plain C++ for the processor. A launch runs its blocks one
- * after the other; a block's threads are fibers of one host thread, which run until they end, come to
- * a barrier or want a number of their warp. Shared memory begins as NaN in every block, so that what is read
- * before it is written shows; a barrier or a shuffle that a living thread does not come to ends the
- * process with a line that says so. */
+ * emulator: the words of device/cuda/launch.h in plain C++ for the processor. A launch runs its
+ * blocks one after the other; a block's threads are fibers of one host thread, which run until they
+ * end, come to a barrier or want a number of their warp. Shared memory begins as NaN in every
+ * block, so that what is read before it is written shows; a barrier or a shuffle that a living
+ * thread does not come to ends the process with a line that says so. */
 #ifndef LIKENESS_TESTS_CUDA_EMULATOR_H
 #define LIKENESS_TESTS_CUDA_EMULATOR_H
 
@@ -27,8 +27,8 @@ void emulated_launch(int x, int y, int z, int threads, void (*body)(void *), voi
 void emulated_barrier();
 /* The value that lane ^ mask of the warp gave; size: at most 8 */
 void emulated_shuffle(void *value, size_t size, int mask);
-/* All lanes of a warp that are there give `size` bytes, at most 32; what lane i gave, until all have come to
- * emulated_taken. */
+/* All lanes of a warp that are there give `size` bytes, at most 32; what lane i gave, until all
+ * have come to emulated_taken. */
 void emulated_give(const void *mine, size_t size);
 const void *emulated_given(int lane);
 void emulated_taken();
@@ -46,7 +46,8 @@ void *emulated_shared(size_t size);
 #define BLOCK_Z (emulated_now.block[2])
 #define BLOCKS_X (emulated_now.blocks[0])
 
-#define SHARED(type, name, count) type *name = (type *)emulated_shared(sizeof(type) * (size_t)(count))
+#define SHARED(type, name, count)                                                                  \
+    type *name = (type *)emulated_shared(sizeof(type) * (size_t)(count))
 #define SHARED_ALIGNED(type, name, count) SHARED(type, name, count)
 #define BARRIER() emulated_barrier()
 #define UNROLL
@@ -58,8 +59,8 @@ template <typename T> static inline T emulated_shuffled(T value, int mask)
 }
 #define SHUFFLE_XOR(value, mask) emulated_shuffled(value, mask)
 
-template <typename Body> static inline void emulated_launch_of(int64_t x, int64_t y, int64_t z, int64_t threads,
-                                                               Body body)
+template <typename Body>
+static inline void emulated_launch_of(int64_t x, int64_t y, int64_t z, int64_t threads, Body body)
 {
     emulated_launch((int)x, (int)y, (int)z, (int)threads, [](void *b) { (*(Body *)b)(); }, &body);
 }
@@ -70,7 +71,10 @@ template <typename Body> static inline void emulated_launch_of(int64_t x, int64_
 
 static inline float emulated_product(float a, float b) { return a * b; }
 static inline float emulated_sum(float a, float b) { return a + b; }
-static inline float emulated_quotient(float a, float b) { return a / b; } /* by zero: as IEEE 754 has it */
+static inline float emulated_quotient(float a, float b)
+{
+    return a / b;
+} /* by zero: as IEEE 754 has it */
 #define MULTIPLIED(a, b) emulated_product(a, b)
 #define ADDED(a, b) emulated_sum(a, b)
 #define DIVIDED(a, b) emulated_quotient(a, b)
@@ -93,8 +97,14 @@ static inline void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_
     emulated_product_of(c, a, b0, b1, BF16);
 }
 
-static inline void matrix_load(uint32_t (&out)[4], const uint16_t *row) { emulated_matrix_load(out, row, false); }
-static inline void matrix_load_turned(uint32_t (&out)[4], const uint16_t *row) { emulated_matrix_load(out, row, true); }
+static inline void matrix_load(uint32_t (&out)[4], const uint16_t *row)
+{
+    emulated_matrix_load(out, row, false);
+}
+static inline void matrix_load_turned(uint32_t (&out)[4], const uint16_t *row)
+{
+    emulated_matrix_load(out, row, true);
+}
 
 static inline float half_bits_value(uint16_t bits) { return half_to_float(bits); }
 static inline uint16_t half_bits_of(float x) { return half_from_float(x); }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * gpu_emulated: gpu.h on the processor. A stream does its work at once; a record keeps it. The environment
- * says what hardware there is: LIKENESS_EMULATED is a list such as "cards=2,major=7,memory=1000000,fail=40",
- * memory in bytes, fail: the card is lost at that call; driver=0: there is none, driver=12: an old one. */
+ * gpu_emulated: gpu.h on the processor. A stream does its work at once; a record keeps it. The
+ * environment says what hardware there is: LIKENESS_EMULATED is a list such as
+ * "cards=2,major=7,memory=1000000,fail=40", memory in bytes, fail: the card is lost at that call;
+ * driver=0: there is none, driver=12: an old one. */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,11 +38,17 @@ bool gpu_count(int *count, error *e)
 {
     long driver = setting("driver", 13);
     *count = (int)setting("cards", 1);
-    if (driver == 0) return error_set(e, ERROR_USAGE, "there is no NVIDIA driver: install it, or use --device cpu");
+    if (driver == 0)
+        return error_set(e, ERROR_USAGE,
+                         "there is no NVIDIA driver: install it, or use --device cpu");
     if (driver < 13)
-        return error_set(e, ERROR_USAGE, "the NVIDIA driver is too old (it has CUDA %ld.0, this is built with 13.0): "
-                         "update it, or use --device cpu", driver);
-    return *count > 0 || error_set(e, ERROR_USAGE, "the NVIDIA driver finds no GPU: use --device cpu");
+        return error_set(
+            e, ERROR_USAGE,
+            "the NVIDIA driver is too old (it has CUDA %ld.0, this is built with 13.0): "
+            "update it, or use --device cpu",
+            driver);
+    return *count > 0 ||
+           error_set(e, ERROR_USAGE, "the NVIDIA driver finds no GPU: use --device cpu");
 }
 
 static uint64_t memory_all(void) { return (uint64_t)setting("memory", 1L << 34); }
@@ -55,7 +62,10 @@ static uint64_t memory_free(void)
 bool gpu_card_read(int card, gpu_card *out, error *e)
 {
     (void)card, (void)e;
-    *out = (gpu_card){.name = "emulated", .major = (int)setting("major", 9), .memory = memory_all(), .left = memory_free()};
+    *out = (gpu_card){.name = "emulated",
+                      .major = (int)setting("major", 9),
+                      .memory = memory_all(),
+                      .left = memory_free()};
     return true;
 }
 
@@ -153,8 +163,9 @@ bool gpu_alloc(const gpu *g, size_t size, const char *what, void **out, error *e
     *out = NULL;
     if (!works(e)) return false;
     if (size > memory_free())
-        return error_set(e, ERROR_MEMORY, "not enough memory on the GPU for %s (%zu bytes, %llu are free)", what, size,
-                         (unsigned long long)memory_free());
+        return error_set(e, ERROR_MEMORY,
+                         "not enough memory on the GPU for %s (%zu bytes, %llu are free)", what,
+                         size, (unsigned long long)memory_free());
     char *data = aligned_alloc(ALIGNMENT, whole);
     if (!data) return error_memory(e, what, size);
     memset(data, 0, whole);
@@ -209,7 +220,8 @@ static void copy_box(void *context)
                    (const char *)j->from.data + d * j->from.slice + h * j->from.row, j->width);
 }
 
-bool gpu_copy_box(const gpu *g, gpu_box to, gpu_box from, size_t width, size_t height, size_t depth, error *e)
+bool gpu_copy_box(const gpu *g, gpu_box to, gpu_box from, size_t width, size_t height, size_t depth,
+                  error *e)
 {
     box_job j = {to, from, width, height, depth};
     (void)g;

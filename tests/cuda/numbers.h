@@ -11,7 +11,8 @@
 static inline float number_get(const void *data, dtype type, int64_t i)
 {
     if (type == DTYPE_F32) return ((const float *)data)[i];
-    return type == DTYPE_F16 ? half_to_float(((const uint16_t *)data)[i]) : bf16_to_float(((const uint16_t *)data)[i]);
+    return type == DTYPE_F16 ? half_to_float(((const uint16_t *)data)[i])
+                             : bf16_to_float(((const uint16_t *)data)[i]);
 }
 
 static inline void number_set(void *data, dtype type, int64_t i, float x)

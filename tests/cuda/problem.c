@@ -32,7 +32,8 @@ void view_set(gpu_view v, size_t at, double x)
     if (v.type == DTYPE_F32)
         ((float *)v.data)[at] = (float)x;
     else
-        ((uint16_t *)v.data)[at] = v.type == DTYPE_BF16 ? bf16_from_float((float)x) : half_from_float((float)x);
+        ((uint16_t *)v.data)[at] = v.type == DTYPE_BF16 ? bf16_from_float((float)x)
+                                                        : half_from_float((float)x);
 }
 
 problem problem_of(op_kind kind, int shift)
@@ -157,12 +158,14 @@ static void run_norm(problem *p)
     const array *x = &p->call.in[0];
     const op_params *q = &p->call.params;
     if (p->call.kind == OP_LAYER_NORM) {
-        layer_norm_args a = {p->x[0], p->y[0], p->x[1], p->x[2], floats(p->y[1]), rows(x), last(x), q->eps};
+        layer_norm_args a = {p->x[0],         p->y[0], p->x[1], p->x[2],
+                             floats(p->y[1]), rows(x), last(x), q->eps};
         layer_norm_launch(&a, NULL);
         return;
     }
-    group_norm_args a = {p->x[0], p->y[0], p->x[1], p->x[2], floats(p->y[1]), x->dim[0], rows(x) / x->dim[0],
-                         last(x), q->groups, q->eps, q->silu};
+    group_norm_args a = {
+        p->x[0], p->y[0],   p->x[1], p->x[2], floats(p->y[1]), x->dim[0], rows(x) / x->dim[0],
+        last(x), q->groups, q->eps,  q->silu};
     void *scratch = scratch_open(group_norm_scratch(&a));
     group_norm_launch(&a, scratch, NULL);
     free(scratch);
@@ -174,14 +177,20 @@ static void run_pointwise(problem *p)
     const op_params *q = &p->call.params;
     int64_t n = (int64_t)array_count(y);
     switch (p->call.kind) {
-    case OP_UNARY: unary_launch(&(unary_args){p->x[0], p->y[0], {0}, n, (int)q->unary}, NULL); break;
-    case OP_GEGLU: geglu_launch(&(geglu_args){p->x[0], p->y[0], {0}, rows(y), last(y)}, NULL); break;
+    case OP_UNARY:
+        unary_launch(&(unary_args){p->x[0], p->y[0], {0}, n, (int)q->unary}, NULL);
+        break;
+    case OP_GEGLU:
+        geglu_launch(&(geglu_args){p->x[0], p->y[0], {0}, rows(y), last(y)}, NULL);
+        break;
     case OP_ADD:
-        add_launch(&(add_args){p->x[0], p->x[1], p->y[0], n, (int64_t)array_count(&p->call.in[1])}, NULL);
+        add_launch(&(add_args){p->x[0], p->x[1], p->y[0], n, (int64_t)array_count(&p->call.in[1])},
+                   NULL);
         break;
     case OP_ADD_CHANNEL:
-        add_channel_launch(&(add_channel_args){p->x[0], p->x[1], p->y[0], x->dim[0], rows(x) / x->dim[0], last(x)},
-                           NULL);
+        add_channel_launch(
+            &(add_channel_args){p->x[0], p->x[1], p->y[0], x->dim[0], rows(x) / x->dim[0], last(x)},
+            NULL);
         break;
     case OP_SCALE: scale_launch(&(scale_args){p->x[0], p->y[0], n, q->alpha}, NULL); break;
     default: scale_launch(&(scale_args){p->x[0], p->y[0], n, 1}, NULL); break;
@@ -195,20 +204,25 @@ static void run_shape(problem *p)
     bool space = p->call.kind == OP_SUM_SPACE;
     switch (p->call.kind) {
     case OP_CONCAT:
-        concat_launch(&(concat_args){p->x[0], p->x[1], p->y[0], rows(x), last(x), last(&p->call.in[1])}, NULL);
+        concat_launch(
+            &(concat_args){p->x[0], p->x[1], p->y[0], rows(x), last(x), last(&p->call.in[1])},
+            NULL);
         break;
     case OP_SLICE:
     case OP_UNSLICE:
         slice_launch(&(slice_args){p->x[0], p->y[0], rows(x), last(x), last(y),
-                                   p->call.kind == OP_SLICE ? start : -start}, NULL);
+                                   p->call.kind == OP_SLICE ? start : -start},
+                     NULL);
         break;
     case OP_UPSAMPLE:
-        upsample_launch(&(upsample_args){p->x[0], p->y[0], x->dim[0], x->dim[1], x->dim[2], y->dim[1], y->dim[2],
-                                         x->dim[3]}, NULL);
+        upsample_launch(&(upsample_args){p->x[0], p->y[0], x->dim[0], x->dim[1], x->dim[2],
+                                         y->dim[1], y->dim[2], x->dim[3]},
+                        NULL);
         break;
     default: {
         int64_t batch = space ? x->dim[0] : 1, width = (int64_t)array_count(y) / batch;
-        sum_rows_args a = {p->x[0], p->y[0], batch, (int64_t)array_count(x) / (batch * width), width};
+        sum_rows_args a = {p->x[0], p->y[0], batch, (int64_t)array_count(x) / (batch * width),
+                           width};
         void *scratch = scratch_open(sum_rows_scratch(&a));
         sum_rows_launch(&a, scratch, NULL);
         free(scratch);
@@ -222,13 +236,16 @@ static void run_lookup(problem *p)
     const op_params *q = &p->call.params;
     if (p->call.kind == OP_EMBEDDING) {
         embedding_launch(&(embedding_args){p->x[0].data, p->x[1], p->y[0], (int64_t)array_count(x),
-                                           p->call.in[1].dim[0], last(y)}, NULL);
+                                           p->call.in[1].dim[0], last(y)},
+                         NULL);
     } else if (p->call.kind == OP_TIME_EMBEDDING) {
         time_embedding_launch(&(time_embedding_args){p->x[0].data, p->y[0], y->dim[0], last(y),
-                                                     q->flip_sin_to_cos, q->freq_shift}, NULL);
+                                                     q->flip_sin_to_cos, q->freq_shift},
+                              NULL);
     } else {
-        mse_args a = {p->x[0], p->x[1], p->call.in_count > 2 ? p->x[2].data : NULL, floats(p->y[0]),
-                      floats(p->y[1]), x->dim[0], (int64_t)array_count(x) / x->dim[0]};
+        mse_args a = {
+            p->x[0],         p->x[1],   p->call.in_count > 2 ? p->x[2].data : NULL, floats(p->y[0]),
+            floats(p->y[1]), x->dim[0], (int64_t)array_count(x) / x->dim[0]};
         void *scratch = scratch_open(mse_scratch(&a));
         mse_launch(&a, scratch, NULL);
         free(scratch);
@@ -239,8 +256,9 @@ static void run_attention(problem *p)
 {
     const array *q = &p->call.in[0], *k = &p->call.in[1];
     const op_params *o = &p->call.params;
-    attention_args a = {p->x[0], p->x[1], p->x[2], p->y[0], floats(p->y[1]), q->dim[0], q->dim[1], k->dim[1],
-                        o->heads, q->dim[2] / o->heads, o->alpha, o->causal};
+    attention_args a = {p->x[0],   p->x[1],   p->x[2],   p->y[0],  floats(p->y[1]),
+                        q->dim[0], q->dim[1], k->dim[1], o->heads, q->dim[2] / o->heads,
+                        o->alpha,  o->causal};
     attention_launch(&a, NULL);
 }
 

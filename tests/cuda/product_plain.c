@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * product_plain: product.h in plain loops. The sums are in double: what the device's numbers are then held
- * against is not their rounding. */
+ * product_plain: product.h in plain loops. The sums are in double: what the device's numbers are
+ * then held against is not their rounding. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -9,8 +9,12 @@
 #include "emulated.h"
 #include "numbers.h"
 
-struct product_library { int unused; };
-struct product_plan { product_shape shape; };
+struct product_library {
+    int unused;
+};
+struct product_plan {
+    product_shape shape;
+};
 
 bool product_library_open(product_library **out, const gpu *g, error *e)
 {
@@ -27,7 +31,8 @@ void product_library_close(product_library **l)
 
 enum { SCRATCH = 64 }; /* so that somebody sees to it */
 
-bool product_open(product_plan **out, product_library *l, const product_shape *s, size_t *scratch, error *e)
+bool product_open(product_plan **out, product_library *l, const product_shape *s, size_t *scratch,
+                  error *e)
 {
     (void)l;
     *scratch = SCRATCH;
@@ -76,8 +81,10 @@ static void run(void *context)
     bool forward = s->way == PRODUCT_FORWARD, by_weights = s->way == PRODUCT_BY_WEIGHTS;
     int64_t rows = by_weights ? s->out : s->rows, columns = forward ? s->out : s->in;
     int64_t depth = forward ? s->in : by_weights ? s->rows : s->out;
-    float *a = matrix(p->a, s->type, by_weights ? depth : rows, by_weights ? rows : depth, by_weights);
-    float *b = matrix(p->b, s->type, forward ? columns : depth, forward ? depth : columns, !forward);
+    float *a = matrix(p->a, s->type, by_weights ? depth : rows, by_weights ? rows : depth,
+                      by_weights);
+    float *b = matrix(p->b, s->type, forward ? columns : depth, forward ? depth : columns,
+                      !forward);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
             double sum = dot(a + i * depth, b + j * depth, depth);
@@ -89,8 +96,8 @@ static void run(void *context)
     free(b);
 }
 
-bool product_run(const product_plan *p, const void *a, const void *b, const void *bias, const void *add, void *y,
-                 void *scratch, error *e)
+bool product_run(const product_plan *p, const void *a, const void *b, const void *bias,
+                 const void *add, void *y, void *scratch, error *e)
 {
     product_job j = {p->shape, a, b, bias, add, y};
     (void)e;

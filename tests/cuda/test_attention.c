@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Our attention kernels under the emulator against the plain double loops of reference.c: heads of every size
- * that a tile is made for and odd ones between, more queries than keys and fewer, causal, every type; and
- * their gradients against differences of the references. */
+ * Our attention kernels under the emulator against the plain double loops of reference.c: heads of
+ * every size that a tile is made for and odd ones between, more queries than keys and fewer,
+ * causal, every type; and their gradients against differences of the references. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,20 +22,24 @@ typedef struct size {
 } size;
 
 static const size sizes[] = {
-    {1, 1, 1, 1, 1, false},   {2, 5, 33, 3, 7, false},  {1, 70, 77, 2, 40, false}, {2, 33, 31, 1, 64, true},
-    {1, 65, 9, 1, 80, false}, {1, 77, 77, 1, 32, true}, {1, 37, 40, 1, 128, true}, {1, 34, 35, 2, 160, false},
-    {1, 20, 50, 1, 131, false},
+    {1, 1, 1, 1, 1, false},    {2, 5, 33, 3, 7, false},    {1, 70, 77, 2, 40, false},
+    {2, 33, 31, 1, 64, true},  {1, 65, 9, 1, 80, false},   {1, 77, 77, 1, 32, true},
+    {1, 37, 40, 1, 128, true}, {1, 34, 35, 2, 160, false}, {1, 20, 50, 1, 131, false},
 };
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
-/* Probabilities, and in gradients those of the scores, are rounded to the operands' type before they are multiplied. */
-static double bound_of(dtype type) { return type == DTYPE_F32 ? 1e-5 : type == DTYPE_F16 ? 0x1p-10 : 0x1p-7; }
+/* Probabilities, and in gradients those of the scores, are rounded to the operands' type before
+ * they are multiplied. */
+static double bound_of(dtype type)
+{
+    return type == DTYPE_F32 ? 1e-5 : type == DTYPE_F16 ? 0x1p-10 : 0x1p-7;
+}
 
 static problem problem_at(const size *s, dtype type, dtype to, double spread, int shift)
 {
     problem p = problem_of(OP_ATTENTION, shift);
-    p.call.params = (op_params){.heads = (int)s->heads, .causal = s->causal,
-                                .alpha = 1 / sqrtf((float)s->depth)};
+    p.call.params = (op_params){
+        .heads = (int)s->heads, .causal = s->causal, .alpha = 1 / sqrtf((float)s->depth)};
     IN(&p, type, 0, spread, s->batch, s->n, s->heads * s->depth);
     IN(&p, type, 0, spread, s->batch, s->m, s->heads * s->depth);
     IN(&p, type, 0, spread, s->batch, s->m, s->heads * s->depth);
@@ -49,7 +53,8 @@ static void test_forward(void **state)
     (void)state;
     for (int i = 0; i < SIZES; i++)
         for (int t = 0; t < TYPES; t++) {
-            problem p = problem_at(&sizes[i], types[t], types[(i + t) % TYPES], t ? 2 : 4, t == 1 && i % 2);
+            problem p = problem_at(&sizes[i], types[t], types[(i + t) % TYPES], t ? 2 : 4,
+                                   t == 1 && i % 2);
             reference_run(&p.call, p.in, p.out);
             problem_run(&p);
             problem_check(&p, 0, bound_of(types[t]));
@@ -85,11 +90,13 @@ static void check_gradients(problem *p, const double *dy, const gpu_view *got, d
         size_t n = array_count(&p->call.in[i]), place[SOME];
         double want[SOME], largest = 0;
         for (int k = 0; k < SOME; k++) {
-            place[k] = n <= SOME ? (size_t)k % n : (size_t)((random_value() + 1) / 2 * (double)(n - 1));
+            place[k] = n <= SOME ? (size_t)k % n
+                                 : (size_t)((random_value() + 1) / 2 * (double)(n - 1));
             want[k] = problem_slope(p, dy, i, place[k]);
             largest = fmax(largest, fabs(want[k]));
         }
-        for (int k = 0; k < SOME; k++) check_near(view_get(got[i], place[k]), want[k], largest, got[i].type, bound);
+        for (int k = 0; k < SOME; k++)
+            check_near(view_get(got[i], place[k]), want[k], largest, got[i].type, bound);
     }
 }
 
@@ -107,8 +114,9 @@ static void expect_gradient(const size *s, dtype type, dtype dout_type, double b
         dy[at] = view_get(dout, at);
     }
     for (int k = 0; k < 3; k++) of[k] = open_view(DTYPE_F32, array_count(&p.call.in[k]), &block[k]);
-    attention_grad_args a = {dout, p.x[0], p.x[1], p.x[2], p.y[0], p.y[1].data, of[0], of[1], of[2], s->batch,
-                             s->n, s->m, s->heads, s->depth, p.call.params.alpha, s->causal};
+    attention_grad_args a = {
+        dout,     p.x[0], p.x[1], p.x[2],   p.y[0],   p.y[1].data,         of[0],    of[1], of[2],
+        s->batch, s->n,   s->m,   s->heads, s->depth, p.call.params.alpha, s->causal};
     assert_int_equal(posix_memalign(&scratch, 64, attention_grad_scratch(&a)), 0);
     attention_grad_launch(&a, scratch, NULL);
     check_gradients(&p, dy, of, bound);
@@ -126,7 +134,8 @@ static void test_gradient(void **state)
         dtype half = types[1 + i % 2];
         expect_gradient(&sizes[i], half, half, 2 * bound_of(half));
     }
-    expect_gradient(&sizes[2], DTYPE_F16, DTYPE_F32, 2 * bound_of(DTYPE_F16)); /* two types: not by the matrix units */
+    expect_gradient(&sizes[2], DTYPE_F16, DTYPE_F32,
+                    2 * bound_of(DTYPE_F16)); /* two types: not by the matrix units */
 }
 
 int main(void)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Our CUDA kernels under the emulator against the plain double loops of reference.c, on random input at odd
- * sizes and at sizes of four, in every type, and their gradients against differences of the references. */
+ * Our CUDA kernels under the emulator against the plain double loops of reference.c, on random
+ * input at odd sizes and at sizes of four, in every type, and their gradients against differences
+ * of the references. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,8 @@
 #include "problem.h"
 
 _Static_assert((int)KERNEL_SILU == UNARY_SILU && (int)KERNEL_GELU == UNARY_GELU &&
-                   (int)KERNEL_QUICK_GELU == UNARY_QUICK_GELU, "the device's and the kernels' are the same");
+                   (int)KERNEL_QUICK_GELU == UNARY_QUICK_GELU,
+               "the device's and the kernels' are the same");
 
 static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 enum { TYPES = sizeof types / sizeof types[0] };
@@ -88,8 +90,8 @@ static void *scratch_of(size_t size)
 
 /* ---- norms ---- */
 
-static problem group_problem(dtype type, dtype to, int64_t batch, int64_t space, int64_t channels, int groups,
-                             bool silu, double mean, int shift)
+static problem group_problem(dtype type, dtype to, int64_t batch, int64_t space, int64_t channels,
+                             int groups, bool silu, double mean, int shift)
 {
     problem p = problem_of(OP_GROUP_NORM, shift);
     p.call.params = (op_params){.groups = groups, .silu = silu, .eps = 1e-5f};
@@ -107,11 +109,13 @@ static void test_group_norm(void **state)
     static const struct {
         int64_t batch, space, channels;
         int groups;
-    } sizes[] = {{1, 1, 4, 2}, {2, 49, 40, 4}, {2, 35, 21, 7}, {3, 300, 12, 3}, {1, 9, 1284, 6}, {2, 1025, 16, 1}};
+    } sizes[] = {{1, 1, 4, 2},    {2, 49, 40, 4},  {2, 35, 21, 7},
+                 {3, 300, 12, 3}, {1, 9, 1284, 6}, {2, 1025, 16, 1}};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
         for (int t = 0; t < TYPES; t++) {
-            problem p = group_problem(types[t], types[(t + (int)s) % TYPES], sizes[s].batch, sizes[s].space,
-                                      sizes[s].channels, sizes[s].groups, s % 2 == 0, 0, t % 2);
+            problem p = group_problem(types[t], types[(t + (int)s) % TYPES], sizes[s].batch,
+                                      sizes[s].space, sizes[s].channels, sizes[s].groups,
+                                      s % 2 == 0, 0, t % 2);
             expect(&p, 1e-5);
         }
 }
@@ -137,12 +141,23 @@ static void test_group_norm_gradient(void **state)
     } sizes[] = {{1, 5, 4, 2}, {2, 19, 40, 4}, {2, 15, 21, 7}, {1, 70, 132, 2}, {2, 700, 16, 4}};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         dtype type = types[s % TYPES];
-        problem p = group_problem(type, DTYPE_F32, sizes[s].batch, sizes[s].space, sizes[s].channels,
-                                  sizes[s].groups, s % 2 == 0, 0, s == 3);
+        problem p = group_problem(type, DTYPE_F32, sizes[s].batch, sizes[s].space,
+                                  sizes[s].channels, sizes[s].groups, s % 2 == 0, 0, s == 3);
         problem_run(&p);
         gradient g = gradient_of(&p, types[(s + 1) % TYPES], DTYPE_F32);
-        group_norm_grad_args a = {g.out, p.x[0], p.x[1], p.x[2], p.y[1].data, g.of[0], g.of[1].data, g.of[2].data,
-                                  sizes[s].batch, sizes[s].space, sizes[s].channels, sizes[s].groups, s % 2 == 0};
+        group_norm_grad_args a = {g.out,
+                                  p.x[0],
+                                  p.x[1],
+                                  p.x[2],
+                                  p.y[1].data,
+                                  g.of[0],
+                                  g.of[1].data,
+                                  g.of[2].data,
+                                  sizes[s].batch,
+                                  sizes[s].space,
+                                  sizes[s].channels,
+                                  sizes[s].groups,
+                                  s % 2 == 0};
         void *scratch = scratch_of(group_norm_grad_scratch(&a));
         group_norm_grad_launch(&a, scratch, NULL);
         free(scratch);
@@ -168,13 +183,14 @@ static void test_layer_norm(void **state)
     static const int64_t sizes[][2] = {{1, 4}, {3, 7}, {19, 40}, {9, 129}, {21, 320}};
     for (size_t s = 0; s < 5; s++)
         for (int t = 0; t < TYPES; t++) {
-            problem p = layer_problem(types[t], types[(t + 1) % TYPES], sizes[s][0], sizes[s][1], (int)s % 2);
+            problem p = layer_problem(types[t], types[(t + 1) % TYPES], sizes[s][0], sizes[s][1],
+                                      (int)s % 2);
             expect(&p, 1e-5);
             p = layer_problem(types[t], DTYPE_F32, sizes[s][0], sizes[s][1], 0);
             problem_run(&p);
             gradient g = gradient_of(&p, types[(t + 2) % TYPES], DTYPE_F32);
-            layer_norm_grad_args a = {g.out, p.x[0], p.x[1], p.y[1].data, g.of[0], g.of[1].data, g.of[2].data,
-                                      sizes[s][0], sizes[s][1]};
+            layer_norm_grad_args a = {g.out,        p.x[0],       p.x[1],      p.y[1].data, g.of[0],
+                                      g.of[1].data, g.of[2].data, sizes[s][0], sizes[s][1]};
             void *scratch = scratch_of(layer_norm_grad_scratch(&a));
             layer_norm_grad_launch(&a, scratch, NULL);
             free(scratch);
@@ -281,7 +297,8 @@ static void test_channels(void **state)
 static void test_upsample(void **state)
 {
     (void)state;
-    static const int64_t sizes[][5] = {{3, 5, 6, 10, 4}, {4, 3, 7, 8, 5}, {5, 5, 3, 4, 8}, {1, 2, 1, 9, 3}};
+    static const int64_t sizes[][5] = {
+        {3, 5, 6, 10, 4}, {4, 3, 7, 8, 5}, {5, 5, 3, 4, 8}, {1, 2, 1, 9, 3}};
     for (size_t s = 0; s < 4; s++)
         for (int t = 0; t < TYPES; t++) {
             const int64_t *z = sizes[s];
@@ -293,7 +310,8 @@ static void test_upsample(void **state)
             IN(&p, types[t], 0, 1, 2, z[0], z[1], z[4]);
             OUT(&p, DTYPE_F32, 2, z[2], z[3], z[4]);
             gradient g = gradient_of(&p, types[t], DTYPE_F32);
-            upsample_grad_launch(&(upsample_args){g.of[0], g.out, 2, z[0], z[1], z[2], z[3], z[4]}, NULL);
+            upsample_grad_launch(&(upsample_args){g.of[0], g.out, 2, z[0], z[1], z[2], z[3], z[4]},
+                                 NULL);
             expect_gradient(&p, &g, 1, 1e-6);
         }
 }
@@ -301,7 +319,8 @@ static void test_upsample(void **state)
 static void test_sums(void **state)
 {
     (void)state;
-    static const int64_t sizes[][3] = {{1, 1, 1}, {2, 33, 20}, {3, 1000, 24}, {2, 77, 1285}, {1, 40000, 3}};
+    static const int64_t sizes[][3] = {
+        {1, 1, 1}, {2, 33, 20}, {3, 1000, 24}, {2, 77, 1285}, {1, 40000, 3}};
     for (size_t s = 0; s < 5; s++)
         for (int t = 0; t < TYPES; t++) {
             const int64_t *z = sizes[s];
@@ -328,13 +347,15 @@ static void test_embedding(void **state)
             IN(&p, types[t], 0, 1, 11, width);
             OUT(&p, DTYPE_F32, 2, 13, width);
             gradient g = gradient_of(&p, types[(t + 1) % TYPES], DTYPE_F32);
-            embedding_grad_launch(&(embedding_args){p.x[0].data, g.of[1], g.out, 26, 11, width}, NULL);
+            embedding_grad_launch(&(embedding_args){p.x[0].data, g.of[1], g.out, 26, 11, width},
+                                  NULL);
             for (int64_t c = 0; c < width; c++)
                 for (int64_t id = 0; id < 11; id++) {
                     double sum = 0;
                     for (int64_t i = 0; i < 26; i++)
                         if ((int64_t)p.in[0][i] == id) sum += g.dy[i * width + c];
-                    check_near(view_get(g.of[1], (size_t)(id * width + c)), sum, 10, DTYPE_F32, 1e-6);
+                    check_near(view_get(g.of[1], (size_t)(id * width + c)), sum, 10, DTYPE_F32,
+                               1e-6);
                 }
             free(g.dy);
             for (int i = 0; i <= OP_MAX_IN; i++) free(g.block[i]);
@@ -369,8 +390,10 @@ static void test_mse(void **state)
                 OUT(&p, DTYPE_F32, 1);
                 OUT(&p, DTYPE_F32, 3);
                 gradient g = gradient_of(&p, DTYPE_F32, DTYPE_F32);
-                mse_grad_launch(&(mse_grad_args){g.out.data, p.x[0], p.x[1], weighted ? p.x[2].data : NULL, g.of[0],
-                                                 3, sizes[s]}, NULL);
+                mse_grad_launch(&(mse_grad_args){g.out.data, p.x[0], p.x[1],
+                                                 weighted ? p.x[2].data : NULL, g.of[0], 3,
+                                                 sizes[s]},
+                                NULL);
                 problem_run(&p);
                 reference_run(&p.call, p.in, p.out);
                 problem_check(&p, 0, 1e-6);
@@ -382,11 +405,19 @@ static void test_mse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_norm), cmocka_unit_test(test_group_norm_mean),
-        cmocka_unit_test(test_group_norm_gradient), cmocka_unit_test(test_layer_norm),
-        cmocka_unit_test(test_unary), cmocka_unit_test(test_geglu), cmocka_unit_test(test_add),
-        cmocka_unit_test(test_channels), cmocka_unit_test(test_upsample), cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_embedding), cmocka_unit_test(test_time_embedding), cmocka_unit_test(test_mse),
+        cmocka_unit_test(test_group_norm),
+        cmocka_unit_test(test_group_norm_mean),
+        cmocka_unit_test(test_group_norm_gradient),
+        cmocka_unit_test(test_layer_norm),
+        cmocka_unit_test(test_unary),
+        cmocka_unit_test(test_geglu),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_upsample),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_time_embedding),
+        cmocka_unit_test(test_mse),
     };
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Our kernels over lists of tensors under the emulator: AdamW in its four kinds has the processor's bytes, and
- * golden values of G8; the norm, its clipping and the loss's scale; what is not finite, and where; sums of
- * batches; packed weights. */
+ * Our kernels over lists of tensors under the emulator: AdamW in its four kinds has the processor's
+ * bytes, and golden values of G8; the norm, its clipping and the loss's scale; what is not finite,
+ * and where; sums of batches; packed weights. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,8 @@
 #include "problem.h"
 
 _Static_assert((int)KERNEL_MOMENTS_F32 == MOMENTS_F32 && (int)KERNEL_MOMENTS_8BIT == MOMENTS_8BIT &&
-                   (int)KERNEL_MOMENTS_F32_BNB == MOMENTS_F32_BNB && (int)KERNEL_MOMENTS_F16 == MOMENTS_F16,
+                   (int)KERNEL_MOMENTS_F32_BNB == MOMENTS_F32_BNB &&
+                   (int)KERNEL_MOMENTS_F16 == MOMENTS_F16,
                "the device's and the kernels' are the same");
 
 /* Zeros, 64-byte aligned */
@@ -31,14 +32,20 @@ static void *zeros(size_t bytes)
 
 static adamw_step step_at(int64_t step, double rate, float scale)
 {
-    return (adamw_step){.step = step, .rate = rate, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
-                        .weight_decay = 1e-2, .grad_scale = scale};
+    return (adamw_step){.step = step,
+                        .rate = rate,
+                        .beta1 = 0.9,
+                        .beta2 = 0.999,
+                        .epsilon = 1e-8,
+                        .weight_decay = 1e-2,
+                        .grad_scale = scale};
 }
 
 static adamw_constants constants_of(moment_kind kind, const adamw_step *s)
 {
     struct adamw_values v = adamw_values_of(kind, s);
-    return (adamw_constants){v.decay, v.keep1, v.keep2, v.take1, v.take2, v.step, v.root, v.epsilon};
+    return (adamw_constants){v.decay, v.keep1, v.keep2, v.take1,
+                             v.take2, v.step,  v.root,  v.epsilon};
 }
 
 typedef struct trained {
@@ -55,7 +62,10 @@ static size_t absmax_bytes(const trained *t) { return (size_t)(t->count + 255) /
 
 static trained trained_open(moment_kind kind, int64_t count)
 {
-    trained t = {.kind = kind, .count = count, .gradient = zeros((size_t)count * 4), .copy = zeros((size_t)count * 2)};
+    trained t = {.kind = kind,
+                 .count = count,
+                 .gradient = zeros((size_t)count * 4),
+                 .copy = zeros((size_t)count * 2)};
     for (int k = 0; k < 2; k++) {
         t.weight[k] = zeros((size_t)count * element(&t));
         t.m[k] = zeros((size_t)count * moment_size(&t));
@@ -84,9 +94,15 @@ static void trained_close(trained *t)
 
 static adamw_item item_of(const trained *t)
 {
-    return (adamw_item){.weight = t->weight[1], .copy = {t->kind == MOMENTS_F16 ? NULL : t->copy, DTYPE_BF16},
-                        .gradient = t->gradient, .m = t->m[1], .v = t->v[1], .absmax_m = t->absmax_m[1],
-                        .absmax_v = t->absmax_v[1], .count = t->count, .kind = (int)t->kind};
+    return (adamw_item){.weight = t->weight[1],
+                        .copy = {t->kind == MOMENTS_F16 ? NULL : t->copy, DTYPE_BF16},
+                        .gradient = t->gradient,
+                        .m = t->m[1],
+                        .v = t->v[1],
+                        .absmax_m = t->absmax_m[1],
+                        .absmax_v = t->absmax_v[1],
+                        .count = t->count,
+                        .kind = (int)t->kind};
 }
 
 static void fill_maps(float *maps) { moment_values_fill(maps, maps + 256, maps + 512, maps + 768); }
@@ -101,7 +117,8 @@ static void run_adamw(const trained *list, int count, const adamw_step *s, uint3
     gradient_state state = {.grad_scale = s->grad_scale, .bad = bad};
     fill_maps(maps);
     int64_t blocks = adamw_list_place(items, count);
-    adamw_launch(&(adamw_args){items, count, blocks, &constants, maps, &state, (uint32_t)count}, NULL);
+    adamw_launch(&(adamw_args){items, count, blocks, &constants, maps, &state, (uint32_t)count},
+                 NULL);
 }
 
 static void expect_same(const trained *t)
@@ -134,8 +151,9 @@ static void test_adamw(void **state)
     static const struct {
         moment_kind kind;
         int64_t count;
-    } sizes[] = {{MOMENTS_F32, 1},      {MOMENTS_8BIT, 4096},  {MOMENTS_F32, 9001}, {MOMENTS_F16, 515},
-                 {MOMENTS_8BIT, 16643}, {MOMENTS_F32_BNB, 77}, {MOMENTS_8BIT, 4097}, {MOMENTS_F16, 8}};
+    } sizes[] = {{MOMENTS_F32, 1},     {MOMENTS_8BIT, 4096},  {MOMENTS_F32, 9001},
+                 {MOMENTS_F16, 515},   {MOMENTS_8BIT, 16643}, {MOMENTS_F32_BNB, 77},
+                 {MOMENTS_8BIT, 4097}, {MOMENTS_F16, 8}};
     enum { COUNT = sizeof sizes / sizeof sizes[0], STEPS = 4 };
     device *d = NULL;
     error e = {0};
@@ -146,7 +164,8 @@ static void test_adamw(void **state)
         adamw_step step = step_at(t, 1e-3, t == 2 ? 0.3f : 1);
         for (int i = 0; i < COUNT; i++) {
             trained *x = &list[i];
-            struct moment_data data = {x->kind, x->count, x->m[0], x->v[0], x->absmax_m[0], x->absmax_v[0]};
+            struct moment_data data = {x->kind, x->count,       x->m[0],
+                                       x->v[0], x->absmax_m[0], x->absmax_v[0]};
             fill_gradient(x, t);
             cpu_adamw(d, &step, x->weight[0], x->gradient, &data);
         }
@@ -203,8 +222,10 @@ static void tensors_open(tensors *t, bool all_f32)
     for (int i = 0; i < TENSORS; i++) {
         dtype type = all_f32 ? DTYPE_F32 : kinds[i];
         t->item[i] = (tensor_item){.data = {zeros((size_t)counts[i] * dtype_size(type)), type},
-                                   .sum = zeros((size_t)counts[i] * 4), .count = counts[i]};
-        for (int64_t k = 0; k < counts[i]; k++) view_set(t->item[i].data, (size_t)k, random_value());
+                                   .sum = zeros((size_t)counts[i] * 4),
+                                   .count = counts[i]};
+        for (int64_t k = 0; k < counts[i]; k++)
+            view_set(t->item[i].data, (size_t)k, random_value());
     }
     t->list = (tensor_list){t->item, TENSORS, tensor_list_place(t->item, TENSORS)};
 }
@@ -303,7 +324,8 @@ static void expect_packed(const pack_item *p)
     for (int64_t o = 0; o < p->out; o++)
         for (int64_t s = 0; s < p->space; s++)
             for (int64_t c = 0; c < p->in_padded; c++) {
-                double want = c < p->in ? view_get(p->x, (size_t)((o * p->in + c) * p->space + s)) : 0;
+                double want = c < p->in ? view_get(p->x, (size_t)((o * p->in + c) * p->space + s))
+                                        : 0;
                 double got = view_get(p->y, (size_t)((o * p->space + s) * p->in_padded + c));
                 check_near(got, want, 0, p->y.type, 0);
             }
@@ -312,8 +334,10 @@ static void expect_packed(const pack_item *p)
 static void test_pack(void **state)
 {
     (void)state;
-    static const int64_t sizes[][4] = {{5, 3, 9, 8}, {40, 36, 9, 36}, {64, 160, 1, 160}, {1, 7, 1, 7}, {3, 5, 1, 8}};
-    static const dtype from[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16}, to[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+    static const int64_t sizes[][4] = {
+        {5, 3, 9, 8}, {40, 36, 9, 36}, {64, 160, 1, 160}, {1, 7, 1, 7}, {3, 5, 1, 8}};
+    static const dtype from[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16},
+                       to[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
     enum { COUNT = sizeof sizes / sizeof sizes[0] };
     for (int k = 0; k < 3; k++) {
         pack_item list[COUNT];
@@ -324,7 +348,10 @@ static void test_pack(void **state)
             char *x = block[i] = zeros(n * 4 + 4);
             list[i] = (pack_item){.x = {x + shift, from[k]},
                                   .y = {zeros((size_t)(z[0] * z[2] * z[3]) * 4), to[(k + i) % 3]},
-                                  .out = z[0], .in = z[1], .space = z[2], .in_padded = z[3]};
+                                  .out = z[0],
+                                  .in = z[1],
+                                  .space = z[2],
+                                  .in_padded = z[3]};
             for (size_t at = 0; at < n; at++) view_set(list[i].x, at, random_value());
             pack_launch(&list[i], NULL);
             expect_packed(&list[i]);
@@ -342,8 +369,9 @@ static void test_pack(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_adamw),      cmocka_unit_test(test_golden_8bit), cmocka_unit_test(test_find_bad),
-        cmocka_unit_test(test_accumulate), cmocka_unit_test(test_norm),        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_adamw),    cmocka_unit_test(test_golden_8bit),
+        cmocka_unit_test(test_find_bad), cmocka_unit_test(test_accumulate),
+        cmocka_unit_test(test_norm),     cmocka_unit_test(test_pack),
     };
     return cmocka_run_group_tests_name("lists", tests, NULL, NULL);
 }

@@ -25,7 +25,10 @@ static inline void fuzz_write(int fd, const uint8_t *data, size_t size)
 }
 
 /* A file in memory; its path is good until fuzz_close. */
-typedef struct fuzz_file { int fd; char path[64]; } fuzz_file;
+typedef struct fuzz_file {
+    int fd;
+    char path[64];
+} fuzz_file;
 
 static inline fuzz_file fuzz_open(const uint8_t *data, size_t size)
 {

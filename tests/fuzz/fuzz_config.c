@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as the configuration of each network and of a scheduler; what is taken gives a schedule. */
+ * Any bytes as the configuration of each network and of a scheduler; what is taken gives a
+ * schedule. */
 #include "fuzz.h"
 
 #include "model/config.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as a tokenizer.json, then a prompt with it; and any bytes as a prompt of the pocket model. */
+ * Any bytes as a tokenizer.json, then a prompt with it; and any bytes as a prompt of the pocket
+ * model. */
 #include "fuzz.h"
 
 #include <fcntl.h>
@@ -28,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tokenizer *t;
     char *text = malloc(size + 1);
     if (!pocket) {
-        if (!mkdtemp(folder) || !tokenizer_open(&pocket, SOURCE_DIR "/models/pocket/tokenizer", &e)) abort();
+        if (!mkdtemp(folder) || !tokenizer_open(&pocket, SOURCE_DIR "/models/pocket/tokenizer", &e))
+            abort();
         snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     }
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);

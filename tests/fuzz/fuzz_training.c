@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any lines "NAME=VALUE" as settings of a training: each taken or refused with a word, the whole checked. */
+ * Any lines "NAME=VALUE" as settings of a training: each taken or refused with a word, the whole
+ * checked. */
 #include "fuzz.h"
 
 #include <string.h>

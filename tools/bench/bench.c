@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench: times one network of a model folder and prints one line of JSON: the median seconds of a
- * run, the seconds from start to the first run, and this process's peak resident memory. One row per
- * process, so that the peak is the row's own; tools/bench/bench.sh runs every row and the peer's.
+ * run, the seconds from start to the first run, and this process's peak resident memory. One row
+ * per process, so that the peak is the row's own; tools/bench/bench.sh runs every row and the
+ * peer's.
  *
  *   bench MODEL unet|vae|text f32|bf16 [THREADS=2 [REPEATS=3 [SIZE=512]]]
  *
@@ -39,11 +40,13 @@ static tensor *job_input(job *j, const char *name, dtype type, int rank, const i
 static bool job_record(job *j, const model *m, const char *row, int64_t size, error *e)
 {
     if (strcmp(row, "unet") == 0) {
-        tensor *x = job_input(j, "x", DTYPE_F32, 4, (int64_t[]){2, size / 8, size / 8, m->unet.in_channels});
+        tensor *x = job_input(j, "x", DTYPE_F32, 4,
+                              (int64_t[]){2, size / 8, size / 8, m->unet.in_channels});
         tensor *t = job_input(j, "t", DTYPE_F32, 1, (int64_t[]){2});
         tensor *text = NULL;
         if (m->unet.conditional)
-            text = job_input(j, "text", DTYPE_F32, 3, (int64_t[]){2, m->clip.positions, m->unet.cross_dim});
+            text = job_input(j, "text", DTYPE_F32, 3,
+                             (int64_t[]){2, m->clip.positions, m->unet.cross_dim});
         j->output = unet_build(j->g, &m->unet, x, t, text);
         j->weights = &m->unet_weights;
     } else if (strcmp(row, "vae") == 0) {
@@ -65,8 +68,7 @@ static bool job_record(job *j, const model *m, const char *row, int64_t size, er
 static size_t tensor_count(const tensor *t)
 {
     size_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= (size_t)t->dim[i];
+    for (int i = 0; i < t->rank; i++) n *= (size_t)t->dim[i];
     return n;
 }
 
@@ -77,22 +79,18 @@ static bool job_fill(job *j, error *e)
     for (int i = 0; i < j->inputs; i++) {
         size_t n = tensor_count(j->input[i]);
         float *noise = malloc(n * sizeof *noise);
-        if (!noise)
-            return error_memory(e, "an input", n * sizeof *noise);
+        if (!noise) return error_memory(e, "an input", n * sizeof *noise);
         if (j->input[i]->type == DTYPE_I32) {
             int32_t *ids = (int32_t *)noise;
-            for (size_t k = 0; k < n; k++)
-                ids[k] = (int32_t)rng_below(&r, (uint32_t)j->vocabulary);
+            for (size_t k = 0; k < n; k++) ids[k] = (int32_t)rng_below(&r, (uint32_t)j->vocabulary);
         } else if (j->input[i]->rank == 1) {
-            for (size_t k = 0; k < n; k++)
-                noise[k] = 500;
+            for (size_t k = 0; k < n; k++) noise[k] = 500;
         } else {
             rng_randn(&r, noise, n);
         }
         bool ok = graph_write(j->g, j->input[i], noise, e);
         free(noise);
-        if (!ok)
-            return false;
+        if (!ok) return false;
     }
     return true;
 }
@@ -101,13 +99,12 @@ static bool job_finite(job *j, error *e)
 {
     size_t n = tensor_count(j->output), bad = 0;
     float *value = malloc(n * sizeof *value);
-    if (!value)
-        return error_memory(e, "the output", n * sizeof *value);
+    if (!value) return error_memory(e, "the output", n * sizeof *value);
     bool ok = graph_read(j->g, j->output, value, e);
-    for (size_t i = 0; ok && i < n && j->output->type == DTYPE_F32; i++)
-        bad += !isfinite(value[i]);
+    for (size_t i = 0; ok && i < n && j->output->type == DTYPE_F32; i++) bad += !isfinite(value[i]);
     free(value);
-    return ok && (bad == 0 || error_set(e, ERROR_NUMERIC, "%zu of %zu output values are not finite", bad, n));
+    return ok && (bad == 0 ||
+                  error_set(e, ERROR_NUMERIC, "%zu of %zu output values are not finite", bad, n));
 }
 
 static int by_value(const void *a, const void *b)
@@ -122,10 +119,8 @@ static bool job_time(job *j, int repeats, double *median, error *e)
     double seconds[MAX_REPEATS];
     for (int i = -1; i < repeats; i++) {
         double start = clock_seconds();
-        if (!graph_run(j->g, e))
-            return false;
-        if (i >= 0)
-            seconds[i] = clock_seconds() - start;
+        if (!graph_run(j->g, e)) return false;
+        if (i >= 0) seconds[i] = clock_seconds() - start;
     }
     qsort(seconds, (size_t)repeats, sizeof *seconds, by_value);
     *median = seconds[repeats / 2];
@@ -140,7 +135,8 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     job j = {0};
     double start = clock_seconds(), median = 0, ready = 0;
     dtype precision = strcmp(argv[3], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-    bool ok = device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision}, e) &&
+    bool ok = device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision},
+                          e) &&
               model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
               graph_open(&j.g, d->compute, e) && job_record(&j, m, argv[2], size, e) &&
               graph_plan(j.g, d, e) && graph_allocate(j.g, e) &&
@@ -170,7 +166,8 @@ int main(int argc, char **argv)
     int repeats = argc > 5 ? atoi(argv[5]) : 3;
     int size = argc > 6 ? atoi(argv[6]) : 512;
     if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8) {
-        fprintf(stderr, "bench: threads and repeats (at most %d) start at 1, size at 8\n", MAX_REPEATS);
+        fprintf(stderr, "bench: threads and repeats (at most %d) start at 1, size at 8\n",
+                MAX_REPEATS);
         return 2;
     }
     error e = {0};

@@ -66,9 +66,11 @@ static array array3(int64_t a, int64_t b, int64_t c)
 
 static op_call call_of(const struct shape *s)
 {
-    op_call call = {.kind = s->kind, .in_count = 3, .out_count = 2,
-                    .params = {.heads = (int)s->c, .alpha = 0.125f, .groups = 32, .eps = 1e-5f,
-                               .silu = true}};
+    op_call call = {
+        .kind = s->kind,
+        .in_count = 3,
+        .out_count = 2,
+        .params = {.heads = (int)s->c, .alpha = 0.125f, .groups = 32, .eps = 1e-5f, .silu = true}};
     array map = array3(s->batch, s->n, s->c), row = array3(1, 1, s->c);
     array stats = array3(s->batch, s->n, 2);
     row.rank = 1;

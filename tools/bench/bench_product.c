@@ -67,7 +67,8 @@ static array map_array(const struct shape *s, int64_t channels, float *data, dty
 {
     if (s->kind == OP_LINEAR || s->kind == OP_LINEAR_GRAD_W)
         return operand_at((array){.type = type, .rank = 2, .dim = {s->side, channels}}, data);
-    return operand_at((array){.type = type, .rank = 4, .dim = {s->batch, s->side, s->side, channels}}, data);
+    return operand_at(
+        (array){.type = type, .rank = 4, .dim = {s->batch, s->side, s->side, channels}}, data);
 }
 
 static op_call call_of(const struct shape *s, weight *w, float *x, float *y, float *dw, dtype type)
@@ -76,8 +77,11 @@ static op_call call_of(const struct shape *s, weight *w, float *x, float *y, flo
     array wa = {.w = w, .type = w->type, .rank = w->rank};
     memcpy(wa.dim, w->dim, sizeof wa.dim);
     op_call call = {.kind = s->kind, .in_count = 2, .out_count = 1};
-    call.params = (op_params){.stride = 1, .pad_top = (int)(s->k / 2), .pad_left = (int)(s->k / 2),
-                              .pad_bottom = (int)(s->k / 2), .pad_right = (int)(s->k / 2)};
+    call.params = (op_params){.stride = 1,
+                              .pad_top = (int)(s->k / 2),
+                              .pad_left = (int)(s->k / 2),
+                              .pad_bottom = (int)(s->k / 2),
+                              .pad_right = (int)(s->k / 2)};
     call.in[0] = xa;
     call.in[1] = wa;
     call.out[0] = ya;
@@ -104,8 +108,11 @@ static int bench(device *d, const struct shape *s)
     size_t ws = (size_t)(s->c * s->o * s->k * s->k) * 4;
     float *x = block_alloc(xs), *y = block_alloc(ys);
     float *data = block_alloc(ws), *dw = block_alloc(ws);
-    weight w = {.name = s->name, .type = DTYPE_F32, .rank = s->kind == OP_LINEAR ? 2 : 4,
-                .dim = {s->o, s->c, s->k, s->k}, .data = data};
+    weight w = {.name = s->name,
+                .type = DTYPE_F32,
+                .rank = s->kind == OP_LINEAR ? 2 : 4,
+                .dim = {s->o, s->c, s->k, s->k},
+                .data = data};
     weight_set set = {.item = &w, .count = 1};
     device_weights *weights = NULL;
     bool bf16 = d->compute == DTYPE_BF16 && s->kind == OP_LINEAR;
@@ -149,7 +156,8 @@ int main(int argc, char **argv)
     error e = {0};
     int threads = argc > 1 ? atoi(argv[1]) : 0;
     dtype precision = argc > 2 && strcmp(argv[2], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-    if (!device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision}, &e)) {
+    if (!device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision},
+                     &e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench_train: times the training step of a model folder's UNet (DreamBooth, batch 1, latents and text at
- * hand) and prints one line of JSON: the median seconds of forward, backward and update, and this
- * process's peak resident memory. tools/bench/bench.sh prints it beside the peer's.
+ * bench_train: times the training step of a model folder's UNet (DreamBooth, batch 1, latents and
+ * text at hand) and prints one line of JSON: the median seconds of forward, backward and update,
+ * and this process's peak resident memory. tools/bench/bench.sh prints it beside the peer's.
  *
- *   bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2 [REPEATS=2 [SIZE=512]]]] */
+ *   bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2
+ * [REPEATS=2 [SIZE=512]]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,8 +46,8 @@ static bool inputs(step_graph *s, error *e)
     float one = 1, t = 500;
     rng_seed(&r, 0);
     return graph_write(s->graph, s->t, &t, e) &&
-           (!s->weight ||
-            (graph_write(s->graph, s->weight, &one, e) && graph_write(s->graph, s->start, &one, e))) &&
+           (!s->weight || (graph_write(s->graph, s->weight, &one, e) &&
+                           graph_write(s->graph, s->start, &one, e))) &&
            fill(s->graph, s->x, &r, e) && fill(s->graph, s->context, &r, e) &&
            (!s->target || fill(s->graph, s->target, &r, e));
 }
@@ -113,8 +114,11 @@ static bool bench(char **argv, int argc, error *e)
     device_options options = {.threads = threads, .precision = bf16 ? DTYPE_BF16 : DTYPE_F32};
     bool ok = model_open(&m, argv[1], NULL, NULL, e) && device_open(&d, "cpu", &options, e);
     if (ok) {
-        step_options o = {.samples = 1, .height = size / 8, .width = size / 8,
-                          .recompute = recompute, .gradients = true};
+        step_options o = {.samples = 1,
+                          .height = size / 8,
+                          .width = size / 8,
+                          .recompute = recompute,
+                          .gradients = true};
         t.device = d;
         t.model = m;
         ok = parameters_open(&t.parameters, d, m, &t.settings, e) &&

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * scores MODEL PHOTOS CLASS NOISES PICTURE...: how much of the subject in the folder PHOTOS is in each
- * picture, as a study measures it with the base MODEL as the judge and the pictures of the folder CLASS
- * as 0 %. Lines "share path"; the photos and the class, each scored with itself left out, come first. For
- * pictures that no study has: tools/measures/evidence.py. */
+ * scores MODEL PHOTOS CLASS NOISES PICTURE...: how much of the subject in the folder PHOTOS is in
+ * each picture, as a study measures it with the base MODEL as the judge and the pictures of the
+ * folder CLASS as 0 %. Lines "share path"; the photos and the class, each scored with itself left
+ * out, come first. For pictures that no study has: tools/measures/evidence.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,11 +83,14 @@ int main(int argc, char **argv)
     lk_model_defaults(&o);
     o.path = argv[1];
     if (!lk_context_open(&context, NULL, &why) || !lk_session_open(&session, context, NULL, &why) ||
-        !lk_model_open(&model, context, &o, &why) || !lk_features_open(&eye, session, model, &how, &why))
+        !lk_model_open(&model, context, &o, &why) ||
+        !lk_features_open(&eye, session, model, &how, &why))
         fail(why.text);
     int side = engine_resolution(model), n = 0;
-    lk_photos *own = open_photos(argv[2], side, false), *of_class = open_photos(argv[3], side, true);
-    int photos = (int)lk_photos_count(own), classes = (int)lk_photos_count(of_class), all = photos + classes + argc - 5;
+    lk_photos *own = open_photos(argv[2], side, false),
+              *of_class = open_photos(argv[3], side, true);
+    int photos = (int)lk_photos_count(own), classes = (int)lk_photos_count(of_class),
+        all = photos + classes + argc - 5;
     view *mark = calloc((size_t)photos, sizeof *mark);
     place *at = calloc((size_t)all, sizeof *at);
     for (int i = 0; i < photos; i++) mark[i] = look_at_photo(eye, own, i);
@@ -98,18 +101,23 @@ int main(int argc, char **argv)
         at[i].path = is_photo ? lk_photos_path(set, (size_t)k) : argv[5 + i - photos - classes];
         view seen = is_photo ? look_at_photo(eye, set, k) : look_at_file(eye, at[i].path, side);
         at[i].match = malloc((size_t)(photos * mark[0].places) * sizeof(float));
-        for (int m = 0; m < photos; m++) view_match(&mark[m], &seen, at[i].match + m * mark[0].places);
+        for (int m = 0; m < photos; m++)
+            view_match(&mark[m], &seen, at[i].match + m * mark[0].places);
         view_close(&seen);
     }
     const float **lists = malloc((size_t)(photos + classes) * sizeof *lists);
     for (int i = 0; i < photos + classes; i++) lists[i] = at[i].match;
-    subject_scale s = {.own = lists, .of_class = lists + photos, .photos = photos, .classes = classes,
+    subject_scale s = {.own = lists,
+                       .of_class = lists + photos,
+                       .photos = photos,
+                       .classes = classes,
                        .places = mark[0].places};
     double whole = 0, zero = 0;
     if (!scale_open(&s, &e)) fail(e.text);
     for (n = 0; n < all; n++) at[n].score = scale_score(&s, at[n].match);
     for (n = 0; n < photos; n++) whole += at[n].score / photos;
     for (n = 0; n < classes; n++) zero += at[photos + n].score / classes;
-    for (n = 0; n < all; n++) printf("%.2f %s\n", 100 * (at[n].score - zero) / (whole - zero), at[n].path);
+    for (n = 0; n < all; n++)
+        printf("%.2f %s\n", 100 * (at[n].score - zero) / (whole - zero), at[n].path);
     return 0;
 }

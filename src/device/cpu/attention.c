@@ -67,8 +67,10 @@ static bool prepare(device *d, const op_call *call, void **state, size_t *scratc
     bool grad = call->kind == OP_ATTENTION_GRAD;
     const array *q = &call->in[grad ? 1 : 0], *k = q + 1;
     if (!shapes_fit(call, grad)) {
-        return error_set(e, ERROR_USAGE, "attention: queries, keys and values must be [B,N,H*D] in "
-                                         "F32 or BF16, with H = %d heads", call->params.heads);
+        return error_set(e, ERROR_USAGE,
+                         "attention: queries, keys and values must be [B,N,H*D] in "
+                         "F32 or BF16, with H = %d heads",
+                         call->params.heads);
     }
     attention_plan *p = calloc(1, sizeof *p);
     if (!p) return error_memory(e, "attention", sizeof *p);
@@ -95,8 +97,8 @@ static bool prepare(device *d, const op_call *call, void **state, size_t *scratc
     p->key_rows = task_rows(p->keys.count, p->depth, p->heads_at_once, d->threads);
     p->thread_floats = round_up(attention_scratch(p->depth, p->depth_padded), 16);
     *state = p;
-    *scratch = sizeof(float) * (size_t)(p->heads_at_once * p->head_floats +
-                                        d->threads * p->thread_floats);
+    *scratch = sizeof(float) *
+               (size_t)(p->heads_at_once * p->head_floats + d->threads * p->thread_floats);
     return true;
 }
 
@@ -114,7 +116,9 @@ static head_rows rows_of(const attention_plan *p, const array *a, int64_t head)
     if (a->rank < 0 || !a->memory) return (head_rows){0};
     int64_t at = b * a->dim[1] * a->dim[2] + h * p->depth;
     return (head_rows){.data = (char *)array_data(a) + (size_t)at * dtype_size(a->type),
-                       .type = a->type, .stride = a->dim[2], .count = a->dim[1]};
+                       .type = a->type,
+                       .stride = a->dim[2],
+                       .count = a->dim[1]};
 }
 
 /* The next `floats` of a block of memory. */
@@ -129,8 +133,11 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
 {
     bool grad = call->kind == OP_ATTENTION_GRAD;
     const array *q = &call->in[grad ? 1 : 0], *lse = grad ? &call->in[5] : &call->out[1];
-    head_task t = {.depth = p->depth, .depth_padded = p->depth_padded, .keys = p->keys,
-                   .queries = p->queries, .alpha = call->params.alpha,
+    head_task t = {.depth = p->depth,
+                   .depth_padded = p->depth_padded,
+                   .keys = p->keys,
+                   .queries = p->queries,
+                   .alpha = call->params.alpha,
                    .causal = call->params.causal};
     t.q = rows_of(p, q, head);
     t.k = rows_of(p, q + 1, head);
@@ -235,7 +242,10 @@ static void run(device *d, const op_call *call, void *state, void *scratch)
     const attention_plan *p = state;
     bool grad = call->kind == OP_ATTENTION_GRAD;
     int64_t total = p->batch * p->heads;
-    attention_job j = {.plan = p, .k = cpu_kernels_of(d)->attention, .call = call, .own = scratch,
+    attention_job j = {.plan = p,
+                       .k = cpu_kernels_of(d)->attention,
+                       .call = call,
+                       .own = scratch,
                        .packs = (float *)scratch + d->threads * p->thread_floats};
     j.query_tasks = (p->queries.count + p->query_rows - 1) / p->query_rows;
     j.key_tasks = grad ? (p->keys.count + p->key_rows - 1) / p->key_rows : 0;

@@ -18,8 +18,8 @@
 
 enum {
     ATTENTION_STRIP = 12,
-    ATTENTION_STRIPS = 8,   /* most strips of one task: a block is fetched once for all of them */
-    ATTENTION_BLOCK = 256,  /* most rows of a block; what the scores of a strip are laid out for */
+    ATTENTION_STRIPS = 8,  /* most strips of one task: a block is fetched once for all of them */
+    ATTENTION_BLOCK = 256, /* most rows of a block; what the scores of a strip are laid out for */
 };
 
 /* The rows of one head in an activation [B,N,H*D]. */
@@ -32,8 +32,8 @@ typedef struct head_rows {
 
 /* Sizes of one packed side: rows padded to whole tiles, channels to whole vectors. */
 typedef struct side {
-    int64_t count;  /* rows */
-    int64_t block;  /* rows of a block, a multiple of the tile */
+    int64_t count; /* rows */
+    int64_t block; /* rows of a block, a multiple of the tile */
     int64_t blocks;
 } side;
 
@@ -43,7 +43,7 @@ typedef struct head_task {
     bool causal;
     side keys, queries;
     head_rows q, k, v, o, d_o, d_q, d_k, d_v;
-    float *lse;       /* [N], NULL: not wanted */
+    float *lse; /* [N], NULL: not wanted */
     /* packs of this head */
     float *k_columns, *v_columns, *q_columns, *do_columns;
     float *k_rows, *v_rows, *q_rows, *do_rows;

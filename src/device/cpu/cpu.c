@@ -166,7 +166,8 @@ static const struct {
 };
 enum { LEVEL_COUNT = sizeof levels / sizeof levels[0] };
 
-/* Two that not every compiler has a name for: leaf 1, bit 29 of ecx; leaf 7, part 1, bit 5 of eax. */
+/* Two that not every compiler has a name for: leaf 1, bit 29 of ecx; leaf 7, part 1, bit 5 of eax.
+ */
 static bool has_f16c(void)
 {
     unsigned a, b, c = 0, d;
@@ -182,9 +183,7 @@ static bool has_avx512bf16(void)
 static int level_of_machine(void)
 {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !has_f16c())
-        return 0;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return 0;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return 1;
@@ -253,8 +252,8 @@ static bool cpu_new(device **out, int level, thread_pool *pool, dtype precision,
     };
     pthread_mutex_init(&c->device.lock, NULL);
     moment_maps_fill(&c->maps);
-    snprintf(c->name, sizeof c->name, "cpu %s, %d thread%s", levels[level].word,
-             c->device.threads, c->device.threads == 1 ? "" : "s");
+    snprintf(c->name, sizeof c->name, "cpu %s, %d thread%s", levels[level].word, c->device.threads,
+             c->device.threads == 1 ? "" : "s");
     *out = &c->device;
     return true;
 }

@@ -24,7 +24,7 @@ struct cpu_kernels {
 
 typedef struct cpu {
     device device; /* first: a device * of this kind is a cpu * */
-    int level;    /* of cpu.c's list of instruction sets */
+    int level;     /* of cpu.c's list of instruction sets */
     struct cpu_kernels kernels;
     struct moment_maps maps; /* of the 8-bit optimizer */
     char name[64];
@@ -67,19 +67,19 @@ extern const struct cpu_op cpu_mse, cpu_mse_grad;
 typedef struct weight_pack weight_pack;
 struct weight_pack {
     weight_pack *next;
-    uint64_t form;              /* what it is; 0 is the plain float32 copy */
-    bool stale;                 /* the weight has changed since it was made; the lock's */
-    void *data;                 /* 64-byte aligned, `size` bytes; freed by weight_pack_free */
+    uint64_t form; /* what it is; 0 is the plain float32 copy */
+    bool stale;    /* the weight has changed since it was made; the lock's */
+    void *data;    /* 64-byte aligned, `size` bytes; freed by weight_pack_free */
     size_t size;
     void (*close)(weight_pack *p); /* frees what else `owned` holds; may be NULL */
     void *owned;
 };
 
-/* device_weights.own. Packs are made under the lock, and listed once they are whole: who runs reads the
- * lists while another thread binds. */
+/* device_weights.own. Packs are made under the lock, and listed once they are whole: who runs reads
+ * the lists while another thread binds. */
 struct cpu_weights {
     pthread_mutex_t lock;
-    size_t read;                /* bytes of the set's files that were read to be copied, since last dropped */
+    size_t read; /* bytes of the set's files that were read to be copied, since last dropped */
     _Atomic(weight_pack *) packs[]; /* of each weight */
 };
 
@@ -98,12 +98,12 @@ weight_pack *weight_pack_find(const array *a, uint64_t form);
 weight_pack *weight_pack_new(const array *a, uint64_t form, size_t size, error *e);
 void weight_pack_list(const array *a, weight_pack *p);
 void weight_pack_free(weight_pack *p); /* one that is in no list; NULL is fine */
-/* A copy of the weight has been made. Where the device keeps copies instead of the file, what has been read
- * of the file is given back as it goes, so that both are not in memory together. */
+/* A copy of the weight has been made. Where the device keeps copies instead of the file, what has
+ * been read of the file is given back as it goes, so that both are not in memory together. */
 void weight_was_copied(const device *d, const array *a);
 
-/* The weight as float32 in the checkpoint's layout (itself where it is that): bind makes it, run gets
- * it. */
+/* The weight as float32 in the checkpoint's layout (itself where it is that): bind makes it, run
+ * gets it. */
 bool weight_f32_bind(const device *d, const array *a, error *e);
 const float *weight_f32(const array *a);
 
@@ -112,18 +112,18 @@ bool cpu_buffer_open(device *d, size_t size, const char *what, buffer *out, erro
 void cpu_buffer_close(buffer *b);
 bool cpu_upload(device *d, const buffer *to, size_t at, const void *from, size_t size, error *e);
 bool cpu_download(device *d, const buffer *from, size_t at, void *to, size_t size, error *e);
-bool cpu_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at, size_t size,
-              error *e);
+bool cpu_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at,
+              size_t size, error *e);
 bool cpu_fill(device *d, const buffer *to, size_t at, float value, size_t count, error *e);
 uint64_t cpu_memory_left(device *d);
 bool cpu_find_bad(device *d, const array *list, size_t count, bad_value *found, error *e);
 
-/* Deals the pieces of a job to the device's threads. elements: how many numbers it touches or computes
- * in all; few are not worth waking a thread for. */
+/* Deals the pieces of a job to the device's threads. elements: how many numbers it touches or
+ * computes in all; few are not worth waking a thread for. */
 void cpu_deal(const device *d, int64_t elements, int pieces, thread_piece *work,
               const void *context);
-/* In how many pieces to deal a job of so many numbers that may be cut anywhere: some more than there
- * are threads, so that one that is interrupted leaves its share to the others. */
+/* In how many pieces to deal a job of so many numbers that may be cut anywhere: some more than
+ * there are threads, so that one that is interrupted leaves its share to the others. */
 int cpu_pieces(const device *d, int64_t elements);
 
 /* The [begin, end) of n items that is the piece-th of `pieces`, in multiples of `step`. */
@@ -142,8 +142,14 @@ static inline size_t round_line(size_t bytes) { return (bytes + 63) & ~(size_t)6
 static inline bool array_present(const array *a) { return a->rank >= 0; }
 
 /* Where a buffer's byte lies; where an activation does, NULL while it has no memory. */
-static inline void *buffer_data(const buffer *b, size_t at) { return (void *)((uintptr_t)b->handle + at); }
-static inline void *array_data(const array *a) { return a->memory ? buffer_data(a->memory, a->offset) : NULL; }
+static inline void *buffer_data(const buffer *b, size_t at)
+{
+    return (void *)((uintptr_t)b->handle + at);
+}
+static inline void *array_data(const array *a)
+{
+    return a->memory ? buffer_data(a->memory, a->offset) : NULL;
+}
 
 /* Where a weight operand's own data lie, in its own type. */
 static inline const void *weight_data(const array *a)

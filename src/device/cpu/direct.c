@@ -5,17 +5,17 @@
  * whose rows move. Only maps of few channels are gathered first, because a tap of 3 or 4 channels
  * is too short a sum.
  *
- * The output is dealt out in rectangles, and each is gone through in blocks: rows (their input stays
- * in the second-level cache), then pieces of the sum (a piece of one packed panel stays in the
- * first level), then panels, then tiles. Every sum has one order, for any number of threads. */
+ * The output is dealt out in rectangles, and each is gone through in blocks: rows (their input
+ * stays in the second-level cache), then pieces of the sum (a piece of one packed panel stays in
+ * the first level), then panels, then tiles. Every sum has one order, for any number of threads. */
 #include <string.h>
 
 #include "device/cpu/product.h"
 
 enum {
-    ROW_BLOCK = 96,   /* rows of a block: a multiple of every mr */
-    K_BLOCK = 384,    /* channels (of all taps together) of a piece */
-    GATHER_BELOW = 16, /* channels */
+    ROW_BLOCK = 96,      /* rows of a block: a multiple of every mr */
+    K_BLOCK = 384,       /* channels (of all taps together) of a piece */
+    GATHER_BELOW = 16,   /* channels */
     MADE_BYTES = 2 << 20 /* of panels that a thread packs at a time, where they are not kept */
 };
 
@@ -67,10 +67,10 @@ static bool is_gathered(const product *p) { return p->c < GATHER_BELOW && produc
 
 /* One thread's buffers. */
 struct block {
-    const float **rows;  /* [tiles][taps][rows of the tile] */
-    float *gathered;     /* [ROW_BLOCK][taps * c] */
-    float *panel;        /* [K_BLOCK or a tap's channels][nr], expanded from bfloat16 */
-    float *made;         /* [made_panels][taps][c][nr], packed for the moment */
+    const float **rows; /* [tiles][taps][rows of the tile] */
+    float *gathered;    /* [ROW_BLOCK][taps * c] */
+    float *panel;       /* [K_BLOCK or a tap's channels][nr], expanded from bfloat16 */
+    float *made;        /* [made_panels][taps][c][nr], packed for the moment */
 };
 
 /* Panels from `first` on, packed. */
@@ -121,8 +121,7 @@ static size_t wide_y_bytes(const product *p)
 size_t direct_scratch(const device *d, const product *p)
 {
     int nr = cpu_kernels_of(d)->product->nr;
-    return wide_x_bytes(p) + wide_y_bytes(p) +
-           (size_t)d->threads * block_bytes(p, nr, NULL, NULL);
+    return wide_x_bytes(p) + wide_y_bytes(p) + (size_t)d->threads * block_bytes(p, nr, NULL, NULL);
 }
 
 /* Fills the block's row pointers for output rows [row, row + count), cut into tiles. */
@@ -170,8 +169,8 @@ static struct piece piece_at(int tap, int64_t k, int taps, int64_t c)
 
 /* One thread's rectangle: rows [m0, m1), panels [n0, n1). */
 static void rectangle_run(const struct product_kernels *kernel, const product *p,
-                          const struct product_data *data, const struct packed *packed,
-                          int64_t m0, int64_t m1, int64_t n0, int64_t n1, struct block *b)
+                          const struct product_data *data, const struct packed *packed, int64_t m0,
+                          int64_t m1, int64_t n0, int64_t n1, struct block *b)
 {
     int taps = is_gathered(p) ? 1 : product_taps(p), nr = kernel->nr;
     int64_t c = is_gathered(p) ? product_taps(p) * p->c : p->c;
@@ -220,8 +219,8 @@ static void rectangle_run(const struct product_kernels *kernel, const product *p
 
 /* As rectangle_run, with panels that are packed here, as many at a time as there is room for. */
 static void rectangle_make_run(const struct product_kernels *kernel, const product *p,
-                               const struct product_data *data, int64_t m0, int64_t m1,
-                               int64_t n0, int64_t n1, struct block *b)
+                               const struct product_data *data, int64_t m0, int64_t m1, int64_t n0,
+                               int64_t n1, struct block *b)
 {
     int64_t group = made_panels(p, kernel->nr);
     int64_t panel_size = product_taps(p) * p->c * kernel->nr;
@@ -268,14 +267,21 @@ static void narrow_piece(void *context, int piece, int worker)
 
 void product_widen(const device *d, float *out, const void *in, dtype type, int64_t n)
 {
-    convert_job j = {.kernel = cpu_kernels_of(d)->product, .wide = out, .in = in, .type = type,
-                     .n = n, .pieces = cpu_pieces(d, n)};
+    convert_job j = {.kernel = cpu_kernels_of(d)->product,
+                     .wide = out,
+                     .in = in,
+                     .type = type,
+                     .n = n,
+                     .pieces = cpu_pieces(d, n)};
     cpu_deal(d, n, j.pieces, widen_piece, &j);
 }
 
 static void product_narrow(const device *d, uint16_t *out, float *in, int64_t n)
 {
-    convert_job j = {.kernel = cpu_kernels_of(d)->product, .wide = in, .narrow = out, .n = n,
+    convert_job j = {.kernel = cpu_kernels_of(d)->product,
+                     .wide = in,
+                     .narrow = out,
+                     .n = n,
                      .pieces = cpu_pieces(d, n)};
     cpu_deal(d, n, j.pieces, narrow_piece, &j);
 }
@@ -308,8 +314,11 @@ static void rectangle_piece(void *context, int piece, int worker)
 /* The problem in float32: x, add and y are. */
 static void wide_run(device *d, const product *p, const struct product_data *data, char *scratch)
 {
-    wide_job j = {.kernel = cpu_kernels_of(d)->product, .p = p, .data = data,
-                  .kept = {panels_of(data->w, p), p->pack_type, 0}, .scratch = scratch};
+    wide_job j = {.kernel = cpu_kernels_of(d)->product,
+                  .p = p,
+                  .data = data,
+                  .kept = {panels_of(data->w, p), p->pack_type, 0},
+                  .scratch = scratch};
     int64_t products = product_rows(p) * p->o * p->c * product_taps(p);
     cpu_deal(d, products, p->grid_m * p->grid_n, rectangle_piece, &j);
 }

@@ -2,8 +2,8 @@
  *
  * grad_w: the gradient by the weight, dw[o][c][tap] = sum over rows of dy[row][o] * x[row moved by
  * tap][c]. It is a product whose sum runs over pixels: blocks of pixels of dy are transposed to be
- * the tile's rows, and x's rows are copied into panels. dw is dealt out in rectangles (outputs x panels
- * of all taps), and every pixel is added to each in one order, for any number of threads. */
+ * the tile's rows, and x's rows are copied into panels. dw is dealt out in rectangles (outputs x
+ * panels of all taps), and every pixel is added to each in one order, for any number of threads. */
 #include <string.h>
 
 #include "device/cpu/product.h"
@@ -32,8 +32,9 @@ static size_t own_bytes(const product *p, int nr, struct own *own, char *at)
 {
     size_t turned = round_line((size_t)(p->o * PIXELS) * sizeof(float));
     size_t panel = round_line((size_t)(PIXELS * nr) * sizeof(float));
-    if (own) *own = (struct own){(float *)(void *)at, (float *)(void *)(at + turned),
-                                 (const float **)(void *)(at + turned + panel)};
+    if (own)
+        *own = (struct own){(float *)(void *)at, (float *)(void *)(at + turned),
+                            (const float **)(void *)(at + turned + panel)};
     return turned + panel + round_line((size_t)p->o * sizeof(float *));
 }
 
@@ -103,7 +104,7 @@ typedef struct grad_w_job {
     char *scratch; /* of the threads */
     int64_t units; /* of (tap, panel of c) */
     int grid_m, grid_n;
-    int pieces;    /* of the last pass */
+    int pieces; /* of the last pass */
 } grad_w_job;
 
 static void rectangle_piece(void *context, int piece, int worker)

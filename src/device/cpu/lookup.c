@@ -19,10 +19,10 @@ static bool embedding_prepare(device *d, const op_call *call, void **state, size
     (void)scratch;
     bool grad = call->kind == OP_EMBEDDING_GRAD;
     const array *ids = &call->in[grad ? 1 : 0], *y = grad ? &call->in[0] : &call->out[0];
-    if (ids->type != DTYPE_I32 || !is_activation(y) ||
-        (grad && call->out[0].type != DTYPE_F32)) {
-        return error_set(e, ERROR_USAGE, "embedding: ids must be I32, its output F32 or BF16, the "
-                                         "gradient of its table F32");
+    if (ids->type != DTYPE_I32 || !is_activation(y) || (grad && call->out[0].type != DTYPE_F32)) {
+        return error_set(e, ERROR_USAGE,
+                         "embedding: ids must be I32, its output F32 or BF16, the "
+                         "gradient of its table F32");
     }
     return true;
 }

@@ -31,8 +31,8 @@ static void mse_piece(void *context, int piece, int worker)
     const array *pred = &r->call->in[0];
     int64_t n = array_count(pred) / pred->dim[0], pieces = pieces_of(pred);
     int64_t from = piece % pieces * PIECE, count = n - from < PIECE ? n - from : PIECE;
-    ((float *)r->scratch)[piece] = k->square_error(
-        view_of(pred, 0), view_of(&r->call->in[1], 0), piece / pieces * n + from, count);
+    ((float *)r->scratch)[piece] = k->square_error(view_of(pred, 0), view_of(&r->call->in[1], 0),
+                                                   piece / pieces * n + from, count);
 }
 
 static void mse_run(device *d, const op_call *call, void *state, void *scratch)

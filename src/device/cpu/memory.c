@@ -45,8 +45,8 @@ bool cpu_download(device *d, const buffer *from, size_t at, void *to, size_t siz
     return true;
 }
 
-bool cpu_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at, size_t size,
-              error *e)
+bool cpu_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at,
+              size_t size, error *e)
 {
     (void)d, (void)e;
     assert(within(to, to_at, size) && within(from, from_at, size));

@@ -29,16 +29,20 @@ typedef struct group_job {
     const array *x;
     int64_t batch, space, channels, groups;
     int parts, pieces; /* pieces: of the pass over groups */
-    double *sums;  /* [batch][parts][2][channels] */
-    float *values; /* [batch][VALUES][channels] */
-    float *work;   /* [threads][3][channels] */
+    double *sums;      /* [batch][parts][2][channels] */
+    float *values;     /* [batch][VALUES][channels] */
+    float *work;       /* [threads][3][channels] */
 } group_job;
 
 static group_job group_job_of(const device *d, const op_call *call, void *scratch)
 {
     const array *x = &call->in[call->kind == OP_GROUP_NORM_GRAD ? 1 : 0];
-    group_job j = {.k = cpu_kernels_of(d)->norm, .call = call, .x = x, .batch = x->dim[0],
-                   .channels = x->dim[x->rank - 1], .groups = call->params.groups,
+    group_job j = {.k = cpu_kernels_of(d)->norm,
+                   .call = call,
+                   .x = x,
+                   .batch = x->dim[0],
+                   .channels = x->dim[x->rank - 1],
+                   .groups = call->params.groups,
                    .sums = scratch};
     j.space = array_rows(x) / j.batch;
     j.parts = sum_parts(j.space, j.channels);
@@ -58,8 +62,10 @@ static bool group_prepare(device *d, const op_call *call, void **state, size_t *
     if (!is_activation(x) || x->rank < 2 || (grad && !is_activation(&call->in[0])) ||
         !output_fits(call) || !is_f32_operand(x + 1) || !is_f32_operand(x + 2) || groups <= 0 ||
         x->dim[x->rank - 1] % groups != 0) {
-        return error_set(e, ERROR_USAGE, "group norm: needs [B,..,C] in F32 or BF16 with C a "
-                                         "multiple of its %d groups", groups);
+        return error_set(e, ERROR_USAGE,
+                         "group norm: needs [B,..,C] in F32 or BF16 with C a "
+                         "multiple of its %d groups",
+                         groups);
     }
     group_job j = group_job_of(d, call, NULL);
     *scratch = (size_t)j.channels * ((size_t)(j.batch * j.parts) * 2 * sizeof(double) +
@@ -269,8 +275,7 @@ static void group_grad_run(device *d, const op_call *call, void *state, void *sc
     fill_stats(&j, array_data(&call->in[4]));
     cpu_deal(d, size, (int)j.batch * j.parts, group_grad_sums, &j);
     cpu_deal(d, sums, j.pieces, group_grad_means, &j);
-    if (output_wanted(call, 0))
-        cpu_deal(d, size, (int)j.batch * j.parts, group_grad_apply, &j);
+    if (output_wanted(call, 0)) cpu_deal(d, size, (int)j.batch * j.parts, group_grad_apply, &j);
 }
 
 /* -- layer norm -------------------------------------------------------------------------------- */
@@ -285,9 +290,9 @@ static bool layer_prepare(device *d, const op_call *call, void **state, size_t *
         return error_set(e, ERROR_USAGE, "layer norm: needs [..,C] in F32 or BF16");
     size_t channels = (size_t)x->dim[x->rank - 1];
     if (grad)
-        *scratch = channels * ((size_t)sum_parts(array_rows(x), x->dim[x->rank - 1]) * 2 *
-                                   sizeof(double) +
-                               (size_t)d->threads * 2 * sizeof(float));
+        *scratch = channels *
+                   ((size_t)sum_parts(array_rows(x), x->dim[x->rank - 1]) * 2 * sizeof(double) +
+                    (size_t)d->threads * 2 * sizeof(float));
     return true;
 }
 
@@ -357,8 +362,11 @@ static void layer_grad_run(device *d, const op_call *call, void *state, void *sc
 {
     (void)state;
     const array *x = &call->in[1];
-    layer_grad_job j = {.k = cpu_kernels_of(d)->norm, .call = call, .rows = array_rows(x),
-                        .channels = x->dim[x->rank - 1], .sums = scratch};
+    layer_grad_job j = {.k = cpu_kernels_of(d)->norm,
+                        .call = call,
+                        .rows = array_rows(x),
+                        .channels = x->dim[x->rank - 1],
+                        .sums = scratch};
     j.parts = sum_parts(j.rows, j.channels);
     j.pieces = cpu_pieces(d, 2 * j.parts * j.channels);
     j.work = (float *)(j.sums + 2 * j.channels * j.parts);
@@ -366,11 +374,11 @@ static void layer_grad_run(device *d, const op_call *call, void *state, void *sc
     cpu_deal(d, 2 * j.parts * j.channels, j.pieces, layer_grad_totals, &j);
 }
 
-const struct cpu_op cpu_group_norm = {.prepare = group_prepare, .bind = operands_bind,
-                                      .run = group_run};
-const struct cpu_op cpu_group_norm_grad = {.prepare = group_prepare, .bind = operands_bind,
-                                           .run = group_grad_run};
-const struct cpu_op cpu_layer_norm = {.prepare = layer_prepare, .bind = operands_bind,
-                                      .run = layer_run};
-const struct cpu_op cpu_layer_norm_grad = {.prepare = layer_prepare, .bind = operands_bind,
-                                           .run = layer_grad_run};
+const struct cpu_op cpu_group_norm = {
+    .prepare = group_prepare, .bind = operands_bind, .run = group_run};
+const struct cpu_op cpu_group_norm_grad = {
+    .prepare = group_prepare, .bind = operands_bind, .run = group_grad_run};
+const struct cpu_op cpu_layer_norm = {
+    .prepare = layer_prepare, .bind = operands_bind, .run = layer_run};
+const struct cpu_op cpu_layer_norm_grad = {
+    .prepare = layer_prepare, .bind = operands_bind, .run = layer_grad_run};

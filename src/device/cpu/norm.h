@@ -19,8 +19,8 @@ typedef struct channel_values {
 struct norm_kernels {
     /* Mean and sum of squared deviations of each channel over rows [begin, end), as double;
      * work: 3 * channels floats. */
-    void (*moments)(view x, int64_t begin, int64_t end, int64_t channels, double *mean,
-                    double *m2, float *work);
+    void (*moments)(view x, int64_t begin, int64_t end, int64_t channels, double *mean, double *m2,
+                    float *work);
     /* y may be x. */
     void (*apply)(view x, view y, int64_t begin, int64_t end, int64_t channels,
                   const channel_values *v, bool silu);
@@ -28,15 +28,15 @@ struct norm_kernels {
      * work: 2 * channels floats. */
     void (*grad_sums)(view dy, view x, int64_t begin, int64_t end, int64_t channels,
                       const channel_values *v, bool silu, double *sum, double *sum_x, float *work);
-    void (*grad_apply)(view dy, view x, view dx, int64_t begin, int64_t end,
-                       int64_t channels, const channel_values *v, bool silu);
+    void (*grad_apply)(view dy, view x, view dx, int64_t begin, int64_t end, int64_t channels,
+                       const channel_values *v, bool silu);
     /* Layer norm: stats [rows][2] may be NULL; y may be x. */
-    void (*layer)(view x, view y, int64_t begin, int64_t end, int64_t channels,
-                  const float *gamma, const float *beta, float eps, float *stats);
+    void (*layer)(view x, view y, int64_t begin, int64_t end, int64_t channels, const float *gamma,
+                  const float *beta, float eps, float *stats);
     /* dx.data NULL: not wanted; adds to dgamma, dbeta; work: 2 * channels floats. */
-    void (*layer_grad)(view dy, view x, view dx, int64_t begin, int64_t end,
-                       int64_t channels, const float *gamma, const float *stats, double *dgamma,
-                       double *dbeta, float *work);
+    void (*layer_grad)(view dy, view x, view dx, int64_t begin, int64_t end, int64_t channels,
+                       const float *gamma, const float *stats, double *dgamma, double *dbeta,
+                       float *work);
 };
 
 #endif

@@ -70,8 +70,8 @@ struct part {
     dnnl_primitive_t primitive;
 };
 
-/* How many threads the OpenMP that oneDNN was built with gives the calling thread. Found by name, for
- * we are built with none; NULL where oneDNN has other threads. */
+/* How many threads the OpenMP that oneDNN was built with gives the calling thread. Found by name,
+ * for we are built with none; NULL where oneDNN has other threads. */
 struct openmp {
     int (*get)(void);
     void (*set)(int);
@@ -89,9 +89,9 @@ struct onednn_product {
     struct part part[PARTS]; /* REST: only where the rows are no multiple of a piece's */
     int64_t rows;            /* of a piece */
     int pieces;
-    int lanes;               /* one a piece, or, where these are fewer, one a thread */
+    int lanes; /* one a piece, or, where these are fewer, one a thread */
     struct lane *lane;
-    size_t scratch_size;     /* of a lane */
+    size_t scratch_size; /* of a lane */
 };
 
 static int alone_begin(const struct onednn_product *o)
@@ -147,8 +147,7 @@ static dnnl_status_t descs_open(struct descs *s, const product *p, int64_t rows,
     memset(s, 0, sizeof *s);
     dnnl_status_t status = desc_open(&s->x, 2, xd, type_of(p->x_type), dnnl_ab);
     if (!status && w) status = desc_copy(&s->w, w);
-    if (!status && !w)
-        status = desc_open(&s->w, 2, wd, type_of(p->pack_type), dnnl_format_tag_any);
+    if (!status && !w) status = desc_open(&s->w, 2, wd, type_of(p->pack_type), dnnl_format_tag_any);
     if (!status) status = desc_open(&s->bias, 2, bd, dnnl_f32, dnnl_ab);
     if (!status) status = desc_open(&s->y, 2, yd, type_of(p->y_type), dnnl_ab);
     return status;
@@ -248,8 +247,7 @@ static dnnl_status_t product_open(struct onednn_product *o, const product *p)
         if (size > o->scratch_size) o->scratch_size = size;
     }
     o->scratch_size = round_line(o->scratch_size + 1);
-    for (int i = 0; !status && i < o->lanes; i++)
-        status = lane_open(&o->lane[i], o, p->has_bias);
+    for (int i = 0; !status && i < o->lanes; i++) status = lane_open(&o->lane[i], o, p->has_bias);
     return status;
 }
 

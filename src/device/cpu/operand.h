@@ -28,9 +28,9 @@ static inline bool operands_prepare(device *d, const op_call *call, void **state
     for (int i = 0; i < call->in_count; i++)
         fits &= call->in[i].w || is_activation(&call->in[i]) || !array_present(&call->in[i]);
     fits &= is_activation(&call->out[0]);
-    return fits || error_set(e, ERROR_USAGE,
-                             "the cpu's operation %d takes and gives only F32 and BF16",
-                             (int)call->kind);
+    return fits ||
+           error_set(e, ERROR_USAGE, "the cpu's operation %d takes and gives only F32 and BF16",
+                     (int)call->kind);
 }
 
 /* Every weight of the call as float32: a row's bind. */
@@ -42,7 +42,10 @@ static inline bool operands_bind(device *d, const op_call *call, void *state, er
     return true;
 }
 
-static inline const float *operand_f32(const array *a) { return a->w ? weight_f32(a) : array_data(a); }
+static inline const float *operand_f32(const array *a)
+{
+    return a->w ? weight_f32(a) : array_data(a);
+}
 
 static inline bool output_wanted(const op_call *call, int i)
 {
@@ -63,8 +66,8 @@ static inline view view_of_operand(const array *a)
     return a->w ? (view){(void *)(uintptr_t)weight_f32(a), DTYPE_F32} : view_of(a, 0);
 }
 
-/* In how many parts to sum rows of so many channels: by the shape alone, so that the sums are the same
- * whatever the number of threads. */
+/* In how many parts to sum rows of so many channels: by the shape alone, so that the sums are the
+ * same whatever the number of threads. */
 enum { SUM_PARTS_MOST = 32, SUM_PART_NUMBERS = 16384, SUM_PART_ROWS = 16 };
 
 static inline int sum_parts(int64_t rows, int64_t channels)

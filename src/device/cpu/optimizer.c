@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * optimizer: AdamW in its four kinds, dealt out to the threads in runs (whole blocks of 8-bit
- * moments), so that the bytes do not depend on their number; the cells of the 8-bit moments' maps. */
+ * moments), so that the bytes do not depend on their number; the cells of the 8-bit moments' maps.
+ */
 #include "device/cpu/optimizer.h"
 
 #include <math.h>
@@ -143,7 +144,8 @@ static void run_blocks(device *d, const struct adamw_values *a, float *p, const 
     if (whole < m->count) run_short_block(d, a, p, g, m, whole);
 }
 
-void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const struct moment_data *m)
+void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g,
+               const struct moment_data *m)
 {
     struct adamw_values a = adamw_values_of(m->kind, step);
     if (m->kind == MOMENTS_8BIT)
@@ -214,7 +216,8 @@ bool cpu_accumulate(device *d, const update_tensor *list, size_t count, error *e
 {
     (void)e;
     for (size_t i = 0; i < count; i++)
-        cpu_add_to(d, array_data(&list[i].sum), array_data(&list[i].gradient), list[i].moments.count);
+        cpu_add_to(d, array_data(&list[i].sum), array_data(&list[i].gradient),
+                   list[i].moments.count);
     return true;
 }
 
@@ -236,7 +239,8 @@ bool cpu_update(device *d, const update_job *u, update_result *r, error *e)
     for (size_t i = 0; i < u->count; i++) {
         const update_tensor *t = &u->tensor[i];
         struct moment_data m = moment_data_of(&t->moments);
-        cpu_adamw(d, &step, buffer_data(t->weights->memory, t->weights->at[t->index]), gradient_of(t), &m);
+        cpu_adamw(d, &step, buffer_data(t->weights->memory, t->weights->at[t->index]),
+                  gradient_of(t), &m);
         cpu_weights_touch(t->weights, t->index);
     }
     return true;

@@ -18,8 +18,8 @@
 enum {
     CELL_M = 17,
     CELL_V = 16,
-    PLACE_LEAST = 104 << 23, /* the bits of 2^-23 */
-    PLACE_ONE = 127 << 23,   /* and of 1 */
+    PLACE_LEAST = 104 << 23,                                /* the bits of 2^-23 */
+    PLACE_ONE = 127 << 23,                                  /* and of 1 */
     PLACE_ZERO_M = PLACE_ONE - PLACE_LEAST + (1 << CELL_M), /* m's place of 2^-23; of -1 it is 0 */
     CELLS_M = 2 * PLACE_ZERO_M >> CELL_M,
     CELLS_V = ((PLACE_ONE - PLACE_LEAST) >> CELL_V) + 1,
@@ -82,7 +82,8 @@ struct moment_data {
 struct moment_data moment_data_of(const moments *m);
 
 /* Updates weights p (F32, or F16 for MOMENTS_F16) and their moments from gradient g (F32). */
-void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g, const struct moment_data *m);
+void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g,
+               const struct moment_data *m);
 /* Adds b to a, [n]. */
 void cpu_add_to(device *d, float *a, const float *b, int64_t n);
 /* The sum of squares of g, in double, in one order; not finite where g is not. */

@@ -168,10 +168,7 @@ size_t cpu_copy_bytes(const device *d, const weight *w)
     return kept ? n * type : 0;
 }
 
-bool panels_may_be_made(const product *p)
-{
-    return p->o * p->c * product_taps(p) >= KEEP_BELOW;
-}
+bool panels_may_be_made(const product *p) { return p->o * p->c * product_taps(p) >= KEEP_BELOW; }
 
 static bool are_kept(const weight *w, const product *p)
 {
@@ -196,8 +193,8 @@ static struct pack_job job_of(const array *w, const product *p, int nr, int64_t 
     };
 }
 
-void panels_make(const struct product_kernels *kernel, float *out, const array *w,
-                 const product *p, int64_t panel, int64_t k, int64_t count)
+void panels_make(const struct product_kernels *kernel, float *out, const array *w, const product *p,
+                 int64_t panel, int64_t k, int64_t count)
 {
     struct pack_job job = job_of(w, p, kernel->nr, panel, k, count);
     job.out = out;
@@ -244,8 +241,8 @@ static void panels_piece(void *context, int piece, int worker)
 
 static bool panels_bind_locked(const device *d, const array *w, const product *p, error *e)
 {
-    panels_job j = {.kernel = cpu_kernels_of(d)->product, .w = w, .p = p,
-                    .pack = weight_pack_find(w, p->form)};
+    panels_job j = {
+        .kernel = cpu_kernels_of(d)->product, .w = w, .p = p, .pack = weight_pack_find(w, p->form)};
     if (j.pack && !j.pack->stale) return true;
     j.panels = (p->o + j.kernel->nr - 1) / j.kernel->nr;
     j.one = product_taps(p) * p->c * j.kernel->nr;

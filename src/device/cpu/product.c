@@ -24,8 +24,12 @@ static void map_of(const array *a, int64_t *batch, int64_t *h, int64_t *w, int64
 /* The forward problem of a convolution from x to y. */
 static product convolution(const op_params *params, const array *x, const array *y, const array *w)
 {
-    product p = {.kh = (int)w->dim[2], .kw = (int)w->dim[3], .stride = params->stride, .spread = 1,
-                 .pad_top = params->pad_top, .pad_left = params->pad_left};
+    product p = {.kh = (int)w->dim[2],
+                 .kw = (int)w->dim[3],
+                 .stride = params->stride,
+                 .spread = 1,
+                 .pad_top = params->pad_top,
+                 .pad_left = params->pad_left};
     int64_t batch;
     map_of(x, &p.batch, &p.h, &p.w, &p.c);
     map_of(y, &batch, &p.oh, &p.ow, &p.o);
@@ -34,8 +38,16 @@ static product convolution(const op_params *params, const array *x, const array 
 
 static product linear(const array *x, const array *y)
 {
-    return (product){.batch = 1, .h = 1, .w = array_rows(x), .c = x->dim[x->rank - 1], .oh = 1,
-                     .ow = array_rows(y), .o = y->dim[y->rank - 1], .kh = 1, .kw = 1, .stride = 1,
+    return (product){.batch = 1,
+                     .h = 1,
+                     .w = array_rows(x),
+                     .c = x->dim[x->rank - 1],
+                     .oh = 1,
+                     .ow = array_rows(y),
+                     .o = y->dim[y->rank - 1],
+                     .kh = 1,
+                     .kw = 1,
+                     .stride = 1,
                      .spread = 1};
 }
 
@@ -59,9 +71,7 @@ static product describe(const op_call *call)
     product p;
     switch (call->kind) {
     case OP_CONV2D: p = convolution(&call->params, &in[0], &out[0], &in[1]); break;
-    case OP_CONV2D_GRAD_X:
-        p = reversed(convolution(&call->params, &out[0], &in[0], &in[1]));
-        break;
+    case OP_CONV2D_GRAD_X: p = reversed(convolution(&call->params, &out[0], &in[0], &in[1])); break;
     case OP_CONV2D_GRAD_W: p = convolution(&call->params, &in[1], &in[0], &out[0]); break;
     case OP_LINEAR: p = linear(&in[0], &out[0]); break;
     case OP_LINEAR_GRAD_X: p = reversed(linear(&out[0], &in[0])); break;
@@ -183,15 +193,18 @@ static bool grad_w_prepare(device *d, const op_call *call, void **state, size_t 
 
 static void grad_w_call(device *d, const op_call *call, void *state, void *scratch)
 {
-    grad_w_run(d, state, array_data(&call->in[0]), array_data(&call->in[1]), array_data(&call->out[0]), scratch);
+    grad_w_run(d, state, array_data(&call->in[0]), array_data(&call->in[1]),
+               array_data(&call->out[0]), scratch);
 }
 
 #define PRODUCT(name)                                                                              \
-    const struct cpu_op name = {.prepare = product_prepare, .unprepare = product_unprepare,        \
-                                .bind = product_bind, .try_run = product_run}
+    const struct cpu_op name = {.prepare = product_prepare,                                        \
+                                .unprepare = product_unprepare,                                    \
+                                .bind = product_bind,                                              \
+                                .try_run = product_run}
 #define GRAD_W(name)                                                                               \
-    const struct cpu_op name = {.prepare = grad_w_prepare, .unprepare = product_unprepare,         \
-                                .run = grad_w_call}
+    const struct cpu_op name = {                                                                   \
+        .prepare = grad_w_prepare, .unprepare = product_unprepare, .run = grad_w_call}
 
 PRODUCT(cpu_conv2d);
 PRODUCT(cpu_conv2d_grad_x);

@@ -27,16 +27,16 @@ struct tile_job {
     int64_t n;
 };
 
-/* Panels of nr columns out of a weight [rows][row], turned to float32: for each of `count` k and each
- * tap, out[tap * tap_stride + k * nr + column], columns past `columns` zero.
- * As it stands a column is a row of the weight, of which w is the first k; transposed a k is a row
- * of the weight, of which w is the first column, and the taps run backwards. */
+/* Panels of nr columns out of a weight [rows][row], turned to float32: for each of `count` k and
+ * each tap, out[tap * tap_stride + k * nr + column], columns past `columns` zero. As it stands a
+ * column is a row of the weight, of which w is the first k; transposed a k is a row of the weight,
+ * of which w is the first column, and the taps run backwards. */
 enum { PACK_TAPS_MAX = 64 };
 
 struct pack_job {
     const void *w;
-    dtype type;    /* F32, F16 or BF16 */
-    int64_t row;   /* numbers from row to row */
+    dtype type;  /* F32, F16 or BF16 */
+    int64_t row; /* numbers from row to row */
     int64_t columns, count;
     int taps;
     bool transposed;
@@ -62,18 +62,18 @@ typedef struct product {
     int64_t batch, h, w, c; /* in; h and w are those of the memory */
     int64_t oh, ow, o;      /* out */
     int kh, kw;
-    int stride;             /* of the output over the input */
-    int spread;             /* distance of the input's pixels: the stride in a gradient by x */
+    int stride; /* of the output over the input */
+    int spread; /* distance of the input's pixels: the stride in a gradient by x */
     int pad_top, pad_left;
-    bool transposed;        /* the weight is used as [c of the weight = o here] */
+    bool transposed; /* the weight is used as [c of the weight = o here] */
     dtype x_type, y_type, add_type;
     bool has_bias, has_add;
     enum product_method method;
-    uint64_t form;          /* of the weight's pack */
+    uint64_t form; /* of the weight's pack */
     dtype pack_type;
-    int grid_m, grid_n;     /* rectangles over rows, over columns */
+    int grid_m, grid_n; /* rectangles over rows, over columns */
     struct onednn_product *onednn;
-    float *zero;            /* [c] zeros, the rows that padding reads */
+    float *zero; /* [c] zeros, the rows that padding reads */
 } product;
 
 /* The pointers of a run. */
@@ -89,8 +89,8 @@ struct product_data {
 static inline int64_t product_rows(const product *p) { return p->batch * p->oh * p->ow; }
 static inline int product_taps(const product *p) { return p->kh * p->kw; }
 
-/* Cuts m rows and n columns, in steps of mr and nr, into grid_m x grid_n rectangles, at most `a_thread`
- * of them for each of `threads`. */
+/* Cuts m rows and n columns, in steps of mr and nr, into grid_m x grid_n rectangles, at most
+ * `a_thread` of them for each of `threads`. */
 void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
                  int *grid_n);
 
@@ -112,15 +112,16 @@ size_t grad_w_scratch(const device *d, const product *p);
 void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
                 char *scratch);
 
-/* pack.c: the weight as panels [o / nr][taps][c][nr] with zero-filled columns. Those of a small weight
- * are kept (as float32 or bfloat16), and so is a bfloat16 copy that is smaller than the weight; a
- * large one, which is read whole by few evaluations before it is asked for again, is packed piece by
- * piece while it is used: no second copy of it has to be made before the first step, or held. */
+/* pack.c: the weight as panels [o / nr][taps][c][nr] with zero-filled columns. Those of a small
+ * weight are kept (as float32 or bfloat16), and so is a bfloat16 copy that is smaller than the
+ * weight; a large one, which is read whole by few evaluations before it is asked for again, is
+ * packed piece by piece while it is used: no second copy of it has to be made before the first
+ * step, or held. */
 bool panels_may_be_made(const product *p); /* known before the weight is */
 bool panels_bind(const device *d, const array *w, const product *p, error *e);
 const void *panels_of(const array *w, const product *p); /* NULL: not kept */
 /* k [k, k + count) of one panel, all taps: out[taps][count][nr]. */
-void panels_make(const struct product_kernels *kernel, float *out, const array *w,
-                 const product *p, int64_t panel, int64_t k, int64_t count);
+void panels_make(const struct product_kernels *kernel, float *out, const array *w, const product *p,
+                 int64_t panel, int64_t k, int64_t count);
 
 #endif

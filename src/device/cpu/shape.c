@@ -48,8 +48,11 @@ static void slice_piece(void *context, int piece, int worker)
     const array *x = &r->call->in[0], *y = &r->call->out[0];
     bool slice = r->call->kind == OP_SLICE;
     int64_t start = r->call->params.start, row, end;
-    channel_move m = {.x = view_of(x, 0), .y = view_of(y, 0), .x_channels = array_channels(x),
-                      .y_channels = array_channels(y), .from = slice ? start : 0,
+    channel_move m = {.x = view_of(x, 0),
+                      .y = view_of(y, 0),
+                      .x_channels = array_channels(x),
+                      .y_channels = array_channels(y),
+                      .from = slice ? start : 0,
                       .to = slice ? 0 : start};
     m.count = slice ? m.y_channels : m.x_channels;
     size_t size = dtype_size(y->type);
@@ -159,7 +162,9 @@ typedef struct sum_job {
 static sum_job sum_job_of(const device *d, const op_call *call, void *scratch)
 {
     const array *x = &call->in[0];
-    sum_job s = {.k = cpu_kernels_of(d)->pointwise, .call = call, .sums = scratch,
+    sum_job s = {.k = cpu_kernels_of(d)->pointwise,
+                 .call = call,
+                 .sums = scratch,
                  .batch = call->kind == OP_SUM_SPACE ? x->dim[0] : 1};
     s.width = array_count(&call->out[0]) / s.batch;
     s.rows = array_count(x) / (s.batch * s.width);
@@ -199,8 +204,8 @@ static void sum_part(void *context, int piece, int worker)
     int64_t n = s->width - at < SUM_WIDTH ? s->width - at : SUM_WIDTH;
     int part = (int)(piece / s->columns % s->parts);
     piece_range(s->rows, 1, part, s->parts, &begin, &end);
-    sum_columns(s->k, view_of(&s->call->in[0], b * s->rows * s->width), at, s->width, begin, end,
-                n, s->sums + (b * s->parts + part) * s->width + at);
+    sum_columns(s->k, view_of(&s->call->in[0], b * s->rows * s->width), at, s->width, begin, end, n,
+                s->sums + (b * s->parts + part) * s->width + at);
 }
 
 static void sum_total(void *context, int piece, int worker)

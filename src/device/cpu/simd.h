@@ -79,8 +79,8 @@ SIMD void vf_store_n(float *p, vf v, int64_t n) { memcpy(p, &v, (size_t)n * size
 
 /* f(i, s) for every lane i, as the list that __builtin_shufflevector takes. */
 #if defined(LK_ISA_avx512)
-#define EACH_LANE(f, s) \
-    f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s), f(8, s), f(9, s), \
+#define EACH_LANE(f, s)                                                                            \
+    f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s), f(8, s), f(9, s),      \
         f(10, s), f(11, s), f(12, s), f(13, s), f(14, s), f(15, s)
 #elif defined(LK_ISA_avx2)
 #define EACH_LANE(f, s) f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s)
@@ -118,7 +118,7 @@ SIMD float vf_hmax(vf v)
 /* bfloat16: the upper half of a float32, rounded to nearest even; NaN stays NaN. */
 SIMD vf vf_load_bf16(const uint16_t *p)
 {
-    vu wide = __builtin_convertvector((vh)*(const vh_any *)p, vu);
+    vu wide = __builtin_convertvector((vh) * (const vh_any *)p, vu);
     return (vf)(wide << 16);
 }
 
@@ -128,7 +128,7 @@ SIMD void vf_store_bf16(uint16_t *p, vf v)
     vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     vu nan = (bits >> 16) | 0x40;
     vu is_nan = (vu)(v != v);
-    *(vh_any *)p = (vh_any)__builtin_convertvector((rounded & ~is_nan) | (nan & is_nan), vh);
+    *(vh_any *)p = (vh_any) __builtin_convertvector((rounded & ~is_nan) | (nan & is_nan), vh);
 }
 
 /* float16 */

@@ -39,8 +39,8 @@ SIMD void add_rows(view x, int64_t row, int64_t channels, int rows, const float 
 
 /* Blocks small enough to be read again from a near cache: the first reading finds a pivot near the
  * block's mean, the second sums deviations from it, so that a large mean costs no accuracy. */
-SIMD void moments_of(view x, int64_t begin, int64_t end, int64_t channels, double *mean,
-                     double *m2, float *work)
+SIMD void moments_of(view x, int64_t begin, int64_t end, int64_t channels, double *mean, double *m2,
+                     float *work)
 {
     int64_t block = 8192 / channels;
     block = block < 8 ? 8 : block > 64 ? 64 : block;
@@ -71,8 +71,8 @@ SIMD void moments_of(view x, int64_t begin, int64_t end, int64_t channels, doubl
     }
 }
 
-static void moments(view x, int64_t begin, int64_t end, int64_t channels, double *mean,
-                    double *m2, float *work)
+static void moments(view x, int64_t begin, int64_t end, int64_t channels, double *mean, double *m2,
+                    float *work)
 {
     if (x.type == DTYPE_F32)
         moments_of(as_f32(x), begin, end, channels, mean, m2, work);
@@ -96,8 +96,7 @@ SIMD void apply_rows(view x, view y, int64_t begin, int64_t end, int64_t channel
         int64_t c = 0, i = r * channels;
         for (; c + LANES <= channels; c += LANES)
             apply_at(x, y, i + c, LANES, mean + c, scale + c, beta + c, silu);
-        if (c < channels)
-            apply_at(x, y, i + c, channels - c, mean + c, scale + c, beta + c, silu);
+        if (c < channels) apply_at(x, y, i + c, channels - c, mean + c, scale + c, beta + c, silu);
     }
 }
 
@@ -200,8 +199,8 @@ static void grad_apply(view dy, view x, view dx, int64_t begin, int64_t end, int
         grad_apply_of(dy, x, dx, begin, end, channels, v, silu);
 }
 
-static void layer(view x, view y, int64_t begin, int64_t end, int64_t channels,
-                  const float *gamma, const float *beta, float eps, float *stats)
+static void layer(view x, view y, int64_t begin, int64_t end, int64_t channels, const float *gamma,
+                  const float *beta, float eps, float *stats)
 {
     for (int64_t r = begin; r < end; r++) {
         vf sum = vf_zero(), square = vf_zero();
@@ -231,9 +230,9 @@ static void layer(view x, view y, int64_t begin, int64_t end, int64_t channels,
     }
 }
 
-static void layer_grad(view dy, view x, view dx, int64_t begin, int64_t end,
-                       int64_t channels, const float *gamma, const float *stats, double *dgamma,
-                       double *dbeta, float *work)
+static void layer_grad(view dy, view x, view dx, int64_t begin, int64_t end, int64_t channels,
+                       const float *gamma, const float *stats, double *dgamma, double *dbeta,
+                       float *work)
 {
     float *part = work, *part_x = work + channels;
     for (int64_t c = 0; c < 2 * channels; c++) work[c] = 0;

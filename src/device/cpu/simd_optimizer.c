@@ -26,11 +26,20 @@ SIMD vf vf_sqrt(vf x)
 /* Lanes from tables in the nearest cache, one by one: faster than AVX2's gather. */
 #define FOUR(get, i) get(i), get(i + 1), get(i + 2), get(i + 3)
 #if defined(LK_ISA_avx512)
-#define LANES_OF(get) {FOUR(get, 0), FOUR(get, 4), FOUR(get, 8), FOUR(get, 12)}
+#define LANES_OF(get)                                                                              \
+    {                                                                                              \
+        FOUR(get, 0), FOUR(get, 4), FOUR(get, 8), FOUR(get, 12)                                    \
+    }
 #elif defined(LK_ISA_avx2)
-#define LANES_OF(get) {FOUR(get, 0), FOUR(get, 4)}
+#define LANES_OF(get)                                                                              \
+    {                                                                                              \
+        FOUR(get, 0), FOUR(get, 4)                                                                 \
+    }
 #else
-#define LANES_OF(get) {FOUR(get, 0)}
+#define LANES_OF(get)                                                                              \
+    {                                                                                              \
+        FOUR(get, 0)                                                                               \
+    }
 #endif
 
 SIMD vf bytes_lookup(const float *table, const uint8_t *index)

@@ -157,12 +157,12 @@ SIMD vf load_weight_n(const void *p, dtype type, int64_t i, int64_t n)
 /* One round of a transposition: the off-diagonal blocks of s lanes change places. */
 #define LANE_TO_A(i, s) ((i) & (s) ? (i) + LANES - (s) : (i))
 #define LANE_TO_B(i, s) ((i) & (s) ? (i) + LANES : (i) + (s))
-#define EXCHANGE_BLOCKS(row, s)                                                           \
-    for (int r = 0; r < LANES; r++) {                                                      \
-        if (r & (s)) continue;                                                             \
-        vf a = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_A, s));     \
-        row[r + (s)] = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_B, s)); \
-        row[r] = a;                                                                        \
+#define EXCHANGE_BLOCKS(row, s)                                                                    \
+    for (int r = 0; r < LANES; r++) {                                                              \
+        if (r & (s)) continue;                                                                     \
+        vf a = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_A, s));             \
+        row[r + (s)] = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_B, s));     \
+        row[r] = a;                                                                                \
     }
 
 /* LANES x LANES numbers: element l of row r becomes element r of row l. */
@@ -241,16 +241,22 @@ static void pack(const struct pack_job *job)
 {
     switch (job->type) {
     case DTYPE_F32:
-        if (job->transposed) pack_transposed(job, DTYPE_F32);
-        else pack_straight(job, DTYPE_F32);
+        if (job->transposed)
+            pack_transposed(job, DTYPE_F32);
+        else
+            pack_straight(job, DTYPE_F32);
         break;
     case DTYPE_F16:
-        if (job->transposed) pack_transposed(job, DTYPE_F16);
-        else pack_straight(job, DTYPE_F16);
+        if (job->transposed)
+            pack_transposed(job, DTYPE_F16);
+        else
+            pack_straight(job, DTYPE_F16);
         break;
     default:
-        if (job->transposed) pack_transposed(job, DTYPE_BF16);
-        else pack_straight(job, DTYPE_BF16);
+        if (job->transposed)
+            pack_transposed(job, DTYPE_BF16);
+        else
+            pack_straight(job, DTYPE_BF16);
     }
 }
 

@@ -25,20 +25,21 @@ static const struct {
     int64_t tiles_below, k_block, columns;
 } input_first_blocks[] = {{64, 128, 32}, {INT64_MAX, 384, 128}};
 
-/* Costs in multiply-adds; they are measured: per weight, and per tile and channel. SAMPLES is the batch
- * that they are compared for, whatever the true one: a sample has the same bytes in every batch. */
+/* Costs in multiply-adds; they are measured: per weight, and per tile and channel. SAMPLES is the
+ * batch that they are compared for, whatever the true one: a sample has the same bytes in every
+ * batch. */
 enum { COST_FILTER = 80, COST_INPUT = 200, COST_OUTPUT = 150, SAMPLES = 2 };
 
 struct plan {
     int64_t tiles_y, tiles_x, tiles;
     int64_t panels, c_line; /* c in whole lines, an odd number of them */
     bool weights_first;
-    int64_t block;          /* tiles (weights first) or panels (input first) at a time */
+    int64_t block; /* tiles (weights first) or panels (input first) at a time */
     int64_t blocks;
-    int64_t group;          /* panels that m holds */
+    int64_t group; /* panels that m holds */
     int64_t k_block;
     int64_t v_stride, u_stride, m_panel, m_stride; /* floats */
-    size_t shared, own;     /* bytes of scratch: of all, of each thread */
+    size_t shared, own;                            /* bytes of scratch: of all, of each thread */
     size_t v_bytes, u_bytes, m_bytes, row_bytes, made_bytes;
 };
 
@@ -180,8 +181,8 @@ static void multiply(const struct product_kernels *kernel, const struct plan *q,
 
 /* Transforms the sums of tiles [begin, end), panels [panel, panel + panels) into y. */
 static void output_run(const struct winograd_kernels *kernel, const product *p,
-                       const struct plan *q, const struct product_data *data, int nr,
-                       int64_t begin, int64_t end, int64_t panel, int64_t panels, const float *m)
+                       const struct plan *q, const struct product_data *data, int nr, int64_t begin,
+                       int64_t end, int64_t panel, int64_t panels, const float *m)
 {
     struct winograd_output job = {
         .m_stride = q->m_stride,

@@ -31,9 +31,9 @@ struct winograd_output {
     const void *add;
     void *y;
     dtype add_type, y_type;
-    int64_t at;                 /* of the tile's first pixel and column, in y and add */
-    int64_t y_row, y_column;    /* from pixel row to pixel row, from pixel to pixel */
-    int rows, columns;          /* 1..4 */
+    int64_t at;              /* of the tile's first pixel and column, in y and add */
+    int64_t y_row, y_column; /* from pixel row to pixel row, from pixel to pixel */
+    int rows, columns;       /* 1..4 */
     int64_t n;
 };
 

@@ -8,6 +8,7 @@
 
 /* False where it does not serve, and nothing was launched. delta: as in attention.cu */
 bool attention_half_launch(const attention_args *a, gpu_stream stream);
-bool attention_half_grad_launch(const attention_grad_args *a, const float *delta, gpu_stream stream);
+bool attention_half_grad_launch(const attention_grad_args *a, const float *delta,
+                                gpu_stream stream);
 
 #endif

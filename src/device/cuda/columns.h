@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * columns: sums over the rows of [batch, rows, channels], one or several for each channel, and work that has
- * the same constants down a column. Rows are cut into parts by the shape alone; a block takes a part
- * of some channels, its threads side by side along the channels (so that memory is read in runs) and several
- * rows deep. A part's sums are float32 over few rows; the parts are added in double, in their order. */
+ * columns: sums over the rows of [batch, rows, channels], one or several for each channel, and work
+ * that has the same constants down a column. Rows are cut into parts by the shape alone; a block
+ * takes a part of some channels, its threads side by side along the channels (so that memory is
+ * read in runs) and several rows deep. A part's sums are float32 over few rows; the parts are added
+ * in double, in their order. */
 #ifndef LIKENESS_DEVICE_CUDA_COLUMNS_H
 #define LIKENESS_DEVICE_CUDA_COLUMNS_H
 
@@ -60,11 +61,12 @@ template <int N> DEVICE column_place column_place_of(const columns &c)
     return p;
 }
 
-/* out [batch, parts, SUMS, channels]. A job has a state that begins at a column, and adds a row's. */
+/* out [batch, parts, SUMS, channels]. A job has a state that begins at a column, and adds a row's.
+ */
 template <typename Job, int N> KERNEL columns_kernel(columns c, Job job, float *out)
 {
     enum { SUMS = Job::SUMS };
-    SHARED(float, part, BLOCK * N * SUMS);
+    SHARED(float, part, BLOCK *N *SUMS);
     column_place p = column_place_of<N>(c);
     values<N> sum[SUMS] = {};
     if (p.live) {
@@ -93,16 +95,19 @@ template <typename Job, int N> KERNEL columns_kernel(columns c, Job job, float *
     }
 }
 
-template <typename Job> static void columns_launch(const columns &c, const Job &job, float *out, gpu_stream stream)
+template <typename Job>
+static void columns_launch(const columns &c, const Job &job, float *out, gpu_stream stream)
 {
     if (c.wide)
-        LAUNCH((columns_kernel<Job, 4>), c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream, c, job, out);
+        LAUNCH((columns_kernel<Job, 4>), c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream,
+               c, job, out);
     else
-        LAUNCH((columns_kernel<Job, 1>), c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream, c, job, out);
+        LAUNCH((columns_kernel<Job, 1>), c.tiles, c.parts, c.batch, c.lanes * c.row_lanes, stream,
+               c, job, out);
 }
 
-/* The total of sum s of channel BLOCK_X * WARP + lane over `parts` parts, in all warps of a block of BLOCK
- * threads; part: shared, BLOCK numbers. */
+/* The total of sum s of channel BLOCK_X * WARP + lane over `parts` parts, in all warps of a block
+ * of BLOCK threads; part: shared, BLOCK numbers. */
 DEVICE double column_total(const float *sums, int64_t parts, int sum_count, int s, int64_t channels,
                            double *part)
 {

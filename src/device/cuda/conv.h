@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * conv: convolutions on the card, channels-last: activations [batch, height, width, channels], filters
- * [out, kh, kw, in], operands and result of one type, float32 sums. The padding is the same at both ends.
- * conv_cudnn.c fills this with cuDNN; tests/cuda with plain loops. */
+ * conv: convolutions on the card, channels-last: activations [batch, height, width, channels],
+ * filters [out, kh, kw, in], operands and result of one type, float32 sums. The padding is the same
+ * at both ends. conv_cudnn.c fills this with cuDNN; tests/cuda with plain loops. */
 #ifndef LIKENESS_DEVICE_CUDA_CONV_H
 #define LIKENESS_DEVICE_CUDA_CONV_H
 
@@ -32,6 +32,7 @@ typedef struct conv_plan conv_plan;
 bool conv_open(conv_plan **out, conv_library *l, const conv_shape *s, size_t *scratch, error *e);
 void conv_close(conv_plan **p);
 /* onto: the result is added to what is there. */
-bool conv_run(const conv_plan *p, const void *a, const void *b, void *result, bool onto, void *scratch, error *e);
+bool conv_run(const conv_plan *p, const void *a, const void *b, void *result, bool onto,
+              void *scratch, error *e);
 
 #endif

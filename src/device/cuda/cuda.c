@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cuda: opens a card as a device, and is its queue. A list of steps runs as it is the first time, is recorded
- * the second time, and is replayed from then on: one call in place of thousands, for as long as its operands
- * lie where they lay. */
+ * cuda: opens a card as a device, and is its queue. A list of steps runs as it is the first time,
+ * is recorded the second time, and is replayed from then on: one call in place of thousands, for as
+ * long as its operands lie where they lay. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,12 +17,12 @@
 enum { REPLAYS_MOST = 16 };
 
 typedef struct replay {
-    struct replay *next;   /* less lately used */
+    struct replay *next; /* less lately used */
     size_t count, words;
-    uintptr_t *key;        /* all that a list's work depends on */
-    const op_call *first;  /* of the list */
-    gpu_record record;     /* NULL: it was run once, or cannot be recorded */
-    bool plain;            /* the latter */
+    uintptr_t *key;       /* all that a list's work depends on */
+    const op_call *first; /* of the list */
+    gpu_record record;    /* NULL: it was run once, or cannot be recorded */
+    bool plain;           /* the latter */
 } replay;
 
 enum { STEP_WORDS = 2 + 2 * (OP_MAX_IN + OP_MAX_OUT) };
@@ -119,7 +119,8 @@ static bool run_steps(cuda *c, const op_step *steps, size_t count, void *scratch
     for (size_t i = 0; i < count; i++) {
         const op_step *s = &steps[i];
         if (!device_goes_on(&c->device, e)) return false;
-        if (!cuda_op_of(s->call->kind)->run(c, s->call, s->state, scratch, e)) return op_step_failed(s, e);
+        if (!cuda_op_of(s->call->kind)->run(c, s->call, s->state, scratch, e))
+            return op_step_failed(s, e);
     }
     return true;
 }
@@ -141,8 +142,8 @@ static bool record(cuda *c, replay *r, const op_step *steps, size_t count, void 
     return ok;
 }
 
-static bool cuda_submit(device *d, const op_step *steps, size_t count, const buffer *scratch, size_t scratch_at,
-                        error *e)
+static bool cuda_submit(device *d, const op_step *steps, size_t count, const buffer *scratch,
+                        size_t scratch_at, error *e)
 {
     cuda *c = cuda_of(d);
     void *memory = buffer_data(scratch, scratch_at);
@@ -168,7 +169,8 @@ static bool cuda_prepare(device *d, const op_call *call, void **state, size_t *s
     const struct cuda_op *op = cuda_op_of(call->kind);
     *state = NULL;
     *scratch = 0;
-    if (!op) return error_set(e, ERROR_USAGE, "the cuda device has no operation %d", (int)call->kind);
+    if (!op)
+        return error_set(e, ERROR_USAGE, "the cuda device has no operation %d", (int)call->kind);
     return gpu_enter(&c->gpu, e) && (!op->prepare || op->prepare(c, call, state, scratch, e));
 }
 
@@ -200,23 +202,42 @@ static void cuda_close(device *d)
 static device device_of(cuda *c, dtype precision)
 {
     return (device){
-        .name = c->name, .threads = 1, .compute = precision, .weight_type = precision,
-        .prepare = cuda_prepare, .unprepare = cuda_unprepare, .bind = cuda_bind, .submit = cuda_submit,
-        .wait = cuda_wait, .find_bad = cuda_find_bad,
-        .buffer_open = cuda_buffer_open, .buffer_close = cuda_buffer_close, .upload = cuda_upload,
-        .download = cuda_download, .copy = cuda_copy, .fill = cuda_fill, .memory_left = cuda_memory_left,
-        .accumulate = cuda_accumulate, .update = cuda_update,
-        .weights_open = cuda_weights_open, .weights_close = cuda_weights_close,
-        .weights_touch = cuda_weights_touch, .weights_bytes = cuda_weights_bytes, .copy_bytes = cuda_copy_bytes,
-        .beside = cuda_beside, .close = cuda_close,
+        .name = c->name,
+        .threads = 1,
+        .compute = precision,
+        .weight_type = precision,
+        .prepare = cuda_prepare,
+        .unprepare = cuda_unprepare,
+        .bind = cuda_bind,
+        .submit = cuda_submit,
+        .wait = cuda_wait,
+        .find_bad = cuda_find_bad,
+        .buffer_open = cuda_buffer_open,
+        .buffer_close = cuda_buffer_close,
+        .upload = cuda_upload,
+        .download = cuda_download,
+        .copy = cuda_copy,
+        .fill = cuda_fill,
+        .memory_left = cuda_memory_left,
+        .accumulate = cuda_accumulate,
+        .update = cuda_update,
+        .weights_open = cuda_weights_open,
+        .weights_close = cuda_weights_close,
+        .weights_touch = cuda_weights_touch,
+        .weights_bytes = cuda_weights_bytes,
+        .copy_bytes = cuda_copy_bytes,
+        .beside = cuda_beside,
+        .close = cuda_close,
     };
 }
 
 /* threads: of the host, for work beside the operations */
-static bool cuda_new(device **out, int card, const char *card_text, dtype precision, int threads, error *e)
+static bool cuda_new(device **out, int card, const char *card_text, dtype precision, int threads,
+                     error *e)
 {
     if (threads < 0 || threads > THREADS_MOST)
-        return error_set(e, ERROR_USAGE, "%d threads: give 1 to %d, or 0 for every core", threads, THREADS_MOST);
+        return error_set(e, ERROR_USAGE, "%d threads: give 1 to %d, or 0 for every core", threads,
+                         THREADS_MOST);
     if (threads == 0) threads = cpu_count();
     cuda *c = calloc(1, sizeof *c);
     if (!c) return error_memory(e, "the cuda device", sizeof *c);
@@ -255,13 +276,15 @@ static bool card_number(const char *name, int count, int *card, error *e)
     char *end = NULL;
     long number = text ? strtol(text + 1, &end, 10) : 0;
     if (text && (end == text + 1 || *end || number < 0))
-        return error_set(e, ERROR_USAGE, "device %s: write cuda, or cuda: and a number from 0 on", name);
+        return error_set(e, ERROR_USAGE, "device %s: write cuda, or cuda: and a number from 0 on",
+                         name);
     if (number < count) {
         *card = (int)number;
         return true;
     }
     if (count == 1) return error_set(e, ERROR_USAGE, "device %s: there is one GPU, cuda:0", name);
-    return error_set(e, ERROR_USAGE, "device %s: there are %d GPUs, cuda:0 to cuda:%d", name, count, count - 1);
+    return error_set(e, ERROR_USAGE, "device %s: there are %d GPUs, cuda:0 to cuda:%d", name, count,
+                     count - 1);
 }
 
 static bool cuda_make(device **out, const char *name, const device_options *o, error *e)
@@ -270,14 +293,20 @@ static bool cuda_make(device **out, const char *name, const device_options *o, e
     gpu_card g;
     char text[128];
     *out = NULL;
-    if (!gpu_count(&count, e) || !card_number(name, count, &card, e) || !gpu_card_read(card, &g, e)) return false;
+    if (!gpu_count(&count, e) || !card_number(name, count, &card, e) || !gpu_card_read(card, &g, e))
+        return false;
     if (!serves(&g))
-        return error_set(e, ERROR_USAGE, "cuda:%d, %s, is too old (compute capability %d.%d, 7.5 is the least): use "
-                         "--device cpu", card, g.name, g.major, g.minor);
+        return error_set(
+            e, ERROR_USAGE,
+            "cuda:%d, %s, is too old (compute capability %d.%d, 7.5 is the least): use "
+            "--device cpu",
+            card, g.name, g.major, g.minor);
     if (o->precision != DTYPE_F32 && o->precision != DTYPE_BF16)
-        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16", dtype_name(o->precision));
+        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
+                         dtype_name(o->precision));
     if (o->precision == DTYPE_BF16 && !has_bf16(&g))
-        return error_set(e, ERROR_USAGE, "cuda:%d, %s, has no bfloat16: use --precision f32", card, g.name);
+        return error_set(e, ERROR_USAGE, "cuda:%d, %s, has no bfloat16: use --precision f32", card,
+                         g.name);
     snprintf(text, sizeof text, "cuda:%d %s, %llu GB", card, g.name,
              (unsigned long long)(g.memory / 1000000000));
     return cuda_new(out, card, text, o->precision, o->threads, e);
@@ -299,6 +328,7 @@ static bool cuda_card(int i, device_card *out, error *e)
 device_plugin_function likeness_device_plugin;
 __attribute__((visibility("default"))) const device_plugin *likeness_device_plugin(void)
 {
-    static const device_plugin plugin = {DEVICE_ABI, sizeof(device), LIKENESS_VERSION, {"cuda", cuda_make, cuda_card}};
+    static const device_plugin plugin = {
+        DEVICE_ABI, sizeof(device), LIKENESS_VERSION, {"cuda", cuda_make, cuda_card}};
     return &plugin;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cuda: what the files of an NVIDIA GPU as a device share. Every operation is a row (prepare, unprepare,
- * run) in ops.c or products.c; the device's functions are in cuda.c (queue, replay), memory.c, weights.c and
- * update.c. All of it is the host's side, in C: kernels.h, product.h and conv.h are what the card does. */
+ * cuda: what the files of an NVIDIA GPU as a device share. Every operation is a row (prepare,
+ * unprepare, run) in ops.c or products.c; the device's functions are in cuda.c (queue, replay),
+ * memory.c, weights.c and update.c. All of it is the host's side, in C: kernels.h, product.h and
+ * conv.h are what the card does. */
 #ifndef LIKENESS_DEVICE_CUDA_CUDA_H
 #define LIKENESS_DEVICE_CUDA_CUDA_H
 
@@ -11,8 +12,8 @@
 #include "device/cuda/product.h"
 #include "device/device.h"
 
-/* Lists for the card, and what comes back of them. It grows, and is used again: what is put into it is put
- * there in the stream's order. */
+/* Lists for the card, and what comes back of them. It grows, and is used again: what is put into it
+ * is put there in the stream's order. */
 typedef struct list_memory {
     void *data;
     size_t size;
@@ -25,7 +26,7 @@ typedef struct cuda {
     conv_library *conv;
     struct replay *replays; /* cuda.c's */
     list_memory lists;
-    void *maps;             /* of the 8-bit moments, on the card; NULL: not yet wanted */
+    void *maps; /* of the 8-bit moments, on the card; NULL: not yet wanted */
     char card[128], name[160];
 } cuda;
 
@@ -47,7 +48,10 @@ extern const struct cuda_op cuda_attention, cuda_attention_grad;
 
 static inline bool array_present(const array *a) { return a->rank >= 0; }
 
-static inline void *buffer_data(const buffer *b, size_t at) { return (void *)((uintptr_t)b->handle + at); }
+static inline void *buffer_data(const buffer *b, size_t at)
+{
+    return (void *)((uintptr_t)b->handle + at);
+}
 
 static inline int64_t array_count(const array *a)
 {
@@ -61,9 +65,9 @@ static inline int64_t array_rows(const array *a) { return array_count(a) / array
 
 /* The form in which operand i of the call wants a weight. */
 typedef enum weight_layout {
-    WEIGHT_OWN,     /* as the checkpoint has it, in its own type */
-    WEIGHT_TYPED,   /* its own layout in another type */
-    WEIGHT_FILTER,  /* a convolution's [O,C,kh,kw] as [O,kh,kw,C] */
+    WEIGHT_OWN,    /* as the checkpoint has it, in its own type */
+    WEIGHT_TYPED,  /* its own layout in another type */
+    WEIGHT_FILTER, /* a convolution's [O,C,kh,kw] as [O,kh,kw,C] */
 } weight_layout;
 typedef struct weight_form {
     weight_layout layout;
@@ -83,8 +87,8 @@ bool cuda_buffer_open(device *d, size_t size, const char *what, buffer *out, err
 void cuda_buffer_close(buffer *b);
 bool cuda_upload(device *d, const buffer *to, size_t at, const void *from, size_t size, error *e);
 bool cuda_download(device *d, const buffer *from, size_t at, void *to, size_t size, error *e);
-bool cuda_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at, size_t size,
-               error *e);
+bool cuda_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at,
+               size_t size, error *e);
 bool cuda_fill(device *d, const buffer *to, size_t at, float value, size_t count, error *e);
 uint64_t cuda_memory_left(device *d);
 bool cuda_find_bad(device *d, const array *list, size_t count, bad_value *found, error *e);

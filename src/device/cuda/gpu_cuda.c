@@ -10,8 +10,8 @@
 static bool failed(cudaError_t status, const char *what, error *e)
 {
     cudaGetLastError(); /* so that it is not told twice */
-    return error_set(e, status == cudaErrorMemoryAllocation ? ERROR_MEMORY : ERROR_USAGE, "the GPU failed (%s): %s",
-                     what, cudaGetErrorString(status));
+    return error_set(e, status == cudaErrorMemoryAllocation ? ERROR_MEMORY : ERROR_USAGE,
+                     "the GPU failed (%s): %s", what, cudaGetErrorString(status));
 }
 
 static bool done(cudaError_t status, const char *what, error *e)
@@ -33,19 +33,23 @@ bool gpu_count(int *count, error *e)
     *count = 0;
     cudaRuntimeGetVersion(&runtime);
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-        return error_set(e, ERROR_USAGE, "there is no NVIDIA driver: install it, or use --device cpu");
+        return error_set(e, ERROR_USAGE,
+                         "there is no NVIDIA driver: install it, or use --device cpu");
     cudaError_t status = cudaGetDeviceCount(count);
     if (status == cudaSuccess && *count > 0) return true;
     cudaGetLastError();
     if (status == cudaErrorInsufficientDriver) {
         version_text(has, sizeof has, driver);
         version_text(wants, sizeof wants, runtime);
-        return error_set(e, ERROR_USAGE, "the NVIDIA driver is too old (it has CUDA %s, this is built with %s): "
-                         "update it, or use --device cpu", has, wants);
+        return error_set(e, ERROR_USAGE,
+                         "the NVIDIA driver is too old (it has CUDA %s, this is built with %s): "
+                         "update it, or use --device cpu",
+                         has, wants);
     }
     if (status == cudaSuccess || status == cudaErrorNoDevice)
         return error_set(e, ERROR_USAGE, "the NVIDIA driver finds no GPU: use --device cpu");
-    return error_set(e, ERROR_USAGE, "the NVIDIA driver does not answer: %s", cudaGetErrorString(status));
+    return error_set(e, ERROR_USAGE, "the NVIDIA driver does not answer: %s",
+                     cudaGetErrorString(status));
 }
 
 bool gpu_card_read(int card, gpu_card *out, error *e)
@@ -53,7 +57,8 @@ bool gpu_card_read(int card, gpu_card *out, error *e)
     struct cudaDeviceProp p;
     size_t left = 0, all = 0;
     if (!done(cudaGetDeviceProperties(&p, card), "its properties", e) ||
-        !done(cudaSetDevice(card), "its opening", e) || !done(cudaMemGetInfo(&left, &all), "its memory", e))
+        !done(cudaSetDevice(card), "its opening", e) ||
+        !done(cudaMemGetInfo(&left, &all), "its memory", e))
         return false;
     *out = (gpu_card){.major = p.major, .minor = p.minor, .memory = p.totalGlobalMem, .left = left};
     snprintf(out->name, sizeof out->name, "%.95s", p.name);
@@ -64,7 +69,8 @@ bool gpu_open(gpu *g, int card, error *e)
 {
     cudaStream_t stream;
     *g = (gpu){.card = card};
-    if (!gpu_enter(g, e) || !done(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream", e))
+    if (!gpu_enter(g, e) ||
+        !done(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream", e))
         return false;
     g->stream = stream;
     return true;
@@ -90,8 +96,9 @@ bool gpu_alloc(const gpu *g, size_t size, const char *what, void **out, error *e
         *out = NULL;
         cudaGetLastError();
         if (status != cudaErrorMemoryAllocation) return failed(status, what, e);
-        return error_set(e, ERROR_MEMORY, "not enough memory on the GPU for %s (%zu bytes, %llu are free)", what, size,
-                         (unsigned long long)gpu_memory_left(g));
+        return error_set(e, ERROR_MEMORY,
+                         "not enough memory on the GPU for %s (%zu bytes, %llu are free)", what,
+                         size, (unsigned long long)gpu_memory_left(g));
     }
     if (gpu_zero(g, *out, size, e)) return true;
     gpu_free(g, *out);
@@ -115,18 +122,21 @@ uint64_t gpu_memory_left(const gpu *g)
 
 bool gpu_upload(const gpu *g, void *to, const void *from, size_t size, error *e)
 {
-    return done(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, g->stream), "a copy to it", e);
+    return done(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, g->stream), "a copy to it",
+                e);
 }
 
 bool gpu_download(const gpu *g, void *to, const void *from, size_t size, error *e)
 {
-    return done(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, g->stream), "a copy from it", e) &&
+    return done(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, g->stream),
+                "a copy from it", e) &&
            gpu_wait(g, e);
 }
 
 bool gpu_copy(const gpu *g, void *to, const void *from, size_t size, error *e)
 {
-    return done(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, g->stream), "a copy on it", e);
+    return done(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, g->stream),
+                "a copy on it", e);
 }
 
 bool gpu_zero(const gpu *g, void *to, size_t size, error *e)
@@ -134,7 +144,8 @@ bool gpu_zero(const gpu *g, void *to, size_t size, error *e)
     return done(cudaMemsetAsync(to, 0, size, g->stream), "clearing memory", e);
 }
 
-bool gpu_copy_box(const gpu *g, gpu_box to, gpu_box from, size_t width, size_t height, size_t depth, error *e)
+bool gpu_copy_box(const gpu *g, gpu_box to, gpu_box from, size_t width, size_t height, size_t depth,
+                  error *e)
 {
     struct cudaMemcpy3DParms p = {
         .srcPtr = {from.data, from.row, width, from.slice / from.row},
@@ -153,13 +164,18 @@ bool gpu_launched(const gpu *g, error *e)
     return done(cudaGetLastError(), "a launch", e);
 }
 
-bool gpu_wait(const gpu *g, error *e) { return done(cudaStreamSynchronize(g->stream), "its work", e); }
+bool gpu_wait(const gpu *g, error *e)
+{
+    return done(cudaStreamSynchronize(g->stream), "its work", e);
+}
 
 bool gpu_mark_open(const gpu *g, gpu_mark *out, error *e)
 {
     cudaEvent_t event;
     *out = NULL;
-    if (!gpu_enter(g, e) || !done(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event", e)) return false;
+    if (!gpu_enter(g, e) ||
+        !done(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event", e))
+        return false;
     *out = event;
     return true;
 }
@@ -170,7 +186,10 @@ void gpu_mark_close(gpu_mark *m)
     *m = NULL;
 }
 
-bool gpu_mark_set(const gpu *g, gpu_mark m, error *e) { return done(cudaEventRecord(m, g->stream), "an event", e); }
+bool gpu_mark_set(const gpu *g, gpu_mark m, error *e)
+{
+    return done(cudaEventRecord(m, g->stream), "an event", e);
+}
 
 bool gpu_mark_await(const gpu *g, gpu_mark m, error *e)
 {
@@ -182,7 +201,8 @@ bool gpu_mark_await(const gpu *g, gpu_mark m, error *e)
 /* Other threads may allocate while this one records. */
 bool gpu_record_begin(const gpu *g, error *e)
 {
-    return done(cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal), "a recording", e);
+    return done(cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal), "a recording",
+                e);
 }
 
 bool gpu_record_end(const gpu *g, gpu_record *out, error *e)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * launch: the subset of CUDA that our kernels are written in. Under nvcc the words below are CUDA's
- * own; with LIKENESS_EMULATED they are plain C++ for the processor (tests/cuda/emulator.h), where the threads of
- * a block are fibers. A block's threads have one dimension, the grid three. Shared memory is what
- * SHARED declares, its size known when it is compiled; it holds nothing when a block begins. BARRIER and the
- * shuffles must be reached by every thread of the block, or of the warp, that has not ended. */
+ * own; with LIKENESS_EMULATED they are plain C++ for the processor (tests/cuda/emulator.h), where
+ * the threads of a block are fibers. A block's threads have one dimension, the grid three. Shared
+ * memory is what SHARED declares, its size known when it is compiled; it holds nothing when a block
+ * begins. BARRIER and the shuffles must be reached by every thread of the block, or of the warp,
+ * that has not ended. */
 #ifndef LIKENESS_DEVICE_CUDA_LAUNCH_H
 #define LIKENESS_DEVICE_CUDA_LAUNCH_H
 
@@ -60,8 +61,8 @@ DEVICE uint16_t half_bits_of(float x) { return __half_as_ushort(__float2half_rn(
 DEVICE float bf16_bits_value(uint16_t bits) { return __uint_as_float((uint32_t)bits << 16); }
 DEVICE uint16_t bf16_bits_of(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 
-/* ---- a warp's matrices of halves, in the places of mma.m16n8k16: lane 4 g + t has of c rows g and g + 8,
- * columns 2 t and 2 t + 1 ---- */
+/* ---- a warp's matrices of halves, in the places of mma.m16n8k16: lane 4 g + t has of c rows g and
+ * g + 8, columns 2 t and 2 t + 1 ---- */
 
 /* Two numbers as halves, the first in the low bits */
 template <bool BF16> DEVICE uint32_t pair_bits(float first, float second)
@@ -80,28 +81,33 @@ DEVICE void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, u
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     if (BF16)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+            "{%8,%9}, "
             "{%0,%1,%2,%3};"
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     else
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+            "{%8,%9}, "
             "{%0,%1,%2,%3};"
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
     if (BF16) __trap(); /* Turing has float16 alone, in halves of this size */
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+        "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(b0));
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+        "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[2]), "r"(a[3]), "r"(b1));
 #endif
 }
 
-/* Four matrices [8, 8] of halves in shared memory; lane l gives the address of row l % 8 of matrix l / 8, 16-byte
- * aligned. out[i]: of matrix i, row g, columns 2 t and 2 t + 1; turned: rows 2 t and 2 t + 1, column g */
+/* Four matrices [8, 8] of halves in shared memory; lane l gives the address of row l % 8 of matrix
+ * l / 8, 16-byte aligned. out[i]: of matrix i, row g, columns 2 t and 2 t + 1; turned: rows 2 t and
+ * 2 t + 1, column g */
 DEVICE void matrix_load(uint32_t (&out)[4], const uint16_t *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"

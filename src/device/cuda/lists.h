@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * lists: one launch over many tensors. Every tensor is cut into spans of as many elements, every block takes
- * one; a block finds its tensor by the number of its first block. */
+ * lists: one launch over many tensors. Every tensor is cut into spans of as many elements, every
+ * block takes one; a block finds its tensor by the number of its first block. */
 #ifndef LIKENESS_DEVICE_CUDA_LISTS_H
 #define LIKENESS_DEVICE_CUDA_LISTS_H
 
@@ -23,7 +23,8 @@ template <typename Item> DEVICE int64_t item_of(const Item *item, int64_t count,
     return low;
 }
 
-/* Numbers the blocks of a list; empty items have none, and are never found: the next has the same number. */
+/* Numbers the blocks of a list; empty items have none, and are never found: the next has the same
+ * number. */
 template <typename Item> static int64_t place_blocks(Item *list, int64_t count)
 {
     int64_t blocks = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * memory: buffers on the card, what goes to and from them, and the look for numbers in them that are not
- * finite. */
+ * memory: buffers on the card, what goes to and from them, and the look for numbers in them that
+ * are not finite. */
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -50,8 +50,8 @@ static bool settled(device *d, const buffer *b, error *e)
     return b->device == d || gpu_wait(&cuda_of(b->device)->gpu, e);
 }
 
-bool cuda_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at, size_t size,
-               error *e)
+bool cuda_copy(device *d, const buffer *to, size_t to_at, const buffer *from, size_t from_at,
+               size_t size, error *e)
 {
     const gpu *g = &cuda_of(d)->gpu;
     assert(within(to, to_at, size) && within(from, from_at, size));
@@ -94,7 +94,8 @@ static bool number_at(cuda *c, gpu_view x, int64_t i, float *out, error *e)
 {
     size_t size = dtype_size(x.type);
     uint32_t bits = 0;
-    if (!gpu_download(&c->gpu, &bits, (const char *)x.data + (size_t)i * size, size, e)) return false;
+    if (!gpu_download(&c->gpu, &bits, (const char *)x.data + (size_t)i * size, size, e))
+        return false;
     convert_to_float(out, &bits, x.type, 1);
     return true;
 }
@@ -108,7 +109,9 @@ static bool find_in(cuda *c, tensor_item *item, int64_t count, uint64_t *found, 
     if (!memory) return false;
     tensor_list list = {(const tensor_item *)(void *)memory, count, tensor_list_place(item, count)};
     uint64_t *to = (uint64_t *)(void *)(memory + bytes);
-    if (!gpu_upload(&c->gpu, memory, item, bytes, e) || !gpu_upload(&c->gpu, to, &none, sizeof none, e)) return false;
+    if (!gpu_upload(&c->gpu, memory, item, bytes, e) ||
+        !gpu_upload(&c->gpu, to, &none, sizeof none, e))
+        return false;
     find_bad_launch(&list, to, c->gpu.stream);
     return gpu_launched(&c->gpu, e) && gpu_download(&c->gpu, found, to, sizeof *found, e);
 }
@@ -137,7 +140,8 @@ bool cuda_find_bad(device *d, const array *list, size_t count, bad_value *found,
     *found = (bad_value){.which = count, .index = -1};
     tensor_item *item = calloc(count + 1, sizeof *item);
     size_t *which = calloc(count + 1, sizeof *which);
-    bool ok = ((item && which) || error_memory(e, "a list of tensors", count * sizeof *item)) && gpu_enter(&c->gpu, e);
+    bool ok = ((item && which) || error_memory(e, "a list of tensors", count * sizeof *item)) &&
+              gpu_enter(&c->gpu, e);
     for (size_t i = 0; ok && i < count; i++) {
         if (!is_float(list[i].type) || !array_count(&list[i]) || is_host(&list[i])) continue;
         item[used] = (tensor_item){.data = array_view(&list[i]), .count = array_count(&list[i])};

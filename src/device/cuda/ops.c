@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ops: the table of operations, and those that are one launch of a kernel of ours: each function turns a
- * call into the kernel's arguments. Types and shapes are the graph's business; what a kernel cannot do is
- * refused when it is prepared. */
+ * ops: the table of operations, and those that are one launch of a kernel of ours: each function
+ * turns a call into the kernel's arguments. Types and shapes are the graph's business; what a
+ * kernel cannot do is refused when it is prepared. */
 #include "device/cuda/cuda.h"
 
 gpu_view operand(const op_call *call, int i)
@@ -25,12 +25,17 @@ static group_norm_args group_norm_of(const op_call *call)
     const array *x = &call->in[0];
     int64_t channels = array_channels(x);
     return (group_norm_args){
-        .batch = x->dim[0], .space = array_count(x) / x->dim[0] / channels, .channels = channels,
-        .groups = call->params.groups, .eps = call->params.eps, .silu = call->params.silu,
+        .batch = x->dim[0],
+        .space = array_count(x) / x->dim[0] / channels,
+        .channels = channels,
+        .groups = call->params.groups,
+        .eps = call->params.eps,
+        .silu = call->params.silu,
     };
 }
 
-static bool group_norm_prepare(cuda *c, const op_call *call, void **state, size_t *scratch, error *e)
+static bool group_norm_prepare(cuda *c, const op_call *call, void **state, size_t *scratch,
+                               error *e)
 {
     group_norm_args a = group_norm_of(call);
     (void)c, (void)state, (void)e;
@@ -53,12 +58,16 @@ static group_norm_grad_args group_norm_grad_of(const op_call *call)
     const array *x = &call->in[1];
     int64_t channels = array_channels(x);
     return (group_norm_grad_args){
-        .batch = x->dim[0], .space = array_count(x) / x->dim[0] / channels, .channels = channels,
-        .groups = call->params.groups, .silu = call->params.silu,
+        .batch = x->dim[0],
+        .space = array_count(x) / x->dim[0] / channels,
+        .channels = channels,
+        .groups = call->params.groups,
+        .silu = call->params.silu,
     };
 }
 
-static bool group_norm_grad_prepare(cuda *c, const op_call *call, void **state, size_t *scratch, error *e)
+static bool group_norm_grad_prepare(cuda *c, const op_call *call, void **state, size_t *scratch,
+                                    error *e)
 {
     group_norm_grad_args a = group_norm_grad_of(call);
     (void)c, (void)state, (void)e;
@@ -70,7 +79,8 @@ static bool group_norm_grad_run(cuda *c, const op_call *call, void *state, void 
 {
     group_norm_grad_args a = group_norm_grad_of(call);
     (void)state;
-    a.dy = operand(call, 0), a.x = operand(call, 1), a.gamma = operand(call, 2), a.beta = operand(call, 3);
+    a.dy = operand(call, 0), a.x = operand(call, 1), a.gamma = operand(call, 2),
+    a.beta = operand(call, 3);
     a.stats = floats(operand(call, 4));
     a.dx = result(call, 0), a.dgamma = floats(result(call, 1)), a.dbeta = floats(result(call, 2));
     group_norm_grad_launch(&a, scratch, c->gpu.stream);
@@ -79,18 +89,24 @@ static bool group_norm_grad_run(cuda *c, const op_call *call, void *state, void 
 
 static bool layer_norm_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
-    layer_norm_args a = {.x = operand(call, 0), .gamma = operand(call, 1), .beta = operand(call, 2),
-                         .y = result(call, 0), .stats = floats(result(call, 1)),
-                         .rows = array_rows(&call->in[0]), .channels = array_channels(&call->in[0]),
+    layer_norm_args a = {.x = operand(call, 0),
+                         .gamma = operand(call, 1),
+                         .beta = operand(call, 2),
+                         .y = result(call, 0),
+                         .stats = floats(result(call, 1)),
+                         .rows = array_rows(&call->in[0]),
+                         .channels = array_channels(&call->in[0]),
                          .eps = call->params.eps};
     (void)state, (void)scratch;
     layer_norm_launch(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
 }
 
-static bool layer_norm_grad_prepare(cuda *c, const op_call *call, void **state, size_t *scratch, error *e)
+static bool layer_norm_grad_prepare(cuda *c, const op_call *call, void **state, size_t *scratch,
+                                    error *e)
 {
-    layer_norm_grad_args a = {.rows = array_rows(&call->in[1]), .channels = array_channels(&call->in[1])};
+    layer_norm_grad_args a = {.rows = array_rows(&call->in[1]),
+                              .channels = array_channels(&call->in[1])};
     (void)c, (void)state, (void)e;
     *scratch = layer_norm_grad_scratch(&a);
     return true;
@@ -98,10 +114,15 @@ static bool layer_norm_grad_prepare(cuda *c, const op_call *call, void **state, 
 
 static bool layer_norm_grad_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
-    layer_norm_grad_args a = {.dy = operand(call, 0), .x = operand(call, 1), .gamma = operand(call, 2),
-                              .stats = floats(operand(call, 3)), .dx = result(call, 0),
-                              .dgamma = floats(result(call, 1)), .dbeta = floats(result(call, 2)),
-                              .rows = array_rows(&call->in[1]), .channels = array_channels(&call->in[1])};
+    layer_norm_grad_args a = {.dy = operand(call, 0),
+                              .x = operand(call, 1),
+                              .gamma = operand(call, 2),
+                              .stats = floats(operand(call, 3)),
+                              .dx = result(call, 0),
+                              .dgamma = floats(result(call, 1)),
+                              .dbeta = floats(result(call, 2)),
+                              .rows = array_rows(&call->in[1]),
+                              .channels = array_channels(&call->in[1])};
     (void)state;
     layer_norm_grad_launch(&a, scratch, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
@@ -111,15 +132,18 @@ static bool layer_norm_grad_run(cuda *c, const op_call *call, void *state, void 
 
 static int unary_of(const op_call *call)
 {
-    static const int kinds[] = {
-        [UNARY_SILU] = KERNEL_SILU, [UNARY_GELU] = KERNEL_GELU, [UNARY_QUICK_GELU] = KERNEL_QUICK_GELU};
+    static const int kinds[] = {[UNARY_SILU] = KERNEL_SILU,
+                                [UNARY_GELU] = KERNEL_GELU,
+                                [UNARY_QUICK_GELU] = KERNEL_QUICK_GELU};
     return kinds[call->params.unary];
 }
 
 static bool unary_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
     bool grad = call->kind == OP_UNARY_GRAD;
-    unary_args a = {.x = operand(call, grad), .y = result(call, 0), .count = array_count(&call->in[0]),
+    unary_args a = {.x = operand(call, grad),
+                    .y = result(call, 0),
+                    .count = array_count(&call->in[0]),
                     .kind = unary_of(call)};
     (void)state, (void)scratch;
     if (grad) a.dy = operand(call, 0);
@@ -131,7 +155,9 @@ static bool geglu_run(cuda *c, const op_call *call, void *state, void *scratch, 
 {
     bool grad = call->kind == OP_GEGLU_GRAD;
     const array *x = &call->in[grad];
-    geglu_args a = {.x = operand(call, grad), .y = result(call, 0), .rows = array_rows(x),
+    geglu_args a = {.x = operand(call, grad),
+                    .y = result(call, 0),
+                    .rows = array_rows(x),
                     .channels = array_channels(x) / 2};
     (void)state, (void)scratch;
     if (grad) a.dy = operand(call, 0);
@@ -141,8 +167,11 @@ static bool geglu_run(cuda *c, const op_call *call, void *state, void *scratch, 
 
 static bool add_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
-    add_args a = {.a = operand(call, 0), .b = operand(call, 1), .y = result(call, 0),
-                  .count = array_count(&call->in[0]), .period = array_count(&call->in[1])};
+    add_args a = {.a = operand(call, 0),
+                  .b = operand(call, 1),
+                  .y = result(call, 0),
+                  .count = array_count(&call->in[0]),
+                  .period = array_count(&call->in[1])};
     (void)state, (void)scratch;
     add_launch(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
@@ -152,8 +181,12 @@ static bool add_channel_run(cuda *c, const op_call *call, void *state, void *scr
 {
     const array *x = &call->in[0];
     int64_t channels = array_channels(x);
-    add_channel_args a = {.x = operand(call, 0), .v = operand(call, 1), .y = result(call, 0), .batch = x->dim[0],
-                          .space = array_count(x) / x->dim[0] / channels, .channels = channels};
+    add_channel_args a = {.x = operand(call, 0),
+                          .v = operand(call, 1),
+                          .y = result(call, 0),
+                          .batch = x->dim[0],
+                          .space = array_count(x) / x->dim[0] / channels,
+                          .channels = channels};
     (void)state, (void)scratch;
     add_channel_launch(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
@@ -161,7 +194,9 @@ static bool add_channel_run(cuda *c, const op_call *call, void *state, void *scr
 
 static bool scale_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
-    scale_args a = {.x = operand(call, 0), .y = result(call, 0), .count = array_count(&call->in[0]),
+    scale_args a = {.x = operand(call, 0),
+                    .y = result(call, 0),
+                    .count = array_count(&call->in[0]),
                     .alpha = call->kind == OP_CAST ? 1 : call->params.alpha};
     (void)state, (void)scratch;
     scale_launch(&a, c->gpu.stream);
@@ -172,8 +207,11 @@ static bool scale_run(cuda *c, const op_call *call, void *state, void *scratch, 
 
 static bool concat_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
-    concat_args a = {.a = operand(call, 0), .b = operand(call, 1), .y = result(call, 0),
-                     .rows = array_rows(&call->in[0]), .a_channels = array_channels(&call->in[0]),
+    concat_args a = {.a = operand(call, 0),
+                     .b = operand(call, 1),
+                     .y = result(call, 0),
+                     .rows = array_rows(&call->in[0]),
+                     .a_channels = array_channels(&call->in[0]),
                      .b_channels = array_channels(&call->in[1])};
     (void)state, (void)scratch;
     concat_launch(&a, c->gpu.stream);
@@ -183,8 +221,11 @@ static bool concat_run(cuda *c, const op_call *call, void *state, void *scratch,
 static bool slice_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
     int64_t start = call->params.start;
-    slice_args a = {.x = operand(call, 0), .y = result(call, 0), .rows = array_rows(&call->in[0]),
-                    .x_channels = array_channels(&call->in[0]), .y_channels = array_channels(&call->out[0]),
+    slice_args a = {.x = operand(call, 0),
+                    .y = result(call, 0),
+                    .rows = array_rows(&call->in[0]),
+                    .x_channels = array_channels(&call->in[0]),
+                    .y_channels = array_channels(&call->out[0]),
                     .start = call->kind == OP_UNSLICE ? -start : start};
     (void)state, (void)scratch;
     slice_launch(&a, c->gpu.stream);
@@ -195,8 +236,14 @@ static bool upsample_run(cuda *c, const op_call *call, void *state, void *scratc
 {
     bool grad = call->kind == OP_UPSAMPLE_GRAD;
     const array *x = grad ? &call->out[0] : &call->in[0], *y = grad ? &call->in[0] : &call->out[0];
-    upsample_args a = {.x = array_view(x), .y = array_view(y), .batch = x->dim[0], .x_height = x->dim[1],
-                       .x_width = x->dim[2], .y_height = y->dim[1], .y_width = y->dim[2], .channels = x->dim[3]};
+    upsample_args a = {.x = array_view(x),
+                       .y = array_view(y),
+                       .batch = x->dim[0],
+                       .x_height = x->dim[1],
+                       .x_width = x->dim[2],
+                       .y_height = y->dim[1],
+                       .y_width = y->dim[2],
+                       .channels = x->dim[3]};
     (void)state, (void)scratch;
     (grad ? upsample_grad_launch : upsample_launch)(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
@@ -207,7 +254,8 @@ static sum_rows_args sum_of(const op_call *call)
     const array *x = &call->in[0];
     bool space = call->kind == OP_SUM_SPACE;
     int64_t batch = space ? x->dim[0] : 1, channels = array_count(&call->out[0]) / batch;
-    return (sum_rows_args){.batch = batch, .rows = array_count(x) / batch / channels, .channels = channels};
+    return (sum_rows_args){
+        .batch = batch, .rows = array_count(x) / batch / channels, .channels = channels};
 }
 
 static bool sum_prepare(cuda *c, const op_call *call, void **state, size_t *scratch, error *e)
@@ -233,9 +281,12 @@ static bool embedding_run(cuda *c, const op_call *call, void *state, void *scrat
 {
     bool grad = call->kind == OP_EMBEDDING_GRAD;
     const array *table = grad ? &call->out[0] : &call->in[1];
-    embedding_args a = {.ids = operand(call, grad).data, .table = grad ? result(call, 0) : operand(call, 1),
-                        .y = grad ? operand(call, 0) : result(call, 0), .count = array_count(&call->in[grad]),
-                        .vocabulary = table->dim[0], .channels = table->dim[1]};
+    embedding_args a = {.ids = operand(call, grad).data,
+                        .table = grad ? result(call, 0) : operand(call, 1),
+                        .y = grad ? operand(call, 0) : result(call, 0),
+                        .count = array_count(&call->in[grad]),
+                        .vocabulary = table->dim[0],
+                        .channels = table->dim[1]};
     (void)state, (void)scratch;
     (grad ? embedding_grad_launch : embedding_launch)(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
@@ -243,7 +294,9 @@ static bool embedding_run(cuda *c, const op_call *call, void *state, void *scrat
 
 static bool time_embedding_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
-    time_embedding_args a = {.t = operand(call, 0).data, .y = result(call, 0), .batch = array_count(&call->in[0]),
+    time_embedding_args a = {.t = operand(call, 0).data,
+                             .y = result(call, 0),
+                             .batch = array_count(&call->in[0]),
                              .channels = array_channels(&call->out[0]),
                              .flip_sin_to_cos = call->params.flip_sin_to_cos,
                              .freq_shift = call->params.freq_shift};
@@ -279,8 +332,12 @@ static bool mse_run(cuda *c, const op_call *call, void *state, void *scratch, er
 static bool mse_grad_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
     const array *pred = &call->in[1];
-    mse_grad_args a = {.dloss = operand(call, 0).data, .pred = operand(call, 1), .target = operand(call, 2),
-                       .weight = operand(call, 3).data, .dpred = result(call, 0), .batch = pred->dim[0],
+    mse_grad_args a = {.dloss = operand(call, 0).data,
+                       .pred = operand(call, 1),
+                       .target = operand(call, 2),
+                       .weight = operand(call, 3).data,
+                       .dpred = result(call, 0),
+                       .batch = pred->dim[0],
                        .count = array_count(pred) / pred->dim[0]};
     (void)state, (void)scratch;
     mse_grad_launch(&a, c->gpu.stream);
@@ -290,15 +347,20 @@ static bool mse_grad_run(cuda *c, const op_call *call, void *state, void *scratc
 /* ---- the table ---- */
 
 static const struct cuda_op group_norm = {.prepare = group_norm_prepare, .run = group_norm_run},
-                            group_norm_grad = {.prepare = group_norm_grad_prepare, .run = group_norm_grad_run},
+                            group_norm_grad = {.prepare = group_norm_grad_prepare,
+                                               .run = group_norm_grad_run},
                             layer_norm = {.run = layer_norm_run},
-                            layer_norm_grad = {.prepare = layer_norm_grad_prepare, .run = layer_norm_grad_run},
-                            unary = {.run = unary_run}, geglu = {.run = geglu_run}, add = {.run = add_run},
-                            add_channel = {.run = add_channel_run}, scale = {.run = scale_run},
-                            concat = {.run = concat_run}, slice = {.run = slice_run},
-                            upsample = {.run = upsample_run}, sum = {.prepare = sum_prepare, .run = sum_run},
-                            embedding = {.run = embedding_run}, time_embedding = {.run = time_embedding_run},
-                            mse = {.prepare = mse_prepare, .run = mse_run}, mse_grad = {.run = mse_grad_run};
+                            layer_norm_grad = {.prepare = layer_norm_grad_prepare,
+                                               .run = layer_norm_grad_run},
+                            unary = {.run = unary_run}, geglu = {.run = geglu_run},
+                            add = {.run = add_run}, add_channel = {.run = add_channel_run},
+                            scale = {.run = scale_run}, concat = {.run = concat_run},
+                            slice = {.run = slice_run}, upsample = {.run = upsample_run},
+                            sum = {.prepare = sum_prepare, .run = sum_run},
+                            embedding = {.run = embedding_run},
+                            time_embedding = {.run = time_embedding_run},
+                            mse = {.prepare = mse_prepare, .run = mse_run},
+                            mse_grad = {.run = mse_grad_run};
 
 static const struct cuda_op *const rows[OP_KIND_COUNT] = {
     [OP_CONV2D] = &cuda_conv2d,

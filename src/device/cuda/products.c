@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * products: linear layers, convolutions and attention: what libraries do on the card, and what stands
- * between their habits and ours. A linear layer is one call, bias and residual in it. A convolution's filter
- * is channels-last there (weights.c makes it so); its padding is the same at both ends, so that one
- * that is not is of a padded copy; its result has the operands' type. */
+ * products: linear layers, convolutions and attention: what libraries do on the card, and what
+ * stands between their habits and ours. A linear layer is one call, bias and residual in it. A
+ * convolution's filter is channels-last there (weights.c makes it so); its padding is the same at
+ * both ends, so that one that is not is of a padded copy; its result has the operands' type. */
 #include <stdlib.h>
 
 #include "device/cuda/cuda.h"
@@ -20,10 +20,8 @@ weight_form weight_form_of(const op_call *call, int i)
     case OP_CONV2D_GRAD_X:
         return i == 1 ? (weight_form){WEIGHT_FILTER, type} : (weight_form){WEIGHT_TYPED, DTYPE_F32};
     case OP_LINEAR:
-    case OP_LINEAR_GRAD_X:
-        return (weight_form){WEIGHT_TYPED, i == 1 ? type : call->out[0].type};
-    default:
-        return (weight_form){WEIGHT_OWN, call->in[i].w->type};
+    case OP_LINEAR_GRAD_X: return (weight_form){WEIGHT_TYPED, i == 1 ? type : call->out[0].type};
+    default: return (weight_form){WEIGHT_OWN, call->in[i].w->type};
     }
 }
 
@@ -38,12 +36,18 @@ static bool operands_agree(const op_call *call, error *e)
 static product_shape linear_shape(const op_call *call)
 {
     static const product_way ways[] = {PRODUCT_FORWARD, PRODUCT_BY_DATA, PRODUCT_BY_WEIGHTS};
-    const array *first = &call->in[0], *w = call->kind == OP_LINEAR_GRAD_W ? &call->out[0] : &call->in[1];
+    const array *first = &call->in[0],
+                *w = call->kind == OP_LINEAR_GRAD_W ? &call->out[0] : &call->in[1];
     bool forward = call->kind == OP_LINEAR;
     return (product_shape){
-        .way = ways[call->kind - OP_LINEAR], .rows = array_rows(first), .in = w->dim[1], .out = w->dim[0],
-        .type = first->type, .result = call->out[0].type,
-        .bias = forward && array_present(&call->in[2]), .add = forward && array_present(&call->in[3]),
+        .way = ways[call->kind - OP_LINEAR],
+        .rows = array_rows(first),
+        .in = w->dim[1],
+        .out = w->dim[0],
+        .type = first->type,
+        .result = call->out[0].type,
+        .bias = forward && array_present(&call->in[2]),
+        .add = forward && array_present(&call->in[3]),
     };
 }
 
@@ -66,9 +70,11 @@ static void linear_unprepare(void *state)
 static bool linear_run(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
     bool forward = call->kind == OP_LINEAR;
-    const void *bias = forward ? operand(call, 2).data : NULL, *add = forward ? operand(call, 3).data : NULL;
+    const void *bias = forward ? operand(call, 2).data : NULL,
+               *add = forward ? operand(call, 3).data : NULL;
     (void)c;
-    return product_run(state, operand(call, 0).data, operand(call, 1).data, bias, add, result(call, 0).data, scratch, e);
+    return product_run(state, operand(call, 0).data, operand(call, 1).data, bias, add,
+                       result(call, 0).data, scratch, e);
 }
 
 const struct cuda_op cuda_linear = {linear_prepare, linear_unprepare, linear_run},
@@ -79,11 +85,12 @@ const struct cuda_op cuda_linear = {linear_prepare, linear_unprepare, linear_run
 
 typedef struct conv_state {
     conv_plan *plan;
-    conv_shape shape;       /* of the library's convolution: x with its padding, where that is not even */
-    int top, left;          /* that padding */
-    int64_t height, width;  /* of x itself */
+    conv_shape shape; /* of the library's convolution: x with its padding, where that is not even */
+    int top, left;    /* that padding */
+    int64_t height, width; /* of x itself */
     bool padded;
-    size_t padded_bytes, result_bytes, cut_bytes; /* parts of the scratch before the library's; 0: not wanted */
+    size_t padded_bytes, result_bytes,
+        cut_bytes; /* parts of the scratch before the library's; 0: not wanted */
 } conv_state;
 
 static size_t bytes_of(int64_t a, int64_t b, int64_t c, int64_t d, dtype type)
@@ -95,16 +102,30 @@ static conv_state conv_of(const op_call *call)
 {
     static const conv_way ways[] = {CONV_FORWARD, CONV_BY_DATA, CONV_BY_WEIGHTS};
     conv_way way = ways[call->kind - OP_CONV2D];
-    const array *x = way == CONV_FORWARD ? &call->in[0] : way == CONV_BY_DATA ? &call->out[0] : &call->in[1];
+    const array *x = way == CONV_FORWARD   ? &call->in[0]
+                     : way == CONV_BY_DATA ? &call->out[0]
+                                           : &call->in[1];
     const array *y = way == CONV_FORWARD ? &call->out[0] : &call->in[0];
     const array *w = way == CONV_BY_WEIGHTS ? &call->out[0] : &call->in[1];
     const op_params *p = &call->params;
     dtype type = call->in[0].type;
     conv_state s = {
-        .shape = {.way = way, .batch = x->dim[0], .height = x->dim[1], .width = x->dim[2], .in = x->dim[3],
-                  .y_height = y->dim[1], .y_width = y->dim[2], .out = y->dim[3], .kh = w->dim[2], .kw = w->dim[3],
-                  .stride = p->stride, .pad_height = p->pad_top, .pad_width = p->pad_left, .type = type},
-        .height = x->dim[1], .width = x->dim[2],
+        .shape = {.way = way,
+                  .batch = x->dim[0],
+                  .height = x->dim[1],
+                  .width = x->dim[2],
+                  .in = x->dim[3],
+                  .y_height = y->dim[1],
+                  .y_width = y->dim[2],
+                  .out = y->dim[3],
+                  .kh = w->dim[2],
+                  .kw = w->dim[3],
+                  .stride = p->stride,
+                  .pad_height = p->pad_top,
+                  .pad_width = p->pad_left,
+                  .type = type},
+        .height = x->dim[1],
+        .width = x->dim[2],
         .padded = p->pad_top != p->pad_bottom || p->pad_left != p->pad_right,
     };
     conv_shape *c = &s.shape;
@@ -115,11 +136,14 @@ static conv_state conv_of(const op_call *call)
         c->width += p->pad_left + p->pad_right;
     }
     bool other = type != call->out[0].type;
-    if (s.padded && way != CONV_BY_DATA) s.padded_bytes = bytes_of(c->batch, c->height, c->width, c->in, type);
-    if (way == CONV_FORWARD && other) s.result_bytes = bytes_of(c->batch, c->y_height, c->y_width, c->out, type);
+    if (s.padded && way != CONV_BY_DATA)
+        s.padded_bytes = bytes_of(c->batch, c->height, c->width, c->in, type);
+    if (way == CONV_FORWARD && other)
+        s.result_bytes = bytes_of(c->batch, c->y_height, c->y_width, c->out, type);
     if (way == CONV_BY_DATA && (other || s.padded))
         s.result_bytes = bytes_of(c->batch, c->height, c->width, c->in, type);
-    if (way == CONV_BY_DATA && other && s.padded) s.cut_bytes = bytes_of(c->batch, s.height, s.width, c->in, type);
+    if (way == CONV_BY_DATA && other && s.padded)
+        s.cut_bytes = bytes_of(c->batch, s.height, s.width, c->in, type);
     if (way == CONV_BY_WEIGHTS) s.result_bytes = bytes_of(c->out, c->kh, c->kw, c->in, type);
     return s;
 }
@@ -166,8 +190,8 @@ static bool move(cuda *c, const conv_state *s, void *x, void *padded, bool into,
 {
     size_t pixel = (size_t)s->shape.in * dtype_size(s->shape.type);
     gpu_box whole = box_of(x, pixel, s->height, s->width), part = inside(s, padded, pixel);
-    return gpu_copy_box(&c->gpu, into ? part : whole, into ? whole : part, (size_t)s->width * pixel, (size_t)s->height,
-                        (size_t)s->shape.batch, e);
+    return gpu_copy_box(&c->gpu, into ? part : whole, into ? whole : part, (size_t)s->width * pixel,
+                        (size_t)s->height, (size_t)s->shape.batch, e);
 }
 
 /* x as the library is to have it */
@@ -188,7 +212,8 @@ static void converted(cuda *c, void *from, dtype type, gpu_view to, int64_t coun
 static bool conv_forward(cuda *c, const op_call *call, void *state, void *scratch, error *e)
 {
     const conv_state *s = state;
-    gpu_view x = operand(call, 0), w = operand(call, 1), b = operand(call, 2), add = operand(call, 3);
+    gpu_view x = operand(call, 0), w = operand(call, 1), b = operand(call, 2),
+             add = operand(call, 3);
     gpu_view y = result(call, 0);
     int64_t count = array_count(&call->out[0]);
     char *other = (char *)scratch + s->padded_bytes, *own = other + s->result_bytes;
@@ -197,9 +222,11 @@ static bool conv_forward(cuda *c, const op_call *call, void *state, void *scratc
     if (direct && add.data && add.data != y.data &&
         !gpu_copy(&c->gpu, y.data, add.data, (size_t)count * dtype_size(y.type), e))
         return false;
-    if (!conv_run(s->plan, x.data, w.data, direct ? y.data : other, direct && add.data, own, e)) return false;
+    if (!conv_run(s->plan, x.data, w.data, direct ? y.data : other, direct && add.data, own, e))
+        return false;
     if (!direct && add.data) {
-        add_args a = {.a = add, .b = {other, s->shape.type}, .y = y, .count = count, .period = count};
+        add_args a = {
+            .a = add, .b = {other, s->shape.type}, .y = y, .count = count, .period = count};
         add_launch(&a, c->gpu.stream);
     } else if (!direct) {
         converted(c, other, s->shape.type, y, count);
@@ -217,11 +244,13 @@ static bool conv_by_data(cuda *c, const op_call *call, void *state, void *scratc
     gpu_view dx = result(call, 0);
     char *whole = scratch, *cut = whole + s->result_bytes, *own = cut + s->cut_bytes;
     bool direct = !s->result_bytes;
-    if (!conv_run(s->plan, operand(call, 0).data, operand(call, 1).data, direct ? dx.data : whole, false, own, e))
+    if (!conv_run(s->plan, operand(call, 0).data, operand(call, 1).data, direct ? dx.data : whole,
+                  false, own, e))
         return false;
     void *part = !s->padded ? whole : s->cut_bytes ? cut : dx.data;
     if (s->padded && !move(c, s, part, whole, false, e)) return false;
-    if (!direct && part != dx.data) converted(c, part, s->shape.type, dx, array_count(&call->out[0]));
+    if (!direct && part != dx.data)
+        converted(c, part, s->shape.type, dx, array_count(&call->out[0]));
     return gpu_launched(&c->gpu, e);
 }
 
@@ -232,9 +261,14 @@ static bool conv_by_weights(cuda *c, const op_call *call, void *state, void *scr
     const conv_shape *h = &s->shape;
     void *x = operand(call, 1).data;
     char *filter = (char *)scratch + s->padded_bytes, *own = filter + s->result_bytes;
-    if (!padded_x(c, s, &x, scratch, e) || !conv_run(s->plan, operand(call, 0).data, x, filter, false, own, e))
+    if (!padded_x(c, s, &x, scratch, e) ||
+        !conv_run(s->plan, operand(call, 0).data, x, filter, false, own, e))
         return false;
-    pack_item item = {.x = {filter, h->type}, .y = result(call, 0), .out = h->out, .in = h->kh * h->kw, .space = h->in,
+    pack_item item = {.x = {filter, h->type},
+                      .y = result(call, 0),
+                      .out = h->out,
+                      .in = h->kh * h->kw,
+                      .space = h->in,
                       .in_padded = h->kh * h->kw};
     pack_launch(&item, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
@@ -250,23 +284,33 @@ static attention_args attention_of(const op_call *call)
 {
     const array *q = &call->in[0], *k = &call->in[1];
     int64_t heads = call->params.heads;
-    return (attention_args){.batch = q->dim[0], .n = q->dim[1], .m = k->dim[1], .heads = heads,
-                            .depth = q->dim[2] / heads, .alpha = call->params.alpha, .causal = call->params.causal};
+    return (attention_args){.batch = q->dim[0],
+                            .n = q->dim[1],
+                            .m = k->dim[1],
+                            .heads = heads,
+                            .depth = q->dim[2] / heads,
+                            .alpha = call->params.alpha,
+                            .causal = call->params.causal};
 }
 
 static attention_grad_args attention_grad_of(const op_call *call)
 {
     const array *q = &call->in[1], *k = &call->in[2];
     int64_t heads = call->params.heads;
-    return (attention_grad_args){.batch = q->dim[0], .n = q->dim[1], .m = k->dim[1], .heads = heads,
-                                 .depth = q->dim[2] / heads, .alpha = call->params.alpha,
+    return (attention_grad_args){.batch = q->dim[0],
+                                 .n = q->dim[1],
+                                 .m = k->dim[1],
+                                 .heads = heads,
+                                 .depth = q->dim[2] / heads,
+                                 .alpha = call->params.alpha,
                                  .causal = call->params.causal};
 }
 
 static bool depth_fits(int64_t depth, error *e)
 {
-    return depth <= ATTENTION_DEPTH || error_set(e, ERROR_USAGE, "attention with heads of %lld channels: %d are the most",
-                                                 (long long)depth, ATTENTION_DEPTH);
+    return depth <= ATTENTION_DEPTH ||
+           error_set(e, ERROR_USAGE, "attention with heads of %lld channels: %d are the most",
+                     (long long)depth, ATTENTION_DEPTH);
 }
 
 static bool attention_prepare(cuda *c, const op_call *call, void **state, size_t *scratch, error *e)
@@ -285,7 +329,8 @@ static bool attention_run(cuda *c, const op_call *call, void *state, void *scrat
     return gpu_launched(&c->gpu, e);
 }
 
-static bool attention_grad_prepare(cuda *c, const op_call *call, void **state, size_t *scratch, error *e)
+static bool attention_grad_prepare(cuda *c, const op_call *call, void **state, size_t *scratch,
+                                   error *e)
 {
     attention_grad_args a = attention_grad_of(call);
     (void)c, (void)state;
@@ -297,7 +342,8 @@ static bool attention_grad_run(cuda *c, const op_call *call, void *state, void *
 {
     attention_grad_args a = attention_grad_of(call);
     (void)state;
-    a.dout = operand(call, 0), a.q = operand(call, 1), a.k = operand(call, 2), a.v = operand(call, 3);
+    a.dout = operand(call, 0), a.q = operand(call, 1), a.k = operand(call, 2),
+    a.v = operand(call, 3);
     a.o = operand(call, 4), a.lse = operand(call, 5).data;
     a.dq = result(call, 0), a.dk = result(call, 1), a.dv = result(call, 2);
     attention_grad_launch(&a, scratch, c->gpu.stream);
@@ -305,4 +351,5 @@ static bool attention_grad_run(cuda *c, const op_call *call, void *state, void *
 }
 
 const struct cuda_op cuda_attention = {.prepare = attention_prepare, .run = attention_run},
-                     cuda_attention_grad = {.prepare = attention_grad_prepare, .run = attention_grad_run};
+                     cuda_attention_grad = {.prepare = attention_grad_prepare,
+                                            .run = attention_grad_run};

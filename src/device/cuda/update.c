@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * update: what an optimizer does, over all tensors in a few launches: gradients summed, their norm taken,
- * weights and moments made anew unless a gradient is not finite, which the card itself sees; the host reads
- * the norm and which gradient it was, once a step. */
+ * update: what an optimizer does, over all tensors in a few launches: gradients summed, their norm
+ * taken, weights and moments made anew unless a gradient is not finite, which the card itself sees;
+ * the host reads the norm and which gradient it was, once a step. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,8 @@ bool cuda_accumulate(device *d, const update_tensor *list, size_t count, error *
     tensor_item *item = calloc(count + 1, sizeof *item);
     if (!item) return error_memory(e, "a list of tensors", bytes);
     for (size_t i = 0; i < count; i++)
-        item[i] = (tensor_item){.data = array_view(&list[i].gradient), .sum = array_view(&list[i].sum).data,
+        item[i] = (tensor_item){.data = array_view(&list[i].gradient),
+                                .sum = array_view(&list[i].sum).data,
                                 .count = list[i].moments.count};
     int64_t blocks = tensor_list_place(item, (int64_t)count);
     void *memory = gpu_enter(&c->gpu, e) ? cuda_lists(c, bytes, e) : NULL;
@@ -43,8 +44,10 @@ static size_t aligned(size_t at) { return (at + 255) / 256 * 256; }
 static int kind_of(moment_kind kind)
 {
     static const int kinds[] = {
-        [MOMENTS_F32] = KERNEL_MOMENTS_F32, [MOMENTS_8BIT] = KERNEL_MOMENTS_8BIT,
-        [MOMENTS_F32_BNB] = KERNEL_MOMENTS_F32_BNB, [MOMENTS_F16] = KERNEL_MOMENTS_F16,
+        [MOMENTS_F32] = KERNEL_MOMENTS_F32,
+        [MOMENTS_8BIT] = KERNEL_MOMENTS_8BIT,
+        [MOMENTS_F32_BNB] = KERNEL_MOMENTS_F32_BNB,
+        [MOMENTS_F16] = KERNEL_MOMENTS_F16,
     };
     return kinds[kind];
 }
@@ -52,7 +55,8 @@ static int kind_of(moment_kind kind)
 static adamw_constants constants_of(moment_kind kind, const adamw_step *s)
 {
     struct adamw_values v = adamw_values_of(kind, s);
-    return (adamw_constants){v.decay, v.keep1, v.keep2, v.take1, v.take2, v.step, v.root, v.epsilon};
+    return (adamw_constants){v.decay, v.keep1, v.keep2, v.take1,
+                             v.take2, v.step,  v.root,  v.epsilon};
 }
 
 static adamw_item item_of(const update_tensor *t, gpu_view gradient)
@@ -75,7 +79,8 @@ static bool lists_make(step_lists *l, const update_job *u, error *e)
 {
     l->gradient = calloc(u->count + 1, sizeof *l->gradient);
     l->weight = calloc(u->count + 1, sizeof *l->weight);
-    if (!l->gradient || !l->weight) return error_memory(e, "lists of tensors", u->count * sizeof *l->weight);
+    if (!l->gradient || !l->weight)
+        return error_memory(e, "lists of tensors", u->count * sizeof *l->weight);
     for (size_t i = 0; i < u->count; i++) {
         const update_tensor *t = &u->tensor[i];
         gpu_view g = array_view(array_present(&t->sum) ? &t->sum : &t->gradient);
@@ -105,7 +110,8 @@ static bool maps_ready(cuda *c, error *e)
            gpu_upload(&c->gpu, c->maps, maps, sizeof maps, e);
 }
 
-static bool lists_run(cuda *c, const step_lists *l, const update_job *u, gradient_state *out, error *e)
+static bool lists_run(cuda *c, const step_lists *l, const update_job *u, gradient_state *out,
+                      error *e)
 {
     const gpu *g = &c->gpu;
     int64_t count = (int64_t)u->count;
@@ -115,13 +121,17 @@ static bool lists_run(cuda *c, const step_lists *l, const update_job *u, gradien
         !gpu_upload(g, m + l->at_constants, &l->constants, sizeof l->constants, e))
         return false;
     gradient_state *state = (gradient_state *)(void *)(m + l->at_state);
-    gradient_norm_args norm = {
-        .list = {(const tensor_item *)(void *)m, count, l->gradient_blocks}, .max_norm = u->max_norm, .state = state};
+    gradient_norm_args norm = {.list = {(const tensor_item *)(void *)m, count, l->gradient_blocks},
+                               .max_norm = u->max_norm,
+                               .state = state};
     gradient_norm_launch(&norm, m + l->at_scratch, g->stream);
-    adamw_args step = {
-        .item = (const adamw_item *)(void *)(m + l->at_weight), .count = count, .blocks = l->weight_blocks,
-        .constants = (const adamw_step_constants *)(void *)(m + l->at_constants), .maps = c->maps, .state = state,
-        .bad_none = (uint32_t)count};
+    adamw_args step = {.item = (const adamw_item *)(void *)(m + l->at_weight),
+                       .count = count,
+                       .blocks = l->weight_blocks,
+                       .constants = (const adamw_step_constants *)(void *)(m + l->at_constants),
+                       .maps = c->maps,
+                       .state = state,
+                       .bad_none = (uint32_t)count};
     adamw_launch(&step, g->stream);
     return gpu_launched(g, e) && gpu_download(g, out, state, sizeof *out, e);
 }
@@ -133,12 +143,14 @@ bool cuda_update(device *d, const update_job *u, update_result *r, error *e)
     gradient_state state = {0};
     *r = (update_result){.bad = u->count};
     if (!u->count) return true;
-    bool ok = gpu_enter(&c->gpu, e) && maps_ready(c, e) && lists_make(&l, u, e) && lists_run(c, &l, u, &state, e);
+    bool ok = gpu_enter(&c->gpu, e) && maps_ready(c, e) && lists_make(&l, u, e) &&
+              lists_run(c, &l, u, &state, e);
     free(l.gradient);
     free(l.weight);
     if (!ok) return false;
     r->norm = state.norm;
     r->bad = state.bad;
-    for (size_t i = 0; r->bad == u->count && i < u->count; i++) cuda_weights_touch(u->tensor[i].weights, u->tensor[i].index);
+    for (size_t i = 0; r->bad == u->count && i < u->count; i++)
+        cuda_weights_touch(u->tensor[i].weights, u->tensor[i].index);
     return true;
 }

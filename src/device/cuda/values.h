@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * values: what kernels share: numbers of any type as float32, one or four at a time, sums over a warp and
- * over a block in fixed trees, activations, and how much work is cut into how many blocks.
+ * values: what kernels share: numbers of any type as float32, one or four at a time, sums over a
+ * warp and over a block in fixed trees, activations, and how much work is cut into how many blocks.
  *
- * A tensor's type is looked at when the kernel runs: the branch is the same for all threads, and memory is
- * what these kernels wait for. */
+ * A tensor's type is looked at when the kernel runs: the branch is the same for all threads, and
+ * memory is what these kernels wait for. */
 #ifndef LIKENESS_DEVICE_CUDA_VALUES_H
 #define LIKENESS_DEVICE_CUDA_VALUES_H
 
@@ -122,7 +122,8 @@ static inline bool is_wide(gpu_view x)
 
 static inline int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
-/* Blocks for n pieces of work of one thread each; a thread takes several where there are very many. */
+/* Blocks for n pieces of work of one thread each; a thread takes several where there are very many.
+ */
 static inline int64_t blocks_for(int64_t n)
 {
     int64_t blocks = divided(n, BLOCK);
@@ -131,6 +132,8 @@ static inline int64_t blocks_for(int64_t n)
 }
 
 /* for (every piece i of n) */
-#define EACH(i, n) for (uint32_t i = (uint32_t)(BLOCK_X * BLOCK + THREAD); i < (n); i += (uint32_t)(BLOCKS_X * BLOCK))
+#define EACH(i, n)                                                                                 \
+    for (uint32_t i = (uint32_t)(BLOCK_X * BLOCK + THREAD); i < (n);                               \
+         i += (uint32_t)(BLOCKS_X * BLOCK))
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * weights: a device_weights on the card. A weight goes there when an operation that wants it is bound,
- * straight from the mapped file, and is put into the form that is wanted there; it stays where it is. What
- * is trained lies on the card already, and serves itself where it is in the right form. */
+ * weights: a device_weights on the card. A weight goes there when an operation that wants it is
+ * bound, straight from the mapped file, and is put into the form that is wanted there; it stays
+ * where it is. What is trained lies on the card already, and serves itself where it is in the right
+ * form. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@ enum { ALIGNMENT = 256, BLOCK_MOST = 64 << 20, DROP_EVERY = 256 << 20 };
 typedef struct weight_copy {
     struct weight_copy *next;
     weight_form form;
-    bool stale;            /* the weight has changed since */
+    bool stale; /* the weight has changed since */
     void *data;
     size_t size;
 } weight_copy;
@@ -31,17 +32,20 @@ typedef struct block {
 typedef struct cuda_weights {
     pthread_mutex_t lock;
     uintptr_t id;
-    gpu gpu;               /* the first device's, for freeing */
+    gpu gpu; /* the first device's, for freeing */
     block *blocks;
-    void *staging;         /* where what must be converted arrives */
+    void *staging; /* where what must be converted arrives */
     size_t staging_size;
-    size_t bytes, read;    /* of the copies; of the files, since their pages were given back */
+    size_t bytes, read; /* of the copies; of the files, since their pages were given back */
     gpu_mark written;
-    const cuda *writer;    /* the last whose stream has written; NULL: none */
+    const cuda *writer; /* the last whose stream has written; NULL: none */
     weight_copy *copies[];
 } cuda_weights;
 
-static size_t bytes_of(const weight *w, dtype type) { return (size_t)weight_elements(w) * dtype_size(type); }
+static size_t bytes_of(const weight *w, dtype type)
+{
+    return (size_t)weight_elements(w) * dtype_size(type);
+}
 
 static size_t rounded(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
@@ -134,7 +138,8 @@ gpu_view weight_view(const array *a, weight_form wanted)
 {
     cuda_weights *own = a->weights->own;
     weight_form form = form_for(a->w, wanted);
-    if (form.layout == WEIGHT_OWN && a->weights->memory) return (gpu_view){trained_data(a), a->w->type};
+    if (form.layout == WEIGHT_OWN && a->weights->memory)
+        return (gpu_view){trained_data(a), a->w->type};
     pthread_mutex_lock(&own->lock);
     const weight_copy *p = find(a, form);
     pthread_mutex_unlock(&own->lock);
@@ -179,7 +184,8 @@ static bool memory_for(cuda *c, const array *a, size_t size, void **out, error *
     return true;
 }
 
-/* What has been read of the file is given back as it goes, so that both are not in memory together. */
+/* What has been read of the file is given back as it goes, so that both are not in memory together.
+ */
 static void was_read(const array *a, size_t bytes)
 {
     cuda_weights *own = a->weights->own;
