@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # device/cuda on the processor: its kernels as C++ over tests/cuda's emulator, and their tests, one program for
-# each tests/cuda/test_NAME.c.
+# each tests/cuda/test_NAME.
 include(CheckLanguage)
 check_language(CXX)
 if(NOT CMAKE_CXX_COMPILER)
@@ -20,7 +20,8 @@ target_compile_definitions(cuda_kernels_emulated PRIVATE LIKENESS_EMULATED)
 target_compile_options(cuda_kernels_emulated PRIVATE -fno-exceptions)
 target_link_libraries(cuda_kernels_emulated PUBLIC room_base)
 
-file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cuda/test_*.c)
+file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cuda/test_*.c
+     ${CMAKE_SOURCE_DIR}/tests/cuda/test_*.cpp)
 foreach(source ${cuda_tests})
   get_filename_component(test ${source} NAME_WE)
   string(REPLACE test_ test_cuda_ test ${test})

@@ -67,7 +67,7 @@ static inline void emulated_launch_of(int64_t x, int64_t y, int64_t z, int64_t t
 
 /* Launches are in order: there is one stream. */
 #define LAUNCH(kernel, x, y, z, thread_count, stream, ...)                                         \
-    ((void)(stream), emulated_launch_of(x, y, z, thread_count, [=] { kernel(__VA_ARGS__); }))
+    ((void)(stream), emulated_launch_of(x, y, z, thread_count, [&] { kernel(__VA_ARGS__); }))
 
 static inline float emulated_product(float a, float b) { return a * b; }
 static inline float emulated_sum(float a, float b) { return a + b; }

@@ -21,7 +21,7 @@ struct columns {
 /* wide: all that is read and written there is aligned. The parts do not depend on it. */
 static inline columns columns_of(int64_t batch, int64_t rows, int64_t channels, bool wide)
 {
-    const int64_t block_elements = 8192, most_blocks = 1024, most_parts = 512;
+    const int64_t block_elements = 2048, most_blocks = 1024, most_parts = 512;
     columns c = {};
     c.batch = batch, c.rows = rows, c.channels = channels;
     c.wide = wide && channels % 4 == 0;

@@ -46,6 +46,23 @@ struct group_sum {
     }
 };
 
+/* A block's threads over a group's channels (side by side) and its parts */
+struct group_place {
+    int across, columns, down, rows;
+    bool live;
+};
+
+DEVICE group_place group_place_of(int64_t width)
+{
+    group_place t;
+    t.columns = width < BLOCK ? (int)width : BLOCK;
+    t.rows = BLOCK / t.columns;
+    t.across = THREAD % t.columns;
+    t.down = THREAD / t.columns;
+    t.live = t.down < t.rows;
+    return t;
+}
+
 /* table [batch, 3, channels]: mean, factor, beta */
 KERNEL group_merge_kernel(group_norm_args a, int64_t parts, const float *sums, float *table)
 {
@@ -53,22 +70,21 @@ KERNEL group_merge_kernel(group_norm_args a, int64_t parts, const float *sums, f
     int64_t g = BLOCK_X, b = BLOCK_Z, width = a.channels / a.groups, from = g * width;
     double sum = 0, square = 0, n = (double)a.space;
     double first = (double)pivot_of<1>(a.x, b, a.space, a.channels, from).v[0];
-    for (int64_t c = from + THREAD / WARP; c < from + width; c += BLOCK / WARP) {
+    group_place t = group_place_of(width);
+    for (int64_t c = from + t.across; t.live && c < from + width; c += t.columns) {
         double s = 0, q = 0;
-        for (int64_t p = THREAD % WARP; p < parts; p += WARP) {
+        for (int64_t p = t.down; p < parts; p += t.rows) {
             const float *at = sums + (b * parts + p) * 2 * a.channels + c;
             s += (double)at[0];
             q += (double)at[a.channels];
         }
-        s = warp_sum(s);
-        q = warp_sum(q);
         double apart = (double)pivot_of<1>(a.x, b, a.space, a.channels, c).v[0] - first;
-        sum += s + n * apart;
-        square += q + 2 * apart * s + n * apart * apart;
+        double count = t.down ? 0 : n;
+        sum += s + count * apart;
+        square += q + 2 * apart * s + count * apart * apart;
     }
-    bool one = THREAD % WARP == 0; /* all lanes have their warp's */
-    sum = block_sum(one ? sum : 0.0, part) / (n * (double)width);
-    square = block_sum(one ? square : 0.0, part) / (n * (double)width);
+    sum = block_sum(sum, part) / (n * (double)width);
+    square = block_sum(square, part) / (n * (double)width);
     double variance = square - sum * sum, inverse = 1 / sqrt((variance < 0 ? 0 : variance) + (double)a.eps);
     float mean = (float)(first + sum);
     if (a.stats && THREAD == 0) {
@@ -188,9 +204,10 @@ KERNEL group_grad_merge_kernel(group_norm_grad_args a, int64_t parts, const floa
     SHARED(double, part, BLOCK / WARP);
     int64_t g = BLOCK_X, b = BLOCK_Z, width = a.channels / a.groups, from = g * width;
     double sum = 0, sum_x = 0, count = (double)(a.space * width);
-    for (int64_t c = from + THREAD / WARP; c < from + width; c += BLOCK / WARP) {
+    group_place t = group_place_of(width);
+    for (int64_t c = from + t.across; t.live && c < from + width; c += t.columns) {
         double gamma = (double)load_one(a.gamma, c);
-        for (int64_t p = THREAD % WARP; p < parts; p += WARP) {
+        for (int64_t p = t.down; p < parts; p += t.rows) {
             const float *at = sums + (b * parts + p) * 2 * a.channels + c;
             sum += (double)at[0] * gamma;
             sum_x += (double)at[a.channels] * gamma;
