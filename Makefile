@@ -6,6 +6,7 @@
 #   make test-sanitize  the same under AddressSanitizer and UBSan, in build-sanitize/
 #   make test-more      everything by clang, ThreadSanitizer, oneDNN 3, in build-*/ (what .ci/run does besides make test)
 #   make test-fuzz      each fuzzer of tests/fuzz for FUZZ_SECONDS=60, from its kept corpus (clang), in build-fuzz/
+#   make cuda           build/liblikeness-cuda.so, for NVIDIA GPUs; without CUDA 13 here it brings NVIDIA's wheels (1 GB)
 #   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench/bench.sh)
 #   make clip-tokenizer fetches the merges of CLIP's tokenizer, which single-file checkpoints need; make tries it once
 #   make install        into PREFIX=/usr/local
@@ -28,11 +29,15 @@ configure = if [ ! -f $(1)/CMakeCache.txt ] && command -v ninja >/dev/null; \
             then cmake -S . -B $(1) -G Ninja $(2); else cmake -S . -B $(1) $(2); fi >/dev/null
 compile = cmake --build $(1) --parallel $$(nproc)
 
-.PHONY: all clip-tokenizer demo packages test-packages test test-sanitize test-more test-fuzz bench install clean
+.PHONY: all cuda clip-tokenizer demo packages test-packages test test-sanitize test-more test-fuzz bench install clean
 all:
 	@$(call configure,$(BUILD),$(FLAGS))
 	@$(call compile,$(BUILD))
 	@[ -e $(BUILD)/clip-tokenizer.tried ] || { tools/ci/clip_tokenizer.sh models/clip-tokenizer; touch $(BUILD)/clip-tokenizer.tried; }
+
+cuda: packages
+	@$(MAKE) --no-print-directory all
+	@tools/cuda/build.sh $(BUILD)
 
 clip-tokenizer:
 	@tools/ci/clip_tokenizer.sh models/clip-tokenizer
@@ -75,4 +80,4 @@ install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	@rm -rf $(BUILD) build-sanitize build-clang build-threads build-onednn3 build-fuzz
+	@rm -rf $(BUILD) build-sanitize build-clang build-threads build-onednn3 build-cuda build-fuzz

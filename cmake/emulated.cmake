@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # device/cuda on the processor: its kernels as C++ over tests/cuda's emulator, and their tests, one program for
-# each tests/cuda/test_NAME.
+# each tests/cuda/test_NAME.c; the whole device with the hardware and NVIDIA's libraries in plain loops, a plug-in as
+# liblikeness-cuda.so is one, on which tests of the rooms above run.
 include(CheckLanguage)
 check_language(CXX)
 if(NOT CMAKE_CXX_COMPILER)
@@ -13,7 +14,8 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_CXX_FLAGS_RELEASE ${CMAKE_C_FLAGS_RELEASE}) # assertions stay
 file(GLOB cuda_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/device/cuda/*.cu)
 set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
-add_library(cuda_kernels_emulated STATIC EXCLUDE_FROM_ALL ${cuda_kernels} tests/cuda/emulator.cpp)
+add_library(cuda_kernels_emulated STATIC EXCLUDE_FROM_ALL ${cuda_kernels} tests/cuda/emulator.cpp
+            tests/cuda/gpu_emulated.c)
 set_target_properties(cuda_kernels_emulated PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(cuda_kernels_emulated PUBLIC src tests/cuda)
 target_compile_definitions(cuda_kernels_emulated PRIVATE LIKENESS_EMULATED)
@@ -32,3 +34,22 @@ foreach(source ${cuda_tests})
   set_tests_properties(${test} PROPERTIES TIMEOUT 600)
   add_dependencies(tests ${test})
 endforeach()
+
+file(GLOB cuda_host CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/device/cuda/*.c)
+list(FILTER cuda_host EXCLUDE REGEX "_(cuda|cublas|cudnn)\\.c$")
+add_library(likeness-cuda-emulated MODULE EXCLUDE_FROM_ALL ${cuda_host} src/device/common.c src/device/adamw.c
+            tests/cuda/product_plain.c tests/cuda/conv_plain.c)
+target_compile_definitions(likeness-cuda-emulated PRIVATE LIKENESS_VERSION="${PROJECT_VERSION}")
+set_source_files_properties(tests/cuda/product_plain.c tests/cuda/conv_plain.c PROPERTIES COMPILE_OPTIONS -O3)
+target_link_libraries(likeness-cuda-emulated PRIVATE cuda_kernels_emulated)
+set_target_properties(likeness-cuda-emulated PROPERTIES LINKER_LANGUAGE CXX)
+add_dependencies(tests likeness-cuda-emulated)
+
+set(emulated LIKENESS_CUDA=$<TARGET_FILE:likeness-cuda-emulated>)
+foreach(test device_memory graph_record graph_gradient graph_threads model_networks model_gradients pipeline_parts)
+  add_test(NAME test_${test}_cuda COMMAND test_${test})
+  set_tests_properties(test_${test}_cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+                       ENVIRONMENT "LIKENESS_TEST_DEVICE=cuda;${emulated}")
+endforeach()
+set_tests_properties(test_train_cuda PROPERTIES ENVIRONMENT "${emulated}")
+add_dependencies(test_train_cuda likeness-cuda-emulated)

@@ -126,6 +126,8 @@ typedef struct lk_context_options {
      * several threads at once where sessions work at once. */
     lk_log_callback *log;
     void *user;
+    const char *device; /* "auto" or NULL: the GPU where one serves, else the processor; "cpu",
+                           "cuda", "cuda:1" */
 } lk_context_options;
 
 #define lk_context_defaults(options) lk_context_defaults_sized((options), sizeof *(options))
@@ -133,8 +135,24 @@ LK_API void lk_context_defaults_sized(lk_context_options *options, size_t size);
 LK_API bool lk_context_open(lk_context **out, const lk_context_options *options, lk_error *error);
 LK_API void lk_context_close(lk_context **context);              /* after its sessions and models */
 LK_API const char *lk_context_device(const lk_context *context); /* "cpu avx2, 2 threads" */
+/* Why device "auto" is not the GPU whose plug-in is there; "": it is, or there is none, or auto was
+ * not asked for. */
+LK_API const char *lk_context_device_note(const lk_context *context);
 LK_API int lk_context_threads(const lk_context *context);
 LK_API lk_precision lk_context_precision(const lk_context *context);
+
+typedef struct lk_device {
+    size_t size;
+    char name[24];         /* for lk_context_options */
+    char text[112];        /* what it is */
+    uint64_t memory, left; /* bytes */
+    bool bf16;             /* LK_BF16 is to be had; LK_F32 always is */
+} lk_device;
+
+/* The i-th device, from 0, the processor first. False: there are no more; the error then says why
+ * there is no GPU, or is LK_OK. */
+#define lk_device_at(i, out, error) lk_device_at_sized((i), (out), sizeof *(out), (error))
+LK_API bool lk_device_at_sized(int i, lk_device *out, size_t size, lk_error *error);
 
 /* ---- session: one thread's work ---- */
 

@@ -256,10 +256,9 @@ static int open_all(void **state)
     (void)state;
     error e = {0};
     device_options o = {.threads = 2};
-    return device_open(&devices[0], "cpu", &o, &e) &&
-                   device_open(&devices[1], foreign_device(), &o, &e)
-               ? 0
-               : -1;
+    const char *other = getenv("LIKENESS_TEST_DEVICE") ? test_device() : foreign_device();
+    return device_open(&devices[0], "cpu", &o, &e) && device_open(&devices[1], other, &o, &e) ? 0
+                                                                                              : -1;
 }
 
 static int close_all(void **state)

@@ -57,6 +57,7 @@ static void auto_takes_the_processor(void **state)
     assert_true(device_open(&d, "auto", &o, &e));
     assert_int_equal(strncmp(d->name, "cpu", 3), 0);
     assert_string_equal(why.text, "no driver");
+    assert_true(plugin_is_there());
     device_close(&d);
     assert_false(device_open(&d, "abacus", &options, &e));
     assert_string_equal(e.text, "device abacus is unknown: there is auto, cpu, cuda");

@@ -15,7 +15,8 @@
 #include "train/settings.h"
 
 struct lk_context {
-    device *device; /* the first: sessions work on others beside it */
+    device *device;    /* the first: sessions work on others beside it */
+    error passed_over; /* why it is not the GPU, where that would have been better */
     lk_log_callback *log;
     void *user;
     pthread_mutex_t lock; /* of the list of sessions, of what is busy, and of models' shares */

@@ -98,8 +98,9 @@ static bool context_open(lk_context *c, const lk_context_options *o, error *e)
     c->log = o->log;
     c->user = o->user;
     device_options chosen = {.threads = threads < cores ? threads : cores,
-                             .precision = o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32};
-    return device_open(&c->device, "cpu", &chosen, e);
+                             .precision = o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                             .passed_over = &c->passed_over};
+    return device_open(&c->device, o->device ? o->device : "auto", &chosen, e);
 }
 
 bool lk_context_open(lk_context **out, const lk_context_options *given, lk_error *caller)
@@ -129,8 +130,28 @@ void lk_context_close(lk_context **c)
 }
 
 const char *lk_context_device(const lk_context *c) { return c->device->name; }
+const char *lk_context_device_note(const lk_context *c) { return c->passed_over.text; }
 int lk_context_threads(const lk_context *c) { return c->device->threads; }
 lk_precision lk_context_precision(const lk_context *c)
 {
     return c->device->weight_type == DTYPE_BF16 ? LK_BF16 : LK_F32;
+}
+
+/* ---- devices ---- */
+
+bool lk_device_at_sized(int i, lk_device *out, size_t size, lk_error *caller)
+{
+    error e = {0};
+    device_card card;
+    const device_kind *kind;
+    for (int k = 0, left = i; e.code == ERROR_NONE && (kind = device_kind_at(k)); k++)
+        for (int n = 0; kind->card && kind->card(n, &card, &e); n++) {
+            if (left-- > 0) continue;
+            lk_device d = {.memory = card.memory, .left = card.left, .bf16 = card.bf16};
+            memcpy(d.name, card.name, sizeof d.name);
+            memcpy(d.text, card.text, sizeof d.text);
+            api_give(out, size, &d, sizeof d);
+            return true;
+        }
+    return api_report(false, &e, caller);
 }

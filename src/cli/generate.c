@@ -29,6 +29,8 @@ static const char help[] =
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16   (default f32)\n"
+    "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
+    "serves)\n"
     "  -t, --threads N            (default: every core)\n"
     "\n"
     "How\n"
@@ -129,6 +131,7 @@ static int flags_read(task *t, int argc, char **argv)
         {"--init_latents", OPTION_TEXT, &t->init_latents},
         {"--save_latents", OPTION_TEXT, &t->save_latents},
         {"--precision", OPTION_TEXT, &t->precision},
+        {"--device", OPTION_TEXT, &t->context_options.device},
         {"-t --threads", OPTION_INT, &t->threads},
         {"-o --output", OPTION_TEXT, &t->output},
         {"--grid", OPTION_TEXT, &t->grid},

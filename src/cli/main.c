@@ -20,6 +20,7 @@ static const char help[] =
     "  study      the whole comparison, measured, as one page (report.html)\n"
     "  convert    models blended into one\n"
     "  inspect    what a model is, or the settings inside a picture\n"
+    "  devices    what pictures can be made on\n"
     "\n"
     "likeness help COMMAND tells more. likeness --version says which this is.\n";
 
@@ -50,7 +51,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"generate", command_generate}, {"train", command_train},     {"study", command_study},
-    {"convert", command_convert},   {"inspect", command_inspect},
+    {"convert", command_convert},   {"inspect", command_inspect}, {"devices", command_devices},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -68,8 +69,8 @@ static int unknown_command(const char *word)
     for (int i = 0; i < COMMANDS; i++)
         name_nearest(commands[i].name, word, strlen(word), &nearest, &best);
     return fail(STATUS_WRONG_USAGE,
-                "unknown command %s%s%s%s generate, train, study, convert and "
-                "inspect",
+                "unknown command %s%s%s%s generate, train, study, convert, "
+                "inspect and devices",
                 word, nearest ? "; did you mean " : "", nearest ? nearest : "",
                 nearest ? "? There are" : "; there are");
 }

@@ -64,11 +64,20 @@ int models_read(model_list *list, const char *needs_names)
     return status;
 }
 
+/* One line where it is not simply the processor. */
+static void tell_device(const lk_context *c, bool asked)
+{
+    const char *name = lk_context_device(c), *note = lk_context_device_note(c);
+    if (asked || *note || strncmp(name, "cpu", 3) != 0)
+        fprintf(stderr, "likeness: on %s%s%s\n", name, *note ? "; " : "", note);
+}
+
 bool workplace_open(workplace *w, const lk_context_options *options, lk_error *error)
 {
     if (!lk_context_open(&w->context, options, error) ||
         !lk_session_open(&w->session, w->context, NULL, error))
         return false;
+    tell_device(w->context, options->device != NULL);
     int threads = lk_context_threads(w->context);
     if (options->threads > threads)
         fprintf(stderr, "likeness: -t %d: there %s %d core%s for this program, so %d thread%s\n",

@@ -32,12 +32,14 @@ static const char help[] =
     "      --dino DIR             a DINO or DINOv2 so: DINO, PRES and DIV besides\n"
     "      --yes                  make thousands of pictures without asking\n"
     "      --precision f32|bf16   (default f32)\n"
+    "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
+    "serves)\n"
     "  -t, --threads N            (default: every core)\n";
 
 typedef struct task {
     bool help;
     text_list rest;
-    const char *output, *precision;
+    const char *output, *precision, *device;
     int threads;
     lk_study_options options;
     progress_line line;
@@ -82,6 +84,7 @@ static int work(task *t)
         return fail(STATUS_WRONG_USAGE, "one plan at a time, not also \"%s\"", t->rest.item[1]);
     context.precision = bf16 ? LK_BF16 : LK_F32;
     context.threads = t->threads;
+    context.device = t->device;
     t->options.plan = t->rest.count ? t->rest.item[0] : NULL;
     t->options.folder = t->output;
     t->options.progress = on_progress;
@@ -112,6 +115,7 @@ int command_study(int argc, char **argv)
         {"--dino", OPTION_TEXT, &t.options.dino},
         {"--yes", OPTION_FLAG, &t.options.yes},
         {"--precision", OPTION_TEXT, &t.precision},
+        {"--device", OPTION_TEXT, &t.device},
         {"-t --threads", OPTION_INT, &t.threads},
         {NULL, OPTION_FLAG, NULL},
     };

@@ -36,6 +36,7 @@ static const struct section {
      "      --mixed_precision no|bf16       (default no)\n"
      "      --optimizer_precision fp32|fp16   fp16 fails, and shows why (docs/WHY-NAN.md)\n"
      "      --no_cache_latents              encode the pictures anew in every step\n"
+     "  --device auto|cpu|cuda|cuda:1       (default auto: the GPU where one serves)\n"
      "  -t, --threads N                     (default: every core)\n"},
     {"Where", "Where", ""},
 };
@@ -135,7 +136,7 @@ typedef struct setting_flag {
 typedef struct task {
     bool help, use_8bit_adam, no_cache;
     text_list rest;
-    const char *model, *vae, *tokenizer, *mixed_precision, *optimizer_precision;
+    const char *model, *vae, *tokenizer, *mixed_precision, *optimizer_precision, *device;
     int threads;
     setting_flag setting[MOST_SETTINGS];
     bool other_given[OTHER_FLAGS];
@@ -179,6 +180,7 @@ static int flags_read(task *t, int argc, char **argv)
         {"--no_cache_latents", OPTION_FLAG, &t->no_cache},
         {"--mixed_precision --precision", OPTION_TEXT, &t->mixed_precision},
         {"--optimizer_precision", OPTION_TEXT, &t->optimizer_precision},
+        {"--device", OPTION_TEXT, &t->device},
         {"-t --threads", OPTION_INT, &t->threads},
     };
     enum { OWN = sizeof own / sizeof *own };
@@ -249,6 +251,7 @@ static int flags_check(task *t, lk_context_options *context)
                                            : "");
     context->precision = strcmp(p, "bf16") == 0 ? LK_BF16 : LK_F32;
     context->threads = t->threads;
+    context->device = t->device;
     if (t->no_cache) t->options.cache_latents = false;
     return optimizer_choose(t);
 }

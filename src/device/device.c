@@ -11,6 +11,7 @@
 
 #include "base/half.h"
 #include "base/platform.h"
+#include "device/plugin.h"
 
 weight *weight_find(const weight_set *set, const char *name)
 {
@@ -99,7 +100,7 @@ static bool open_best(device **out, const device_options *o, error *e)
 {
     error why = {0};
     if (device_kind_cuda.make(out, device_kind_cuda.name, o, &why)) return true;
-    if (o->passed_over) *o->passed_over = why;
+    if (o->passed_over && plugin_is_there()) *o->passed_over = why;
     return device_kind_cpu.make(out, device_kind_cpu.name, o, e);
 }
 

@@ -315,7 +315,7 @@ typedef struct device_options {
      * lacks, or an unknown word, is an error. "": the best there is. NULL: LIKENESS_CPU's in the
      * environment, which is read once, or the best. */
     const char *level;
-    error *passed_over; /* of the device "auto": why it is not the GPU, where it is not; NULL:
+    error *passed_over; /* of the device "auto": why it is not the GPU whose plug-in is there; NULL:
                            nobody asks */
 } device_options;
 

@@ -83,14 +83,20 @@ static void named_read(void)
     named = path && *path ? strdup(path) : find_file();
 }
 
-static const device_plugin *loaded(error *e)
+bool plugin_is_there(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, named_read);
+    return named != NULL;
+}
+
+static const device_plugin *loaded(error *e)
+{
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static const device_plugin *plugin;
-    pthread_once(&once, named_read);
-    if (!named) {
-        error_set(e, ERROR_USAGE, "%s is not there: make cuda builds it", file_name);
+    if (!plugin_is_there()) {
+        error_set(e, ERROR_USAGE, "no GPU can be used: %s is not there, make cuda builds it",
+                  file_name);
         return NULL;
     }
     pthread_mutex_lock(&lock);

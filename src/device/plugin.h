@@ -18,6 +18,9 @@ typedef struct device_plugin {
     device_kind kind;
 } device_plugin;
 
+/* Whether there is a file of that name where it is looked for; it may be unfit. */
+bool plugin_is_there(void);
+
 #define DEVICE_PLUGIN_SYMBOL "likeness_device_plugin"
 typedef const device_plugin *device_plugin_function(void);
 

@@ -16,6 +16,7 @@
 extern "C" {
 #include "base/half.h"
 }
+#include "emulated.h"
 
 struct emulated {
     int thread, threads;
@@ -59,15 +60,36 @@ template <typename T> static inline T emulated_shuffled(T value, int mask)
 }
 #define SHUFFLE_XOR(value, mask) emulated_shuffled(value, mask)
 
+template <typename Body> struct emulated_job {
+    int x, y, z, threads;
+    Body body;
+};
+
+/* Done, or kept (emulated.h): a body is its kernel's arguments, and can be copied as bytes. */
 template <typename Body>
 static inline void emulated_launch_of(int64_t x, int64_t y, int64_t z, int64_t threads, Body body)
 {
-    emulated_launch((int)x, (int)y, (int)z, (int)threads, [](void *b) { (*(Body *)b)(); }, &body);
+    emulated_job<Body> job = {(int)x, (int)y, (int)z, (int)threads, body};
+    emulated_do(
+        [](void *context) {
+            emulated_job<Body> *j = (emulated_job<Body> *)context;
+            emulated_launch(
+                j->x, j->y, j->z, j->threads, [](void *b) { (*(Body *)b)(); }, &j->body);
+        },
+        &job, sizeof job);
+}
+
+/* The arguments are those of now, whenever the kernel runs. */
+template <typename... Parameters, typename... Arguments>
+static inline void emulated_call(int64_t x, int64_t y, int64_t z, int64_t threads,
+                                 void (*kernel)(Parameters...), Arguments... arguments)
+{
+    emulated_launch_of(x, y, z, threads, [=] { kernel(arguments...); });
 }
 
 /* Launches are in order: there is one stream. */
 #define LAUNCH(kernel, x, y, z, thread_count, stream, ...)                                         \
-    ((void)(stream), emulated_launch_of(x, y, z, thread_count, [&] { kernel(__VA_ARGS__); }))
+    ((void)(stream), emulated_call(x, y, z, thread_count, kernel, __VA_ARGS__))
 
 static inline float emulated_product(float a, float b) { return a * b; }
 static inline float emulated_sum(float a, float b) { return a + b; }

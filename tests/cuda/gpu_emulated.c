@@ -2,8 +2,8 @@
  *
  * gpu_emulated: gpu.h on the processor. A stream does its work at once; a record keeps it. The
  * environment says what hardware there is: LIKENESS_EMULATED is a list such as
- * "cards=2,major=7,memory=1000000,fail=40", memory in bytes, fail: the card is lost at that call;
- * driver=0: there is none, driver=12: an old one. */
+ * "cards=2,major=7,memory=1000000,fail=40", memory in bytes, fail: the card is lost so many calls
+ * after the environment says so first; driver=0: there is none, driver=12: an old one. */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,6 +30,7 @@ static atomic_long calls, used;
 static bool works(error *e)
 {
     long fail = setting("fail", 0);
+    if (!fail) atomic_store(&calls, 0);
     return !fail || atomic_fetch_add(&calls, 1) + 1 < fail ||
            error_set(e, ERROR_USAGE, "the GPU failed (its work): it is lost");
 }
@@ -64,6 +65,7 @@ bool gpu_card_read(int card, gpu_card *out, error *e)
     (void)card, (void)e;
     *out = (gpu_card){.name = "emulated",
                       .major = (int)setting("major", 9),
+                      .minor = (int)setting("minor", 0),
                       .memory = memory_all(),
                       .left = memory_free()};
     return true;

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run_more.sh [clang|threads|onednn3 ...]: what `make test` does not look at, each in a build of its own: everything
+# run_more.sh [clang|threads|onednn3|cuda ...]: what `make test` does not look at, each in a build of its own: everything
 # compiled by clang, warnings as errors, and those tests that are quick under AddressSanitizer and UBSan; the
-# tests of what threads share under ThreadSanitizer; oneDNN 3, where pip has its package, compiled against and run.
+# tests of what threads share under ThreadSanitizer; oneDNN 3, where pip has its package, compiled against and run; the
+# plug-in for NVIDIA GPUs compiled, where CUDA or pip's wheels of it are to be had.
 # Ends with "N passed, N failed, N skipped", a check each; exit status 1 where any failed.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -59,7 +60,18 @@ check_onednn3() {
     return "${PIPESTATUS[0]}"
 }
 
-for name in "${@:-clang threads onednn3}"; do
+# The plug-in for NVIDIA GPUs, for one architecture: that it compiles, links and says that there is no driver, or runs.
+check_cuda() {
+    mkdir -p build-cuda && cp build/libroom_base.a build-cuda/ || return 1
+    ARCHITECTURES=90 tools/cuda/build.sh build-cuda >build-cuda/build.log 2>&1
+    local status=$?
+    tail -n 20 build-cuda/build.log
+    [ $status = 0 ] || return $status
+    LIKENESS_CUDA=build-cuda/liblikeness-cuda.so build/likeness devices | tee build-cuda/devices.txt
+    grep -Eq '^cuda +(there is no|the) NVIDIA driver|^cuda:0' build-cuda/devices.txt
+}
+
+for name in "${@:-clang threads onednn3 cuda}"; do
     for check in $name; do
         start=$SECONDS
         "check_$check"

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_program_device: --device and likeness devices as a user has them, with a GPU and without;
+ * the GPU is the emulated one (tests/cuda), whose hardware LIKENESS_EMULATED describes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "file/image.h"
+#include "program.h"
+#include "support.h"
+
+static void make_on(const char *device, const char *output)
+{
+    likeness("generate", "--device", device, "-p", "a dog", "--steps", "1", "-W", "32", "-H", "32",
+             "-o", output, NULL);
+}
+
+static void test_picture(void **state)
+{
+    image a, b;
+    error e = {0};
+    (void)state;
+    make_on("cuda", "gpu.png");
+    done();
+    says(last.err, "likeness: on cuda:0 emulated, 17 GB");
+    make_on("cpu", "cpu.png");
+    done();
+    assert_true(image_read(&a, NULL, in_folder("gpu.png"), &e) &&
+                image_read(&b, NULL, in_folder("cpu.png"), &e));
+    assert_int_equal(a.width * a.height, b.width * b.height);
+    for (int i = 0; i < a.width * a.height * 3; i++)
+        assert_in_range(a.pixels[i] - b.pixels[i] + 1, 0, 2);
+    image_free(&a);
+    image_free(&b);
+}
+
+static void test_no_gpu(void **state)
+{
+    (void)state;
+    make_on("cuda:9", "x.png");
+    failed(2, "device cuda:9: there is one GPU, cuda:0");
+    setenv("LIKENESS_EMULATED", "driver=0", 1);
+    make_on("cuda", "x.png");
+    failed(2, "there is no NVIDIA driver");
+    make_on("auto", "auto.png");
+    done();
+    says(last.err, "likeness: on cpu");
+    says(last.err, "; there is no NVIDIA driver");
+    setenv("LIKENESS_EMULATED", "major=7,minor=5", 1);
+    likeness("generate", "--device", "cuda", "--precision", "bf16", "-p", "a dog", "-o", "x.png",
+             NULL);
+    failed(2, "has no bfloat16");
+    setenv("LIKENESS_EMULATED", "memory=3000000", 1);
+    make_on("cuda", "x.png");
+    assert_int_equal(last.status, 1);
+    says(last.err, "of memory and 2.86 MiB can be had");
+    assert_false(exists("x.png"));
+    unsetenv("LIKENESS_EMULATED");
+}
+
+static void test_devices(void **state)
+{
+    (void)state;
+    setenv("LIKENESS_EMULATED", "cards=2,memory=16000000000", 1);
+    likeness("devices", NULL);
+    done();
+    says(last.out, "cpu      processor, ");
+    says(last.out, "cuda:1   emulated; 16.0 GB, 16.0 free; f32, bf16\n");
+    setenv("LIKENESS_EMULATED", "cards=0", 1);
+    likeness("devices", NULL);
+    done();
+    says(last.out, "\ncuda     the NVIDIA driver finds no GPU");
+    unsetenv("LIKENESS_EMULATED");
+    likeness("devices", "more", NULL);
+    failed(2, "devices takes no \"more\"");
+}
+
+static int open_folder(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "%s", scratch_dir());
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_no_gpu),
+        cmocka_unit_test(test_devices),
+    };
+    return cmocka_run_group_tests(tests, open_folder, NULL);
+}
