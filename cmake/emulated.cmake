@@ -53,3 +53,5 @@ foreach(test device_memory graph_record graph_gradient graph_threads model_netwo
 endforeach()
 set_tests_properties(test_train_cuda PROPERTIES ENVIRONMENT "${emulated}")
 add_dependencies(test_train_cuda likeness-cuda-emulated)
+set_tests_properties(test_device_wide PROPERTIES ENVIRONMENT "LIKENESS_TEST_DEVICE=cuda;${emulated}")
+add_dependencies(test_device_wide likeness-cuda-emulated)

@@ -167,6 +167,7 @@ static void refused(const char *what, const char *name, dtype precision, const c
 static void test_no_card(void **state)
 {
     (void)state;
+    if (!strstr(gpu->name, "emulated")) skip();
     refused("driver=0", "cuda", DTYPE_F32, "there is no NVIDIA driver");
     refused("driver=12", "cuda", DTYPE_F32, "driver is too old (it has CUDA 12.0");
     refused("cards=0", "cuda", DTYPE_F32, "finds no GPU");
@@ -182,6 +183,7 @@ static void test_little_memory(void **state)
 {
     train_settings s = settings(OPTIMIZER_ADAMW);
     (void)state;
+    if (!strstr(gpu->name, "emulated")) skip();
     for (long memory = 1000; memory < 100000000; memory *= 10) {
         char text[64];
         error e = {0};
@@ -203,6 +205,7 @@ static void test_lost(void **state)
 {
     (void)state;
     int ended = 0;
+    if (!strstr(gpu->name, "emulated")) skip();
     for (long at = 1000; at <= 4000; at *= 4) {
         train_settings s = settings(OPTIMIZER_ADAMW);
         char text[64];

@@ -293,6 +293,17 @@ typedef struct adamw_args {
 } adamw_args;
 void adamw_launch(const adamw_args *a, gpu_stream stream);
 
+/* ---- softmax (softmax.cu) ---- */
+
+typedef struct softmax_args {
+    const float *x; /* [rows, columns] */
+    gpu_view y;     /* softmax of alpha * x; may be x */
+    float *lse;     /* [rows], or NULL */
+    int64_t rows, columns;
+    float alpha;
+} softmax_args;
+void softmax_launch(const softmax_args *a, gpu_stream stream);
+
 /* ---- attention (attention.cu) ---- */
 
 /* q [batch, n, heads * depth], k and v [batch, m, heads * depth] -> o as q; depth at most
