@@ -13,7 +13,7 @@ command -v ninja >/dev/null && generator=(-G Ninja)
 export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
 
 # Quick under the sanitizers: all but what trains, compares whole networks or makes a study.
-slow='check_|alloc_fail|install|symbols|model_gradients|model_networks|train_losses|train_threads|device_kernels|device_product|test_program|study_|foreign'
+slow='check_|alloc_fail|install|symbols|model_gradients|model_networks|train_losses|train_threads|train_cuda|parts_cuda|device_kernels|device_product|test_program|study_|foreign'
 threads=(test_base_threads test_device_onednn test_device_optimizer test_device_kernels)
 
 build() { # folder, targets, flags: quiet, unless it fails
