@@ -36,8 +36,8 @@
  *
  * Text is UTF-8. Nothing is printed, nothing global is changed, no locale is followed.
  *
- * Failing. A function that can fail returns false and fills its lk_error, which starts as {0} and
- * keeps the first failure; `error` may be NULL. What it would have given is NULL then.
+ * Failing. A function that can fail returns false and fills its lk_error, which starts as {0} ({}
+ * in C++) and keeps the first failure; `error` may be NULL. What it would have given is NULL then.
  *
  * Owning. What an x_open (or lk_generate) gives is the caller's, to be given to x_close, which
  * takes NULL too. Texts and arrays handed out through a pointer go back to lk_free. What is handed

@@ -233,6 +233,17 @@ static void test_whose(void **state)
 static void test_closing(void **state)
 {
     (void)state;
+    lk_context_close(NULL);
+    lk_session_close(NULL);
+    lk_model_close(NULL);
+    lk_image_close(NULL);
+    lk_latents_close(NULL);
+    lk_snapshot_close(NULL);
+    lk_sweep_close(NULL);
+    lk_schedule_close(NULL);
+    lk_photos_close(NULL);
+    lk_features_close(NULL);
+    lk_vision_close(NULL);
     lk_error why = {LK_OK, ""};
     lk_model *second = NULL;
     lk_session *own = NULL;
@@ -405,6 +416,15 @@ static void test_train_from_memory(void **state)
     why = (lk_error){LK_OK, ""};
     from_memory = true;
     o.instance_data_dir = NULL;
+    o.instance_prompt = "a photo of sks dog";
+    o.output_dir = "out";
+    if (!lk_train_check(&o, &why)) fail_msg("%s", why.text);
+    const lk_image *none[1] = {NULL};
+    o.instance_images = none;
+    assert_false(lk_train_check(&o, &why));
+    assert_int_equal(why.code, LK_USAGE);
+    why = (lk_error){LK_OK, ""};
+    o.instance_images = (const lk_image *const *)picture;
     bool done = train(&o, "memory", &why);
     from_memory = false;
     if (!done) fail_msg("%s", why.text);
@@ -456,6 +476,11 @@ static void test_snapshot(void **state)
     assert_int_equal(why.code, LK_USAGE);
     lk_image_close(&whole);
     lk_image_close(&rest);
+    why = (lk_error){LK_OK, ""};
+    o.width = 0;
+    o.seed++; /* another picture's beginning */
+    assert_false(lk_generate(&p, session, opened, &o, &why));
+    assert_int_equal(why.code, LK_USAGE);
     lk_snapshot_close(&k.kept);
 }
 

@@ -122,7 +122,7 @@ bool lk_context_open(lk_context **out, const lk_context_options *given, lk_error
 
 void lk_context_close(lk_context **c)
 {
-    if (!*c) return;
+    if (!c || !*c) return;
     device_close(&(*c)->device);
     pthread_mutex_destroy(&(*c)->lock);
     free(*c);

@@ -81,6 +81,7 @@ bool lk_features_open(lk_features **out, lk_session *s, lk_model *m,
 
 void lk_features_close(lk_features **closed)
 {
+    if (!closed) return;
     lk_features *f = *closed;
     if (!f) return;
     pthread_mutex_t *lock = &f->model->context->lock;

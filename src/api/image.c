@@ -41,7 +41,7 @@ bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int 
     error e = {0};
     size_t row = width > 0 ? 3 * (size_t)width : 0;
     *out = NULL;
-    if (width < 1 || height < 1 || (stride && stride < row))
+    if (!pixels || width < 1 || height < 1 || (stride && stride < row))
         return api_report(error_set(&e, ERROR_USAGE,
                                     "pixels of %dx%d, %zu bytes a row: not a picture's", width,
                                     height, stride),
@@ -58,7 +58,7 @@ bool lk_image_from_pixels(lk_image **out, const uint8_t *pixels, int width, int 
 
 void lk_image_close(lk_image **p)
 {
-    if (!*p) return;
+    if (!p || !*p) return;
     image_free(&(*p)->image);
     free((*p)->initial.data);
     free((*p)->final.data);
@@ -75,6 +75,7 @@ const char *lk_image_settings(const lk_image *p) { return p->settings; }
 bool lk_image_set_settings(lk_image *p, const char *text, lk_error *caller)
 {
     error e = {0};
+    if (!text) return api_report(error_set(&e, ERROR_USAGE, "no settings are given"), &e, caller);
     char *copy = strdup(text);
     if (!copy)
         return api_report(error_memory(&e, "a picture's settings", strlen(text)), &e, caller);
@@ -87,6 +88,12 @@ bool lk_settings_add(char **out, const char *text, const char *key, const char *
                      lk_error *caller)
 {
     error e = {0};
+    *out = NULL;
+    if (!text || !key || !value || !key[0] || !key[1])
+        return api_report(error_set(&e, ERROR_USAGE,
+                                    "settings are a text, a key of 2 or more "
+                                    "letters, and a value"),
+                          &e, caller);
     return api_report(settings_add(out, text, key, value, &e), &e, caller);
 }
 

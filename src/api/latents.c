@@ -24,7 +24,7 @@ bool lk_latents_from_memory(lk_latents **out, const float *data, int channels, i
     enum { MOST = 1 << 20 };
     error e = {0};
     *out = NULL;
-    if (channels < 1 || height < 1 || width < 1 || channels > MOST || height > MOST ||
+    if (!data || channels < 1 || height < 1 || width < 1 || channels > MOST || height > MOST ||
         width > MOST || (int64_t)channels * height > INT32_MAX)
         return api_report(error_set(&e, ERROR_USAGE,
                                     "latents of [%d, %d, %d]: no size that a picture could "
@@ -46,7 +46,7 @@ bool lk_latents_from_memory(lk_latents **out, const float *data, int channels, i
 
 void lk_latents_close(lk_latents **l)
 {
-    if (!*l) return;
+    if (!l || !*l) return;
     free((*l)->data);
     free(*l);
     *l = NULL;

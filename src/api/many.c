@@ -213,6 +213,8 @@ static bool take_jobs(many *m, const lk_job *const *jobs, error *e)
             return false;
         if (t->job.count < 1 || !t->job.models)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has no model", i);
+        if (t->job.schedule && !t->job.names)
+            return error_set(e, ERROR_USAGE, "lk_job: job %zu has a schedule and no names", i);
         m->steps += t->o.steps - (t->o.from ? t->o.from->state.step : 0);
     }
     return true;

@@ -56,7 +56,7 @@ bool lk_photos_open(lk_photos **out, const char *folder, const lk_photos_options
 
 void lk_photos_close(lk_photos **p)
 {
-    if (!*p) return;
+    if (!p || !*p) return;
     photo_set_close(&(*p)->set);
     photo_files_free(&(*p)->files);
     free(*p);
@@ -82,6 +82,11 @@ bool lk_photos_image(lk_image **out, const lk_photos *p, size_t i, lk_error *cal
 {
     error e = {0};
     int side = p->set.resolution;
+    *out = NULL;
+    if (i >= p->set.count)
+        return api_report(error_set(&e, ERROR_USAGE, "there is no photo %zu: there are %zu", i,
+                                    (size_t)p->set.count),
+                          &e, caller);
     *out = calloc(1, sizeof **out);
     bool ok = (*out || error_memory(&e, "a picture", sizeof **out)) &&
               (side ||

@@ -17,7 +17,10 @@ bool lk_train_check(const lk_train_options *given, lk_error *caller)
     lk_train_options o;
     bool ok = train_options_take(&o, given, &e);
     train_settings s = api_train_settings(&o);
-    return api_report(ok && train_settings_check(&s, &e), &e, caller);
+    const image **images = ok ? api_train_images(&s, &o, &e) : NULL;
+    ok = images && train_settings_check(&s, &e);
+    free(images);
+    return api_report(ok, &e, caller);
 }
 
 size_t lk_train_memory(const lk_model *m, const lk_train_options *given)
@@ -46,6 +49,8 @@ static bool write_request(char **text, const lk_train_options *o, const lk_train
                           error *e)
 {
     train_settings s = api_train_settings(o);
+    const image **images = api_train_images(&s, o, e);
+    if (!images) return false;
     char *maker = class_maker(o);
     train_request r = {.settings = &s,
                        .model = base->name,
@@ -56,6 +61,7 @@ static bool write_request(char **text, const lk_train_options *o, const lk_train
     bool ok = (maker || error_memory(e, "a training's request", 64)) &&
               train_request_text(text, &r, e);
     free(maker);
+    free(images);
     return ok;
 }
 
@@ -68,9 +74,10 @@ bool lk_train_request(char **text, const lk_train_options *options, const lk_tra
     *text = NULL;
     bool ok = train_options_take(&o, options, &e) &&
               api_options(&base, sizeof base, given, "lk_train_base", &e) &&
-              ((base.name && o.instance_data_dir) ||
-               error_set(&e, ERROR_USAGE,
-                         "a training's request needs its base's name and instance_data_dir")) &&
+              ((base.name && (o.instance_data_dir || o.instance_count)) ||
+               error_set(
+                   &e, ERROR_USAGE,
+                   "a training's request needs its base's name and the subject's pictures")) &&
               write_request(text, &o, &base, &e);
     return api_report(ok, &e, caller);
 }

@@ -32,7 +32,7 @@ bool lk_schedule_open(lk_schedule **out, const char *text, const char *const *na
 
 void lk_schedule_close(lk_schedule **s)
 {
-    if (!*s) return;
+    if (!s || !*s) return;
     mix_close(&(*s)->mix);
     free(*s);
     *s = NULL;

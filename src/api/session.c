@@ -65,6 +65,7 @@ static void forget(lk_session *s, const lk_model *m)
 
 void lk_session_close(lk_session **session)
 {
+    if (!session) return;
     lk_session *s = *session;
     if (!s) return;
     pthread_mutex_lock(&s->context->lock);
@@ -150,7 +151,7 @@ void model_release(lk_model *m)
 
 void lk_model_close(lk_model **closed)
 {
-    lk_model *m = *closed;
+    lk_model *m = closed ? *closed : NULL;
     if (!m) return;
     lk_context *c = m->context;
     pthread_mutex_lock(&c->lock);

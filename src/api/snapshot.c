@@ -15,6 +15,7 @@ bool lk_snapshot_copy(lk_snapshot **out, const lk_snapshot *s, lk_error *caller)
 
 void lk_snapshot_close(lk_snapshot **s)
 {
+    if (!s) return;
     free(*s);
     *s = NULL;
 }

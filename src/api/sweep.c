@@ -61,7 +61,7 @@ bool lk_sweep_parse(lk_sweep **out, const char *text, const lk_generate_options 
 
 void lk_sweep_close(lk_sweep **s)
 {
-    if (!*s) return;
+    if (!s || !*s) return;
     sweep_close(&(*s)->rows);
     free(*s);
     *s = NULL;

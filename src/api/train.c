@@ -198,15 +198,29 @@ static void on_say(void *user, const char *line)
     session_say(t->session, line);
 }
 
+const image **api_train_images(train_settings *s, const lk_train_options *o, error *e)
+{
+    const image **images = calloc(o->instance_count + 1, sizeof *images);
+    if (!images) error_memory(e, "a list of pictures", o->instance_count * sizeof *images);
+    for (size_t i = 0; images && i < o->instance_count; i++) {
+        if (!o->instance_images || !o->instance_images[i]) {
+            error_set(e, ERROR_USAGE, "instance_images: picture %zu of %zu is NULL", i,
+                      o->instance_count);
+            free(images);
+            return NULL;
+        }
+        images[i] = &o->instance_images[i]->image;
+    }
+    s->instance_images = images;
+    s->instance_count = images ? o->instance_count : 0;
+    return images;
+}
+
 static bool train(training *t, lk_model *m, error *e)
 {
     train_settings settings = api_train_settings(&t->o);
-    const image **pictures = calloc(t->o.instance_count + 1, sizeof *pictures);
-    if (!pictures)
-        return error_memory(e, "a list of pictures", t->o.instance_count * sizeof *pictures);
-    for (size_t i = 0; i < t->o.instance_count; i++) pictures[i] = &t->o.instance_images[i]->image;
-    settings.instance_images = pictures;
-    settings.instance_count = t->o.instance_count;
+    const image **pictures = api_train_images(&settings, &t->o, e);
+    if (!pictures) return false;
     image_maker maker = {train_image, t};
     train_events events = {on_progress, on_say, t};
     t->base = m->model;

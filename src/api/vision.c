@@ -37,7 +37,7 @@ bool lk_vision_open(lk_vision **out, lk_session *s, const char *folder, lk_error
 
 void lk_vision_close(lk_vision **v)
 {
-    if (!*v) return;
+    if (!v || !*v) return;
     vit_close(&(*v)->network);
     free(*v);
     *v = NULL;

@@ -25,6 +25,9 @@ typedef struct generate_snapshot {
     const rng *random;   /* the state of the picture's generator */
     const void *sampler; /* what the sampler remembers of its steps; size 0: nothing */
     size_t sampler_size;
+    sampler_kind kind; /* of the run, which the rest of it must be of too: */
+    int steps;
+    uint64_t seed;
 } generate_snapshot;
 
 /* A copy in one block of its own, to be freed with free(); NULL when memory is out. */

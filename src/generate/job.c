@@ -205,6 +205,9 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
         assert(k == 0 || generate_alike(&o[0], &o[k]));
         if (!isfinite(o[k].guidance) || !isfinite(o[k].guidance_rescale))
             return error_set(e, ERROR_USAGE, "guidance must be a number");
+        if (o[k].guidance_rescale < 0 || o[k].guidance_rescale > 1)
+            return error_set(e, ERROR_USAGE, "guidance rescale is %s; give a number from 0 to 1",
+                             number_exact_float(o[k].guidance_rescale).text);
     }
     if (!check_size(j, o, first, e)) return false;
     for (int k = 0; k < pictures; k++)

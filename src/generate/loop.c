@@ -138,10 +138,26 @@ static bool tell_reached(const job *j, const job_image *p, error *e)
                              .numbers = job_numbers(j),
                              .random = &p->rng,
                              .sampler = state,
-                             .sampler_size = size};
+                             .sampler_size = size,
+                             .kind = p->o->sampler.kind,
+                             .steps = p->o->sampler.steps,
+                             .seed = p->o->seed};
     p->o->reached(p->o->user, &now);
     free(state);
     return true;
+}
+
+/* What a picture says of itself has to be so from its first step on. */
+static bool is_of(const generate_snapshot *from, const generate_options *o, error *e)
+{
+    if (from->kind == o->sampler.kind && from->steps == o->sampler.steps && from->seed == o->seed)
+        return true;
+    return error_set(e, ERROR_USAGE,
+                     "the run to go on from is %s, %d steps, seed %llu; this is %s, %d "
+                     "steps, seed %llu",
+                     sampler_kind_name(from->kind), from->steps, (unsigned long long)from->seed,
+                     sampler_kind_name(o->sampler.kind), o->sampler.steps,
+                     (unsigned long long)o->seed);
 }
 
 static bool begin(job *j, error *e)
@@ -151,6 +167,7 @@ static bool begin(job *j, error *e)
         const generate_snapshot *from = p->o->from;
         if (!sampler_begin(p->sampler, p->noise, job_numbers(j), e)) return false;
         if (!from) continue;
+        if (!is_of(from, p->o, e)) return false;
         if (!sampler_load(p->sampler, from->step, from->latent, from->sampler, from->sampler_size,
                           e))
             return false;
