@@ -251,8 +251,13 @@ static void keep(void *user, const generate_snapshot *s)
     if (s->step != k->at) return;
     memcpy(k->latent, s->latent, sizeof k->latent);
     k->random = *s->random;
-    k->now = (generate_snapshot){
-        .step = s->step, .latent = k->latent, .numbers = LATENT, .random = &k->random};
+    k->now = (generate_snapshot){.kind = s->kind,
+                                 .steps = s->steps,
+                                 .seed = s->seed,
+                                 .step = s->step,
+                                 .latent = k->latent,
+                                 .numbers = LATENT,
+                                 .random = &k->random};
 }
 
 static void test_cut(void **state)
@@ -320,7 +325,8 @@ static void test_misfits(void **state)
     assert_true(generator_run_mixed(two, 2, &one, &o, &r, &e));
     generate_result_free(&r);
     e = (error){0};
-    o.from = &(generate_snapshot){.step = STEPS + 1};
+    o.from = &(generate_snapshot){
+        .step = STEPS + 1, .kind = o.sampler.kind, .steps = STEPS, .seed = o.seed};
     assert_false(generator_run_mixed(generators, MODELS, &one, &o, &r, &e));
     assert_non_null(strstr(e.text, "cannot go on from step 7"));
     mix_close(&m);

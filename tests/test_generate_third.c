@@ -412,7 +412,8 @@ static void test_other_state(void **state)
     o.from = w.after[1];
     o.sampler.kind = SAMPLER_DDIM;
     assert_false(generator_run(generators[BASE], &o, &r, &e));
-    assert_string_equal(e.text, "a run by the sampler ddim cannot go on from another sampler's");
+    assert_string_equal(e.text, "the run to go on from is heun, 5 steps, seed 7; this is ddim, 5 "
+                                "steps, seed 7");
     generate_result_free(&whole);
     witness_close(&w);
 }

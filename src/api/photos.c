@@ -83,7 +83,7 @@ bool lk_photos_image(lk_image **out, const lk_photos *p, size_t i, lk_error *cal
     error e = {0};
     int side = p->set.resolution;
     *out = NULL;
-    if (i >= p->set.count)
+    if (side && i >= p->set.count)
         return api_report(error_set(&e, ERROR_USAGE, "there is no photo %zu: there are %zu", i,
                                     (size_t)p->set.count),
                           &e, caller);

@@ -75,9 +75,9 @@ bool lk_train_request(char **text, const lk_train_options *options, const lk_tra
     bool ok = train_options_take(&o, options, &e) &&
               api_options(&base, sizeof base, given, "lk_train_base", &e) &&
               ((base.name && (o.instance_data_dir || o.instance_count)) ||
-               error_set(
-                   &e, ERROR_USAGE,
-                   "a training's request needs its base's name and the subject's pictures")) &&
+               error_set(&e, ERROR_USAGE,
+                         "a training's request needs its base's name, and instance_data_dir or "
+                         "instance_images")) &&
               write_request(text, &o, &base, &e);
     return api_report(ok, &e, caller);
 }
