@@ -118,6 +118,8 @@ generate_options api_options_in(const lk_generate_options *o);
 
 bool train_options_take(lk_train_options *own, const lk_train_options *given, error *e);
 train_settings api_train_settings(const lk_train_options *o);
+/* Whether all of them are there. */
+bool api_train_images_given(const lk_train_options *o, error *e);
 /* Gives s the subject's pictures that are in memory: a list to be freed; NULL, and the error. */
 const image **api_train_images(train_settings *s, const lk_train_options *o, error *e);
 /* How a picture of the class is made; its prompt and seed are the training's business. */

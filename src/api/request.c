@@ -17,9 +17,8 @@ bool lk_train_check(const lk_train_options *given, lk_error *caller)
     lk_train_options o;
     bool ok = train_options_take(&o, given, &e);
     train_settings s = api_train_settings(&o);
-    const image **images = ok ? api_train_images(&s, &o, &e) : NULL;
-    ok = images && train_settings_check(&s, &e);
-    free(images);
+    s.instance_count = o.instance_count; /* their number alone is looked at */
+    ok = ok && api_train_images_given(&o, &e) && train_settings_check(&s, &e);
     return api_report(ok, &e, caller);
 }
 

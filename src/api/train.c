@@ -198,19 +198,22 @@ static void on_say(void *user, const char *line)
     session_say(t->session, line);
 }
 
+bool api_train_images_given(const lk_train_options *o, error *e)
+{
+    for (size_t i = 0; i < o->instance_count; i++)
+        if (!o->instance_images || !o->instance_images[i])
+            return error_set(e, ERROR_USAGE, "instance_images: picture %zu of %zu is NULL", i,
+                             o->instance_count);
+    return true;
+}
+
 const image **api_train_images(train_settings *s, const lk_train_options *o, error *e)
 {
+    if (!api_train_images_given(o, e)) return NULL;
     const image **images = calloc(o->instance_count + 1, sizeof *images);
     if (!images) error_memory(e, "a list of pictures", o->instance_count * sizeof *images);
-    for (size_t i = 0; images && i < o->instance_count; i++) {
-        if (!o->instance_images || !o->instance_images[i]) {
-            error_set(e, ERROR_USAGE, "instance_images: picture %zu of %zu is NULL", i,
-                      o->instance_count);
-            free(images);
-            return NULL;
-        }
+    for (size_t i = 0; images && i < o->instance_count; i++)
         images[i] = &o->instance_images[i]->image;
-    }
     s->instance_images = images;
     s->instance_count = images ? o->instance_count : 0;
     return images;
