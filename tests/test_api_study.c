@@ -358,10 +358,10 @@ static bool try_all(const char *photos, lk_error *why)
 /* Each allocation that fails ends in its error, with nothing left behind. */
 static void test_memory(void **state)
 {
-    char *photos = at("few"), *photo = at("few/a.png");
-    bool struck = true;
     (void)state;
     if (!allocation_can_fail()) skip();
+    char *photos = at("few"), *photo = at("few/a.png");
+    bool struck = true;
     assert_int_equal(mkdir(photos, 0777), 0);
     paint(photo, 20, 20, 5);
     for (long n = 0, step = 1; struck; n += step, step = n / 40 + 1) {
