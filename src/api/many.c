@@ -73,8 +73,7 @@ static bool alike(const task *a, const task *b)
 static int take(many *m, size_t *begin)
 {
     pthread_mutex_lock(&m->lock);
-    size_t left = m->count - m->next, share = left / (2 * (size_t)m->workers),
-           most = (size_t)m->together;
+    size_t left = m->count - m->next, share = left / (size_t)m->workers, most = (size_t)m->together;
     if (m->workers > 1 && most > share) most = share ? share : 1;
     if (atomic_load(&m->stop) || m->failed < m->count) left = 0;
     size_t n = left ? 1 : 0;

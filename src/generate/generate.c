@@ -176,7 +176,7 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
 
 /* ---- how many together ---- */
 
-enum { TOGETHER_BYTES = 64 << 20, TOGETHER_MOST = 4 };
+enum { TOGETHER_BYTES = 64 << 20, TOGETHER_MOST = 12 };
 
 bool generator_is_small(generator *const *models, int count, const mix *m,
                         const generate_options *o)
