@@ -43,4 +43,12 @@ void says(const char *text, const char *words);
 void done(void);                                /* the last run exited with 0 */
 bool same_pixels(const char *a, const char *b); /* two pictures of the folder */
 
+/* The arguments of a training of the toy at toy_path, on one thread, that a test runs as a child.
+ */
+#define TRAINING(...)                                                                              \
+    {                                                                                              \
+        PROGRAM, "train", "-m", toy_path, "-t", "1", "--instance_data_dir",                        \
+            SOURCE_DIR "/examples/subject", __VA_ARGS__, NULL                                      \
+    }
+
 #endif

@@ -230,31 +230,10 @@ static bool any_checkpoint(const char *name)
 static void test_kills(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "a",
-                          "--seed",
-                          "5",
-                          "--train_batch_size",
-                          "1",
-                          "--checkpointing_steps",
-                          "3",
-                          "--checkpoints_total_limit",
-                          "3",
-                          "--max_train_steps",
-                          "90",
-                          "--output_dir",
-                          "whole",
-                          NULL,
-                          NULL,
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "a", "--seed", "5", "--train_batch_size",
+                                  "1", "--checkpointing_steps", "3", "--checkpoints_total_limit",
+                                  "3", "--max_train_steps", "90", "--output_dir", "whole", NULL,
+                                  NULL);
     enum { OUTPUT = 21, KILLS = 10 };
     rng r;
     rng_seed(&r, 1);
@@ -280,21 +259,8 @@ static void test_kills(void **state)
 static void test_interrupt(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "a",
-                          "--max_train_steps",
-                          "100000",
-                          "--output_dir",
-                          "stop",
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "a", "--max_train_steps", "100000",
+                                  "--output_dir", "stop");
     pid_t child = start(args, 0);
     for (int i = 0; i < 3000 && (!exists("stop/train.jsonl") || !lines_of("stop/train.jsonl")); i++)
         nanosleep(&(struct timespec){0, 10 * 1000 * 1000}, NULL);
@@ -406,23 +372,8 @@ static void test_full_disk(void **state)
 {
     (void)state;
     /* the record and the manifest fit, the weights do not */
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "a",
-                          "--max_train_steps",
-                          "4",
-                          "--checkpointing_steps",
-                          "2",
-                          "--output_dir",
-                          "full",
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "a", "--max_train_steps", "4",
+                                  "--checkpointing_steps", "2", "--output_dir", "full");
     finish(start(args, 16 * 1024));
     assert_int_equal(last.status, 1);
     says(last.err, "could not be written, training goes on");

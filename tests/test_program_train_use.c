@@ -224,27 +224,9 @@ static void wait_for_lines(const char *name, int count)
 static void test_no_seed(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "sks dog",
-                          "--max_train_steps",
-                          "100000",
-                          "--output_dir",
-                          "seedless",
-                          "--checkpointing_steps",
-                          "5",
-                          "--checkpoints_total_limit",
-                          "1",
-                          NULL,
-                          NULL,
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "sks dog", "--max_train_steps", "100000",
+                                  "--output_dir", "seedless", "--checkpointing_steps", "5",
+                                  "--checkpoints_total_limit", "1", NULL, NULL);
     enum { MORE = 18 };
     char name[64];
     interrupt(args, "seedless/checkpoint-5", NULL);
@@ -331,21 +313,8 @@ static void test_other_machine(void **state)
 static void test_ignored(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "sks dog",
-                          "--max_train_steps",
-                          "40",
-                          "--output_dir",
-                          "ignored",
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "sks dog", "--max_train_steps", "40",
+                                  "--output_dir", "ignored");
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     pid_t child = start(args, 0);
@@ -363,21 +332,8 @@ static void test_ignored(void **state)
 static void test_hang_up(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "sks dog",
-                          "--max_train_steps",
-                          "100000",
-                          "--output_dir",
-                          "hung",
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "sks dog", "--max_train_steps", "100000",
+                                  "--output_dir", "hung");
     pid_t child = start(args, 0);
     wait_for("hung/train.jsonl");
     while (!lines_of("hung/train.jsonl")) pause_for(.01);
@@ -391,52 +347,17 @@ static void test_hang_up(void **state)
 static void test_stop_in_images(void **state)
 {
     (void)state;
-    const char *validating[] = {PROGRAM,
-                                "train",
-                                "-m",
-                                toy_path,
-                                "-t",
-                                "1",
-                                "--instance_data_dir",
-                                SUBJECT,
-                                "--instance_prompt",
-                                "sks dog",
-                                "--max_train_steps",
-                                "3",
-                                "--output_dir",
-                                "watching",
-                                "--validation_prompt",
-                                "a dog",
-                                "--num_validation_images",
-                                "400",
-                                "--validation_steps",
-                                "1",
-                                NULL};
+    const char *validating[] = TRAINING("--instance_prompt", "sks dog", "--max_train_steps", "3",
+                                        "--output_dir", "watching", "--validation_prompt", "a dog",
+                                        "--num_validation_images", "400", "--validation_steps",
+                                        "1");
     interrupt(validating, "watching/validation/step-000001-0.png", NULL);
     says(last.err, "stopped after 1 of 3 steps; the same command goes on");
     assert_false(exists("watching/validation/step-000001-399.png"));
-    const char *classes[] = {PROGRAM,
-                             "train",
-                             "-m",
-                             toy_path,
-                             "-t",
-                             "1",
-                             "--instance_data_dir",
-                             SUBJECT,
-                             "--instance_prompt",
-                             "sks dog",
-                             "--max_train_steps",
-                             "3",
-                             "--output_dir",
-                             "making",
-                             "--with_prior_preservation",
-                             "--class_prompt",
-                             "a dog",
-                             "--class_data_dir",
-                             "class-of-400",
-                             "--num_class_images",
-                             "400",
-                             NULL};
+    const char *classes[] = TRAINING("--instance_prompt", "sks dog", "--max_train_steps", "3",
+                                     "--output_dir", "making", "--with_prior_preservation",
+                                     "--class_prompt", "a dog", "--class_data_dir", "class-of-400",
+                                     "--num_class_images", "400");
     interrupt(classes, "class-of-400/class-0000.png", NULL);
     says(last.err, "of 400 class pictures");
     assert_false(exists("class-of-400/class-0399.png"));
@@ -672,23 +593,8 @@ static void test_flags(void **state)
 static void test_full_for_a_while(void **state)
 {
     (void)state;
-    const char *args[] = {PROGRAM,
-                          "train",
-                          "-m",
-                          toy_path,
-                          "-t",
-                          "1",
-                          "--instance_data_dir",
-                          SUBJECT,
-                          "--instance_prompt",
-                          "sks dog",
-                          "--max_train_steps",
-                          "100000",
-                          "--output_dir",
-                          "tight",
-                          "--checkpointing_steps",
-                          "50",
-                          NULL};
+    const char *args[] = TRAINING("--instance_prompt", "sks dog", "--max_train_steps", "100000",
+                                  "--output_dir", "tight", "--checkpointing_steps", "50");
     const struct rlimit tight = {6000, RLIM_INFINITY}, wide = {RLIM_INFINITY, RLIM_INFINITY};
     struct stat info;
     pid_t child = start(args, RLIM_INFINITY); /* SIGXFSZ is ignored */

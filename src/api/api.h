@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/options.h"
 #include "base/work.h"
 #include "generate/generate.h"
 #include "likeness.h"
@@ -71,11 +72,8 @@ struct lk_snapshot {
 /* Hands a failure to the caller, who keeps his first one; returns ok. */
 bool api_report(bool ok, const error *e, lk_error *out);
 
-/* Options of a caller who may know fewer fields, or more: own holds the defaults, and takes what is
- * given (NULL: nothing). name: the type's. */
+/* options_take, by this library. */
 bool api_options(void *own, size_t size, const void *given, const char *name, error *e);
-/* A caller's struct filled with as much of own as he knows; what only he knows is 0. */
-void api_give(void *out, size_t out_size, const void *own, size_t size);
 
 /* A caller's progress, and his session's stop. Either may be NULL. */
 typedef struct api_watch {

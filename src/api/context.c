@@ -26,34 +26,9 @@ void lk_free(void *memory) { free(memory); }
 
 /* ---- structs that begin with their size ---- */
 
-enum { SIZE_MOST = 1 << 16 }; /* of options; a larger one is no size */
-
 bool api_options(void *own, size_t size, const void *given, const char *name, error *e)
 {
-    size_t its;
-    if (!given) return true;
-    memcpy(&its, given, sizeof its);
-    if (its < sizeof its || its > SIZE_MOST)
-        return error_set(e, ERROR_USAGE,
-                         "%s: its size is %zu; fill it with its defaults function first", name,
-                         its);
-    for (size_t i = size; i < its; i++)
-        if (((const char *)given)[i])
-            return error_set(e, ERROR_USAGE,
-                             "%s: has a field set that likeness %s does not know; use a later "
-                             "one",
-                             name, LIKENESS_VERSION);
-    memcpy(own, given, its < size ? its : size);
-    memcpy(own, &size, sizeof size);
-    return true;
-}
-
-void api_give(void *out, size_t out_size, const void *own, size_t size)
-{
-    if (out_size < sizeof out_size) return;
-    memset(out, 0, out_size);
-    memcpy(out, own, out_size < size ? out_size : size);
-    memcpy(out, &out_size, sizeof out_size);
+    return options_take(own, size, given, name, LIKENESS_VERSION, e);
 }
 
 /* ---- progress ---- */
@@ -84,7 +59,7 @@ static const lk_context_options context_defaults = {.size = sizeof(lk_context_op
 
 void lk_context_defaults_sized(lk_context_options *o, size_t size)
 {
-    api_give(o, size, &context_defaults, sizeof context_defaults);
+    options_give(o, size, &context_defaults, sizeof context_defaults);
 }
 
 static bool context_open(lk_context *c, const lk_context_options *o, error *e)
@@ -150,7 +125,7 @@ bool lk_device_at_sized(int i, lk_device *out, size_t size, lk_error *caller)
             lk_device d = {.memory = card.memory, .left = card.left, .bf16 = card.bf16};
             memcpy(d.name, card.name, sizeof d.name);
             memcpy(d.text, card.text, sizeof d.text);
-            api_give(out, size, &d, sizeof d);
+            options_give(out, size, &d, sizeof d);
             return true;
         }
     return api_report(false, &e, caller);

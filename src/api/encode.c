@@ -15,7 +15,7 @@ static const lk_encode_options encode_defaults = {.size = sizeof(lk_encode_optio
 
 void lk_encode_defaults_sized(lk_encode_options *o, size_t size)
 {
-    api_give(o, size, &encode_defaults, sizeof encode_defaults);
+    options_give(o, size, &encode_defaults, sizeof encode_defaults);
 }
 
 static bool check_model(const lk_session *s, const lk_model *m, error *e)

@@ -22,10 +22,10 @@ void lk_features_defaults_sized(lk_features_options *o, size_t size)
                                .seed = usual.seed,
                                .timestep = usual.timestep,
                                .block = usual.block};
-    api_give(o, size, &own, sizeof own);
+    options_give(o, size, &own, sizeof own);
 }
 
-static bool options_take(features_options *out, const lk_features_options *given, error *e)
+static bool features_options_take(features_options *out, const lk_features_options *given, error *e)
 {
     lk_features_options o;
     lk_features_defaults(&o);
@@ -42,7 +42,7 @@ bool lk_features_key(char key[65], lk_model *m, const lk_features_options *given
 {
     error e = {0};
     features_options o;
-    bool ok = options_take(&o, given, &e) && features_check(m->model, &o, &e);
+    bool ok = features_options_take(&o, given, &e) && features_check(m->model, &o, &e);
     if (ok) {
         lk_model_hash(m);
         features_key(&(pipeline){m->context->device, m->model}, &o, key);
@@ -74,7 +74,7 @@ bool lk_features_open(lk_features **out, lk_session *s, lk_model *m,
     pthread_mutex_lock(&m->context->lock);
     m->shares++;
     pthread_mutex_unlock(&m->context->lock);
-    bool ok = options_take(&o, given, &e) && open_features(f, &o, &e);
+    bool ok = features_options_take(&o, given, &e) && open_features(f, &o, &e);
     if (!ok) lk_features_close(out);
     return api_report(ok, &e, caller);
 }

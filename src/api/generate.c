@@ -66,7 +66,7 @@ static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate
 
 void lk_generate_defaults_sized(lk_generate_options *o, size_t size)
 {
-    api_give(o, size, &generate_defaults, sizeof generate_defaults);
+    options_give(o, size, &generate_defaults, sizeof generate_defaults);
 }
 
 bool generate_options_take(lk_generate_options *own, const lk_generate_options *given, error *e)
@@ -112,25 +112,19 @@ generate_options api_options_in(const lk_generate_options *o)
 bool lk_generate_check(lk_session *s, lk_model *m, const lk_generate_options *o, char **notes,
                        lk_error *caller)
 {
-    error e = {0};
-    mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
-    return api_report(mixed_check(&t, notes, &e), &e, caller);
+    return lk_generate_check_mixed(s, &m, NULL, 1, NULL, o, notes, caller);
 }
 
 bool lk_generate_settings(char **text, lk_session *s, lk_model *m, const lk_generate_options *o,
                           lk_error *caller)
 {
-    error e = {0};
-    mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
-    return api_report(mixed_settings(text, &t, &e), &e, caller);
+    return lk_generate_settings_mixed(text, s, &m, NULL, 1, NULL, o, caller);
 }
 
 bool lk_generate(lk_image **out, lk_session *s, lk_model *m, const lk_generate_options *o,
                  lk_error *caller)
 {
-    error e = {0};
-    mixed t = {.session = s, .model = &m, .count = 1, .given = &o, .pictures = 1};
-    return api_report(mixed_run(out, &t, &e), &e, caller);
+    return lk_generate_mixed(out, s, &m, NULL, 1, NULL, o, caller);
 }
 
 int lk_generate_sessions(lk_session *s, lk_model *m, const lk_generate_options *given)

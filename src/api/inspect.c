@@ -23,7 +23,7 @@ static const lk_inspect_options inspect_defaults = {.size = sizeof(lk_inspect_op
 
 void lk_inspect_defaults_sized(lk_inspect_options *o, size_t size)
 {
-    api_give(o, size, &inspect_defaults, sizeof inspect_defaults);
+    options_give(o, size, &inspect_defaults, sizeof inspect_defaults);
 }
 
 static char *inspect_image(const char *path, error *e)

@@ -17,12 +17,12 @@ static const lk_many_options many_defaults = {.size = sizeof(lk_many_options)};
 
 void lk_job_defaults_sized(lk_job *job, size_t size)
 {
-    api_give(job, size, &job_defaults, sizeof job_defaults);
+    options_give(job, size, &job_defaults, sizeof job_defaults);
 }
 
 void lk_many_defaults_sized(lk_many_options *o, size_t size)
 {
-    api_give(o, size, &many_defaults, sizeof many_defaults);
+    options_give(o, size, &many_defaults, sizeof many_defaults);
 }
 
 /* One job as we know it. */
@@ -106,21 +106,26 @@ static bool stepped(void *user, int k, int step, int steps)
     return stop || atomic_load(&m->stop) || session_stopped(m->session);
 }
 
+static mixed mixed_of(const lk_job *j, lk_session *s, const lk_generate_options *const *given,
+                      int n)
+{
+    return (mixed){.session = s,
+                   .model = j->models,
+                   .name = j->names,
+                   .count = j->count,
+                   .schedule = j->schedule,
+                   .given = given,
+                   .pictures = n};
+}
+
 static bool make(many *m, lk_session *s, size_t begin, int n, error *e)
 {
-    const task *first = &m->task[begin];
     const lk_generate_options **given = calloc((size_t)n, sizeof *given);
     lk_image **made = calloc((size_t)n, sizeof *made);
     piece p = {m, begin};
-    mixed t = {.session = s,
-               .model = first->job.models,
-               .name = first->job.names,
-               .count = first->job.count,
-               .schedule = first->job.schedule,
-               .given = given,
-               .pictures = n,
-               .stepped = stepped,
-               .user = &p};
+    mixed t = mixed_of(&m->task[begin].job, s, given, n);
+    t.stepped = stepped;
+    t.user = &p;
     bool ok = (given && made) || error_memory(e, "pictures", (size_t)n * sizeof *made);
     for (int k = 0; ok && k < n; k++) given[k] = &m->task[begin + (size_t)k].o;
     ok = ok && mixed_run(made, &t, e);
@@ -227,13 +232,7 @@ static bool plan(many *m, error *e)
     for (size_t i = 0; i < m->count; i++) {
         const task *t = &m->task[i];
         const lk_generate_options *given = &t->o;
-        mixed one = {.session = m->session,
-                     .model = t->job.models,
-                     .name = t->job.names,
-                     .count = t->job.count,
-                     .schedule = t->job.schedule,
-                     .given = &given,
-                     .pictures = 1};
+        mixed one = mixed_of(&t->job, m->session, &given, 1);
         int together;
         bool small;
         if (i && alike(t, &m->task[i - 1])) continue;

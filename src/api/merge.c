@@ -9,7 +9,7 @@ static const lk_merge_options merge_defaults = {.size = sizeof(lk_merge_options)
 
 void lk_merge_defaults_sized(lk_merge_options *o, size_t size)
 {
-    api_give(o, size, &merge_defaults, sizeof merge_defaults);
+    options_give(o, size, &merge_defaults, sizeof merge_defaults);
 }
 
 static bool merge(lk_session *s, lk_model *const *models, const mix_step *sum, const char *folder,

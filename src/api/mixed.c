@@ -25,18 +25,25 @@ bool lk_schedule_check(const char *schedule, const char *const *names, int count
     return api_report(ok, &e, caller);
 }
 
+/* One picture, by the models in turn; schedule NULL: by the first alone. */
+static mixed one_picture(lk_session *s, lk_model *const *models, const char *const *names,
+                         int count, const char *schedule, const lk_generate_options *const *o)
+{
+    return (mixed){.session = s,
+                   .model = models,
+                   .name = names,
+                   .count = count,
+                   .schedule = schedule,
+                   .given = o,
+                   .pictures = 1};
+}
+
 bool lk_generate_check_mixed(lk_session *s, lk_model *const *models, const char *const *names,
                              int count, const char *schedule, const lk_generate_options *o,
                              char **notes, lk_error *caller)
 {
     error e = {0};
-    mixed t = {.session = s,
-               .model = models,
-               .name = names,
-               .count = count,
-               .schedule = schedule,
-               .given = &o,
-               .pictures = 1};
+    mixed t = one_picture(s, models, names, count, schedule, &o);
     return api_report(mixed_check(&t, notes, &e), &e, caller);
 }
 
@@ -45,13 +52,7 @@ bool lk_generate_settings_mixed(char **text, lk_session *s, lk_model *const *mod
                                 const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    mixed t = {.session = s,
-               .model = models,
-               .name = names,
-               .count = count,
-               .schedule = schedule,
-               .given = &o,
-               .pictures = 1};
+    mixed t = one_picture(s, models, names, count, schedule, &o);
     return api_report(mixed_settings(text, &t, &e), &e, caller);
 }
 
@@ -60,12 +61,6 @@ bool lk_generate_mixed(lk_image **out, lk_session *s, lk_model *const *models,
                        const lk_generate_options *o, lk_error *caller)
 {
     error e = {0};
-    mixed t = {.session = s,
-               .model = models,
-               .name = names,
-               .count = count,
-               .schedule = schedule,
-               .given = &o,
-               .pictures = 1};
+    mixed t = one_picture(s, models, names, count, schedule, &o);
     return api_report(mixed_run(out, &t, &e), &e, caller);
 }

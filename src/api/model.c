@@ -13,7 +13,7 @@ static const lk_model_options model_defaults = {.size = sizeof(lk_model_options)
 
 void lk_model_defaults_sized(lk_model_options *o, size_t size)
 {
-    api_give(o, size, &model_defaults, sizeof model_defaults);
+    options_give(o, size, &model_defaults, sizeof model_defaults);
 }
 
 static bool open_weights(lk_model *m, device *d, error *e)
@@ -64,7 +64,7 @@ void lk_model_describe_sized(const lk_model *m, lk_model_info *info, size_t size
                          .unconditional = !fit_conditional(m->model)};
     fit_size(m->model, &own.width, &own.height, &own.multiple);
     if (!own.unconditional) own.tokens = m->model->clip.positions;
-    api_give(info, size, &own, sizeof own);
+    options_give(info, size, &own, sizeof own);
 }
 
 const char *lk_model_hash(lk_model *m)

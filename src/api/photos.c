@@ -18,7 +18,7 @@ struct lk_photos {
 void lk_photos_defaults_sized(lk_photos_options *o, size_t size)
 {
     static const lk_photos_options usual = {.size = sizeof(lk_photos_options)};
-    api_give(o, size, &usual, sizeof usual);
+    options_give(o, size, &usual, sizeof usual);
 }
 
 /* Names become paths. */

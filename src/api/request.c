@@ -33,7 +33,7 @@ size_t lk_train_memory(const lk_model *m, const lk_train_options *given)
 void lk_train_base_defaults_sized(lk_train_base *b, size_t size)
 {
     static const lk_train_base usual = {.size = sizeof(lk_train_base)};
-    api_give(b, size, &usual, sizeof usual);
+    options_give(b, size, &usual, sizeof usual);
 }
 
 /* How class pictures are made, in the words of their settings; malloc'ed. */

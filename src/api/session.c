@@ -13,7 +13,7 @@ static const lk_session_options session_defaults = {.size = sizeof(lk_session_op
 
 void lk_session_defaults_sized(lk_session_options *o, size_t size)
 {
-    api_give(o, size, &session_defaults, sizeof session_defaults);
+    options_give(o, size, &session_defaults, sizeof session_defaults);
 }
 
 bool lk_session_open(lk_session **out, lk_context *c, const lk_session_options *given,

@@ -77,7 +77,7 @@ static lk_train_options train_defaults(void)
 void lk_train_defaults_sized(lk_train_options *o, size_t size)
 {
     lk_train_options own = train_defaults();
-    api_give(o, size, &own, sizeof own);
+    options_give(o, size, &own, sizeof own);
 }
 
 bool lk_train_set(lk_train_options *options, const char *name, const char *text, lk_error *caller)
@@ -128,7 +128,7 @@ bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size)
                             .determines = t->effect != EFFECT_NEVER};
     snprintf(own.range, sizeof own.range, "%s", train_setting_range(t).text);
     snprintf(own.standard, sizeof own.standard, "%s", train_setting_standard(t).text);
-    api_give(out, size, &own, sizeof own);
+    options_give(out, size, &own, sizeof own);
     return true;
 }
 

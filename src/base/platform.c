@@ -377,6 +377,14 @@ bool path_is_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+bool path_is_in(const char *folder, const char *name)
+{
+    char *path = path_join(folder, name);
+    bool there = path && access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
 char *path_of_program(void)
 {
     char path[PATH_MAX];
@@ -401,15 +409,14 @@ static char *path_of_library(void)
     return strdup(path);
 }
 
-char *path_beside(const char *below)
+char *path_found(const char *const *places, int count, const char *below,
+                 bool (*is_it)(const char *path))
 {
-    static const char *const places[] = {"", "../", "../share/likeness/"};
     char *from[] = {path_of_program(), path_of_library()}, *found = NULL;
-    for (int i = 0; i < 6; i++) {
-        const char *folder = from[i / 3];
-        char *path = folder && !found ? string_format("%s/%s%s", folder, places[i % 3], below)
-                                      : NULL;
-        if (path && path_is_dir(path))
+    for (int i = 0; i < 2 * count && !found; i++) {
+        const char *folder = from[i / count];
+        char *path = folder ? string_format("%s/%s%s", folder, places[i % count], below) : NULL;
+        if (path && is_it(path))
             found = path;
         else
             free(path);
@@ -417,4 +424,10 @@ char *path_beside(const char *below)
     free(from[0]);
     free(from[1]);
     return found;
+}
+
+char *path_beside(const char *below)
+{
+    static const char *const places[] = {"", "../", "../share/likeness/"};
+    return path_found(places, 3, below, path_is_dir);
 }

@@ -52,11 +52,17 @@ char *path_join(const char *a, const char *b);
 /* The same place from "/" on, wherever the program stands; what is there may be a link, and need
  * not be there. malloc'ed; NULL when memory is out. */
 char *path_absolute(const char *path);
+bool path_is_in(const char *folder, const char *name); /* something of that name is */
 /* Whether both are there, and one and the same file or folder. */
 bool path_is_same(const char *a, const char *b);
 /* malloc'ed; NULL when memory is out. */
 char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *path_of_program(void); /* folder of the running program, malloc'ed */
+/* What comes with us: the first of FOLDER/PLACEBELOW that is_it, for the folder of the program,
+ * then of the library that this code is in, and each of the places ("", "../"). malloc'ed; NULL
+ * where none is, or memory is out. */
+char *path_found(const char *const *places, int count, const char *below,
+                 bool (*is_it)(const char *path));
 /* A folder that comes with us ("models/pocket"), beside the program or the library that this code
  * is in, as they are built or installed. malloc'ed; NULL where it is not there, or memory is out.
  */

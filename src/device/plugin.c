@@ -46,41 +46,14 @@ const device_plugin *plugin_load(const char *path, error *e)
 
 /* ---- where it is ---- */
 
-/* The folder of the file that this code is in, malloc'ed; NULL: it is not known. */
-static char *folder_of_code(void)
-{
-    Dl_info info;
-    if (!dladdr((const void *)file_name, &info) || !info.dli_fname) return NULL;
-    char *path = realpath(info.dli_fname, NULL), *slash = path ? strrchr(path, '/') : NULL;
-    if (slash) *slash = '\0';
-    return path;
-}
-
-/* malloc'ed; NULL: there is none, or memory is out */
-static char *find_file(void)
-{
-    static const char *const places[] = {"", "../lib/"};
-    char *from[] = {path_of_program(), folder_of_code()}, *found = NULL;
-    for (int i = 0; i < 4 && !found; i++) {
-        char *path = from[i / 2] ? string_format("%s/%s%s", from[i / 2], places[i % 2], file_name)
-                                 : NULL;
-        if (path && path_is_file(path))
-            found = path;
-        else
-            free(path);
-    }
-    free(from[0]);
-    free(from[1]);
-    return found;
-}
-
 /* The environment is read once: a host may change it in another thread. */
 static char *named;
 
 static void named_read(void)
 {
     const char *path = getenv("LIKENESS_CUDA");
-    named = path && *path ? strdup(path) : find_file();
+    static const char *const places[] = {"", "../lib/"};
+    named = path && *path ? strdup(path) : path_found(places, 2, file_name, path_is_file);
 }
 
 bool plugin_is_there(void)

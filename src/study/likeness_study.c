@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/options.h"
 #include "base/platform.h"
 #include "study/study.h"
 
@@ -25,34 +26,11 @@ static char *find_root(bool needed, error *e)
     return root;
 }
 
+static const lk_study_options defaults = {.size = sizeof(lk_study_options)};
+
 void lk_study_defaults_sized(lk_study_options *o, size_t size)
 {
-    if (size < sizeof size) return;
-    memset(o, 0, size);
-    memcpy(o, &size, sizeof size);
-}
-
-enum { SIZE_MOST = 1 << 16 }; /* of options; a larger one is no size */
-
-/* A caller's options, who may know fewer or more. */
-static bool options_take(lk_study_options *own, const lk_study_options *given, error *e)
-{
-    *own = (lk_study_options){.size = sizeof *own};
-    if (!given) return true;
-    if (given->size < sizeof given->size || given->size > SIZE_MOST)
-        return error_set(
-            e, ERROR_USAGE,
-            "lk_study_options: its size is %zu; fill it with its defaults function first",
-            given->size);
-    for (size_t i = sizeof *own; i < given->size; i++)
-        if (((const char *)given)[i])
-            return error_set(
-                e, ERROR_USAGE,
-                "lk_study_options: has a field set that likeness %s does not know; use a "
-                "later one",
-                lk_version());
-    memcpy(own, given, given->size < sizeof *own ? given->size : sizeof *own);
-    return true;
+    options_give(o, size, &defaults, sizeof defaults);
 }
 
 static bool on_progress(void *user, const study_progress *p)
@@ -96,8 +74,9 @@ static bool study(lk_context *context, lk_study_options *o, error *e)
 bool lk_study(lk_context *context, const lk_study_options *given, lk_error *caller)
 {
     error e = {0};
-    lk_study_options o;
-    bool ok = options_take(&o, given, &e) && study(context, &o, &e);
+    lk_study_options o = defaults;
+    bool ok = options_take(&o, sizeof o, given, "lk_study_options", lk_version(), &e) &&
+              study(context, &o, &e);
     if (!ok && caller && caller->code == LK_OK) {
         caller->code = (lk_code)e.code;
         snprintf(caller->text, sizeof caller->text, "%s", e.text);

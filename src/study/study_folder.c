@@ -61,14 +61,6 @@ static bool check_model(const study_place *at, const study_model *m, error *e)
     return true;
 }
 
-static bool has_file(const char *folder, const char *name)
-{
-    char *path = path_join(folder, name);
-    bool there = path && access(path, F_OK) == 0;
-    free(path);
-    return there;
-}
-
 /* The mark, for json_decref; NULL: there is none. */
 static json_t *read_mark(const char *folder)
 {
@@ -112,7 +104,7 @@ static bool check_files(const study_place *at, error *e)
     json_t *mark = read_mark(at->folder);
     bool ok = true;
     for (size_t i = 0; ok && !mark && i < sizeof written / sizeof *written; i++)
-        if (has_file(at->folder, written[i]) && (i != 1 || !is_plan_of_folder(at)))
+        if (path_is_in(at->folder, written[i]) && (i != 1 || !is_plan_of_folder(at)))
             ok = error_set(e, ERROR_FILE,
                            "%s/%s is there, and no study of likeness wrote it; move it, or "
                            "give the study another folder (-o)",
@@ -130,7 +122,7 @@ bool study_folder_check(const study_place *at, const study_plan *p, error *e)
     free(models);
     if (is_source) return refuse(at, "is the folder of likeness itself", e);
     if (in_models) return refuse(at, "is where the models of likeness lie", e);
-    if (has_file(at->folder, "model_index.json")) return refuse(at, "is a model's folder", e);
+    if (path_is_in(at->folder, "model_index.json")) return refuse(at, "is a model's folder", e);
     for (int i = 0; i < p->models; i++)
         if (!check_model(at, &p->model[i], e)) return false;
     return check_files(at, e);

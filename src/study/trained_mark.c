@@ -40,14 +40,6 @@ static json_t *read_mark(const char *folder)
     return NULL;
 }
 
-static bool is_there(const char *folder, const char *name)
-{
-    char *path = path_join(folder, name);
-    bool there = path && access(path, F_OK) == 0;
-    free(path);
-    return there;
-}
-
 /* Whether nothing is there; what cannot be looked into is something. */
 static bool is_empty(const char *folder)
 {
@@ -67,7 +59,7 @@ trained_state trained_look(const char *folder, const char *key)
     else if (strcmp(json_string_value(json_object_get(mark, "determined_by")), key) != 0)
         state = TRAINED_OTHER;
     else
-        state = is_there(folder, "model_index.json") ? TRAINED_WHOLE : TRAINED_BEGUN;
+        state = path_is_in(folder, "model_index.json") ? TRAINED_WHOLE : TRAINED_BEGUN;
     json_decref(mark);
     return state;
 }

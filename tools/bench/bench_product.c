@@ -8,23 +8,7 @@
 #include <string.h>
 
 #include "base/platform.h"
-#include "device/device.h"
-
-/* All of the host's memory as one buffer of the processor, so that an operand can lie anywhere. */
-static const buffer host_memory;
-
-static array operand_at(array a, void *data)
-{
-    a.memory = &host_memory;
-    a.offset = (size_t)(uintptr_t)data;
-    return a;
-}
-
-static void run_one(device *d, const op_call *call, void *state, void *scratch)
-{
-    op_step step = {call, state, "bench"};
-    d->submit(d, &step, 1, &host_memory, (size_t)(uintptr_t)scratch, NULL);
-}
+#include "operands.h"
 
 struct shape {
     const char *name;
