@@ -838,6 +838,7 @@ static void test_numbers(void **state)
                         "+0.2 points (\xe2\x88\x92"
                         "0.4 to 0.8)");
     assert_string_equal(number_interval(87.3, NAN, NAN, " %", false).text, "87 %");
+    assert_string_equal(number_interval(100, 100 - 2e-14, 100 + 2e-14, "", false).text, "100");
     assert_string_equal(number_interval(.5, NAN, NAN, "", false).text, "0.500");
     assert_string_equal(number_fixed(-.0001, 2).text, "0.00");
     assert_string_equal(number_plain(0).text, "0");

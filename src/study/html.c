@@ -131,10 +131,13 @@ number number_plain(double v)
     return v == 0 ? number_fixed(0, 0) : number_fixed(v, decimals_for(v, 3));
 }
 
+/* Narrower than this part of what it is about, an interval is rounding alone: there is none. */
+#define ROUNDING 1e-9
+
 number number_interval(double mean, double low, double high, const char *unit, bool sign)
 {
     double half = (high - low) / 2;
-    bool has = isfinite(half) && half > 0;
+    bool has = isfinite(half) && half > ROUNDING * fabs(mean);
     double lead = has ? half / pow(10, floor(log10(half))) : 0;
     int d = has ? decimals_for(half, lead < 2.95 ? 2 : 1) : 0;
     number m = has || *unit ? number_fixed(mean, d) : number_plain(mean), n;
