@@ -5,7 +5,7 @@
  * per process, so that the peak is the row's own; tools/bench/bench.sh runs every row and the
  * peer's.
  *
- *   bench MODEL unet|vae|text f32|bf16 [THREADS=2 [REPEATS=3 [SIZE=512]]]
+ *   bench MODEL unet|vae|text f32|bf16 [THREADS=2 [REPEATS=3 [SIZE=512 [DEVICE=cpu]]]]
  *
  * unet is one evaluation at batch 2 with the whole network (cross-attention's keys and values
  * included, as the peer computes them); vae decodes one latent; text encodes two prompts. */
@@ -127,6 +127,13 @@ static bool job_time(job *j, int repeats, double *median, error *e)
     return true;
 }
 
+/* What the device has before anything is put there. */
+static bool memory_begins(device *d, uint64_t *left)
+{
+    *left = d->memory_left(d);
+    return true;
+}
+
 static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
 {
     model *m = NULL;
@@ -135,8 +142,10 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     job j = {0};
     double start = clock_seconds(), median = 0, ready = 0;
     dtype precision = strcmp(argv[3], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-    bool ok = device_open(&d, "cpu", &(device_options){.threads = threads, .precision = precision},
-                          e) &&
+    uint64_t left = 0;
+    bool ok = device_open(&d, argv[7] ? argv[7] : "cpu",
+                          &(device_options){.threads = threads, .precision = precision}, e) &&
+              memory_begins(d, &left) &&
               model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
               graph_open(&j.g, d->compute, e) && job_record(&j, m, argv[2], size, e) &&
               graph_plan(j.g, d, e) && graph_allocate(j.g, e) &&
@@ -146,9 +155,10 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     ok = ok && job_time(&j, repeats, &median, e) && job_finite(&j, e);
     if (ok)
         printf("{\"row\": \"%s\", \"type\": \"%s\", \"seconds\": %.6f, \"ready\": %.3f, "
-               "\"graph_mb\": %.1f, \"peak_mb\": %.1f, \"device\": \"%s\"}\n",
+               "\"graph_mb\": %.1f, \"peak_mb\": %.1f, \"device_mb\": %.1f, \"device\": \"%s\"}\n",
                argv[2], precision == DTYPE_BF16 ? "bfloat16" : "float32", median, ready,
-               (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576, d->name);
+               (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576,
+               ((double)left - (double)d->memory_left(d)) / 1048576, d->name);
     graph_close(&j.g);
     device_weights_close(&weights);
     device_close(&d);
@@ -158,8 +168,9 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
 
 int main(int argc, char **argv)
 {
-    if (argc < 4 || argc > 7) {
-        fprintf(stderr, "use: bench MODEL unet|vae|text f32|bf16 [THREADS [REPEATS [SIZE]]]\n");
+    if (argc < 4 || argc > 8) {
+        fprintf(stderr, "use: bench MODEL unet|vae|text f32|bf16 [THREADS [REPEATS [SIZE "
+                        "[DEVICE]]]]\n");
         return 2;
     }
     int threads = argc > 4 ? atoi(argv[4]) : 2;

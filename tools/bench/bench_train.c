@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench_train: times the training step of a model folder's UNet (DreamBooth, batch 1, latents and
- * text at hand) and prints one line of JSON: the median seconds of forward, backward and update,
+ * bench_train: times the training step of a model folder's UNet (DreamBooth, latents and text
+ * at hand) and prints one line of JSON: the median seconds of forward, backward and update,
  * and this process's peak resident memory. tools/bench/bench.sh prints it beside the peer's.
  *
  *   bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2
- * [REPEATS=2 [SIZE=512]]]] */
+ * [REPEATS=2 [SIZE=512 [DEVICE=cpu [BATCH=1]]]]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "base/random.h"
 #include "train/update.h"
 
-enum { MAX_REPEATS = 100 };
+enum { MAX_REPEATS = 100, MAX_BATCH = 16 };
 
 static bool fill(graph *g, tensor *input, rng *r, error *e)
 {
@@ -43,11 +43,12 @@ static double median(double *seconds, int n)
 static bool inputs(step_graph *s, error *e)
 {
     rng r;
-    float one = 1, t = 500;
+    float one[MAX_BATCH], t[MAX_BATCH];
     rng_seed(&r, 0);
-    return graph_write(s->graph, s->t, &t, e) &&
-           (!s->weight || (graph_write(s->graph, s->weight, &one, e) &&
-                           graph_write(s->graph, s->start, &one, e))) &&
+    for (int i = 0; i < MAX_BATCH; i++) one[i] = 1, t[i] = 500;
+    return graph_write(s->graph, s->t, t, e) &&
+           (!s->weight || (graph_write(s->graph, s->weight, one, e) &&
+                           graph_write(s->graph, s->start, one, e))) &&
            fill(s->graph, s->x, &r, e) && fill(s->graph, s->context, &r, e) &&
            (!s->target || fill(s->graph, s->target, &r, e));
 }
@@ -104,17 +105,24 @@ static bool bench(char **argv, int argc, error *e)
     device *d = NULL;
     trainer t = {0};
     double forward, network, update;
-    if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8)
-        return error_set(e, ERROR_USAGE, "threads and repeats (at most %d) start at 1, size at 8",
-                         MAX_REPEATS);
+    uint64_t left = 0;
+    int batch = argc > 9 ? atoi(argv[9]) : 1;
+    if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8 || batch < 1 ||
+        batch > MAX_BATCH)
+        return error_set(
+            e, ERROR_USAGE,
+            "threads, repeats (at most %d) and batch (at most %d) start at 1, size at 8",
+            MAX_REPEATS, MAX_BATCH);
     train_settings_defaults(&t.settings);
     t.settings.optimizer = strcmp(argv[3], "adamw8bit") ? OPTIMIZER_ADAMW : OPTIMIZER_ADAMW_8BIT;
     t.rate = t.settings.learning_rate;
     t.total = repeats + 1;
     device_options options = {.threads = threads, .precision = bf16 ? DTYPE_BF16 : DTYPE_F32};
-    bool ok = model_open(&m, argv[1], NULL, NULL, e) && device_open(&d, "cpu", &options, e);
+    bool ok = model_open(&m, argv[1], NULL, NULL, e) &&
+              device_open(&d, argc > 8 ? argv[8] : "cpu", &options, e);
     if (ok) {
-        step_options o = {.samples = 1,
+        left = d->memory_left(d);
+        step_options o = {.samples = batch,
                           .height = size / 8,
                           .width = size / 8,
                           .recompute = recompute,
@@ -128,10 +136,11 @@ static bool bench(char **argv, int argc, error *e)
     if (ok)
         printf("{\"row\": \"train\", \"type\": \"%s\", \"optimizer\": \"%s\", \"checkpointing\": "
                "\"%s\", \"forward_s\": %.4f, \"backward_s\": %.4f, \"optimizer_s\": %.4f, "
-               "\"seconds\": %.4f, \"peak_mb\": %.1f, \"device\": \"%s\"}\n",
+               "\"seconds\": %.4f, \"peak_mb\": %.1f, \"device_mb\": %.1f, \"batch\": %d, "
+               "\"device\": \"%s\"}\n",
                bf16 ? "bfloat16" : "float32", argv[3], recompute ? "yes" : "no", forward,
                network - forward, update, network + update, (double)memory_peak() / 1048576,
-               d->name);
+               ((double)left - (double)d->memory_left(d)) / 1048576, batch, d->name);
     parameters_close(&t.parameters);
     device_close(&d);
     model_close(&m);
@@ -141,9 +150,9 @@ static bool bench(char **argv, int argc, error *e)
 int main(int argc, char **argv)
 {
     error e = {0};
-    if (argc < 4 || argc > 8) {
+    if (argc < 4 || argc > 10) {
         fprintf(stderr, "use: bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes [THREADS [REPEATS "
-                        "[SIZE]]]]\n");
+                        "[SIZE [DEVICE [BATCH]]]]]]\n");
         return 2;
     }
     if (bench(argv, argc, &e)) return 0;
