@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "support.h"
+
 typedef struct foreign {
     device device; /* first */
     device *cpu;
@@ -408,4 +410,10 @@ const char *test_device(void)
     const char *wanted = getenv("LIKENESS_TEST_DEVICE");
     if (!wanted) return "cpu";
     return strcmp(wanted, "foreign") == 0 ? foreign_device() : wanted;
+}
+
+bool samples_alike(const device *d, const float *a, const float *b, size_t count)
+{
+    return d->batches_alike ? memcmp(a, b, count * sizeof *a) == 0
+                            : relative_error(a, b, count) < 1e-4;
 }

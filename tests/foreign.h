@@ -15,4 +15,8 @@ const char *foreign_device(void);
  * for the one above, or "cpu". */
 const char *test_device(void);
 
+/* A sample's results in batches of two sizes: the same bytes where the device promises so
+ * (batches_alike), else the same but for rounding. */
+bool samples_alike(const device *d, const float *a, const float *b, size_t count);
+
 #endif

@@ -393,7 +393,8 @@ static void test_together(void **state)
     mix_close(&m);
     for (int k = 0; k < 2; k++) {
         generate_result alone = run("base x2, tuned rest", &o[k]);
-        check_same(&alone, &both[k]);
+        assert_true(samples_alike(cpu, alone.final, both[k].final, LATENT));
+        if (cpu->batches_alike) check_same(&alone, &both[k]);
         generate_result_free(&alone);
     }
     assert_memory_not_equal(both[0].final, both[1].final, LATENT * sizeof(float));

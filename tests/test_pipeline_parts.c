@@ -90,7 +90,7 @@ static void test_texts_together(void **state)
         float *all = states_of(ids, 3, skip);
         for (int k = 0; k < 3; k++) {
             float *alone = states_of(ids + k * n, 1, skip);
-            assert_memory_equal(all + (size_t)k * one, alone, bytes);
+            assert_true(samples_alike(toy.device, all + (size_t)k * one, alone, one));
             free(alone);
         }
         assert_memory_not_equal(all, all + 2 * one, bytes);
@@ -195,7 +195,7 @@ static void test_batch(void **state)
                denoiser_run(both, x, 77, pair, "here", &e) &&
                denoiser_run(single, x + one, 77, alone, "here", &e),
            &e);
-    assert_memory_equal(pair + one, alone, one * sizeof *pair);
+    assert_true(samples_alike(toy.device, pair + one, alone, one));
     free(states);
     denoiser_close(&both);
     denoiser_close(&single);
