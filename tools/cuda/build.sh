@@ -84,5 +84,6 @@ done
     "$cublas/libcublasLt.so.13" "$cudnn/libcudnn.so.9" -Wl,--no-undefined,-rpath,"\$ORIGIN:$cublas:$cudnn" \
     -Wl,--exclude-libs,ALL -lstdc++ -lm -ldl -lrt -lpthread
 mv "$build/liblikeness-cuda.so.new" "$build/liblikeness-cuda.so"
+printf '%s\n' "$runtime" "$(dirname "$(locate cuda_runtime_api.h)")" >"$here/runtime" # for tools/gpu/pack.sh
 touch "$here/built"
 echo "$build/liblikeness-cuda.so: for sm_${architectures[*]} and later, with cuBLASLt in $cublas and cuDNN in $cudnn"
