@@ -5,7 +5,7 @@
  * per process, so that the peak is the row's own; tools/bench/bench.sh runs every row and the
  * peer's.
  *
- *   bench MODEL unet|vae|text f32|bf16 [THREADS=2 [REPEATS=3 [SIZE=512 [DEVICE=cpu]]]]
+ *   bench MODEL unet|vae|text f32|bf16|f16 [THREADS=2 [REPEATS=3 [SIZE=512 [DEVICE=cpu]]]]
  *
  * unet is one evaluation at batch 2 with the whole network (cross-attention's keys and values
  * included, as the peer computes them); vae decodes one latent; text encodes two prompts. */
@@ -141,7 +141,9 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     device_weights *weights = NULL;
     job j = {0};
     double start = clock_seconds(), median = 0, ready = 0;
-    dtype precision = strcmp(argv[3], "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    dtype precision = strcmp(argv[3], "bf16") == 0  ? DTYPE_BF16
+                      : strcmp(argv[3], "f16") == 0 ? DTYPE_F16
+                                                    : DTYPE_F32;
     uint64_t left = 0;
     bool ok = device_open(&d, argv[7] ? argv[7] : "cpu",
                           &(device_options){.threads = threads, .precision = precision}, e) &&
@@ -156,8 +158,11 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     if (ok)
         printf("{\"row\": \"%s\", \"type\": \"%s\", \"seconds\": %.6f, \"ready\": %.3f, "
                "\"graph_mb\": %.1f, \"peak_mb\": %.1f, \"device_mb\": %.1f, \"device\": \"%s\"}\n",
-               argv[2], precision == DTYPE_BF16 ? "bfloat16" : "float32", median, ready,
-               (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576,
+               argv[2],
+               precision == DTYPE_BF16  ? "bfloat16"
+               : precision == DTYPE_F16 ? "float16"
+                                        : "float32",
+               median, ready, (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576,
                ((double)left - (double)d->memory_left(d)) / 1048576, d->name);
     graph_close(&j.g);
     device_weights_close(&weights);
@@ -169,7 +174,7 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
 int main(int argc, char **argv)
 {
     if (argc < 4 || argc > 8) {
-        fprintf(stderr, "use: bench MODEL unet|vae|text f32|bf16 [THREADS [REPEATS [SIZE "
+        fprintf(stderr, "use: bench MODEL unet|vae|text f32|bf16|f16 [THREADS [REPEATS [SIZE "
                         "[DEVICE]]]]\n");
         return 2;
     }

@@ -1,107 +1,156 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# check.sh [tests|equal|speed|train ...]: what only a machine with an NVIDIA GPU can say, from a copy of the tree; one
-# line a check and a summary, exit status 1 where any failed. Builds what it needs (make, make cuda, the tests), or
-# takes build-cuda/ where that holds a whole build (likeness, liblikeness-cuda.so, test_*) from another machine, with the
-# shared libraries that are not here in build-cuda/lib. cuBLASLt and cuDNN may be those of Python's packages.
+# check.sh [tests|equal|train|memory ...]: what only a machine with an NVIDIA GPU can say, from a copy of the tree; one
+# line a check and a summary, exit status 1 where any failed; logs of what failed in LOGS (a folder that is there). Builds
+# what it needs (make, make cuda, the tests), or takes build-cuda/card.tar.xz from another machine (pack.sh). cuBLASLt and
+# cuDNN may be those of Python's packages. Pictures are compared where Python has Pillow and numpy, the card's memory is
+# watched where it has pynvml; SD15, a folder with a model of Stable Diffusion 1.5's size, adds the memory of one.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+. tools/gpu/common.sh
 passed=0 failed=0 skipped=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-build=build
-[ ! -x build-cuda/likeness ] || build=build-cuda
-libraries=$PWD/build-cuda/lib
-for folder in $(python3 -c 'import importlib.util as u; print(*u.find_spec("nvidia").submodule_search_locations)' 2>/dev/null); do
-    libraries+=:$(find "$folder" -maxdepth 2 -name lib | paste -sd:)
-done
-export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-tests=(device_memory device_wide graph_record graph_gradient graph_threads model_networks model_gradients pipeline_parts generate_mix
-    generate_third generate_threads train_cuda)
 
-verdict() { # status, words
+verdict() { # status, words, log
     case $1 in
     0) passed=$((passed + 1)) && echo "pass  $2" ;;
     77) skipped=$((skipped + 1)) && echo "skip  $2" ;;
-    *) failed=$((failed + 1)) && echo "FAIL  $2" ;;
+    *)
+        failed=$((failed + 1)) && echo "FAIL  $2"
+        [ -z "${LOGS:-}" ] || [ ! -e "${3:-}" ] || cp "$3" "$LOGS/"
+        ;;
     esac
 }
 
-if [ $build = build ]; then
-    { make && make cuda && cmake --build build --parallel "$(nproc)" --target "${tests[@]/#/test_}"; } >"$work/build.log" 2>&1
-    verdict $? "it builds ($(tail -n 1 "$work/build.log"))"
+find_build || exit 1
+if [ ! $packed ]; then
+    { make && make cuda && cmake --build build --parallel "$(nproc)" --target "${device_tests[@]/#/test_}"; } >"$work/build.log" 2>&1
+    verdict $? "it builds ($(tail -n 1 "$work/build.log"))" "$work/build.log"
 fi
-export LIKENESS_CUDA=$PWD/$build/liblikeness-cuda.so
-devices=$($build/likeness devices | grep '^cuda')
+devices=$("${likeness[@]}" devices 2>/dev/null | grep '^cuda')
 [[ $devices == cuda:* ]]
 verdict $? "likeness devices: $devices"
 [[ $devices == cuda:* ]] || exit 1
 
 check_tests() {
     local name status
-    for name in "${tests[@]}"; do
-        LIKENESS_TEST_DEVICE=cuda timeout 120 "$build/test_$name" >"$work/$name.log" 2>&1
-        status=$?
-        verdict $status "test_$name$([ $status = 0 ] || grep -m 1 'ERROR' "$work/$name.log")"
+    for name in "${device_tests[@]/#/test_}" "${kernel_tests[@]/#/test_cuda_}"; do
+        [ -x "$build/$name" ] || { verdict 77 "$name: not built for a card (pack.sh)"; continue; }
+        (
+            [[ $name != test_cuda_* ]] || export CUDA_LAUNCH_BLOCKING=1
+            LIKENESS_TEST_DEVICE=cuda timeout 150 "${ours[@]}" "$build/$name" >"$work/$name.log" 2>&1
+            echo $? >"$work/$name.status"
+        ) &
+        [ "$(jobs -r -p | wc -l)" -lt "$(nproc)" ] || wait -n
+    done
+    while [ -n "$(jobs -r -p)" ]; do wait -n; done
+    for name in "${device_tests[@]/#/test_}" "${kernel_tests[@]/#/test_cuda_}"; do
+        [ -e "$work/$name.status" ] || continue
+        status=$(cat "$work/$name.status")
+        verdict "$status" "$name$([ "$status" = 0 ] || [ "$status" = 77 ] || grep -m 1 'ERROR' "$work/$name.log")" "$work/$name.log"
     done
 }
 
-# The farthest that two pictures, or the losses of two trainings, are from each other.
+# The farthest that pictures of two folders are from each other, and the median of their PSNR
 pictures='
-import sys, numpy, PIL.Image as i
-a, b = (numpy.array(i.open(p)).astype(int) for p in sys.argv[1:])
-print(abs(a - b).max())'
-losses='
-import sys, json
-a, b = ([json.loads(l) for l in open(p) if "loss" in l] for p in sys.argv[1:])
-a, b = ([r["loss"] for r in l if isinstance(r.get("loss"), float)] for l in (a, b))
-assert len(a) == len(b) > 0
-print("%.2g" % max(abs(x - y) / x for x, y in zip(a, b)))'
+import glob, os, sys, numpy, PIL.Image as i
+load = lambda f: numpy.array(i.open(f)).astype(int)
+names = sorted(os.path.basename(f) for f in glob.glob(sys.argv[1] + "/*.png"))
+d = [load(os.path.join(sys.argv[1], n)) - load(os.path.join(sys.argv[2], n)) for n in names]
+print(max(abs(x).max() for x in d), "%.1f" % numpy.median([10 * numpy.log10(65025 / max((x ** 2).mean(), 1e-9)) for x in d]), len(d))'
+
+prompts=(-p "a sailboat at sea" -p "a child playing" -p "a photo of a cat" -p "a photo of a dog" -p "a photo of sks dog"
+    -p "a dog running on the beach" -p "a photo of a dog in the park")
+
+draw() { # folder, flags
+    local folder=$work/$1
+    shift
+    "${likeness[@]}" generate "${prompts[@]}" -s 42-44 -o "$folder/" --overwrite "$@" >/dev/null 2>"$work/draw.log" ||
+        tail -n 1 "$work/draw.log"
+}
 
 check_equal() {
-    local sampler device most
+    local sampler precision most median count
     for sampler in ddim ddpm; do
-        for device in cpu cuda cuda; do
-            $build/likeness generate --device $device -p "a photo of a dog" -s 1-3 --sampler $sampler --steps 20 --grid \
-                "$work/$sampler-$device.png" -o "$work/$device-$sampler/" --overwrite >/dev/null 2>"$work/log" || tail -n 1 "$work/log"
-            [ ! -e "$work/$sampler-again.png" ] || mv "$work/$sampler-again.png" "$work/$sampler-first.png"
-            [ $device = cpu ] || cp "$work/$sampler-$device.png" "$work/$sampler-again.png"
-        done
-        cmp -s "$work/$sampler-first.png" "$work/$sampler-again.png"
-        verdict $? "$sampler: the same bytes twice"
-        most=$(python3 -c "$pictures" "$work/$sampler-cpu.png" "$work/$sampler-cuda.png" 2>/dev/null) || { verdict 77 "$sampler: no Pillow"; continue; }
+        draw cpu-$sampler --device cpu --sampler $sampler
+        draw cuda-$sampler --device cuda --sampler $sampler
+        draw again-$sampler --device cuda --sampler $sampler
+        diff -rq "$work/cuda-$sampler" "$work/again-$sampler" >"$work/diff.log" && [ -s "$work/cuda-$sampler/a-child-playing-42.png" ]
+        verdict $? "$sampler, 21 pictures of 50 steps: the same bytes twice" "$work/diff.log"
+        read -r most median count < <(python3 -c "$pictures" "$work/cpu-$sampler" "$work/cuda-$sampler" 2>"$work/python.log")
+        [ -n "${count:-}" ] || { verdict 77 "$sampler: no Pillow and numpy"; continue; }
         [ "$most" -le 1 ]
-        verdict $? "$sampler, 3 seeds: at most $most grey levels from the processor (1)"
+        verdict $? "$sampler, $count pictures: at most $most grey levels from the processor (1)"
+    done
+    for precision in bf16 f16; do
+        draw $precision --device cuda --precision $precision
+        read -r most median count < <(python3 -c "$pictures" "$work/cuda-ddim" "$work/$precision" 2>"$work/python.log")
+        [ -n "${count:-}" ] || { verdict 1 "$precision: no pictures to compare" "$work/draw.log"; continue; }
+        awk -v m="$median" 'BEGIN { exit !(m >= 35) }'
+        verdict $? "$precision, $count pictures: median PSNR $median dB from float32 (35), farthest $most grey levels"
     done
 }
 
-seconds() { # of a command
-    local TIMEFORMAT=%R
-    { time "$@" >/dev/null 2>"$work/log"; } 2>&1
-}
+losses='
+import sys, json
+a, b = ([r["loss"] for r in map(json.loads, open(p)) if isinstance(r.get("loss"), float)] for p in sys.argv[1:])
+assert len(a) == len(b) > 0
+print("%.2g" % max(abs(x - y) / x for x, y in zip(a, b)), len(a))'
 
-check_speed() {
-    local device precision
-    for device in cpu cuda; do
-        for precision in f32 bf16; do
-            verdict 0 "$device $precision: 8 pictures of 50 steps, start included: $(seconds $build/likeness generate --device $device \
-                --precision $precision -p "a dog" -s 1-8 -o "$work/speed/" --overwrite) s"
-        done
-    done
+learn() { # folder, flags
+    local folder=$work/$1
+    shift
+    "${likeness[@]}" train --instance_data_dir examples/subject --instance_prompt "a photo of sks dog" --seed 42 \
+        --output_dir "$folder" "$@" >/dev/null 2>"$work/learn.log" || tail -n 1 "$work/learn.log"
 }
 
 check_train() {
-    local device worst
-    for device in cpu cuda; do
-        $build/likeness train --device $device --instance_data_dir examples/subject --instance_prompt "a dog" --seed 1 \
-            --max_train_steps 20 --output_dir "$work/train-$device" >/dev/null 2>"$work/log" || tail -n 1 "$work/log"
+    local name worst count
+    for name in torch 8bit; do
+        local flags=(--max_train_steps 50 $([ $name = torch ] || echo --use_8bit_adam))
+        learn cpu-$name --device cpu "${flags[@]}"
+        learn cuda-$name --device cuda "${flags[@]}"
+        learn again-$name --device cuda "${flags[@]}"
+        cmp "$work/cuda-$name/unet/diffusion_pytorch_model.safetensors" "$work/again-$name/unet/diffusion_pytorch_model.safetensors" >"$work/cmp.log" 2>&1
+        verdict $? "train, AdamW $name: the same bytes twice" "$work/cmp.log"
+        read -r worst count < <(python3 -c "$losses" "$work/cpu-$name/train.jsonl" "$work/cuda-$name/train.jsonl" 2>"$work/python.log")
+        awk -v w="${worst:-1}" 'BEGIN { exit !(w <= 1e-4) }'
+        verdict $? "train, AdamW $name: ${count:-no} losses at most ${worst:-?} of themselves from the processor's (1e-4)" "$work/learn.log"
     done
-    worst=$(python3 -c "$losses" "$work/train-cpu/train.jsonl" "$work/train-cuda/train.jsonl" 2>/dev/null)
-    awk -v w="${worst:-1}" 'BEGIN { exit !(w <= 1e-4) }'
-    verdict $? "20 steps of training: losses at most ${worst:-?} of themselves from the processor's (1e-4)"
+    for name in bf16 fp16; do
+        learn $name --device cuda --max_train_steps 50 --mixed_precision $name
+        read -r worst count < <(python3 -c "$losses" "$work/cuda-torch/train.jsonl" "$work/$name/train.jsonl" 2>"$work/python.log")
+        awk -v w="${worst:-1}" 'BEGIN { exit !(w <= 0.05) }'
+        verdict $? "train, mixed precision $name: ${count:-no} losses at most ${worst:-?} of themselves from float32's (0.05)" "$work/learn.log"
+    done
 }
 
-for part in "${@:-tests equal speed train}"; do
+# The most of the card's memory while a command runs, in MB, beyond what was in use before it
+watch='
+import subprocess, sys, time, pynvml as n
+n.nvmlInit(); h = n.nvmlDeviceGetHandleByIndex(0)
+used = lambda: n.nvmlDeviceGetMemoryInfo(h).used
+before = most = used()
+p = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+while p.poll() is None:
+    most = max(most, used()); time.sleep(0.002)
+print(round((most - before) / 1e6)); sys.exit(p.returncode)'
+
+check_memory() {
+    local most
+    python3 -c 'import pynvml' 2>/dev/null || { verdict 77 "memory: no pynvml"; return; }
+    most=$(python3 -c "$watch" "${likeness[@]}" generate --device cuda -p x -s 1 --steps 2 -o "$work/pocket.png" 2>"$work/log")
+    verdict $? "memory of a pocket picture, with CUDA's own: $most MB" "$work/log"
+    [ -n "${SD15:-}" ] || { verdict 77 "memory at SD 1.5's size: no SD15"; return; }
+    most=$(python3 -c "$watch" "${likeness[@]}" generate --device cuda --precision f16 -m "$SD15" -p x -s 1 --steps 3 -o "$work/big.png" 2>"$work/log")
+    verdict $? "memory of a 512x512 picture in f16, with CUDA's own: $most MB" "$work/log"
+    most=$(python3 -c "$watch" "${likeness[@]}" train --device cuda --mixed_precision bf16 --use_8bit_adam --gradient_checkpointing -m "$SD15" \
+        --instance_data_dir examples/subject --instance_prompt "a dog" --seed 1 --resolution 512 --max_train_steps 3 --output_dir "$work/big" 2>"$work/log")
+    verdict $? "memory of a training at 512x512, 8 bits, checkpointing, with CUDA's own: $most MB" "$work/log"
+}
+
+for part in "${@:-tests equal train memory}"; do
     for name in $part; do "check_$name"; done
 done
 echo "$passed passed, $failed failed, $skipped skipped, on $devices"

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 folder=build-cuda card=build-cuda/card
 generator=()
 command -v ninja >/dev/null && generator=(-G Ninja)
-. tools/gpu/tests.sh
+. tools/gpu/common.sh
 
 # shellcheck disable=SC2068
 cmake -S . -B $folder ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release -DLIKENESS_HEIF=OFF -DLIKENESS_TEST_ROOT=. >$folder.log
