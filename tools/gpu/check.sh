@@ -108,7 +108,8 @@ learn() { # folder, flags
 check_train() {
     local name worst count
     for name in torch 8bit; do
-        local flags=(--max_train_steps 50 $([ $name = torch ] || echo --use_8bit_adam))
+        local flags=(--max_train_steps 50)
+        [ $name = torch ] || flags+=(--use_8bit_adam)
         learn cpu-$name --device cpu "${flags[@]}"
         learn cuda-$name --device cuda "${flags[@]}"
         learn again-$name --device cuda "${flags[@]}"
@@ -146,7 +147,7 @@ check_memory() {
     most=$(python3 -c "$watch" "${likeness[@]}" generate --device cuda --precision f16 -m "$SD15" -p x -s 1 --steps 3 -o "$work/big.png" 2>"$work/log")
     verdict $? "memory of a 512x512 picture in f16, with CUDA's own: $most MB" "$work/log"
     most=$(python3 -c "$watch" "${likeness[@]}" train --device cuda --mixed_precision bf16 --use_8bit_adam --gradient_checkpointing -m "$SD15" \
-        --instance_data_dir examples/subject --instance_prompt "a dog" --seed 1 --resolution 512 --max_train_steps 3 --output_dir "$work/big" 2>"$work/log")
+        --instance_data_dir examples/subject --instance_prompt "a dog" --seed 1 --resolution 512 --train_batch_size 1 --max_train_steps 3 --output_dir "$work/big" 2>"$work/log")
     verdict $? "memory of a training at 512x512, 8 bits, checkpointing, with CUDA's own: $most MB" "$work/log"
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # common.sh: where the program and its libraries are, for check.sh and speed.sh, and which tests run on a card, for
 # check.sh and pack.sh. To be sourced in the folder of the project.
-# shellcheck disable=SC2034
+# shellcheck shell=bash disable=SC2034
 
 # test_NAME with LIKENESS_TEST_DEVICE=cuda; and of the kernels alone, tests/cuda/test_NAME.c as test_cuda_NAME
 device_tests=(device_memory device_wide graph_record graph_gradient graph_threads model_networks model_gradients pipeline_parts

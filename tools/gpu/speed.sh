@@ -13,7 +13,10 @@ python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 find_build || exit 1
-if [ ! $packed ]; then make >"$work/log" 2>&1 && make cuda >>"$work/log" 2>&1 && cmake --build build --target benches >>"$work/log" 2>&1 || { tail "$work/log"; exit 1; }; fi
+if [ ! $packed ] && ! { make && make cuda && cmake --build build --target benches; } >"$work/log" 2>&1; then
+    tail "$work/log"
+    exit 1
+fi
 [ -e "$model/model_index.json" ] || "$python" tools/bench/make_sd15.py "$model" || exit 1
 
 bench() { # name, program and its words
