@@ -115,13 +115,23 @@ typedef void lk_log_callback(void *user, lk_level level, const char *line);
 
 typedef struct lk_context lk_context;
 
-typedef enum lk_precision { LK_F32, LK_BF16 } lk_precision;
+/* In half precisions the inputs of convolutions, products and attention, and the weights' copies;
+ * sums, residuals, norms, softmax and losses are float32. LK_F16 is a GPU's alone, and the half
+ * type of a Turing card (torch.float16). */
+typedef enum lk_precision { LK_F32, LK_BF16, LK_F16 } lk_precision;
+
+/* By "f32", "bf16", "f16", or diffusers' names of --mixed_precision: "no", "bf16", "fp16"; false
+ * where there is no such name. */
+LK_API bool lk_precision_parse(lk_precision *out, const char *name);
+LK_API const char *lk_precision_name(lk_precision precision); /* "f16"; NULL: there is none such */
+LK_API const char *lk_mixed_precision_name(lk_precision precision); /* "fp16"; the same */
 
 typedef struct lk_context_options {
     size_t size;
     int threads; /* 0: every core that this process may use; more than these are never used.
                     Results are the same bytes with any number. */
-    lk_precision precision; /* LK_BF16: half the weight memory, faster where the processor has it */
+    lk_precision
+        precision; /* half ones: half the weight memory, faster where the hardware has it */
     /* NULL, or told what a person may want to know: what a training says of itself, warnings. By
      * several threads at once where sessions work at once. */
     lk_log_callback *log;
@@ -146,7 +156,7 @@ typedef struct lk_device {
     char name[24];         /* for lk_context_options */
     char text[112];        /* what it is */
     uint64_t memory, left; /* bytes */
-    bool bf16;             /* LK_BF16 is to be had; LK_F32 always is */
+    bool bf16, f16;        /* LK_BF16, LK_F16 is to be had; LK_F32 always is */
 } lk_device;
 
 /* The i-th device, from 0, the processor first. False: there are no more; the error then says why

@@ -615,6 +615,15 @@ static void test_sweep(void **state)
     assert_false(lk_sampler_has_eta(count) || lk_sampler_has_variance(-1));
     lk_sampler found;
     assert_true(lk_sampler_parse(&found, "DDPMScheduler") && found == LK_DDPM);
+    lk_precision type = LK_BF16;
+    assert_true(lk_precision_parse(&type, "f16") && type == LK_F16);
+    assert_true(lk_precision_parse(&type, "no") && type == LK_F32);
+    assert_false(lk_precision_parse(&type, "half"));
+    assert_string_equal(lk_precision_name(LK_F16), "f16");
+    assert_string_equal(lk_mixed_precision_name(LK_F16), "fp16");
+    assert_string_equal(lk_mixed_precision_name(LK_F32), "no");
+    assert_null(lk_precision_name((lk_precision)3));
+    assert_null(lk_mixed_precision_name((lk_precision)-1));
 }
 
 static int last_of(void *user, const lk_progress *p)

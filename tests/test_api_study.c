@@ -320,6 +320,13 @@ static void test_request(void **state)
     base.precision = LK_BF16;
     char *fourth = request(&o, &base);
     assert_string_not_equal(third, fourth);
+    base.precision = LK_F16;
+    char *half = request(&o, &base);
+    assert_non_null(strstr(half, "\"precision\":\"fp16\""));
+    lk_free(half);
+    base.precision = (lk_precision)3;
+    fails(lk_train_request(&text, &o, &base, &why), &why, LK_USAGE, "there is no precision 3");
+    base.precision = LK_BF16;
     paint(photo, 20, 20, 6);
     char *fifth = request(&o, &base);
     assert_string_not_equal(fourth, fifth);

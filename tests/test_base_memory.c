@@ -53,6 +53,22 @@ static void test_types(void **state)
         assert_non_null(dtype_name(t));
     }
     assert_string_equal(dtype_name(DTYPE_BF16), "BF16");
+    static const struct {
+        const char *text;
+        dtype type;
+    } words[] = {{"f32", DTYPE_F32}, {"no", DTYPE_F32},   {"fp32", DTYPE_F32},
+                 {"f16", DTYPE_F16}, {"fp16", DTYPE_F16}, {"bf16", DTYPE_BF16}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        dtype found = DTYPE_COUNT;
+        assert_true(precision_parse(&found, words[i].text));
+        assert_int_equal(found, words[i].type);
+        assert_true(precision_parse(&found, precision_name(found)) && found == words[i].type);
+        assert_true(precision_parse(&found, precision_mixed_name(found)) && found == words[i].type);
+    }
+    dtype found;
+    assert_false(precision_parse(&found, "F16") || precision_parse(&found, ""));
+    assert_string_equal(precision_name(DTYPE_F16), "f16");
+    assert_string_equal(precision_mixed_name(DTYPE_F16), "fp16");
 }
 
 static void test_arena(void **state)

@@ -355,6 +355,8 @@ static void test_open(void **state)
     assert_false(
         device_open(&d, "cpu", &(device_options){.threads = 1, .precision = DTYPE_F16}, &e));
     assert_int_equal(e.code, ERROR_USAGE);
+    assert_string_equal(e.text, "the processor does not compute in precision f16: use bf16, which "
+                                "takes as little memory, or f32, or a GPU (--device cuda)");
     e = (error){0};
     assert_false(device_open(&d, "cpu", &(device_options){.threads = THREADS_MOST + 1}, &e));
     assert_int_equal(e.code, ERROR_USAGE);

@@ -50,7 +50,18 @@ static void test_no_gpu(void **state)
     setenv("LIKENESS_EMULATED", "major=7,minor=5", 1);
     likeness("generate", "--device", "cuda", "--precision", "bf16", "-p", "a dog", "-o", "x.png",
              NULL);
-    failed(2, "has no bfloat16");
+    failed(2, "cuda:0, emulated, has no bfloat16: use --precision f16");
+    likeness("devices", NULL);
+    done();
+    says(last.out, "free; f32, f16\n");
+    setenv("LIKENESS_EMULATED", "driver=0", 1);
+    likeness("generate", "--precision", "f16", "-p", "a dog", "-o", "x.png", NULL);
+    failed(2, "the processor does not compute in precision f16: use bf16");
+    failed(2, "; cuda: there is no NVIDIA driver");
+    likeness("generate", "--precision", "f12", "-p", "a dog", "-o", "x.png", NULL);
+    failed(2, "--precision f12: there are f32, bf16, f16");
+    likeness("study", "--precision", "half", NULL);
+    failed(2, "--precision half: there are f32, bf16, f16");
     setenv("LIKENESS_EMULATED", "memory=3000000", 1);
     make_on("cuda", "x.png");
     assert_int_equal(last.status, 1);
@@ -66,7 +77,7 @@ static void test_devices(void **state)
     likeness("devices", NULL);
     done();
     says(last.out, "cpu      processor, ");
-    says(last.out, "cuda:1   emulated; 16.0 GB, 16.0 free; f32, bf16\n");
+    says(last.out, "cuda:1   emulated; 16.0 GB, 16.0 free; f32, f16, bf16\n");
     setenv("LIKENESS_EMULATED", "cards=0", 1);
     likeness("devices", NULL);
     done();

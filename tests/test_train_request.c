@@ -161,8 +161,8 @@ static void test_surroundings(void **state)
 static bool fake_make(void *user, const image_order *order, image *out, char **text, error *e)
 {
     uint64_t seed = order->seed;
-    (void)user;
-    *text = strdup("a dog\nSteps: 25, Sampler: DDIM, Seed: 1");
+    const char *precision = user;
+    *text = string_format("a dog\nSteps: 25, Sampler: DDIM, Seed: 1%s", precision);
     if (!*text) return false;
     if (!image_new(out, 8, 8, e)) return false;
     memset(out->pixels, (int)(seed % 251), 8 * 8 * 3);
@@ -179,7 +179,7 @@ static void test_class_images(void **state)
     char *before = text_with(&s, "base", "no");
     class_request r = {
         .folder = class_folder, .prompt = s.class_prompt, .seed = s.seed, .model_hash = "aaaa"};
-    image_maker maker = {fake_make, NULL};
+    image_maker maker = {fake_make, (void *)""};
     for (r.wanted = 2; r.wanted <= 4; r.wanted += 2) {
         int made;
         char *warning = NULL;
@@ -206,6 +206,38 @@ static void test_class_images(void **state)
     free(before);
 }
 
+/* Class pictures are those of a training in the precision that they were made in alone. */
+static void test_class_precision(void **state)
+{
+    (void)state;
+    static const char *const told[] = {"", ", Precision: f16, X: y", ", Precision: bf16"},
+                             *const precision[] = {"no", "fp16", "bf16"};
+    train_settings s = settings();
+    s.with_prior_preservation = true;
+    for (int made = 0; made < 3; made++) {
+        char folder[640];
+        error e = {0};
+        snprintf(folder, sizeof folder, "%s-%s", class_folder, precision[made]);
+        class_request r = {.folder = folder,
+                           .prompt = s.class_prompt,
+                           .seed = s.seed,
+                           .model_hash = "aaaa",
+                           .wanted = 1};
+        image_maker maker = {fake_make, (void *)(uintptr_t)told[made]};
+        char *warning = NULL;
+        int count;
+        if (!class_images_make(&r, NULL, &maker, &count, &warning, &e)) fail_msg("%s", e.text);
+        s.class_data_dir = folder;
+        for (int asked = 0; asked < 3; asked++) {
+            char *text = text_with(&s, "base", precision[asked]);
+            if (!strstr(text, "class-0000.png") != (made == asked))
+                fail_msg("made in %s, asked for in %s: %s", precision[made], precision[asked],
+                         text);
+            free(text);
+        }
+    }
+}
+
 /* Two names that are not UTF-8 stay two. */
 static void test_names(void **state)
 {
@@ -224,9 +256,8 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_settings),
-        cmocka_unit_test(test_surroundings),
-        cmocka_unit_test(test_class_images),
+        cmocka_unit_test(test_settings),     cmocka_unit_test(test_surroundings),
+        cmocka_unit_test(test_class_images), cmocka_unit_test(test_class_precision),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -53,6 +53,36 @@ void api_watch_start(api_watch *w, lk_progress_callback *progress, void *user, l
     w->work = (work_watch){on_work, w};
 }
 
+/* ---- precision ---- */
+
+static const dtype precisions[] = {
+    [LK_F32] = DTYPE_F32, [LK_BF16] = DTYPE_BF16, [LK_F16] = DTYPE_F16};
+
+static bool is_precision(lk_precision p) { return (int)p >= LK_F32 && (int)p <= LK_F16; }
+
+static lk_precision precision_of(dtype t)
+{
+    return t == DTYPE_F16 ? LK_F16 : t == DTYPE_BF16 ? LK_BF16 : LK_F32;
+}
+
+bool lk_precision_parse(lk_precision *out, const char *name)
+{
+    dtype found;
+    if (!precision_parse(&found, name)) return false;
+    *out = precision_of(found);
+    return true;
+}
+
+const char *lk_precision_name(lk_precision p)
+{
+    return is_precision(p) ? precision_name(precisions[p]) : NULL;
+}
+
+const char *lk_mixed_precision_name(lk_precision p)
+{
+    return is_precision(p) ? precision_mixed_name(precisions[p]) : NULL;
+}
+
 /* ---- context ---- */
 
 static const lk_context_options context_defaults = {.size = sizeof(lk_context_options)};
@@ -67,13 +97,13 @@ static bool context_open(lk_context *c, const lk_context_options *o, error *e)
     int threads = o->threads, cores = cpu_count();
     if (threads < 0)
         return error_set(e, ERROR_USAGE, "%d threads: not a number of threads", threads);
-    if (o->precision != LK_F32 && o->precision != LK_BF16)
-        return error_set(e, ERROR_USAGE, "precision %d: there are LK_F32 and LK_BF16",
+    if (!is_precision(o->precision))
+        return error_set(e, ERROR_USAGE, "precision %d: there are LK_F32, LK_BF16 and LK_F16",
                          (int)o->precision);
     c->log = o->log;
     c->user = o->user;
     device_options chosen = {.threads = threads < cores ? threads : cores,
-                             .precision = o->precision == LK_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                             .precision = precisions[o->precision],
                              .passed_over = &c->passed_over};
     return device_open(&c->device, o->device ? o->device : "auto", &chosen, e);
 }
@@ -109,7 +139,7 @@ const char *lk_context_device_note(const lk_context *c) { return c->passed_over.
 int lk_context_threads(const lk_context *c) { return c->device->threads; }
 lk_precision lk_context_precision(const lk_context *c)
 {
-    return c->device->weight_type == DTYPE_BF16 ? LK_BF16 : LK_F32;
+    return precision_of(c->device->weight_type);
 }
 
 /* ---- devices ---- */
@@ -122,7 +152,8 @@ bool lk_device_at_sized(int i, lk_device *out, size_t size, lk_error *caller)
     for (int k = 0, left = i; e.code == ERROR_NONE && (kind = device_kind_at(k)); k++)
         for (int n = 0; kind->card && kind->card(n, &card, &e); n++) {
             if (left-- > 0) continue;
-            lk_device d = {.memory = card.memory, .left = card.left, .bf16 = card.bf16};
+            lk_device d = {
+                .memory = card.memory, .left = card.left, .bf16 = card.bf16, .f16 = card.f16};
             memcpy(d.name, card.name, sizeof d.name);
             memcpy(d.text, card.text, sizeof d.text);
             options_give(out, size, &d, sizeof d);

@@ -53,7 +53,7 @@ static bool write_request(char **text, const lk_train_options *o, const lk_train
     char *maker = class_maker(o);
     train_request r = {.settings = &s,
                        .model = base->name,
-                       .precision = base->precision == LK_BF16 ? "bf16" : "no",
+                       .precision = lk_mixed_precision_name(base->precision),
                        .resolution = base->resolution,
                        .class_maker = maker,
                        .class_model = base->hash};
@@ -77,6 +77,9 @@ bool lk_train_request(char **text, const lk_train_options *options, const lk_tra
                error_set(&e, ERROR_USAGE,
                          "a training's request needs its base's name, and instance_data_dir or "
                          "instance_images")) &&
+              (lk_precision_name(base.precision) ||
+               error_set(&e, ERROR_USAGE, "a training's request: there is no precision %d",
+                         (int)base.precision)) &&
               write_request(text, &o, &base, &e);
     return api_report(ok, &e, caller);
 }

@@ -4,6 +4,7 @@
 #ifndef LIKENESS_BASE_TYPES_H
 #define LIKENESS_BASE_TYPES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +29,12 @@ typedef enum dtype {
 
 size_t dtype_size(dtype t);      /* bytes of one element */
 const char *dtype_name(dtype t); /* safetensors' name: "F32", "BF16", ... */
+
+/* What a device computes in is F32, F16 or BF16: by the name that --precision has ("f32", "f16",
+ * "bf16") and by that of diffusers' --mixed_precision ("no", "fp16", "bf16"); read by either, and
+ * by "fp32". */
+const char *precision_name(dtype t);
+const char *precision_mixed_name(dtype t);
+bool precision_parse(dtype *out, const char *name);
 
 #endif

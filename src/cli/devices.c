@@ -18,8 +18,8 @@ static unsigned tenths(uint64_t bytes) { return (unsigned)((bytes + 50000000) / 
 static void show(const lk_device *d)
 {
     unsigned all = tenths(d->memory), left = tenths(d->left);
-    printf("%-8s %s; %u.%u GB, %u.%u free; %s\n", d->name, d->text, all / 10, all % 10, left / 10,
-           left % 10, d->bf16 ? "f32, bf16" : "f32");
+    printf("%-8s %s; %u.%u GB, %u.%u free; f32%s%s\n", d->name, d->text, all / 10, all % 10,
+           left / 10, left % 10, d->f16 ? ", f16" : "", d->bf16 ? ", bf16" : "");
 }
 
 int command_devices(int argc, char **argv)

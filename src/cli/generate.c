@@ -28,7 +28,7 @@ static const char help[] =
     "                             unconditional prediction by base, the conditional by tuned\n"
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
-    "      --precision f32|bf16   (default f32)\n"
+    "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
     "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
     "serves)\n"
     "  -t, --threads N            (default: every core)\n"
@@ -180,13 +180,12 @@ static int flags_check(task *t)
     if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
         return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace",
                     t->spacing);
-    if (strcmp(t->precision, "f32") != 0 && strcmp(t->precision, "bf16") != 0)
-        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
+    if (!lk_precision_parse(&t->context_options.precision, t->precision))
+        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32, bf16, f16", t->precision);
     if (t->threads < 0)
         return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
     if (t->width < 0 || t->height < 0)
         return fail(STATUS_WRONG_USAGE, "-W and -H cannot be negative");
-    t->context_options.precision = strcmp(t->precision, "bf16") == 0 ? LK_BF16 : LK_F32;
     t->context_options.threads = t->threads;
     o->negative = t->negative;
     o->width = t->width;

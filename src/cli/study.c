@@ -31,7 +31,7 @@ static const char help[] =
     "      --clip DIR             a CLIP as transformers saves it: CLIP-I and CLIP-T besides\n"
     "      --dino DIR             a DINO or DINOv2 so: DINO, PRES and DIV besides\n"
     "      --yes                  make thousands of pictures without asking\n"
-    "      --precision f32|bf16   (default f32)\n"
+    "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
     "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
     "serves)\n"
     "  -t, --threads N            (default: every core)\n";
@@ -66,9 +66,8 @@ static int work(task *t)
 {
     lk_context_options context;
     lk_context_defaults(&context);
-    bool bf16 = strcmp(t->precision, "bf16") == 0;
-    if (!bf16 && strcmp(t->precision, "f32") != 0)
-        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32 and bf16", t->precision);
+    if (!lk_precision_parse(&context.precision, t->precision))
+        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32, bf16, f16", t->precision);
     lk_study_options *o = &t->options;
     if (o->photos && (!o->name || !o->class_name))
         return fail(STATUS_WRONG_USAGE,
@@ -82,7 +81,6 @@ static int work(task *t)
                     t->rest.item[0]);
     if (t->rest.count > 1)
         return fail(STATUS_WRONG_USAGE, "one plan at a time, not also \"%s\"", t->rest.item[1]);
-    context.precision = bf16 ? LK_BF16 : LK_F32;
     context.threads = t->threads;
     context.device = t->device;
     t->options.plan = t->rest.count ? t->rest.item[0] : NULL;

@@ -101,7 +101,11 @@ static bool open_best(device **out, const device_options *o, error *e)
     error why = {0};
     if (device_kind_cuda.make(out, device_kind_cuda.name, o, &why)) return true;
     if (o->passed_over && plugin_is_there()) *o->passed_over = why;
-    return device_kind_cpu.make(out, device_kind_cpu.name, o, e);
+    error failed = {0};
+    if (device_kind_cpu.make(out, device_kind_cpu.name, o, &failed)) return true;
+    bool wanted = o->precision == DTYPE_F16; /* a GPU's alone */
+    return error_set(e, failed.code, "%s%s%s", failed.text, wanted ? "; cuda: " : "",
+                     wanted ? why.text : "");
 }
 
 bool device_open(device **out, const char *name, const device_options *o, error *e)

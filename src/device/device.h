@@ -99,10 +99,11 @@ typedef struct array {
 } array;
 
 /* Every operation, with its operands. [...] are shapes, ? marks an optional operand, "rows" is the
- * product of all dimensions but the last. x is F32 or BF16 unless said; weights any float type;
- * stats, lse, losses and all gradients (out) are F32. A graph gives out[0] the memory of an operand
- * of the same type and size in these cases, and no others: add of OP_CONV2D and OP_LINEAR, a or b
- * of OP_ADD, x of OP_ADD_CHANNEL, OP_UNARY and OP_SCALE. dy is F32, in products the compute type.
+ * product of all dimensions but the last. x is F32, F16 or BF16 unless said; weights any float
+ * type; stats, lse, losses and all gradients (out) are F32. A graph gives out[0] the memory of an
+ * operand of the same type and size in these cases, and no others: add of OP_CONV2D and OP_LINEAR,
+ * a or b of OP_ADD, x of OP_ADD_CHANNEL, OP_UNARY and OP_SCALE. dy is F32, in products the compute
+ * type.
  */
 typedef enum op_kind {
     /* products ------------------------------------------------------------------------------ */
@@ -248,9 +249,9 @@ typedef struct bad_value {
 struct device {
     const char *name; /* "cpu avx2, 2 threads" */
     int threads;
-    thread_pool *pool;  /* the host's threads, for other work too; NULL: none */
-    dtype compute;      /* type of the inputs of products: F32, or BF16 where hardware has it */
-    dtype weight_type;  /* type packed product weights are held in: F32, or BF16 (precision bf16) */
+    thread_pool *pool; /* the host's threads, for other work too; NULL: none */
+    dtype compute;     /* type of the inputs of products: F32, or F16, BF16 where hardware has it */
+    dtype weight_type; /* type packed product weights are held in: the precision it was opened in */
     bool batches_alike; /* a sample's results are the same bytes in batches of every size */
     device *first;      /* that beside which it was opened; NULL: it is the first itself */
     /* Looked at between operations (NULL: never): where true, what runs ends with ERROR_CANCELLED.
@@ -310,7 +311,7 @@ bool device_goes_on(const device *d, error *e);
 
 typedef struct device_options {
     int threads;     /* 0: all cores */
-    dtype precision; /* DTYPE_F32 or DTYPE_BF16 */
+    dtype precision; /* DTYPE_F32, DTYPE_F16 or DTYPE_BF16 */
     /* The processor's instruction set: plain, avx2, avx512 or avx512bf16; one that the machine
      * lacks, or an unknown word, is an error. "": the best there is. NULL: LIKENESS_CPU's in the
      * environment, which is read once, or the best. */
@@ -324,7 +325,7 @@ typedef struct device_card {
     char name[24];         /* what device_open takes: "cuda:0" */
     char text[112];        /* what it is */
     uint64_t memory, left; /* bytes */
-    bool bf16;             /* precision bf16 is to be had; f32 always is */
+    bool f16, bf16;        /* whether this precision is to be had; f32 always is */
 } device_card;
 
 /* A kind of hardware, by the word before a name's colon. */

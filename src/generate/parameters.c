@@ -145,8 +145,9 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
          (alone >= 0 || set_turns(s, j, e)) && set_rare(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
-    if (generator_device(g)->weight_type == DTYPE_BF16)
-        ok = ok && settings_set(s, e, "Precision", "bf16");
+    dtype precision = generator_device(g)->weight_type;
+    if (precision != DTYPE_F32)
+        ok = ok && settings_set(s, e, "Precision", "%s", precision_name(precision));
     return ok && settings_set(s, e, "Version", "likeness %s", LIKENESS_VERSION);
 }
 

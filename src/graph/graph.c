@@ -11,7 +11,7 @@
 
 bool graph_open(graph **out, dtype compute, error *e)
 {
-    assert(compute == DTYPE_F32 || compute == DTYPE_BF16);
+    assert(type_is_value(compute));
     *out = NULL;
     graph *g = calloc(1, sizeof *g);
     if (!g) return error_memory(e, "a graph", sizeof *g);
@@ -170,7 +170,7 @@ static tensor *leaf(graph *g, pointer_list *list, const char *name, dtype type, 
 tensor *graph_input(graph *g, const char *name, dtype type, int rank, const int64_t *dim)
 {
     assert(!g->device && rank >= 0 && rank <= ARRAY_MAX_RANK);
-    assert(type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_I32);
+    assert(type_is_value(type) || type == DTYPE_I32);
     if (graph_failed(g)) return &g->harmless;
     return leaf(g, &g->inputs, name, type, rank, dim);
 }

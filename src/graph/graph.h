@@ -25,7 +25,7 @@ typedef struct tensor {
     struct tensor_plan *plan;
 } tensor;
 
-/* compute: device->compute, the type products read (F32 or BF16). */
+/* compute: device->compute, the type products read (F32, F16 or BF16). */
 bool graph_open(graph **out, dtype compute, error *e);
 void graph_close(graph **g);
 

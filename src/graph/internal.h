@@ -23,7 +23,7 @@ typedef struct storage {
 
 typedef struct tensor_plan {
     size_t id;
-    tensor *cast[2]; /* this value as F32, as BF16, where that was recorded before */
+    tensor *cast[2]; /* this value as F32, as the half type, where that was recorded before */
     bool is_output;
     bool is_constant; /* an input that graph_allocate fills with `constant` */
     float constant;
@@ -83,6 +83,11 @@ bool node_fail(graph *g, const node *n, const char *why);
 tensor *tensor_new(graph *g, dtype type, const shape *s); /* NULL after a failure, which is kept */
 bool list_push(graph *g, pointer_list *list, void *item);
 shape shape_of(const tensor *t);
+/* What numbers are held in between operations: float32, or a half type */
+static inline bool type_is_value(dtype t)
+{
+    return t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16;
+}
 int64_t tensor_elements(const tensor *t);
 size_t tensor_bytes(const tensor *t);
 /* The tensor whose memory t lies in: t itself, or what t is a view of. */
@@ -97,7 +102,7 @@ typedef struct op_record {
     unsigned optional;     /* bit i: operand i may be absent */
     unsigned weight;       /* bit i: operand i is a weight */
     unsigned maybe_weight; /* bit i: operand i may be one */
-    unsigned ids;          /* bit i: operand i is I32, not F32 or BF16 */
+    unsigned ids;          /* bit i: operand i is I32, not a number of type_is_value */
     unsigned in_place;     /* bit i: the first output may take operand i's memory (device.h) */
     /* Checks the operands and fills the outputs' shapes; out[0] holds the wanted shape where the
      * operands do not determine it. Fails with node_fail. */

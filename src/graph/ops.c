@@ -67,8 +67,7 @@ static bool operands_check(graph *g, const node *n, const op_record *r)
             return node_fail(g, n, "an operand is a weight where a value is wanted");
         if (!is_weight && (r->weight & bit))
             return node_fail(g, n, "an operand is a value where a weight is wanted");
-        bool fits = r->ids & bit ? t->type == DTYPE_I32
-                                 : t->type == DTYPE_F32 || t->type == DTYPE_BF16;
+        bool fits = r->ids & bit ? t->type == DTYPE_I32 : type_is_value(t->type);
         if (!fits) return node_fail(g, n, "an operand has a wrong element type");
     }
     return true;

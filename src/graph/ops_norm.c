@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ops_norm: group norm (with or without SiLU) and layer norm. They read F32 or BF16, compute in
- * float and give the compute type; their statistics are kept for the backward pass. */
+ * ops_norm: group norm (with or without SiLU) and layer norm. They read F32 or a half type, compute
+ * in float and give the compute type; their statistics are kept for the backward pass. */
 #include "graph/ops.h"
 
 static bool group_norm_shapes(graph *g, const node *n, shape *out)

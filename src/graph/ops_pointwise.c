@@ -245,7 +245,7 @@ tensor *scale(graph *g, tensor *x, float alpha)
 tensor *cast(graph *g, tensor *x, dtype type)
 {
     if (x->type == type || graph_failed(g)) return x;
-    tensor **known = &x->plan->cast[type == DTYPE_BF16];
+    tensor **known = &x->plan->cast[type != DTYPE_F32];
     /* across segments a second conversion is cheaper than keeping the first one's result */
     if (*known && (*known)->from->segment == g->segment) return *known;
     op_params p = {.type = type};

@@ -70,7 +70,7 @@ static void write_sampling(FILE *out, const study_cell *c)
 
 static void write_precision(FILE *out, lk_precision precision)
 {
-    if (precision == LK_BF16) fputs(" --precision bf16", out);
+    if (precision != LK_F32) fprintf(out, " --precision %s", lk_precision_name(precision));
 }
 
 /* What was printed to `out`, or NULL. */

@@ -19,5 +19,5 @@ int engine_resolution(const lk_model *m)
 
 const char *engine_precision(lk_precision precision)
 {
-    return precision == LK_BF16 ? "BF16" : "F32";
+    return precision == LK_F16 ? "F16" : precision == LK_BF16 ? "BF16" : "F32";
 }

@@ -12,7 +12,7 @@
 bool engine_failed(const lk_error *why, error *e);
 /* The side of the pictures that a model was trained on. */
 int engine_resolution(const lk_model *m);
-/* "F32" or "BF16": as names of pictures have it. */
+/* "F32", "BF16" or "F16": as names of pictures have it. */
 const char *engine_precision(lk_precision precision);
 
 #endif

@@ -32,9 +32,9 @@ __attribute__((format(printf, 2, 3))) static void say(const study_source *s, con
 
 /* ---- what determines a model ---------------------------------------------------------------- */
 
-static const char *precision_name(const study_source *s)
+static const char *precision_of(const study_source *s)
 {
-    return lk_context_precision(s->context) == LK_BF16 ? "bf16" : "no";
+    return lk_mixed_precision_name(lk_context_precision(s->context));
 }
 
 /* The model from a path that model i goes back to. */
@@ -60,7 +60,7 @@ static char *own_class_folder(const study_models *m, const study_source *s, int 
          *folder = NULL;
     char *text = string_format("%s|%s|%s|%llu|%s", m->key[t->base], t->train.class_prompt,
                                maker ? maker : "", (unsigned long long)t->train.seed,
-                               precision_name(s));
+                               precision_of(s));
     if (maker && slug && text) {
         trained_key(text, hash);
         folder = string_format("%s/class/%s-%.8s", s->folder, slug, hash);

@@ -325,17 +325,21 @@ bool class_images_check(const class_request *r, int *missing, error *e)
     return ok;
 }
 
-/* Whether the manifest says that this file, as it is, was made for the request. */
 /* Whether the settings that a picture was made with are the request's. */
 static bool is_alike(const json_t *entry, const class_request *r)
 {
+    static const char key[] = "Precision: ";
     const char *text = entry_text(entry, "settings"),
-               *at = r->maker ? strstr(text, r->maker) : NULL;
-    bool bf16 = strstr(text, "Precision: bf16") != NULL;
+               *at = r->maker ? strstr(text, r->maker) : NULL, *found = strstr(at ? at : text, key);
+    char word[8] = "f32"; /* which is not told */
+    dtype made, wanted;
+    if (found) sscanf(found + strlen(key), "%7[a-z0-9]", word);
     return (!r->maker || (at && at[strlen(r->maker)] == ',')) &&
-           (!r->precision || bf16 == (strcmp(r->precision, "bf16") == 0));
+           (!r->precision || (precision_parse(&made, word) &&
+                              precision_parse(&wanted, r->precision) && made == wanted));
 }
 
+/* Whether the manifest says that this file, as it is, was made for the request. */
 static bool is_made(const manifest *list, const class_request *r, const photo_file *file)
 {
     uint64_t number;

@@ -36,7 +36,8 @@ typedef struct class_request {
     const char *model_hash; /* model_hash of the base */
     /* Of pictures made here before, only those count as the request's whose settings hold these
      * words
-     * ("Steps: 25, Sampler: DDIM, CFG scale: 5"), and "Precision: bf16" or not. NULL: all do. */
+     * ("Steps: 25, Sampler: DDIM, CFG scale: 5"), and the precision ("no", "fp16", "bf16"). NULL:
+     * all do. */
     const char *maker, *precision;
     const train_watch *watch; /* NULL, or told before each picture that is looked at or made */
     /* NULL, or told of every step of a picture in the making; true: stop (ERROR_CANCELLED). */

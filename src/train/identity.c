@@ -10,9 +10,9 @@
 #include "file/json.h"
 #include "train/describe.h"
 
-static const char *precision_name(const trainer *t)
+static const char *precision_of(const trainer *t)
 {
-    return t->device->weight_type == DTYPE_F32 ? "no" : "bf16";
+    return precision_mixed_name(t->device->weight_type);
 }
 
 json_t *identity_json(const trainer *t, const char *model_hash)
@@ -20,7 +20,7 @@ json_t *identity_json(const trainer *t, const char *model_hash)
     json_t *j = json_object();
     json_object_set_new(j, "model", describe_text(t->model->path));
     json_object_set_new(j, "model_hash", json_string(model_hash));
-    json_object_set_new(j, "precision", json_string(precision_name(t)));
+    json_object_set_new(j, "precision", json_string(precision_of(t)));
     json_object_set_new(j, "device", json_string(t->device->name));
     json_object_set_new(j, "steps", json_integer(t->total));
     json_object_set_new(j, "learning_rate", json_real(t->rate));
@@ -134,11 +134,11 @@ bool identity_same(const json_t *saved, const trainer *t, const char *model_hash
                          "%s: was made from another base model (%.12s, this is %.12s); give "
                          "that one (-m), or choose another --output_dir",
                          where, text_of(saved, "model_hash"), model_hash);
-    if (!goes_on && strcmp(text_of(saved, "precision"), precision_name(t)) != 0)
+    if (!goes_on && strcmp(text_of(saved, "precision"), precision_of(t)) != 0)
         return error_set(e, ERROR_USAGE,
                          "%s: was made with --mixed_precision %s, this run has %s; give the "
                          "same, or choose another --output_dir",
-                         where, text_of(saved, "precision"), precision_name(t));
+                         where, text_of(saved, "precision"), precision_of(t));
     return same_settings(settings, t, goes_on, where, e) &&
            same_images(json_object_get(saved, "pictures"), t, where, e);
 }
@@ -151,12 +151,12 @@ char *identity_warning(const json_t *saved, const trainer *t, const char *where)
     const char *was = text_of(saved, "device"), *now = t->device->name;
     bool same = kind_length(was) == kind_length(now) &&
                 strncmp(was, now, (size_t)kind_length(was)) == 0;
-    if (same && strcmp(text_of(saved, "precision"), precision_name(t)) == 0) return NULL;
+    if (same && strcmp(text_of(saved, "precision"), precision_of(t)) == 0) return NULL;
     return string_format(
         "%s was made on %.*s with --mixed_precision %s, and the run goes on on %.*s with %s: "
         "its bytes will not be those of an unbroken run",
         where, kind_length(was), was, text_of(saved, "precision"), kind_length(now), now,
-        precision_name(t));
+        precision_of(t));
 }
 
 bool identity_seed(const json_t *saved, uint64_t *seed)

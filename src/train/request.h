@@ -11,7 +11,7 @@
 typedef struct train_request {
     const train_settings *settings; /* its folders are looked into */
     const char *model; /* what names the base: the hash of its weights, or another request's hash */
-    const char *precision; /* of the device: "no" or "bf16" */
+    const char *precision; /* of the device: "no", "fp16" or "bf16" */
     int resolution;        /* the model's own, which settings->resolution 0 means; 0: not known */
     /* Where class pictures are made: how, in the words that their settings hold, and the
      * hash that the manifest gives their model (NULL: the model is not there yet, nor a picture of

@@ -141,11 +141,12 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     device_weights *weights = NULL;
     job j = {0};
     double start = clock_seconds(), median = 0, ready = 0;
-    dtype precision = strcmp(argv[3], "bf16") == 0  ? DTYPE_BF16
-                      : strcmp(argv[3], "f16") == 0 ? DTYPE_F16
-                                                    : DTYPE_F32;
+    static const char *const types[] = {"float32", "float16", "bfloat16"}; /* as PyTorch has them */
+    dtype precision;
     uint64_t left = 0;
-    bool ok = device_open(&d, argv[7] ? argv[7] : "cpu",
+    bool ok = (precision_parse(&precision, argv[3]) ||
+               error_set(e, ERROR_USAGE, "there is no type %s", argv[3])) &&
+              device_open(&d, argv[7] ? argv[7] : "cpu",
                           &(device_options){.threads = threads, .precision = precision}, e) &&
               memory_begins(d, &left) &&
               model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
@@ -158,11 +159,8 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     if (ok)
         printf("{\"row\": \"%s\", \"type\": \"%s\", \"seconds\": %.6f, \"ready\": %.3f, "
                "\"graph_mb\": %.1f, \"peak_mb\": %.1f, \"device_mb\": %.1f, \"device\": \"%s\"}\n",
-               argv[2],
-               precision == DTYPE_BF16  ? "bfloat16"
-               : precision == DTYPE_F16 ? "float16"
-                                        : "float32",
-               median, ready, (double)graph_bytes(j.g) / 1048576, (double)memory_peak() / 1048576,
+               argv[2], types[precision], median, ready, (double)graph_bytes(j.g) / 1048576,
+               (double)memory_peak() / 1048576,
                ((double)left - (double)d->memory_left(d)) / 1048576, d->name);
     graph_close(&j.g);
     device_weights_close(&weights);

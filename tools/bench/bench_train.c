@@ -4,7 +4,7 @@
  * at hand) and prints one line of JSON: the median seconds of forward, backward and update,
  * and this process's peak resident memory. tools/bench/bench.sh prints it beside the peer's.
  *
- *   bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2
+ *   bench_train MODEL f32|bf16|f16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2
  * [REPEATS=2 [SIZE=512 [DEVICE=cpu [BATCH=1]]]]]] */
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,7 +100,9 @@ static bool bench(char **argv, int argc, error *e)
 {
     int threads = argc > 5 ? atoi(argv[5]) : 2, repeats = argc > 6 ? atoi(argv[6]) : 2;
     int size = argc > 7 ? atoi(argv[7]) : 512;
-    bool bf16 = strcmp(argv[2], "bf16") == 0, recompute = argc > 4 && !strcmp(argv[4], "yes");
+    static const char *const types[] = {"float32", "float16", "bfloat16"}; /* as PyTorch has them */
+    dtype precision;
+    bool recompute = argc > 4 && !strcmp(argv[4], "yes");
     model *m = NULL;
     device *d = NULL;
     trainer t = {0};
@@ -113,11 +115,13 @@ static bool bench(char **argv, int argc, error *e)
             e, ERROR_USAGE,
             "threads, repeats (at most %d) and batch (at most %d) start at 1, size at 8",
             MAX_REPEATS, MAX_BATCH);
+    if (!precision_parse(&precision, argv[2]))
+        return error_set(e, ERROR_USAGE, "there is no type %s", argv[2]);
     train_settings_defaults(&t.settings);
     t.settings.optimizer = strcmp(argv[3], "adamw8bit") ? OPTIMIZER_ADAMW : OPTIMIZER_ADAMW_8BIT;
     t.rate = t.settings.learning_rate;
     t.total = repeats + 1;
-    device_options options = {.threads = threads, .precision = bf16 ? DTYPE_BF16 : DTYPE_F32};
+    device_options options = {.threads = threads, .precision = precision};
     bool ok = model_open(&m, argv[1], NULL, NULL, e) &&
               device_open(&d, argc > 8 ? argv[8] : "cpu", &options, e);
     if (ok) {
@@ -138,8 +142,8 @@ static bool bench(char **argv, int argc, error *e)
                "\"%s\", \"forward_s\": %.4f, \"backward_s\": %.4f, \"optimizer_s\": %.4f, "
                "\"seconds\": %.4f, \"peak_mb\": %.1f, \"device_mb\": %.1f, \"batch\": %d, "
                "\"device\": \"%s\"}\n",
-               bf16 ? "bfloat16" : "float32", argv[3], recompute ? "yes" : "no", forward,
-               network - forward, update, network + update, (double)memory_peak() / 1048576,
+               types[precision], argv[3], recompute ? "yes" : "no", forward, network - forward,
+               update, network + update, (double)memory_peak() / 1048576,
                ((double)left - (double)d->memory_left(d)) / 1048576, batch, d->name);
     parameters_close(&t.parameters);
     device_close(&d);
@@ -151,8 +155,9 @@ int main(int argc, char **argv)
 {
     error e = {0};
     if (argc < 4 || argc > 10) {
-        fprintf(stderr, "use: bench_train MODEL f32|bf16 adamw|adamw8bit [no|yes [THREADS [REPEATS "
-                        "[SIZE [DEVICE [BATCH]]]]]]\n");
+        fprintf(stderr,
+                "use: bench_train MODEL f32|bf16|f16 adamw|adamw8bit [no|yes [THREADS [REPEATS "
+                "[SIZE [DEVICE [BATCH]]]]]]\n");
         return 2;
     }
     if (bench(argv, argc, &e)) return 0;

@@ -295,8 +295,10 @@ static bool cpu_open(device **out, const char *name, const device_options *o, er
     if (!level_choose(&level, o->level ? o->level : level_word, e) || !check_threads(o->threads, e))
         return false;
     if (o->precision != DTYPE_F32 && o->precision != DTYPE_BF16) {
-        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
-                         dtype_name(o->precision));
+        return error_set(e, ERROR_USAGE,
+                         "the processor does not compute in precision %s: use bf16, which takes as "
+                         "little memory, or f32, or a GPU (--device cuda)",
+                         precision_name(o->precision));
     }
     thread_pool *pool;
     return thread_pool_open(&pool, o->threads > 0 ? o->threads : cpu_count(), e) &&

@@ -265,7 +265,8 @@ static bool cuda_beside(device **out, device *first, int threads, error *e)
     return true;
 }
 
-/* What of the cards this is built for: Turing and later; bfloat16 from Ampere on. */
+/* What of the cards this is built for: Turing and later; float16 in all of them, bfloat16 from
+ * Ampere on. */
 static bool serves(const gpu_card *g) { return g->major > 7 || (g->major == 7 && g->minor >= 5); }
 static bool has_bf16(const gpu_card *g) { return g->major >= 8; }
 
@@ -301,12 +302,11 @@ static bool cuda_make(device **out, const char *name, const device_options *o, e
             "cuda:%d, %s, is too old (compute capability %d.%d, 7.5 is the least): use "
             "--device cpu",
             card, g.name, g.major, g.minor);
-    if (o->precision != DTYPE_F32 && o->precision != DTYPE_BF16)
-        return error_set(e, ERROR_USAGE, "precision %s is not supported: use f32 or bf16",
-                         dtype_name(o->precision));
     if (o->precision == DTYPE_BF16 && !has_bf16(&g))
-        return error_set(e, ERROR_USAGE, "cuda:%d, %s, has no bfloat16: use --precision f32", card,
-                         g.name);
+        return error_set(e, ERROR_USAGE,
+                         "cuda:%d, %s, has no bfloat16: use --precision f16 (in training "
+                         "--mixed_precision fp16), or f32",
+                         card, g.name);
     snprintf(text, sizeof text, "cuda:%d %s, %llu GB", card, g.name,
              (unsigned long long)(g.memory / 1000000000));
     return cuda_new(out, card, text, o->precision, o->threads, e);
@@ -317,7 +317,7 @@ static bool cuda_card(int i, device_card *out, error *e)
     int count;
     gpu_card g;
     if (!gpu_count(&count, e) || i >= count || !gpu_card_read(i, &g, e)) return false;
-    *out = (device_card){.memory = g.memory, .left = g.left, .bf16 = has_bf16(&g)};
+    *out = (device_card){.memory = g.memory, .left = g.left, .f16 = true, .bf16 = has_bf16(&g)};
     snprintf(out->name, sizeof out->name, "cuda:%d", i);
     snprintf(out->text, sizeof out->text, "%s%s", g.name, serves(&g) ? "" : " (too old)");
     return true;
