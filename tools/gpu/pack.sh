@@ -11,9 +11,10 @@ command -v ninja >/dev/null && generator=(-G Ninja)
 . tools/gpu/common.sh
 
 # shellcheck disable=SC2068
-cmake -S . -B $folder ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release -DLIKENESS_HEIF=OFF -DLIKENESS_TEST_ROOT=. >$folder.log
-cmake --build $folder --parallel "$(nproc)" --target all benches "${device_tests[@]/#/test_}" >>$folder.log
-tools/cuda/build.sh $folder >>$folder.log
+mkdir -p $folder
+cmake -S . -B $folder ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release -DLIKENESS_HEIF=OFF -DLIKENESS_TEST_ROOT=. >$folder/pack.log
+cmake --build $folder --parallel "$(nproc)" --target all benches "${device_tests[@]/#/test_}" >>$folder/pack.log
+tools/cuda/build.sh $folder >>$folder/pack.log
 
 # The tests of kernels, against those of the plug-in.
 runtime=$(sed -n 1p $folder/cuda/runtime)
