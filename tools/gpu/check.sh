@@ -120,8 +120,8 @@ check_train() {
         verdict $? "train, AdamW $name: ${count:-no} losses at most ${worst:-?} of themselves from the processor's (1e-4)" "$work/learn.log"
     done
     for name in bf16 fp16; do
-        learn $name --device cuda --max_train_steps 50 --mixed_precision $name
-        read -r worst count < <(python3 -c "$losses" "$work/cuda-torch/train.jsonl" "$work/$name/train.jsonl" 2>"$work/python.log")
+        learn mixed-$name --device cuda --max_train_steps 50 --mixed_precision $name
+        read -r worst count < <(python3 -c "$losses" "$work/cuda-torch/train.jsonl" "$work/mixed-$name/train.jsonl" 2>"$work/python.log")
         awk -v w="${worst:-1}" 'BEGIN { exit !(w <= 0.05) }'
         verdict $? "train, mixed precision $name: ${count:-no} losses at most ${worst:-?} of themselves from float32's (0.05)" "$work/learn.log"
     done
