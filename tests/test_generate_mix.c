@@ -515,7 +515,7 @@ static void test_together(void **state)
     check_together("base|tuned", SAMPLER_DDIM, 1, 0);
     generate_options a = options(SAMPLER_DDIM), b = a;
     mix m = parse("base", STEPS);
-    assert_true(generator_together(generators, MODELS, &m, &a) > 1 == cpu->batches_alike);
+    assert_true((generator_together(generators, MODELS, &m, &a) > 1) == cpu->batches_alike);
     b.seed = 9, b.prompt = "x", b.guidance = 9, b.sampler.eta = 1;
     assert_true(generate_alike(&a, &b));
     b.guidance = 1;

@@ -241,6 +241,43 @@ static void test_geglu(void **state)
         }
 }
 
+/* A convolution's bias and residual, each there or not, into its own memory or another's */
+static void test_finish(void **state)
+{
+    enum { ROWS = 9, MOST = ROWS * 64 };
+    static const dtype forms[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    static const int64_t widths[] = {64, 20, 7};
+    (void)state;
+    for (int k = 0; k < 3 * 3 * 4; k++) {
+        int64_t channels = widths[k % 3], n = ROWS * channels;
+        dtype type = forms[k / 3 % 3];
+        gpu_view x, bias, add, y;
+        void *block[4];
+        x = open_view(type, MOST, &block[0]), bias = open_view(DTYPE_F32, 64, &block[1]);
+        add = open_view(forms[k % 2], MOST, &block[2]), y = open_view(DTYPE_F32, MOST, &block[3]);
+        for (size_t i = 0; i < (size_t)n; i++) {
+            view_set(x, i, random_value());
+            view_set(add, i, random_value());
+            if (i < 64) view_set(bias, i, random_value());
+        }
+        finish_args a = {.x = x, .y = y, .count = n, .channels = channels};
+        if (k / 9 % 2) a.bias = bias;
+        if (k / 18) a.add = add;
+        finish_launch(&a, NULL);
+        for (size_t i = 0; i < (size_t)n; i++) {
+            double want = view_get(x, i);
+            if (a.bias.data) want += view_get(bias, i % (size_t)channels);
+            if (a.add.data) want += view_get(add, i);
+            check_near(view_get(y, i), want, 2, DTYPE_F32, 1e-6);
+        }
+        a.y = x;
+        finish_launch(&a, NULL);
+        for (size_t i = 0; i < (size_t)n; i++)
+            check_near(view_get(x, i), view_get(y, i), 2, type, 1e-6);
+        for (int i = 0; i < 4; i++) free(block[i]);
+    }
+}
+
 static void test_add(void **state)
 {
     (void)state;
@@ -412,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_unary),
         cmocka_unit_test(test_geglu),
         cmocka_unit_test(test_add),
+        cmocka_unit_test(test_finish),
         cmocka_unit_test(test_channels),
         cmocka_unit_test(test_upsample),
         cmocka_unit_test(test_sums),

@@ -10,6 +10,8 @@
 
 #include "device/cuda/values.h"
 
+enum { AT_ONCE = 8 }; /* parts whose sums a thread waits for together */
+
 struct columns {
     int64_t batch, rows, channels;
     int64_t parts, part_rows;
@@ -114,8 +116,16 @@ DEVICE double column_total(const float *sums, int64_t parts, int sum_count, int 
     int lane = THREAD % WARP;
     int64_t c = (int64_t)BLOCK_X * WARP + lane;
     double sum = 0;
-    for (int64_t p = THREAD / WARP; c < channels && p < parts; p += BLOCK / WARP)
-        sum += (double)sums[(p * sum_count + s) * channels + c];
+    for (int64_t p = THREAD / WARP; c < channels && p < parts; p += AT_ONCE * (BLOCK / WARP)) {
+        float x[AT_ONCE];
+        UNROLL
+        for (int k = 0; k < AT_ONCE; k++) {
+            int64_t at = p + k * (BLOCK / WARP);
+            x[k] = at < parts ? sums[(at * sum_count + s) * channels + c] : 0;
+        }
+        UNROLL
+        for (int k = 0; k < AT_ONCE; k++) sum += (double)x[k];
+    }
     BARRIER(); /* whoever still reads an earlier total */
     part[THREAD] = sum;
     BARRIER();

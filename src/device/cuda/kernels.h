@@ -106,6 +106,14 @@ typedef struct add_args {
 } add_args;
 void add_launch(const add_args *a, gpu_stream stream);
 
+/* What is left to do for a convolution: y = x + bias[channel] + add, in y's type. */
+typedef struct finish_args {
+    gpu_view x, y, add; /* [count]; y may be x, or add; add may be absent */
+    gpu_view bias;      /* [channels], or absent */
+    int64_t count, channels;
+} finish_args;
+void finish_launch(const finish_args *a, gpu_stream stream);
+
 typedef struct add_channel_args {
     gpu_view x, v, y; /* [batch, space, channels] + [batch, channels]; y may be x */
     int64_t batch, space, channels;

@@ -63,6 +63,27 @@ DEVICE group_place group_place_of(int64_t width)
     return t;
 }
 
+/* Adds a channel's two sums over the thread's parts; sums [parts, 2, channels], at the channel. */
+DEVICE void parts_sum(const float *sums, int64_t parts, int64_t channels, const group_place &t, double &first,
+                      double &second)
+{
+    for (int64_t p = t.down; p < parts; p += AT_ONCE * t.rows) {
+        float x[AT_ONCE], y[AT_ONCE];
+        UNROLL
+        for (int k = 0; k < AT_ONCE; k++) {
+            int64_t at = p + k * t.rows;
+            const float *from = sums + at * 2 * channels;
+            x[k] = at < parts ? from[0] : 0;
+            y[k] = at < parts ? from[channels] : 0;
+        }
+        UNROLL
+        for (int k = 0; k < AT_ONCE; k++) {
+            first += (double)x[k];
+            second += (double)y[k];
+        }
+    }
+}
+
 /* table [batch, 3, channels]: mean, factor, beta */
 KERNEL group_merge_kernel(group_norm_args a, int64_t parts, const float *sums, float *table)
 {
@@ -73,11 +94,7 @@ KERNEL group_merge_kernel(group_norm_args a, int64_t parts, const float *sums, f
     group_place t = group_place_of(width);
     for (int64_t c = from + t.across; t.live && c < from + width; c += t.columns) {
         double s = 0, q = 0;
-        for (int64_t p = t.down; p < parts; p += t.rows) {
-            const float *at = sums + (b * parts + p) * 2 * a.channels + c;
-            s += (double)at[0];
-            q += (double)at[a.channels];
-        }
+        parts_sum(sums + b * parts * 2 * a.channels + c, parts, a.channels, t, s, q);
         double apart = (double)pivot_of<1>(a.x, b, a.space, a.channels, c).v[0] - first;
         double count = t.down ? 0 : n;
         sum += s + count * apart;
@@ -206,12 +223,10 @@ KERNEL group_grad_merge_kernel(group_norm_grad_args a, int64_t parts, const floa
     double sum = 0, sum_x = 0, count = (double)(a.space * width);
     group_place t = group_place_of(width);
     for (int64_t c = from + t.across; t.live && c < from + width; c += t.columns) {
-        double gamma = (double)load_one(a.gamma, c);
-        for (int64_t p = t.down; p < parts; p += t.rows) {
-            const float *at = sums + (b * parts + p) * 2 * a.channels + c;
-            sum += (double)at[0] * gamma;
-            sum_x += (double)at[a.channels] * gamma;
-        }
+        double gamma = (double)load_one(a.gamma, c), s = 0, q = 0;
+        parts_sum(sums + b * parts * 2 * a.channels + c, parts, a.channels, t, s, q);
+        sum += s * gamma;
+        sum_x += q * gamma;
     }
     sum = block_sum(sum, part);
     sum_x = block_sum(sum_x, part);

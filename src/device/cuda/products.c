@@ -215,26 +215,19 @@ static bool conv_forward(cuda *c, const op_call *call, void *state, void *scratc
     gpu_view x = operand(call, 0), w = operand(call, 1), b = operand(call, 2),
              add = operand(call, 3);
     gpu_view y = result(call, 0);
-    int64_t count = array_count(&call->out[0]);
     char *other = (char *)scratch + s->padded_bytes, *own = other + s->result_bytes;
-    bool direct = !s->result_bytes;
-    if (!padded_x(c, s, &x.data, scratch, e)) return false;
-    if (direct && add.data && add.data != y.data &&
-        !gpu_copy(&c->gpu, y.data, add.data, (size_t)count * dtype_size(y.type), e))
+    void *made = s->result_bytes ? other : y.data;
+    bool onto = made == add.data;
+    if (!padded_x(c, s, &x.data, scratch, e) ||
+        !conv_run(s->plan, x.data, w.data, made, onto, own, e))
         return false;
-    if (!conv_run(s->plan, x.data, w.data, direct ? y.data : other, direct && add.data, own, e))
-        return false;
-    if (!direct && add.data) {
-        add_args a = {
-            .a = add, .b = {other, s->shape.type}, .y = y, .count = count, .period = count};
-        add_launch(&a, c->gpu.stream);
-    } else if (!direct) {
-        converted(c, other, s->shape.type, y, count);
-    }
-    if (b.data) {
-        add_args a = {.a = y, .b = b, .y = y, .count = count, .period = s->shape.out};
-        add_launch(&a, c->gpu.stream);
-    }
+    finish_args a = {.x = {made, s->shape.type},
+                     .y = y,
+                     .bias = b,
+                     .count = array_count(&call->out[0]),
+                     .channels = s->shape.out};
+    if (!onto) a.add = add;
+    if (made != y.data || a.bias.data || a.add.data) finish_launch(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
 }
 
