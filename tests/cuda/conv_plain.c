@@ -98,8 +98,8 @@ static void run(void *context)
         }
     }
     for (int64_t i = 0; i < count; i++) {
-        double old = c->onto ? (double)number_get(c->result, s->type, i) : 0;
-        number_set(c->result, s->type, i, (float)(sum[i] + old));
+        float old = c->onto ? number_get(c->result, s->type, i) : 0;
+        number_set(c->result, s->type, i, (float)sum[i] + old); /* sums are float32 */
     }
     free(first);
     free(second);
