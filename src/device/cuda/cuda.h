@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * cuda: what the files of an NVIDIA GPU as a device share. Every operation is a row (prepare,
- * unprepare, run) in ops.c or products.c; the device's functions are in cuda.c (queue, replay),
- * memory.c, weights.c and update.c. All of it is the host's side, in C: kernels.h, product.h and
- * conv.h are what the card does. */
+ * unprepare, run) in ops.c, products.c or attention.c; the device's functions are in cuda.c (queue,
+ * replay), memory.c, weights.c and update.c. All of it is the host's side, in C: kernels.h,
+ * product.h and conv.h are what the card does. */
 #ifndef LIKENESS_DEVICE_CUDA_CUDA_H
 #define LIKENESS_DEVICE_CUDA_CUDA_H
 
@@ -31,6 +31,13 @@ typedef struct cuda {
 } cuda;
 
 static inline cuda *cuda_of(const device *d) { return (cuda *)(uintptr_t)d; }
+
+/* What several things in one piece of memory begin at multiples of */
+enum { ALIGNMENT = 256 };
+static inline size_t rounded(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
 
 /* One operation. prepare finds *state NULL and *scratch 0; NULL: there is nothing to do. */
 struct cuda_op {

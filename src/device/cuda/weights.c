@@ -10,7 +10,7 @@
 
 #include "device/cuda/cuda.h"
 
-enum { ALIGNMENT = 256, BLOCK_MOST = 64 << 20, DROP_EVERY = 256 << 20 };
+enum { BLOCK_MOST = 64 << 20, DROP_EVERY = 256 << 20 };
 
 /* A weight in one form. */
 typedef struct weight_copy {
@@ -46,8 +46,6 @@ static size_t bytes_of(const weight *w, dtype type)
 {
     return (size_t)weight_elements(w) * dtype_size(type);
 }
-
-static size_t rounded(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 bool cuda_weights_open(device_weights *w, error *e)
 {
