@@ -312,6 +312,15 @@ typedef struct softmax_args {
 } softmax_args;
 void softmax_launch(const softmax_args *a, gpu_stream stream);
 
+typedef struct softmax_grad_args {
+    const float *x, *dy; /* [rows, columns]; dy: the gradient of softmax of alpha * x */
+    const float *lse;    /* as softmax_launch makes it */
+    gpu_view y, dx;      /* the softmax, and the gradient of x; may be x and dy */
+    int64_t rows, columns;
+    float alpha;
+} softmax_grad_args;
+void softmax_grad_launch(const softmax_grad_args *a, gpu_stream stream);
+
 /* ---- attention (attention.cu) ---- */
 
 /* q [batch, n, heads * depth], k and v [batch, m, heads * depth] -> o as q; depth at most

@@ -12,7 +12,7 @@ typedef enum product_way {
     PRODUCT_FORWARD, /* x [rows, in], w [out, in] -> [rows, out] (+ bias [out]) (+ add [rows, out])
                       */
     PRODUCT_BY_DATA, /* dy [rows, out], w [out, in] -> [rows, in] */
-    PRODUCT_BY_WEIGHTS, /* dy [rows, out], x [rows, in] -> [out, in] */
+    PRODUCT_BY_WEIGHTS, /* dy [rows, out], x [rows, in] -> [out, in] (+ add [out, in]) */
 } product_way;
 
 typedef struct product_shape {
