@@ -2,8 +2,8 @@
  *
  * Gradients of whole toy networks with respect to every weight, against torch autograd in float64
  * (tests/fixtures/model/gradients.txt, made by tools/fixtures/model.py). Per tensor four numbers
- * are compared: the largest absolute value, two dot products with waves, the middle value. In
- * bfloat16 the gradients are those of float32 within its rounding. */
+ * are compared: the largest absolute value, two dot products with waves, the middle value. In half
+ * types the gradients are those of float32 within their rounding. */
 #include "model_support.h"
 
 typedef struct row {
@@ -16,8 +16,12 @@ typedef struct rows {
     double loss, largest;
 } rows;
 
-/* Relative, of numbers in float32; in bfloat16 each operand of a product is off by up to 1/512. */
-static const double TOLERANCE = 1e-4, TOLERANCE_BF16 = 0.1;
+/* Relative, of numbers in float32; in bfloat16 each operand of a product is off by up to 1/512, in
+ * float16 by an eighth of that. */
+static double tolerance_of(dtype precision)
+{
+    return precision == DTYPE_F32 ? 1e-4 : precision == DTYPE_BF16 ? 0.1 : 0.1 / 8;
+}
 
 /* The rows of one network, and its loss. */
 static rows *read_rows(const char *network)
@@ -71,7 +75,7 @@ static gradients check_gradients(bench *b, tensor *loss, const char *network,
 {
     rows *want = read_rows(network);
     gradients all = {0};
-    double tolerance = b->d->weight_type == DTYPE_BF16 ? TOLERANCE_BF16 : TOLERANCE;
+    double tolerance = tolerance_of(b->d->weight_type);
     size_t count = graph_weight_count(b->g);
     assert_int_equal(count, want->count);
     tensor **of = calloc(count, sizeof *of), **grad = calloc(count, sizeof *grad);
@@ -109,7 +113,7 @@ static gradients check_gradients(bench *b, tensor *loss, const char *network,
         }
     }
     print_message("%s, %s: %zu gradients, worst relative error %.1e (%s)\n", network,
-                  b->d->weight_type == DTYPE_BF16 ? "bf16" : "f32", count, worst, where);
+                  precision_name(b->d->weight_type), count, worst, where);
     assert_true(worst <= tolerance);
     free(of);
     free(grad);
@@ -155,40 +159,51 @@ static gradients unet_gradients(const char *config, const char *network, dtype p
     return check_gradients(&b, loss, network, write_unet, &in);
 }
 
-/* In bfloat16 the gradient of all weights, as one vector, has the direction of float32's and its
+/* In a half type the gradient of all weights, as one vector, has the direction of float32's and its
  * length. */
-static void unet_in_both(const char *config, const char *network)
+static void compare_directions(const gradients *exact, const gradients *rounded,
+                               const char *network, dtype half)
 {
-    gradients exact = unet_gradients(config, network, DTYPE_F32);
-    gradients rounded = unet_gradients(config, network, DTYPE_BF16);
     double dot = 0, square[2] = {0, 0}, off = 0;
-    assert_int_equal(exact.count, rounded.count);
-    for (size_t i = 0; i < exact.count; i++) {
-        double x = exact.value[i], y = rounded.value[i];
+    assert_int_equal(exact->count, rounded->count);
+    for (size_t i = 0; i < exact->count; i++) {
+        double x = exact->value[i], y = rounded->value[i];
         dot += x * y;
         square[0] += x * x;
         square[1] += y * y;
         off += (x - y) * (x - y);
     }
     double cosine = dot / sqrt(square[0] * square[1]), relative = sqrt(off / square[0]);
-    print_message("%s: bf16 against f32: cosine %.6f, off by %.4f of the length\n", network, cosine,
-                  relative);
-    assert_true(off > 0); /* it was bfloat16 */
-    assert_true(cosine >= 0.9998 && relative <= 0.02);
+    print_message("%s: %s against f32: cosine %.8f, off by %.4f of the length\n", network,
+                  precision_name(half), cosine, relative);
+    double finer = half == DTYPE_F16 ? 8 : 1;
+    assert_true(off > 0); /* it was in the half type */
+    assert_true(1 - cosine <= 2e-4 / (finer * finer) && relative <= 0.02 / finer);
+}
+
+/* float16 where the device has it: not on the processor */
+static void unet_in_all(const char *config, const char *network)
+{
+    gradients exact = unet_gradients(config, network, DTYPE_F32);
+    bool gpu = strcmp(test_device(), "cuda") == 0;
+    for (dtype half = gpu ? DTYPE_F16 : DTYPE_BF16; half <= DTYPE_BF16; half++) {
+        gradients rounded = unet_gradients(config, network, half);
+        compare_directions(&exact, &rounded, network, half);
+        free(rounded.value);
+    }
     free(exact.value);
-    free(rounded.value);
 }
 
 static void conditional_unet(void **state)
 {
     (void)state;
-    unet_in_both("model/layout/new/unet/config.json", "unet");
+    unet_in_all("model/layout/new/unet/config.json", "unet");
 }
 
 static void unconditional_unet(void **state)
 {
     (void)state;
-    unet_in_both("model/layout/flat/config.json", "plain");
+    unet_in_all("model/layout/flat/config.json", "plain");
 }
 
 typedef struct vae_inputs {

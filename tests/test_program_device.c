@@ -2,6 +2,7 @@
  *
  * test_program_device: --device and likeness devices as a user has them, with a GPU and without;
  * the GPU is the emulated one (tests/cuda), whose hardware LIKENESS_EMULATED describes. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,35 @@ static void test_picture(void **state)
     assert_int_equal(a.width * a.height, b.width * b.height);
     for (int i = 0; i < a.width * a.height * 3; i++)
         assert_in_range(a.pixels[i] - b.pixels[i] + 1, 0, 2);
+    image_free(&a);
+    image_free(&b);
+}
+
+/* A picture in a half type says so, is written over by the same settings alone, and is another. */
+static void test_half(void **state)
+{
+    image a, b;
+    error e = {0};
+    (void)state;
+    static const char *const types[] = {"f16", "bf16", "fp16"};
+    for (int i = 0; i < 3; i++) {
+        likeness("generate", "--device", "cuda", "--precision", types[i], "-p", "a dog", "--steps",
+                 "1", "-W", "32", "-H", "32", "-o", i == 1 ? "bf16.png" : "f16.png", NULL);
+        done(); /* the last: the same picture again */
+    }
+    likeness("inspect", "f16.png", NULL);
+    done();
+    says(last.out, "Precision: f16, Version");
+    make_on("cuda", "f16.png");
+    assert_int_equal(last.status, 1);
+    says(last.err, "f16.png is there, and was not made with these settings");
+    make_on("cuda", "f32.png");
+    assert_true(image_read(&a, NULL, in_folder("f32.png"), &e) &&
+                image_read(&b, NULL, in_folder("f16.png"), &e));
+    double squares = 0;
+    int n = a.width * a.height * 3;
+    for (int i = 0; i < n; i++) squares += pow(a.pixels[i] - b.pixels[i], 2);
+    assert_true(10 * log10(255.0 * 255 * n / squares) >= 35); /* dB */
     image_free(&a);
     image_free(&b);
 }
@@ -98,6 +128,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_half),
         cmocka_unit_test(test_no_gpu),
         cmocka_unit_test(test_devices),
     };
