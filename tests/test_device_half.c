@@ -57,6 +57,29 @@ typedef struct half_case {
         }                                                                                          \
     }
 
+/* Its result is far beyond float16, its operands are not */
+#define LARGE(label, x, w, add, y)                                                                 \
+    {                                                                                              \
+        label,                                                                                     \
+            {.kind = OP_CONV2D,                                                                    \
+             .params = {.stride = 1,                                                               \
+                        .pad_top = 1,                                                              \
+                        .pad_left = 1,                                                             \
+                        .pad_bottom = 1,                                                           \
+                        .pad_right = 1,                                                            \
+                        .type = DTYPE_F32},                                                        \
+             .in_count = 4,                                                                        \
+             .out_count = 1,                                                                       \
+             .in = {x, w, NONE, add},                                                              \
+             .out = {y}},                                                                          \
+            "12", 60000,                                                                           \
+        {                                                                                          \
+            {                                                                                      \
+                0                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
 #define LINEAR(label, x, w, bias, add, y)                                                          \
     {                                                                                              \
         label,                                                                                     \
@@ -156,6 +179,7 @@ static const half_case cases[] = {
          F32(2, 4, 3, 5)),
     CONV("conv down, encoder", 2, 0, 0, 1, 1, HALF(1, 8, 6, 4), F32(3, 4, 3, 3), F32(3), NONE,
          F32(1, 4, 3, 3)),
+    LARGE("conv of large", HALF(2, 5, 7, 6), F32(9, 6, 3, 3), F32(2, 5, 7, 9), F32(2, 5, 7, 9)),
     LINEAR("linear", HALF(2, 5, 24), F32(17, 24), F32(17), F32(2, 5, 17), F32(2, 5, 17)),
     LINEAR("linear to half", HALF(3, 24), F32(16, 24), F32(16), NONE, HALF(3, 16)),
     LINEAR("conv 1x1", HALF(1, 3, 5, 8), F32(4, 8, 1, 1), NONE, NONE, F32(1, 3, 5, 4)),

@@ -99,7 +99,7 @@ static void run(void *context)
     }
     for (int64_t i = 0; i < count; i++) {
         float old = c->onto ? number_get(c->result, s->type, i) : 0;
-        number_set(c->result, s->type, i, (float)sum[i] + old); /* sums are float32 */
+        number_set(c->result, s->type, i, (float)sum[i] * s->scale + old); /* sums are float32 */
     }
     free(first);
     free(second);

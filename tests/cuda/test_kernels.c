@@ -260,20 +260,20 @@ static void test_finish(void **state)
             view_set(add, i, random_value());
             if (i < 64) view_set(bias, i, random_value());
         }
-        finish_args a = {.x = x, .y = y, .count = n, .channels = channels};
+        finish_args a = {.x = x, .y = y, .count = n, .channels = channels, .scale = k % 2 ? 8 : 1};
         if (k / 9 % 2) a.bias = bias;
         if (k / 18) a.add = add;
         finish_launch(&a, NULL);
         for (size_t i = 0; i < (size_t)n; i++) {
-            double want = view_get(x, i);
+            double want = view_get(x, i) * (double)a.scale;
             if (a.bias.data) want += view_get(bias, i % (size_t)channels);
             if (a.add.data) want += view_get(add, i);
-            check_near(view_get(y, i), want, 2, DTYPE_F32, 1e-6);
+            check_near(view_get(y, i), want, 10, DTYPE_F32, 1e-6);
         }
         a.y = x;
         finish_launch(&a, NULL);
         for (size_t i = 0; i < (size_t)n; i++)
-            check_near(view_get(x, i), view_get(y, i), 2, type, 1e-6);
+            check_near(view_get(x, i), view_get(y, i), 10, type, 1e-6);
         for (int i = 0; i < 4; i++) free(block[i]);
     }
 }

@@ -21,6 +21,7 @@ typedef struct conv_shape {
     int64_t kh, kw;
     int stride, pad_height, pad_width;
     dtype type;
+    float scale; /* of the result, a power of two */
 } conv_shape;
 
 typedef struct conv_library conv_library; /* one of a stream */

@@ -21,6 +21,7 @@ struct conv_plan {
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t job;
     int algorithm; /* of the way's own kind */
+    float scale;
     size_t scratch;
 };
 
@@ -126,7 +127,7 @@ bool conv_open(conv_plan **out, conv_library *l, const conv_shape *s, size_t *sc
 {
     conv_plan *p = *out = calloc(1, sizeof *p);
     if (!p) return error_memory(e, "a convolution", sizeof *p);
-    *p = (conv_plan){.library = l, .way = s->way};
+    *p = (conv_plan){.library = l, .way = s->way, .scale = s->scale};
     bool ok = describe(p, s, e) && choose(p, e);
     *scratch = p->scratch;
     if (!ok) conv_close(out);
@@ -148,19 +149,19 @@ void conv_close(conv_plan **handle)
 bool conv_run(const conv_plan *p, const void *a, const void *b, void *result, bool onto,
               void *scratch, error *e)
 {
-    float one = 1, old = onto ? 1 : 0;
+    float old = onto ? 1 : 0;
     cudnnHandle_t h = p->library->handle;
     if (p->way == CONV_FORWARD)
-        return done(cudnnConvolutionForward(h, &one, p->x, a, p->w, b, p->job,
+        return done(cudnnConvolutionForward(h, &p->scale, p->x, a, p->w, b, p->job,
                                             (cudnnConvolutionFwdAlgo_t)p->algorithm, scratch,
                                             p->scratch, &old, p->y, result),
                     "a convolution", e);
     if (p->way == CONV_BY_DATA)
-        return done(cudnnConvolutionBackwardData(h, &one, p->w, b, p->y, a, p->job,
+        return done(cudnnConvolutionBackwardData(h, &p->scale, p->w, b, p->y, a, p->job,
                                                  (cudnnConvolutionBwdDataAlgo_t)p->algorithm,
                                                  scratch, p->scratch, &old, p->x, result),
                     "a convolution by data", e);
-    return done(cudnnConvolutionBackwardFilter(h, &one, p->x, b, p->y, a, p->job,
+    return done(cudnnConvolutionBackwardFilter(h, &p->scale, p->x, b, p->y, a, p->job,
                                                (cudnnConvolutionBwdFilterAlgo_t)p->algorithm,
                                                scratch, p->scratch, &old, p->w, result),
                 "a convolution by weights", e);

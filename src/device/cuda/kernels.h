@@ -106,11 +106,13 @@ typedef struct add_args {
 } add_args;
 void add_launch(const add_args *a, gpu_stream stream);
 
-/* What is left to do for a convolution: y = x + bias[channel] + add, in y's type. */
+/* What is left to do for a convolution: y = scale * x + bias[channel] + add, in y's
+ * type. */
 typedef struct finish_args {
     gpu_view x, y, add; /* [count]; y may be x, or add; add may be absent */
     gpu_view bias;      /* [channels], or absent */
     int64_t count, channels;
+    float scale; /* a power of two */
 } finish_args;
 void finish_launch(const finish_args *a, gpu_stream stream);
 

@@ -132,7 +132,7 @@ template <int N> KERNEL finish_kernel(finish_args a)
         if (a.bias.data) bias = load<N>(a.bias, (int64_t)(i % width) * N);
         if (a.add.data) more = load<N>(a.add, at);
         UNROLL
-        for (int k = 0; k < N; k++) x.v[k] = x.v[k] + more.v[k] + bias.v[k]; /* as where the library has added onto it */
+        for (int k = 0; k < N; k++) x.v[k] = x.v[k] * a.scale + more.v[k] + bias.v[k]; /* as where the library has added onto it */
         store<N>(a.y, at, x);
     }
 }

@@ -94,6 +94,11 @@ static size_t bytes_of(int64_t a, int64_t b, int64_t c, int64_t d, dtype type)
     return rounded((size_t)(a * b * c * d) * dtype_size(type));
 }
 
+/* A result of more than 65504 is nothing to the residual stream, which is float32, and infinity to
+ * the float16 that it passes through: so it passes so much smaller, which costs numbers below 1e-3
+ * some of their digits, at most 5e-7. Not gradients: their range is the loss's scale's business. */
+static const float HALF_SCALE = 1.0f / 16;
+
 static conv_state conv_of(const op_call *call)
 {
     static const conv_way ways[] = {CONV_FORWARD, CONV_BY_DATA, CONV_BY_WEIGHTS};
@@ -119,7 +124,8 @@ static conv_state conv_of(const op_call *call)
                   .stride = p->stride,
                   .pad_height = p->pad_top,
                   .pad_width = p->pad_left,
-                  .type = type},
+                  .type = type,
+                  .scale = 1},
         .height = x->dim[1],
         .width = x->dim[2],
         .padded = p->pad_top != p->pad_bottom || p->pad_left != p->pad_right,
@@ -134,8 +140,10 @@ static conv_state conv_of(const op_call *call)
     bool other = type != call->out[0].type;
     if (s.padded && way != CONV_BY_DATA)
         s.padded_bytes = bytes_of(c->batch, c->height, c->width, c->in, type);
-    if (way == CONV_FORWARD && other)
+    if (way == CONV_FORWARD && other) {
         s.result_bytes = bytes_of(c->batch, c->y_height, c->y_width, c->out, type);
+        if (type == DTYPE_F16) c->scale = HALF_SCALE;
+    }
     if (way == CONV_BY_DATA && (other || s.padded))
         s.result_bytes = bytes_of(c->batch, c->height, c->width, c->in, type);
     if (way == CONV_BY_DATA && other && s.padded)
@@ -221,7 +229,8 @@ static bool conv_forward(cuda *c, const op_call *call, void *state, void *scratc
                      .y = y,
                      .bias = b,
                      .count = array_count(&call->out[0]),
-                     .channels = s->shape.out};
+                     .channels = s->shape.out,
+                     .scale = 1 / s->shape.scale};
     if (!onto) a.add = add;
     if (made != y.data || a.bias.data || a.add.data) finish_launch(&a, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
