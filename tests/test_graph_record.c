@@ -376,6 +376,54 @@ static void test_run_checked(void **state)
     weight_set_close(&set);
 }
 
+/* What is too large for float16 becomes infinity, which reaches the result and is named where it
+ * arose; bfloat16 holds it. */
+static void overflow_in(dtype half, const float *x_of, const char *const *wanted)
+{
+    device *d;
+    error e = {0};
+    if (!device_open(&d, test_device(), &(device_options){.threads = 1, .precision = half}, &e))
+        fail_msg("%s", e.text);
+    graph *g = fresh(d->compute);
+    tensor *x = graph_input(g, "x", DTYPE_F32, DIMS(1, 4));
+    tensor *h = linear_compute(g, x, graph_weight(g, "first.weight", DIMS(4, 4)), NULL);
+    tensor *y = linear(g, geglu(g, h), graph_weight(g, "second.weight", DIMS(4, 2)), NULL, NULL);
+    graph_output(g, y);
+    assert_true(graph_plan(g, d, &e) && graph_allocate(g, &e));
+    weight_set set = weights_for(g, DTYPE_F32, 1);
+    for (size_t i = 0; i < set.count; i++)
+        for (int64_t k = 0; k < weight_elements(&set.item[i]); k++)
+            ((float *)(uintptr_t)set.item[i].data)[k] = 1;
+    device_weights *copy = copy_of(d, &set);
+    assert_true(graph_bind(g, &copy, 1, &e));
+    for (int i = 0; i < 4; i++) {
+        float got[4];
+        assert_true(graph_write(g, x, (float[]){x_of[i], x_of[i], x_of[i], x_of[i]}, NULL));
+        assert_true(graph_run(g, &e) && graph_read(g, y, got, &e));
+        assert_int_equal(isfinite(got[0]) && isfinite(got[3]), !wanted[i]);
+        assert_int_equal(graph_run_checked(g, &e), !wanted[i]);
+        if (wanted[i] && !strstr(e.text, wanted[i])) fail_msg("%s", e.text);
+        e = (error){0};
+    }
+    graph_close(&g);
+    device_weights_close(&copy);
+    weight_set_close(&set);
+    device_close(&d);
+}
+
+static void test_half_overflow(void **state)
+{
+    (void)state;
+    static const float x[] = {20, 200, 30000, 1e5f};
+    static const char *const wanted[] = {
+        NULL, "geglu gave infinity at element 0 of [1, 2], at weight first.weight",
+        "linear gave infinity at element 0 of [1, 4], at weight first.weight",
+        "cast gave infinity at element 0 of [1, 4], before any weight"};
+    static const char *const nothing[4] = {NULL};
+    if (strcmp(test_device(), "cuda") == 0) overflow_in(DTYPE_F16, x, wanted);
+    overflow_in(DTYPE_BF16, x, nothing);
+}
+
 /* a device that gives up says so, and the operation and its weight are named */
 static void test_run_fails(void **state)
 {
@@ -508,8 +556,9 @@ int main(void)
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_types),
         cmocka_unit_test(test_copy),          cmocka_unit_test(test_run),
         cmocka_unit_test(test_bind_errors),   cmocka_unit_test(test_run_checked),
-        cmocka_unit_test(test_run_fails),     cmocka_unit_test(test_views),
-        cmocka_unit_test(test_prepare_fails), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_half_overflow), cmocka_unit_test(test_run_fails),
+        cmocka_unit_test(test_views),         cmocka_unit_test(test_prepare_fails),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
