@@ -192,10 +192,21 @@ static void plain_update(float p[TENSORS][N], float times, double max_norm, doub
     }
 }
 
+static void scale_gradients(const trained *t, float scale)
+{
+    float g[N];
+    for (int i = 0; i < TENSORS; i++) {
+        get(&t->gradients, t->at[i], g, sizeof g);
+        for (int k = 0; k < N; k++) g[k] *= scale;
+        put(&t->gradients, t->at[i], g, sizeof g);
+    }
+}
+
 static void test_update(void **state)
 {
     (void)state;
     static const double norms[] = {0.5, 1e9}; /* clipped, and not */
+    const float scale = 65536;                /* of the gradients, which is undone */
     for (int k = 0; k < 2 * 2 * DEVICES; k++) {
         device *d = devices[k % DEVICES];
         bool sums = k / DEVICES % 2;
@@ -205,8 +216,13 @@ static void test_update(void **state)
         error e = {0};
         update_result r;
         trained_open(&t, d, sums);
+        scale_gradients(&t, scale);
         for (int i = 0; sums && i < 2; i++) assert_true(d->accumulate(d, t.tensor, TENSORS, &e));
-        update_job job = {.tensor = t.tensor, .count = TENSORS, .step = step, .max_norm = max_norm};
+        update_job job = {.tensor = t.tensor,
+                          .count = TENSORS,
+                          .step = step,
+                          .unscale = 1 / scale,
+                          .max_norm = max_norm};
         assert_true(d->update(d, &job, &r, &e));
         plain_update(want, sums ? 2 : 1, max_norm, &norm);
         assert_int_equal(r.bad, TENSORS);
@@ -238,7 +254,8 @@ static void test_bad_gradient(void **state)
         get(&t.states, 0, moments_before, size);
         put(&t.gradients, t.at[1] + 77 * sizeof nan, &nan, sizeof nan);
         put(&t.gradients, t.at[2] + 5 * sizeof nan, &infinity, sizeof nan);
-        update_job job = {.tensor = t.tensor, .count = TENSORS, .step = step, .max_norm = 1};
+        update_job job = {
+            .tensor = t.tensor, .count = TENSORS, .step = step, .unscale = 1, .max_norm = 1};
         assert_true(d->update(d, &job, &r, &e));
         assert_int_equal(r.bad, 1);
         get(&t.weights, 0, after, sizeof after);

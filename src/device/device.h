@@ -227,11 +227,12 @@ typedef struct update_job {
     const update_tensor *tensor;
     size_t count;
     adamw_step step; /* grad_scale follows from: */
-    double max_norm; /* gradients are scaled down where their norm, taken together, is more */
+    float unscale;   /* what gradients are multiplied with first: 1, or 1 / the loss's scale */
+    double max_norm; /* and scaled down where their norm, taken together, is more then */
 } update_job;
 
 typedef struct update_result {
-    double norm; /* before it is scaled down */
+    double norm; /* unscaled, before it is scaled down */
     size_t bad;  /* the first tensor whose gradient is not finite; count: none */
 } update_result;
 

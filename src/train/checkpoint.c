@@ -210,6 +210,34 @@ static bool is_written(const trainer *t, int file)
     return file != 1 || t->settings.train_text_encoder;
 }
 
+/* In torch's names; the scale alone is missing where a run in half precision went on in another. */
+static json_t *scaler_json(const trainer *t)
+{
+    json_t *j = json_object();
+    json_object_set_new(j, "skipped_steps", json_integer(t->skipped));
+    if (t->scaler.scale > 0) {
+        json_object_set_new(j, "scale", json_real((double)t->scaler.scale));
+        json_object_set_new(j, "growth_tracker", json_integer(t->scaler.good));
+    }
+    return j;
+}
+
+/* A checkpoint without is one that was made in another precision: the scale is the first. */
+static bool load_scaler(trainer *t, const json_t *saved, const char *folder, error *e)
+{
+    int64_t skipped = json_integer_value(json_object_get(saved, "skipped_steps"));
+    const json_t *scale = json_object_get(saved, "scale");
+    double good = json_number_value(json_object_get(saved, "growth_tracker"));
+    if (skipped < 0 || skipped > t->done ||
+        (scale && !loss_scaler_valid(json_number_value(scale), good)))
+        return error_set(e, ERROR_FORMAT,
+                         "%s: its loss_scaler is damaged; resume from another checkpoint", folder);
+    t->skipped = skipped;
+    if (scale && t->scaler.scale > 0)
+        t->scaler = (loss_scaler){(float)json_number_value(scale), (int)good};
+    return true;
+}
+
 static bool save_manifest(const checkpoint_owner *o, const trainer *t, const char *folder,
                           const file_hashes *hashes, error *e)
 {
@@ -218,6 +246,7 @@ static bool save_manifest(const checkpoint_owner *o, const trainer *t, const cha
         if (is_written(t, i))
             json_object_set_new(files, hashed_files[i], json_string(hashes->of[i]));
     json_object_set_new(j, "step", json_integer(t->done));
+    if (t->scaler.scale > 0 || t->skipped) json_object_set_new(j, "loss_scaler", scaler_json(t));
     json_object_set_new(j, "files", files);
     bool ok = json_write_in(j, folder, "checkpoint.json", e);
     json_decref(j);
@@ -276,6 +305,7 @@ static bool load_manifest(const checkpoint_owner *o, trainer *t, const char *fol
     bool ok = j && identity_same(j, t, o->model_hash, true, folder, e) &&
               check_files(json_object_get(j, "files"), t, folder, e);
     if (ok) t->done = json_integer_value(json_object_get(j, "step"));
+    ok = ok && load_scaler(t, json_object_get(j, "loss_scaler"), folder, e);
     json_decref(j);
     return ok;
 }

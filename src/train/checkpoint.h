@@ -2,9 +2,9 @@
  *
  * checkpoint: the whole state of a run on disk: OUTPUT/checkpoint-N with unet/ (and text_encoder/)
  * as diffusers saves them, optimizer.safetensors (moments, and the state of the draws), and
- * checkpoint.json (step, whose it is (identity.h), and a hash of each file). A checkpoint
- * is written beside, and renamed when whole: what is named checkpoint-N is good or altered, never
- * half. */
+ * checkpoint.json (step, loss scaler, whose it is (identity.h), and a hash of each file). A
+ * checkpoint is written beside, and renamed when whole: what is named checkpoint-N is good or
+ * altered, never half. */
 #ifndef LIKENESS_TRAIN_CHECKPOINT_H
 #define LIKENESS_TRAIN_CHECKPOINT_H
 

@@ -4,6 +4,7 @@
 #include "train/record.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,20 +78,27 @@ void record_close(record **r)
     *r = NULL;
 }
 
-bool record_add(record *r, const train_report *report, bool has_prior, double seconds, error *e)
+/* JSON has no number that is not finite. */
+static const char *or_null(double x, const char *text) { return isfinite(x) ? text : "null"; }
+
+bool record_add(record *r, const train_report *of, bool has_prior, double seconds, error *e)
 {
-    char prior[64] = "", line[512];
+    char prior[64] = "", scale[96] = "", line[640];
     if (has_prior)
         snprintf(prior, sizeof prior, ", \"prior_loss\": %s",
-                 number_exact_float(report->prior_loss).text);
-    int n = snprintf(line, sizeof line,
-                     "{\"step\": %lld, \"loss\": %s, \"instance_loss\": %s%s, \"lr\": %s, "
-                     "\"grad_norm\": %s, \"seconds\": %s, \"rss_mb\": %s}\n",
-                     (long long)report->step, number_exact_float(report->loss).text,
-                     number_exact_float(report->instance_loss).text, prior,
-                     number_rounded(report->rate, 9).text, number_rounded(report->norm, 6).text,
-                     number_decimals(seconds, 3).text,
-                     number_decimals((double)memory_peak() / 1e6, 0).text);
+                 or_null((double)of->prior_loss, number_exact_float(of->prior_loss).text));
+    if (of->loss_scale > 0)
+        snprintf(scale, sizeof scale, ", \"loss_scale\": %s, \"skipped\": %s",
+                 number_exact_float(of->loss_scale).text, of->skipped ? "true" : "false");
+    int n = snprintf(
+        line, sizeof line,
+        "{\"step\": %lld, \"loss\": %s, \"instance_loss\": %s%s, \"lr\": %s, "
+        "\"grad_norm\": %s%s, \"seconds\": %s, \"rss_mb\": %s}\n",
+        (long long)of->step, or_null((double)of->loss, number_exact_float(of->loss).text),
+        or_null((double)of->instance_loss, number_exact_float(of->instance_loss).text), prior,
+        number_rounded(of->rate, 9).text, or_null(of->norm, number_rounded(of->norm, 6).text),
+        scale, number_decimals(seconds, 3).text,
+        number_decimals((double)memory_peak() / 1e6, 0).text);
     char *longer = realloc(r->waiting, r->size + (size_t)n);
     if (!longer) return error_memory(e, LINES, r->size + (size_t)n);
     memcpy(longer + r->size, line, (size_t)n);

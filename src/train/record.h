@@ -12,9 +12,10 @@ typedef struct record record;
  * ones, which a killed run wrote after its last checkpoint, go. */
 bool record_open(record **out, const char *output_dir, int64_t keep, error *e);
 void record_close(record **r);
-/* One line: step, loss, instance_loss, prior_loss (with prior preservation), lr, grad_norm,
- * seconds, rss_mb (peak). Fails only where memory is out. */
-bool record_add(record *r, const train_report *report, bool has_prior, double seconds, error *e);
+/* One line: step, loss, instance_loss, prior_loss (with prior preservation), lr, grad_norm, in half
+ * precision loss_scale and skipped, seconds, rss_mb (peak); what is not finite is null. Fails only
+ * where memory is out. */
+bool record_add(record *r, const train_report *of, bool has_prior, double seconds, error *e);
 /* Writes what is not in the file yet. Where that fails (ERROR_FILE: a full disk) the rest is kept
  * for the next time. */
 bool record_write(record *r, error *e);

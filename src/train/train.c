@@ -280,6 +280,12 @@ static bool update(run *r, error *e)
     report.network_seconds = network;
     r->report = report;
     r->seconds = clock_seconds() - began;
+    if (report.skipped)
+        run_say(r,
+                "step %lld: gradients are beyond half precision at a loss scale of %s: skipped, "
+                "the scale is %s from here on",
+                (long long)t->done, number_exact_float(report.loss_scale).text,
+                number_exact_float(t->scaler.scale).text);
     forecast_update(&r->forecast, &report, r->seconds);
     return true;
 }

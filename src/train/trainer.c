@@ -208,6 +208,7 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
                   const train_watch *watch, error *e)
 {
     *t = (trainer){.device = d, .model = m, .settings = *s, .watch = watch};
+    if (d->compute == DTYPE_F16) t->scaler = loss_scaler_on(LOSS_SCALE_FIRST);
     if (m->kind != MODEL_STABLE_DIFFUSION)
         return error_set(e, ERROR_MODEL,
                          "%s: is an unconditional model; DreamBooth needs one that "
@@ -415,7 +416,7 @@ static bool run_step(trainer *t, step_graph *s, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
     device_weights *sets[] = {t->parameters.unet.copy, t->parameters.clip.copy};
-    float start = 1.0f / (float)t->settings.gradient_accumulation_steps;
+    float start = loss_scale(&t->scaler) / (float)t->settings.gradient_accumulation_steps;
     if (!graph_bind(s->graph, sets, sets[1] ? 2 : 1, e)) return false;
     graph *g = s->graph;
     return write_text(t, s, count, false, e) && graph_write(g, s->x, b->noisy, e) &&
@@ -464,7 +465,8 @@ bool trainer_batch(trainer *t, train_report *r, error *e)
     step_options o = options_for(t, samples);
     step_graph *s = step_for(t, t->steps, samples, &o, e);
     if (!s || !run_step(t, s, count, e) || !read_losses(t, s, count, r, e)) return false;
-    if (!isfinite(r->loss)) return update_blame(t, s, "the loss is not a number", e);
+    if (!isfinite(r->loss) && !t->scaler.scale) /* else its gradients say so, as in torch */
+        return update_blame(t, s, "the loss is not a number", e);
     t->batches++;
     if (t->settings.gradient_accumulation_steps > 1 && !update_accumulate(t, s, e)) return false;
     r->network_seconds = clock_seconds() - began;

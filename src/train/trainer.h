@@ -2,7 +2,7 @@
  *
  * trainer: the state of a DreamBooth run and its step: draws, latents, noise, the graph, the guard
  * against NaN, clipping, the optimizer. Everything that a checkpoint must hold is in `parameters`,
- * `draws` and `done`. */
+ * `draws`, `done`, `skipped` and `scaler`. */
 #ifndef LIKENESS_TRAIN_TRAINER_H
 #define LIKENESS_TRAIN_TRAINER_H
 
@@ -10,6 +10,7 @@
 #include "train/draws.h"
 #include "train/latents.h"
 #include "train/parameters.h"
+#include "train/scaler.h"
 #include "train/step.h"
 #include "train/text.h"
 
@@ -30,7 +31,9 @@ typedef struct trainer {
     step_graph steps[TRAINER_STEPS];
     step_graph priors[TRAINER_STEPS]; /* prior_from_base: the base's prediction */
     step_graph *active;               /* whose memory is taken; NULL: none's */
-    int64_t done, total;              /* updates */
+    int64_t done, total;              /* updates, skipped ones among them */
+    int64_t skipped;                  /* which changed nothing, for a gradient was not finite */
+    loss_scaler scaler;               /* in half precision; else off */
     int batches;                      /* since the last update */
     double rate;                      /* learning_rate, scaled */
     struct trainer_buffers *buffers;
@@ -41,10 +44,13 @@ typedef struct trainer {
 
 /* One batch's outcome. */
 typedef struct train_report {
-    float loss, instance_loss, prior_loss; /* loss = instance + prior_loss_weight * prior */
+    float loss, instance_loss, prior_loss; /* loss = instance + prior_loss_weight * prior; not
+                                              finite at most where the update is skipped */
     bool updated;           /* this batch ended in an update; the rest is filled then alone */
     int64_t step;           /* 1: the first update */
-    double rate, norm;      /* the gradient's norm before clipping */
+    bool skipped;           /* a gradient was not finite: nothing was changed, the scale is less */
+    float loss_scale;       /* that this update was made with; 0: none */
+    double rate, norm;      /* the gradient's norm before clipping, without the scale */
     double network_seconds; /* of this update's batches: forward and backward together */
     double optimizer_seconds;
 } train_report;

@@ -46,9 +46,11 @@ static const char why[] =
 static bool guard(const trainer *t, const char *found, error *e)
 {
     return error_set(e, ERROR_NUMERIC,
-                     "step %lld: %s; training stopped with the weights of step "
+                     "step %lld: %s%s; training stopped with the weights of step "
                      "%lld; %s",
-                     (long long)t->done + 1, found, (long long)t->done, why);
+                     (long long)t->done + 1, found,
+                     t->scaler.scale > 0 ? ", though the loss scale has come down to 1" : "",
+                     (long long)t->done, why);
 }
 
 bool update_blame(trainer *t, const step_graph *s, const char *what, error *e)
@@ -193,17 +195,34 @@ bool update_forget(trainer *t, error *e)
     return true;
 }
 
+/* A gradient is not finite: in half precision, at a scale that can be less, the step is skipped, a
+ * loss that is not finite included; else that is the end. */
+static bool skip(trainer *t, const step_graph *s, size_t bad, error *e)
+{
+    const update_tensor *u = &s->updates[bad];
+    char text[512];
+    if (t->scaler.scale > 0 && loss_scaler_next(&t->scaler, true)) {
+        t->skipped++;
+        return true;
+    }
+    snprintf(text, sizeof text, "the gradient by weight %s is not finite",
+             u->weights->set.item[u->index].name);
+    return update_blame(t, s, text, e);
+}
+
 bool update_run(trainer *t, step_graph *s, train_report *r, error *e)
 {
     const train_settings *o = &t->settings;
     double began = clock_seconds();
     if (!list_updates(t, s, e)) return false;
-    double rate = t->rate * rate_multiplier(o->lr_scheduler, t->done, o->lr_warmup_steps, t->total,
+    int64_t made = t->done - t->skipped; /* accelerate's scheduler stands still in a skipped step */
+    double rate = t->rate * rate_multiplier(o->lr_scheduler, made, o->lr_warmup_steps, t->total,
                                             o->lr_num_cycles, o->lr_power, t->rate);
     update_job u = {.tensor = s->updates,
                     .count = s->update_count,
+                    .unscale = 1 / loss_scale(&t->scaler),
                     .max_norm = o->max_grad_norm,
-                    .step = {.step = t->done + 1,
+                    .step = {.step = made + 1,
                              .rate = rate,
                              .beta1 = o->adam_beta1,
                              .beta2 = o->adam_beta2,
@@ -211,13 +230,9 @@ bool update_run(trainer *t, step_graph *s, train_report *r, error *e)
                              .weight_decay = o->adam_weight_decay}};
     update_result done;
     if (!apply(t, s, &u, &done, e)) return false;
-    if (done.bad < u.count) {
-        const update_tensor *bad = &s->updates[done.bad];
-        char text[512];
-        snprintf(text, sizeof text, "the gradient by weight %s is not finite",
-                 bad->weights->set.item[bad->index].name);
-        return update_blame(t, s, text, e);
-    }
+    r->loss_scale = t->scaler.scale;
+    r->skipped = done.bad < u.count;
+    if (r->skipped ? !skip(t, s, done.bad, e) : !loss_scaler_next(&t->scaler, false)) return false;
     if (!update_forget(t, e)) return false;
     t->done++;
     r->updated = true;

@@ -231,11 +231,12 @@ bool cpu_update(device *d, const update_job *u, update_result *r, error *e)
         if (!isfinite(squares) && r->bad == u->count) r->bad = i;
         sum += squares;
     }
-    r->norm = sqrt(sum);
+    double unscale = (double)u->unscale;
+    r->norm = sqrt(sum) * unscale;
     if (r->bad < u->count) return true;
     double clip = u->max_norm / (r->norm + 1e-6);
     adamw_step step = u->step;
-    step.grad_scale = clip < 1 ? (float)clip : 1;
+    step.grad_scale = (float)(clip < 1 ? clip * unscale : unscale);
     for (size_t i = 0; i < u->count; i++) {
         const update_tensor *t = &u->tensor[i];
         struct moment_data m = moment_data_of(&t->moments);

@@ -30,13 +30,18 @@ bool cuda_accumulate(device *d, const update_tensor *list, size_t count, error *
 
 /* ---- the update ---- */
 
+typedef struct step_values {
+    adamw_step_constants constants;
+    float unscale;
+} step_values;
+
 /* What goes to the card for a step, one behind the other, each part aligned: places are offsets. */
 typedef struct step_lists {
     tensor_item *gradient;
     adamw_item *weight;
-    adamw_step_constants constants;
+    step_values values;
     int64_t gradient_blocks, weight_blocks;
-    size_t at_weight, at_constants, at_state, at_scratch, size;
+    size_t at_weight, at_values, at_state, at_scratch, size;
 } step_lists;
 
 static size_t aligned(size_t at) { return (at + 255) / 256 * 256; }
@@ -89,12 +94,13 @@ static bool lists_make(step_lists *l, const update_job *u, error *e)
     }
     l->gradient_blocks = tensor_list_place(l->gradient, (int64_t)u->count);
     l->weight_blocks = adamw_list_place(l->weight, (int64_t)u->count);
-    l->constants.torch = constants_of(MOMENTS_F32, &u->step);
-    l->constants.bnb = constants_of(MOMENTS_8BIT, &u->step);
+    l->values.constants.torch = constants_of(MOMENTS_F32, &u->step);
+    l->values.constants.bnb = constants_of(MOMENTS_8BIT, &u->step);
+    l->values.unscale = u->unscale;
     gradient_norm_args norm = {.list = {NULL, (int64_t)u->count, l->gradient_blocks}};
     l->at_weight = aligned(u->count * sizeof *l->gradient);
-    l->at_constants = aligned(l->at_weight + u->count * sizeof *l->weight);
-    l->at_state = aligned(l->at_constants + sizeof l->constants);
+    l->at_values = aligned(l->at_weight + u->count * sizeof *l->weight);
+    l->at_state = aligned(l->at_values + sizeof l->values);
     l->at_scratch = aligned(l->at_state + sizeof(gradient_state));
     l->size = l->at_scratch + gradient_norm_scratch(&norm);
     return true;
@@ -118,17 +124,19 @@ static bool lists_run(cuda *c, const step_lists *l, const update_job *u, gradien
     char *m = cuda_lists(c, l->size, e);
     if (!m || !gpu_upload(g, m, l->gradient, u->count * sizeof *l->gradient, e) ||
         !gpu_upload(g, m + l->at_weight, l->weight, u->count * sizeof *l->weight, e) ||
-        !gpu_upload(g, m + l->at_constants, &l->constants, sizeof l->constants, e))
+        !gpu_upload(g, m + l->at_values, &l->values, sizeof l->values, e))
         return false;
     gradient_state *state = (gradient_state *)(void *)(m + l->at_state);
+    const step_values *values = (const step_values *)(void *)(m + l->at_values);
     gradient_norm_args norm = {.list = {(const tensor_item *)(void *)m, count, l->gradient_blocks},
                                .max_norm = u->max_norm,
+                               .unscale = &values->unscale,
                                .state = state};
     gradient_norm_launch(&norm, m + l->at_scratch, g->stream);
     adamw_args step = {.item = (const adamw_item *)(void *)(m + l->at_weight),
                        .count = count,
                        .blocks = l->weight_blocks,
-                       .constants = (const adamw_step_constants *)(void *)(m + l->at_constants),
+                       .constants = &values->constants,
                        .maps = c->maps,
                        .state = state,
                        .bad_none = (uint32_t)count};
