@@ -530,7 +530,10 @@ typedef struct lk_train_progress {
     float loss, instance_loss, prior_loss; /* of the last update, as all that follows */
     double rate, norm;                     /* learning rate; the gradient's norm before clipping */
     double seconds;
-    double left; /* seconds to the end of the whole run, about; 0: not known yet */
+    double left;      /* seconds to the end of the whole run, about; 0: not known yet */
+    float loss_scale; /* in LK_F16: that the update was made with; else 0 */
+    bool skipped;     /* the update changed nothing: a gradient was beyond half precision, as the
+                         loss or the norm may be (infinite, or NaN) */
 } lk_train_progress;
 
 /* DreamBooth. Names, meaning and defaults are those of diffusers' train_dreambooth.py; what that

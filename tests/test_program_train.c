@@ -335,8 +335,10 @@ static void test_bad_flags(void **state)
     BAD_USE("--max_train_steps", GOOD_FLAGS, "--max_train_steps", "-3");
     TRAIN(toy_path, "bad", "--learning_rate", "nan");
     failed(2, "--learning_rate");
-    TRAIN(toy_path, "bad", "--mixed_precision", "fp16");
-    failed(2, "WHY-NAN");
+    TRAIN(toy_path, "bad", "--mixed_precision", "fp16", "--device", "cpu");
+    failed(2, "the processor does not compute in precision f16: use bf16");
+    TRAIN(toy_path, "bad", "--mixed_precision", "fp8");
+    failed(2, "--mixed_precision fp8: there are no, bf16 and fp16");
     TRAIN(toy_path, "bad", "--seed", "-4");
     failed(2, "--seed");
     BAD_USE("--max_train_steps", GOOD_FLAGS, "--max_train_steps", "0");

@@ -2,13 +2,15 @@
  *
  * test_train_cuda: trainings on the GPU's device, against the same on the processor: losses and
  * norms agree to rounding, runs repeat and resume to the byte, a checkpoint of one goes on on the
- * other; and what a GPU that is not there, too small, too old or lost has to say. Where there is no
- * card it is the emulated one (tests/cuda), whose hardware LIKENESS_EMULATED describes. */
+ * other; half precision, and steps that are too large for it; and what a GPU that is not there, too
+ * small, too old or lost has to say. Where there is no card it is the emulated one (tests/cuda),
+ * whose hardware LIKENESS_EMULATED describes. */
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/folder.h"
+#include "base/half.h"
 #include "base/platform.h"
 #include "support.h"
 #include "toy.h"
@@ -18,7 +20,7 @@
 enum { STEPS = 4 };
 
 static model *base;
-static device *cpu, *gpu;
+static device *cpu, *gpu, *half; /* half: the GPU in float16 */
 static char output[600];
 
 static train_settings settings(train_optimizer optimizer)
@@ -29,6 +31,7 @@ static train_settings settings(train_optimizer optimizer)
     s.instance_prompt = "a dog";
     s.output_dir = output;
     s.learning_rate = 1e-3;
+    s.train_batch_size = 1;
     s.max_train_steps = STEPS;
     s.checkpointing_steps = 2;
     s.optimizer = optimizer;
@@ -56,12 +59,13 @@ static history losses(device *d, const train_settings *s)
     return h;
 }
 
-static void agree(const train_settings *s)
+/* Those on d against the processor's, relative. */
+static void agree(device *d, const train_settings *s, double most, double most_norm)
 {
-    history a = losses(cpu, s), b = losses(gpu, s), again = losses(gpu, s);
+    history a = losses(cpu, s), b = losses(d, s), again = losses(d, s);
     for (int i = 0; i < STEPS; i++) {
-        if (fabs(a.loss[i] - b.loss[i]) > 1e-4 * a.loss[i] ||
-            fabs(a.norm[i] - b.norm[i]) > 1e-3 * a.norm[i])
+        if (fabs(a.loss[i] - b.loss[i]) > most * a.loss[i] ||
+            fabs(a.norm[i] - b.norm[i]) > most_norm * a.norm[i])
             fail_msg("step %d: loss %.9g, norm %.9g; on the GPU %.9g, %.9g", i + 1, a.loss[i],
                      a.norm[i], b.loss[i], b.norm[i]);
         assert_true(b.loss[i] == again.loss[i] && b.norm[i] == again.norm[i]);
@@ -75,7 +79,7 @@ static void test_float32(void **state)
     s.train_text_encoder = true;
     s.gradient_accumulation_steps = 2;
     s.train_batch_size = 2;
-    agree(&s);
+    agree(gpu, &s, 1e-4, 1e-3);
 }
 
 static void test_8bit(void **state)
@@ -83,54 +87,218 @@ static void test_8bit(void **state)
     train_settings s = settings(OPTIMIZER_ADAMW_8BIT);
     (void)state;
     s.gradient_checkpointing = true;
-    agree(&s);
+    agree(gpu, &s, 1e-4, 1e-3);
+}
+
+/* The optimizer that is in half precision itself fails on both alike, or gets by. */
+static void test_half_optimizer(void **state)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW_F16);
+    device *const devices[] = {cpu, gpu};
+    char text[2][2048];
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        trainer t;
+        train_report r;
+        error e = {0};
+        if (!trainer_open(&t, devices[k], base, &s, NULL, &e) || !trainer_start(&t, &e))
+            fail_msg("%s", e.text);
+        assert_false(trainer_batch(&t, &r, &e));
+        assert_int_equal(e.code, ERROR_NUMERIC);
+        snprintf(text[k], sizeof text[k], "%s", e.text);
+        trainer_close(&t);
+    }
+    assert_string_equal(text[0], text[1]);
+    assert_non_null(strstr(text[0], "step 1: the update makes element"));
+    s.adam_epsilon = 1e-4;
+    agree(gpu, &s, 5e-3, 5e-2);
+}
+
+/* ---- half precision: the loss is scaled ---- */
+
+static void open_half(trainer *t, const train_settings *s)
+{
+    error e = {0};
+    if (!trainer_open(t, half, base, s, NULL, &e) || !trainer_start(t, &e)) fail_msg("%s", e.text);
+    assert_true(t->scaler.scale == LOSS_SCALE_FIRST);
+}
+
+static void test_float16(void **state)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW);
+    (void)state;
+    s.gradient_accumulation_steps = 2;
+    s.train_batch_size = 2;
+    agree(half, &s, 5e-3, 2e-2);
+}
+
+static void *weights_of(const trainer *t)
+{
+    const buffer *b = &t->parameters.unet.weights;
+    void *data = malloc(b->size);
+    error e = {0};
+    assert_non_null(data);
+    if (!half->download(half, b, 0, data, b->size, &e)) fail_msg("%s", e.text);
+    return data;
+}
+
+/* Gradients that are really infinite: steps are skipped until the scale fits, then it learns. */
+static void test_overflow(void **state)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW_8BIT);
+    trainer t;
+    train_report r;
+    error e = {0};
+    (void)state;
+    s.max_train_steps = 40;
+    open_half(&t, &s);
+    size_t size = t.parameters.unet.weights.size;
+    float scale = t.scaler.scale = 0x1p22f; /* too large by some powers of two */
+    void *before = weights_of(&t), *after;
+    for (r.skipped = true; r.skipped; scale /= 2) {
+        if (!trainer_batch(&t, &r, &e)) fail_msg("%s", e.text);
+        assert_true(r.updated && r.loss_scale == scale && isfinite(r.loss));
+        assert_int_equal(isfinite(r.norm), !r.skipped);
+        after = weights_of(&t);
+        assert_int_equal(memcmp(before, after, size) == 0, r.skipped);
+        free(after);
+    }
+    assert_true(t.skipped >= 1 && t.done == t.skipped + 1 && t.scaler.good == 1);
+    assert_true(t.scaler.scale == scale * 2);
+    assert_true(trainer_finite(&t, &e));
+    free(before);
+    trainer_close(&t);
+}
+
+static void test_refused_together(void **state)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW_F16);
+    trainer t;
+    error e = {0};
+    (void)state;
+    assert_false(trainer_open(&t, half, base, &s, NULL, &e));
+    assert_int_equal(e.code, ERROR_USAGE);
+    assert_non_null(strstr(e.text, "--mixed_precision fp16 and --optimizer_precision fp16"));
 }
 
 /* ---- whole runs ---- */
 
+static int changes; /* how often a run said that it goes on elsewhere */
+
+static void on_say(void *user, const char *line)
+{
+    (void)user;
+    changes += strstr(line, "those of an unbroken run but for rounding, not its bytes") != NULL;
+}
+
 static bool run(device *d, const train_settings *s, error *e)
 {
-    train_events events = {0};
+    train_events events = {.say = on_say};
     *e = (error){0};
+    changes = 0;
     return train_run(d, base, s, NULL, &events, e);
 }
 
-static char *result(size_t *size)
+enum { FILES = 2 };
+
+static const char *const files[FILES] = {"unet/diffusion_pytorch_model.safetensors",
+                                         "optimizer.safetensors"};
+
+/* The last checkpoint of a run. */
+typedef struct kept {
+    char *data[FILES];
+    size_t size[FILES];
+} kept;
+
+static kept result(void)
 {
-    char path[700], *data;
-    error e = {0};
-    snprintf(path, sizeof path, "%s/checkpoint-4/optimizer.safetensors", output);
-    if (!file_read(path, (size_t)1 << 30, &data, size, &e)) fail_msg("%s", e.text);
-    return data;
+    kept k;
+    for (int i = 0; i < FILES; i++) {
+        char path[800];
+        error e = {0};
+        snprintf(path, sizeof path, "%s/checkpoint-4/%s", output, files[i]);
+        if (!file_read(path, (size_t)1 << 30, &k.data[i], &k.size[i], &e)) fail_msg("%s", e.text);
+    }
+    return k;
 }
 
-/* The run from checkpoint-2 on: its last checkpoint. */
-static char *resumed(device *d, size_t *size)
+static void kept_free(kept *k)
 {
-    train_settings s = settings(OPTIMIZER_ADAMW);
+    for (int i = 0; i < FILES; i++) free(k->data[i]);
+}
+
+/* The whole run on one device, and from its checkpoint-2 on on another. */
+static kept whole_on(device *d, train_settings s)
+{
+    error e = {0};
+    if (path_exists(output) && !folder_remove(output, &e)) fail_msg("%s", e.text);
+    if (!run(d, &s, &e)) fail_msg("%s", e.text);
+    return result();
+}
+
+static kept resumed_on(device *d, train_settings s, bool elsewhere)
+{
     char path[700];
     error e = {0};
     snprintf(path, sizeof path, "%s/checkpoint-4", output);
     if (!folder_remove(path, &e)) fail_msg("%s", e.text);
     s.resume_from_checkpoint = "checkpoint-2";
     if (!run(d, &s, &e)) fail_msg("%s", e.text);
-    return result(size);
+    assert_int_equal(changes, elsewhere);
+    return result();
+}
+
+static void same_bytes(device *d, const train_settings *s)
+{
+    kept a = whole_on(d, *s), b = resumed_on(d, *s, false);
+    for (int i = 0; i < FILES; i++) {
+        assert_int_equal(a.size[i], b.size[i]);
+        assert_memory_equal(a.data[i], b.data[i], a.size[i]);
+    }
+    kept_free(&a);
+    kept_free(&b);
+}
+
+/* How far weights of a checkpoint have moved away from those of another, in their steps. */
+static double distance(const kept *a, const kept *b, dtype type)
+{
+    size_t item = dtype_size(type);
+    uint64_t header;
+    double worst = 0;
+    assert_int_equal(a->size[0], b->size[0]);
+    memcpy(&header, a->data[0], sizeof header);
+    for (size_t at = sizeof header + (size_t)header; at + item <= a->size[0]; at += item) {
+        float x, y;
+        convert_to_float(&x, a->data[0] + at, type, 1);
+        convert_to_float(&y, b->data[0] + at, type, 1);
+        worst = fmax(worst, fabs((double)x - (double)y));
+    }
+    return worst / 1e-3; /* the learning rate: about how far one step goes */
+}
+
+/* A checkpoint of one device goes on on the other: the numbers are those of its own run. */
+static void crosses(device *from, device *to, const train_settings *s, double most)
+{
+    dtype type = s->optimizer == OPTIMIZER_ADAMW_F16 ? DTYPE_F16 : DTYPE_F32;
+    kept a = whole_on(from, *s), b = resumed_on(to, *s, true);
+    double far = distance(&a, &b, type);
+    if (far > most) fail_msg("%s to %s: %.3g steps apart", from->name, to->name, far);
+    kept_free(&a);
+    kept_free(&b);
 }
 
 static void test_resume(void **state)
 {
-    train_settings s = settings(OPTIMIZER_ADAMW);
-    size_t size, other;
+    train_settings s = settings(OPTIMIZER_ADAMW), bytes = settings(OPTIMIZER_ADAMW_8BIT),
+                   f16 = settings(OPTIMIZER_ADAMW_F16);
     error e = {0};
     (void)state;
-    if (!run(gpu, &s, &e)) fail_msg("%s", e.text);
-    char *whole = result(&size), *on_gpu = resumed(gpu, &other);
-    assert_int_equal(size, other);
-    assert_memory_equal(whole, on_gpu, size);
-    free(resumed(cpu, &other));
-    assert_int_equal(size, other);
-    free(whole);
-    free(on_gpu);
+    f16.adam_epsilon = 1e-4;
+    same_bytes(gpu, &s);
+    same_bytes(half, &bytes);
+    crosses(gpu, cpu, &s, 0.1);
+    crosses(cpu, gpu, &bytes, 0.1);
+    crosses(cpu, gpu, &f16, 0.5);
     assert_true(folder_remove(output, &e));
 }
 
@@ -237,7 +405,8 @@ static int open_all(void **state)
     snprintf(output, sizeof output, "%s/out", scratch_dir());
     if (toy_stable_diffusion(path, &e) && model_open(&base, path, NULL, NULL, &e) &&
         device_open(&cpu, "cpu", &(device_options){.threads = 2}, &e) &&
-        device_open(&gpu, "cuda", &(device_options){.threads = 2}, &e))
+        device_open(&gpu, "cuda", &(device_options){.threads = 2}, &e) &&
+        device_open(&half, "cuda", &(device_options){.threads = 2, .precision = DTYPE_F16}, &e))
         return 0;
     fprintf(stderr, "%s\n", e.text);
     return -1;
@@ -248,6 +417,7 @@ static int close_all(void **state)
     (void)state;
     device_close(&cpu);
     device_close(&gpu);
+    device_close(&half);
     model_close(&base);
     return 0;
 }
@@ -255,9 +425,11 @@ static int close_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_float32),       cmocka_unit_test(test_8bit),
-        cmocka_unit_test(test_resume),        cmocka_unit_test(test_no_card),
-        cmocka_unit_test(test_little_memory), cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_float32),        cmocka_unit_test(test_8bit),
+        cmocka_unit_test(test_half_optimizer), cmocka_unit_test(test_float16),
+        cmocka_unit_test(test_overflow),       cmocka_unit_test(test_refused_together),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_no_card),
+        cmocka_unit_test(test_little_memory),  cmocka_unit_test(test_lost),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -25,6 +25,7 @@ typedef struct world {
     device *device;
     model *model;
     json_t *runs;
+    bool is_emulated; /* a card that is none (tests/cuda): a step takes many seconds, two must do */
 } world;
 
 static int world_open(void **state)
@@ -38,6 +39,7 @@ static int world_open(void **state)
         print_error("%s%s\n", e.text, w.runs ? "" : bad.text);
         return -1;
     }
+    w.is_emulated = strstr(w.device->name, "emulated") != NULL;
     *state = &w;
     return 0;
 }
@@ -126,7 +128,8 @@ static void check_run(world *w, device *d, const json_t *run, bounds most)
     size_t batches = json_array_size(json_object_get(run, "loss"));
     size_t updates = json_array_size(json_object_get(run, "synced")), done = 0;
     double worst[2] = {0, 0}, worst_norm = 0;
-    if (batches > MOST_BATCHES) batches = MOST_BATCHES;
+    size_t most_batches = w->is_emulated ? 2 : MOST_BATCHES;
+    if (batches > most_batches) batches = most_batches;
     trainer t;
     error e = {0};
     w->model->scheduler.predicts = strcmp(type, "epsilon") == 0 ? PREDICT_EPSILON : PREDICT_V;
@@ -149,6 +152,7 @@ static void check_run(world *w, device *d, const json_t *run, bounds most)
         assert_int_equal(r.step, ++done);
     }
     assert_int_equal(t.total, s.max_train_steps);
+    assert_int_equal(t.skipped, 0);
     assert_true(trainer_finite(&t, &e));
     trainer_close(&t);
     w->model->scheduler.predicts = PREDICT_EPSILON;
@@ -159,12 +163,9 @@ static void check_run(world *w, device *d, const json_t *run, bounds most)
     assert_true(worst_norm <= most.norm);
 }
 
-static bool is_processor(void) { return strcmp(test_device(), "cpu") == 0; }
-
-/* Devices made for tests, which are slow. */
-static bool is_slow(const device *d)
+static bool is_among(const char *name, const char *const list[2])
 {
-    return strcmp(test_device(), "foreign") == 0 || strstr(d->name, "emulated");
+    return strcmp(name, list[0]) == 0 || strcmp(name, list[1]) == 0;
 }
 
 static void test_runs(void **state)
@@ -172,14 +173,31 @@ static void test_runs(void **state)
     world *w = *state;
     size_t i;
     const json_t *run;
-    static const char *const few[] = {"accumulation", "text encoder prior"}; /* of both kinds */
-    bool all = !is_slow(w->device);
+    /* the foreign device's bytes are the processor's, and are slow: of both networks' kinds one */
+    static const char *const few[] = {"accumulation", "text encoder prior"};
+    bool all = strcmp(test_device(), "foreign") != 0 && !w->is_emulated;
     json_array_foreach(json_object_get(w->runs, "runs"), i, run)
     {
         const char *name = json_string_value(json_object_get(run, "name"));
-        if (all || strcmp(name, few[0]) == 0 || strcmp(name, few[1]) == 0)
-            check_run(w, w->device, run, (bounds){1e-4, 1e-4, 1e-3});
+        if (all || is_among(name, few)) check_run(w, w->device, run, (bounds){1e-4, 1e-4, 1e-3});
     }
+}
+
+static void check_half(world *w, dtype precision, bounds most)
+{
+    static const char *const few[] = {"snr_gamma prior", "text encoder prior"};
+    size_t i;
+    const json_t *run;
+    error e = {0};
+    device *d;
+    device_options o = {.threads = 2, .precision = precision};
+    if (!device_open(&d, test_device(), &o, &e)) fail_msg("%s", e.text);
+    json_array_foreach(json_object_get(w->runs, "runs"), i, run)
+    {
+        const char *name = json_string_value(json_object_get(run, "name"));
+        if (is_among(name, few)) check_run(w, d, run, most);
+    }
+    device_close(&d);
 }
 
 /* In bfloat16 (mixed precision: weights, sums and losses stay float32) the losses are those of
@@ -188,24 +206,75 @@ static void test_runs(void **state)
 static void test_bfloat16(void **state)
 {
     world *w = *state;
-    size_t i;
-    const json_t *run;
-    error e = {0};
-    device *d;
-    device_options o = {.threads = 2, .precision = DTYPE_BF16};
-    if (!device_open(&d, test_device(), &o, &e)) fail_msg("%s", e.text);
-    json_array_foreach(json_object_get(w->runs, "runs"), i, run)
-    {
-        const char *name = json_string_value(json_object_get(run, "name"));
-        if (strcmp(name, "snr_gamma prior") == 0 || strcmp(name, "text encoder prior") == 0)
-            check_run(w, d, run, (bounds){6e-2, 6e-2, 8e-2});
-    }
-    device_close(&d);
+    if (w->is_emulated) skip();
+    check_half(w, DTYPE_BF16, (bounds){6e-2, 6e-2, 8e-2});
+}
+
+/* Float16 rounds to 1/4096, and the scale that gradients begin with is not too large here. */
+static void test_float16(void **state)
+{
+    world *w = *state;
+    if (strncmp(w->device->name, "cuda", 4) != 0) skip();
+    check_half(w, DTYPE_F16, (bounds){1e-2, 1e-2, 2e-2});
+}
+
+/* ---- every optimizer, on a device that is not the processor ---- */
+
+enum { LOSSES = 50 };
+
+/* The losses of the first fixture's run under another optimizer; how many there are before it ends
+ * with what is in e. */
+static int losses_with(const world *w, device *d, const train_settings *s, double loss[LOSSES],
+                       error *e)
+{
+    trainer t;
+    train_report r;
+    int n = 0;
+    *e = (error){0};
+    if (!trainer_open(&t, d, w->model, s, NULL, e) || !trainer_start(&t, e))
+        fail_msg("%s", e->text);
+    while (n < LOSSES && trainer_batch(&t, &r, e)) loss[n++] = (double)r.loss;
+    trainer_close(&t);
+    return n;
+}
+
+static void compare_optimizer(const world *w, train_settings *s, double most, const char *name)
+{
+    double want[LOSSES], got[LOSSES], worst = 0;
+    error e, why;
+    device *cpu;
+    if (!device_open(&cpu, "cpu", &(device_options){0}, &e)) fail_msg("%s", e.text);
+    int n = losses_with(w, cpu, s, want, &e), m = losses_with(w, w->device, s, got, &why);
+    device_close(&cpu);
+    for (int i = 0; i < n && i < m; i++) worst = fmax(worst, off(got[i], want[i]));
+    print_message("%-26s %2d losses within %.1e of the processor's; %s\n", name, m, worst,
+                  why.text);
+    assert_int_equal(n, m);
+    assert_string_equal(e.text, why.text);
+    assert_true(worst <= most);
+}
+
+static void test_optimizers(void **state)
+{
+    world *w = *state;
+    char folder[2][512];
+    if (strncmp(w->device->name, "cuda", 4) != 0 || w->is_emulated) skip();
+    const json_t *run = json_array_get(json_object_get(w->runs, "runs"), 0);
+    train_settings s = settings_of(json_object_get(run, "settings"), folder);
+    assert_int_equal(json_array_size(json_object_get(run, "loss")), LOSSES);
+    compare_optimizer(w, &s, 1e-4, "adamw");
+    s.optimizer = OPTIMIZER_ADAMW_8BIT;
+    compare_optimizer(w, &s, 1e-4, "adamw8bit");
+    s.optimizer = OPTIMIZER_ADAMW_F16; /* ends in its first step, on both in the same words */
+    compare_optimizer(w, &s, 1e-4, "adamw_f16");
+    s.adam_epsilon = 1e-4; /* it gets by; each step rounds its weights to 1/2048 */
+    compare_optimizer(w, &s, 1e-2, "adamw_f16, epsilon 1e-4");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs),
-                                       cmocka_unit_test(test_bfloat16)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_bfloat16),
+                                       cmocka_unit_test(test_float16),
+                                       cmocka_unit_test(test_optimizers)};
     return cmocka_run_group_tests(tests, world_open, world_close);
 }

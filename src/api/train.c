@@ -187,7 +187,9 @@ static bool on_progress(void *user, const train_progress *p)
                              .rate = p->report.rate,
                              .norm = p->report.norm,
                              .seconds = p->seconds,
-                             .left = p->left};
+                             .left = p->left,
+                             .loss_scale = p->report.loss_scale,
+                             .skipped = p->report.skipped};
     bool stop = t->o.progress && t->o.progress(t->o.user, &out) != 0;
     return stop || session_stopped(t->session);
 }

@@ -280,7 +280,10 @@ void progress_train(progress_line *line, const lk_train_progress *p)
     bool updated = p->phase == LK_TRAIN_STEPS && p->done > 0;
     pieces all = {.what = phase_name[p->phase][0], .share = p->total ? done / (double)p->total : 0};
     snprintf(all.count, sizeof all.count, "%lld/%lld", (long long)p->done, (long long)p->total);
-    if (updated) snprintf(all.detail, sizeof all.detail, "loss %.4f", (double)p->loss);
+    if (updated && p->skipped)
+        snprintf(all.detail, sizeof all.detail, "step skipped");
+    else if (updated)
+        snprintf(all.detail, sizeof all.detail, "loss %.4f", (double)p->loss);
     if (p->left > 0 || updated) time_left(all.left, p->left);
     if (line->terminal)
         draw(line, &all);

@@ -33,7 +33,7 @@ static const struct section {
      ""},
     {"How", "How",
      "      --use_8bit_adam                 as --optimizer adamw8bit\n"
-     "      --mixed_precision no|bf16       (default no)\n"
+     "      --mixed_precision no|bf16|fp16  (default no; fp16, with a scaled loss, is a GPU's)\n"
      "      --optimizer_precision fp32|fp16   fp16 fails, and shows why (docs/WHY-NAN.md)\n"
      "      --no_cache_latents              encode the pictures anew in every step\n"
      "  --device auto|cpu|cuda|cuda:1       (default auto: the GPU where one serves)\n"
@@ -238,18 +238,14 @@ static int optimizer_choose(task *t)
 
 static int flags_check(task *t, lk_context_options *context)
 {
-    const char *p = t->mixed_precision;
     int status = others_tell(t); /* first: one of them takes several words */
     if (status != STATUS_DONE) return status;
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; see: likeness train --help",
                     t->rest.item[0]);
-    if (strcmp(p, "f32") == 0 || strcmp(p, "fp32") == 0) p = "no";
-    if (strcmp(p, "no") != 0 && strcmp(p, "bf16") != 0)
-        return fail(STATUS_WRONG_USAGE, "--mixed_precision %s: there are no and bf16%s", p,
-                    strcmp(p, "fp16") == 0 ? " (half precision is what makes NaN: docs/WHY-NAN.md)"
-                                           : "");
-    context->precision = strcmp(p, "bf16") == 0 ? LK_BF16 : LK_F32;
+    if (!lk_precision_parse(&context->precision, t->mixed_precision))
+        return fail(STATUS_WRONG_USAGE, "--mixed_precision %s: there are no, bf16 and fp16",
+                    t->mixed_precision);
     context->threads = t->threads;
     context->device = t->device;
     if (t->no_cache) t->options.cache_latents = false;

@@ -146,17 +146,31 @@ bool identity_same(const json_t *saved, const trainer *t, const char *model_hash
 /* "cpu avx2" of "cpu avx2, 2 threads". */
 static int kind_length(const char *name) { return (int)strcspn(name, ","); }
 
+/* Whether two names of devices are of equal hardware, whichever of several equal cards it is. */
+static bool same_hardware(const char *a, const char *b)
+{
+    static const char card[] = "cuda:";
+    size_t n = strlen(card);
+    if (strncmp(a, card, n) == 0 && strncmp(b, card, n) == 0) {
+        a += n + strspn(a + n, "0123456789");
+        b += n + strspn(b + n, "0123456789");
+    }
+    return kind_length(a) == kind_length(b) && strncmp(a, b, (size_t)kind_length(a)) == 0;
+}
+
 char *identity_warning(const json_t *saved, const trainer *t, const char *where)
 {
     const char *was = text_of(saved, "device"), *now = t->device->name;
-    bool same = kind_length(was) == kind_length(now) &&
-                strncmp(was, now, (size_t)kind_length(was)) == 0;
-    if (same && strcmp(text_of(saved, "precision"), precision_of(t)) == 0) return NULL;
-    return string_format(
-        "%s was made on %.*s with --mixed_precision %s, and the run goes on on %.*s with %s: "
-        "its bytes will not be those of an unbroken run",
-        where, kind_length(was), was, text_of(saved, "precision"), kind_length(now), now,
-        precision_of(t));
+    if (strcmp(text_of(saved, "precision"), precision_of(t)) != 0)
+        return string_format(
+            "%s was made on %.*s with --mixed_precision %s, and the run goes on on %.*s with %s: "
+            "its numbers will not be those of an unbroken run",
+            where, kind_length(was), was, text_of(saved, "precision"), kind_length(now), now,
+            precision_of(t));
+    if (same_hardware(was, now)) return NULL;
+    return string_format("%s was made on %.*s, and the run goes on on %.*s: its numbers will be "
+                         "those of an unbroken run but for rounding, not its bytes",
+                         where, kind_length(was), was, kind_length(now), now);
 }
 
 bool identity_seed(const json_t *saved, uint64_t *seed)

@@ -209,6 +209,11 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
 {
     *t = (trainer){.device = d, .model = m, .settings = *s, .watch = watch};
     if (d->compute == DTYPE_F16) t->scaler = loss_scaler_on(LOSS_SCALE_FIRST);
+    if (t->scaler.scale > 0 && s->optimizer == OPTIMIZER_ADAMW_F16)
+        return error_set(e, ERROR_USAGE,
+                         "--mixed_precision fp16 and --optimizer_precision fp16: a scaled loss "
+                         "wants float32 weights (torch refuses the two together as well); choose "
+                         "one");
     if (m->kind != MODEL_STABLE_DIFFUSION)
         return error_set(e, ERROR_MODEL,
                          "%s: is an unconditional model; DreamBooth needs one that "
