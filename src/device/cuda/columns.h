@@ -10,7 +10,8 @@
 
 #include "device/cuda/values.h"
 
-enum { AT_ONCE = 8 }; /* parts whose sums a thread waits for together */
+enum { AT_ONCE = 8 };    /* parts whose sums a thread waits for together */
+enum { ROWS_AHEAD = 4 }; /* rows that a thread reads before it uses the first */
 
 struct columns {
     int64_t batch, rows, channels;
@@ -23,7 +24,8 @@ struct columns {
 /* wide: all that is read and written there is aligned. The parts do not depend on it. */
 static inline columns columns_of(int64_t batch, int64_t rows, int64_t channels, bool wide)
 {
-    const int64_t block_elements = 2048, most_blocks = 1024, most_parts = 512;
+    const int64_t enough_blocks = 264, most_blocks = 1024, most_parts = 512;
+    const int64_t least_elements = 2048, most_elements = 8192; /* of a part, where few rows allow */
     columns c = {};
     c.batch = batch, c.rows = rows, c.channels = channels;
     c.wide = wide && channels % 4 == 0;
@@ -33,9 +35,14 @@ static inline columns columns_of(int64_t batch, int64_t rows, int64_t channels, 
     c.row_lanes = BLOCK / c.lanes;
     int64_t cut = divided(channels, BLOCK * 4), across = divided(channels, cut);
     int64_t least = divided(batch * rows * cut, most_blocks), few = divided(rows, most_parts);
-    c.part_rows = divided(block_elements, across);
+    int64_t elements = batch * rows * channels / enough_blocks;
+    elements = elements < least_elements  ? least_elements
+               : elements > most_elements ? most_elements
+                                          : elements;
+    c.part_rows = divided(elements, across);
     if (c.part_rows < least) c.part_rows = least;
     if (c.part_rows < few) c.part_rows = few;
+    c.part_rows = divided(c.part_rows, ROWS_AHEAD) * ROWS_AHEAD;
     c.parts = divided(rows, c.part_rows);
     return c;
 }
@@ -63,8 +70,8 @@ template <int N> DEVICE column_place column_place_of(const columns &c)
     return p;
 }
 
-/* out [batch, parts, SUMS, channels]. A job has a state that begins at a column, and adds a row's.
- */
+/* out [batch, parts, SUMS, channels]. A job has a state that begins at a column, and adds M
+ * rows', c.row_lanes apart. */
 template <typename Job, int N> KERNEL columns_kernel(columns c, Job job, float *out)
 {
     enum { SUMS = Job::SUMS };
@@ -74,8 +81,11 @@ template <typename Job, int N> KERNEL columns_kernel(columns c, Job job, float *
     if (p.live) {
         typename Job::template state<N> state;
         state.begin(job, p.b, p.channel);
-        for (int64_t r = p.begin; r < p.end; r += c.row_lanes)
-            job.add(state, p.b * c.rows + r, (p.b * c.rows + r) * c.channels + p.channel, sum);
+        int64_t r = p.begin, several = (ROWS_AHEAD - 1) * c.row_lanes;
+        for (; r + several < p.end; r += ROWS_AHEAD * c.row_lanes)
+            job.template add<N, ROWS_AHEAD>(state, c, p.b * c.rows + r, p.channel, sum);
+        for (; r < p.end; r += c.row_lanes)
+            job.template add<N, 1>(state, c, p.b * c.rows + r, p.channel, sum);
     }
     UNROLL
     for (int s = 0; s < SUMS; s++) {

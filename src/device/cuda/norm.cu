@@ -33,15 +33,19 @@ struct group_sum {
             pivot = pivot_of<N>(j.x, b, j.space, j.channels, channel);
         }
     };
-    template <int N>
-    MEMBER void add(const state<N> &s, int64_t, int64_t i, values<N> *sum) const
+    template <int N, int M>
+    MEMBER void add(const state<N> &s, const columns &c, int64_t row, int64_t channel, values<N> *sum) const
     {
-        values<N> v = load<N>(x, i);
+        values<N> v[M];
+        load_several<N, M>(x, row * channels + channel, c.row_lanes * channels, v);
         UNROLL
-        for (int k = 0; k < N; k++) {
-            float d = v.v[k] - s.pivot.v[k];
-            sum[0].v[k] += d;
-            sum[1].v[k] += d * d;
+        for (int m = 0; m < M; m++) {
+            UNROLL
+            for (int k = 0; k < N; k++) {
+                float d = v[m].v[k] - s.pivot.v[k];
+                sum[0].v[k] += d;
+                sum[1].v[k] += d * d;
+            }
         }
     }
 };
@@ -124,6 +128,23 @@ template <int N> DEVICE values<N> load_table(const float *table, int64_t i)
     return v;
 }
 
+template <int N, int M>
+DEVICE void group_apply_rows(const group_norm_args &a, int64_t i, int64_t step, const values<N> &mean,
+                             const values<N> &factor, const values<N> &beta)
+{
+    values<N> x[M];
+    load_several<N, M>(a.x, i, step, x);
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            float y = (x[m].v[k] - mean.v[k]) * factor.v[k] + beta.v[k];
+            x[m].v[k] = a.silu ? silu_of(y) : y;
+        }
+        store<N>(a.y, i + m * step, x[m]);
+    }
+}
+
 template <int N> KERNEL group_apply_kernel(group_norm_args a, columns c, const float *table)
 {
     column_place p = column_place_of<N>(c);
@@ -131,16 +152,11 @@ template <int N> KERNEL group_apply_kernel(group_norm_args a, columns c, const f
     table += p.b * 3 * c.channels + p.channel;
     values<N> mean = load_table<N>(table, 0), factor = load_table<N>(table, c.channels);
     values<N> beta = load_table<N>(table, 2 * c.channels);
-    for (int64_t r = p.begin; r < p.end; r += c.row_lanes) {
-        int64_t i = (p.b * c.rows + r) * c.channels + p.channel;
-        values<N> x = load<N>(a.x, i);
-        UNROLL
-        for (int k = 0; k < N; k++) {
-            float y = (x.v[k] - mean.v[k]) * factor.v[k] + beta.v[k];
-            x.v[k] = a.silu ? silu_of(y) : y;
-        }
-        store<N>(a.y, i, x);
-    }
+    int64_t r = p.begin, step = c.row_lanes * c.channels, from = p.b * c.rows * c.channels + p.channel;
+    for (; r + (ROWS_AHEAD - 1) * c.row_lanes < p.end; r += ROWS_AHEAD * c.row_lanes)
+        group_apply_rows<N, ROWS_AHEAD>(a, from + r * c.channels, step, mean, factor, beta);
+    for (; r < p.end; r += c.row_lanes)
+        group_apply_rows<N, 1>(a, from + r * c.channels, step, mean, factor, beta);
 }
 
 size_t group_norm_scratch(const group_norm_args *a)
@@ -202,15 +218,20 @@ struct group_grad_sum {
             channel_values.begin(j.a, b, channel);
         }
     };
-    template <int N>
-    MEMBER void add(const state<N> &s, int64_t, int64_t i, values<N> *sum) const
+    template <int N, int M>
+    MEMBER void add(const state<N> &s, const columns &c, int64_t row, int64_t channel, values<N> *sum) const
     {
-        values<N> x = load<N>(a.x, i), dy = load<N>(a.dy, i);
-        s.channel_values.back(a.silu, x, dy);
+        values<N> x[M], dy[M];
+        load_several<N, M>(a.x, row * c.channels + channel, c.row_lanes * c.channels, x);
+        load_several<N, M>(a.dy, row * c.channels + channel, c.row_lanes * c.channels, dy);
         UNROLL
-        for (int k = 0; k < N; k++) {
-            sum[0].v[k] += dy.v[k];
-            sum[1].v[k] += dy.v[k] * x.v[k];
+        for (int m = 0; m < M; m++) {
+            s.channel_values.back(a.silu, x[m], dy[m]);
+            UNROLL
+            for (int k = 0; k < N; k++) {
+                sum[0].v[k] += dy[m].v[k];
+                sum[1].v[k] += dy[m].v[k] * x[m].v[k];
+            }
         }
     }
 };
@@ -374,15 +395,21 @@ struct layer_grad_sum {
     template <int N> struct state {
         MEMBER void begin(const layer_grad_sum &, int64_t, int64_t) {}
     };
-    template <int N>
-    MEMBER void add(const state<N> &, int64_t row, int64_t i, values<N> *sum) const
+    template <int N, int M>
+    MEMBER void add(const state<N> &, const columns &c, int64_t row, int64_t channel, values<N> *sum) const
     {
-        float mean = a.stats[2 * row], inverse = a.stats[2 * row + 1];
-        values<N> x = load<N>(a.x, i), dy = load<N>(a.dy, i);
+        values<N> x[M], dy[M];
+        load_several<N, M>(a.x, row * c.channels + channel, c.row_lanes * c.channels, x);
+        load_several<N, M>(a.dy, row * c.channels + channel, c.row_lanes * c.channels, dy);
         UNROLL
-        for (int k = 0; k < N; k++) {
-            sum[0].v[k] += dy.v[k];
-            sum[1].v[k] += dy.v[k] * (x.v[k] - mean) * inverse;
+        for (int m = 0; m < M; m++) {
+            const float *stats = a.stats + 2 * (row + m * c.row_lanes);
+            float mean = stats[0], inverse = stats[1];
+            UNROLL
+            for (int k = 0; k < N; k++) {
+                sum[0].v[k] += dy[m].v[k];
+                sum[1].v[k] += dy[m].v[k] * (x[m].v[k] - mean) * inverse;
+            }
         }
     }
 };

@@ -113,12 +113,17 @@ struct row_sum {
     template <int N> struct state {
         MEMBER void begin(const row_sum &, int64_t, int64_t) {}
     };
-    template <int N>
-    MEMBER void add(const state<N> &, int64_t, int64_t i, values<N> *sum) const
+    template <int N, int M>
+    MEMBER void add(const state<N> &, const columns &c, int64_t row, int64_t channel,
+                    values<N> *sum) const
     {
-        values<N> v = load<N>(x, i);
+        values<N> v[M];
+        load_several<N, M>(x, row * c.channels + channel, c.row_lanes * c.channels, v);
         UNROLL
-        for (int k = 0; k < N; k++) sum[0].v[k] += v.v[k];
+        for (int m = 0; m < M; m++) {
+            UNROLL
+            for (int k = 0; k < N; k++) sum[0].v[k] += v[m].v[k];
+        }
     }
 };
 

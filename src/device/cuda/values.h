@@ -45,6 +45,35 @@ template <int N> DEVICE values<N> load(gpu_view x, int64_t i)
     return out;
 }
 
+/* M times N numbers, `step` apart: M reads on their way at once */
+template <int N, int M>
+DEVICE void load_several(gpu_view x, int64_t i, int64_t step, values<N> (&out)[M])
+{
+    if (x.type == DTYPE_F32) {
+        packed<float, N> p[M];
+        UNROLL
+        for (int m = 0; m < M; m++)
+            p[m] = *(const packed<float, N> *)((const float *)x.data + i + m * step);
+        UNROLL
+        for (int m = 0; m < M; m++) {
+            UNROLL
+            for (int k = 0; k < N; k++) out[m].v[k] = p[m].v[k];
+        }
+        return;
+    }
+    packed<uint16_t, N> p[M];
+    UNROLL
+    for (int m = 0; m < M; m++)
+        p[m] = *(const packed<uint16_t, N> *)((const uint16_t *)x.data + i + m * step);
+    bool bf16 = x.type == DTYPE_BF16;
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        UNROLL
+        for (int k = 0; k < N; k++)
+            out[m].v[k] = bf16 ? bf16_bits_value(p[m].v[k]) : half_bits_value(p[m].v[k]);
+    }
+}
+
 template <int N> DEVICE void store(gpu_view y, int64_t i, values<N> x)
 {
     if (y.type == DTYPE_F32) {
