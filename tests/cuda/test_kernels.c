@@ -110,7 +110,8 @@ static void test_group_norm(void **state)
         int64_t batch, space, channels;
         int groups;
     } sizes[] = {{1, 1, 4, 2},    {2, 49, 40, 4},  {2, 35, 21, 7},
-                 {3, 300, 12, 3}, {1, 9, 1284, 6}, {2, 1025, 16, 1}};
+                 {3, 300, 12, 3}, {1, 9, 1284, 6}, {2, 1025, 16, 1},
+                 {2, 150, 96, 2}, {1, 5200, 8, 2}, {1, 2, 4096, 2}};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
         for (int t = 0; t < TYPES; t++) {
             problem p = group_problem(types[t], types[(t + (int)s) % TYPES], sizes[s].batch,
@@ -180,8 +181,9 @@ static problem layer_problem(dtype type, dtype to, int64_t rows, int64_t channel
 static void test_layer_norm(void **state)
 {
     (void)state;
-    static const int64_t sizes[][2] = {{1, 4}, {3, 7}, {19, 40}, {9, 129}, {21, 320}};
-    for (size_t s = 0; s < 5; s++)
+    static const int64_t sizes[][2] = {{1, 4},    {3, 7},   {19, 40},  {9, 129},
+                                       {21, 320}, {5, 520}, {6, 1280}, {2, 1284}};
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
         for (int t = 0; t < TYPES; t++) {
             problem p = layer_problem(types[t], types[(t + 1) % TYPES], sizes[s][0], sizes[s][1],
                                       (int)s % 2);

@@ -24,7 +24,7 @@ struct columns {
 /* wide: all that is read and written there is aligned. The parts do not depend on it. */
 static inline columns columns_of(int64_t batch, int64_t rows, int64_t channels, bool wide)
 {
-    const int64_t enough_blocks = 264, most_blocks = 1024, most_parts = 512;
+    const int64_t enough_parts = 128, most_blocks = 1024, most_parts = 512;
     const int64_t least_elements = 2048, most_elements = 8192; /* of a part, where few rows allow */
     columns c = {};
     c.batch = batch, c.rows = rows, c.channels = channels;
@@ -35,7 +35,7 @@ static inline columns columns_of(int64_t batch, int64_t rows, int64_t channels, 
     c.row_lanes = BLOCK / c.lanes;
     int64_t cut = divided(channels, BLOCK * 4), across = divided(channels, cut);
     int64_t least = divided(batch * rows * cut, most_blocks), few = divided(rows, most_parts);
-    int64_t elements = batch * rows * channels / enough_blocks;
+    int64_t elements = rows * channels / enough_parts;
     elements = elements < least_elements  ? least_elements
                : elements > most_elements ? most_elements
                                           : elements;

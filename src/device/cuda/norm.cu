@@ -2,10 +2,10 @@
  *
  * norm: group norm (with SiLU), layer norm, and their gradients.
  *
- * Group norm sums x - pivot and its square for each channel, in parts over space; a block a group adds
+ * A small group lies in a block's registers, and is one launch. Else group norm sums x - pivot and its square for each channel, in parts over space; a block a group adds
  * the parts in double and gives each channel its mean, its factor and its beta; a third pass applies them. A
  * channel's pivot is the mean of a few of its numbers, so that a large mean costs no accuracy. Layer norm has a
- * warp a row, which stays in the nearest cache between its passes. */
+ * warp a row, in its registers where it is not too long. */
 #include "device/cuda/columns.h"
 
 /* ---- group norm ---- */
@@ -159,6 +159,83 @@ template <int N> KERNEL group_apply_kernel(group_norm_args a, columns c, const f
         group_apply_rows<N, 1>(a, from + r * c.channels, step, mean, factor, beta);
 }
 
+/* ---- a group in one block, P vectors of four a thread ---- */
+
+enum { WHOLE = 512 }; /* threads */
+
+template <int P> KERNEL THREADS_AT_MOST(WHOLE) group_whole_kernel(group_norm_args a)
+{
+    SHARED(double, part, WHOLE / WARP);
+    int64_t g = BLOCK_X, b = BLOCK_Z, width = a.channels / a.groups, from = b * a.space * a.channels + g * width;
+    uint32_t across = (uint32_t)(width / 4), all = (uint32_t)a.space * across;
+    double n = (double)(a.space * width);
+    int live = THREAD < (int)all ? ((int)all - 1 - THREAD) / WHOLE + 1 : 0;
+    int64_t at[P];
+    values<4> x[P];
+    float sum = 0, square = 0;
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        uint32_t i = (uint32_t)(m * WHOLE + THREAD), row = i / across;
+        at[m] = from + row * a.channels + (i - row * across) * 4;
+    }
+    load_at<4, P>(a.x, at, live, x);
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++) sum += x[m].v[k];
+    }
+    double exact = block_sum<double, WHOLE>((double)sum, part) / n;
+    float mean = (float)exact;
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++) {
+            x[m].v[k] -= mean;
+            if (m < live) square += x[m].v[k] * x[m].v[k];
+        }
+    }
+    double apart = exact - (double)mean;
+    double variance = block_sum<double, WHOLE>((double)square, part) / n - apart * apart;
+    double inverse = 1 / sqrt((variance < 0 ? 0 : variance) + (double)a.eps);
+    if (a.stats && THREAD == 0) {
+        a.stats[(b * a.groups + g) * 2] = mean;
+        a.stats[(b * a.groups + g) * 2 + 1] = (float)inverse;
+    }
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        if (m >= live) continue;
+        int64_t c = g * width + (uint32_t)(m * WHOLE + THREAD) % across * 4;
+        values<4> gamma = load<4>(a.gamma, c), beta = load<4>(a.beta, c);
+        UNROLL
+        for (int k = 0; k < 4; k++) {
+            float y = x[m].v[k] * (float)(inverse * (double)gamma.v[k]) + beta.v[k];
+            x[m].v[k] = a.silu ? silu_of(y) : y;
+        }
+        store<4>(a.y, at[m], x[m]);
+    }
+}
+
+/* How many vectors a thread has, 0: the group is too large, or not of whole vectors. */
+static int64_t whole_vectors(const group_norm_args *a)
+{
+    int64_t width = a->channels / a->groups, vectors = divided(a->space * (width / 4), WHOLE);
+    bool wide = is_wide(a->x) && is_wide(a->y) && is_wide(a->gamma) && is_wide(a->beta);
+    return wide && width % 4 == 0 && vectors <= 10 ? vectors : 0;
+}
+
+static bool group_whole_launch(const group_norm_args *a, gpu_stream stream)
+{
+    int64_t vectors = whole_vectors(a);
+    if (!vectors) return false;
+    if (vectors <= 2)
+        LAUNCH(group_whole_kernel<2>, a->groups, 1, a->batch, WHOLE, stream, *a);
+    else if (vectors <= 5)
+        LAUNCH(group_whole_kernel<5>, a->groups, 1, a->batch, WHOLE, stream, *a);
+    else
+        LAUNCH(group_whole_kernel<10>, a->groups, 1, a->batch, WHOLE, stream, *a);
+    return true;
+}
+
 size_t group_norm_scratch(const group_norm_args *a)
 {
     columns c = columns_of(a->batch, a->space, a->channels, false);
@@ -167,6 +244,7 @@ size_t group_norm_scratch(const group_norm_args *a)
 
 void group_norm_launch(const group_norm_args *a, void *scratch, gpu_stream stream)
 {
+    if (group_whole_launch(a, stream)) return;
     columns c = columns_of(a->batch, a->space, a->channels, is_wide(a->x) && is_wide(a->y));
     float *sums = (float *)scratch;
     float *table = sums + columns_scratch(&c, group_sum::SUMS) / sizeof(float);
@@ -268,6 +346,23 @@ KERNEL norm_weights_grad_kernel(const float *sums, int64_t parts, int64_t channe
     if (dbeta) dbeta[c] = (float)sum;
 }
 
+template <int N, int M>
+DEVICE void group_grad_rows(const group_norm_grad_args &a, int64_t i, int64_t step, const group_channel<N> &v,
+                            const values<N> &m1, const values<N> &m2)
+{
+    values<N> x[M], dy[M];
+    load_several<N, M>(a.x, i, step, x);
+    load_several<N, M>(a.dy, i, step, dy);
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        v.back(a.silu, x[m], dy[m]);
+        UNROLL
+        for (int k = 0; k < N; k++)
+            x[m].v[k] = v.inverse.v[k] * (dy[m].v[k] * v.gamma.v[k] - m1.v[k] - x[m].v[k] * m2.v[k]);
+        store<N>(a.dx, i + m * step, x[m]);
+    }
+}
+
 template <int N>
 KERNEL group_grad_apply_kernel(group_norm_grad_args a, columns c, const float *means)
 {
@@ -282,15 +377,10 @@ KERNEL group_grad_apply_kernel(group_norm_grad_args a, columns c, const float *m
         m1.v[k] = mean[0];
         m2.v[k] = mean[1];
     }
-    for (int64_t r = p.begin; r < p.end; r += c.row_lanes) {
-        int64_t i = (p.b * c.rows + r) * c.channels + p.channel;
-        values<N> x = load<N>(a.x, i), dy = load<N>(a.dy, i);
-        v.back(a.silu, x, dy);
-        UNROLL
-        for (int k = 0; k < N; k++)
-            x.v[k] = v.inverse.v[k] * (dy.v[k] * v.gamma.v[k] - m1.v[k] - x.v[k] * m2.v[k]);
-        store<N>(a.dx, i, x);
-    }
+    int64_t r = p.begin, step = c.row_lanes * c.channels, from = p.b * c.rows * c.channels + p.channel;
+    for (; r + (ROWS_AHEAD - 1) * c.row_lanes < p.end; r += ROWS_AHEAD * c.row_lanes)
+        group_grad_rows<N, ROWS_AHEAD>(a, from + r * c.channels, step, v, m1, m2);
+    for (; r < p.end; r += c.row_lanes) group_grad_rows<N, 1>(a, from + r * c.channels, step, v, m1, m2);
 }
 
 size_t group_norm_grad_scratch(const group_norm_grad_args *a)
@@ -322,7 +412,67 @@ void group_norm_grad_launch(const group_norm_grad_args *a, void *scratch, gpu_st
 
 /* ---- layer norm ---- */
 
-enum { ROWS = BLOCK / WARP }; /* of a block */
+enum { ROWS = BLOCK / WARP, FEW_ROWS = 4 }; /* of a block; of one whose warps hold their rows */
+
+/* A row in its warp: P vectors of four a lane */
+template <int P> struct row_place {
+    int64_t at[P], column[P];
+    int live;
+    MEMBER void begin(int64_t row, int64_t channels)
+    {
+        int lane = THREAD % WARP;
+        live = lane * 4 < channels ? (int)((channels / 4 - 1 - lane) / WARP) + 1 : 0;
+        UNROLL
+        for (int m = 0; m < P; m++) {
+            column[m] = (m * WARP + lane) * 4;
+            at[m] = row * channels + column[m];
+        }
+    }
+};
+
+template <int P> KERNEL THREADS_AT_MOST(FEW_ROWS *WARP) layer_norm_row_kernel(layer_norm_args a)
+{
+    int64_t row = (int64_t)BLOCK_X * FEW_ROWS + THREAD / WARP;
+    if (row >= a.rows) return;
+    row_place<P> p;
+    values<4> x[P], gamma[P], beta[P];
+    p.begin(row, a.channels);
+    load_at<4, P>(a.x, p.at, p.live, x);
+    load_at<4, P>(a.gamma, p.column, p.live, gamma);
+    load_at<4, P>(a.beta, p.column, p.live, beta);
+    float sum = 0, square = 0;
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++) sum += x[m].v[k];
+    }
+    float mean = warp_sum(sum) / (float)a.channels;
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++)
+            if (m < p.live) square += (x[m].v[k] - mean) * (x[m].v[k] - mean);
+    }
+    float inverse = 1.0f / sqrtf(warp_sum(square) / (float)a.channels + a.eps);
+    if (a.stats && THREAD % WARP == 0) {
+        a.stats[2 * row] = mean;
+        a.stats[2 * row + 1] = inverse;
+    }
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++) x[m].v[k] = (x[m].v[k] - mean) * inverse * gamma[m].v[k] + beta[m].v[k];
+        if (m < p.live) store<4>(a.y, p.at[m], x[m]);
+    }
+}
+
+/* Vectors of four that a lane holds of a row, more than HELD_MOST: it cannot. */
+enum { HELD_MOST = 10 };
+
+static int64_t held_of(int64_t channels, bool wide)
+{
+    return wide && channels % 4 == 0 ? divided(channels, WARP * 4) : HELD_MOST + 1;
+}
 
 template <int N> KERNEL layer_norm_kernel(layer_norm_args a)
 {
@@ -357,7 +507,14 @@ template <int N> KERNEL layer_norm_kernel(layer_norm_args a)
 void layer_norm_launch(const layer_norm_args *a, gpu_stream stream)
 {
     bool wide = is_wide(a->x) && is_wide(a->y) && is_wide(a->gamma) && is_wide(a->beta);
-    if (a->channels % 4 == 0 && wide)
+    int64_t held = held_of(a->channels, wide);
+    if (held <= 3)
+        LAUNCH(layer_norm_row_kernel<3>, divided(a->rows, FEW_ROWS), 1, 1, FEW_ROWS * WARP, stream, *a);
+    else if (held <= 6)
+        LAUNCH(layer_norm_row_kernel<6>, divided(a->rows, FEW_ROWS), 1, 1, FEW_ROWS * WARP, stream, *a);
+    else if (held <= HELD_MOST)
+        LAUNCH(layer_norm_row_kernel<HELD_MOST>, divided(a->rows, FEW_ROWS), 1, 1, FEW_ROWS * WARP, stream, *a);
+    else if (a->channels % 4 == 0 && wide)
         LAUNCH(layer_norm_kernel<4>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
     else
         LAUNCH(layer_norm_kernel<1>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
@@ -386,6 +543,37 @@ template <int N> KERNEL layer_norm_grad_kernel(layer_norm_grad_args a)
         for (int k = 0; k < N; k++)
             x.v[k] = inverse * (dy.v[k] * gamma.v[k] - sum - (x.v[k] - mean) * inverse * sum_x);
         store<N>(a.dx, at + c, x);
+    }
+}
+
+template <int P> KERNEL THREADS_AT_MOST(FEW_ROWS *WARP) layer_norm_grad_row_kernel(layer_norm_grad_args a)
+{
+    int64_t row = (int64_t)BLOCK_X * FEW_ROWS + THREAD / WARP;
+    if (row >= a.rows) return;
+    row_place<P> p;
+    values<4> x[P], dy[P], gamma[P];
+    p.begin(row, a.channels);
+    load_at<4, P>(a.x, p.at, p.live, x);
+    load_at<4, P>(a.dy, p.at, p.live, dy);
+    load_at<4, P>(a.gamma, p.column, p.live, gamma);
+    float mean = a.stats[2 * row], inverse = a.stats[2 * row + 1], sum = 0, sum_x = 0;
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++) {
+            dy[m].v[k] *= gamma[m].v[k]; /* zero beyond the row */
+            x[m].v[k] = (x[m].v[k] - mean) * inverse;
+            sum += dy[m].v[k];
+            sum_x += dy[m].v[k] * x[m].v[k];
+        }
+    }
+    sum = warp_sum(sum) / (float)a.channels;
+    sum_x = warp_sum(sum_x) / (float)a.channels;
+    UNROLL
+    for (int m = 0; m < P; m++) {
+        UNROLL
+        for (int k = 0; k < 4; k++) x[m].v[k] = inverse * (dy[m].v[k] - sum - x[m].v[k] * sum_x);
+        if (m < p.live) store<4>(a.dx, p.at[m], x[m]);
     }
 }
 
@@ -431,7 +619,14 @@ void layer_norm_grad_launch(const layer_norm_grad_args *a, void *scratch, gpu_st
     }
     if (!a->dx.data) return;
     bool wide = is_wide(a->x) && is_wide(a->dy) && is_wide(a->dx) && is_wide(a->gamma);
-    if (a->channels % 4 == 0 && wide)
+    int64_t held = held_of(a->channels, wide);
+    if (held <= 3)
+        LAUNCH(layer_norm_grad_row_kernel<3>, divided(a->rows, FEW_ROWS), 1, 1, FEW_ROWS * WARP, stream, *a);
+    else if (held <= 6)
+        LAUNCH(layer_norm_grad_row_kernel<6>, divided(a->rows, FEW_ROWS), 1, 1, FEW_ROWS * WARP, stream, *a);
+    else if (held <= HELD_MOST)
+        LAUNCH(layer_norm_grad_row_kernel<HELD_MOST>, divided(a->rows, FEW_ROWS), 1, 1, FEW_ROWS * WARP, stream, *a);
+    else if (a->channels % 4 == 0 && wide)
         LAUNCH(layer_norm_grad_kernel<4>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);
     else
         LAUNCH(layer_norm_grad_kernel<1>, divided(a->rows, ROWS), 1, 1, BLOCK, stream, *a);

@@ -45,15 +45,16 @@ template <int N> DEVICE values<N> load(gpu_view x, int64_t i)
     return out;
 }
 
-/* M times N numbers, `step` apart: M reads on their way at once */
+/* M times N numbers, those from place `count` on zero: all reads are on their way before the first
+ * is used, for the type is looked at once. */
 template <int N, int M>
-DEVICE void load_several(gpu_view x, int64_t i, int64_t step, values<N> (&out)[M])
+DEVICE void load_at(gpu_view x, const int64_t (&at)[M], int count, values<N> (&out)[M])
 {
     if (x.type == DTYPE_F32) {
-        packed<float, N> p[M];
+        packed<float, N> p[M] = {};
         UNROLL
         for (int m = 0; m < M; m++)
-            p[m] = *(const packed<float, N> *)((const float *)x.data + i + m * step);
+            if (m < count) p[m] = *(const packed<float, N> *)((const float *)x.data + at[m]);
         UNROLL
         for (int m = 0; m < M; m++) {
             UNROLL
@@ -61,10 +62,10 @@ DEVICE void load_several(gpu_view x, int64_t i, int64_t step, values<N> (&out)[M
         }
         return;
     }
-    packed<uint16_t, N> p[M];
+    packed<uint16_t, N> p[M] = {};
     UNROLL
     for (int m = 0; m < M; m++)
-        p[m] = *(const packed<uint16_t, N> *)((const uint16_t *)x.data + i + m * step);
+        if (m < count) p[m] = *(const packed<uint16_t, N> *)((const uint16_t *)x.data + at[m]);
     bool bf16 = x.type == DTYPE_BF16;
     UNROLL
     for (int m = 0; m < M; m++) {
@@ -72,6 +73,16 @@ DEVICE void load_several(gpu_view x, int64_t i, int64_t step, values<N> (&out)[M
         for (int k = 0; k < N; k++)
             out[m].v[k] = bf16 ? bf16_bits_value(p[m].v[k]) : half_bits_value(p[m].v[k]);
     }
+}
+
+/* `step` apart */
+template <int N, int M>
+DEVICE void load_several(gpu_view x, int64_t i, int64_t step, values<N> (&out)[M])
+{
+    int64_t at[M];
+    UNROLL
+    for (int m = 0; m < M; m++) at[m] = i + m * step;
+    load_at<N, M>(x, at, M, out);
 }
 
 template <int N> DEVICE void store(gpu_view y, int64_t i, values<N> x)
@@ -110,15 +121,15 @@ template <typename T> DEVICE T warp_sum(T x)
     return x;
 }
 
-/* The sum over a block of BLOCK threads, in all of them; part: shared, BLOCK / WARP numbers. */
-template <typename T> DEVICE T block_sum(T x, T *part)
+/* The sum over a block of COUNT threads, in all of them; part: shared, COUNT / WARP numbers. */
+template <typename T, int COUNT = BLOCK> DEVICE T block_sum(T x, T *part)
 {
     x = warp_sum(x);
     BARRIER(); /* whoever still reads an earlier sum */
     if (THREAD % WARP == 0) part[THREAD / WARP] = x;
     BARRIER();
     T sum = 0;
-    for (int w = 0; w < BLOCK / WARP; w++) sum += part[w];
+    for (int w = 0; w < COUNT / WARP; w++) sum += part[w];
     return sum;
 }
 
