@@ -106,7 +106,7 @@ typedef struct half_case {
             "", 2,                                                                                 \
         {                                                                                          \
             {                                                                                      \
-                OP_ATTENTION_GRAD, (d) <= 160 ? "y012os" : NULL, "012"                             \
+                OP_ATTENTION_GRAD, "y012os", "012"                                                 \
             }                                                                                      \
         }                                                                                          \
     }
