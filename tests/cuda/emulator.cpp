@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * emulator: fibers, and who of a block runs next. A host thread has its own fibers, so several may launch at
- * the same time. Switching saves what x86-64 has a callee save; AddressSanitizer is told of every switch. */
+ * the same time. Copies into shared memory are held against who reads matrices there, whatever the order was. Switching saves what x86-64 has a callee save; AddressSanitizer is told of every switch. */
 #include "emulator.h"
 
 #include <stdio.h>
@@ -24,6 +24,7 @@ __thread emulated emulated_now;
 
 namespace {
 
+enum { COPY = 16, MOST_COPIES = 64 };
 enum { WARP_LANES = 32, MOST_THREADS = 1024, STACK = 128 << 10, SHARED_BYTES = 48 << 10, SHARED_GAP = 64 };
 
 enum fiber_state { READY, AT_BARRIER, AT_SHUFFLE, ENDED };
@@ -35,7 +36,18 @@ struct fiber {
     size_t shared_at;     /* what it has declared so far */
     void *fake_stack;     /* AddressSanitizer's */
     uint64_t given[4];    /* to its warp */
+    int copies;           /* that it has begun */
+    void *to[MOST_COPIES];
+    const void *from[MOST_COPIES]; /* NULL: zeros */
 };
+
+/* Whether copies race: of 16 bytes of shared memory, the turn (from one barrier to the next) in which
+ * they came, or a matrix was read there and by which warp. Turns begin at 1. */
+struct piece {
+    bool awaited;
+    int came, read, reader; /* reader: MANY for several */
+};
+enum { MANY = -1 };
 
 struct crew {
     fiber fibers[MOST_THREADS];
@@ -49,6 +61,8 @@ struct crew {
     char *shared;
     char *stacks;
     size_t declared;      /* of shared memory, by the block's first thread to come so far */
+    int turn;
+    piece pieces[SHARED_BYTES / COPY];
 
     crew();
     ~crew();
@@ -130,6 +144,7 @@ void fiber_main()
     __sanitizer_finish_switch_fiber(NULL, &c->bottom, &c->size);
 #endif
     c->body(c->context);
+    if (c->current->copies) fail("a thread ends that has not waited for its copies");
     c->current->state = ENDED;
     leave(true);
     abort();
@@ -161,6 +176,7 @@ void begin(fiber *f)
     f->stack_pointer = top;
     f->state = READY;
     f->shared_at = 0;
+    f->copies = 0;
 }
 
 /* Runs a warp until all its threads have ended or wait for the block. */
@@ -195,6 +211,8 @@ void shared_begin(crew *c)
 void run_block(crew *c, int threads)
 {
     shared_begin(c);
+    c->turn = 1;
+    memset(c->pieces, 0, sizeof c->pieces);
     for (int i = 0; i < threads; i++) begin(&c->fibers[i]);
     for (;;) {
         int ended = 0;
@@ -202,6 +220,7 @@ void run_block(crew *c, int threads)
             run_warp(c, w, threads - w < WARP_LANES ? threads - w : WARP_LANES);
         for (int i = 0; i < threads; i++) ended += c->fibers[i].state == ENDED;
         if (ended == threads) return;
+        c->turn++;
         for (int i = 0; i < threads; i++) /* who has ended counts as come */
             if (c->fibers[i].state == AT_BARRIER) c->fibers[i].state = READY;
     }
@@ -266,6 +285,43 @@ void emulated_shuffle(void *value, size_t size, int mask)
     emulated_taken();
 }
 
+static piece *piece_at(const void *at)
+{
+    crew *c = crew_now;
+    size_t i = (size_t)((const char *)at - c->shared) / COPY;
+    if ((const char *)at < c->shared || i >= SHARED_BYTES / COPY) fail("not a place of shared memory");
+    return &c->pieces[i];
+}
+
+void emulated_copy(void *to, const void *from, bool inside)
+{
+    fiber *f = crew_now->current;
+    if ((uintptr_t)to % COPY || (inside && (uintptr_t)from % COPY)) fail("a copy of what is not aligned");
+    if (f->copies == MOST_COPIES) fail("more copies begun than the emulator keeps");
+    piece *p = piece_at(to);
+    if (p->read == crew_now->turn && p->reader != emulated_now.thread / WARP_LANES)
+        fail("a copy goes to where another warp may still read a matrix");
+    p->awaited = true;
+    memset(to, 0xff, COPY); /* who still reads what was there sees it */
+    f->to[f->copies] = to;
+    f->from[f->copies++] = inside ? from : NULL;
+}
+
+void emulated_copies_wait()
+{
+    fiber *f = crew_now->current;
+    for (int i = 0; i < f->copies; i++) {
+        if (f->from[i])
+            memcpy(f->to[i], f->from[i], COPY);
+        else
+            memset(f->to[i], 0, COPY);
+        piece *p = piece_at(f->to[i]);
+        p->awaited = false;
+        p->came = crew_now->turn;
+    }
+    f->copies = 0;
+}
+
 /* The half of a pair */
 static float half_of(uint32_t pair, int which, bool bf16)
 {
@@ -294,7 +350,12 @@ void emulated_product_of(float *c, const uint32_t *a, uint32_t b0, uint32_t b1, 
 void emulated_matrix_load(uint32_t *out, const uint16_t *row, bool turned)
 {
     int g = emulated_now.thread % WARP_LANES / 4, t = emulated_now.thread % 4;
-    if ((uintptr_t)row % 16) fail("a matrix's row is not aligned");
+    if ((uintptr_t)row % COPY) fail("a matrix's row is not aligned");
+    piece *p = piece_at(row);
+    int warp = emulated_now.thread / WARP_LANES;
+    if (p->awaited || p->came == crew_now->turn) fail("a matrix is read whose copy has no barrier behind it");
+    p->reader = p->read == crew_now->turn && p->reader != warp ? MANY : warp;
+    p->read = crew_now->turn;
     emulated_give(&row, sizeof row);
     for (int i = 0; i < 4; i++) {
         uint32_t pair[2];

@@ -29,10 +29,13 @@ void emulated_barrier();
 /* The value that lane ^ mask of the warp gave; size: at most 8 */
 void emulated_shuffle(void *value, size_t size, int mask);
 /* All lanes of a warp that are there give `size` bytes, at most 32; what lane i gave, until all
- * have come to emulated_taken. */
+ * have come to emulated_taken, which is a barrier of the warp. */
 void emulated_give(const void *mine, size_t size);
 const void *emulated_given(int lane);
 void emulated_taken();
+/* A copy of 16 bytes that the thread has begun: NaN is there until it waits for its copies. */
+void emulated_copy(void *to, const void *from, bool inside);
+void emulated_copies_wait();
 /* The block's shared memory that the thread declares next: the same for all of them */
 void *emulated_shared(size_t size);
 
@@ -51,6 +54,7 @@ void *emulated_shared(size_t size);
     type *name = (type *)emulated_shared(sizeof(type) * (size_t)(count))
 #define SHARED_ALIGNED(type, name, count) SHARED(type, name, count)
 #define BARRIER() emulated_barrier()
+#define WARP_BARRIER() emulated_taken()
 #define UNROLL
 
 template <typename T> static inline T emulated_shuffled(T value, int mask)
@@ -103,6 +107,14 @@ static inline float emulated_quotient(float a, float b)
 #define ROOT(a) sqrtf(a)
 #define FUSED(a, b, c) fmaf(a, b, c)
 
+static inline float power_of_2(float x) { return exp2f(x); }
+
+static inline void copy_start(void *to, const void *from, bool inside)
+{
+    emulated_copy(to, from, inside);
+}
+static inline void copies_wait() { emulated_copies_wait(); }
+
 static inline void minimum_into(uint64_t *to, uint64_t value)
 {
     if (value < *to) *to = value;
@@ -117,6 +129,13 @@ template <bool BF16>
 static inline void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     emulated_product_of(c, a, b0, b1, BF16);
+}
+
+template <bool BF16>
+static inline void tensor_product_short(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t b)
+{
+    uint32_t a[4] = {a0, a1, 0, 0};
+    emulated_product_of(c, a, b, 0, BF16);
 }
 
 static inline void matrix_load(uint32_t (&out)[4], const uint16_t *row)

@@ -91,6 +91,34 @@ static void test_product(void **)
     }
 }
 
+/* Four numbers to each thread's neighbour: nothing is there until they have been waited for. */
+KERNEL copy_kernel(const float *from, float *early, float *out)
+{
+    SHARED_ALIGNED(float, place, 4 * 64);
+    for (int k = 0; k < 4; k++) place[4 * THREAD + k] = 1;
+    BARRIER();
+    int next = (THREAD + 1) % THREADS;
+    copy_start(place + 4 * next, from + 4 * THREAD, THREAD % 3 > 0);
+    early[THREAD] = place[4 * next];
+    copies_wait();
+    BARRIER();
+    for (int k = 0; k < 4; k++) out[4 * THREAD + k] = place[4 * THREAD + k];
+}
+
+static void test_copy(void **)
+{
+    alignas(16) float from[256];
+    float early[64], out[256];
+    for (int i = 0; i < 256; i++) from[i] = (float)i;
+    LAUNCH(copy_kernel, 1, 1, 1, 64, nullptr, from, early, out);
+    for (int i = 0; i < 64; i++) {
+        int before = (i + 63) % 64;
+        assert_true(early[i] != early[i]);
+        for (int k = 0; k < 4; k++)
+            assert_true(out[4 * i + k] == (before % 3 > 0 ? from[4 * before + k] : 0.0f));
+    }
+}
+
 KERNEL unwritten_kernel(float *out)
 {
     SHARED(float, place, 32);
@@ -127,7 +155,28 @@ KERNEL large_kernel(float *x)
     place[0] = *x;
 }
 
-static void expect_end(void (*kernel)(float *), int blocks)
+KERNEL left_kernel(float *x)
+{
+    SHARED_ALIGNED(float, place, 4);
+    copy_start(place, x, false);
+}
+
+/* A warp begins to bring the next matrix to where the other one still reads; or reads what has come
+ * without a barrier. */
+template <bool EARLY> KERNEL race_kernel(float *x)
+{
+    SHARED_ALIGNED(uint16_t, place, 32 * 8);
+    uint32_t a[4];
+    for (int turn = 0; turn < 2; turn++) {
+        if (THREAD < 32) copy_start(place + THREAD * 8, x, false);
+        copies_wait();
+        if (EARLY || turn == 0) BARRIER();
+        matrix_load(a, place + THREAD % 32 * 8);
+        if (!EARLY) BARRIER();
+    }
+}
+
+static void expect_end(void (*kernel)(float *), int blocks, int threads = 32)
 {
     fflush(stdout);
     pid_t child = fork();
@@ -135,7 +184,7 @@ static void expect_end(void (*kernel)(float *), int blocks)
         float x = 1;
         signal(SIGABRT, SIG_DFL);
         if (!freopen("/dev/null", "w", stderr)) _exit(2);
-        LAUNCH(kernel, 1, blocks, 1, 32, nullptr, &x);
+        LAUNCH(kernel, 1, blocks, 1, threads, nullptr, &x);
         _exit(0);
     }
     int status;
@@ -148,6 +197,9 @@ static void test_ends(void **)
     expect_end(torn_kernel, 1);
     expect_end(gone_kernel, 1);
     expect_end(large_kernel, 1);
+    expect_end(left_kernel, 1);
+    expect_end(race_kernel<true>, 1, 64);
+    expect_end(race_kernel<false>, 1, 64);
     expect_end(unwritten_kernel, 70000);
 }
 
@@ -155,7 +207,7 @@ int main()
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_barrier), cmocka_unit_test(test_shuffle), cmocka_unit_test(test_product),
-        cmocka_unit_test(test_shared_is_nothing), cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_copy), cmocka_unit_test(test_shared_is_nothing), cmocka_unit_test(test_ends),
     };
     return cmocka_run_group_tests_name("emulator", tests, NULL, NULL);
 }

@@ -341,15 +341,17 @@ static void attention_grad_run(const attention_grad_args *a, const float *delta,
 
 size_t attention_grad_scratch(const attention_grad_args *a)
 {
-    return (size_t)(a->batch * a->heads * a->n) * sizeof(float);
+    size_t own = (size_t)(a->batch * a->heads * a->n) * sizeof(float),
+           half = attention_half_grad_scratch(a);
+    return own > half ? own : half;
 }
 
 void attention_grad_launch(const attention_grad_args *a, void *scratch, gpu_stream stream)
 {
     float *delta = (float *)scratch;
     assert(a->depth > 0 && a->depth <= ATTENTION_DEPTH);
+    if (attention_half_grad_launch(a, scratch, stream)) return;
     LAUNCH(delta_kernel, divided(a->batch * a->heads * a->n, BLOCK / WARP), 1, 1, BLOCK, stream, *a, delta);
-    if (attention_half_grad_launch(a, delta, stream)) return;
     if (a->depth <= 32)
         attention_grad_run<32, 32>(a, delta, stream);
     else if (a->depth <= 48)

@@ -6,9 +6,9 @@
 
 #include "device/cuda/kernels.h"
 
-/* False where it does not serve, and nothing was launched. delta: as in attention.cu */
+/* False where it does not serve, and nothing was launched. */
 bool attention_half_launch(const attention_args *a, gpu_stream stream);
-bool attention_half_grad_launch(const attention_grad_args *a, const float *delta,
-                                gpu_stream stream);
+size_t attention_half_grad_scratch(const attention_grad_args *a);
+bool attention_half_grad_launch(const attention_grad_args *a, void *scratch, gpu_stream stream);
 
 #endif

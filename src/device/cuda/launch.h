@@ -4,8 +4,8 @@
  * own; with LIKENESS_EMULATED they are plain C++ for the processor (tests/cuda/emulator.h), where
  * the threads of a block are fibers. A block's threads have one dimension, the grid three. Shared
  * memory is what SHARED declares, its size known when it is compiled; it holds nothing when a block
- * begins. BARRIER and the shuffles must be reached by every thread of the block, or of the warp,
- * that has not ended. */
+ * begins. BARRIER, and WARP_BARRIER and the shuffles, must be reached by every thread of the block,
+ * or of the warp, that has not ended. */
 #ifndef LIKENESS_DEVICE_CUDA_LAUNCH_H
 #define LIKENESS_DEVICE_CUDA_LAUNCH_H
 
@@ -37,6 +37,7 @@ enum { WARP = 32 };
 #define SHARED(type, name, count) __shared__ type name[count]
 #define SHARED_ALIGNED(type, name, count) __shared__ __align__(16) type name[count]
 #define BARRIER() __syncthreads()
+#define WARP_BARRIER() __syncwarp()
 #define SHUFFLE_XOR(value, mask) __shfl_xor_sync(0xffffffffu, value, mask)
 #define UNROLL _Pragma("unroll")
 
@@ -54,6 +55,35 @@ enum { WARP = 32 };
 DEVICE void minimum_into(uint64_t *to, uint64_t value)
 {
     atomicMin((unsigned long long *)to, (unsigned long long)value);
+}
+
+/* 2 to the x, to about two places of the last bit */
+DEVICE float power_of_2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* 16 bytes into shared memory, zeros where not `inside`; both addresses are aligned. They are there
+ * after the thread's copies_wait, for others after a BARRIER besides. */
+DEVICE void copy_start(void *to, const void *from, bool inside)
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 16 : 0)
+                 : "memory");
+#else
+    *(uint4 *)to = inside ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+#endif
+}
+
+DEVICE void copies_wait()
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
 }
 
 DEVICE float half_bits_value(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
@@ -75,6 +105,27 @@ template <bool BF16> DEVICE uint32_t pair_bits(float first, float second)
     return *(uint32_t *)&pair;
 }
 
+/* c [16, 8] += a [16, 8] b [8, 8] */
+template <bool BF16>
+DEVICE void tensor_product_short(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t b)
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    if (BF16) {
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+            "{%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a0), "r"(a1), "r"(b));
+        return;
+    }
+#else
+    if (BF16) __trap(); /* Turing has float16 alone, in halves of mma.m16n8k16 */
+#endif
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(b));
+}
+
 /* c [16, 8] += a [16, 16] b [16, 8] */
 template <bool BF16>
 DEVICE void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
@@ -93,15 +144,8 @@ DEVICE void tensor_product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, u
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
-    if (BF16) __trap(); /* Turing has float16 alone, in halves of this size */
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(b0));
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[2]), "r"(a[3]), "r"(b1));
+    tensor_product_short<BF16>(c, a[0], a[1], b0);
+    tensor_product_short<BF16>(c, a[2], a[3], b1);
 #endif
 }
 
