@@ -219,9 +219,9 @@ static size_t foreign_weights_bytes(device_weights *w)
     return device_weights_bytes(((foreign_weights *)w->own)->inner);
 }
 
-static size_t foreign_copy_bytes(const device *d, const weight *w)
+static size_t foreign_copy_bytes(const device *d, const weight *w, bool trained)
 {
-    return bytes_of(w) + device_copy_bytes(cpu_of(d), w);
+    return bytes_of(w) + device_copy_bytes(cpu_of(d), w, trained);
 }
 
 /* ---- operations ---- */
@@ -348,6 +348,7 @@ static bool foreign_new(device **out, device *cpu, error *e)
                 .threads = cpu->threads,
                 .pool = cpu->pool,
                 .compute = cpu->compute,
+                .apart = true,
                 .weight_type = cpu->weight_type,
                 .batches_alike = cpu->batches_alike,
                 .buffer_open = foreign_buffer_open,

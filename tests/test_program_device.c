@@ -100,6 +100,22 @@ static void test_no_gpu(void **state)
     unsetenv("LIKENESS_EMULATED");
 }
 
+/* What would not fit is refused before anything is written. */
+static void test_small_card(void **state)
+{
+    (void)state;
+    setenv("LIKENESS_EMULATED", "memory=200000000", 1);
+    likeness("train", "--device", "cuda", "--instance_data_dir", SOURCE_DIR "/examples/subject",
+             "--instance_prompt", "a dog", "--train_batch_size", "1", "--output_dir", "small",
+             NULL);
+    assert_int_equal(last.status, 1);
+    says(last.err, "of the device's memory (");
+    says(last.err, "can be had; add --gradient_checkpointing, add --use_8bit_adam, use a smaller "
+                   "--resolution or --train_batch_size");
+    assert_false(exists("small"));
+    unsetenv("LIKENESS_EMULATED");
+}
+
 static void test_devices(void **state)
 {
     (void)state;
@@ -127,9 +143,8 @@ static int open_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_picture),
-        cmocka_unit_test(test_half),
-        cmocka_unit_test(test_no_gpu),
+        cmocka_unit_test(test_picture), cmocka_unit_test(test_half),
+        cmocka_unit_test(test_no_gpu),  cmocka_unit_test(test_small_card),
         cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, open_folder, NULL);

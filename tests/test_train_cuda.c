@@ -128,7 +128,6 @@ static void test_float16(void **state)
     train_settings s = settings(OPTIMIZER_ADAMW);
     (void)state;
     s.gradient_accumulation_steps = 2;
-    s.train_batch_size = 2;
     agree(half, &s, 5e-3, 2e-2);
 }
 
@@ -346,6 +345,107 @@ static void test_no_card(void **state)
     refused("major=7,minor=5", "cuda", DTYPE_BF16, "has no bfloat16: use --precision f16");
 }
 
+/* ---- the forecast of memory ---- */
+
+#define ENOUGH ((uint64_t)1 << 40)
+
+static uint64_t free_memory = ENOUGH; /* of the host, as the forecast hears */
+uint64_t __wrap_memory_available(void);
+uint64_t __wrap_memory_available(void) { return free_memory; }
+
+/* The card has so much left. */
+static void leave(double bytes)
+{
+    char text[64];
+    hardware(NULL);
+    uint64_t left = gpu->memory_left(gpu);
+    snprintf(text, sizeof text, "memory=%.0f", (double)((uint64_t)1 << 34) - (double)left + bytes);
+    hardware(text);
+}
+
+static void tries(const train_settings *s, trainer *t, error *e)
+{
+    train_report r;
+    *e = (error){0};
+    if (!trainer_open(t, gpu, base, s, NULL, e)) return;
+    if (trainer_start(t, e)) trainer_batch(t, &r, e);
+}
+
+/* What is foretold is enough, and not far from what is used; with less it is refused before
+ * anything is there, and says what would help. */
+static void forecast_holds(const train_settings *s, const char *advice)
+{
+    trainer t;
+    error e;
+    hardware(NULL);
+    tries(s, &t, &e); /* what a device keeps for good is there from here on */
+    if (e.code) fail_msg("%s", e.text);
+    train_needs n = trainer_needs(&t);
+    trainer_close(&t);
+    leave(n.total);
+    uint64_t before = gpu->memory_left(gpu);
+    tries(s, &t, &e);
+    if (e.code) fail_msg("%.0f foretold: %s", n.total, e.text);
+    double used = (double)(before - gpu->memory_left(gpu));
+    trainer_close(&t);
+    if (used < 0.6 * n.total) fail_msg("%.0f foretold, %.0f used", n.total, used);
+    leave(0.9 * n.total);
+    before = gpu->memory_left(gpu);
+    assert_false(trainer_open(&t, gpu, base, s, NULL, &e));
+    assert_int_equal(e.code, ERROR_MEMORY);
+    if (!strstr(e.text, "of the device's memory") || !strstr(e.text, advice))
+        fail_msg("%s", e.text);
+    assert_true(gpu->memory_left(gpu) == before);
+    hardware(NULL);
+    free_memory = (uint64_t)n.host - 1;
+    e = (error){0};
+    assert_false(trainer_open(&t, gpu, base, s, NULL, &e));
+    free_memory = ENOUGH;
+    assert_int_equal(e.code, ERROR_MEMORY);
+    assert_non_null(strstr(e.text, "a checkpoint needs"));
+}
+
+static void test_forecast(void **state)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW);
+    (void)state;
+    if (!strstr(gpu->name, "emulated")) skip();
+    forecast_holds(&s, "can be had; add --gradient_checkpointing, add --use_8bit_adam, use a");
+    s.train_text_encoder = s.prior_from_base = true;
+    s.class_prompt = "a cat";
+    forecast_holds(&s, "add --use_8bit_adam, leave out --train_text_encoder, use a smaller");
+    s = settings(OPTIMIZER_ADAMW_8BIT);
+    s.gradient_checkpointing = true;
+    s.gradient_accumulation_steps = 2;
+    forecast_holds(&s, "can be had; use a smaller --resolution or --train_batch_size");
+    s = settings(OPTIMIZER_ADAMW_F16);
+    s.adam_epsilon = 1e-4;
+    forecast_holds(&s, "add --gradient_checkpointing, use a smaller");
+}
+
+/* Validation makes pictures beside all that. */
+static void test_forecast_pictures(void **state)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW);
+    trainer t;
+    error e = {0};
+    (void)state;
+    assert_true(trainer_open(&t, gpu, base, &s, NULL, &e));
+    train_needs without = trainer_needs(&t);
+    trainer_close(&t);
+    s.validation_prompt = "a dog";
+    assert_true(trainer_open(&t, gpu, base, &s, NULL, &e));
+    train_needs with = trainer_needs(&t);
+    trainer_close(&t);
+    double copies = 0;
+    const weight_set *sets[] = {&base->unet_weights, &base->vae_weights, &base->clip_weights};
+    for (int k = 0; k < 3; k++)
+        for (size_t i = 0; i < sets[k]->count; i++)
+            copies += (double)weight_elements(&sets[k]->item[i]) * sizeof(float);
+    assert_true(with.pictures >= copies && with.total >= without.total + copies);
+    assert_true(without.pictures == 0 && with.weights == without.weights);
+}
+
 /* Wherever the memory ends: one line, and nothing is left behind. */
 static void test_little_memory(void **state)
 {
@@ -429,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_half_optimizer), cmocka_unit_test(test_float16),
         cmocka_unit_test(test_overflow),       cmocka_unit_test(test_refused_together),
         cmocka_unit_test(test_resume),         cmocka_unit_test(test_no_card),
+        cmocka_unit_test(test_forecast),       cmocka_unit_test(test_forecast_pictures),
         cmocka_unit_test(test_little_memory),  cmocka_unit_test(test_lost),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

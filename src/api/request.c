@@ -27,7 +27,8 @@ size_t lk_train_memory(const lk_model *m, const lk_train_options *given)
     lk_train_options o;
     if (!train_options_take(&o, given, NULL)) return 0;
     train_settings s = api_train_settings(&o);
-    return parameters_bytes(m->model, &s);
+    parameter_sizes z = parameters_sizes(m->model, &s);
+    return z.weights + z.states + z.sums;
 }
 
 void lk_train_base_defaults_sized(lk_train_base *b, size_t size)

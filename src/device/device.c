@@ -231,7 +231,7 @@ size_t device_weights_bytes(device_weights *w)
     return w->device->weights_bytes ? w->device->weights_bytes(w) : 0;
 }
 
-size_t device_copy_bytes(const device *d, const weight *w)
+size_t device_copy_bytes(const device *d, const weight *w, bool trained)
 {
-    return d->copy_bytes ? d->copy_bytes(d, w) : 0;
+    return d->copy_bytes ? d->copy_bytes(d, w, trained) : 0;
 }

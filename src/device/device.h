@@ -253,6 +253,7 @@ struct device {
     thread_pool *pool; /* the host's threads, for other work too; NULL: none */
     dtype compute;     /* type of the inputs of products: F32, or F16, BF16 where hardware has it */
     dtype weight_type; /* type packed product weights are held in: the precision it was opened in */
+    bool apart;        /* its memory is not the host's */
     bool batches_alike; /* a sample's results are the same bytes in batches of every size */
     device *first;      /* that beside which it was opened; NULL: it is the first itself */
     /* Looked at between operations (NULL: never): where true, what runs ends with ERROR_CANCELLED.
@@ -298,7 +299,7 @@ struct device {
     void (*weights_close)(device_weights *w);
     void (*weights_touch)(device_weights *w, size_t i);
     size_t (*weights_bytes)(device_weights *w);
-    size_t (*copy_bytes)(const device *d, const weight *w);
+    size_t (*copy_bytes)(const device *d, const weight *w, bool trained);
     bool (*beside)(device **out, device *first, int threads, error *e);
     void (*close)(device *d);
     pthread_mutex_t lock;    /* of the next, in the first */
@@ -363,7 +364,8 @@ bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, i
  * bind. Nothing that runs may be reading it. */
 void device_weights_touch(device_weights *w, size_t i);
 size_t device_weights_bytes(device_weights *w); /* of the copies it holds now */
-/* Bytes of the copies of a weight that binding it makes, as far as can be said before. */
-size_t device_copy_bytes(const device *d, const weight *w);
+/* Bytes of the copies of a weight that binding it makes, as far as can be said before; trained: of
+ * one that lies in the device's memory, for its gradients too. */
+size_t device_copy_bytes(const device *d, const weight *w, bool trained);
 
 #endif

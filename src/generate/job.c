@@ -53,7 +53,7 @@ static double copies_to_come(device_weights *copy, const weight_set *set)
 {
     double total = 0;
     for (size_t i = 0; i < set->count; i++)
-        total += (double)device_copy_bytes(copy->device, &set->item[i]);
+        total += (double)device_copy_bytes(copy->device, &set->item[i], false);
     return fmax(total - (double)device_weights_bytes(copy), 0);
 }
 

@@ -62,7 +62,10 @@ void encoder_close(encoder **n)
     *n = NULL;
 }
 
-size_t encoder_bytes(const encoder *n) { return graph_bytes(n->graph); }
+size_t encoder_bytes(const encoder *n)
+{
+    return graph_bytes(n->graph) + device_weights_bytes(n->weights);
+}
 
 bool encoder_run(encoder *n, const float *pixels, float *mean, float *deviation, const char *where,
                  error *e)

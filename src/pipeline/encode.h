@@ -16,7 +16,7 @@ void encode_pixels(const image *m, int top, int left, int width, int height, flo
 typedef struct encoder encoder;
 bool encoder_open(encoder **out, const pipeline *p, int width, int height, error *e);
 void encoder_close(encoder **n);
-size_t encoder_bytes(const encoder *n);
+size_t encoder_bytes(const encoder *n); /* of the device, while it is open */
 
 /* diffusers' DiagonalGaussianDistribution: pixels as above -> mean and deviation [C,h,w] each, not
  * scaled. where: whose picture, for messages. */

@@ -39,9 +39,8 @@ void checkpoint_owner_of(checkpoint_owner *o, const trainer *t)
 
 double checkpoint_bytes(const trainer *t)
 {
-    train_settings s = t->settings;
-    s.gradient_accumulation_steps = 1; /* sums are not saved */
-    return (double)parameters_bytes(t->model, &s);
+    parameter_sizes z = parameters_sizes(t->model, &t->settings);
+    return (double)z.weights + (double)z.states;
 }
 
 /* ---- moments as tensors ---- */

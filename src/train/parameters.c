@@ -11,7 +11,7 @@ enum { ALIGNMENT = 64 };
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-static dtype trained_type(const train_settings *s)
+dtype parameters_type(const train_settings *s)
 {
     return s->optimizer == OPTIMIZER_ADAMW_F16 ? DTYPE_F16 : DTYPE_F32;
 }
@@ -25,27 +25,26 @@ static moment_kind kind_for(const train_settings *s, int64_t n)
     }
 }
 
-typedef struct sizes {
-    size_t weights, states, sums;
-} sizes;
-
-static sizes sizes_of(const weight_set *base, const train_settings *s)
+static parameter_sizes sizes_of(const weight_set *base, const train_settings *s)
 {
-    sizes z = {0};
+    parameter_sizes z = {0};
     for (size_t i = 0; i < base->count; i++) {
         int64_t n = weight_elements(&base->item[i]);
-        z.weights += aligned((size_t)n * dtype_size(trained_type(s)));
+        z.weights += aligned((size_t)n * dtype_size(parameters_type(s)));
         z.states += aligned(moments_bytes(kind_for(s, n), n));
         if (s->gradient_accumulation_steps > 1) z.sums += aligned((size_t)n * sizeof(float));
     }
     return z;
 }
 
-size_t parameters_bytes(const model *m, const train_settings *s)
+parameter_sizes parameters_sizes(const model *m, const train_settings *s)
 {
-    sizes z = sizes_of(&m->unet_weights, s), clip = {0};
+    parameter_sizes z = sizes_of(&m->unet_weights, s), clip = {0};
     if (s->train_text_encoder) clip = sizes_of(&m->clip_weights, s);
-    return z.weights + z.states + z.sums + clip.weights + clip.states + clip.sums;
+    z.weights += clip.weights;
+    z.states += clip.states;
+    z.sums += clip.sums;
+    return z;
 }
 
 static void trained_close(trained_set *t)
@@ -89,7 +88,7 @@ static bool fill_weight(trained_set *t, size_t i, const weight *from, error *e)
 static bool fill(trained_set *t, const weight_set *base, const train_settings *s, error *e)
 {
     size_t at = 0, state_at = 0, sum_at = 0;
-    dtype type = trained_type(s);
+    dtype type = parameters_type(s);
     for (size_t i = 0; i < base->count; i++) {
         const weight *from = &base->item[i];
         size_t n = (size_t)weight_elements(from);
@@ -110,7 +109,7 @@ static bool fill(trained_set *t, const weight_set *base, const train_settings *s
     return true;
 }
 
-static bool open_buffers(trained_set *t, const sizes *z, error *e)
+static bool open_buffers(trained_set *t, const parameter_sizes *z, error *e)
 {
     static const char what[] = "the trained weights";
     device *d = t->device;
@@ -122,7 +121,7 @@ static bool open_buffers(trained_set *t, const sizes *z, error *e)
 static bool trained_open(trained_set *t, device *d, const weight_set *base, const train_settings *s,
                          error *e)
 {
-    sizes z = sizes_of(base, s);
+    parameter_sizes z = sizes_of(base, s);
     t->device = d;
     t->set.item = calloc(base->count + 1, sizeof *t->set.item);
     t->moments = calloc(base->count + 1, sizeof *t->moments);

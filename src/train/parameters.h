@@ -26,7 +26,11 @@ typedef struct parameters {
 } parameters;
 
 /* What parameters_open will take, for the forecast. */
-size_t parameters_bytes(const model *m, const train_settings *s);
+typedef struct parameter_sizes {
+    size_t weights, states, sums; /* bytes */
+} parameter_sizes;
+parameter_sizes parameters_sizes(const model *m, const train_settings *s);
+dtype parameters_type(const train_settings *s); /* that weights are trained in */
 bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e);
 void parameters_close(parameters *p);
 

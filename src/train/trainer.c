@@ -5,6 +5,7 @@
 #include "train/trainer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,17 +125,22 @@ static bool check_resolution(trainer *t, error *e)
                      t->settings.resolution / factor * factor + factor);
 }
 
+static const char *memory_of(const trainer *t)
+{
+    return t->device->apart ? "the device's memory" : "memory";
+}
+
 /* Before anything is read: what the autoencoder's widest maps alone must take, so that an absurd
  * size is not even planned. */
 static bool check_memory_least(const trainer *t, error *e)
 {
     double need = fit_least_bytes(t->model, t->settings.resolution, t->settings.resolution);
     double have = (double)t->device->memory_left(t->device);
-    return need <= have ||
-           error_set(e, ERROR_MEMORY,
-                     "--resolution %d needs %s of memory for one picture's latents, "
-                     "and %s can be had; use a smaller one",
-                     t->settings.resolution, number_bytes(need).text, number_bytes(have).text);
+    return need <= have || error_set(e, ERROR_MEMORY,
+                                     "--resolution %d needs %s of %s for one picture's latents, "
+                                     "and %s can be had; use a smaller one",
+                                     t->settings.resolution, number_bytes(need).text, memory_of(t),
+                                     number_bytes(have).text);
 }
 
 /* The number of updates where an epoch has so many examples, and the learning rate, as the script
@@ -161,16 +167,50 @@ static step_options options_for(const trainer *t, int samples)
                           .gradients = true};
 }
 
+/* Of a device apart besides what is counted: memory is taken in blocks, and libraries take their
+ * own.
+ */
+static double loose_bytes(double counted) { return floor(fmin(counted / 6, 256 << 20)); }
+
+/* Of a set as it is trained, or as the base model has it. */
+static double copies_of(const trainer *t, const weight_set *set, bool trained)
+{
+    double sum = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        weight w = set->item[i];
+        if (trained) w.type = parameters_type(&t->settings);
+        sum += (double)device_copy_bytes(t->device, &w, trained);
+    }
+    return sum;
+}
+
+/* While the training's own memory stays where it is. */
+static double picture_bytes(const trainer *t)
+{
+    const model *m = t->model;
+    int side = m->unet.sample_size * fit_factor(m);
+    if (!t->settings.validation_prompt) return 0;
+    return copies_of(t, &m->unet_weights, false) + copies_of(t, &m->clip_weights, false) +
+           copies_of(t, &m->vae_weights, false) + fit_least_bytes(m, side, side);
+}
+
 train_needs trainer_needs(const trainer *t)
 {
-    train_needs n = {.weights = (double)parameters_bytes(t->model, &t->settings),
-                     .encoder = t->latents ? (double)latents_bytes(t->latents) : 0};
-    const weight_set *sets[] = {&t->parameters.unet.set, &t->parameters.clip.set};
-    for (int k = 0; k < 2; k++)
-        for (size_t i = 0; i < sets[k]->count; i++)
-            n.weights += 2 * (double)device_copy_bytes(t->device, &sets[k]->item[i]);
+    const train_settings *s = &t->settings;
+    const model *m = t->model;
+    parameter_sizes z = parameters_sizes(m, s);
+    double weights = (double)z.weights, states = (double)z.states;
     double prior = t->priors[0].graph ? (double)graph_bytes(t->priors[0].graph) : 0;
-    n.gradients_and_activations = fmax((double)graph_bytes(t->steps[0].graph), prior);
+    train_needs n = {
+        .weights = weights + states + (double)z.sums + copies_of(t, &m->unet_weights, true),
+        .gradients_and_activations = fmax((double)graph_bytes(t->steps[0].graph), prior),
+        .encoder = t->latents ? (double)latents_bytes(t->latents) : 0,
+        .pictures = picture_bytes(t)};
+    if (s->train_text_encoder) n.weights += copies_of(t, &m->clip_weights, true);
+    if (s->prior_from_base) n.weights += copies_of(t, &m->unet_weights, false);
+    if (s->optimizer == OPTIMIZER_ADAMW_F16) n.weights += weights + states; /* update.c's backup */
+    n.total = n.weights + n.gradients_and_activations + n.encoder + n.pictures;
+    if (t->device->apart) n.total += loose_bytes(n.total), n.host = fmax(weights, states);
     return n;
 }
 
@@ -178,19 +218,30 @@ train_needs trainer_needs(const trainer *t)
 static bool check_memory(const trainer *t, error *e)
 {
     train_needs n = trainer_needs(t);
-    double need = n.weights + n.gradients_and_activations + n.encoder;
-    double have = (double)t->device->memory_left(t->device);
+    double have = (double)t->device->memory_left(t->device), host = (double)memory_available();
     const train_settings *s = &t->settings;
-    if (need <= have) return true;
+    const char *bytes = s->optimizer == OPTIMIZER_ADAMW ? "add --use_8bit_adam, " : "";
+    char pictures[96] = "";
+    if (t->device->apart) have += n.encoder; /* it is there already */
+    if (n.host > host)
+        return error_set(e, ERROR_MEMORY,
+                         "a checkpoint needs %s of the host's memory on its way to the disk and "
+                         "%s can be had; %sclose other programs",
+                         number_bytes(n.host).text, number_bytes(host).text, bytes);
+    if (n.total <= have) return true;
+    if (n.pictures > 0)
+        snprintf(pictures, sizeof pictures, ", %s for validation pictures",
+                 number_bytes(n.pictures).text);
     return error_set(e, ERROR_MEMORY,
-                     "training needs %s of memory (%s for weights and optimizer, %s for gradients "
-                     "and activations) and %s can be had; %s%s%suse a smaller "
+                     "training needs %s of %s (%s for weights and optimizer, %s for gradients "
+                     "and activations%s) and %s can be had; %s%s%s%suse a smaller "
                      "--resolution or --train_batch_size, or close other programs",
-                     number_bytes(need).text, number_bytes(n.weights).text,
-                     number_bytes(n.gradients_and_activations).text, number_bytes(have).text,
-                     s->gradient_checkpointing ? "" : "add --gradient_checkpointing, ",
-                     s->optimizer == OPTIMIZER_ADAMW ? "add --use_8bit_adam, " : "",
-                     s->train_text_encoder ? "leave out --train_text_encoder, " : "");
+                     number_bytes(n.total).text, memory_of(t), number_bytes(n.weights).text,
+                     number_bytes(n.gradients_and_activations).text, pictures,
+                     number_bytes(have).text,
+                     s->gradient_checkpointing ? "" : "add --gradient_checkpointing, ", bytes,
+                     s->train_text_encoder ? "leave out --train_text_encoder, " : "",
+                     s->validation_prompt ? "leave out --validation_prompt, " : "");
 }
 
 static bool open_steps(trainer *t, error *e)

@@ -55,8 +55,13 @@ typedef struct train_report {
     double optimizer_seconds;
 } train_report;
 
+/* Bytes of the device's memory; of the host's, where that is another: what a checkpoint passes
+ * through. */
 typedef struct train_needs {
-    double weights, gradients_and_activations, encoder; /* bytes */
+    double weights; /* with moments, sums and copies, and the base's where it is asked */
+    double gradients_and_activations, encoder;
+    double pictures; /* for validation: the model again, and a decoder's widest maps */
+    double total, host;
 } train_needs;
 
 /* All that needs no class pictures, so that what is wrong is found before they are made: settings,

@@ -160,12 +160,13 @@ enum {
     PIECE = 8192             /* numbers packed at a time on their way to bfloat16 */
 };
 
-size_t cpu_copy_bytes(const device *d, const weight *w)
+/* What is trained has panels for the product by its transpose too. */
+size_t cpu_copy_bytes(const device *d, const weight *w, bool trained)
 {
     size_t n = (size_t)weight_elements(w), type = dtype_size(d->weight_type);
     if (w->rank < 2) return w->type == DTYPE_F32 ? 0 : n * sizeof(float);
     bool kept = n < KEEP_BELOW || d->compute == DTYPE_BF16 || type < dtype_size(w->type);
-    return kept ? n * type : 0;
+    return kept ? (trained ? 2 : 1) * n * type : 0;
 }
 
 bool panels_may_be_made(const product *p) { return p->o * p->c * product_taps(p) >= KEEP_BELOW; }

@@ -206,6 +206,7 @@ static device device_of(cuda *c, dtype precision)
         .threads = 1,
         .compute = precision,
         .weight_type = precision,
+        .apart = true,
         .prepare = cuda_prepare,
         .unprepare = cuda_unprepare,
         .bind = cuda_bind,

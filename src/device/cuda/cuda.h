@@ -107,7 +107,7 @@ bool cuda_weights_open(device_weights *w, error *e);
 void cuda_weights_close(device_weights *w);
 void cuda_weights_touch(device_weights *w, size_t i);
 size_t cuda_weights_bytes(device_weights *w);
-size_t cuda_copy_bytes(const device *d, const weight *w);
+size_t cuda_copy_bytes(const device *d, const weight *w, bool trained);
 bool cuda_bind(device *d, const op_call *call, void *state, error *e);
 uintptr_t cuda_weights_id(const device_weights *w); /* no other in this process has or had it */
 

@@ -99,9 +99,11 @@ size_t cuda_weights_bytes(device_weights *w)
     return bytes;
 }
 
-/* As the products want it, in which most of a model is. */
-size_t cuda_copy_bytes(const device *d, const weight *w)
+/* As the products want it, in which most of a model is. What is trained is its own copy where it is
+ * no filter and in the right type. */
+size_t cuda_copy_bytes(const device *d, const weight *w, bool trained)
 {
+    if (trained && (w->rank < 2 || (w->rank == 2 && w->type == d->weight_type))) return 0;
     return rounded(bytes_of(w, w->rank < 2 ? w->type : d->weight_type));
 }
 
