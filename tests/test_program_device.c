@@ -7,13 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/platform.h"
 #include "file/image.h"
 #include "program.h"
 #include "support.h"
+#include "toy.h"
 
-static void make_on(const char *device, const char *output)
+static void make_on(const char *card, const char *output)
 {
-    likeness("generate", "--device", device, "-p", "a dog", "--steps", "1", "-W", "32", "-H", "32",
+    likeness("generate", "--device", card, "-p", "a dog", "--steps", "1", "-W", "32", "-H", "32",
              "-o", output, NULL);
 }
 
@@ -116,6 +118,46 @@ static void test_small_card(void **state)
     unsetenv("LIKENESS_EMULATED");
 }
 
+static void teach(const char *output, const char *precision, const char *optimizer)
+{
+    likeness("train", "--device", "cuda", "-m", in_folder("toy"), "--instance_data_dir",
+             SOURCE_DIR "/examples/subject", "--instance_prompt", "a dog", "--train_batch_size",
+             "1", "--max_train_steps", "2", "--learning_rate", "1e-3", "--seed", "3",
+             "--checkpointing_steps", "1", "--output_dir", output, "--mixed_precision", precision,
+             "--optimizer_precision", optimizer, NULL);
+}
+
+static void holds(const char *path, const char *part)
+{
+    char *text;
+    size_t size;
+    error e = {0};
+    if (!file_read(in_folder(path), 1 << 20, &text, &size, &e)) fail_msg("%s", e.text);
+    if (!strstr(text, part)) fail_msg("%s: %s", path, text);
+    free(text);
+}
+
+/* fp16: the scale of the loss is recorded and kept, and the precision is part of the identity. */
+static void test_train_half(void **state)
+{
+    error e = {0};
+    (void)state;
+    if (!toy_stable_diffusion(in_folder("toy"), &e)) fail_msg("%s", e.text);
+    teach("both", "fp16", "fp16");
+    assert_int_equal(last.status, 2);
+    says(last.err, "--mixed_precision fp16 and --optimizer_precision fp16: a scaled loss wants");
+    assert_false(exists("both"));
+    teach("half", "fp16", "fp32");
+    done();
+    holds("half/train.jsonl", "\"loss_scale\": 65536, \"skipped\": false, \"seconds\"");
+    holds("half/checkpoint-2/checkpoint.json", "\"loss_scaler\"");
+    holds("half/checkpoint-2/checkpoint.json", "\"growth_tracker\": 2");
+    holds("half/train.json", "\"precision\": \"fp16\"");
+    teach("half", "no", "fp32");
+    assert_int_equal(last.status, 2);
+    says(last.err, "was made with --mixed_precision fp16, this run has no");
+}
+
 static void test_devices(void **state)
 {
     (void)state;
@@ -143,9 +185,9 @@ static int open_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_picture), cmocka_unit_test(test_half),
-        cmocka_unit_test(test_no_gpu),  cmocka_unit_test(test_small_card),
-        cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_picture),    cmocka_unit_test(test_half),
+        cmocka_unit_test(test_no_gpu),     cmocka_unit_test(test_small_card),
+        cmocka_unit_test(test_train_half), cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, open_folder, NULL);
 }
