@@ -197,6 +197,8 @@ static void test_least(void **state)
     s.good = 3;
     assert_false(loss_scaler_next(&s, true));
     assert_true(s.scale == 1 && s.good == 3);
+    s = (loss_scaler){0x1p127f, LOSS_SCALE_GROWS - 1}; /* twice that is infinite: as in torch */
+    assert_true(loss_scaler_next(&s, false) && s.scale == 0x1p127f && !s.good);
     assert_true(loss_scale(&off) == 1);
     assert_true(loss_scaler_next(&off, false) && off.scale == 0 && !off.good);
     assert_true(loss_scaler_valid(1, 0) && loss_scaler_valid(0x1p127, 1999));
