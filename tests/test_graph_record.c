@@ -158,6 +158,9 @@ static void test_types(void **state)
     assert_int_equal(add(g, n, x)->type, DTYPE_F32);
     assert_int_equal(layer_norm(g, n, v, v, 1e-5f)->type, DTYPE_BF16);
     assert_ptr_equal(cast(g, x, DTYPE_F32), x);
+    tensor *half = cast_compute(g, x);
+    assert_int_equal(half->type, DTYPE_BF16);
+    assert_ptr_equal(cast_compute(g, half), half);
     assert_false(graph_failed(g));
     graph_close(&g);
 }

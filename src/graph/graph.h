@@ -60,6 +60,8 @@ tensor *add(graph *g, tensor *a, tensor *b);
 tensor *add_channel(graph *g, tensor *x, tensor *v);
 tensor *scale(graph *g, tensor *x, float alpha);
 tensor *cast(graph *g, tensor *x, dtype type); /* x itself where the type is the same */
+/* To the compute type: where products alone read what becomes of x, moving it is cheaper so. */
+tensor *cast_compute(graph *g, tensor *x);
 tensor *reshape(graph *g, tensor *x, int rank, const int64_t *dim);
 tensor *concat(graph *g, tensor *a, tensor *b);
 tensor *slice(graph *g, tensor *x, int64_t start, int64_t count);

@@ -254,3 +254,5 @@ tensor *cast(graph *g, tensor *x, dtype type)
     if (y->from) *known = y;
     return y;
 }
+
+tensor *cast_compute(graph *g, tensor *x) { return cast(g, x, g->compute); }

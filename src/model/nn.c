@@ -123,6 +123,6 @@ tensor *nn_downsample(const scope *s, tensor *x, int padding)
 
 tensor *nn_upsample(const scope *s, tensor *x, int64_t height, int64_t width)
 {
-    return nn_conv(s, "upsamplers.0.conv", upsample(s->g, x, height, width), channels(x), 1,
-                   pad_same, NULL);
+    tensor *h = upsample(s->g, cast_compute(s->g, x), height, width);
+    return nn_conv(s, "upsamplers.0.conv", h, channels(x), 1, pad_same, NULL);
 }

@@ -17,7 +17,7 @@ enum { MAX_SKIPS = CONFIG_MAX_BLOCKS * 33 + 1 };
  */
 typedef struct unet_state {
     const unet_config *c;
-    tensor *temb; /* silu(time embedding) [B, 4*channels[0]]: every resnet wants it so */
+    tensor *temb; /* silu(time embedding) [B, 4*channels[0]], in the type that every resnet wants */
     tensor *context;
     tensor *const *kv;
     size_t kv_next;
@@ -180,7 +180,7 @@ static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
     tensor *temb = time_embedding(s->g, t, width, c->flip_sin_to_cos, c->freq_shift);
     temb = unary(s->g, nn_linear(&time, "linear_1", temb, 4 * width, NULL), UNARY_SILU);
     temb = nn_linear(&time, "linear_2", temb, 4 * width, NULL);
-    u->temb = unary(s->g, temb, UNARY_SILU);
+    u->temb = cast_compute(s->g, unary(s->g, temb, UNARY_SILU));
 
     x = nn_conv(s, "conv_in", x, width, 1, pad_same, NULL);
     push(u, x);
