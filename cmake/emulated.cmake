@@ -51,8 +51,9 @@ foreach(test device_memory graph_record graph_gradient graph_threads model_netwo
   set_tests_properties(test_${test}_cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
                        ENVIRONMENT "LIKENESS_TEST_DEVICE=cuda;${emulated}")
 endforeach()
-set_tests_properties(test_train_cuda PROPERTIES ENVIRONMENT "${emulated}")
+set_tests_properties(test_train_cuda test_model_memory PROPERTIES ENVIRONMENT "${emulated}")
 add_dependencies(test_train_cuda likeness-cuda-emulated)
+add_dependencies(test_model_memory likeness-cuda-emulated)
 set_tests_properties(test_device_wide test_device_half PROPERTIES ENVIRONMENT "LIKENESS_TEST_DEVICE=cuda;${emulated}")
 add_dependencies(test_device_wide likeness-cuda-emulated)
 add_dependencies(test_device_half likeness-cuda-emulated)

@@ -85,6 +85,8 @@ typedef enum lk_code {
     LK_MEMORY,    /* an allocation failed, or would not fit */
     LK_NUMERIC,   /* NaN or infinity */
     LK_CANCELLED, /* a progress callback or lk_session_cancel asked to stop */
+    LK_DEVICE,    /* a GPU that was there failed, or was lost: nothing more can be done with the
+                     context; its sessions, models and itself are to be closed as ever */
 } lk_code;
 
 typedef struct lk_error {

@@ -24,6 +24,11 @@ static inline bool run_one(device *d, const op_call *call, void *state, void *sc
     return d->submit(d, &step, 1, &host_memory, (size_t)(uintptr_t)scratch, e) && d->wait(d, e);
 }
 
+static inline bool bind_one(device *d, const op_call *call, void *state, error *e)
+{
+    return d->bind(d, &(op_step){call, state, "test"}, 1, e);
+}
+
 /* A device's copy of one weight. */
 static inline device_weights *weights_alone(device *d, weight *w)
 {

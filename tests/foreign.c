@@ -258,14 +258,18 @@ static const void *memory_of(const device_weights *w)
     return w->memory ? w->memory->handle : ((const foreign_weights *)w->own)->copy;
 }
 
-static bool foreign_bind(device *d, const op_call *call, void *state, error *e)
+static bool foreign_bind(device *d, const op_step *steps, size_t count, error *e)
 {
-    op_call inner = inner_call(call);
-    for (int i = 0; i < call->in_count; i++)
-        if (call->in[i].w) enter(memory_of(call->in[i].weights));
-    bool ok = cpu_of(d)->bind(cpu_of(d), &inner, state, e);
-    for (int i = 0; i < call->in_count; i++)
-        if (call->in[i].w) leave(memory_of(call->in[i].weights));
+    bool ok = true;
+    for (size_t k = 0; ok && k < count; k++) {
+        const op_call *call = steps[k].call;
+        op_call inner = inner_call(call);
+        for (int i = 0; i < call->in_count; i++)
+            if (call->in[i].w) enter(memory_of(call->in[i].weights));
+        ok = cpu_of(d)->bind(cpu_of(d), &(op_step){&inner, steps[k].state, steps[k].name}, 1, e);
+        for (int i = 0; i < call->in_count; i++)
+            if (call->in[i].w) leave(memory_of(call->in[i].weights));
+    }
     return ok;
 }
 

@@ -51,12 +51,12 @@ static inline void reference_unprepare(device *d, const op_call *call, void *sta
     ((reference_device *)d)->prepared--;
 }
 
-static inline bool reference_bind(device *d, const op_call *call, void *state, error *e)
+static inline bool reference_bind(device *d, const op_step *steps, size_t count, error *e)
 {
-    (void)call;
-    (void)state;
     (void)e;
-    ((reference_device *)d)->bound++;
+    for (size_t k = 0; k < count; k++)
+        for (int i = 0; i < steps[k].call->in_count; i++)
+            if (steps[k].call->in[i].w) ((reference_device *)d)->bound++;
     return true;
 }
 

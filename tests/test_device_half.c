@@ -8,7 +8,7 @@
 #include "base/half.h"
 #include "foreign.h"
 #include "reference.h"
-#include "support.h"
+#include "device_support.h"
 
 #define RANK(...) (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int))
 #define ARRAY(which, ...)                                                                          \
@@ -331,7 +331,8 @@ static void run(bench *b, const char *name)
     error e = {0};
     device *d = b->d;
     if (!d->prepare(d, &b->call, &state, &size, &e) ||
-        !d->buffer_open(d, size + 1, "scratch", &scratch, &e) || !d->bind(d, &b->call, state, &e) ||
+        !d->buffer_open(d, size + 1, "scratch", &scratch, &e) ||
+        !bind_one(d, &b->call, state, &e) ||
         !d->submit(d, &(op_step){&b->call, state, name}, 1, &scratch, 0, &e) || !d->wait(d, &e))
         fail_msg("%s: %s", name, e.text);
     d->unprepare(d, &b->call, state);

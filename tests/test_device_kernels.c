@@ -316,7 +316,7 @@ static void run_call(device *d, const op_call *given)
     void *scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
     assert_non_null(scratch);
     memset(scratch, 0xff, size);
-    if (!d->bind(d, call, state, &e)) fail_msg("%s", e.text);
+    if (!bind_one(d, call, state, &e)) fail_msg("%s", e.text);
     if (!run_one(d, call, state, scratch, &e)) fail_msg("%s", e.text);
     d->unprepare(d, call, state);
     for (int i = 0; i < call->in_count; i++) device_weights_close(&call->in[i].weights);

@@ -188,7 +188,7 @@ static void call_run(device *const d[DEVICES], op_call *call, bool in_place, flo
             operand_put(&call->in[3], y);
         }
         operand_put(&call->out[0], y);
-        if (!d[i]->prepare(d[i], call, &state, &size, &e) || !d[i]->bind(d[i], call, state, &e))
+        if (!d[i]->prepare(d[i], call, &state, &size, &e) || !bind_one(d[i], call, state, &e))
             fail_msg("%s", e.text);
         void *scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
         assert_non_null(scratch);
@@ -425,7 +425,7 @@ static void test_memory(void **state)
         assert_true(n < 50);
         allocation_fail_at(n);
         bool ok = d->prepare(d, &call, &prepared, &size, &e);
-        bool bound = ok && d->bind(d, &call, prepared, &e);
+        bool bound = ok && bind_one(d, &call, prepared, &e);
         struck = allocation_fail_end();
         assert_int_equal(bound, !struck);
         if (struck) assert_int_equal(e.code, ERROR_MEMORY);

@@ -258,6 +258,28 @@ static void run_network(device *d, dtype compute, double bound)
     }
 }
 
+/* What chooses a row that the table lacks is refused before hardware sees it. */
+static void test_ids(void **state)
+{
+    (void)state;
+    error e = {0};
+    device *d;
+    assert_true(device_open(&d, test_device(), &(device_options){.threads = 1}, &e));
+    graph *g = fresh(DTYPE_F32);
+    tensor *ids = graph_input(g, "tokens", DTYPE_I32, DIMS(2, 2));
+    graph_output(g, embedding(g, ids, graph_weight(g, "small", DIMS(5, 4))));
+    graph_output(g, embedding(g, ids, graph_weight(g, "large", DIMS(9, 4))));
+    if (!graph_plan(g, d, &e) || !graph_allocate(g, &e)) fail_msg("%s", e.text);
+    assert_true(graph_write(g, ids, (int32_t[]){0, 4, 1, 2}, &e));
+    assert_false(graph_write(g, ids, (int32_t[]){0, 4, 1, 5}, &e));
+    assert_string_equal(e.text, "tokens: number 5 at place 3, and the table has 5 rows; use the "
+                                "tokenizer that belongs to the model");
+    assert_int_equal(e.code, ERROR_MODEL);
+    assert_false(graph_write(g, ids, (int32_t[]){-1, 4, 1, 2}, NULL));
+    graph_close(&g);
+    device_close(&d);
+}
+
 /* An output becomes another graph's input on the device. */
 static void test_copy(void **state)
 {
@@ -558,10 +580,10 @@ int main(void)
         cmocka_unit_test(test_shapes),        cmocka_unit_test(test_first_failure),
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_types),
         cmocka_unit_test(test_copy),          cmocka_unit_test(test_run),
-        cmocka_unit_test(test_bind_errors),   cmocka_unit_test(test_run_checked),
-        cmocka_unit_test(test_half_overflow), cmocka_unit_test(test_run_fails),
-        cmocka_unit_test(test_views),         cmocka_unit_test(test_prepare_fails),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_ids),           cmocka_unit_test(test_bind_errors),
+        cmocka_unit_test(test_run_checked),   cmocka_unit_test(test_half_overflow),
+        cmocka_unit_test(test_run_fails),     cmocka_unit_test(test_views),
+        cmocka_unit_test(test_prepare_fails), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

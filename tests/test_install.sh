@@ -83,5 +83,27 @@ int main() { lk_generate_options o; lk_generate_defaults(&o); return 0; }' >"$wh
     # shellcheck disable=SC2046
     c++ -Wall -Wextra -Werror "$where/a.cc" -o "$where/a" $(pkg-config --cflags --libs likeness) || fail "likeness.h is no C++"
 fi
+# The plug-in for GPUs goes with them where it was built, and is found by both.
+if [ -e "$build/liblikeness-cuda.so" ]; then
+    [ -e "$prefix/lib/liblikeness-cuda.so" ] || fail "the plug-in is not installed"
+else
+    env -u LIKENESS_CUDA "$prefix/bin/likeness" generate --device cuda -p "a dog" -o "$where/no.png" 2>"$where/log"
+    [ $? = 2 ] && grep -q "liblikeness-cuda.so is not there, make cuda builds it" "$where/log" || fail "no plug-in: $(cat "$where/log")"
+fi
+if [ -e "$build/fakes/libfake_good.so" ]; then
+    cp "$build/fakes/libfake_good.so" "$prefix/lib/liblikeness-cuda.so"
+    env -u LIKENESS_CUDA "$prefix/bin/likeness" devices | grep -q '^cuda:0   a fake;' || fail "the program does not find the plug-in"
+    cat >"$where/devices.c" <<'END'
+#include <likeness.h>
+#include <string.h>
+int main(void)
+{
+    lk_device d;
+    return !lk_device_at(1, &d, NULL) || strcmp(d.text, "a fake") != 0;
+}
+END
+    source=/ build devices "$where/devices.c" likeness || fail "a program with devices does not build"
+    env -u LIKENESS_CUDA "$where/devices-shared" || fail "the library does not find the plug-in"
+fi
 [ $failed = 0 ] && echo "test_install: ok"
 exit $failed

@@ -97,7 +97,9 @@ static void test_no_gpu(void **state)
     setenv("LIKENESS_EMULATED", "memory=3000000", 1);
     make_on("cuda", "x.png");
     assert_int_equal(last.status, 1);
-    says(last.err, "of memory and 2.86 MiB can be had");
+    says(last.err,
+         "of the device's memory and 2.86 MiB can be had; choose a smaller size (-W, -H), "
+         "--precision f16, or close other programs");
     assert_false(exists("x.png"));
     unsetenv("LIKENESS_EMULATED");
 }
@@ -158,6 +160,25 @@ static void test_train_half(void **state)
     says(last.err, "was made with --mixed_precision fp16, this run has no");
 }
 
+/* Every command that works with a model takes a device, and says in a line which it is. */
+static void test_commands(void **state)
+{
+    (void)state;
+    likeness("train", "--device", "cuda:9", "--instance_data_dir", SOURCE_DIR "/examples/subject",
+             "--instance_prompt", "a dog", "--output_dir", "taught", NULL);
+    failed(2, "device cuda:9: there is one GPU, cuda:0");
+    likeness("study", "--device", "cuda:9", "-o", "study", NULL);
+    failed(2, "device cuda:9: there is one GPU, cuda:0");
+    assert_false(exists("taught") || exists("study"));
+    setenv("LIKENESS_EMULATED", "memory=1000000", 1);
+    likeness("train", "--instance_data_dir", SOURCE_DIR "/examples/subject", "--instance_prompt",
+             "a dog", "--output_dir", "taught", NULL);
+    assert_int_equal(last.status, 1);
+    says(last.err, "likeness: on cuda:0 emulated");
+    says(last.err, "of the device's memory");
+    unsetenv("LIKENESS_EMULATED");
+}
+
 static void test_devices(void **state)
 {
     (void)state;
@@ -187,7 +208,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_picture),    cmocka_unit_test(test_half),
         cmocka_unit_test(test_no_gpu),     cmocka_unit_test(test_small_card),
-        cmocka_unit_test(test_train_half), cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_train_half), cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, open_folder, NULL);
 }

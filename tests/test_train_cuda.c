@@ -2,9 +2,9 @@
  *
  * test_train_cuda: trainings on the GPU's device, against the same on the processor: losses and
  * norms agree to rounding, runs repeat and resume to the byte, a checkpoint of one goes on on the
- * other; half precision, and steps that are too large for it; and what a GPU that is not there, too
- * small, too old or lost has to say. Where there is no card it is the emulated one (tests/cuda),
- * whose hardware LIKENESS_EMULATED describes. */
+ * other; half precision, and steps that are too large for it; and what a GPU that is not there, or
+ * too old, has to say. Where there is no card it is the emulated one (tests/cuda), whose hardware
+ * LIKENESS_EMULATED describes. */
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,7 +14,6 @@
 #include "base/platform.h"
 #include "support.h"
 #include "toy.h"
-#include "train/checkpoint.h"
 #include "train/train.h"
 
 enum { STEPS = 4 };
@@ -446,56 +445,6 @@ static void test_forecast_pictures(void **state)
     assert_true(without.pictures == 0 && with.weights == without.weights);
 }
 
-/* Wherever the memory ends: one line, and nothing is left behind. */
-static void test_little_memory(void **state)
-{
-    train_settings s = settings(OPTIMIZER_ADAMW);
-    (void)state;
-    if (!strstr(gpu->name, "emulated")) skip();
-    for (long memory = 1000; memory < 100000000; memory *= 10) {
-        char text[64];
-        error e = {0};
-        trainer t;
-        snprintf(text, sizeof text, "memory=%ld", memory);
-        hardware(text);
-        bool ok = trainer_open(&t, gpu, base, &s, NULL, &e) && trainer_start(&t, &e);
-        if (!ok && (e.code != ERROR_MEMORY || strchr(e.text, '\n')))
-            fail_msg("%s: %s", text, e.text);
-        if (memory == 1000) assert_false(ok);
-        trainer_close(&t);
-    }
-    hardware(NULL);
-}
-
-/* The card is lost at some call: the run ends with one line, and what it has saved by then is good.
- */
-static void test_lost(void **state)
-{
-    (void)state;
-    int ended = 0;
-    if (!strstr(gpu->name, "emulated")) skip();
-    for (long at = 1000; at <= 4000; at *= 4) {
-        train_settings s = settings(OPTIMIZER_ADAMW);
-        char text[64];
-        error e = {0};
-        device *d;
-        if (!device_open(&d, "cuda", &(device_options){.threads = 1}, &e)) fail_msg("%s", e.text);
-        snprintf(text, sizeof text, "fail=%ld", at);
-        hardware(text);
-        bool ok = run(d, &s, &e);
-        hardware(NULL);
-        if (!ok && (!strstr(e.text, "the GPU failed") || strchr(e.text, '\n')))
-            fail_msg("%s: %s", text, e.text);
-        ended += !ok;
-        device_close(&d);
-        s.resume_from_checkpoint = "latest";
-        if (!ok && checkpoint_any(output) && !run(cpu, &s, &e)) fail_msg("%s", e.text);
-        e = (error){0};
-        if (path_exists(output) && !folder_remove(output, &e)) fail_msg("%s", e.text);
-    }
-    assert_int_equal(ended, 2);
-}
-
 static int open_all(void **state)
 {
     (void)state;
@@ -530,7 +479,6 @@ int main(void)
         cmocka_unit_test(test_overflow),       cmocka_unit_test(test_refused_together),
         cmocka_unit_test(test_resume),         cmocka_unit_test(test_no_card),
         cmocka_unit_test(test_forecast),       cmocka_unit_test(test_forecast_pictures),
-        cmocka_unit_test(test_little_memory),  cmocka_unit_test(test_lost),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -10,7 +10,7 @@
 
 #include "base/platform.h"
 
-_Static_assert((int)LK_CANCELLED == (int)ERROR_CANCELLED, "codes of errors are the same");
+_Static_assert((int)LK_DEVICE == (int)ERROR_DEVICE, "codes of errors are the same");
 
 bool api_report(bool ok, const error *e, lk_error *out)
 {

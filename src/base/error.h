@@ -17,6 +17,7 @@ typedef enum error_code {
     ERROR_MEMORY,    /* an allocation failed, or would not fit */
     ERROR_NUMERIC,   /* NaN or infinity */
     ERROR_CANCELLED, /* the caller's callback asked to stop */
+    ERROR_DEVICE,    /* hardware that was there failed: lost, or its driver's or libraries' fault */
 } error_code;
 
 typedef struct error {

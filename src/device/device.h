@@ -277,8 +277,9 @@ struct device {
      * call. */
     bool (*prepare)(device *d, const op_call *call, void **state, size_t *scratch, error *e);
     void (*unprepare)(device *d, const op_call *call, void *state);
-    /* Makes the copies of the call's weights that it wants (in[].w and in[].weights are set). */
-    bool (*bind)(device *d, const op_call *call, void *state, error *e);
+    /* Makes the copies of the calls' weights that it wants (in[].w and in[].weights are set), those
+     * of all steps at once, so that it can take memory for them at once. */
+    bool (*bind)(device *d, const op_step *steps, size_t count, error *e);
     /* Runs the steps in their order, each with the scratch to itself, which begins 64-byte aligned.
      * Where one fails the outputs are undefined. */
     bool (*submit)(device *d, const op_step *steps, size_t count, const buffer *scratch,

@@ -22,7 +22,11 @@ const device_plugin *plugin_load(const char *path, error *e)
         size_t own = strlen(path); /* what dlerror often begins with */
         if (why && strncmp(why, path, own) == 0 && why[own] == ':')
             why += own + 1 + (why[own + 1] == ' ');
-        error_set(e, ERROR_FILE, "%s cannot be loaded: %s", path, why ? why : "unknown reason");
+        bool lacks = why && path_is_file(path) && strstr(why, "cannot open shared object file");
+        error_set(e, ERROR_FILE, "%s cannot be loaded: %s%s", path, why ? why : "unknown reason",
+                  lacks ? "; install NVIDIA's cuBLAS for CUDA 13 and cuDNN 9, or build it with "
+                          "make cuda, which brings them"
+                        : "");
         return NULL;
     }
     void *symbol = dlsym(library, DEVICE_PLUGIN_SYMBOL);

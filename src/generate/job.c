@@ -62,28 +62,42 @@ static bool memory_check(device *d, double need, int width, int height, error *e
     double have = (double)d->memory_left(d);
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
-                     "a picture of %dx%d needs %s of memory and %s can be had; choose "
-                     "a smaller size (-W, -H), or close other programs",
-                     width, height, number_bytes(need).text, number_bytes(have).text);
+                     "a picture of %dx%d needs %s of %s and %s can be had; choose "
+                     "a smaller size (-W, -H), %sor close other programs",
+                     width, height, number_bytes(need).text,
+                     d->apart ? "the device's memory" : "memory", number_bytes(have).text,
+                     d->apart && d->weight_type == DTYPE_F32 ? "--precision f16, " : "");
 }
 
-/* All models of a mix are resident at once; their graphs are planned. */
+/* A text encoder's weights, which are there while it reads. */
+static double text_bytes(const generator *g)
+{
+    const weight_set *set = &g->on.model->clip_weights;
+    double total = 0;
+    for (size_t i = 0; i < set->count; i++)
+        total += (double)device_copy_bytes(g->on.device, &set->item[i], false);
+    return total;
+}
+
+/* All models of a mix are resident at once; their graphs are planned. What texts, denoising and
+ * decoding want beside the weights they take one after the other. */
 static bool memory_check_planned(const job *j, error *e)
 {
     const generator *last = job_last(j);
-    double blocks = 0, weights = 0, picture = 0;
+    double blocks = 0, weights = 0, picture = 0, text = 0;
     for (int k = 0; k < j->model_count; k++) {
         const generator *g = j->models[k];
         if (!job_asks(j, k)) continue;
         blocks += (double)denoiser_bytes(g->denoiser);
         weights += copies_to_come(g->unet, &g->on.model->unet_weights);
+        text = fmax(text, text_bytes(g));
     }
     if (fit_conditional(last->on.model)) {
         picture = (double)decoder_bytes(last->decoder);
         weights += copies_to_come(last->vae, &last->on.model->vae_weights);
     }
     int factor = fit_factor(last->on.model);
-    return memory_check(last->on.device, (blocks > picture ? blocks : picture) + weights,
+    return memory_check(last->on.device, fmax(fmax(blocks, picture) + weights, text),
                         j->width * factor, j->height * factor, e);
 }
 

@@ -94,7 +94,7 @@ void graph_release(graph *g);            /* gives it back; plan and binding stay
  * reported at once), and has the device make the copies that it wants. The sets are borrowed. */
 bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e);
 /* Whole tensors, in their own type. An input stays to the end of every run, until it is written
- * again. */
+ * again; one that an embedding reads is refused where it chooses a row that the table lacks. */
 bool graph_write(graph *g, tensor *input, const void *data, error *e);
 bool graph_read(graph *g, tensor *output, void *data, error *e);
 /* A computed output of one graph becomes an input of another of the same hardware (type and size

@@ -25,6 +25,7 @@ typedef struct tensor_plan {
     size_t id;
     tensor *cast[2]; /* this value as F32, as the half type, where that was recorded before */
     bool is_output;
+    int64_t rows;     /* of the smallest table that this input's numbers choose from; 0: none */
     bool is_constant; /* an input that graph_allocate fills with `constant` */
     float constant;
     storage *place;      /* of a value or an input; NULL for weights, views and dead values */
@@ -41,7 +42,8 @@ struct node {
     int segment; /* 0: none */
     bool live;
     op_call call;
-    void *state; /* the device's */
+    void *state;    /* the device's */
+    size_t scratch; /* bytes that running it wants */
 };
 
 typedef struct pointer_list {
@@ -65,8 +67,9 @@ struct graph {
     device *device; /* set by graph_plan */
     node **run;     /* live nodes but views, in order; the first `prepared` have a state */
     size_t run_count, prepared;
-    op_step *steps; /* of `run`, as the device takes them */
-    size_t activation_bytes, scratch_bytes;
+    op_step *steps;                         /* of `run`, as the device takes them */
+    size_t activation_bytes, scratch_bytes; /* where each ends; the block holds both */
+    size_t scratch_at;
     buffer block; /* handle NULL: no memory */
     bool bound;
 };

@@ -50,8 +50,11 @@ const op_record op_embedding_grad = {
 tensor *embedding(graph *g, tensor *ids, tensor *table)
 {
     op_params p = {.type = DTYPE_F32};
-    tensor *in[] = {ids, table};
-    return record(g, OP_EMBEDDING, &p, in, NULL);
+    tensor *in[] = {ids, table}, *out = record(g, OP_EMBEDDING, &p, in, NULL);
+    if (graph_failed(g)) return out;
+    int64_t *rows = &ids->plan->rows;
+    if (!*rows || table->dim[0] < *rows) *rows = table->dim[0];
+    return out;
 }
 
 /* ---- time ---- */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * plan: ends the recording. Drops nodes that no output needs, finds from when to when each value is
- * needed, lets results take the memory of operands that die there, gives every remaining storage
- * its offset in one block, and prepares the device's operations.
+ * needed, lets results take the memory of operands that die there, prepares the device's
+ * operations, and gives every remaining storage, and what operations want of scratch, its place in
+ * one block.
  *
  * Positions: node k of g->run executes at position k. Inputs are written before position 0 and live
  * to the end, so that a graph can be run again without writing them anew; so do outputs. */
@@ -161,23 +162,58 @@ static size_t list_storages(const graph *g, storage **list)
     return count;
 }
 
-static bool place_storages(graph *g)
+/* Gives each of the list its offset, beside those that are placed and stay where they are; returns
+ * where the last one ends. */
+static size_t place_storages(storage *const *list, size_t count, storage **placed, size_t fixed)
 {
-    size_t most = g->inputs.count + g->run_count * OP_MAX_OUT + 1;
-    storage **list = malloc(2 * most * sizeof *list);
-    if (!list) return error_memory(&g->failure, "a graph's plan", 2 * most * sizeof *list);
-    storage **placed = list + most;
-    size_t count = list_storages(g, list);
+    size_t end = 0;
+    for (size_t i = 0; i < fixed; i++)
+        if (placed[i]->bytes > end) end = placed[i]->bytes;
     for (size_t i = 0; i < count; i++) {
         storage *s = list[i];
-        s->offset = best_offset(s, placed, i);
-        size_t at = i;
+        s->offset = best_offset(s, placed, fixed + i);
+        size_t at = fixed + i;
         for (; at > 0 && placed[at - 1]->offset > s->offset; at--) placed[at] = placed[at - 1];
         placed[at] = s;
-        if (s->offset + s->bytes > g->activation_bytes) g->activation_bytes = s->offset + s->bytes;
+        if (s->offset + s->bytes > end) end = s->offset + s->bytes;
+    }
+    return end;
+}
+
+/* What each operation wants of scratch, at the beginning of the block and for as long as it runs.
+ */
+static size_t list_scratch(const graph *g, storage *scratch, storage **list)
+{
+    size_t count = 0;
+    for (size_t k = 0; k < g->run_count; k++) {
+        if (!g->run[k]->scratch) continue;
+        scratch[count] = (storage){
+            .bytes = align_up(g->run[k]->scratch), .first = (int64_t)k, .last = (int64_t)k};
+        list[count] = &scratch[count];
+        count++;
+    }
+    return count;
+}
+
+/* The scratch lies behind the values, or among them, before those that live when it is wanted:
+ * whichever makes the smaller block. */
+static bool place_all(graph *g, error *e)
+{
+    size_t most = g->inputs.count + g->run_count * OP_MAX_OUT + 1;
+    storage **list = malloc((2 * most + g->run_count) * sizeof *list);
+    storage *scratch = malloc((g->run_count + 1) * sizeof *scratch);
+    bool ok = (list && scratch) || error_memory(e, "a graph's plan", 3 * most * sizeof *list);
+    if (ok) {
+        storage **placed = list + most;
+        size_t count = list_storages(g, list), behind = place_storages(list, count, placed, 0);
+        size_t fixed = list_scratch(g, scratch, placed);
+        g->activation_bytes = place_storages(list, count, placed, fixed);
+        if (g->activation_bytes >= behind + g->scratch_bytes)
+            g->activation_bytes = g->scratch_at = place_storages(list, count, placed, 0);
     }
     free(list);
-    return true;
+    free(scratch);
+    return ok;
 }
 
 /* ---- the device's part ---- */
@@ -207,6 +243,7 @@ static bool prepare_all(graph *g, error *e)
         size_t scratch = 0;
         if (!g->device->prepare(g->device, &n->call, &n->state, &scratch, e)) return false;
         g->prepared = k + 1;
+        n->scratch = scratch;
         if (scratch > g->scratch_bytes) g->scratch_bytes = scratch;
         g->steps[k] = (op_step){&n->call, n->state, op_record_of(n->kind)->name};
     }
@@ -227,13 +264,14 @@ bool graph_plan(graph *g, device *d, error *e)
     g->device = d;
     if (!graph_failed(g)) {
         assert(g->outputs.count && "a graph without outputs computes nothing");
-        if (collect_live(g) && find_lifetimes(g)) {
-            reuse_in_place(g);
-            place_storages(g);
-        }
+        if (collect_live(g) && find_lifetimes(g)) reuse_in_place(g);
     }
     if (graph_failed(g)) return error_set(e, g->failure.code, "%s", g->failure.text);
-    return prepare_all(g, e);
+    return prepare_all(g, e) && place_all(g, e);
 }
 
-size_t graph_bytes(const graph *g) { return g->activation_bytes + g->scratch_bytes; }
+size_t graph_bytes(const graph *g)
+{
+    size_t scratch = g->scratch_at + g->scratch_bytes;
+    return g->activation_bytes > scratch ? g->activation_bytes : scratch;
+}

@@ -49,9 +49,23 @@ void graph_release(graph *g)
     if (g->block.handle) g->device->buffer_close(&g->block);
 }
 
+/* Numbers that choose rows of a table: hardware would read beside it. */
+static bool are_rows(const tensor *input, const int32_t *id, error *e)
+{
+    int64_t rows = input->plan->rows;
+    for (int64_t i = 0, n = rows ? tensor_elements(input) : 0; i < n; i++)
+        if (id[i] < 0 || id[i] >= rows)
+            return error_set(e, ERROR_MODEL,
+                             "%s: number %d at place %lld, and the table has %lld rows; use the "
+                             "tokenizer that belongs to the model",
+                             input->name, (int)id[i], (long long)i, (long long)rows);
+    return true;
+}
+
 bool graph_write(graph *g, tensor *input, const void *data, error *e)
 {
     assert(g->block.handle && !input->from && !input->is_weight);
+    if (!are_rows(input, data, e)) return false;
     return g->device->upload(g->device, &g->block, place_of(input)->offset, data,
                              tensor_bytes(input), e);
 }
@@ -142,19 +156,15 @@ bool graph_bind(graph *g, device_weights *const *sets, size_t count, error *e)
     if (!find_weights(g, sets, count, e)) return false;
     for (size_t k = 0; k < g->run_count; k++) {
         node *n = g->run[k];
-        bool has_weight = false;
         for (int i = 0; i < n->in_count; i++) {
             tensor *root = n->in[i] ? tensor_root(n->in[i]) : NULL;
             if (!root || !root->is_weight) continue;
             n->call.in[i].w = root->plan->bound;
             n->call.in[i].weights = root->plan->bound_in;
             n->call.in[i].type = root->plan->bound->type;
-            has_weight = true;
         }
-        if (has_weight && !g->device->bind(g->device, &n->call, n->state, e)) return false;
     }
-    g->bound = true;
-    return true;
+    return g->bound = g->device->bind(g->device, g->steps, g->run_count, e);
 }
 
 /* ---- execution ---- */
@@ -164,7 +174,7 @@ static bool ready(const graph *g) { return g->block.handle && (g->bound || g->we
 static bool run_steps(const graph *g, size_t from, size_t count, error *e)
 {
     device *d = g->device;
-    return d->submit(d, g->steps + from, count, &g->block, g->activation_bytes, e) && d->wait(d, e);
+    return d->submit(d, g->steps + from, count, &g->block, g->scratch_at, e) && d->wait(d, e);
 }
 
 bool graph_run(graph *g, error *e)

@@ -2,8 +2,11 @@
  *
  * gpu_emulated: gpu.h on the processor. A stream does its work at once; a record keeps it. The
  * environment says what hardware there is: LIKENESS_EMULATED is a list such as
- * "cards=2,major=7,memory=1000000,fail=40", memory in bytes, fail: the card is lost so many calls
- * after the environment says so first; driver=0: there is none, driver=12: an old one. */
+ * "cards=2,major=7,memory=1000000,fail=40", memory in bytes; driver=0: there is none, driver=12: an
+ * old one. fail: the card is lost so many calls after the environment says so first, with
+ * call=upload so many calls of gpu_upload; full: its memory is used up after so many allocations.
+ * Where `memory` is not given, a stream, a mark and a record take a byte of it, so that one left
+ * behind is seen. */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,24 +18,55 @@
 
 /* ---- the hardware ---- */
 
-static long setting(const char *name, long otherwise)
+/* What stands behind NAME=; NULL: it is not in the list. */
+static const char *text_of(const char *name)
 {
     const char *list = getenv("LIKENESS_EMULATED");
     size_t length = strlen(name);
     for (; list && *list; list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL)
-        if (strncmp(list, name, length) == 0 && list[length] == '=') return atol(list + length + 1);
-    return otherwise;
+        if (strncmp(list, name, length) == 0 && list[length] == '=') return list + length + 1;
+    return NULL;
 }
 
-static atomic_long calls, used;
-
-/* Each call of the hardware: true until the card is lost. */
-static bool works(error *e)
+static long setting(const char *name, long otherwise)
 {
+    const char *text = text_of(name);
+    return text ? atol(text) : otherwise;
+}
+
+static atomic_long calls, allocations, used, things;
+
+/* Each call of the hardware: true until the card is lost. call: gpu_CALL */
+static bool works(const char *call, error *e)
+{
+    const char *which = text_of("call");
     long fail = setting("fail", 0);
     if (!fail) atomic_store(&calls, 0);
-    return !fail || atomic_fetch_add(&calls, 1) + 1 < fail ||
-           error_set(e, ERROR_USAGE, "the GPU failed (its work): it is lost");
+    if (!text_of("full")) atomic_store(&allocations, 0);
+    bool counts = !which || strncmp(which, call, strcspn(which, ",")) == 0;
+    return !fail || atomic_fetch_add(&calls, counts) + counts < fail ||
+           error_set(e, ERROR_DEVICE, "the GPU failed (%s): it is lost", call);
+}
+
+/* Whether one more allocation finds room. */
+static bool has_room(void)
+{
+    long full = setting("full", 0);
+    return !full || atomic_fetch_add(&allocations, 1) + 1 < full;
+}
+
+/* What is not memory; a byte of it all the same. */
+static void *thing_new(size_t size)
+{
+    void *thing = calloc(1, size);
+    if (thing) atomic_fetch_add(&things, 1);
+    return thing;
+}
+
+static void thing_free(void *thing)
+{
+    if (thing) atomic_fetch_sub(&things, 1);
+    free(thing);
 }
 
 bool gpu_count(int *count, error *e)
@@ -56,13 +90,15 @@ static uint64_t memory_all(void) { return (uint64_t)setting("memory", 1L << 34);
 
 static uint64_t memory_free(void)
 {
-    uint64_t all = memory_all(), taken = (uint64_t)atomic_load(&used);
+    long more = text_of("memory") ? 0 : atomic_load(&things);
+    uint64_t all = memory_all(), taken = (uint64_t)(atomic_load(&used) + more);
     return taken < all ? all - taken : 0;
 }
 
 bool gpu_card_read(int card, gpu_card *out, error *e)
 {
-    (void)card, (void)e;
+    (void)card;
+    if (!works("card_read", e)) return false;
     *out = (gpu_card){.name = "emulated",
                       .major = (int)setting("major", 9),
                       .minor = (int)setting("minor", 0),
@@ -73,20 +109,22 @@ bool gpu_card_read(int card, gpu_card *out, error *e)
 
 bool gpu_open(gpu *g, int card, error *e)
 {
-    *g = (gpu){.card = card, .stream = malloc(1)};
+    *g = (gpu){.card = card};
+    if (!works("open", e)) return false;
+    g->stream = thing_new(1);
     return g->stream != NULL || error_memory(e, "a stream", 1);
 }
 
 void gpu_close(gpu *g)
 {
-    free(g->stream);
+    thing_free(g->stream);
     *g = (gpu){0};
 }
 
 bool gpu_enter(const gpu *g, error *e)
 {
     (void)g;
-    return works(e);
+    return works("enter", e);
 }
 
 /* ---- records ---- */
@@ -120,7 +158,8 @@ void emulated_do(void (*run)(void *context), const void *context, size_t size)
 bool gpu_record_begin(const gpu *g, error *e)
 {
     (void)g;
-    record *r = calloc(1, sizeof *r);
+    if (!works("record_begin", e)) return false;
+    record *r = thing_new(sizeof *r);
     if (!r) return error_memory(e, "a record", sizeof *r);
     r->last = &r->first;
     open_record = r;
@@ -129,16 +168,18 @@ bool gpu_record_begin(const gpu *g, error *e)
 
 bool gpu_record_end(const gpu *g, gpu_record *out, error *e)
 {
-    (void)g, (void)e;
+    (void)g;
     *out = open_record;
     open_record = NULL;
-    return true;
+    if (works("record_end", e)) return true;
+    gpu_record_close(out);
+    return false;
 }
 
 bool gpu_record_replay(const gpu *g, gpu_record r, error *e)
 {
     (void)g;
-    if (!works(e)) return false;
+    if (!works("record_replay", e)) return false;
     for (work *w = ((record *)r)->first; w; w = w->next) w->run(w->context);
     return true;
 }
@@ -151,7 +192,7 @@ void gpu_record_close(gpu_record *handle)
         next = w->next;
         free(w);
     }
-    free(r);
+    thing_free(r);
 }
 
 /* ---- memory ---- */
@@ -163,8 +204,9 @@ bool gpu_alloc(const gpu *g, size_t size, const char *what, void **out, error *e
     (void)g;
     size_t whole = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + ALIGNMENT;
     *out = NULL;
-    if (!works(e)) return false;
-    if (size > memory_free())
+    if (open_record) abort(); /* no memory is taken, given back or waited for in a record */
+    if (!works("alloc", e)) return false;
+    if (!has_room() || size > memory_free())
         return error_set(e, ERROR_MEMORY,
                          "not enough memory on the GPU for %s (%zu bytes, %llu are free)", what,
                          size, (unsigned long long)memory_free());
@@ -182,6 +224,7 @@ void gpu_free(const gpu *g, void *memory)
     size_t size;
     (void)g;
     if (!memory) return;
+    if (open_record) abort();
     char *data = (char *)memory - ALIGNMENT;
     memcpy(&size, data, sizeof size);
     atomic_fetch_sub(&used, (long)size);
@@ -198,14 +241,18 @@ bool gpu_upload(const gpu *g, void *to, const void *from, size_t size, error *e)
 {
     (void)g;
     if (open_record) abort(); /* a card's memory that is not page-locked is not copied so */
-    if (!works(e)) return false;
+    if (!works("upload", e)) return false;
     if (size) memcpy(to, from, size);
     return true;
 }
 
 bool gpu_download(const gpu *g, void *to, const void *from, size_t size, error *e)
 {
-    return gpu_upload(g, to, from, size, e);
+    (void)g;
+    if (open_record) abort();
+    if (!works("download", e)) return false;
+    if (size) memcpy(to, from, size);
+    return true;
 }
 
 typedef struct box_job {
@@ -227,7 +274,7 @@ bool gpu_copy_box(const gpu *g, gpu_box to, gpu_box from, size_t width, size_t h
 {
     box_job j = {to, from, width, height, depth};
     (void)g;
-    if (!works(e)) return false;
+    if (!works("copy", e)) return false;
     emulated_do(copy_box, &j, sizeof j);
     return true;
 }
@@ -248,7 +295,7 @@ bool gpu_zero(const gpu *g, void *to, size_t size, error *e)
 {
     box_job j = {.to = {.data = to}, .width = size};
     (void)g;
-    if (!works(e)) return false;
+    if (!works("zero", e)) return false;
     emulated_do(zero, &j, sizeof j);
     return true;
 }
@@ -258,36 +305,39 @@ bool gpu_zero(const gpu *g, void *to, size_t size, error *e)
 bool gpu_launched(const gpu *g, error *e)
 {
     (void)g;
-    return works(e);
+    return works("launched", e);
 }
 
 bool gpu_wait(const gpu *g, error *e)
 {
     (void)g;
-    return works(e);
+    if (open_record) abort();
+    return works("wait", e);
 }
 
 bool gpu_mark_open(const gpu *g, gpu_mark *out, error *e)
 {
     (void)g;
-    *out = malloc(1);
+    *out = NULL;
+    if (!works("mark_open", e)) return false;
+    *out = thing_new(1);
     return *out != NULL || error_memory(e, "a mark", 1);
 }
 
 void gpu_mark_close(gpu_mark *m)
 {
-    free(*m);
+    thing_free(*m);
     *m = NULL;
 }
 
 bool gpu_mark_set(const gpu *g, gpu_mark m, error *e)
 {
     (void)g, (void)m;
-    return works(e);
+    return works("mark_set", e);
 }
 
 bool gpu_mark_await(const gpu *g, gpu_mark m, error *e)
 {
     (void)g, (void)m;
-    return works(e);
+    return works("mark_await", e);
 }

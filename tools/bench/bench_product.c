@@ -106,7 +106,7 @@ static int bench(device *d, const struct shape *s)
     size_t scratch_size = 0;
     if (device_weights_open(d, &set, &weights, &e)) call.in[1].weights = weights;
     if (!weights || !x || !y || !data || !dw || !d->prepare(d, &call, &state, &scratch_size, &e) ||
-        !d->bind(d, &call, state, &e)) {
+        !d->bind(d, &(op_step){&call, state, s->name}, 1, &e)) {
         fprintf(stderr, "%s: %s\n", s->name, e.text);
         return 1;
     }

@@ -36,7 +36,8 @@ case $("${nvcc:-false}" --version 2>/dev/null) in
 *) nvcc=$here/wheels/nvidia/cu13/bin/nvcc ;;
 esac
 [ -e "$nvcc" ] ||
-    wheels 'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*'
+    wheels 'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' \
+        'nvidia-cuda-cccl==13.0.*'
 find "$here/wheels/nvidia/cu13/bin" "$here/wheels/nvidia/cu13/nvvm/bin" -type f -exec chmod +x {} + 2>/dev/null || true
 toolkit=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
 

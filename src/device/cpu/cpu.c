@@ -98,10 +98,13 @@ static void cpu_unprepare(device *d, const op_call *call, void *state)
     if (row && row->unprepare) row->unprepare(d, call, state);
 }
 
-static bool cpu_bind(device *d, const op_call *call, void *state, error *e)
+static bool cpu_bind(device *d, const op_step *steps, size_t count, error *e)
 {
-    const struct cpu_op *row = row_of(call);
-    return !row->bind || row->bind(d, call, state, e);
+    for (size_t i = 0; i < count; i++) {
+        const struct cpu_op *row = row_of(steps[i].call);
+        if (row->bind && !row->bind(d, steps[i].call, steps[i].state, e)) return false;
+    }
+    return true;
 }
 
 static bool run_step(device *d, const op_step *s, void *scratch, error *e)

@@ -28,7 +28,7 @@ struct conv_plan {
 static bool done(cudnnStatus_t status, const char *what, error *e)
 {
     return status == CUDNN_STATUS_SUCCESS ||
-           error_set(e, status == CUDNN_STATUS_ALLOC_FAILED ? ERROR_MEMORY : ERROR_USAGE,
+           error_set(e, status == CUDNN_STATUS_ALLOC_FAILED ? ERROR_MEMORY : ERROR_DEVICE,
                      "cuDNN failed (%s): %s", what, cudnnGetErrorString(status));
 }
 

@@ -108,7 +108,7 @@ void cuda_weights_close(device_weights *w);
 void cuda_weights_touch(device_weights *w, size_t i);
 size_t cuda_weights_bytes(device_weights *w);
 size_t cuda_copy_bytes(const device *d, const weight *w, bool trained);
-bool cuda_bind(device *d, const op_call *call, void *state, error *e);
+bool cuda_bind(device *d, const op_step *steps, size_t count, error *e);
 uintptr_t cuda_weights_id(const device_weights *w); /* no other in this process has or had it */
 
 /* ---- update.c ---- */

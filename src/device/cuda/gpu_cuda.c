@@ -10,8 +10,9 @@
 static bool failed(cudaError_t status, const char *what, error *e)
 {
     cudaGetLastError(); /* so that it is not told twice */
-    return error_set(e, status == cudaErrorMemoryAllocation ? ERROR_MEMORY : ERROR_USAGE,
-                     "the GPU failed (%s): %s", what, cudaGetErrorString(status));
+    return error_set(e, status == cudaErrorMemoryAllocation ? ERROR_MEMORY : ERROR_DEVICE,
+                     "the GPU failed (%s): %s. Start again; the system's log (dmesg) may say why",
+                     what, cudaGetErrorString(status));
 }
 
 static bool done(cudaError_t status, const char *what, error *e)
@@ -48,7 +49,7 @@ bool gpu_count(int *count, error *e)
     }
     if (status == cudaSuccess || status == cudaErrorNoDevice)
         return error_set(e, ERROR_USAGE, "the NVIDIA driver finds no GPU: use --device cpu");
-    return error_set(e, ERROR_USAGE, "the NVIDIA driver does not answer: %s",
+    return error_set(e, ERROR_DEVICE, "the NVIDIA driver does not answer: %s",
                      cudaGetErrorString(status));
 }
 

@@ -28,7 +28,7 @@ struct product_plan {
 static bool done(cublasStatus_t status, const char *what, error *e)
 {
     return status == CUBLAS_STATUS_SUCCESS ||
-           error_set(e, status == CUBLAS_STATUS_ALLOC_FAILED ? ERROR_MEMORY : ERROR_USAGE,
+           error_set(e, status == CUBLAS_STATUS_ALLOC_FAILED ? ERROR_MEMORY : ERROR_DEVICE,
                      "cuBLASLt failed (%s): %s", what, cublasLtGetStatusString(status));
 }
 

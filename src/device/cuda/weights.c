@@ -2,26 +2,26 @@
  *
  * weights: a device_weights on the card. A weight goes there when an operation that wants it is
  * bound, straight from the mapped file, and is put into the form that is wanted there; it stays
- * where it is. What is trained lies on the card already, and serves itself where it is in the right
- * form. */
+ * where it is. All that a graph wants is looked at first, so that its memory is taken at once. What
+ * is trained lies on the card already, and serves itself where it is in the right form. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "device/cuda/cuda.h"
 
-enum { BLOCK_MOST = 64 << 20, DROP_EVERY = 256 << 20 };
+enum { PIECE = 8 << 20, DROP_EVERY = 256 << 20 };
 
 /* A weight in one form. */
 typedef struct weight_copy {
     struct weight_copy *next;
     weight_form form;
-    bool stale; /* the weight has changed since */
-    void *data;
+    bool stale; /* it is to be made, or made anew: the weight has changed */
+    void *data; /* NULL: it is wanted, and has no memory yet */
     size_t size;
 } weight_copy;
 
-/* Memory that copies are cut from. */
+/* Memory that copies are cut from: all that the graphs bound at one time had wanted. */
 typedef struct block {
     struct block *next;
     char *data;
@@ -34,9 +34,9 @@ typedef struct cuda_weights {
     uintptr_t id;
     gpu gpu; /* the first device's, for freeing */
     block *blocks;
-    void *staging; /* where what must be converted arrives */
-    size_t staging_size;
-    size_t bytes, read; /* of the copies; of the files, since their pages were given back */
+    size_t wanted; /* bytes of the copies that have no memory yet */
+    size_t bytes;  /* of those that have */
+    size_t read;   /* of the files, since their pages were given back */
     gpu_mark written;
     const cuda *writer; /* the last whose stream has written; NULL: none */
     weight_copy *copies[];
@@ -74,7 +74,6 @@ void cuda_weights_close(device_weights *w)
         gpu_free(&own->gpu, b->data);
         free(b);
     }
-    gpu_free(&own->gpu, own->staging);
     gpu_mark_close(&own->written);
     pthread_mutex_destroy(&own->lock);
     free(own);
@@ -143,7 +142,7 @@ gpu_view weight_view(const array *a, weight_form wanted)
     pthread_mutex_lock(&own->lock);
     const weight_copy *p = find(a, form);
     pthread_mutex_unlock(&own->lock);
-    assert(p);
+    assert(p && p->data);
     return (gpu_view){p->data, form.type};
 }
 
@@ -156,31 +155,47 @@ gpu_view array_view(const array *a)
 
 /* ---- copies ---- */
 
-static bool memory_for(cuda *c, const array *a, size_t size, void **out, error *e)
+static bool is_trained(const array *a, weight_form form)
+{
+    return form.layout == WEIGHT_OWN && a->weights->memory;
+}
+
+/* Notes that there is to be such a copy. */
+static bool want(cuda *c, const array *a, weight_form wanted, error *e)
 {
     cuda_weights *own = a->weights->own;
+    weight_form form = form_for(a->w, wanted);
+    (void)c;
+    if (is_trained(a, form) || find(a, form)) return true;
+    weight_copy **list = &own->copies[a->w - a->weights->set.item], *p = calloc(1, sizeof *p);
+    if (!p) return error_memory(e, a->w->name, sizeof *p);
+    *p = (weight_copy){
+        .next = *list, .form = form, .stale = true, .size = bytes_of(a->w, form.type)};
+    *list = p;
+    own->wanted += rounded(p->size);
+    return true;
+}
+
+/* Gives a copy its memory, out of what all that have none take together. */
+static bool place(cuda *c, cuda_weights *own, weight_copy *p, error *e)
+{
+    size_t size = rounded(p->size);
     block *b = own->blocks;
-    size_t all = 0;
-    size = rounded(size);
     if (!b || b->size - b->used < size) {
-        for (size_t i = 0; i < a->weights->set.count && all < BLOCK_MOST; i++)
-            all += rounded(bytes_of(&a->weights->set.item[i], DTYPE_F32));
-        if (all > BLOCK_MOST) all = BLOCK_MOST;
-        b = calloc(1, sizeof *b);
-        if (!b) return error_memory(e, a->w->name, sizeof *b);
-        b->size = size > all ? size : all;
         void *data;
-        if (!gpu_alloc(&c->gpu, b->size, a->w->name, &data, e)) {
+        b = calloc(1, sizeof *b);
+        if (!b) return error_memory(e, "weights", sizeof *b);
+        if (!gpu_alloc(&c->gpu, own->wanted, "weights", &data, e)) {
             free(b);
             return false;
         }
-        b->data = data;
-        b->next = own->blocks;
+        *b = (block){.next = own->blocks, .data = data, .size = own->wanted};
         own->blocks = b;
     }
-    *out = b->data + b->used;
+    p->data = b->data + b->used;
     b->used += size;
     own->bytes += size;
+    own->wanted -= size;
     return true;
 }
 
@@ -196,41 +211,52 @@ static void was_read(const array *a, size_t bytes)
     if (set->storage_drop) set->storage_drop(set->storage);
 }
 
-/* The weight as it is, on the card: in the buffer it is trained in, or uploaded to be converted. */
-static bool source(cuda *c, const array *a, gpu_view *out, error *e)
+/* A weight of the host in another form: it comes piece by piece, and is converted on the card. */
+static bool convert_pieces(cuda *c, const array *a, pack_item whole, error *e)
 {
-    cuda_weights *own = a->weights->own;
-    size_t size = bytes_of(a->w, a->w->type);
-    out->type = a->w->type;
-    if (a->weights->memory) {
-        out->data = trained_data(a);
-        return true;
+    bool filter = whole.space > 1;
+    int64_t rows = filter ? whole.out : whole.in; /* of what a piece can be cut from */
+    size_t row = filter ? (size_t)(whole.in * whole.space) : 1;
+    size_t from = row * dtype_size(a->w->type), to = row * dtype_size(whole.y.type);
+    int64_t most = from < PIECE ? (int64_t)(PIECE / from) : 1;
+    for (int64_t at = 0; at < rows; at += most) {
+        int64_t count = rows - at < most ? rows - at : most;
+        size_t size = (size_t)count * from;
+        void *staging = cuda_lists(c, size, e);
+        if (!staging ||
+            !gpu_upload(&c->gpu, staging, (const char *)a->w->data + (size_t)at * from, size, e))
+            return false;
+        pack_item piece = whole;
+        *(filter ? &piece.out : &piece.in) = count;
+        piece.in_padded = piece.in;
+        piece.x.data = staging;
+        piece.y.data = (char *)whole.y.data + (size_t)at * to;
+        pack_launch(&piece, c->gpu.stream);
+        was_read(a, size);
     }
-    if (own->staging_size < size) {
-        gpu_free(&c->gpu, own->staging);
-        own->staging = NULL;
-        own->staging_size = 0;
-        if (!gpu_alloc(&c->gpu, size, a->w->name, &own->staging, e)) return false;
-        own->staging_size = size;
-    }
-    out->data = own->staging;
-    was_read(a, size);
-    return gpu_upload(&c->gpu, own->staging, a->w->data, size, e);
+    return gpu_launched(&c->gpu, e);
 }
 
 static bool make(cuda *c, const array *a, weight_copy *p, error *e)
 {
-    size_t size = bytes_of(a->w, a->w->type);
-    bool filter = p->form.layout == WEIGHT_FILTER;
     if (p->form.layout == WEIGHT_OWN) {
-        was_read(a, size);
-        return gpu_upload(&c->gpu, p->data, a->w->data, size, e);
+        was_read(a, p->size);
+        return gpu_upload(&c->gpu, p->data, a->w->data, p->size, e);
     }
-    pack_item item = {.y = {p->data, p->form.type}, .out = filter ? a->w->dim[0] : 1, .space = 1};
-    if (!source(c, a, &item.x, e)) return false;
-    item.in = filter ? a->w->dim[1] : weight_elements(a->w);
-    if (filter) item.space = a->w->dim[2] * a->w->dim[3];
+    pack_item item = {.x.type = a->w->type,
+                      .y = {p->data, p->form.type},
+                      .out = 1,
+                      .in = weight_elements(a->w),
+                      .space = 1};
+    if (p->form.layout == WEIGHT_FILTER) {
+        item.out = a->w->dim[0];
+        item.in = a->w->dim[1];
+        item.space = a->w->dim[2] * a->w->dim[3];
+    }
+    if (item.space == 1) item.in *= item.out, item.out = 1;
     item.in_padded = item.in;
+    if (!a->weights->memory) return convert_pieces(c, a, item, e);
+    item.x.data = trained_data(a);
     pack_launch(&item, c->gpu.stream);
     return gpu_launched(&c->gpu, e);
 }
@@ -247,47 +273,44 @@ static bool was_written(cuda *c, cuda_weights *own, error *e)
     return gpu_mark_set(&c->gpu, own->written, e);
 }
 
-static bool bind_locked(cuda *c, const array *a, weight_form wanted, error *e)
+/* Makes the copy that was wanted, unless it is there. */
+static bool fulfil(cuda *c, const array *a, weight_form wanted, error *e)
 {
     cuda_weights *own = a->weights->own;
     weight_form form = form_for(a->w, wanted);
     if (!await_writer(c, own, e)) return false;
-    if (form.layout == WEIGHT_OWN && a->weights->memory) return true;
+    if (is_trained(a, form)) return true;
     weight_copy *p = find(a, form);
-    if (p && !p->stale) return true;
-    bool fresh = !p;
-    if (fresh) {
-        p = calloc(1, sizeof *p);
-        if (!p) return error_memory(e, a->w->name, sizeof *p);
-        *p = (weight_copy){.form = form, .size = bytes_of(a->w, form.type)};
-        if (!memory_for(c, a, p->size, &p->data, e)) {
-            free(p);
-            return false;
-        }
-    }
+    assert(p);
+    if (!p->stale) return true;
+    if (!p->data && !place(c, own, p, e)) return false;
     bool ok = make(c, a, p, e) && was_written(c, own, e);
     p->stale = !ok;
-    weight_copy **list = &own->copies[a->w - a->weights->set.item];
-    if (fresh) {
-        p->next = *list;
-        *list = p;
-    }
     return ok;
 }
 
-bool cuda_bind(device *d, const op_call *call, void *state, error *e)
+/* Does it for every weight among the operands. */
+static bool each(cuda *c, const op_step *steps, size_t count,
+                 bool (*what)(cuda *c, const array *a, weight_form wanted, error *e), error *e)
 {
-    cuda *c = cuda_of(d);
-    (void)state;
-    if (!gpu_enter(&c->gpu, e)) return false;
-    for (int i = 0; i < call->in_count; i++) {
-        const array *a = &call->in[i];
-        if (!a->w) continue;
-        cuda_weights *own = a->weights->own;
-        pthread_mutex_lock(&own->lock);
-        bool ok = bind_locked(c, a, weight_form_of(call, i), e);
-        pthread_mutex_unlock(&own->lock);
-        if (!ok) return false;
+    for (size_t k = 0; k < count; k++) {
+        const op_call *call = steps[k].call;
+        for (int i = 0; i < call->in_count; i++) {
+            const array *a = &call->in[i];
+            if (!a->w) continue;
+            cuda_weights *own = a->weights->own;
+            pthread_mutex_lock(&own->lock);
+            bool ok = what(c, a, weight_form_of(call, i), e);
+            pthread_mutex_unlock(&own->lock);
+            if (!ok) return false;
+        }
     }
     return true;
+}
+
+bool cuda_bind(device *d, const op_step *steps, size_t count, error *e)
+{
+    cuda *c = cuda_of(d);
+    return gpu_enter(&c->gpu, e) && each(c, steps, count, want, e) &&
+           each(c, steps, count, fulfil, e);
 }
