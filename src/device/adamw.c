@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 enum { MAP_DECADES = 7 };
 
@@ -51,6 +52,37 @@ void moment_values_fill(float *m, float *v, float *threshold_m, float *threshold
     map_fill(v, 0, 2);
     thresholds_fill(m, threshold_m);
     thresholds_fill(v, threshold_v);
+}
+
+/* The number whose place it is */
+static float number_at(int32_t place, bool is_signed)
+{
+    bool negative = is_signed && place < PLACE_ZERO_M;
+    int32_t bits = negative ? PLACE_ONE - place
+                            : PLACE_LEAST + place - (is_signed ? PLACE_ZERO_M : 0);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return negative ? -x : x;
+}
+
+uint8_t index_at_place_m(const float *map, const float *threshold, int32_t place)
+{
+    float x = number_at(place, true);
+    return nearest_m(map, threshold, x, x);
+}
+
+uint8_t index_at_place_v(const float *threshold, int32_t place)
+{
+    return (uint8_t)nearest(threshold, number_at(place, false));
+}
+
+void moment_tables_fill(moment_tables *t)
+{
+    *t = (moment_tables){0};
+    moment_values_fill(t->m, t->v, t->threshold_m, t->threshold_v);
+    for (int i = 0; i < CELLS_M; i++)
+        t->cell_m[i] = index_at_place_m(t->m, t->threshold_m, i << CELL_M);
+    for (int i = 0; i < CELLS_V; i++) t->cell_v[i] = index_at_place_v(t->threshold_v, i << CELL_V);
 }
 
 /* Python computes in double and torch rounds each constant on its way into a tensor. */

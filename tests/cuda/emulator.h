@@ -42,6 +42,7 @@ void *emulated_shared(size_t size);
 #define KERNEL static void
 #define DEVICE static inline
 #define MEMBER inline
+#define HOST_DEVICE static inline
 #define THREADS_AT_MOST(n)
 #define THREAD (emulated_now.thread)
 #define THREADS (emulated_now.threads)

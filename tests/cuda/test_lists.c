@@ -2,7 +2,8 @@
  *
  * Our kernels over lists of tensors under the emulator: AdamW in its four kinds has the processor's
  * bytes, and golden values of G8; the norm, its clipping and the loss's scale; what is not finite,
- * and where; sums of batches; packed weights. */
+ * and where; sums of batches; packed weights. All that a kernel reads or writes comes from malloc:
+ * a card reaches no other memory of a test (managed.h). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -105,20 +106,28 @@ static adamw_item item_of(const trained *t)
                         .kind = (int)t->kind};
 }
 
-static void fill_maps(float *maps) { moment_values_fill(maps, maps + 256, maps + 512, maps + 768); }
+/* What the kernels read of a step */
+typedef struct step_memory {
+    moment_tables tables;
+    adamw_step_constants constants;
+    gradient_state state;
+    adamw_item items[16];
+} step_memory;
 
 /* One update of all by the kernels */
 static void run_adamw(const trained *list, int count, const adamw_step *s, uint32_t bad)
 {
-    static float maps[1024] __attribute__((aligned(16)));
-    adamw_item items[16];
-    for (int i = 0; i < count; i++) items[i] = item_of(&list[i]);
-    adamw_step_constants constants = {constants_of(MOMENTS_F32, s), constants_of(MOMENTS_8BIT, s)};
-    gradient_state state = {.grad_scale = s->grad_scale, .bad = bad};
-    fill_maps(maps);
-    int64_t blocks = adamw_list_place(items, count);
-    adamw_launch(&(adamw_args){items, count, blocks, &constants, maps, &state, (uint32_t)count},
+    step_memory *m = zeros(sizeof *m);
+    for (int i = 0; i < count; i++) m->items[i] = item_of(&list[i]);
+    m->constants = (adamw_step_constants){constants_of(MOMENTS_F32, s),
+                                          constants_of(MOMENTS_8BIT, s)};
+    m->state = (gradient_state){.grad_scale = s->grad_scale, .bad = bad};
+    moment_tables_fill(&m->tables);
+    int64_t blocks = adamw_list_place(m->items, count);
+    adamw_launch(&(adamw_args){m->items, count, blocks, &m->constants, &m->tables, &m->state,
+                               (uint32_t)count},
                  NULL);
+    free(m);
 }
 
 static void expect_same(const trained *t)
@@ -145,6 +154,27 @@ static void fill_gradient(trained *t, int step)
     }
 }
 
+/* One update of all by both */
+static void step_both(device *d, trained *list, int count, const adamw_step *step)
+{
+    for (int i = 0; i < count; i++) {
+        trained *x = &list[i];
+        struct moment_data data = {x->kind, x->count,       x->m[0],
+                                   x->v[0], x->absmax_m[0], x->absmax_v[0]};
+        cpu_adamw(d, step, x->weight[0], x->gradient, &data);
+    }
+    run_adamw(list, count, step, (uint32_t)count);
+    for (int i = 0; i < count; i++) expect_same(&list[i]);
+}
+
+static device *processor(void)
+{
+    device *d = NULL;
+    error e = {0};
+    assert_true(device_open(&d, "cpu", &(device_options){.threads = 1}, &e));
+    return d;
+}
+
 static void test_adamw(void **state)
 {
     (void)state;
@@ -155,27 +185,104 @@ static void test_adamw(void **state)
                  {MOMENTS_F16, 515},   {MOMENTS_8BIT, 16643}, {MOMENTS_F32_BNB, 77},
                  {MOMENTS_8BIT, 4097}, {MOMENTS_F16, 8}};
     enum { COUNT = sizeof sizes / sizeof sizes[0], STEPS = 4 };
-    device *d = NULL;
-    error e = {0};
-    assert_true(device_open(&d, "cpu", &(device_options){.threads = 1}, &e));
+    device *d = processor();
     trained list[COUNT];
     for (int i = 0; i < COUNT; i++) list[i] = trained_open(sizes[i].kind, sizes[i].count);
     for (int t = 1; t <= STEPS; t++) {
         adamw_step step = step_at(t, 1e-3, t == 2 ? 0.3f : 1);
-        for (int i = 0; i < COUNT; i++) {
-            trained *x = &list[i];
-            struct moment_data data = {x->kind, x->count,       x->m[0],
-                                       x->v[0], x->absmax_m[0], x->absmax_v[0]};
-            fill_gradient(x, t);
-            cpu_adamw(d, &step, x->weight[0], x->gradient, &data);
-        }
-        run_adamw(list, COUNT, &step, COUNT);
-        for (int i = 0; i < COUNT; i++) expect_same(&list[i]);
+        for (int i = 0; i < COUNT; i++) fill_gradient(&list[i], t);
+        step_both(d, list, COUNT, &step);
         run_adamw(list, COUNT, &step, 3); /* a gradient is bad: nothing changes */
         for (int i = 0; i < COUNT; i++) expect_same(&list[i]);
     }
     for (int i = 0; i < COUNT; i++) trained_close(&list[i]);
     device_close(&d);
+}
+
+/* A block's gradients: 1, and what `next` gives of the numbers around a threshold. Without betas a
+ * first moment is the gradient itself, a second one its square. */
+typedef float nearby(const moment_tables *t, int i, int k);
+
+static float around(float x, int steps)
+{
+    for (; steps > 0; steps--) x = nextafterf(x, INFINITY);
+    for (; steps < 0; steps++) x = nextafterf(x, -INFINITY);
+    return x;
+}
+
+static float around_m(const moment_tables *t, int i, int k)
+{
+    return around(t->threshold_m[i], k - 1);
+}
+
+static float around_v(const moment_tables *t, int i, int k)
+{
+    return around(sqrtf(t->threshold_v[i]), k - 1);
+}
+
+static float around_cell(const moment_tables *t, int i, int k)
+{
+    int32_t bits = PLACE_LEAST + (i << CELL_M) + k - 1;
+    float x;
+    (void)t;
+    memcpy(&x, &bits, sizeof x);
+    return i % 2 ? x : -x;
+}
+
+static void check_nearby(device *d, nearby *of, int numbers)
+{
+    enum { EACH = 3 };
+    moment_tables tables;
+    adamw_step step = step_at(1, 1e-3, 1);
+    step.beta1 = step.beta2 = 0;
+    int blocks = numbers * EACH / (MOMENTS_BLOCK - 1) + 1;
+    trained x = trained_open(MOMENTS_8BIT, (int64_t)blocks * MOMENTS_BLOCK);
+    moment_tables_fill(&tables);
+    for (int i = 0; i < x.count; i++) {
+        int at = i / MOMENTS_BLOCK * (MOMENTS_BLOCK - 1) + i % MOMENTS_BLOCK - 1;
+        bool other = i % MOMENTS_BLOCK && at < numbers * EACH;
+        x.gradient[i] = other ? of(&tables, at / EACH, at % EACH) : 1;
+    }
+    step_both(d, &x, 1, &step);
+    trained_close(&x);
+}
+
+/* Numbers at which the nearest of a map changes, and where cells begin; blocks that no number can
+ * be divided by. */
+static void test_thresholds(void **state)
+{
+    (void)state;
+    device *d = processor();
+    check_nearby(d, around_m, MAP_SIZE - 1);
+    check_nearby(d, around_v, MAP_SIZE - 1);
+    check_nearby(d, around_cell, CELLS_M / 2 - 1);
+    static const float odd[] = {0, -0.0f, 1e-45f, -1e-45f, 0x1p-23f, -0x1p-23f, 1e-20f, -1e-20f};
+    trained x = trained_open(MOMENTS_8BIT, 4 * MOMENTS_BLOCK + 9);
+    for (int i = 0; i < x.count; i++) x.gradient[i] = odd[i % 8];
+    x.gradient[MOMENTS_BLOCK + 3] = 1;
+    x.gradient[2 * MOMENTS_BLOCK + 5] = 3e38f; /* its square is infinite */
+    for (int i = 3 * MOMENTS_BLOCK; i < 4 * MOMENTS_BLOCK; i++) x.gradient[i] = odd[i % 2];
+    adamw_step step = step_at(1, 1e-3, 1);
+    step.beta1 = step.beta2 = 0;
+    step_both(d, &x, 1, &step);
+    trained_close(&x);
+    device_close(&d);
+}
+
+/* In every cell at most two indices meet: its first and the one after it. */
+static void test_cells(void **state)
+{
+    (void)state;
+    moment_tables t;
+    moment_tables_fill(&t);
+    for (int i = 0; i < CELLS_M; i++) {
+        int32_t end = ((i + 1) << CELL_M) - 1;
+        int last = index_at_place_m(t.m, t.threshold_m, end < 2 * PLACE_ZERO_M ? end : 0);
+        assert_in_range(last - t.cell_m[i], 0, 1);
+    }
+    for (int i = 0; i < CELLS_V; i++)
+        assert_in_range(index_at_place_v(t.threshold_v, ((i + 1) << CELL_V) - 1) - t.cell_v[i], 0,
+                        1);
 }
 
 /* G8: sums of weights and of bytes over three steps */
@@ -213,12 +320,13 @@ static const int64_t counts[TENSORS] = {5, 20000, 0, 8193};
 static const dtype kinds[TENSORS] = {DTYPE_F32, DTYPE_BF16, DTYPE_F32, DTYPE_F16};
 
 typedef struct tensors {
-    tensor_item item[TENSORS];
+    tensor_item *item;
     tensor_list list;
 } tensors;
 
 static void tensors_open(tensors *t, bool all_f32)
 {
+    t->item = zeros(TENSORS * sizeof *t->item);
     for (int i = 0; i < TENSORS; i++) {
         dtype type = all_f32 ? DTYPE_F32 : kinds[i];
         t->item[i] = (tensor_item){.data = {zeros((size_t)counts[i] * dtype_size(type)), type},
@@ -236,13 +344,15 @@ static void tensors_close(tensors *t)
         free(t->item[i].data.data);
         free(t->item[i].sum);
     }
+    free(t->item);
 }
 
 static void expect_bad(const tensors *t, uint64_t want)
 {
-    uint64_t found = 7;
-    find_bad_launch(&t->list, &found, NULL);
-    assert_true(found == want);
+    uint64_t *found = zeros(sizeof *found);
+    find_bad_launch(&t->list, found, NULL);
+    assert_true(*found == want);
+    free(found);
 }
 
 static void test_find_bad(void **state)
@@ -277,13 +387,19 @@ static void test_accumulate(void **state)
     tensors_close(&t);
 }
 
-static gradient_state norm_of(const tensors *t, double max_norm, const float *unscale)
+/* unscale 0: there is none */
+static gradient_state norm_of(const tensors *t, double max_norm, float unscale)
 {
-    gradient_state s;
-    gradient_norm_args a = {t->list, max_norm, unscale, &s};
+    gradient_state *to = zeros(sizeof *to);
+    float *factor = zeros(sizeof *factor);
+    *factor = unscale;
+    gradient_norm_args a = {t->list, max_norm, unscale == 0 ? NULL : factor, to};
     void *scratch = zeros(gradient_norm_scratch(&a));
     gradient_norm_launch(&a, scratch, NULL);
+    gradient_state s = *to;
     free(scratch);
+    free(factor);
+    free(to);
     return s;
 }
 
@@ -296,24 +412,24 @@ static void test_norm(void **state)
     for (int i = 0; i < TENSORS; i++)
         for (int64_t k = 0; k < counts[i]; k++) sum += pow(view_get(t.item[i].data, (size_t)k), 2);
     double norm = sqrt(sum);
-    gradient_state s = norm_of(&t, 1, NULL);
+    gradient_state s = norm_of(&t, 1, 0);
     assert_true(fabs(s.norm - norm) < 1e-12 * norm);
     assert_true(s.grad_scale == (float)(1 / (s.norm + 1e-6)));
     assert_int_equal(s.bad, TENSORS);
-    s = norm_of(&t, 1e9, NULL);
+    s = norm_of(&t, 1e9, 0);
     assert_true(s.grad_scale == 1);
     float unscale = 0x1p-10f;
-    s = norm_of(&t, 1e9, &unscale);
+    s = norm_of(&t, 1e9, unscale);
     assert_true(fabs(s.norm - norm / 1024) < 1e-12 * norm && s.grad_scale == unscale);
-    s = norm_of(&t, 0.01, &unscale);
+    s = norm_of(&t, 0.01, unscale);
     assert_true(fabs((double)s.grad_scale - 0.01 / (norm / 1024 + 1e-6) / 1024) < 1e-9);
     ((float *)t.item[1].data.data)[100] = 1e30f; /* its square is no float32 */
-    s = norm_of(&t, 1, NULL);
+    s = norm_of(&t, 1, 0);
     assert_true(s.bad == TENSORS && fabs(s.norm - 1e30) < 1e24);
     ((float *)t.item[3].data.data)[100] = INFINITY;
-    assert_int_equal(norm_of(&t, 1, NULL).bad, 3);
+    assert_int_equal(norm_of(&t, 1, 0).bad, 3);
     ((float *)t.item[1].data.data)[19999] = NAN;
-    assert_int_equal(norm_of(&t, 1, NULL).bad, 1);
+    assert_int_equal(norm_of(&t, 1, 0).bad, 1);
     tensors_close(&t);
 }
 
@@ -331,31 +447,49 @@ static void expect_packed(const pack_item *p)
             }
 }
 
+typedef struct pack_case {
+    int64_t out, in, space, in_padded;
+    int shift; /* x begins so many elements past where vectors may */
+} pack_case;
+
+static pack_item pack_open(const pack_case *z, dtype from, dtype to, void **block)
+{
+    size_t n = (size_t)(z->out * z->in * z->space);
+    char *x = *block = zeros(n * 4 + 4);
+    pack_item p = {.x = {x + (size_t)z->shift * dtype_size(from), from},
+                   .y = {zeros((size_t)(z->out * z->space * z->in_padded) * 4), to},
+                   .out = z->out,
+                   .in = z->in,
+                   .space = z->space,
+                   .in_padded = z->in_padded};
+    for (size_t at = 0; at < n; at++) view_set(p.x, at, random_value());
+    return p;
+}
+
+/* One by one, and in a list: conversions, filters and the gradients of filters, whole tiles and
+ * parts of them, both sides longer than a tile is narrow. */
 static void test_pack(void **state)
 {
     (void)state;
-    static const int64_t sizes[][4] = {
-        {5, 3, 9, 8}, {40, 36, 9, 36}, {64, 160, 1, 160}, {1, 7, 1, 7}, {3, 5, 1, 8}};
+    static const pack_case cases[] = {
+        {5, 3, 9, 8, 0},     {40, 36, 9, 36, 0},  {64, 160, 1, 160, 0}, {1, 7, 1, 7, 1},
+        {3, 5, 1, 8, 0},     {3, 300, 9, 300, 1}, {4, 9, 300, 9, 0},    {2, 3, 256, 3, 0},
+        {2, 70, 130, 70, 0}, {3, 4, 9, 4, 0},     {2, 9, 4, 9, 1},      {2, 16, 257, 16, 0},
+        {1, 17, 17, 17, 0},  {5, 1, 49, 1, 0},    {1, 1, 8195, 1, 0},
+    };
     static const dtype from[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16},
                        to[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
-    enum { COUNT = sizeof sizes / sizeof sizes[0] };
+    enum { COUNT = sizeof cases / sizeof cases[0] };
+    pack_item *list = zeros(COUNT * sizeof *list);
     for (int k = 0; k < 3; k++) {
-        pack_item list[COUNT];
         void *block[COUNT];
         for (int i = 0; i < COUNT; i++) {
-            const int64_t *z = sizes[i];
-            size_t n = (size_t)(z[0] * z[1] * z[2]), shift = i == 3 ? dtype_size(from[k]) : 0;
-            char *x = block[i] = zeros(n * 4 + 4);
-            list[i] = (pack_item){.x = {x + shift, from[k]},
-                                  .y = {zeros((size_t)(z[0] * z[2] * z[3]) * 4), to[(k + i) % 3]},
-                                  .out = z[0],
-                                  .in = z[1],
-                                  .space = z[2],
-                                  .in_padded = z[3]};
-            for (size_t at = 0; at < n; at++) view_set(list[i].x, at, random_value());
-            pack_launch(&list[i], NULL);
-            expect_packed(&list[i]);
-            memset(list[i].y.data, 0xff, (size_t)(z[0] * z[2] * z[3]) * dtype_size(list[i].y.type));
+            pack_item *p = &list[i];
+            *p = pack_open(&cases[i], from[k], to[(k + i) % 3], &block[i]);
+            pack_launch(p, NULL);
+            expect_packed(p);
+            memset(p->y.data, 0xff,
+                   (size_t)(p->out * p->space * p->in_padded) * dtype_size(p->y.type));
         }
         pack_list_launch(list, COUNT, pack_list_place(list, COUNT), NULL);
         for (int i = 0; i < COUNT; i++) {
@@ -364,12 +498,14 @@ static void test_pack(void **state)
             free(list[i].y.data);
         }
     }
+    free(list);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adamw),    cmocka_unit_test(test_golden_8bit),
+        cmocka_unit_test(test_cells),    cmocka_unit_test(test_thresholds),
         cmocka_unit_test(test_find_bad), cmocka_unit_test(test_accumulate),
         cmocka_unit_test(test_norm),     cmocka_unit_test(test_pack),
     };

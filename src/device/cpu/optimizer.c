@@ -13,21 +13,10 @@
 
 enum { STEP = 64, SUMS = 256 };
 
-/* The number whose place it is */
-static float number_at(int32_t place, bool is_signed)
-{
-    bool negative = is_signed && place < PLACE_ZERO_M;
-    int32_t bits = negative ? PLACE_ONE - place
-                            : PLACE_LEAST + place - (is_signed ? PLACE_ZERO_M : 0);
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return negative ? -x : x;
-}
-
 static int index_at(const struct moment_maps *maps, int32_t place, bool is_signed)
 {
-    float x = number_at(place, is_signed);
-    return is_signed ? nearest_m(maps, x, x) : nearest(maps->threshold_v, x);
+    return is_signed ? index_at_place_m(maps->m, maps->threshold_m, place)
+                     : index_at_place_v(maps->threshold_v, place);
 }
 
 static void cells_fill(const struct moment_maps *maps, int32_t *cell, int count, int bits,

@@ -6,26 +6,11 @@
 #ifndef LIKENESS_DEVICE_CPU_OPTIMIZER_H
 #define LIKENESS_DEVICE_CPU_OPTIMIZER_H
 
-#include <math.h>
 #include <stdint.h>
 
 #include "device/adamw.h"
 
-/* The place of a number of [-1, 1] is an integer that grows with it: a positive number's bits less
- * those of 2^-23, to which smaller ones are raised; in m, whose numbers have signs, the negatives
- * first. A place without its last CELL_M or CELL_V bits is a cell, small enough for at most two
- * indices to meet in it. */
-enum {
-    CELL_M = 17,
-    CELL_V = 16,
-    PLACE_LEAST = 104 << 23,                                /* the bits of 2^-23 */
-    PLACE_ONE = 127 << 23,                                  /* and of 1 */
-    PLACE_ZERO_M = PLACE_ONE - PLACE_LEAST + (1 << CELL_M), /* m's place of 2^-23; of -1 it is 0 */
-    CELLS_M = 2 * PLACE_ZERO_M >> CELL_M,
-    CELLS_V = ((PLACE_ONE - PLACE_LEAST) >> CELL_V) + 1,
-};
-
-/* The maps (device/adamw.h), and where in them a number is */
+/* The maps (device/adamw.h), and where in them a number is (device/moments.h) */
 struct moment_maps {
     float m[MAP_SIZE], v[MAP_SIZE];
     /* [i]: the least number that is i + 1 rather than i; at the end inf */
@@ -33,24 +18,6 @@ struct moment_maps {
     /* Added to a place of that cell: the index, above CELL_M or CELL_V bits */
     int32_t cell_m[CELLS_M], cell_v[CELLS_V];
 };
-
-/* How many thresholds x has reached: the index of the nearest value. NaN: 0, as in bitsandbytes. */
-static inline int nearest(const float *threshold, float x)
-{
-    int index = 0;
-    for (int half = MAP_SIZE / 2; half > 0; half /= 2)
-        if (x >= threshold[index + half - 1]) index += half;
-    return index;
-}
-
-/* The byte of moment x scaled to `scaled`: a sign that is lost is put right, so that nothing
- * negative becomes zero. In a block of zeros (0 / 0) that turns 0 into 255, as on CUDA. */
-static inline uint8_t nearest_m(const struct moment_maps *maps, float x, float scaled)
-{
-    int index = nearest(maps->threshold_m, scaled);
-    if (!signbit(maps->m[index]) != !signbit(x)) index += x > 0 ? 1 : -1;
-    return (uint8_t)index;
-}
 
 struct optimizer_kernels {
     void (*f32)(const struct adamw_values *a, float *p, const float *g, float *m, float *v,

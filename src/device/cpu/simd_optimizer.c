@@ -211,7 +211,8 @@ SIMD vi bits_of_size(vf x) { return (vi)vf_max(vf_abs(x), vf_set(0x1p-23f)); }
 static void quantise_m(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out)
 {
     if (!divides(absmax)) {
-        for (int i = 0; i < MOMENTS_BLOCK; i++) out[i] = nearest_m(maps, x[i], x[i] / absmax);
+        for (int i = 0; i < MOMENTS_BLOCK; i++)
+            out[i] = nearest_m(maps->m, maps->threshold_m, x[i], x[i] / absmax);
         return;
     }
     for (int i = 0; i < MOMENTS_BLOCK; i += LANES) {

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/types.h"
+#include "device/moments.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -297,7 +298,7 @@ typedef struct adamw_args {
     const adamw_item *item;
     int64_t count, blocks;
     const adamw_step_constants *constants;
-    const float *maps;           /* [4][256]: m, v, the thresholds of m, of v (device/adamw.h) */
+    const moment_tables *tables; /* device/adamw.h fills them */
     const gradient_state *state; /* where a gradient is bad nothing changes */
     uint32_t bad_none;           /* state->bad where there is none */
 } adamw_args;

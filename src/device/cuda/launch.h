@@ -26,6 +26,7 @@ enum { WARP = 32 };
 #define KERNEL __global__ static void
 #define DEVICE __device__ static inline
 #define MEMBER __device__ inline /* a structure's */
+#define HOST_DEVICE __host__ __device__ static inline
 #define THREADS_AT_MOST(n) __launch_bounds__(n)
 #define THREAD ((int)threadIdx.x)
 #define THREADS ((int)blockDim.x)

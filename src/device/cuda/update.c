@@ -109,11 +109,11 @@ static bool lists_make(step_lists *l, const update_job *u, error *e)
 /* The maps of the 8-bit moments, on the card from the first update on. */
 static bool maps_ready(cuda *c, error *e)
 {
-    float maps[4][MAP_SIZE];
+    moment_tables tables;
     if (c->maps) return true;
-    moment_values_fill(maps[0], maps[1], maps[2], maps[3]);
-    return gpu_alloc(&c->gpu, sizeof maps, "the maps of moments", &c->maps, e) &&
-           gpu_upload(&c->gpu, c->maps, maps, sizeof maps, e);
+    moment_tables_fill(&tables);
+    return cuda_alloc(c, sizeof tables, "the maps of moments", &c->maps, e) &&
+           gpu_upload(&c->gpu, c->maps, &tables, sizeof tables, e);
 }
 
 static bool lists_run(cuda *c, const step_lists *l, const update_job *u, gradient_state *out,
@@ -137,7 +137,7 @@ static bool lists_run(cuda *c, const step_lists *l, const update_job *u, gradien
                        .count = count,
                        .blocks = l->weight_blocks,
                        .constants = &values->constants,
-                       .maps = c->maps,
+                       .tables = c->maps,
                        .state = state,
                        .bad_none = (uint32_t)count};
     adamw_launch(&step, g->stream);
