@@ -4,7 +4,7 @@
 # shellcheck shell=bash disable=SC2034
 
 # test_NAME with LIKENESS_TEST_DEVICE=cuda; and of the kernels alone, tests/cuda/test_NAME.c as test_cuda_NAME
-device_tests=(device_memory device_wide device_half graph_record graph_gradient graph_threads model_networks model_gradients pipeline_parts
+device_tests=(device_memory device_wide device_half graph_record graph_gradient graph_threads graph_update model_networks model_gradients pipeline_parts
     generate_half generate_mix generate_third generate_threads train_scaler train_cuda train_losses)
 kernel_tests=(kernels attention lists)
 

@@ -106,6 +106,11 @@ void *cuda_lists(cuda *c, size_t size, error *e);
 bool cuda_weights_open(device_weights *w, error *e);
 void cuda_weights_close(device_weights *w);
 void cuda_weights_touch(device_weights *w, size_t i);
+/* Before new data of trained weight i are made: *copy is one that has the same order in another
+ * type, to be made with them; data NULL: there is none. */
+bool cuda_weights_changing(cuda *c, device_weights *w, size_t i, gpu_view *copy, error *e);
+/* When they have been: all copies but that one (NULL: all) are stale. */
+void cuda_weights_changed(device_weights *w, size_t i, const void *copy);
 size_t cuda_weights_bytes(device_weights *w);
 size_t cuda_copy_bytes(const device *d, const weight *w, bool trained);
 bool cuda_bind(device *d, const op_step *steps, size_t count, error *e);

@@ -80,7 +80,7 @@ static adamw_item item_of(const update_tensor *t, gpu_view gradient)
     };
 }
 
-static bool lists_make(step_lists *l, const update_job *u, error *e)
+static bool lists_make(cuda *c, step_lists *l, const update_job *u, error *e)
 {
     l->gradient = calloc(u->count + 1, sizeof *l->gradient);
     l->weight = calloc(u->count + 1, sizeof *l->weight);
@@ -91,6 +91,7 @@ static bool lists_make(step_lists *l, const update_job *u, error *e)
         gpu_view g = array_view(array_present(&t->sum) ? &t->sum : &t->gradient);
         l->gradient[i] = (tensor_item){.data = g, .count = t->moments.count};
         l->weight[i] = item_of(t, g);
+        if (!cuda_weights_changing(c, t->weights, t->index, &l->weight[i].copy, e)) return false;
     }
     l->gradient_blocks = tensor_list_place(l->gradient, (int64_t)u->count);
     l->weight_blocks = adamw_list_place(l->weight, (int64_t)u->count);
@@ -151,14 +152,15 @@ bool cuda_update(device *d, const update_job *u, update_result *r, error *e)
     gradient_state state = {0};
     *r = (update_result){.bad = u->count};
     if (!u->count) return true;
-    bool ok = gpu_enter(&c->gpu, e) && maps_ready(c, e) && lists_make(&l, u, e) &&
+    bool ok = gpu_enter(&c->gpu, e) && maps_ready(c, e) && lists_make(c, &l, u, e) &&
               lists_run(c, &l, u, &state, e);
+    if (ok) {
+        r->norm = state.norm;
+        r->bad = state.bad;
+    }
+    for (size_t i = 0; ok && r->bad == u->count && i < u->count; i++) /* all of it has been done */
+        cuda_weights_changed(u->tensor[i].weights, u->tensor[i].index, l.weight[i].copy.data);
     free(l.gradient);
     free(l.weight);
-    if (!ok) return false;
-    r->norm = state.norm;
-    r->bad = state.bad;
-    for (size_t i = 0; r->bad == u->count && i < u->count; i++)
-        cuda_weights_touch(u->tensor[i].weights, u->tensor[i].index);
-    return true;
+    return ok;
 }

@@ -81,13 +81,15 @@ void cuda_weights_close(device_weights *w)
 
 uintptr_t cuda_weights_id(const device_weights *w) { return ((const cuda_weights *)w->own)->id; }
 
-void cuda_weights_touch(device_weights *w, size_t i)
+void cuda_weights_changed(device_weights *w, size_t i, const void *copy)
 {
     cuda_weights *own = w->own;
     pthread_mutex_lock(&own->lock);
-    for (weight_copy *p = own->copies[i]; p; p = p->next) p->stale = true;
+    for (weight_copy *p = own->copies[i]; p; p = p->next) p->stale = !copy || p->data != copy;
     pthread_mutex_unlock(&own->lock);
 }
+
+void cuda_weights_touch(device_weights *w, size_t i) { cuda_weights_changed(w, i, NULL); }
 
 size_t cuda_weights_bytes(device_weights *w)
 {
@@ -119,10 +121,9 @@ static weight_form form_for(const weight *w, weight_form form)
     return is_own(w, form) ? (weight_form){WEIGHT_OWN, w->type} : form;
 }
 
-static void *trained_data(const array *a)
+static void *trained_data(const device_weights *s, const weight *w)
 {
-    const device_weights *s = a->weights;
-    return buffer_data(s->memory, s->at[a->w - s->set.item]);
+    return buffer_data(s->memory, s->at[w - s->set.item]);
 }
 
 static weight_copy *find(const array *a, weight_form form)
@@ -138,7 +139,7 @@ gpu_view weight_view(const array *a, weight_form wanted)
     cuda_weights *own = a->weights->own;
     weight_form form = form_for(a->w, wanted);
     if (form.layout == WEIGHT_OWN && a->weights->memory)
-        return (gpu_view){trained_data(a), a->w->type};
+        return (gpu_view){trained_data(a->weights, a->w), a->w->type};
     pthread_mutex_lock(&own->lock);
     const weight_copy *p = find(a, form);
     pthread_mutex_unlock(&own->lock);
@@ -237,28 +238,29 @@ static bool convert_pieces(cuda *c, const array *a, pack_item whole, error *e)
     return gpu_launched(&c->gpu, e);
 }
 
-static bool make(cuda *c, const array *a, weight_copy *p, error *e)
+/* What makes the copy, of data that lie at x */
+static pack_item item_of(const weight *w, const weight_copy *p, void *x)
 {
-    if (p->form.layout == WEIGHT_OWN) {
-        was_read(a, p->size);
-        return gpu_upload(&c->gpu, p->data, a->w->data, p->size, e);
-    }
-    pack_item item = {.x.type = a->w->type,
+    pack_item item = {.x = {x, w->type},
                       .y = {p->data, p->form.type},
                       .out = 1,
-                      .in = weight_elements(a->w),
+                      .in = weight_elements(w),
                       .space = 1};
     if (p->form.layout == WEIGHT_FILTER) {
-        item.out = a->w->dim[0];
-        item.in = a->w->dim[1];
-        item.space = a->w->dim[2] * a->w->dim[3];
+        item.out = w->dim[0];
+        item.in = w->dim[1];
+        item.space = w->dim[2] * w->dim[3];
     }
     if (item.space == 1) item.in *= item.out, item.out = 1;
     item.in_padded = item.in;
-    if (!a->weights->memory) return convert_pieces(c, a, item, e);
-    item.x.data = trained_data(a);
-    pack_launch(&item, c->gpu.stream);
-    return gpu_launched(&c->gpu, e);
+    return item;
+}
+
+static bool make(cuda *c, const array *a, weight_copy *p, error *e)
+{
+    if (p->form.layout != WEIGHT_OWN) return convert_pieces(c, a, item_of(a->w, p, NULL), e);
+    was_read(a, p->size);
+    return gpu_upload(&c->gpu, p->data, a->w->data, p->size, e);
 }
 
 /* Before this stream reads or writes what another has written. */
@@ -273,6 +275,57 @@ static bool was_written(cuda *c, cuda_weights *own, error *e)
     return gpu_mark_set(&c->gpu, own->written, e);
 }
 
+bool cuda_weights_changing(cuda *c, device_weights *w, size_t i, gpu_view *copy, error *e)
+{
+    cuda_weights *own = w->own;
+    pthread_mutex_lock(&own->lock);
+    const weight_copy *p = own->copies[i];
+    while (p && (p->form.layout != WEIGHT_TYPED || !p->data)) p = p->next;
+    *copy = p ? (gpu_view){p->data, p->form.type} : (gpu_view){NULL, DTYPE_F32};
+    bool ok = await_writer(c, own, e);
+    pthread_mutex_unlock(&own->lock);
+    return ok;
+}
+
+/* The copies of trained weights that are to be made, each with its memory; NULL, and the error. */
+static pack_item *stale_items(cuda *c, const device_weights *s, int64_t *count, error *e)
+{
+    cuda_weights *own = s->own;
+    size_t most = 1;
+    *count = 0;
+    for (size_t i = 0; i < s->set.count; i++)
+        for (weight_copy *p = own->copies[i]; p; p = p->next, most++)
+            if (!p->data && !place(c, own, p, e)) return NULL;
+    pack_item *list = calloc(most, sizeof *list);
+    if (!list) error_memory(e, "a list of weights", most * sizeof *list);
+    for (size_t i = 0; list && i < s->set.count; i++) {
+        const weight *w = &s->set.item[i];
+        for (const weight_copy *p = own->copies[i]; p; p = p->next)
+            if (p->stale) list[(*count)++] = item_of(w, p, trained_data(s, w));
+    }
+    return list;
+}
+
+/* Makes them in one launch: a graph that wants one will want most of the others. */
+static bool make_stale(cuda *c, device_weights *s, error *e)
+{
+    cuda_weights *own = s->own;
+    int64_t count;
+    pack_item *list = stale_items(c, s, &count, e);
+    if (!list) return false;
+    size_t bytes = (size_t)count * sizeof *list;
+    int64_t blocks = pack_list_place(list, count);
+    void *memory = cuda_lists(c, bytes, e);
+    bool ok = memory && gpu_upload(&c->gpu, memory, list, bytes, e);
+    free(list);
+    if (!ok) return false;
+    pack_list_launch(memory, count, blocks, c->gpu.stream);
+    if (!gpu_launched(&c->gpu, e) || !was_written(c, own, e)) return false;
+    for (size_t i = 0; i < s->set.count; i++)
+        for (weight_copy *p = own->copies[i]; p; p = p->next) p->stale = false;
+    return true;
+}
+
 /* Makes the copy that was wanted, unless it is there. */
 static bool fulfil(cuda *c, const array *a, weight_form wanted, error *e)
 {
@@ -283,6 +336,7 @@ static bool fulfil(cuda *c, const array *a, weight_form wanted, error *e)
     weight_copy *p = find(a, form);
     assert(p);
     if (!p->stale) return true;
+    if (a->weights->memory) return make_stale(c, a->weights, e);
     if (!p->data && !place(c, own, p, e)) return false;
     bool ok = make(c, a, p, e) && was_written(c, own, e);
     p->stale = !ok;
