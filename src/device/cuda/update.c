@@ -113,7 +113,7 @@ static bool maps_ready(cuda *c, error *e)
     moment_tables tables;
     if (c->maps) return true;
     moment_tables_fill(&tables);
-    return cuda_alloc(c, sizeof tables, "the maps of moments", &c->maps, e) &&
+    return gpu_alloc(&c->gpu, sizeof tables, "the maps of moments", &c->maps, e) &&
            gpu_upload(&c->gpu, c->maps, &tables, sizeof tables, e);
 }
 
