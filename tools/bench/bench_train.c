@@ -73,7 +73,7 @@ static bool time_forward(trainer *t, step_options o, int repeats, double *second
 
 /* Whole steps: binding (packs made anew), forward, backward, clipping, AdamW. */
 static bool time_steps(trainer *t, step_options o, int repeats, double *network, double *update,
-                       error *e)
+                       uint64_t *left, error *e)
 {
     step_graph s = {0};
     double each[MAX_REPEATS], last[MAX_REPEATS];
@@ -89,6 +89,7 @@ static bool time_steps(trainer *t, step_options o, int repeats, double *network,
         each[i] = ran - began;
         last[i] = clock_seconds() - ran;
     }
+    *left = t->device->memory_left(t->device);
     step_close(&s);
     if (!ok) return false;
     *network = median(each, repeats);
@@ -107,7 +108,7 @@ static bool bench(char **argv, int argc, error *e)
     device *d = NULL;
     trainer t = {0};
     double forward, network, update;
-    uint64_t left = 0;
+    uint64_t left = 0, least = 0;
     int batch = argc > 9 ? atoi(argv[9]) : 1;
     if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8 || batch < 1 ||
         batch > MAX_BATCH)
@@ -135,7 +136,7 @@ static bool bench(char **argv, int argc, error *e)
         t.model = m;
         ok = parameters_open(&t.parameters, d, m, &t.settings, e) &&
              time_forward(&t, o, repeats, &forward, e) &&
-             time_steps(&t, o, repeats, &network, &update, e);
+             time_steps(&t, o, repeats, &network, &update, &least, e);
     }
     if (ok)
         printf("{\"row\": \"train\", \"type\": \"%s\", \"optimizer\": \"%s\", \"checkpointing\": "
@@ -144,7 +145,7 @@ static bool bench(char **argv, int argc, error *e)
                "\"device\": \"%s\"}\n",
                types[precision], argv[3], recompute ? "yes" : "no", forward, network - forward,
                update, network + update, (double)memory_peak() / 1048576,
-               ((double)left - (double)d->memory_left(d)) / 1048576, batch, d->name);
+               ((double)left - (double)least) / 1048576, batch, d->name);
     parameters_close(&t.parameters);
     device_close(&d);
     model_close(&m);
