@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * plugin: finds liblikeness-cuda.so, loads it once, and passes on what is asked of a GPU. It lies
- * where LIKENESS_CUDA says, or beside the program or the library that this code is in, or in the
- * lib folder beside theirs. */
+ * where LIKENESS_CUDA says ("none": there is none), or beside the program or the library that this
+ * code is in, or in the lib folder beside theirs. */
 #include "device/plugin.h"
 
 #include <dlfcn.h>
@@ -57,6 +57,7 @@ static void named_read(void)
 {
     const char *path = getenv("LIKENESS_CUDA");
     static const char *const places[] = {"", "../lib/"};
+    if (path && strcmp(path, "none") == 0) return;
     named = path && *path ? strdup(path) : path_found(places, 2, file_name, path_is_file);
 }
 
