@@ -14,7 +14,7 @@ export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
 
 # Quick under the sanitizers: all but what trains, compares whole networks or makes a study; and the emulated card, a
 # plug-in by another compiler with sanitizers of its own (its kernels' tests are no plug-in, and run).
-slow='check_|alloc_fail|install|symbols|model_gradients|model_networks|train_losses|train_threads|_cuda$|device_wide|device_half|api_device|device_kernels|device_product|test_program|study_|foreign'
+slow='check_|alloc_fail|install|symbols|model_gradients|model_networks|train_losses|train_threads|_cuda$|device_wide|model_memory|api_lost|device_half|api_device|device_kernels|device_product|test_program|study_|foreign'
 threads=(test_base_threads test_device_onednn test_device_optimizer test_device_kernels)
 
 build() { # folder, targets, flags: quiet, unless it fails

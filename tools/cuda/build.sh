@@ -59,6 +59,8 @@ code=()
 for a in "${architectures[@]}"; do code+=(-gencode "arch=compute_$a,code=sm_$a"); done
 last=${architectures[-1]}
 code+=(-gencode "arch=compute_$last,code=compute_$last")
+made="$version ${code[*]} $nvcc" # and with what
+[ "$(cat "$here/made" 2>/dev/null)" = "$made" ] || rm -f "$here/built"
 newest=$(find src/device src/base -name '*.h' -newer "$here/built" 2>/dev/null | head -n 1 || true)
 [ -e "$here/built" ] || newest=all
 stale() { [ -n "$newest" ] || [ ! -e "$2" ] || [ "$1" -nt "$2" ]; }
@@ -67,6 +69,7 @@ for source in src/device/cuda/*.cu; do
     object=$here/objects/$(basename "$source" .cu).o
     objects+=("$object")
     stale "$source" "$object" || continue
+    rm -f "$object" # so that one that does not compile is missed
     "$nvcc" -std=c++17 -O3 "${code[@]}" --threads 2 -Isrc -Werror all-warnings \
         -Xcompiler -Wall,-Wextra,-Werror,-fPIC,-fvisibility=hidden -c "$source" -o "$object" &
     [ "$(jobs -r -p | wc -l)" -lt "$(nproc)" ] || wait -n
@@ -86,5 +89,6 @@ done
     -Wl,--exclude-libs,ALL -lstdc++ -lm -ldl -lrt -lpthread
 mv "$build/liblikeness-cuda.so.new" "$build/liblikeness-cuda.so"
 printf '%s\n' "$runtime" "$(dirname "$(locate cuda_runtime_api.h)")" >"$here/runtime" # for tools/gpu/pack.sh
+echo "$made" >"$here/made"
 touch "$here/built"
 echo "$build/liblikeness-cuda.so: for sm_${architectures[*]} and later, with cuBLASLt in $cublas and cuDNN in $cudnn"

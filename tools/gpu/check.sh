@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# check.sh [tests|equal|train|memory ...]: what only a machine with an NVIDIA GPU can say, from a copy of the tree; one
+# check.sh [tests|equal|train|memory|speed ...]: what only a machine with an NVIDIA GPU can say, from a copy of the tree; one
 # line a check and a summary, exit status 1 where any failed; logs of what failed in LOGS (a folder that is there). Builds
 # what it needs (make, make cuda, the tests), or takes build-cuda/card.tar.xz from another machine (pack.sh). cuBLASLt and
 # cuDNN may be those of Python's packages. Pictures are compared where Python has Pillow and numpy, the card's memory is
@@ -36,7 +36,8 @@ verdict $? "likeness devices: $devices"
 check_tests() {
     local name status
     for name in "${device_tests[@]/#/test_}" "${kernel_tests[@]/#/test_cuda_}"; do
-        [ -x "$build/$name" ] || { verdict 77 "$name: not built for a card (pack.sh)"; continue; }
+        # Of kernels alone, what is built here is for the emulator.
+        { [ -x "$build/$name" ] && { [ $packed ] || [[ $name != test_cuda_* ]]; }; } || { verdict 77 "$name: not built for a card (pack.sh)"; continue; }
         (
             [[ $name != test_cuda_* ]] || export CUDA_LAUNCH_BLOCKING=1
             LIKENESS_TEST_DEVICE=cuda timeout 150 "${ours[@]}" "$build/$name" >"$work/$name.log" 2>&1
@@ -152,7 +153,13 @@ check_memory() {
 }
 
 for part in "${@:-tests equal train memory}"; do
-    for name in $part; do "check_$name"; done
+    for name in $part; do
+        case $name in
+        tests | equal | train | memory) "check_$name" ;;
+        speed) tools/gpu/speed.sh; verdict $? "speed: the table above" ;;
+        *) verdict 1 "there is no part $name: tests, equal, train, memory, speed" ;;
+        esac
+    done
 done
 echo "$passed passed, $failed failed, $skipped skipped, on $devices"
 [ $failed = 0 ]
