@@ -41,6 +41,7 @@ static void test_devices(void **state)
     (void)state;
     lk_device d;
     lk_error why = {0};
+    assert_false(lk_device_at(-1, &d, &why));
     assert_true(lk_device_at(0, &d, &why));
     assert_true(strcmp(d.name, "cpu") == 0 && d.bf16 && !d.f16);
     assert_true(lk_device_at(1, &d, &why));

@@ -63,6 +63,9 @@ static void auto_takes_the_processor(void **state)
     assert_string_equal(why.text, "no driver");
     assert_true(plugin_is_there());
     device_close(&d);
+    assert_false(device_open(&d, "cpu:0", &options, &e));
+    assert_string_equal(e.text, "device cpu:0: the processor is one device, cpu");
+    e = (error){0};
     assert_false(device_open(&d, "abacus", &options, &e));
     assert_string_equal(e.text, "device abacus is unknown: there is auto, cpu, cuda");
 }

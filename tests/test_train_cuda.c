@@ -340,8 +340,9 @@ static void test_no_card(void **state)
     refused("cards=1", "cuda:9", DTYPE_F32, "device cuda:9: there is one GPU, cuda:0");
     refused("cards=2", "cuda:2", DTYPE_F32, "there are 2 GPUs, cuda:0 to cuda:1");
     refused("cards=1", "cuda:x", DTYPE_F32, "write cuda, or cuda: and a number");
+    refused("cards=1", "cuda: 0", DTYPE_F32, "write cuda, or cuda: and a number");
     refused("major=6", "cuda", DTYPE_F32, "is too old (compute capability 6.0");
-    refused("major=7,minor=5", "cuda", DTYPE_BF16, "has no bfloat16: use --precision f16");
+    refused("major=7,minor=5", "cuda", DTYPE_BF16, "has no bfloat16: use --precision f16 or f32");
 }
 
 /* ---- the forecast of memory ---- */

@@ -149,7 +149,7 @@ bool lk_device_at_sized(int i, lk_device *out, size_t size, lk_error *caller)
     error e = {0};
     device_card card;
     const device_kind *kind;
-    for (int k = 0, left = i; e.code == ERROR_NONE && (kind = device_kind_at(k)); k++)
+    for (int k = 0, left = i; i >= 0 && e.code == ERROR_NONE && (kind = device_kind_at(k)); k++)
         for (int n = 0; kind->card && kind->card(n, &card, &e); n++) {
             if (left-- > 0) continue;
             lk_device d = {

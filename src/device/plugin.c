@@ -58,7 +58,10 @@ static void named_read(void)
     const char *path = getenv("LIKENESS_CUDA");
     static const char *const places[] = {"", "../lib/"};
     if (path && strcmp(path, "none") == 0) return;
-    named = path && *path ? strdup(path) : path_found(places, 2, file_name, path_is_file);
+    if (!path || !*path)
+        named = path_found(places, 2, file_name, path_is_file);
+    else /* a name alone dlopen would look for elsewhere */
+        named = strchr(path, '/') ? strdup(path) : path_join(".", path);
 }
 
 bool plugin_is_there(void)

@@ -7,7 +7,7 @@ build=$1
 log=$build/Testing/Temporary/LastTest.log
 rm -f "$log"
 start=$SECONDS
-(cd "$build" && ctest --output-on-failure) | tee "$build/ctest.txt"
+(cd "$build" && ctest -j "$(nproc)" --output-on-failure) | tee "$build/ctest.txt"
 status=${PIPESTATUS[0]}
 [ -f "$log" ] || { echo "run_tests: ctest left no $log" >&2; exit 1; }
 

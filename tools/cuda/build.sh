@@ -18,7 +18,8 @@ missing() {
 
 wheels() { # names: into $here/wheels, unpacked
     local wheel
-    python3 -m pip --version >/dev/null 2>&1 || missing "python3 with pip brings NVIDIA's wheels; or install CUDA 13 and cuDNN 9"
+    python3 -m pip --version >/dev/null 2>&1 || tools/ci/install_packages.sh python3-pip ||
+        missing "python3 with pip brings NVIDIA's wheels; or install CUDA 13 and cuDNN 9"
     echo "make cuda: $* from PyPI into $here"
     python3 -m pip download -q --no-deps -d "$here/download" "$@" >"$here/pip.log" 2>&1 ||
         missing "pip cannot fetch them: $(tail -n 1 "$here/pip.log")"

@@ -293,7 +293,8 @@ static bool cpu_open(device **out, const char *name, const device_options *o, er
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, level_read);
-    (void)name;
+    if (strcmp(name, device_kind_cpu.name) != 0)
+        return error_set(e, ERROR_USAGE, "device %s: the processor is one device, cpu", name);
     int level = 0;
     if (!level_choose(&level, o->level ? o->level : level_word, e) || !check_threads(o->threads, e))
         return false;

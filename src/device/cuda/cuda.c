@@ -277,7 +277,7 @@ static bool card_number(const char *name, int count, int *card, error *e)
     const char *text = strchr(name, ':');
     char *end = NULL;
     long number = text ? strtol(text + 1, &end, 10) : 0;
-    if (text && (end == text + 1 || *end || number < 0))
+    if (text && (text[1] < '0' || text[1] > '9' || *end))
         return error_set(e, ERROR_USAGE, "device %s: write cuda, or cuda: and a number from 0 on",
                          name);
     if (number < count) {
@@ -305,8 +305,8 @@ static bool cuda_make(device **out, const char *name, const device_options *o, e
             card, g.name, g.major, g.minor);
     if (o->precision == DTYPE_BF16 && !has_bf16(&g))
         return error_set(e, ERROR_USAGE,
-                         "cuda:%d, %s, has no bfloat16: use --precision f16 (in training "
-                         "--mixed_precision fp16), or f32",
+                         "cuda:%d, %s, has no bfloat16: use --precision f16 or f32 (in training "
+                         "--mixed_precision fp16 or no)",
                          card, g.name);
     snprintf(text, sizeof text, "cuda:%d %s, %llu GB", card, g.name,
              (unsigned long long)(g.memory / 1000000000));
