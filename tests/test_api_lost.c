@@ -217,7 +217,7 @@ static void test_forecast(void **state)
     assert_false(
         one(use_generate, "memory=102400,full=1", LK_MEMORY,
             "of the device's memory and 100 KiB can be had; choose a smaller size (-W, -H), "
-            "--precision f16, or close other programs"));
+            "--precision f16, --device cpu, or close other programs"));
     assert_false(one(use_generate, "memory=135000,full=1", LK_MEMORY,
                      "of the device's memory and 132 KiB can be had"));
     assert_false(one(use_train, "memory=102400,full=1", LK_MEMORY,

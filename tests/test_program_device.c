@@ -99,7 +99,7 @@ static void test_no_gpu(void **state)
     assert_int_equal(last.status, 1);
     says(last.err,
          "of the device's memory and 2.86 MiB can be had; choose a smaller size (-W, -H), "
-         "--precision f16, or close other programs");
+         "--precision f16, --device cpu, or close other programs");
     assert_false(exists("x.png"));
     unsetenv("LIKENESS_EMULATED");
 }

@@ -63,10 +63,11 @@ static bool memory_check(device *d, double need, int width, int height, error *e
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
                      "a picture of %dx%d needs %s of %s and %s can be had; choose "
-                     "a smaller size (-W, -H), %sor close other programs",
+                     "a smaller size (-W, -H), %s%sor close other programs",
                      width, height, number_bytes(need).text,
                      d->apart ? "the device's memory" : "memory", number_bytes(have).text,
-                     d->apart && d->weight_type == DTYPE_F32 ? "--precision f16, " : "");
+                     d->apart && d->weight_type == DTYPE_F32 ? "--precision f16, " : "",
+                     d->apart ? "--device cpu, " : "");
 }
 
 /* A text encoder's weights, which are there while it reads. */

@@ -23,9 +23,11 @@ wheels() { # names: into $here/wheels, unpacked
     echo "make cuda: $* from PyPI into $here"
     python3 -m pip download -q --no-deps -d "$here/download" "$@" >"$here/pip.log" 2>&1 ||
         missing "pip cannot fetch them: $(tail -n 1 "$here/pip.log")"
-    for wheel in "$here"/download/*.whl; do
-        python3 -m zipfile -e "$wheel" "$here/wheels"
-        rm "$wheel"
+    mkdir -p "$here/wheels"
+    for wheel in "$here"/download/*.whl; do # whole, or not there
+        python3 -m zipfile -e "$wheel" "$here/unpacked"
+        cp -al "$here/unpacked/." "$here/wheels/"
+        rm -r "$wheel" "$here/unpacked"
     done
 }
 

@@ -38,7 +38,7 @@ bool gpu_enter(const gpu *g, error *e);
 /* Zeros, 256-byte aligned. what: for the message. */
 bool gpu_alloc(const gpu *g, size_t size, const char *what, void **out, error *e);
 void gpu_free(const gpu *g, void *memory);
-uint64_t gpu_memory_left(const gpu *g);
+uint64_t gpu_memory_left(const gpu *g); /* UINT64_MAX where it cannot be asked */
 
 bool gpu_upload(const gpu *g, void *to, const void *from, size_t size,
                 error *e); /* `from` has been read */

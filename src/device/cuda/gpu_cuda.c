@@ -118,7 +118,8 @@ uint64_t gpu_memory_left(const gpu *g)
 {
     size_t left = 0, all = 0;
     cudaSetDevice(g->card);
-    return cudaMemGetInfo(&left, &all) == cudaSuccess ? left : 0;
+    /* where it cannot be asked, let what is done next say why */
+    return cudaMemGetInfo(&left, &all) == cudaSuccess ? left : UINT64_MAX;
 }
 
 bool gpu_upload(const gpu *g, void *to, const void *from, size_t size, error *e)
