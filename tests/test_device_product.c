@@ -52,6 +52,11 @@ static const struct shape shapes[] = {
     {1, 101, 1, 77, 100, 0, 0, 0, 0, false, false},
     {1, 13, 1, 1000, 33, 0, 0, 0, 0, true, false},
     {1, 300, 1, 3, 3, 0, 0, 0, 0, false, true},
+    /* gradients by the weight in several blocks of outputs and channels, of rows, of tiles */
+    {3, 9, 13, 70, 101, 3, 1, 1, 1, false, false},
+    {1, 250, 236, 3, 5, 3, 1, 1, 1, false, false},
+    {1, 25, 25, 35, 200, 3, 2, 1, 1, false, false},
+    {1, 140, 1, 530, 200, 0, 0, 0, 0, false, false},
     /* weights too large for their packed copy to be kept */
     {1, 9, 1, 1040, 523, 0, 0, 0, 0, true, false},
     {1, 5, 7, 250, 243, 3, 1, 1, 1, true, true},
@@ -295,7 +300,10 @@ static void level_check(const char *level, dtype precision)
     bool bf16 = precision == DTYPE_BF16;
     dtype type = d[0]->compute;
     static const dtype weights[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
-    for (int i = 0; i < SHAPES; i++) shape_check(d, i, type, weights[i % 3], true, 5e-5);
+    for (int i = 0; i < SHAPES; i++) {
+        dtype some = bf16 && i % 2 ? DTYPE_BF16 : type; /* products read it at every level */
+        shape_check(d, i, some, weights[i % 3], true, 5e-5);
+    }
     for (int i = 0; i < SMALL_SHAPES && !bf16; i++) shape_check(d, i, type, DTYPE_F32, false, 5e-5);
     for (int i = DEVICES - 1; i >= 0; i--) device_close(&d[i]);
     assert_null(d[0]);

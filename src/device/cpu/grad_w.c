@@ -1,162 +1,175 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * grad_w: the gradient by the weight, dw[o][c][tap] = sum over rows of dy[row][o] * x[row moved by
- * tap][c]. It is a product whose sum runs over pixels: blocks of pixels of dy are transposed to be
- * the tile's rows, and x's rows are copied into panels. dw is dealt out in rectangles (outputs x
- * panels of all taps), and every pixel is added to each in one order, for any number of threads. */
-#include <string.h>
+ * grad_w: the gradient by the weight as it stands, dw[o][c][tap] = sum over rows of dy[row][o] *
+ * x[row moved by tap][c]. dw is cut into blocks (outputs x channels) that are gone through one by
+ * one: per block of rows, dy's are laid in tiles that stay in the second-level cache, then x's,
+ * tap by tap, in panels that stay in the first. Every row is added in one order, for any number of
+ * threads. */
+#include "device/cpu/grad_w.h"
 
-#include "device/cpu/product.h"
-
-enum { PIXELS = 256 };
-
-/* dw before its taps are moved innermost: [tap][o][c]. */
-static size_t sums_bytes(const product *p)
-{
-    if (product_taps(p) == 1) return 0;
-    return round_line((size_t)(product_taps(p) * p->o * p->c) * sizeof(float));
-}
-
-static size_t wide_bytes(dtype type, int64_t n)
-{
-    return type == DTYPE_F32 ? 0 : round_line((size_t)n * sizeof(float));
-}
-
-struct own {
-    float *turned;      /* [o][PIXELS] of dy */
-    float *panel;       /* [PIXELS][nr] of x */
-    const float **rows; /* [o] */
+enum {
+    ROWS = 128,           /* of a block */
+    O_MOST = 192,         /* outputs of a block */
+    C_MOST_ONE = 512,     /* channels of a block of one tap, whose sums lie in dw */
+    SUMS_MOST = 56 << 10, /* numbers of a block of several taps, whose sums lie in scratch */
+    O_LEAST = 48,
+    C_LEAST = 32, /* what blocks are cut down to, for every thread to have some */
+    BLOCKS_A_THREAD = 4
 };
 
-static size_t own_bytes(const product *p, int nr, struct own *own, char *at)
+struct plan {
+    int64_t o_block, c_block, o_blocks, c_blocks;
+    size_t tiles_bytes, panel_bytes, sums_bytes; /* of each thread */
+};
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* n cut into equal blocks of at most `most`, in steps of `step`. */
+static int64_t block_of(int64_t n, int64_t most, int64_t step)
 {
-    size_t turned = round_line((size_t)(p->o * PIXELS) * sizeof(float));
-    size_t panel = round_line((size_t)(PIXELS * nr) * sizeof(float));
-    if (own)
-        *own = (struct own){(float *)(void *)at, (float *)(void *)(at + turned),
-                            (const float **)(void *)(at + turned + panel)};
-    return turned + panel + round_line((size_t)p->o * sizeof(float *));
+    return ceil_div(ceil_div(n, ceil_div(n, most)), step) * step;
+}
+
+static struct plan plan_of(const device *d, const product *p)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    int taps = product_taps(p);
+    int64_t o_most = O_MOST, c_most = C_MOST_ONE, wanted = BLOCKS_A_THREAD * (int64_t)d->threads;
+    if (taps > 1) {
+        c_most = SUMS_MOST / (taps * O_MOST) / C_LEAST * C_LEAST;
+        if (c_most < C_LEAST) c_most = C_LEAST;
+    }
+    struct plan q = {0};
+    for (bool cut = true; cut;) {
+        q.o_block = block_of(p->o, o_most, kernel->mr);
+        q.c_block = block_of(p->c, c_most, kernel->nr);
+        q.o_blocks = ceil_div(p->o, q.o_block);
+        q.c_blocks = ceil_div(p->c, q.c_block);
+        cut = d->threads > 1 && q.o_blocks * q.c_blocks < wanted;
+        if (cut && q.c_block > C_LEAST && (q.c_block >= q.o_block || q.o_block <= O_LEAST))
+            c_most = q.c_block / 2;
+        else if (cut && q.o_block > O_LEAST)
+            o_most = q.o_block / 2;
+        else
+            cut = false;
+    }
+    /* a vector more, which the last tile's may go past it by */
+    q.tiles_bytes = round_line((size_t)(q.o_block * ROWS) * sizeof(float)) + 64;
+    q.panel_bytes = round_line((size_t)(ROWS * kernel->nr) * sizeof(float));
+    if (taps > 1) q.sums_bytes = round_line((size_t)(taps * q.o_block * q.c_block) * sizeof(float));
+    return q;
+}
+
+static size_t own_bytes(const struct plan *q)
+{
+    return q->tiles_bytes + q->panel_bytes + q->sums_bytes;
 }
 
 size_t grad_w_scratch(const device *d, const product *p)
 {
-    return sums_bytes(p) + wide_bytes(p->x_type, p->batch * p->h * p->w * p->c) +
-           wide_bytes(p->y_type, product_rows(p) * p->o) +
-           (size_t)d->threads * own_bytes(p, cpu_kernels_of(d)->product->nr, NULL, NULL);
-}
-
-/* x's rows for output pixels [row, row + count) at `tap`, channels [c, c + n), as a panel. */
-static void panel_gather(float *panel, int nr, const product *p, const float *x, int64_t row,
-                         int64_t count, int tap, int64_t c, int64_t n)
-{
-    for (int64_t i = 0; i < count; i++) {
-        const float *from = product_row(p, x, row + i, tap) + c;
-        float *to = panel + i * nr;
-        if (n == nr) {
-            memcpy(to, from, (size_t)nr * sizeof(float));
-        } else {
-            memcpy(to, from, (size_t)n * sizeof(float));
-            memset(to + n, 0, (size_t)(nr - n) * sizeof(float));
-        }
-    }
-}
-
-/* Outputs [o0, o1), units [u0, u1) of (tap, panel of c). */
-static void rectangle_run(const struct product_kernels *kernel, const product *p, const float *dy,
-                          const float *x, float *sums, int64_t o0, int64_t o1, int64_t u0,
-                          int64_t u1, const struct own *own)
-{
-    int64_t rows = product_rows(p), nr = kernel->nr, panels = (p->c + nr - 1) / nr;
-    int64_t tiles = (o1 - o0 + kernel->mr - 1) / kernel->mr;
-    for (int64_t i = 0; i < o1 - o0; i++) own->rows[i] = own->turned + i * PIXELS;
-    for (int64_t row = 0; row < rows; row += PIXELS) {
-        int64_t count = rows - row < PIXELS ? rows - row : PIXELS;
-        kernel->transpose(own->turned, PIXELS, dy + row * p->o + o0, p->o, count, o1 - o0);
-        for (int64_t unit = u0; unit < u1; unit++) {
-            int tap = (int)(unit / panels);
-            int64_t c = unit % panels * nr, n = p->c - c < nr ? p->c - c : nr;
-            panel_gather(own->panel, (int)nr, p, x, row, count, tap, c, n);
-            for (int64_t i = 0; i < tiles; i++) {
-                int64_t begin = (o1 - o0) * i / tiles, end = (o1 - o0) * (i + 1) / tiles;
-                float *out = sums + (tap * p->o + o0 + begin) * p->c + c;
-                struct tile_job job = {
-                    .rows = own->rows + begin,
-                    .taps = 1,
-                    .k = count,
-                    .b = own->panel,
-                    .add = row > 0 ? out : NULL,
-                    .add_stride = p->c,
-                    .c = out,
-                    .c_stride = p->c,
-                    .n = n,
-                };
-                kernel->tile((int)(end - begin), &job);
-            }
-        }
-    }
+    if (p->method == PRODUCT_WINOGRAD) return winograd_grad_w_scratch(d, p);
+    struct plan q = plan_of(d, p);
+    return (size_t)d->threads * own_bytes(&q);
 }
 
 typedef struct grad_w_job {
-    const struct product_kernels *kernel;
+    const struct cpu_kernels *kernels;
     const product *p;
-    const float *dy, *x;
-    float *sums, *dw;
-    char *scratch; /* of the threads */
-    int64_t units; /* of (tap, panel of c) */
-    int grid_m, grid_n;
-    int pieces; /* of the last pass */
+    const struct plan *q;
+    const void *dy, *x;
+    float *dw;
+    char *scratch;
 } grad_w_job;
 
-static void rectangle_piece(void *context, int piece, int worker)
+/* x's rows for output pixels [row, row + count) at `tap`, n channels from c on, as a panel: a run
+ * of pixels of one line of the map at a time. */
+static void panel_gather(const grad_w_job *j, float *panel, int64_t row, int64_t count, int tap,
+                         int64_t c, int64_t n)
 {
-    const grad_w_job *j = context;
-    int64_t o0, o1, u0, u1;
-    struct own own;
-    size_t bytes = own_bytes(j->p, j->kernel->nr, NULL, NULL);
-    own_bytes(j->p, j->kernel->nr, &own, j->scratch + (size_t)worker * bytes);
-    piece_range(j->p->o, j->kernel->mr, piece / j->grid_n, j->grid_m, &o0, &o1);
-    piece_range(j->units, 1, piece % j->grid_n, j->grid_n, &u0, &u1);
-    if (o1 > o0 && u1 > u0)
-        rectangle_run(j->kernel, j->p, j->dy, j->x, j->sums, o0, o1, u0, u1, &own);
+    const product *p = j->p;
+    size_t size = dtype_size(p->x_type);
+    int64_t nr = j->kernels->product->nr, shift = tap % p->kw - p->pad_left;
+    while (count > 0) {
+        int64_t ox = row % p->ow, oy = row / p->ow % p->oh, b = row / (p->ow * p->oh);
+        int64_t y = oy * p->stride - p->pad_top + tap / p->kw, x = ox * p->stride + shift;
+        int64_t run = least(count, p->ow - ox), step = p->c * p->stride;
+        const void *from = p->zero;
+        if (y < 0 || y >= p->h || x >= p->w) {
+            step = 0;
+        } else if (x < 0) {
+            run = least(run, ceil_div(-x, p->stride));
+            step = 0;
+        } else {
+            run = least(run, ceil_div(p->w - x, p->stride));
+            from = (const char *)j->x + (size_t)(((b * p->h + y) * p->w + x) * p->c + c) * size;
+        }
+        j->kernels->grad_w->panel(panel, from, p->x_type, step, run, n);
+        panel += run * nr;
+        row += run;
+        count -= run;
+    }
 }
 
-/* The taps moved innermost. */
-static void taps_piece(void *context, int piece, int worker)
+/* The sums of a block, [tap][o_block][c_block], to dw. */
+static void sums_store(const grad_w_job *j, const float *sums, int64_t o, int64_t m, int64_t c,
+                       int64_t n)
 {
-    (void)worker;
-    const grad_w_job *j = context;
     int taps = product_taps(j->p);
-    int64_t n = j->p->o * j->p->c, i, end;
-    piece_range(n, 16, piece, j->pieces, &i, &end);
-    for (; i < end; i++)
-        for (int tap = 0; tap < taps; tap++) j->dw[i * taps + tap] = j->sums[tap * n + i];
+    int64_t stride = j->q->c_block, from_tap = j->q->o_block * stride;
+    for (int64_t i = 0; i < m; i++) {
+        float *to = j->dw + ((o + i) * j->p->c + c) * taps;
+        const float *from = sums + i * stride;
+        for (int64_t k = 0; k < n; k++)
+            for (int tap = 0; tap < taps; tap++) *to++ = from[tap * from_tap + k];
+    }
+}
+
+static void block_piece(void *context, int piece, int worker)
+{
+    const grad_w_job *j = context;
+    const product *p = j->p;
+    const struct plan *q = j->q;
+    char *own = j->scratch + (size_t)worker * own_bytes(q);
+    float *tiles = (float *)(void *)own, *panel = (float *)(void *)(own + q->tiles_bytes);
+    float *sums = (float *)(void *)(own + q->tiles_bytes + q->panel_bytes);
+    int taps = product_taps(p), mr = j->kernels->product->mr, nr = j->kernels->product->nr;
+    int64_t o = piece / q->c_blocks * q->o_block, c = piece % q->c_blocks * q->c_block;
+    int64_t m = least(p->o - o, q->o_block), c_end = least(p->c, c + q->c_block);
+    float *to = taps > 1 ? sums : j->dw + o * p->c + c;
+    struct outer_job job = {.a = tiles,
+                            .a_stride = mr,
+                            .b = panel,
+                            .b_stride = nr,
+                            .c_stride = taps > 1 ? q->c_block : p->c,
+                            .m = m};
+    for (int64_t row = 0; row < product_rows(p); row += ROWS) {
+        job.k = least(product_rows(p) - row, ROWS);
+        job.a_tile = job.k * mr;
+        job.go_on = row > 0;
+        const char *dy = (const char *)j->dy + (size_t)(row * p->o + o) * dtype_size(p->y_type);
+        j->kernels->grad_w->tiles(tiles, dy, p->y_type, p->o, job.k, m);
+        for (int tap = 0; tap < taps; tap++) {
+            for (int64_t i = c; i < c_end; i += nr) {
+                job.n = least(c_end - i, nr);
+                panel_gather(j, panel, row, job.k, tap, i, job.n);
+                job.c = to + tap * q->o_block * q->c_block + i - c;
+                j->kernels->grad_w->outer(&job);
+            }
+        }
+    }
+    if (taps > 1) sums_store(j, sums, o, m, c, c_end - c);
 }
 
 void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
                 char *scratch)
 {
-    int64_t x_count = p->batch * p->h * p->w * p->c, y_count = product_rows(p) * p->o;
-    int64_t w_count = product_taps(p) * p->o * p->c;
-    grad_w_job j = {.kernel = cpu_kernels_of(d)->product, .p = p, .dw = dw};
-    int nr = j.kernel->nr;
-    j.sums = product_taps(p) == 1 ? dw : (float *)(void *)scratch;
-    scratch += sums_bytes(p);
-    if (p->x_type != DTYPE_F32) {
-        product_widen(d, (float *)(void *)scratch, x, p->x_type, x_count);
-        x = scratch;
-        scratch += wide_bytes(p->x_type, x_count);
+    if (p->method == PRODUCT_WINOGRAD) {
+        winograd_grad_w_run(d, p, dy, x, dw, scratch);
+        return;
     }
-    if (p->y_type != DTYPE_F32) {
-        product_widen(d, (float *)(void *)scratch, dy, p->y_type, y_count);
-        dy = scratch;
-        scratch += wide_bytes(p->y_type, y_count);
-    }
-    j.x = x, j.dy = dy, j.scratch = scratch;
-    j.units = product_taps(p) * ((p->c + nr - 1) / nr);
-    /* each rectangle turns its part of dy and gathers its part of x: few of them */
-    grid_choose(d->threads, 1, p->o, j.units * nr, j.kernel->mr, nr, &j.grid_m, &j.grid_n);
-    cpu_deal(d, product_rows(p) * w_count, j.grid_m * j.grid_n, rectangle_piece, &j);
-    if (product_taps(p) == 1) return;
-    j.pieces = cpu_pieces(d, w_count);
-    cpu_deal(d, w_count, j.pieces, taps_piece, &j);
+    struct plan q = plan_of(d, p);
+    grad_w_job j = {cpu_kernels_of(d), p, &q, dy, x, dw, scratch};
+    cpu_deal(d, product_rows(p) * product_taps(p) * p->c * p->o, (int)(q.o_blocks * q.c_blocks),
+             block_piece, &j);
 }

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "device/cpu/grad_w.h"
 #include "device/cpu/onednn.h"
 #include "device/cpu/operand.h"
 
@@ -111,10 +112,11 @@ static product *product_new(const op_call *call, error *e)
         product_free(p);
         return NULL;
     }
-    /* a vector more: kernels read whole lines */
-    p->zero = calloc((size_t)p->c + 64, sizeof *p->zero);
+    /* of x's channels, and of dy's in a gradient; a vector more: kernels read whole lines */
+    size_t zeros = (size_t)(p->c > p->o ? p->c : p->o) + 64;
+    p->zero = calloc(zeros, sizeof *p->zero);
     if (!p->zero) {
-        error_memory(e, "a product's padding", (unsigned long long)p->c * sizeof *p->zero);
+        error_memory(e, "a product's padding", zeros * sizeof *p->zero);
         product_free(p);
         return NULL;
     }
@@ -186,6 +188,8 @@ static bool grad_w_prepare(device *d, const op_call *call, void **state, size_t 
 {
     product *p = product_new(call, e);
     if (!p) return false;
+    p->method = winograd_grad_w_pays(p, cpu_kernels_of(d)->product) ? PRODUCT_WINOGRAD
+                                                                    : PRODUCT_DIRECT;
     *scratch = grad_w_scratch(d, p);
     *state = p;
     return true;

@@ -50,9 +50,6 @@ struct product_kernels {
     void (*tile)(int m, const struct tile_job *job);
     void (*expand)(float *out, const uint16_t *in, int64_t n); /* bfloat16 to float32 */
     void (*narrow)(uint16_t *out, const float *in, int64_t n); /* and back */
-    /* out[c][r] = in[r * in_stride + c] for rows x columns */
-    void (*transpose)(float *out, int64_t out_stride, const float *in, int64_t in_stride,
-                      int64_t rows, int64_t columns);
 };
 
 enum product_method { PRODUCT_DIRECT, PRODUCT_WINOGRAD, PRODUCT_ONEDNN };
@@ -73,7 +70,7 @@ typedef struct product {
     dtype pack_type;
     int grid_m, grid_n; /* rectangles over rows, over columns */
     struct onednn_product *onednn;
-    float *zero; /* [c] zeros, the rows that padding reads */
+    float *zero; /* [c or o, the larger] zeros, the rows that padding reads */
 } product;
 
 /* The pointers of a run. */
@@ -107,7 +104,7 @@ bool winograd_pays(const product *p, int nr);
 size_t winograd_scratch(const device *d, const product *p);
 void winograd_run(device *d, const product *p, const struct product_data *data);
 
-/* grad_w.c: dw of a product; p describes the forward problem. */
+/* grad_w.c: dw of a product; p describes the forward problem, and its method is dw's. */
 size_t grad_w_scratch(const device *d, const product *p);
 void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
                 char *scratch);

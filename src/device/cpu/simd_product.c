@@ -4,7 +4,7 @@
  * of a tile stay in registers: mr rows of two vectors; each k costs two loads of the packed weight
  * and one broadcast per row. */
 #include "device/cpu/product.h"
-#include "device/cpu/simd.h"
+#include "device/cpu/simd_transpose.h"
 
 #if defined(LK_ISA_avx512)
 enum { MR = 12 };
@@ -127,17 +127,6 @@ static void narrow(uint16_t *out, const float *in, int64_t n)
     for (; i < n; i++) out[i] = bf16_from_float(in[i]);
 }
 
-/* Blocks of 8 x 8, which the compiler keeps in registers and cache lines. */
-static void transpose(float *restrict out, int64_t out_stride, const float *restrict in,
-                      int64_t in_stride, int64_t rows, int64_t columns)
-{
-    for (int64_t r0 = 0; r0 < rows; r0 += 8) {
-        int64_t r1 = r0 + 8 < rows ? r0 + 8 : rows;
-        for (int64_t c = 0; c < columns; c++)
-            for (int64_t r = r0; r < r1; r++) out[c * out_stride + r] = in[r * in_stride + c];
-    }
-}
-
 SIMD vf load_weight(const void *p, dtype type, int64_t i)
 {
     if (type == DTYPE_F32) return vf_load((const float *)p + i);
@@ -152,34 +141,6 @@ SIMD vf load_weight_n(const void *p, dtype type, int64_t i, int64_t n)
     uint16_t part[LANES] = {0};
     memcpy(part, (const uint16_t *)p + i, (size_t)n * sizeof part[0]);
     return load_weight(part, type, 0);
-}
-
-/* One round of a transposition: the off-diagonal blocks of s lanes change places. */
-#define LANE_TO_A(i, s) ((i) & (s) ? (i) + LANES - (s) : (i))
-#define LANE_TO_B(i, s) ((i) & (s) ? (i) + LANES : (i) + (s))
-#define EXCHANGE_BLOCKS(row, s)                                                                    \
-    for (int r = 0; r < LANES; r++) {                                                              \
-        if (r & (s)) continue;                                                                     \
-        vf a = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_A, s));             \
-        row[r + (s)] = __builtin_shufflevector(row[r], row[r + (s)], EACH_LANE(LANE_TO_B, s));     \
-        row[r] = a;                                                                                \
-    }
-
-/* LANES x LANES numbers: element l of row r becomes element r of row l. */
-SIMD void transpose_square(vf row[LANES])
-{
-#pragma GCC unroll 16
-    EXCHANGE_BLOCKS(row, 1)
-#pragma GCC unroll 16
-    EXCHANGE_BLOCKS(row, 2)
-#if defined(LK_ISA_avx2) || defined(LK_ISA_avx512)
-#pragma GCC unroll 16
-    EXCHANGE_BLOCKS(row, 4)
-#endif
-#if defined(LK_ISA_avx512)
-#pragma GCC unroll 16
-    EXCHANGE_BLOCKS(row, 8)
-#endif
 }
 
 /* Numbers i of a row of the weight are (k, tap) = (i / taps, i % taps). */
@@ -267,5 +228,4 @@ const struct product_kernels ISA(product_kernels) = {
     .tile = tile,
     .expand = expand,
     .narrow = narrow,
-    .transpose = transpose,
 };
