@@ -199,7 +199,8 @@ typedef struct lk_model lk_model;
 
 typedef struct lk_model_options {
     size_t size;
-    /* A diffusers folder or a .safetensors file; NULL: the pocket model, found in $LIKENESS_MODELS,
+    /* A diffusers folder, a .safetensors or .ckpt file; NULL: the pocket model, found in
+     * $LIKENESS_MODELS,
      * beside the library or program as it is installed or built. */
     const char *path;
     const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */

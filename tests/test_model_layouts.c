@@ -3,6 +3,7 @@
  * Every layout of a checkpoint gives the same weights, bit by bit; whatever is wrong with one is
  * said in one line that names it. */
 #include "layout.h"
+#include "torch_file.h"
 
 #include "base/half.h"
 #include "base/platform.h"
@@ -93,6 +94,17 @@ static void check_model(model *m, dtype type)
     assert_int_equal(ids[2], 515);
     model_close(&m);
     assert_null(m);
+}
+
+static void refused(const char *path, const char *vae, error_code code, const char *part)
+{
+    model *m;
+    error e = {0};
+    assert_false(model_open(&m, path, vae, NULL, &e));
+    assert_null(m);
+    if (!strstr(e.text, part) || strchr(e.text, '\n'))
+        fail_msg("\"%s\" does not say \"%s\" in one line", e.text, part);
+    if (e.code != code) fail_msg("\"%s\" has code %d, not %d", e.text, e.code, code);
 }
 
 static model *opened(const char *path, const char *vae)
@@ -304,6 +316,37 @@ static void other_vaes(void **state)
     check_model(opened(joined(base, "new"), joined(base, "new/vae")), DTYPE_F32);
 }
 
+/* PyTorch's files in the place of safetensors, by their content. */
+static void torch_files(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {
+        {"unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.bin"},
+        {"vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin"},
+        {"text_encoder/model.safetensors", "text_encoder/pytorch_model.bin"}};
+    char base[200];
+    fresh(base);
+    layout_write(joined(base, "f"), "new", false, NULL);
+    layout_write(base, "single", false, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        char from[400], to[400];
+        snprintf(from, sizeof from, "%s/f/%s", base, files[i][0]);
+        snprintf(to, sizeof to, "%s/f/%s", base, files[i][1]);
+        torch_rewrite(from, to);
+        assert_int_equal(remove(from), 0);
+    }
+    check_model(opened(joined(base, "f"), NULL), DTYPE_F32);
+    torch_rewrite(joined(base, "model.safetensors"), joined(base, "model.ckpt"));
+    model *m;
+    error e = {0};
+    check(open_single(&m, joined(base, "model.ckpt"), NULL, &e), &e);
+    check_model(m, DTYPE_F32);
+    check(open_single(&m, joined(base, "model.safetensors"), joined(base, "model.ckpt"), &e), &e);
+    check_model(m, DTYPE_F32);
+    refused(fixture_path("torch/runs.pt"), NULL, ERROR_FORMAT, "wants to run posix.system");
+    refused(fixture_path("torch/zip.pt"), NULL, ERROR_MODEL, "holds no model that is known");
+}
+
 static void the_pocket_model_opens(void **state)
 {
     (void)state;
@@ -318,17 +361,6 @@ static void the_pocket_model_opens(void **state)
 }
 
 /* ---- what is refused, and how ---- */
-
-static void refused(const char *path, const char *vae, error_code code, const char *part)
-{
-    model *m;
-    error e = {0};
-    assert_false(model_open(&m, path, vae, NULL, &e));
-    assert_null(m);
-    if (!strstr(e.text, part) || strchr(e.text, '\n'))
-        fail_msg("\"%s\" does not say \"%s\" in one line", e.text, part);
-    if (e.code != code) fail_msg("\"%s\" has code %d, not %d", e.text, e.code, code);
-}
 
 static bool three_faults(safetensors_entry *entry, void *data)
 {
@@ -548,7 +580,7 @@ static void other_single_files(void **state)
         refused(path, NULL, ERROR_MODEL, files[i].part);
     }
     write_text(path, "PK\3\4and so on");
-    refused(path, NULL, ERROR_FORMAT, "PyTorch pickle");
+    refused(path, NULL, ERROR_FORMAT, "is a zip archive (as PyTorch writes) without");
     write_text(path, "GGUF.......");
     refused(path, NULL, ERROR_FORMAT, "but GGUF");
     write_text(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
@@ -609,6 +641,7 @@ int main(void)
         cmocka_unit_test(unconditional),
         cmocka_unit_test(single_files),
         cmocka_unit_test(other_vaes),
+        cmocka_unit_test(torch_files),
         cmocka_unit_test(the_pocket_model_opens),
         cmocka_unit_test(bad_tensors),
         cmocka_unit_test(bad_folders),

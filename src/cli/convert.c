@@ -14,7 +14,8 @@ static const char help[] =
     "float32, as a diffusers folder. All else is that of the first model in the sum.\n"
     "\n"
     "      --merge SUM            weights may be any numbers; they need not add up to 1\n"
-    "  -m, --model NAME=PATH      diffusers folder or .safetensors file; pocket: the pocket model\n"
+    "  -m, --model NAME=PATH      diffusers folder, .safetensors or .ckpt file; pocket: the pocket "
+    "model\n"
     "  -o, --output DIR           made if it is not there\n"
     "      --overwrite            also where something is in it\n";
 

@@ -20,7 +20,7 @@ static const char help[] =
     "  -W, --width N  -H, --height N   default: what the model was trained on\n"
     "\n"
     "With\n"
-    "  -m, --model PATH           diffusers folder or .safetensors file (default: pocket)\n"
+    "  -m, --model PATH           diffusers folder, .safetensors or .ckpt file (default: pocket)\n"
     "  -m NAME=PATH ...           several models, for a schedule\n"
     "      --schedule \"base x15, tuned x35\"   which predicts which steps (the last: tuned "
     "rest);\n"

@@ -9,7 +9,7 @@
 static const char help[] =
     "likeness inspect MODEL|PICTURE...\n"
     "\n"
-    "MODEL    a diffusers folder or a .safetensors file: what it is, its networks' sizes,\n"
+    "MODEL    a diffusers folder, a .safetensors or .ckpt file: what it is, its networks' sizes,\n"
     "         the type of its weights, its hash; or all that is missing or wrong.\n"
     "PICTURE  PNG, JPEG, WebP and others: its size and the settings it was made with.\n";
 

@@ -192,9 +192,9 @@ static bool read_header(safetensors *s, json_t *header, uint64_t data_start, con
 /* What a file that is no safetensors is, by its first bytes; "" where they tell nothing. */
 static const char *other_kind(const mapped_file *map)
 {
-    static const char *const pickle = " but a PyTorch pickle (.ckpt, .pth, .pt, .bin), which "
-                                      "Likeness does not read because it can "
-                                      "run code; convert it to .safetensors first";
+    static const char
+        *const pickle = " but a PyTorch pickle (.ckpt, .pth, .pt, .bin), which is read "
+                        "as a model, an autoencoder or a LoRA only";
     static const struct {
         const char *start;
         size_t size;

@@ -12,6 +12,7 @@
 
 #include "base/half.h"
 #include "file/fields.h"
+#include "file/torch.h"
 
 /* ---- files ---- */
 
@@ -28,7 +29,7 @@ bool weight_files_open(weight_files **out, char *const *paths, size_t count, err
     if (!files) return error_memory(e, "the list of weight files", bytes);
     files->shares = 1;
     for (; files->count < count; files->count++)
-        if (!safetensors_open(&files->file[files->count], paths[files->count], e)) {
+        if (!tensors_open(&files->file[files->count], paths[files->count], e)) {
             weight_files_release(out);
             return false;
         }
@@ -404,8 +405,8 @@ static bool open_shards(weight_files **out, const char *folder, const char *inde
     return ok;
 }
 
-/* The name of a pickled weight file in the folder, in `out`; false where there is none. */
-static bool find_pickle(const char *folder, char out[NAME_LENGTH])
+/* The name of a file in the folder that may hold weights, in `out`; false where there is none. */
+static bool find_other(const char *folder, char out[NAME_LENGTH])
 {
     static const char *const endings[] = {".bin",     ".ckpt", ".pt",  ".pth",
                                           ".msgpack", ".h5",   ".onnx"};
@@ -423,10 +424,25 @@ static bool find_pickle(const char *folder, char out[NAME_LENGTH])
     return found;
 }
 
+/* Opens folder/name, which may be a list of shards, if it is there. */
+static bool open_form(weight_files **out, const char *folder, const char *name, bool *there,
+                      error *e)
+{
+    char *path = path_join(folder, name);
+    if (!path) return error_memory(e, folder, NAME_LENGTH);
+    bool ok = true;
+    *there = path_is_file(path);
+    if (*there)
+        ok = strstr(name, ".json") ? open_shards(out, folder, path, e)
+                                   : weight_files_open(out, &path, 1, e);
+    free(path);
+    return ok;
+}
+
 bool component_open(weight_files **out, const char *folder, const char *base, error *e)
 {
     /* The plain form first, then the variants people publish; the index's two spellings of a
-     * variant. */
+     * variant. transformers calls its torch files otherwise. */
     static const char *const forms[] = {"%s.safetensors",
                                         "%s.safetensors.index.json",
                                         "%s.fp16.safetensors",
@@ -436,27 +452,27 @@ bool component_open(weight_files **out, const char *folder, const char *base, er
                                         "%s.safetensors.index.bf16.json",
                                         "%s.bf16.safetensors.index.json",
                                         "%s.fp32.safetensors",
-                                        "%s.non_ema.safetensors"};
+                                        "%s.non_ema.safetensors",
+                                        "%s.bin",
+                                        "%s.bin.index.json",
+                                        "%s.fp16.bin",
+                                        "%s.bf16.bin",
+                                        "%s.fp32.bin",
+                                        "%s.non_ema.bin"};
+    const char *torch = strcmp(base, "model") ? base : "pytorch_model";
+    char name[NAME_LENGTH], other[NAME_LENGTH];
     *out = NULL;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        char name[NAME_LENGTH];
         const char *rest = forms[i] + 2;
-        snprintf(name, sizeof name, "%s%s", base, rest);
-        char *path = path_join(folder, name);
-        if (!path) return error_memory(e, folder, NAME_LENGTH);
-        bool there = path_is_file(path), ok = there;
-        if (there && strstr(rest, ".json"))
-            ok = open_shards(out, folder, path, e);
-        else if (there)
-            ok = weight_files_open(out, &path, 1, e);
-        free(path);
-        if (there) return ok;
+        bool there = false;
+        snprintf(name, sizeof name, "%s%s", strstr(rest, ".bin") ? torch : base, rest);
+        if (!open_form(out, folder, name, &there, e)) return false;
+        if (there) return true;
     }
-    char pickle[NAME_LENGTH];
-    if (find_pickle(folder, pickle))
+    if (find_other(folder, other))
         return error_set(e, ERROR_MODEL,
-                         "%s: has its weights only as %s, which Likeness does not read "
-                         "(a pickle can run code); save the model as .safetensors first",
-                         folder, pickle);
+                         "%s: has its weights only as %s; they are looked for as %s.safetensors or "
+                         "%s.bin",
+                         folder, other, base, torch);
     return error_set(e, ERROR_FILE, "%s: no weights there (%s.safetensors)", folder, base);
 }

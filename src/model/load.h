@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * load: weight sets out of safetensors files. What a network wants follows from recording it; what
- * the files hold is compared with that, and everything missing, surplus or misshapen is reported at
- * once. Weights stay in the mapped files, in their own type (F64 becomes F32). */
+ * load: weight sets out of files of tensors (safetensors, PyTorch's). What a network wants follows
+ * from recording it; what the files hold is compared with that, and everything missing, surplus or
+ * misshapen is reported at once. Weights stay in the mapped files, in their own type (F64 becomes
+ * F32). */
 #ifndef LIKENESS_MODEL_LOAD_H
 #define LIKENESS_MODEL_LOAD_H
 
@@ -29,8 +30,7 @@ bool weights_check_finite(const weight_set *set, const char *where, thread_pool 
                           const work_watch *watch, error *e);
 
 /* Opens the weights of a component's folder: base.safetensors, its shards, or a variant of it
- * (fp16, bf16,
- * ...). Says what to do where there are only pickles. */
+ * (fp16, bf16, ...), or the same as PyTorch's .bin. */
 bool component_open(weight_files **out, const char *folder, const char *base, error *e);
 
 /* A single file in the original names with sizes other than Stable Diffusion's (NULL: its).

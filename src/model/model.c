@@ -463,7 +463,8 @@ static bool open_path(model **out, const char *path, const char *vae_path,
     *out = NULL;
     if (!path_exists(path))
         return error_set(e, ERROR_FILE,
-                         "%s: no such model (a diffusers folder, or a .safetensors file)", path);
+                         "%s: no such model (a diffusers folder, or a .safetensors or .ckpt file)",
+                         path);
     if (!path_is_dir(path))
         return open_single(out, path, vae_path, tokenizer_path, NULL, to_look, pool, watch, e);
     model *m = model_new(path, pool, watch, e);

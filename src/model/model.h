@@ -30,7 +30,8 @@ typedef struct model {
     char *hash;              /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
-/* path: a diffusers folder, an unconditional UNet2DModel folder, or a single .safetensors file.
+/* path: a diffusers folder, an unconditional UNet2DModel folder, or a single file
+ * (safetensors, PyTorch's).
  * vae_path: NULL, or a VAE folder or file that replaces or supplies the VAE. tokenizer files for a
  * single file come from tokenizer_path, NULL: found as docs/MODEL.md says. */
 bool model_open(model **out, const char *path, const char *vae_path, const char *tokenizer_path,
