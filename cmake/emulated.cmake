@@ -19,7 +19,7 @@ add_library(cuda_kernels_emulated STATIC EXCLUDE_FROM_ALL ${cuda_kernels} tests/
 set_target_properties(cuda_kernels_emulated PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(cuda_kernels_emulated PUBLIC src tests/cuda)
 target_compile_definitions(cuda_kernels_emulated PRIVATE LIKENESS_EMULATED)
-target_compile_options(cuda_kernels_emulated PRIVATE -fno-exceptions)
+target_compile_options(cuda_kernels_emulated PRIVATE -fno-exceptions -ftls-model=initial-exec)
 target_link_libraries(cuda_kernels_emulated PUBLIC room_base)
 
 file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cuda/test_*.c

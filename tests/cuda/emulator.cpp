@@ -4,6 +4,7 @@
  * the same time. Copies into shared memory are held against who reads matrices there, whatever the order was. Switching saves what x86-64 has a callee save; AddressSanitizer is told of every switch. */
 #include "emulator.h"
 
+#include <memory>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -35,7 +36,7 @@ struct fiber {
     fiber_state state;
     size_t shared_at;     /* what it has declared so far */
     void *fake_stack;     /* AddressSanitizer's */
-    uint64_t given[4];    /* to its warp */
+    uint64_t given[6];    /* to its warp */
     int copies;           /* that it has begun */
     void *to[MOST_COPIES];
     const void *from[MOST_COPIES]; /* NULL: zeros */
@@ -68,7 +69,7 @@ struct crew {
     ~crew();
 };
 
-crew::crew() : fibers()
+crew::crew() : fibers(), turn(), pieces()
 {
     size_t all = (size_t)STACK * MOST_THREADS;
     stacks = (char *)mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -230,8 +231,8 @@ void run_block(crew *c, int threads)
 
 void emulated_launch(int x, int y, int z, int threads, void (*body)(void *), void *context)
 {
-    static thread_local crew own;
-    crew *c = crew_now = &own;
+    static thread_local std::unique_ptr<crew> own(new crew()); /* too large for a thread's own storage */
+    crew *c = crew_now = own.get();
     if (x < 1 || y < 1 || z < 1 || y > 65535 || z > 65535 || threads < 1 || threads > MOST_THREADS)
         fail("a grid or a block that no card has");
     c->body = body;
@@ -329,19 +330,29 @@ static float half_of(uint32_t pair, int which, bool bf16)
     return bf16 ? bf16_bits_value(bits) : half_bits_value(bits);
 }
 
+/* What a lane has of the product's operands, widened: its four pairs of a, its two of b. */
+struct operands {
+    float a[4][2], b[2][2];
+};
+
 void emulated_product_of(float *c, const uint32_t *a, uint32_t b0, uint32_t b1, bool bf16)
 {
-    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    operands mine;
+    for (int h = 0; h < 2; h++) {
+        for (int i = 0; i < 4; i++) mine.a[i][h] = half_of(a[i], h, bf16);
+        mine.b[0][h] = half_of(b0, h, bf16), mine.b[1][h] = half_of(b1, h, bf16);
+    }
     int g = emulated_now.thread % WARP_LANES / 4, t = emulated_now.thread % 4;
-    emulated_give(mine, sizeof mine);
+    emulated_give(&mine, sizeof mine);
+    const operands *left[4], *right[2][4]; /* of a row; of two columns */
+    for (int k = 0; k < 4; k++) {
+        left[k] = (const operands *)emulated_given(4 * g + k);
+        for (int j = 0; j < 2; j++) right[j][k] = (const operands *)emulated_given(4 * (2 * t + j) + k);
+    }
     for (int i = 0; i < 4; i++) {
-        int column = 2 * t + i % 2;
         float sum = 0;
-        for (int k = 0; k < 16; k++) {
-            const uint32_t *left = (const uint32_t *)emulated_given(4 * g + k % 8 / 2);
-            const uint32_t *right = (const uint32_t *)emulated_given(4 * column + k % 8 / 2);
-            sum += half_of(left[i / 2 + k / 8 * 2], k % 2, bf16) * half_of(right[4 + k / 8], k % 2, bf16);
-        }
+        for (int k = 0; k < 16; k++)
+            sum += left[k % 8 / 2]->a[i / 2 + k / 8 * 2][k % 2] * right[i % 2][k % 8 / 2]->b[k / 8][k % 2];
         c[i] += sum;
     }
     emulated_taken();
