@@ -11,22 +11,9 @@
 #include <string.h>
 
 #include "base/platform.h"
-#include "base/random.h"
-#include "train/update.h"
+#include "training.h"
 
-enum { MAX_REPEATS = 100, MAX_BATCH = 16 };
-
-static bool fill(graph *g, tensor *input, rng *r, error *e)
-{
-    size_t n = 1;
-    for (int i = 0; i < input->rank; i++) n *= (size_t)input->dim[i];
-    float *noise = malloc(n * sizeof *noise);
-    if (!noise) return error_memory(e, "an input", n * sizeof *noise);
-    rng_randn(r, noise, n);
-    bool ok = graph_write(g, input, noise, e);
-    free(noise);
-    return ok;
-}
+enum { MAX_REPEATS = 100 };
 
 static int by_value(const void *a, const void *b)
 {
@@ -40,19 +27,6 @@ static double median(double *seconds, int n)
     return seconds[n / 2];
 }
 
-static bool inputs(step_graph *s, error *e)
-{
-    rng r;
-    float one[MAX_BATCH], t[MAX_BATCH];
-    rng_seed(&r, 0);
-    for (int i = 0; i < MAX_BATCH; i++) one[i] = 1, t[i] = 500;
-    return graph_write(s->graph, s->t, t, e) &&
-           (!s->weight || (graph_write(s->graph, s->weight, one, e) &&
-                           graph_write(s->graph, s->start, one, e))) &&
-           fill(s->graph, s->x, &r, e) && fill(s->graph, s->context, &r, e) &&
-           (!s->target || fill(s->graph, s->target, &r, e));
-}
-
 /* The forward pass alone, in a graph of its own that is gone afterwards. */
 static bool time_forward(trainer *t, step_options o, int repeats, double *seconds, error *e)
 {
@@ -60,7 +34,7 @@ static bool time_forward(trainer *t, step_options o, int repeats, double *second
     double each[MAX_REPEATS];
     o.gradients = false;
     bool ok = step_open(&s, t->device, t->model, &o, e) && graph_allocate(s.graph, e) &&
-              graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && inputs(&s, e);
+              graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && step_fill(&s, e);
     for (int i = -1; ok && i < repeats; i++) {
         double began = clock_seconds();
         ok = graph_run(s.graph, e);
@@ -81,7 +55,7 @@ static bool time_steps(trainer *t, step_options o, int repeats, double *network,
     for (int i = -1; ok && i < repeats; i++) {
         train_report r = {0};
         double began = clock_seconds();
-        ok = graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && inputs(&s, e) &&
+        ok = graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && step_fill(&s, e) &&
              graph_run(s.graph, e);
         double ran = clock_seconds();
         ok = ok && update_run(t, &s, &r, e);
@@ -111,11 +85,11 @@ static bool bench(char **argv, int argc, error *e)
     uint64_t left = 0, least = 0;
     int batch = argc > 9 ? atoi(argv[9]) : 1;
     if (threads < 1 || repeats < 1 || repeats > MAX_REPEATS || size < 8 || batch < 1 ||
-        batch > MAX_BATCH)
+        batch > STEP_BATCH)
         return error_set(
             e, ERROR_USAGE,
             "threads, repeats (at most %d) and batch (at most %d) start at 1, size at 8",
-            MAX_REPEATS, MAX_BATCH);
+            MAX_REPEATS, STEP_BATCH);
     if (!precision_parse(&precision, argv[2]))
         return error_set(e, ERROR_USAGE, "there is no type %s", argv[2]);
     train_settings_defaults(&t.settings);
