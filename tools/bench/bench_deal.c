@@ -86,9 +86,10 @@ static bool record(const bench *b, int threads, recording *r, size_t *bytes, err
     return ok;
 }
 
+/* Seconds of all cores together: lost, and of that the work that one thread has not. */
 typedef struct loss {
     const char *label;
-    double seconds; /* of all cores together */
+    double seconds, work;
 } loss;
 
 static int by_loss(const void *a, const void *b)
@@ -97,21 +98,38 @@ static int by_loss(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+/* The work of each label, whoever does it. */
+static void add_work(const recording *r, loss *list)
+{
+    for (size_t i = 0; i < r->deal_count; i++) {
+        const deal *d = &r->deals[i];
+        list[d->label].work += d->alone;
+        for (int k = 0; k < d->pieces; k++) list[d->label].work += r->piece[d->first + (size_t)k];
+    }
+}
+
 /* What each operation takes all cores, less what it takes one thread. */
 static void print_losses(const recording *r, const double *by_label, const recording *one,
                          const double *one_label, int cores, double whole)
 {
     loss *list = calloc(r->label_count, sizeof *list);
     if (!list) return;
+    add_work(r, list);
     for (size_t i = 0; i < r->label_count; i++) {
-        list[i] = (loss){r->labels[i], cores * by_label[i]};
-        for (size_t k = 0; k < one->label_count; k++)
-            if (!strcmp(one->labels[k], r->labels[i])) list[i].seconds -= one_label[k];
+        list[i].label = r->labels[i];
+        list[i].seconds = cores * by_label[i];
+        for (size_t k = 0; k < one->label_count; k++) {
+            if (strcmp(one->labels[k], r->labels[i]) != 0) continue;
+            list[i].seconds -= one_label[k];
+            list[i].work -= one_label[k];
+        }
     }
     qsort(list, r->label_count, sizeof *list, by_loss);
-    printf("  what %d cores lose (of all their time):\n", cores);
+    printf("  what %d cores lose of all their time (of that by work that one thread has not):\n",
+           cores);
     for (size_t i = 0; i < r->label_count && i < LOSSES_SHOWN; i++)
-        printf("  %6.2f %%  %s\n", 100 * list[i].seconds / (cores * whole), list[i].label);
+        printf("  %6.2f %% (%5.2f)  %s\n", 100 * list[i].seconds / (cores * whole),
+               100 * list[i].work / (cores * whole), list[i].label);
     free(list);
 }
 

@@ -9,7 +9,10 @@
 
 #include "device/cpu/cpu.h"
 
-enum { PACKED_AT_ONCE = 4 << 20 }; /* floats of packed heads at once: about a third-level cache */
+enum {
+    PACKED_AT_ONCE = 4 << 20, /* floats of packed heads at once: about a third-level cache */
+    TASKS_A_THREAD = 8        /* at least, where there are rows enough */
+};
 
 typedef struct attention_plan {
     int64_t batch, heads, depth, depth_padded;
@@ -41,7 +44,8 @@ static int64_t task_rows(int64_t count, int64_t depth, int64_t heads, int thread
     int64_t strips = (count + ATTENTION_STRIP - 1) / ATTENTION_STRIP;
     int64_t most = 98304 / (2 * ATTENTION_STRIP * depth);
     most = most < 1 ? 1 : most > ATTENTION_STRIPS ? ATTENTION_STRIPS : most;
-    int64_t tasks = (strips + most - 1) / most, wanted = (4 * threads + heads - 1) / heads;
+    int64_t tasks = (strips + most - 1) / most;
+    int64_t wanted = (TASKS_A_THREAD * threads + heads - 1) / heads;
     if (tasks < wanted) tasks = wanted < strips ? wanted : strips;
     return (strips + tasks - 1) / tasks * ATTENTION_STRIP;
 }
@@ -90,9 +94,9 @@ static bool prepare(device *d, const op_call *call, void **state, size_t *scratc
                           : keys * (p->depth + p->depth_padded);
     p->head_floats = round_up(p->head_floats, 16);
     int64_t total = p->batch * p->heads;
-    p->heads_at_once = PACKED_AT_ONCE / p->head_floats;
-    if (p->heads_at_once < 1) p->heads_at_once = 1;
-    if (p->heads_at_once > total) p->heads_at_once = total;
+    int64_t fit = PACKED_AT_ONCE / p->head_floats,
+            groups = fit < 1 ? total : (total + fit - 1) / fit;
+    p->heads_at_once = (total + groups - 1) / groups; /* as many each time */
     p->query_rows = task_rows(p->queries.count, p->depth, p->heads_at_once, d->threads);
     p->key_rows = task_rows(p->keys.count, p->depth, p->heads_at_once, d->threads);
     p->thread_floats = round_up(attention_scratch(p->depth, p->depth_padded), 16);

@@ -19,30 +19,70 @@ enum {
     MADE_BYTES = 2 << 20 /* of panels that a thread packs at a time, where they are not kept */
 };
 
-/* Of a row or a column that a rectangle reads, in products with one. */
-enum { COST_EDGE = 16 };
+/* Of a row or a column that a rectangle reads, in products with one; of a column that it packs. */
+enum { COST_EDGE = 16, COST_MADE = 32, PIECES_A_THREAD = 8 };
 
-/* What is done takes all rectangles over all threads, and then, on average, half a rectangle: those
- * that wait for the last. */
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* How often the time of one piece passes until `pieces` are done. Where all threads run alike: in
+ * whole rounds; where they do not: all pieces over all threads, and then, on average, half a piece
+ * more, of those that wait for the last. Which of both it is nobody knows: their mean. */
+static double rounds(int64_t pieces, int threads)
+{
+    double whole = (double)ceil_div(pieces, threads), mean = (double)pieces / threads + 0.5;
+    return threads == 1 ? whole : (whole + mean) / 2;
+}
+
+void grid_cut(const struct grid *g, int *grid_m, int *grid_n)
+{
+    int64_t strips = ceil_div(g->m, g->mr), panels = ceil_div(g->n, g->nr);
+    int64_t strips_most = g->m_most ? g->m_most / g->mr : strips;
+    int64_t panels_most = g->n_most ? g->n_most / g->nr : panels;
+    int64_t gm_least = ceil_div(strips, strips_most < 1 ? 1 : strips_most);
+    int64_t gn_least = ceil_div(panels, panels_most < 1 ? 1 : panels_most);
+    int64_t most = g->threads == 1 ? 1 : g->a_thread * g->threads;
+    if (most < gm_least * gn_least) most = gm_least * gn_least;
+    double best = 0;
+    for (int64_t gm = gm_least; gm * gn_least <= most && gm <= strips; gm++) {
+        for (int64_t gn = gn_least; gm * gn <= most && gn <= panels; gn++) {
+            double rows = (double)(ceil_div(strips, gm) * g->mr);
+            double columns = (double)(ceil_div(panels, gn) * g->nr);
+            double one = rows * columns + g->edge_m * rows + g->edge_n * columns;
+            double cost = one * rounds(gm * gn, g->threads);
+            if (best > 0 && cost >= best) continue;
+            best = cost;
+            *grid_m = (int)gm;
+            *grid_n = (int)gn;
+        }
+    }
+}
+
 void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
                  int *grid_n)
 {
-    int64_t strips = (m + mr - 1) / mr, panels = (n + nr - 1) / nr;
-    int most = threads == 1 ? 1 : a_thread * threads;
-    double best = 0;
-    *grid_m = *grid_n = 1;
-    for (int gm = 1; gm <= most && gm <= strips; gm++) {
-        for (int gn = 1; gm * gn <= most && gn <= panels; gn++) {
-            double rows = (double)((strips + gm - 1) / gm * mr);
-            double columns = (double)((panels + gn - 1) / gn * nr);
-            double one = rows * columns + COST_EDGE * (rows + columns);
-            double cost = one * ((double)(gm * gn) / threads + 0.5);
-            if (best > 0 && cost >= best) continue;
-            best = cost;
-            *grid_m = gm;
-            *grid_n = gn;
-        }
-    }
+    grid_cut(&(struct grid){.threads = threads,
+                            .a_thread = a_thread,
+                            .m = m,
+                            .n = n,
+                            .mr = mr,
+                            .nr = nr,
+                            .edge_m = COST_EDGE,
+                            .edge_n = COST_EDGE},
+             grid_m, grid_n);
+}
+
+void direct_cut(const device *d, product *p)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    grid_cut(&(struct grid){.threads = d->threads,
+                            .a_thread = PIECES_A_THREAD,
+                            .m = product_rows(p),
+                            .n = p->o,
+                            .mr = kernel->mr,
+                            .nr = kernel->nr,
+                            .edge_m = COST_EDGE,
+                            .edge_n = panels_may_be_made(p) ? COST_MADE : COST_EDGE},
+             &p->grid_m, &p->grid_n);
 }
 
 const float *product_row(const product *p, const float *x, int64_t row, int tap)

@@ -128,12 +128,14 @@ static bool product_prepare(device *d, const op_call *call, void **state, size_t
     product *p = product_new(call, e);
     if (!p) return false;
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-    grid_choose(d->threads, 2, product_rows(p), p->o, kernel->mr, kernel->nr, &p->grid_m,
-                &p->grid_n);
     p->pack_type = d->weight_type;
     p->form = FORM_PANELS | (p->pack_type == DTYPE_BF16 ? FORM_BF16 : 0) |
               (p->transposed ? FORM_TRANSPOSED : 0);
     p->method = winograd_pays(p, kernel->nr) ? PRODUCT_WINOGRAD : PRODUCT_DIRECT;
+    if (p->method == PRODUCT_WINOGRAD)
+        winograd_cut(d, p);
+    else
+        direct_cut(d, p);
     if (d->compute == DTYPE_BF16 && p->x_type == DTYPE_BF16 && p->method == PRODUCT_DIRECT) {
         if (!onednn_open(d, p, e)) {
             product_free(p);

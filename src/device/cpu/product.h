@@ -68,7 +68,7 @@ typedef struct product {
     enum product_method method;
     uint64_t form; /* of the weight's pack */
     dtype pack_type;
-    int grid_m, grid_n; /* rectangles over rows, over columns */
+    int grid_m, grid_n; /* rectangles over rows (Winograd: tiles), over columns */
     struct onednn_product *onednn;
     float *zero; /* [c or o, the larger] zeros, the rows that padding reads */
 } product;
@@ -86,12 +86,24 @@ struct product_data {
 static inline int64_t product_rows(const product *p) { return p->batch * p->oh * p->ow; }
 static inline int product_taps(const product *p) { return p->kh * p->kw; }
 
-/* Cuts m rows and n columns, in steps of mr and nr, into grid_m x grid_n rectangles, at most
- * `a_thread` of them for each of `threads`. */
+/* Into how many rectangles to cut m rows and n columns, in steps of mr and nr: at most `a_thread`
+ * for each of `threads`, but never rectangles of more rows or columns than may be. Every row of
+ * a rectangle costs as much as edge_m products besides its own, every column as edge_n. */
+struct grid {
+    int threads, a_thread;
+    int64_t m, n;
+    int mr, nr;
+    int edge_m, edge_n;
+    int64_t m_most, n_most; /* 0: any number */
+};
+
+void grid_cut(const struct grid *g, int *grid_m, int *grid_n);
+/* The same for rectangles that read rows and columns as they lie. */
 void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
                  int *grid_n);
 
 /* direct.c */
+void direct_cut(const device *d, product *p); /* chooses its grid */
 size_t direct_scratch(const device *d, const product *p);
 void direct_run(device *d, const product *p, const struct product_data *data);
 /* n numbers of either type to float32. */
@@ -101,6 +113,7 @@ const float *product_row(const product *p, const float *x, int64_t row, int tap)
 
 /* winograd.c */
 bool winograd_pays(const product *p, int nr);
+void winograd_cut(const device *d, product *p); /* chooses its grid */
 size_t winograd_scratch(const device *d, const product *p);
 void winograd_run(device *d, const product *p, const struct product_data *data);
 

@@ -3,10 +3,15 @@
  * winograd: 3x3 convolutions of stride 1 by F(4x4,3x3): 36 products per tile of 16 pixels in place
  * of 144. The transformed weight is 4 times the weight, so it is never kept: it is made in every
  * call, which costs as much as the product of two or three tiles. Of the two transformed operands
- * the smaller is made whole first; the other is made block by block, each by whoever takes it:
+ * the smaller is made whole first. Then rectangles (some tiles, some panels of the weight) are
+ * dealt out, and each makes its part of the other operand, does the products and transforms their
+ * sums:
  *
- *   weights first (large maps): per block of tiles: input -> v; products; output
- *   input first (small maps):   per few panels of the weight: filter -> u; products; output
+ *   weights first (large maps): input -> v; products; output
+ *   input first (small maps):   filter -> u; products; output
+ *
+ * So rectangles of the same tiles, or of the same panels, make the same part each for itself: that
+ * is a small share of their products, and nobody waits for it.
  *
  * Layouts: v [36][tiles][channels], u [panels][36][k][nr], m [36][panels][tiles][nr]; the strides
  * of the 36 are kept off powers of two, which would all fall into the same lines of the cache. */
@@ -24,19 +29,21 @@ enum { MADE_K = 64 }; /* channels of a panel that are packed at a time, where it
 static const struct {
     int64_t tiles_below, k_block, columns;
 } input_first_blocks[] = {{64, 128, 32}, {INT64_MAX, 384, 128}};
+enum { INPUT_FIRST_TILES = 256 }; /* of a rectangle, at most */
 
 /* Costs in multiply-adds; they are measured: per weight, and per tile and channel. SAMPLES is the
  * batch that they are compared for, whatever the true one: a sample has the same bytes in every
  * batch. */
 enum { COST_FILTER = 80, COST_INPUT = 200, COST_OUTPUT = 150, SAMPLES = 2 };
+/* What a tile or a column of a rectangle costs besides its products, in products of one with the
+ * other: making its part of an operand (the two above, over 36), or reading it from the memory. */
+enum { COST_EDGE = 6, RECTANGLES_A_THREAD = 8 };
 
 struct plan {
     int64_t tiles_y, tiles_x, tiles;
     int64_t panels, c_line; /* c in whole lines, an odd number of them */
     bool weights_first;
-    int64_t block; /* tiles (weights first) or panels (input first) at a time */
-    int64_t blocks;
-    int64_t group; /* panels that m holds */
+    int64_t block, group; /* tiles and panels of the largest rectangle */
     int64_t k_block;
     int64_t v_stride, u_stride, m_panel, m_stride; /* floats */
     size_t shared, own;                            /* bytes of scratch: of all, of each thread */
@@ -45,45 +52,66 @@ struct plan {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static struct plan plan_of(const device *d, const product *p)
+/* The shape's part of a plan. */
+static struct plan plan_shape(const product *p, int64_t nr)
 {
-    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-    int64_t nr = kernel->nr, threads = d->threads;
     struct plan q = {.tiles_y = ceil_div(p->oh, WINO_OUT), .tiles_x = ceil_div(p->ow, WINO_OUT)};
     q.tiles = p->batch * q.tiles_y * q.tiles_x;
     q.panels = ceil_div(p->o, nr);
     q.c_line = (ceil_div(p->c, LINE) | 1) * LINE;
     q.weights_first = q.panels * nr <= q.tiles;
-    int64_t v_tiles, u_panels, m_tiles;
-    if (q.weights_first) {
-        q.blocks = ceil_div(q.tiles, TILE_BLOCK * threads) * threads;
-        q.block = ceil_div(q.tiles, q.blocks);
-        q.blocks = ceil_div(q.tiles, q.block);
-        q.group = q.panels;
-        int64_t pieces = ceil_div(p->c, K_BLOCK);
-        q.k_block = ceil_div(p->c, pieces);
-        q.u_stride = p->c * nr + LINE;
-        v_tiles = m_tiles = q.block;
-        u_panels = q.panels;
-    } else {
-        int row = q.tiles < input_first_blocks[0].tiles_below ? 0 : 1;
-        q.block = ceil_div(input_first_blocks[row].columns, nr);
-        q.block = ceil_div(q.panels, ceil_div(q.panels, q.block * threads) * threads);
-        q.blocks = ceil_div(q.panels, q.block);
-        q.group = q.block;
-        int64_t pieces = ceil_div(p->c, input_first_blocks[row].k_block);
-        q.k_block = ceil_div(p->c, pieces);
-        q.u_stride = q.k_block * nr + LINE;
-        v_tiles = m_tiles = q.tiles;
-        u_panels = q.block;
-    }
+    return q;
+}
+
+static int input_first_row(const struct plan *q)
+{
+    return q->tiles < input_first_blocks[0].tiles_below ? 0 : 1;
+}
+
+void winograd_cut(const device *d, product *p)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    struct plan q = plan_shape(p, kernel->nr);
+    int64_t columns = input_first_blocks[input_first_row(&q)].columns;
+    grid_cut(&(struct grid){.threads = d->threads,
+                            .a_thread = RECTANGLES_A_THREAD,
+                            .m = q.tiles,
+                            .n = p->o,
+                            .mr = kernel->mr,
+                            .nr = kernel->nr,
+                            .edge_m = COST_EDGE,
+                            .edge_n = COST_EDGE,
+                            .m_most = q.weights_first ? TILE_BLOCK : INPUT_FIRST_TILES,
+                            .n_most = q.weights_first ? 0 : columns},
+             &p->grid_m, &p->grid_n);
+}
+
+/* The largest piece of n in steps, cut as piece_range does. */
+static int64_t piece_most(int64_t n, int64_t step, int pieces)
+{
+    int64_t most = ceil_div(ceil_div(n, step), pieces) * step;
+    return most < n ? most : n;
+}
+
+static struct plan plan_of(const device *d, const product *p)
+{
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    int64_t nr = kernel->nr;
+    struct plan q = plan_shape(p, nr);
+    int64_t k_most = q.weights_first ? K_BLOCK : input_first_blocks[input_first_row(&q)].k_block;
+    q.block = piece_most(q.tiles, kernel->mr, p->grid_m);
+    q.group = piece_most(q.panels, 1, p->grid_n);
+    q.k_block = ceil_div(p->c, ceil_div(p->c, k_most));
+    q.u_stride = (q.weights_first ? p->c : q.k_block) * nr + LINE;
+    int64_t v_tiles = q.weights_first ? q.block : q.tiles;
+    int64_t u_panels = q.weights_first ? q.panels : q.group;
     q.v_stride = v_tiles * q.c_line + LINE;
-    q.m_panel = m_tiles * nr;
+    q.m_panel = q.block * nr;
     q.m_stride = q.group * q.m_panel + LINE;
     q.v_bytes = round_line((size_t)(WINO_POINTS * q.v_stride) * sizeof(float));
     q.u_bytes = round_line((size_t)(u_panels * WINO_POINTS * q.u_stride) * sizeof(float));
     q.m_bytes = round_line((size_t)(WINO_POINTS * q.m_stride) * sizeof(float));
-    q.row_bytes = round_line((size_t)v_tiles * sizeof(float *));
+    q.row_bytes = round_line((size_t)q.block * sizeof(float *));
     q.shared = q.weights_first ? q.u_bytes : q.v_bytes;
     q.made_bytes = round_line((size_t)(MADE_K * WINO_TAPS * nr) * sizeof(float));
     q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.row_bytes + q.made_bytes;
@@ -209,7 +237,7 @@ static void output_run(const struct winograd_kernels *kernel, const product *p,
     }
 }
 
-/* A run; pieces: those of its first pass. */
+/* A run; pieces: those of its first pass, which makes an operand whole. */
 typedef struct wino_job {
     const struct cpu_kernels *kernels;
     const product *p;
@@ -246,25 +274,36 @@ static void filter_piece(void *context, int piece, int worker)
                u + begin * WINO_POINTS * j->q->u_stride, own_of(j, worker).made);
 }
 
-/* Weights first: a block of tiles. */
-static void tiles_piece(void *context, int block, int worker)
+/* Tiles [begin, end) and panels [first, last) of a rectangle. Those of the same panels follow each
+ * other, so that who works at the same time reads the same part of the weight. */
+static void rectangle_of(const wino_job *j, int piece, int64_t *begin, int64_t *end, int64_t *first,
+                         int64_t *last)
+{
+    const product *p = j->p;
+    piece_range(j->q->tiles, j->kernels->product->mr, piece % p->grid_m, p->grid_m, begin, end);
+    piece_range(j->q->panels, 1, piece / p->grid_m, p->grid_n, first, last);
+}
+
+/* Weights first: a rectangle. */
+static void tiles_piece(void *context, int piece, int worker)
 {
     const wino_job *j = context;
     const struct plan *q = j->q;
     const product *p = j->p;
     struct own own = own_of(j, worker);
-    const float *u = (const float *)(const void *)j->data->scratch;
-    int64_t begin = block * q->block, end = begin + q->block;
-    if (end > q->tiles) end = q->tiles;
-    for (int64_t i = 0; i < q->block; i++) own.rows[i] = own.operand + i * q->c_line;
+    int64_t begin, end, panel, last;
+    rectangle_of(j, piece, &begin, &end, &panel, &last);
+    const float *u = (const float *)(const void *)j->data->scratch +
+                     panel * WINO_POINTS * q->u_stride;
+    for (int64_t i = 0; i < end - begin; i++) own.rows[i] = own.operand + i * q->c_line;
     input_run(j->kernels->winograd, p, q, j->data->x, begin, end, own.operand);
     for (int64_t k = 0; k < p->c; k += q->k_block) {
         int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-        multiply(j->kernels->product, q, own.rows, end - begin, k, count, u, k, q->panels, k > 0,
+        multiply(j->kernels->product, q, own.rows, end - begin, k, count, u, k, last - panel, k > 0,
                  own.m);
     }
-    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, begin, end, 0,
-               q->panels, own.m);
+    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, begin, end, panel,
+               last - panel, own.m);
 }
 
 /* Input first: the input of some tiles. */
@@ -278,25 +317,25 @@ static void input_piece(void *context, int piece, int worker)
     input_run(j->kernels->winograd, j->p, j->q, j->data->x, begin, end, v + begin * j->q->c_line);
 }
 
-/* Input first: a block of panels. */
-static void panels_piece(void *context, int block, int worker)
+/* Input first: a rectangle. */
+static void panels_piece(void *context, int piece, int worker)
 {
     const wino_job *j = context;
     const struct plan *q = j->q;
     const product *p = j->p;
     struct own own = own_of(j, worker);
     const float *v = (const float *)(const void *)j->data->scratch;
-    int64_t begin = block * q->block, end = begin + q->block;
-    if (end > q->panels) end = q->panels;
-    for (int64_t i = 0; i < q->tiles; i++) own.rows[i] = v + i * q->c_line;
+    int64_t begin, end, panel, last;
+    rectangle_of(j, piece, &begin, &end, &panel, &last);
+    for (int64_t i = begin; i < end; i++) own.rows[i - begin] = v + i * q->c_line;
     for (int64_t k = 0; k < p->c; k += q->k_block) {
         int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-        filter_run(j->kernels, p, q, j->data->w, begin, end, k, count, own.operand, own.made);
-        multiply(j->kernels->product, q, own.rows, q->tiles, k, count, own.operand, 0, end - begin,
-                 k > 0, own.m);
+        filter_run(j->kernels, p, q, j->data->w, panel, last, k, count, own.operand, own.made);
+        multiply(j->kernels->product, q, own.rows, end - begin, k, count, own.operand, 0,
+                 last - panel, k > 0, own.m);
     }
-    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, 0, q->tiles, begin,
-               end - begin, own.m);
+    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, begin, end, panel,
+               last - panel, own.m);
 }
 
 void winograd_run(device *d, const product *p, const struct product_data *data)
@@ -307,6 +346,6 @@ void winograd_run(device *d, const product *p, const struct product_data *data)
                                       : WINO_POINTS * q.tiles * p->c;
     j.pieces = cpu_pieces(d, numbers);
     cpu_deal(d, numbers, j.pieces, q.weights_first ? filter_piece : input_piece, &j);
-    cpu_deal(d, q.tiles * p->c * p->o, (int)q.blocks, q.weights_first ? tiles_piece : panels_piece,
-             &j);
+    cpu_deal(d, q.tiles * p->c * p->o, p->grid_m * p->grid_n,
+             q.weights_first ? tiles_piece : panels_piece, &j);
 }
