@@ -118,8 +118,10 @@ typedef void lk_log_callback(void *user, lk_level level, const char *line);
 typedef struct lk_context lk_context;
 
 /* In half precisions the inputs of convolutions, products and attention, and the weights' copies;
- * sums, residuals, norms, softmax and losses are float32. LK_F16 is a GPU's alone, and the half
- * type of a Turing card (torch.float16). */
+ * sums, residuals, norms, softmax and losses are float32. On the processor LK_BF16 takes half the
+ * weights' memory of a float32 file and as much as LK_F32 of a float16 one, which that reads as it
+ * lies; what is trained is float32 and has no copies. LK_F16 is a GPU's alone, and the half type of
+ * a Turing card (torch.float16). */
 typedef enum lk_precision { LK_F32, LK_BF16, LK_F16 } lk_precision;
 
 /* By "f32", "bf16", "f16", or diffusers' names of --mixed_precision: "no", "bf16", "fp16"; false

@@ -543,6 +543,51 @@ static void test_touch(void **state)
     device_close(&d);
 }
 
+/* Where products are bfloat16's, a large weight that is trained has no copy: it is read in float32,
+ * as it lies. */
+static void test_trained(void **state)
+{
+    (void)state;
+    error e = {0};
+    device *d = device_of("plain", 2, DTYPE_BF16), *wide = device_of("plain", 2, DTYPE_F32);
+    d->compute = DTYPE_BF16;
+    for (int i = SHAPES - 2; i < SHAPES; i++) {
+        const struct shape *s = &shapes[i];
+        struct data q = data_open(s, false);
+        void *ws, *xs;
+        weight w = weight_of(&q.w, q.wv, DTYPE_F32, &ws), lent = w;
+        buffer memory;
+        static const size_t at[] = {0};
+        lent.data = NULL;
+        device_weights *of_w = weights_alone(wide, &w), *trained;
+        if (!d->buffer_open(d, q.wn * sizeof(float), "weights", &memory, &e) ||
+            !d->upload(d, &memory, 0, ws, q.wn * sizeof(float), &e) ||
+            !device_weights_open_in(d, &(weight_set){.item = &lent, .count = 1}, &memory, at,
+                                    &trained, &e))
+            fail_msg("%s", e.text);
+        op_call call = {
+            .kind = s->k ? OP_CONV2D : OP_LINEAR,
+            .params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before},
+            .in_count = 2,
+            .out_count = 1,
+            .in = {with_data(q.x, q.xv, DTYPE_F32, &xs), weight_array(of_w)},
+            .out = {q.y}};
+        float *want = malloc(q.yn * sizeof *want), *got = malloc(q.yn * sizeof *got);
+        assert_true(want && got);
+        call_run((device *[]){wide, wide, wide}, &call, false, want);
+        call.in[1] = weight_array(trained);
+        call_run((device *[]){d, d, d}, &call, false, got);
+        assert_memory_equal(got, want, q.yn * sizeof *got);
+        assert_int_equal(device_weights_bytes(trained), 0);
+        assert_int_equal(device_copy_bytes(d, &lent, true), 0);
+        device_weights_close(&of_w), device_weights_close(&trained);
+        d->buffer_close(&memory);
+        free(want), free(got), free(ws), free(xs);
+        data_close(&q);
+    }
+    device_close(&d), device_close(&wide);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -552,7 +597,7 @@ int main(void)
         cmocka_unit_test(test_avx512),        cmocka_unit_test(test_avx512_bf16),
         cmocka_unit_test(test_avx512bf16),    cmocka_unit_test(test_avx512bf16_bf16),
         cmocka_unit_test(test_memory),        cmocka_unit_test(test_touch),
-        cmocka_unit_test(test_odd_addresses),
+        cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_trained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

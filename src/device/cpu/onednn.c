@@ -6,7 +6,11 @@
  * oneDNN's own threads (OpenMP's, as distributions build it) wait for each other by spinning, which
  * costs many times the work where another program wants the cores. So it is held to one thread, and
  * its products are dealt out to ours by rows: pieces of one size, by the shape alone, and a last
- * smaller one. Each is a primitive of its own over the same packed weight. */
+ * smaller one. Each is a primitive of its own over the same packed weight.
+ *
+ * The weight is reordered from where it lies, in strips of columns, by all threads. That of a
+ * weight that is trained is packed in every run, into its scratch: it is used once or twice before
+ * it changes, and all of them together would be larger than the weights. */
 #include "device/cpu/onednn.h"
 
 #include <dlfcn.h>
@@ -34,6 +38,11 @@ static dnnl_status_t desc_copy(dnnl_memory_desc_t *d, desc_ref from)
 {
     return dnnl_memory_desc_clone(d, from);
 }
+static dnnl_status_t desc_part(dnnl_memory_desc_t *d, desc_ref from, const dnnl_dims_t dims,
+                               const dnnl_dims_t offsets)
+{
+    return dnnl_memory_desc_create_submemory(d, from, dims, offsets);
+}
 static dnnl_status_t post_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef);
@@ -51,6 +60,11 @@ static dnnl_status_t desc_copy(dnnl_memory_desc_t *d, desc_ref from)
 {
     *d = *from;
     return dnnl_success;
+}
+static dnnl_status_t desc_part(dnnl_memory_desc_t *d, desc_ref from, const dnnl_dims_t dims,
+                               const dnnl_dims_t offsets)
+{
+    return dnnl_memory_desc_init_submemory(d, from, dims, offsets);
 }
 static dnnl_status_t post_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1); }
 #endif
@@ -83,6 +97,15 @@ struct lane {
     dnnl_memory_t x[PARTS], y[PARTS], scratch[PARTS], bias;
 };
 
+/* What packs some columns of the weight: a multiple of every width that oneDNN blocks them by. */
+enum { STRIP_STEP = 192 };
+struct strip {
+    dnnl_stream_t stream;
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t from, to;
+};
+
 struct onednn_product {
     struct openmp openmp;
     dnnl_engine_t engine;
@@ -92,6 +115,11 @@ struct onednn_product {
     int lanes; /* one a piece, or, where these are fewer, one a thread */
     struct lane *lane;
     size_t scratch_size; /* of a lane */
+    size_t pack_size;    /* of the packed weight */
+    dnnl_memory_t pack;  /* made in a run, in its scratch */
+    struct strip *strip; /* of a weight of strip_type; made by bind, kept for what is trained */
+    int strips;
+    dtype strip_type;
 };
 
 static int alone_begin(const struct onednn_product *o)
@@ -247,13 +275,31 @@ static dnnl_status_t product_open(struct onednn_product *o, const product *p)
         if (size > o->scratch_size) o->scratch_size = size;
     }
     o->scratch_size = round_line(o->scratch_size + 1);
+    o->pack_size = status ? 0 : dnnl_memory_desc_get_size(weight_desc(o));
+    if (!status) status = memory_open(&o->pack, o, weight_desc(o));
     for (int i = 0; !status && i < o->lanes; i++) status = lane_open(&o->lane[i], o, p->has_bias);
     return status;
+}
+
+static void strips_close(struct onednn_product *o)
+{
+    for (int i = 0; o->strip && i < o->strips; i++) {
+        struct strip *s = &o->strip[i];
+        if (s->from) dnnl_memory_destroy(s->from);
+        if (s->to) dnnl_memory_destroy(s->to);
+        if (s->primitive) dnnl_primitive_destroy(s->primitive);
+        if (s->desc) dnnl_primitive_desc_destroy(s->desc);
+        if (s->stream) dnnl_stream_destroy(s->stream);
+    }
+    free(o->strip);
+    o->strip = NULL;
 }
 
 void onednn_close(struct onednn_product *o)
 {
     if (!o) return;
+    strips_close(o);
+    if (o->pack) dnnl_memory_destroy(o->pack);
     for (int i = 0; o->lane && i < o->lanes; i++) lane_close(&o->lane[i]);
     free(o->lane);
     for (int i = 0; i < PARTS; i++) {
@@ -292,7 +338,7 @@ bool onednn_open(const device *d, product *p, error *e)
 
 size_t onednn_scratch(const product *p)
 {
-    return (size_t)p->onednn->lanes * p->onednn->scratch_size;
+    return (size_t)p->onednn->lanes * p->onednn->scratch_size + p->onednn->pack_size;
 }
 
 /* ---- the packed weight ---- */
@@ -335,40 +381,95 @@ static weight_pack *pack_new(const array *w, const product *p, error *e)
     return pack;
 }
 
-/* A matrix of the weight's own layout, of `type`, to the pack. */
-static dnnl_status_t reorder(const struct lane *l, const product *p, const void *from, dtype type,
-                             dnnl_memory_t to)
+/* A weight that is trained lies in the device's memory. */
+static bool made_in_run(const array *w) { return w->weights->memory != NULL; }
+
+/* Columns [n, n + columns) of a weight of `type`, as it lies, to those of the pack. */
+static dnnl_status_t strip_open(struct strip *s, const product *p, dtype type, int64_t n,
+                                int64_t columns)
 {
     const struct onednn_product *o = p->onednn;
-    dnnl_memory_desc_t plain;
-    memset(&plain, 0, sizeof plain);
-    dnnl_primitive_desc_t desc = NULL;
-    dnnl_primitive_t primitive = NULL;
-    dnnl_memory_t source = NULL;
-    dnnl_dims_t dims = {p->c, p->o};
-    dnnl_status_t status = desc_open(&plain, 2, dims, type_of(type),
-                                     p->transposed ? dnnl_ab : dnnl_ba);
+    dnnl_memory_desc_t plain, from, to;
+    memset(&plain, 0, sizeof plain), memset(&from, 0, sizeof from), memset(&to, 0, sizeof to);
+    dnnl_dims_t all = {p->c, p->o}, dims = {p->c, columns}, at = {0, n};
+    dnnl_status_t status = dnnl_stream_create(&s->stream, o->engine, dnnl_stream_default_flags);
     if (!status)
-        status = dnnl_memory_create(&source, ref(&plain), o->engine, (void *)(uintptr_t)from);
+        status = desc_open(&plain, 2, all, type_of(type), p->transposed ? dnnl_ab : dnnl_ba);
+    if (!status) status = desc_part(&from, ref(&plain), dims, at);
+    if (!status) status = desc_part(&to, weight_desc(o), dims, at);
     if (!status)
-        status = dnnl_reorder_primitive_desc_create(&desc, ref(&plain), o->engine, weight_desc(o),
+        status = dnnl_reorder_primitive_desc_create(&s->desc, ref(&from), o->engine, ref(&to),
                                                     o->engine, NULL);
-    if (!status) status = dnnl_primitive_create(&primitive, desc);
-    if (!status) {
-        dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, to}};
-        status = dnnl_primitive_execute(primitive, l->stream, 2, args);
-    }
-    if (!status) status = dnnl_stream_wait(l->stream);
-    if (primitive) dnnl_primitive_destroy(primitive);
-    if (desc) dnnl_primitive_desc_destroy(desc);
-    if (source) dnnl_memory_destroy(source);
-    desc_close(&plain);
+    if (!status) status = dnnl_primitive_create(&s->primitive, s->desc);
+    if (!status) status = memory_open(&s->from, o, ref(&from));
+    if (!status) status = memory_open(&s->to, o, ref(&to));
+    desc_close(&plain), desc_close(&from), desc_close(&to);
     return status;
+}
+
+static dnnl_status_t strips_open_in(const product *p, dtype type, int count)
+{
+    struct onednn_product *o = p->onednn;
+    o->strip = calloc((size_t)count, sizeof *o->strip);
+    if (!o->strip) return dnnl_out_of_memory;
+    o->strips = count;
+    o->strip_type = type;
+    dnnl_status_t status = dnnl_success;
+    for (int i = 0; !status && i < count; i++) {
+        int64_t begin, end;
+        piece_range(p->o, STRIP_STEP, i, count, &begin, &end);
+        status = strip_open(&o->strip[i], p, type, begin, end - begin);
+    }
+    if (status) strips_close(o);
+    return status;
+}
+
+/* One strip for all, where the layout cannot be cut. */
+static dnnl_status_t strips_open(const device *d, const product *p, dtype type)
+{
+    struct onednn_product *o = p->onednn;
+    if (o->strip && o->strip_type == type) return dnnl_success;
+    strips_close(o);
+    int64_t fit = p->o / STRIP_STEP, most = cpu_pieces(d, p->c * p->o);
+    int count = (int)(fit < 1 ? 1 : fit < most ? fit : most), before = alone_begin(o);
+    dnnl_status_t status = strips_open_in(p, type, count);
+    if (status && status != dnnl_out_of_memory && count > 1) status = strips_open_in(p, type, 1);
+    alone_end(o, before);
+    return status;
+}
+
+typedef struct strips_job {
+    const struct onednn_product *o;
+    const void *from;
+    void *to;
+    atomic_int status; /* of the first strip that fails */
+} strips_job;
+
+static void strips_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    strips_job *j = context;
+    const struct strip *s = &j->o->strip[piece];
+    int before = alone_begin(j->o), none = dnnl_success;
+    dnnl_status_t status = dnnl_memory_set_data_handle(s->from, (void *)(uintptr_t)j->from);
+    if (!status) status = dnnl_memory_set_data_handle(s->to, j->to);
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, s->from}, {DNNL_ARG_TO, s->to}};
+    if (!status) status = dnnl_primitive_execute(s->primitive, s->stream, 2, args);
+    if (!status) status = dnnl_stream_wait(s->stream);
+    alone_end(j->o, before);
+    if (status) atomic_compare_exchange_strong(&j->status, &none, (int)status);
+}
+
+static dnnl_status_t strips_run(const device *d, const product *p, const void *from, void *to)
+{
+    strips_job j = {.o = p->onednn, .from = from, .to = to};
+    cpu_deal(d, p->c * p->o, j.o->strips, strips_piece, &j);
+    return (dnnl_status_t)atomic_load(&j.status);
 }
 
 /* The weight is read as it lies, but for float16, which oneDNN's processor kernels do not all read,
  * and data at odd addresses. */
-static dnnl_status_t pack_fill(weight_pack *pack, const product *p, const array *a)
+static dnnl_status_t pack_fill(const device *d, weight_pack *pack, const product *p, const array *a)
 {
     const weight *w = a->w;
     const void *data = weight_data(a);
@@ -377,10 +478,9 @@ static dnnl_status_t pack_fill(weight_pack *pack, const product *p, const array 
     float *copy = plain ? NULL : malloc(n * sizeof *copy);
     if (!plain && !copy) return dnnl_out_of_memory;
     if (copy) convert_to_float(copy, data, w->type, n);
-    int before = alone_begin(p->onednn);
-    dnnl_status_t status = reorder(&p->onednn->lane[0], p, plain ? data : copy,
-                                   plain ? w->type : DTYPE_F32, pack->owned);
-    alone_end(p->onednn, before);
+    dnnl_status_t status = strips_open(d, p, plain ? w->type : DTYPE_F32);
+    if (!status) status = strips_run(d, p, plain ? data : copy, pack->data);
+    strips_close(p->onednn);
     free(copy);
     return status;
 }
@@ -392,7 +492,7 @@ static bool bind_locked(const device *d, const product *p, const array *w, error
     bool fresh = !pack;
     if (fresh) pack = pack_new(w, p, e);
     if (!pack) return false;
-    dnnl_status_t status = pack_fill(pack, p, w);
+    dnnl_status_t status = pack_fill(d, pack, p, w);
     pack->stale = status != dnnl_success;
     if (!status) {
         if (fresh) weight_pack_list(w, pack);
@@ -405,6 +505,10 @@ static bool bind_locked(const device *d, const product *p, const array *w, error
 
 bool onednn_bind(const device *d, const product *p, const array *w, error *e)
 {
+    if (made_in_run(w)) {
+        dnnl_status_t status = strips_open(d, p, w->w->type);
+        return !status || failed(status, w->w->name, 0, e);
+    }
     weight_lock(w);
     bool ok = bind_locked(d, p, w, e);
     weight_unlock(w);
@@ -460,10 +564,28 @@ static void product_piece(void *context, int piece, int worker)
     if (status) atomic_compare_exchange_strong(&j->status, &none, (int)status);
 }
 
+/* The packed weight of a run. */
+static dnnl_status_t weight_of(const device *d, const product *p, const struct product_data *data,
+                               dnnl_memory_t *out)
+{
+    const struct onednn_product *o = p->onednn;
+    if (!made_in_run(data->w)) {
+        *out = pack_find(data->w, p)->owned;
+        return dnnl_success;
+    }
+    char *at = data->scratch + (size_t)o->lanes * o->scratch_size;
+    dnnl_status_t status = strips_run(d, p, weight_data(data->w), at);
+    *out = o->pack;
+    return status ? status : dnnl_memory_set_data_handle(o->pack, at);
+}
+
 bool onednn_run(const device *d, const product *p, const struct product_data *data, error *e)
 {
-    onednn_job j = {.p = p, .data = data, .weight = pack_find(data->w, p)->owned};
-    cpu_deal(d, product_rows(p) * p->c * p->o, p->onednn->pieces, product_piece, &j);
-    dnnl_status_t status = (dnnl_status_t)atomic_load(&j.status);
+    onednn_job j = {.p = p, .data = data};
+    dnnl_status_t status = weight_of(d, p, data, &j.weight);
+    if (!status) {
+        cpu_deal(d, product_rows(p) * p->c * p->o, p->onednn->pieces, product_piece, &j);
+        status = (dnnl_status_t)atomic_load(&j.status);
+    }
     return !status || failed(status, "a product", onednn_scratch(p), e);
 }

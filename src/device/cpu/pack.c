@@ -160,20 +160,30 @@ enum {
     PIECE = 8192             /* numbers packed at a time on their way to bfloat16 */
 };
 
+/* Whether a large weight has packs: those of what is trained, where products are bfloat16's, would
+ * be used once or twice before it changes, and with the transposed ones take as much as the weight:
+ * Winograd and the direct product read the weight itself, oneDNN's are made in the run. */
+static bool large_are_kept(const device *d, const weight *w, bool trained, dtype pack_type)
+{
+    return !(trained && d->compute == DTYPE_BF16) && dtype_size(pack_type) < dtype_size(w->type);
+}
+
 /* What is trained has panels for the product by its transpose too. */
 size_t cpu_copy_bytes(const device *d, const weight *w, bool trained)
 {
     size_t n = (size_t)weight_elements(w), type = dtype_size(d->weight_type);
     if (w->rank < 2) return w->type == DTYPE_F32 ? 0 : n * sizeof(float);
-    bool kept = n < KEEP_BELOW || d->compute == DTYPE_BF16 || type < dtype_size(w->type);
+    bool kept = n < KEEP_BELOW || large_are_kept(d, w, trained, d->weight_type) ||
+                (d->compute == DTYPE_BF16 && !trained); /* oneDNN's are of every type */
     return kept ? (trained ? 2 : 1) * n * type : 0;
 }
 
 bool panels_may_be_made(const product *p) { return p->o * p->c * product_taps(p) >= KEEP_BELOW; }
 
-static bool are_kept(const weight *w, const product *p)
+static bool are_kept(const device *d, const array *w, const product *p)
 {
-    return !panels_may_be_made(p) || dtype_size(p->pack_type) < dtype_size(w->type);
+    return !panels_may_be_made(p) ||
+           large_are_kept(d, w->w, w->weights->memory != NULL, p->pack_type);
 }
 
 /* The job of k [k, k + count) of one panel. */
@@ -262,7 +272,7 @@ static bool panels_bind_locked(const device *d, const array *w, const product *p
 
 bool panels_bind(const device *d, const array *w, const product *p, error *e)
 {
-    if (!are_kept(w->w, p)) return true;
+    if (!are_kept(d, w, p)) return true;
     weight_lock(w);
     bool ok = panels_bind_locked(d, w, p, e);
     weight_unlock(w);
