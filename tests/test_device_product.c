@@ -37,6 +37,7 @@ static const struct shape shapes[] = {
     {1, 33, 18, 40, 36, 3, 1, 1, 1, true, true},
     {1, 13, 11, 16, 4, 3, 1, 0, 1, true, false},
     {1, 7, 5, 20, 35, 3, 1, 2, 2, false, false},
+    {2, 29, 23, 18, 14, 3, 1, 1, 1, true, true},
     {1, 1, 1, 64, 130, 3, 1, 1, 1, true, false},
     {1, 4, 4, 401, 70, 3, 1, 1, 1, true, false},
     {2, 5, 7, 17, 20, 3, 2, 1, 1, true, false},
@@ -60,10 +61,11 @@ static const struct shape shapes[] = {
     /* weights too large for their packed copy to be kept */
     {1, 9, 1, 1040, 523, 0, 0, 0, 0, true, false},
     {1, 5, 7, 250, 243, 3, 1, 1, 1, true, true},
+    {1, 6, 12, 740, 80, 3, 1, 1, 1, true, false},
     {1, 3, 2, 451, 150, 3, 2, 1, 1, true, false},
     {1, 12, 22, 3660, 16, 3, 1, 1, 1, true, false},
 };
-enum { SHAPES = sizeof shapes / sizeof shapes[0], SMALL_SHAPES = SHAPES - 4 };
+enum { SHAPES = sizeof shapes / sizeof shapes[0], SMALL_SHAPES = SHAPES - 5 };
 
 static int64_t out_side(const struct shape *s, int64_t side)
 {

@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "device/cpu/winograd.h"
 
 #define KERNELS_OF(set)                                                                            \
     extern const struct product_kernels product_kernels_##set;                                     \
-    extern const struct winograd_kernels winograd_kernels_##set;                                   \
+    extern const struct winograd_kernels winograd_kernels_##set[];                                 \
     extern const struct grad_w_kernels grad_w_kernels_##set;                                       \
     extern const struct attention_kernels attention_kernels_##set;                                 \
     extern const struct norm_kernels norm_kernels_##set;                                           \
@@ -24,7 +25,7 @@
     extern const struct optimizer_kernels optimizer_kernels_##set;                                 \
     static const struct cpu_kernels kernels_##set = {                                              \
         .product = &product_kernels_##set,                                                         \
-        .winograd = &winograd_kernels_##set,                                                       \
+        .winograd = winograd_kernels_##set,                                                        \
         .grad_w = &grad_w_kernels_##set,                                                           \
         .attention = &attention_kernels_##set,                                                     \
         .norm = &norm_kernels_##set,                                                               \

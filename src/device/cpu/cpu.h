@@ -15,7 +15,7 @@ enum cpu_isa { CPU_PLAIN, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
 /* The kernels of one instruction set: one member per simd_*.c. */
 struct cpu_kernels {
     const struct product_kernels *product;     /* simd_product.c */
-    const struct winograd_kernels *winograd;   /* simd_winograd.c */
+    const struct winograd_kernels *winograd;   /* simd_winograd.c: [WINO_SIZES] */
     const struct grad_w_kernels *grad_w;       /* simd_grad_w.c */
     const struct attention_kernels *attention; /* simd_attention.c */
     const struct norm_kernels *norm;           /* simd_norm.c */

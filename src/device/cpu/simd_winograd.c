@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * simd_winograd: the three transforms of Winograd's F(4x4,3x3) with the points 0, 1, -1, 2, -2 and
- * infinity, a vector of channels at a time. */
+ * infinity, and of F(6x6,3x3) with 1/2 and -1/2 besides, a vector of channels at a time. `side` is
+ * that of a tile's input, 6 or 8, and a constant wherever it is inlined. */
 #include "device/cpu/simd.h"
 #include "device/cpu/winograd.h"
 
 enum { NR = 2 * LANES, LINE = 16, LINE_VECTORS = LINE / LANES };
 
-extern const struct winograd_kernels ISA(winograd_kernels);
+enum { SIDE_MOST = 8 };
 
-/* The transforms walk 36 streams at once, more than the machine foresees by itself: they ask for
- * the lines of the next turns (past the end it does no harm). */
+extern const struct winograd_kernels ISA(winograd_kernels)[WINO_SIZES];
+
+/* The transforms walk 36 or 64 streams at once, more than the machine foresees by itself: they ask
+ * for the lines of the next turns (past the end it does no harm). */
 SIMD void prefetch(const void *p, int64_t bytes)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes));
@@ -21,8 +24,8 @@ SIMD void prefetch_to_write(const void *p, int64_t bytes)
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 1);
 }
 
-/* out[i * out_step] = B' in: one column or row of a 6 x 6 tile. */
-SIMD void input_line(vf *out, int out_step, const vf *in)
+/* out[i * out_step] = B' in: one column or row of a 6 x 6 tile, of an 8 x 8 tile. */
+SIMD void input_line_6(vf *out, int out_step, const vf *in)
 {
     vf four = vf_set(4), five = vf_set(5), two = vf_set(2);
     vf a = in[4] - four * in[2], b = in[3] - four * in[1];
@@ -35,6 +38,33 @@ SIMD void input_line(vf *out, int out_step, const vf *in)
     out[5 * out_step] = four * in[1] - five * in[3] + in[5];
 }
 
+SIMD void input_line_8(vf *out, int out_step, const vf *in)
+{
+    vf a = in[2] + in[6] - vf_set(4.25f) * in[4], b = in[1] + in[5] - vf_set(4.25f) * in[3];
+    vf quarter = vf_set(0.25f), half = vf_set(0.5f), two = vf_set(2), most = vf_set(5.25f);
+    vf middle = vf_set(2.5f) * in[3];
+    out[0] = in[0] - in[6] + most * (in[4] - in[2]);
+    out[out_step] = a + b;
+    out[2 * out_step] = a - b;
+    a = in[6] + quarter * in[2] - vf_set(1.25f) * in[4];
+    b = half * in[1] - middle + two * in[5];
+    out[3 * out_step] = a + b;
+    out[4 * out_step] = a - b;
+    a = in[6] + vf_set(4) * in[2] - vf_set(5) * in[4];
+    b = two * in[1] - middle + half * in[5];
+    out[5 * out_step] = a + b;
+    out[6 * out_step] = a - b;
+    out[7 * out_step] = in[7] - in[1] + most * (in[3] - in[5]);
+}
+
+SIMD void input_line(int side, vf *out, int out_step, const vf *in)
+{
+    if (side == 6)
+        input_line_6(out, out_step, in);
+    else
+        input_line_8(out, out_step, in);
+}
+
 SIMD vf pixel_load(const void *p, dtype type, int64_t c, int64_t left)
 {
     if (left >= LANES) return vf_load_as(p, type, c);
@@ -43,50 +73,53 @@ SIMD vf pixel_load(const void *p, dtype type, int64_t c, int64_t left)
 
 /* One line of 16 channels; `left` of them are there. `type` and whether the line is whole are
  * constants where this is inlined. */
-SIMD void input_channels(float *v, int64_t v_stride, const void *const *pixel, dtype type,
+SIMD void input_channels(int side, float *v, int64_t v_stride, const void *const *pixel, dtype type,
                          int64_t c, int64_t left)
 {
-    vf half[LINE_VECTORS][WINO_POINTS];
+    vf half[LINE_VECTORS][WINO_POINTS_MOST];
     int64_t ahead = (c + 2 * LINE) * (type == DTYPE_F32 ? 4 : 2);
-#pragma GCC unroll 6
-    for (int x = 0; x < WINO_IN; x++) {
-#pragma GCC unroll 6
-        for (int y = 0; y < WINO_IN; y++) prefetch(pixel[y * WINO_IN + x], ahead);
+#pragma GCC unroll 8
+    for (int x = 0; x < side; x++) {
+#pragma GCC unroll 8
+        for (int y = 0; y < side; y++) prefetch(pixel[y * side + x], ahead);
 #pragma GCC unroll 4
         for (int i = 0; i < LINE_VECTORS; i++) {
-            vf in[WINO_IN];
-#pragma GCC unroll 6
-            for (int y = 0; y < WINO_IN; y++)
-                in[y] = pixel_load(pixel[y * WINO_IN + x], type, c + i * LANES, left - i * LANES);
-            input_line(&half[i][x], WINO_IN, in);
+            vf in[SIDE_MOST];
+#pragma GCC unroll 8
+            for (int y = 0; y < side; y++)
+                in[y] = pixel_load(pixel[y * side + x], type, c + i * LANES, left - i * LANES);
+            input_line(side, &half[i][x], side, in);
         }
     }
-    for (int y = 0; y < WINO_IN; y++) {
-        float *to = v + y * WINO_IN * v_stride + c;
+    for (int y = 0; y < side; y++) {
+        float *to = v + y * side * v_stride + c;
 #pragma GCC unroll 4
         for (int i = 0; i < LINE_VECTORS; i++) {
-            vf out[WINO_IN];
-            input_line(out, 1, &half[i][y * WINO_IN]);
-#pragma GCC unroll 6
-            for (int x = 0; x < WINO_IN; x++) vf_store(to + x * v_stride + i * LANES, out[x]);
+            vf out[SIDE_MOST];
+            input_line(side, out, 1, &half[i][y * side]);
+#pragma GCC unroll 8
+            for (int x = 0; x < side; x++) vf_store(to + x * v_stride + i * LANES, out[x]);
         }
-#pragma GCC unroll 6
-        for (int x = 0; x < WINO_IN; x++) prefetch_to_write(to + x * v_stride, 128);
+#pragma GCC unroll 8
+        for (int x = 0; x < side; x++) prefetch_to_write(to + x * v_stride, 128);
     }
 }
 
-static void input(float *v, int64_t v_stride, const void *const *pixel, dtype type, int64_t c)
+SIMD void input_of(int side, float *v, int64_t v_stride, const void *const *pixel, dtype type,
+                   int64_t c)
 {
     int64_t i = 0;
     if (type == DTYPE_F32)
-        for (; i + LINE <= c; i += LINE) input_channels(v, v_stride, pixel, DTYPE_F32, i, LINE);
+        for (; i + LINE <= c; i += LINE)
+            input_channels(side, v, v_stride, pixel, DTYPE_F32, i, LINE);
     else
-        for (; i + LINE <= c; i += LINE) input_channels(v, v_stride, pixel, DTYPE_BF16, i, LINE);
-    if (i < c) input_channels(v, v_stride, pixel, type, i, c - i);
+        for (; i + LINE <= c; i += LINE)
+            input_channels(side, v, v_stride, pixel, DTYPE_BF16, i, LINE);
+    if (i < c) input_channels(side, v, v_stride, pixel, type, i, c - i);
 }
 
 /* out[i * out_step] = G in */
-SIMD void filter_line(vf *out, int out_step, vf g0, vf g1, vf g2)
+SIMD void filter_line_6(vf *out, int out_step, vf g0, vf g1, vf g2)
 {
     vf sixth = vf_set(-1.0f / 6), even = vf_set(1.0f / 24) * g0 + vf_set(1.0f / 6) * g2;
     vf outer = sixth * (g0 + g2), inner = sixth * g1, odd = vf_set(1.0f / 12) * g1;
@@ -98,11 +131,34 @@ SIMD void filter_line(vf *out, int out_step, vf g0, vf g1, vf g2)
     out[5 * out_step] = g2;
 }
 
-SIMD void filter_as(float *u, int64_t u_stride, const void *w, dtype type, int64_t tap_stride,
-                    int64_t count)
+SIMD void filter_line_8(vf *out, int out_step, vf g0, vf g1, vf g2)
+{
+    vf ninths = vf_set(-2.0f / 9), outer = ninths * (g0 + g2), inner = ninths * g1;
+    vf small = vf_set(1.0f / 90) * g0 + vf_set(2.0f / 45) * g2, odd = vf_set(1.0f / 45) * g1;
+    vf large = vf_set(32.0f / 45) * g0 + vf_set(8.0f / 45) * g2, odds = vf_set(16.0f / 45) * g1;
+    out[0] = g0;
+    out[out_step] = outer + inner;
+    out[2 * out_step] = outer - inner;
+    out[3 * out_step] = small + odd;
+    out[4 * out_step] = small - odd;
+    out[5 * out_step] = large + odds;
+    out[6 * out_step] = large - odds;
+    out[7 * out_step] = g2;
+}
+
+SIMD void filter_line(int side, vf *out, int out_step, vf g0, vf g1, vf g2)
+{
+    if (side == 6)
+        filter_line_6(out, out_step, g0, g1, g2);
+    else
+        filter_line_8(out, out_step, g0, g1, g2);
+}
+
+SIMD void filter_as(int side, float *u, int64_t u_stride, const void *w, dtype type,
+                    int64_t tap_stride, int64_t count)
 {
     for (int64_t i = 0; i < count * NR; i += LANES) {
-        vf g[WINO_TAPS], half[WINO_IN * 3], out[WINO_IN];
+        vf g[WINO_TAPS], half[SIDE_MOST * 3], out[SIDE_MOST];
 #pragma GCC unroll 9
         for (int t = 0; t < WINO_TAPS; t++) {
             int64_t at = t * tap_stride + i;
@@ -110,28 +166,27 @@ SIMD void filter_as(float *u, int64_t u_stride, const void *w, dtype type, int64
             prefetch(w, type == DTYPE_F32 ? at * 4 + 256 : at * 2 + 256);
         }
 #pragma GCC unroll 3
-        for (int x = 0; x < 3; x++) filter_line(&half[x], 3, g[x], g[3 + x], g[6 + x]);
-#pragma GCC unroll 6
-        for (int y = 0; y < WINO_IN; y++) {
-            filter_line(out, 1, half[3 * y], half[3 * y + 1], half[3 * y + 2]);
-#pragma GCC unroll 6
-            for (int x = 0; x < WINO_IN; x++)
-                vf_store(u + (y * WINO_IN + x) * u_stride + i, out[x]);
+        for (int x = 0; x < 3; x++) filter_line(side, &half[x], 3, g[x], g[3 + x], g[6 + x]);
+#pragma GCC unroll 8
+        for (int y = 0; y < side; y++) {
+            filter_line(side, out, 1, half[3 * y], half[3 * y + 1], half[3 * y + 2]);
+#pragma GCC unroll 8
+            for (int x = 0; x < side; x++) vf_store(u + (y * side + x) * u_stride + i, out[x]);
         }
     }
 }
 
-static void filter(float *u, int64_t u_stride, const void *w, dtype type, int64_t tap_stride,
-                   int64_t count)
+SIMD void filter_of(int side, float *u, int64_t u_stride, const void *w, dtype type,
+                    int64_t tap_stride, int64_t count)
 {
     if (type == DTYPE_F32)
-        filter_as(u, u_stride, w, DTYPE_F32, tap_stride, count);
+        filter_as(side, u, u_stride, w, DTYPE_F32, tap_stride, count);
     else
-        filter_as(u, u_stride, w, DTYPE_BF16, tap_stride, count);
+        filter_as(side, u, u_stride, w, DTYPE_BF16, tap_stride, count);
 }
 
-/* out[i * out_step] = A' in: 6 numbers to 4 */
-SIMD void output_line(vf *out, int out_step, const vf *in)
+/* out[i * out_step] = A' in: 6 numbers to 4, 8 to 6 */
+SIMD void output_line_6(vf *out, int out_step, const vf *in)
 {
     vf a = in[1] + in[2], b = in[1] - in[2], c = in[3] + in[4], d = in[3] - in[4];
     out[0] = in[0] + a + c;
@@ -140,48 +195,87 @@ SIMD void output_line(vf *out, int out_step, const vf *in)
     out[3 * out_step] = b + vf_set(8) * d + in[5];
 }
 
-SIMD void output_columns(const struct winograd_output *job, int64_t first, int64_t n)
+SIMD void output_line_8(vf *out, int out_step, const vf *in)
 {
-    vf half[WINO_OUT * WINO_IN];
-#pragma GCC unroll 6
-    for (int x = 0; x < WINO_IN; x++) {
-        vf in[WINO_IN];
-#pragma GCC unroll 6
-        for (int y = 0; y < WINO_IN; y++) {
-            const float *m = job->m + (y * WINO_IN + x) * job->m_stride + first;
+    vf a = in[1] + in[2], b = in[1] - in[2], c = in[3] + in[4], d = in[3] - in[4];
+    vf e = in[5] + in[6], f = in[5] - in[6];
+    out[0] = in[0] + a + c + e;
+    out[out_step] = b + vf_set(2) * d + vf_set(0.5f) * f;
+    out[2 * out_step] = a + vf_set(4) * c + vf_set(0.25f) * e;
+    out[3 * out_step] = b + vf_set(8) * d + vf_set(0.125f) * f;
+    out[4 * out_step] = a + vf_set(16) * c + vf_set(0.0625f) * e;
+    out[5 * out_step] = b + vf_set(32) * d + vf_set(0.03125f) * f + in[7];
+}
+
+SIMD void output_line(int side, vf *out, int out_step, const vf *in)
+{
+    if (side == 6)
+        output_line_6(out, out_step, in);
+    else
+        output_line_8(out, out_step, in);
+}
+
+/* One pixel of the output; n is LANES, or what is left. */
+SIMD void output_pixel(const struct winograd_output *job, int64_t at, vf sum, int64_t n)
+{
+    if (n == LANES) {
+        if (job->add) sum += vf_load_as(job->add, job->add_type, at);
+        vf_store_as(job->y, job->y_type, at, sum);
+    } else {
+        if (job->add) sum += vf_load_as_n(job->add, job->add_type, at, n);
+        vf_store_as_n(job->y, job->y_type, at, sum, n);
+    }
+}
+
+SIMD void output_columns(int side, const struct winograd_output *job, int64_t first, int64_t n)
+{
+    vf half[SIDE_MOST * WINO_OUT_MOST];
+#pragma GCC unroll 8
+    for (int x = 0; x < side; x++) {
+        vf in[SIDE_MOST];
+#pragma GCC unroll 8
+        for (int y = 0; y < side; y++) {
+            const float *m = job->m + (y * side + x) * job->m_stride + first;
             in[y] = vf_load(m);
             prefetch(m, 256);
         }
-        output_line(&half[x], WINO_IN, in);
+        output_line(side, &half[x], side, in);
     }
     vf bias = vf_zero();
     if (job->bias) bias = n == LANES ? vf_load(job->bias + first) : vf_load_n(job->bias + first, n);
     for (int y = 0; y < job->rows; y++) {
-        vf out[WINO_OUT];
-        output_line(out, 1, &half[y * WINO_IN]);
-        for (int x = 0; x < job->columns; x++) {
-            int64_t at = job->at + y * job->y_row + x * job->y_column + first;
-            vf sum = out[x] + bias;
-            if (n == LANES) {
-                if (job->add) sum += vf_load_as(job->add, job->add_type, at);
-                vf_store_as(job->y, job->y_type, at, sum);
-            } else {
-                if (job->add) sum += vf_load_as_n(job->add, job->add_type, at, n);
-                vf_store_as_n(job->y, job->y_type, at, sum, n);
-            }
-        }
+        vf out[WINO_OUT_MOST];
+        output_line(side, out, 1, &half[y * side]);
+        int64_t at = job->at + y * job->y_row + first;
+        for (int x = 0; x < job->columns && x < side - 2; x++, at += job->y_column)
+            output_pixel(job, at, out[x] + bias, n);
     }
 }
 
-static void output(const struct winograd_output *job)
+SIMD void output_of(int side, const struct winograd_output *job)
 {
     int64_t i = 0;
-    for (; i + LANES <= job->n; i += LANES) output_columns(job, i, LANES);
-    if (i < job->n) output_columns(job, i, job->n - i);
+    for (; i + LANES <= job->n; i += LANES) output_columns(side, job, i, LANES);
+    if (i < job->n) output_columns(side, job, i, job->n - i);
 }
 
-const struct winograd_kernels ISA(winograd_kernels) = {
-    .input = input,
-    .filter = filter,
-    .output = output,
+#define KERNELS(side)                                                                              \
+    static void input_##side(float *v, int64_t v_stride, const void *const *pixel, dtype type,     \
+                             int64_t c)                                                            \
+    {                                                                                              \
+        input_of(side, v, v_stride, pixel, type, c);                                               \
+    }                                                                                              \
+    static void filter_##side(float *u, int64_t u_stride, const void *w, dtype type,               \
+                              int64_t tap_stride, int64_t count)                                   \
+    {                                                                                              \
+        filter_of(side, u, u_stride, w, type, tap_stride, count);                                  \
+    }                                                                                              \
+    static void output_##side(const struct winograd_output *job) { output_of(side, job); }
+
+KERNELS(6)
+KERNELS(8)
+
+const struct winograd_kernels ISA(winograd_kernels)[WINO_SIZES] = {
+    {4, 6, 36, input_6, filter_6, output_6},
+    {6, 8, 64, input_8, filter_8, output_8},
 };

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * winograd: 3x3 convolutions of stride 1 by F(4x4,3x3): 36 products per tile of 16 pixels in place
- * of 144. The transformed weight is 4 times the weight, so it is never kept: it is made in every
- * call, which costs as much as the product of two or three tiles. Of the two transformed operands
- * the smaller is made whole first. Then rectangles (some tiles, some panels of the weight) are
- * dealt out, and each makes its part of the other operand, does the products and transforms their
- * sums:
+ * of 144; or, where the map's sides waste little of larger tiles, by F(6x6,3x3): 64 per tile of 36
+ * pixels in place of 324. The transformed weight is 4 or 7 times the weight, so it is never kept:
+ * it is made in every call, which costs as much as the product of two or three tiles. Of the two
+ * transformed operands the smaller is made whole first. Then rectangles (some tiles, some panels of
+ * the weight) are dealt out, and each makes its part of the other operand, does the products and
+ * transforms their sums:
  *
  *   weights first (large maps): input -> v; products; output
  *   input first (small maps):   filter -> u; products; output
@@ -13,8 +14,9 @@
  * So rectangles of the same tiles, or of the same panels, make the same part each for itself: that
  * is a small share of their products, and nobody waits for it.
  *
- * Layouts: v [36][tiles][channels], u [panels][36][k][nr], m [36][panels][tiles][nr]; the strides
- * of the 36 are kept off powers of two, which would all fall into the same lines of the cache. */
+ * Layouts: v [points][tiles][channels], u [panels][points][k][nr], m [points][panels][tiles][nr];
+ * the strides of the points are kept off powers of two, which would all fall into the same lines of
+ * the cache. */
 #include "device/cpu/winograd.h"
 
 #include <string.h>
@@ -31,15 +33,16 @@ static const struct {
 } input_first_blocks[] = {{64, 128, 32}, {INT64_MAX, 384, 128}};
 enum { INPUT_FIRST_TILES = 256 }; /* of a rectangle, at most */
 
-/* Costs in multiply-adds; they are measured: per weight, and per tile and channel. SAMPLES is the
- * batch that they are compared for, whatever the true one: a sample has the same bytes in every
- * batch. */
+/* Costs in multiply-adds; they are measured, for tiles of 36 points: per weight, and per tile and
+ * channel. SAMPLES is the batch that they are compared for, whatever the true one: a sample has the
+ * same bytes in every batch. */
 enum { COST_FILTER = 80, COST_INPUT = 200, COST_OUTPUT = 150, SAMPLES = 2 };
 /* What a tile or a column of a rectangle costs besides its products, in products of one with the
  * other: making its part of an operand (the two above, over 36), or reading it from the memory. */
 enum { COST_EDGE = 6, RECTANGLES_A_THREAD = 8 };
 
 struct plan {
+    const struct winograd_kernels *kernel; /* of the size of tiles that costs less */
     int64_t tiles_y, tiles_x, tiles;
     int64_t panels, c_line; /* c in whole lines, an odd number of them */
     bool weights_first;
@@ -52,10 +55,43 @@ struct plan {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* The shape's part of a plan. */
-static struct plan plan_shape(const product *p, int64_t nr)
+static double cost_of(const product *p, int nr, int out, int points)
 {
-    struct plan q = {.tiles_y = ceil_div(p->oh, WINO_OUT), .tiles_x = ceil_div(p->ow, WINO_OUT)};
+    double c = (double)p->c, o = (double)(ceil_div(p->o, nr) * nr);
+    double tiles = (double)(SAMPLES * ceil_div(p->oh, out) * ceil_div(p->ow, out));
+    double transforms = COST_FILTER * c * o + tiles * c * COST_INPUT + tiles * o * COST_OUTPUT;
+    return tiles * points * c * o + transforms * points / WINO_POINTS;
+}
+
+bool winograd_pays(const product *p, int nr)
+{
+    if (p->kh != 3 || p->kw != 3 || p->stride != 1 || p->spread != 1 || p->c < LINE) return false;
+    double c = (double)p->c, o = (double)(ceil_div(p->o, nr) * nr);
+    double direct = (double)(SAMPLES * p->oh * p->ow) * WINO_TAPS * c * o;
+    return cost_of(p, nr, WINO_OUT, WINO_POINTS) < direct;
+}
+
+/* Larger tiles round more, and long sums do: with more channels than that smaller tiles are taken.
+ */
+enum { LARGER_CHANNELS = 1024 };
+
+/* The size of tiles that costs less. */
+static const struct winograd_kernels *size_of(const device *d, const product *p)
+{
+    const struct winograd_kernels *k = cpu_kernels_of(d)->winograd;
+    int nr = cpu_kernels_of(d)->product->nr;
+    bool larger = cost_of(p, nr, k[1].out, k[1].points) < cost_of(p, nr, k[0].out, k[0].points);
+    return &k[larger && p->c <= LARGER_CHANNELS ? 1 : 0];
+}
+
+/* The shape's part of a plan. */
+static struct plan plan_shape(const device *d, const product *p)
+{
+    const struct winograd_kernels *size = size_of(d, p);
+    int64_t nr = cpu_kernels_of(d)->product->nr;
+    struct plan q = {.kernel = size,
+                     .tiles_y = ceil_div(p->oh, size->out),
+                     .tiles_x = ceil_div(p->ow, size->out)};
     q.tiles = p->batch * q.tiles_y * q.tiles_x;
     q.panels = ceil_div(p->o, nr);
     q.c_line = (ceil_div(p->c, LINE) | 1) * LINE;
@@ -71,7 +107,7 @@ static int input_first_row(const struct plan *q)
 void winograd_cut(const device *d, product *p)
 {
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
-    struct plan q = plan_shape(p, kernel->nr);
+    struct plan q = plan_shape(d, p);
     int64_t columns = input_first_blocks[input_first_row(&q)].columns;
     grid_cut(&(struct grid){.threads = d->threads,
                             .a_thread = RECTANGLES_A_THREAD,
@@ -97,7 +133,8 @@ static struct plan plan_of(const device *d, const product *p)
 {
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
     int64_t nr = kernel->nr;
-    struct plan q = plan_shape(p, nr);
+    struct plan q = plan_shape(d, p);
+    int64_t points = q.kernel->points;
     int64_t k_most = q.weights_first ? K_BLOCK : input_first_blocks[input_first_row(&q)].k_block;
     q.block = piece_most(q.tiles, kernel->mr, p->grid_m);
     q.group = piece_most(q.panels, 1, p->grid_n);
@@ -108,25 +145,14 @@ static struct plan plan_of(const device *d, const product *p)
     q.v_stride = v_tiles * q.c_line + LINE;
     q.m_panel = q.block * nr;
     q.m_stride = q.group * q.m_panel + LINE;
-    q.v_bytes = round_line((size_t)(WINO_POINTS * q.v_stride) * sizeof(float));
-    q.u_bytes = round_line((size_t)(u_panels * WINO_POINTS * q.u_stride) * sizeof(float));
-    q.m_bytes = round_line((size_t)(WINO_POINTS * q.m_stride) * sizeof(float));
+    q.v_bytes = round_line((size_t)(points * q.v_stride) * sizeof(float));
+    q.u_bytes = round_line((size_t)(u_panels * points * q.u_stride) * sizeof(float));
+    q.m_bytes = round_line((size_t)(points * q.m_stride) * sizeof(float));
     q.row_bytes = round_line((size_t)q.block * sizeof(float *));
     q.shared = q.weights_first ? q.u_bytes : q.v_bytes;
     q.made_bytes = round_line((size_t)(MADE_K * WINO_TAPS * nr) * sizeof(float));
     q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.row_bytes + q.made_bytes;
     return q;
-}
-
-bool winograd_pays(const product *p, int nr)
-{
-    if (p->kh != 3 || p->kw != 3 || p->stride != 1 || p->spread != 1 || p->c < LINE) return false;
-    double c = (double)p->c, o = (double)(ceil_div(p->o, nr) * nr);
-    double tiles = (double)(SAMPLES * ceil_div(p->oh, WINO_OUT) * ceil_div(p->ow, WINO_OUT));
-    double direct = (double)(SAMPLES * p->oh * p->ow) * WINO_TAPS * c * o;
-    double winograd = tiles * WINO_POINTS * c * o + COST_FILTER * c * o + tiles * c * COST_INPUT +
-                      tiles * o * COST_OUTPUT;
-    return winograd < direct;
 }
 
 size_t winograd_scratch(const device *d, const product *p)
@@ -136,22 +162,22 @@ size_t winograd_scratch(const device *d, const product *p)
 }
 
 /* Transforms the input of tiles [begin, end) into v. */
-static void input_run(const struct winograd_kernels *kernel, const product *p, const struct plan *q,
-                      const void *x, int64_t begin, int64_t end, float *v)
+static void input_run(const product *p, const struct plan *q, const void *x, int64_t begin,
+                      int64_t end, float *v)
 {
     size_t size = dtype_size(p->x_type) * (size_t)p->c;
     for (int64_t tile = begin; tile < end; tile++) {
-        int64_t x0 = tile % q->tiles_x * WINO_OUT - p->pad_left;
-        int64_t y0 = tile / q->tiles_x % q->tiles_y * WINO_OUT - p->pad_top;
+        int64_t x0 = tile % q->tiles_x * q->kernel->out - p->pad_left;
+        int64_t y0 = tile / q->tiles_x % q->tiles_y * q->kernel->out - p->pad_top;
         int64_t b = tile / (q->tiles_x * q->tiles_y);
-        const void *pixel[WINO_POINTS];
-        for (int i = 0; i < WINO_POINTS; i++) {
-            int64_t y = y0 + i / WINO_IN, z = x0 + i % WINO_IN;
+        const void *pixel[WINO_POINTS_MOST];
+        for (int i = 0; i < q->kernel->points; i++) {
+            int64_t y = y0 + i / q->kernel->in, z = x0 + i % q->kernel->in;
             bool inside = y >= 0 && y < p->h && z >= 0 && z < p->w;
             pixel[i] = inside ? (const char *)x + (size_t)((b * p->h + y) * p->w + z) * size
                               : (const void *)p->zero;
         }
-        kernel->input(v + (tile - begin) * q->c_line, q->v_stride, pixel, p->x_type, p->c);
+        q->kernel->input(v + (tile - begin) * q->c_line, q->v_stride, pixel, p->x_type, p->c);
     }
 }
 
@@ -163,18 +189,18 @@ static void filter_run(const struct cpu_kernels *kernels, const product *p, cons
     const void *kept = panels_of(w, p);
     int64_t nr = kernels->product->nr, tap_stride = p->c * nr;
     for (int64_t panel = begin; panel < end; panel++) {
-        float *to = u + (panel - begin) * WINO_POINTS * q->u_stride;
+        float *to = u + (panel - begin) * q->kernel->points * q->u_stride;
         if (kept) {
             int64_t at = panel * WINO_TAPS * tap_stride + k * nr;
-            kernels->winograd->filter(to, q->u_stride,
-                                      (const char *)kept + (size_t)at * dtype_size(p->pack_type),
-                                      p->pack_type, tap_stride, count);
+            q->kernel->filter(to, q->u_stride,
+                              (const char *)kept + (size_t)at * dtype_size(p->pack_type),
+                              p->pack_type, tap_stride, count);
             continue;
         }
         for (int64_t i = 0; i < count; i += MADE_K) {
             int64_t some = count - i < MADE_K ? count - i : MADE_K;
             panels_make(kernels->product, made, w, p, panel, k + i, some);
-            kernels->winograd->filter(to + i * nr, q->u_stride, made, DTYPE_F32, some * nr, some);
+            q->kernel->filter(to + i * nr, q->u_stride, made, DTYPE_F32, some * nr, some);
         }
     }
 }
@@ -185,13 +211,13 @@ static void multiply(const struct product_kernels *kernel, const struct plan *q,
                      const float *u, int64_t u_k, int64_t panels, bool go_on, float *m)
 {
     int64_t pieces = ceil_div(tiles, kernel->mr), nr = kernel->nr;
-    for (int64_t point = 0; point < WINO_POINTS; point++) {
+    for (int64_t point = 0; point < q->kernel->points; point++) {
         for (int64_t panel = 0; panel < panels; panel++) {
             struct tile_job job = {
                 .offset = point * q->v_stride + k,
                 .taps = 1,
                 .k = count,
-                .b = u + (panel * WINO_POINTS + point) * q->u_stride + u_k * nr,
+                .b = u + (panel * q->kernel->points + point) * q->u_stride + u_k * nr,
                 .add_stride = nr,
                 .c_stride = nr,
                 .n = nr,
@@ -208,10 +234,11 @@ static void multiply(const struct product_kernels *kernel, const struct plan *q,
 }
 
 /* Transforms the sums of tiles [begin, end), panels [panel, panel + panels) into y. */
-static void output_run(const struct winograd_kernels *kernel, const product *p,
-                       const struct plan *q, const struct product_data *data, int nr, int64_t begin,
-                       int64_t end, int64_t panel, int64_t panels, const float *m)
+static void output_run(const product *p, const struct plan *q, const struct product_data *data,
+                       int nr, int64_t begin, int64_t end, int64_t panel, int64_t panels,
+                       const float *m)
 {
+    int out = q->kernel->out;
     struct winograd_output job = {
         .m_stride = q->m_stride,
         .add = data->add,
@@ -222,17 +249,17 @@ static void output_run(const struct winograd_kernels *kernel, const product *p,
         .y_column = p->o,
     };
     for (int64_t tile = begin; tile < end; tile++) {
-        int64_t x0 = tile % q->tiles_x * WINO_OUT, y0 = tile / q->tiles_x % q->tiles_y * WINO_OUT;
+        int64_t x0 = tile % q->tiles_x * out, y0 = tile / q->tiles_x % q->tiles_y * out;
         int64_t b = tile / (q->tiles_x * q->tiles_y);
-        job.rows = (int)(p->oh - y0 < WINO_OUT ? p->oh - y0 : WINO_OUT);
-        job.columns = (int)(p->ow - x0 < WINO_OUT ? p->ow - x0 : WINO_OUT);
+        job.rows = (int)(p->oh - y0 < out ? p->oh - y0 : out);
+        job.columns = (int)(p->ow - x0 < out ? p->ow - x0 : out);
         for (int64_t i = 0; i < panels; i++) {
             int64_t n = (panel + i) * nr;
             job.m = m + i * q->m_panel + (tile - begin) * nr;
             job.bias = data->bias ? data->bias + n : NULL;
             job.at = ((b * p->oh + y0) * p->ow + x0) * p->o + n;
             job.n = p->o - n < nr ? p->o - n : nr;
-            kernel->output(&job);
+            q->kernel->output(&job);
         }
     }
 }
@@ -271,7 +298,7 @@ static void filter_piece(void *context, int piece, int worker)
     int64_t begin, end;
     piece_range(j->q->panels, 1, piece, j->pieces, &begin, &end);
     filter_run(j->kernels, j->p, j->q, j->data->w, begin, end, 0, j->p->c,
-               u + begin * WINO_POINTS * j->q->u_stride, own_of(j, worker).made);
+               u + begin * j->q->kernel->points * j->q->u_stride, own_of(j, worker).made);
 }
 
 /* Tiles [begin, end) and panels [first, last) of a rectangle. Those of the same panels follow each
@@ -294,16 +321,15 @@ static void tiles_piece(void *context, int piece, int worker)
     int64_t begin, end, panel, last;
     rectangle_of(j, piece, &begin, &end, &panel, &last);
     const float *u = (const float *)(const void *)j->data->scratch +
-                     panel * WINO_POINTS * q->u_stride;
+                     panel * q->kernel->points * q->u_stride;
     for (int64_t i = 0; i < end - begin; i++) own.rows[i] = own.operand + i * q->c_line;
-    input_run(j->kernels->winograd, p, q, j->data->x, begin, end, own.operand);
+    input_run(p, q, j->data->x, begin, end, own.operand);
     for (int64_t k = 0; k < p->c; k += q->k_block) {
         int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
         multiply(j->kernels->product, q, own.rows, end - begin, k, count, u, k, last - panel, k > 0,
                  own.m);
     }
-    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, begin, end, panel,
-               last - panel, own.m);
+    output_run(p, q, j->data, j->kernels->product->nr, begin, end, panel, last - panel, own.m);
 }
 
 /* Input first: the input of some tiles. */
@@ -314,7 +340,7 @@ static void input_piece(void *context, int piece, int worker)
     float *v = (float *)(void *)j->data->scratch;
     int64_t begin, end;
     piece_range(j->q->tiles, 1, piece, j->pieces, &begin, &end);
-    input_run(j->kernels->winograd, j->p, j->q, j->data->x, begin, end, v + begin * j->q->c_line);
+    input_run(j->p, j->q, j->data->x, begin, end, v + begin * j->q->c_line);
 }
 
 /* Input first: a rectangle. */
@@ -334,16 +360,15 @@ static void panels_piece(void *context, int piece, int worker)
         multiply(j->kernels->product, q, own.rows, end - begin, k, count, own.operand, 0,
                  last - panel, k > 0, own.m);
     }
-    output_run(j->kernels->winograd, p, q, j->data, j->kernels->product->nr, begin, end, panel,
-               last - panel, own.m);
+    output_run(p, q, j->data, j->kernels->product->nr, begin, end, panel, last - panel, own.m);
 }
 
 void winograd_run(device *d, const product *p, const struct product_data *data)
 {
     struct plan q = plan_of(d, p);
     wino_job j = {cpu_kernels_of(d), p, &q, data, 0};
-    int64_t numbers = q.weights_first ? WINO_POINTS * q.panels * j.kernels->product->nr * p->c
-                                      : WINO_POINTS * q.tiles * p->c;
+    int64_t numbers = q.weights_first ? q.kernel->points * q.panels * j.kernels->product->nr * p->c
+                                      : q.kernel->points * q.tiles * p->c;
     j.pieces = cpu_pieces(d, numbers);
     cpu_deal(d, numbers, j.pieces, q.weights_first ? filter_piece : input_piece, &j);
     cpu_deal(d, q.tiles * p->c * p->o, p->grid_m * p->grid_n,

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * winograd: what winograd.c and its vector code share. F(4x4,3x3): a tile of 4 x 4 output pixels
- * comes from 6 x 6 input pixels; each of the 36 numbers of a transformed tile is one product. */
+ * comes from 6 x 6 input pixels; each of the 36 numbers of a transformed tile is one product. And
+ * F(6x6,3x3): 6 x 6 pixels from 8 x 8 by 64 products, a fifth fewer, with twice the rounding. */
 #ifndef LIKENESS_DEVICE_CPU_WINOGRAD_H
 #define LIKENESS_DEVICE_CPU_WINOGRAD_H
 
 #include "device/cpu/product.h"
 
-enum { WINO_OUT = 4, WINO_IN = 6, WINO_POINTS = 36, WINO_TAPS = 9 };
+enum { WINO_OUT = 4, WINO_IN = 6, WINO_POINTS = 36, WINO_TAPS = 9 }; /* F(4x4,3x3) */
+enum { WINO_SIZES = 2, WINO_OUT_MOST = 6, WINO_POINTS_MOST = 64 };
 
 struct winograd_output;
 
+/* Of one size of tiles; of each instruction set there are two, F(4x4,3x3) first. */
 struct winograd_kernels {
+    int out, in, points; /* of a tile: pixels a side, in the output and the input; products */
     /* v[point * v_stride + channel] = B' d B for channels [0, c), zero up to a whole line of 16;
-     * pixel[36] are the tile's input pixels of `type`, row by row. */
+     * pixel[points] are the tile's input pixels of `type`, row by row. */
     void (*input)(float *v, int64_t v_stride, const void *const *pixel, dtype type, int64_t c);
     /* u[point * u_stride + k * nr + column] = G g G' for k in [0, count); w is a packed panel at
      * its first k, tap_stride numbers from tap to tap. */
@@ -33,7 +37,7 @@ struct winograd_output {
     dtype add_type, y_type;
     int64_t at;              /* of the tile's first pixel and column, in y and add */
     int64_t y_row, y_column; /* from pixel row to pixel row, from pixel to pixel */
-    int rows, columns;       /* 1..4 */
+    int rows, columns;       /* 1..out */
     int64_t n;
 };
 
