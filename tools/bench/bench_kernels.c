@@ -29,6 +29,8 @@ static const struct shape shapes[] = {
     {"attention VAE, 1 x 512", OP_ATTENTION, 1, 4096, 4096, 1, 512},
     {"attention grad 64x64, 8 x 40", OP_ATTENTION_GRAD, 1, 4096, 4096, 8, 40},
     {"attention grad 32x32, 8 x 80", OP_ATTENTION_GRAD, 1, 1024, 1024, 8, 80},
+    {"attention grad 16x16, 8 x 160", OP_ATTENTION_GRAD, 1, 256, 256, 8, 160},
+    {"attention grad text 64x64", OP_ATTENTION_GRAD, 1, 4096, 77, 8, 40},
     {"group norm silu 320@64", OP_GROUP_NORM, 2, 4096, 0, 320, 0},
     {"group norm silu 1280@16", OP_GROUP_NORM, 2, 256, 0, 1280, 0},
     {"group norm silu 128@512", OP_GROUP_NORM, 1, 262144, 0, 128, 0},

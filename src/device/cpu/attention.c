@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * attention: OP_ATTENTION and its gradient: shapes, scratch, and who does what. A few heads at a
- * time are packed, then tasks of up to 96 rows of one head are handed to the threads. No row's
- * arithmetic depends on which thread does it, so results do not depend on the number of threads. */
+ * time are packed, then tasks of some rows of one head are handed to the threads. No row's
+ * arithmetic depends on which thread does it, and the parts that a gradient is summed in are cut by
+ * the shape alone, so results do not depend on the number of threads. */
 #include "device/cpu/attention.h"
 
 #include <stdlib.h>
@@ -11,28 +12,35 @@
 
 enum {
     PACKED_AT_ONCE = 4 << 20, /* floats of packed heads at once: about a third-level cache */
-    TASKS_A_THREAD = 8        /* at least, where there are rows enough */
+    TASKS_A_THREAD = 8,       /* at least, where there are rows enough */
+    /* Backward: floats of the heads at once, sums included; parts of a sample, so that many threads
+     * have some; queries of a part at least */
+    GRAD_AT_ONCE = 16 << 20,
+    GRAD_PARTS = 32,
+    GRAD_PART_ROWS = 2 * ATTENTION_GRAD_ROWS
 };
 
 typedef struct attention_plan {
     int64_t batch, heads, depth, depth_padded;
-    side queries, keys;
-    int64_t column_packs, row_packs; /* of a key; the gradient packs queries too */
-    int64_t query_rows, key_rows;    /* of one task */
-    int64_t head_floats;             /* packs of one head */
+    int64_t queries;
+    side keys;
+    int64_t query_rows;  /* of one task */
+    int64_t tasks;       /* of one head: in a gradient its parts */
+    int64_t pack_floats; /* packs of one head, after which the sums of parts lie */
+    int64_t head_floats;
     int64_t heads_at_once;
     int64_t thread_floats;
 } attention_plan;
 
 static int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
-/* Blocks of one side whose packs together take about 256 KiB, half of a second-level cache. */
-static side side_of(int64_t count, int64_t depth, int64_t packs)
+/* Forward: blocks of keys whose two packs take about 256 KiB, half of a second-level cache. */
+static side side_of(int64_t count, int64_t depth, bool grad)
 {
-    int64_t block = 65536 / (depth * packs) / 32 * 32;
+    int64_t block = grad ? ATTENTION_GRAD_BLOCK : 65536 / (2 * depth) / 32 * 32;
     if (block > ATTENTION_BLOCK) block = ATTENTION_BLOCK;
     if (block < 32) block = 32;
-    if (block > round_up(count, 32)) block = round_up(count, 32);
+    if (!grad && block > round_up(count, 32)) block = round_up(count, 32);
     return (side){.count = count, .block = block, .blocks = (count + block - 1) / block};
 }
 
@@ -48,6 +56,14 @@ static int64_t task_rows(int64_t count, int64_t depth, int64_t heads, int thread
     int64_t wanted = (TASKS_A_THREAD * threads + heads - 1) / heads;
     if (tasks < wanted) tasks = wanted < strips ? wanted : strips;
     return (strips + tasks - 1) / tasks * ATTENTION_STRIP;
+}
+
+/* Rows of a part of a gradient, by the shape of a sample. */
+static int64_t part_rows(int64_t count, int64_t heads)
+{
+    int64_t parts = (GRAD_PARTS + heads - 1) / heads, most = count / GRAD_PART_ROWS;
+    if (parts > most) parts = most < 1 ? 1 : most;
+    return round_up((count + parts - 1) / parts, ATTENTION_STRIP);
 }
 
 static bool float_array(const array *a)
@@ -83,23 +99,26 @@ static bool prepare(device *d, const op_call *call, void **state, size_t *scratc
     p->heads = call->params.heads;
     p->depth = q->dim[2] / p->heads;
     p->depth_padded = round_up(p->depth, lanes);
-    p->column_packs = grad ? 2 : 1;
-    p->row_packs = grad ? 2 : 1;
-    int64_t packs = p->column_packs + p->row_packs;
-    p->queries = side_of(q->dim[1], p->depth, packs);
-    p->keys = side_of(k->dim[1], p->depth, packs);
-    int64_t keys = side_rows_padded(&p->keys), queries = side_rows_padded(&p->queries);
-    p->head_floats = grad ? keys * (2 * p->depth + p->depth_padded) +
-                                queries * (2 * p->depth + 2 * p->depth_padded + 2)
-                          : keys * (p->depth + p->depth_padded);
-    p->head_floats = round_up(p->head_floats, 16);
-    int64_t total = p->batch * p->heads;
-    int64_t fit = PACKED_AT_ONCE / p->head_floats,
-            groups = fit < 1 ? total : (total + fit - 1) / fit;
+    p->queries = q->dim[1];
+    p->keys = side_of(k->dim[1], p->depth, grad);
+    int64_t keys = side_rows_padded(&p->keys), total = p->batch * p->heads;
+    p->pack_floats = round_up(keys * ((grad ? 2 : 1) * p->depth + p->depth_padded), 16);
+    p->head_floats = p->pack_floats;
+    if (grad) {
+        p->query_rows = part_rows(p->queries, p->heads);
+        p->tasks = (p->queries + p->query_rows - 1) / p->query_rows;
+        p->head_floats += p->tasks * attention_part(&p->keys, p->depth_padded);
+    }
+    int64_t fit = (grad ? GRAD_AT_ONCE : PACKED_AT_ONCE) / p->head_floats;
+    int64_t groups = fit < 1 ? total : (total + fit - 1) / fit;
     p->heads_at_once = (total + groups - 1) / groups; /* as many each time */
-    p->query_rows = task_rows(p->queries.count, p->depth, p->heads_at_once, d->threads);
-    p->key_rows = task_rows(p->keys.count, p->depth, p->heads_at_once, d->threads);
-    p->thread_floats = round_up(attention_scratch(p->depth, p->depth_padded), 16);
+    if (!grad) {
+        p->query_rows = task_rows(p->queries, p->depth, p->heads_at_once, d->threads);
+        p->tasks = (p->queries + p->query_rows - 1) / p->query_rows;
+    }
+    p->thread_floats = round_up(grad ? attention_grad_scratch(p->depth, p->depth_padded)
+                                     : attention_scratch(p->depth, p->depth_padded),
+                                16);
     *state = p;
     *scratch = sizeof(float) *
                (size_t)(p->heads_at_once * p->head_floats + d->threads * p->thread_floats);
@@ -140,7 +159,6 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
     head_task t = {.depth = p->depth,
                    .depth_padded = p->depth_padded,
                    .keys = p->keys,
-                   .queries = p->queries,
                    .alpha = call->params.alpha,
                    .causal = call->params.causal};
     t.q = rows_of(p, q, head);
@@ -148,8 +166,8 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
     t.v = rows_of(p, q + 2, head);
     t.o = rows_of(p, grad ? &call->in[4] : &call->out[0], head);
     if ((grad || call->out_count > 1) && lse->rank >= 0 && lse->memory)
-        t.lse = (float *)array_data(lse) + head * p->queries.count;
-    int64_t keys = side_rows_padded(&p->keys), queries = side_rows_padded(&p->queries);
+        t.lse = (float *)array_data(lse) + head * p->queries;
+    int64_t keys = side_rows_padded(&p->keys);
     t.k_columns = take(&packs, keys * p->depth);
     if (!grad) {
         t.v_rows = take(&packs, keys * p->depth_padded);
@@ -160,42 +178,8 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
     t.d_k = rows_of(p, &call->out[1], head);
     t.d_v = rows_of(p, &call->out[2], head);
     t.v_columns = take(&packs, keys * p->depth);
-    t.q_columns = take(&packs, queries * p->depth);
-    t.do_columns = take(&packs, queries * p->depth);
     t.k_rows = take(&packs, keys * p->depth_padded);
-    t.q_rows = take(&packs, queries * p->depth_padded);
-    t.do_rows = take(&packs, queries * p->depth_padded);
-    t.lse2 = take(&packs, queries);
-    t.delta = take(&packs, queries);
     return t;
-}
-
-static void pack_keys(const struct attention_kernels *k, const head_task *t, int64_t block)
-{
-    int64_t columns = block * t->keys.block * t->depth;
-    int64_t rows = block * t->keys.block * t->depth_padded;
-    k->pack_columns(t, &t->k, &t->keys, block, t->k_columns + columns);
-    if (t->v_columns) k->pack_columns(t, &t->v, &t->keys, block, t->v_columns + columns);
-    if (t->k_rows) k->pack_rows(t, &t->k, &t->keys, block, t->k_rows + rows);
-    if (t->v_rows) k->pack_rows(t, &t->v, &t->keys, block, t->v_rows + rows);
-}
-
-static void pack_queries(const struct attention_kernels *k, const head_task *t, int64_t block)
-{
-    int64_t columns = block * t->queries.block * t->depth;
-    int64_t rows = block * t->queries.block * t->depth_padded;
-    k->pack_columns(t, &t->q, &t->queries, block, t->q_columns + columns);
-    k->pack_columns(t, &t->d_o, &t->queries, block, t->do_columns + columns);
-    k->pack_rows(t, &t->q, &t->queries, block, t->q_rows + rows);
-    k->pack_rows(t, &t->d_o, &t->queries, block, t->do_rows + rows);
-    k->pack_stats(t, block);
-}
-
-/* Rows [begin, end) of the i-th task of a head's `count` rows. */
-static void task_range(int64_t i, int64_t rows, int64_t count, int64_t *begin, int64_t *end)
-{
-    *begin = i * rows;
-    *end = *begin + rows < count ? *begin + rows : count;
 }
 
 /* A run, and the heads that are at work. */
@@ -205,40 +189,59 @@ typedef struct attention_job {
     const op_call *call;
     float *own, *packs; /* of each thread; of each head at work */
     int64_t first;
-    int64_t pack_tasks, query_tasks, key_tasks; /* of one head */
 } attention_job;
+
+/* The task of the h-th head at work; its memory. */
+static float *head_packs(const attention_job *j, int64_t h)
+{
+    return j->packs + h * j->plan->head_floats;
+}
+
+static head_task task_at(const attention_job *j, int64_t h)
+{
+    return task_of(j->plan, j->call, j->first + h, head_packs(j, h));
+}
 
 static void pack_piece(void *context, int piece, int worker)
 {
     (void)worker;
     const attention_job *j = context;
-    const attention_plan *p = j->plan;
-    int64_t h = piece / j->pack_tasks, block = piece % j->pack_tasks;
-    head_task t = task_of(p, j->call, j->first + h, j->packs + h * p->head_floats);
-    if (block < p->keys.blocks)
-        pack_keys(j->k, &t, block);
-    else
-        pack_queries(j->k, &t, block - p->keys.blocks);
+    const struct attention_kernels *k = j->k;
+    int64_t block = piece % j->plan->keys.blocks;
+    head_task t = task_at(j, piece / j->plan->keys.blocks);
+    int64_t columns = block * t.keys.block * t.depth;
+    int64_t rows = block * t.keys.block * t.depth_padded;
+    k->pack_columns(&t, &t.k, &t.keys, block, t.k_columns + columns);
+    if (t.v_columns) k->pack_columns(&t, &t.v, &t.keys, block, t.v_columns + columns);
+    if (t.k_rows) k->pack_rows(&t, &t.k, &t.keys, block, t.k_rows + rows);
+    if (t.v_rows) k->pack_rows(&t, &t.v, &t.keys, block, t.v_rows + rows);
 }
 
 static void rows_piece(void *context, int piece, int worker)
 {
     const attention_job *j = context;
     const attention_plan *p = j->plan;
-    int64_t tasks = j->query_tasks + j->key_tasks, h = piece / tasks, at = piece % tasks;
-    head_task t = task_of(p, j->call, j->first + h, j->packs + h * p->head_floats);
-    float *own = j->own + worker * p->thread_floats;
-    int64_t begin, end;
-    if (at < j->query_tasks)
-        task_range(at, p->query_rows, p->queries.count, &begin, &end);
-    else
-        task_range(at - j->query_tasks, p->key_rows, p->keys.count, &begin, &end);
-    if (at >= j->query_tasks)
-        j->k->backward_kv(&t, begin, end, own);
-    else if (j->call->kind == OP_ATTENTION_GRAD)
-        j->k->backward_q(&t, begin, end, own);
+    int64_t h = piece / p->tasks, at = piece % p->tasks;
+    head_task t = task_at(j, h);
+    float *own = j->own + worker * p->thread_floats, *sums = head_packs(j, h) + p->pack_floats;
+    int64_t begin = at * p->query_rows, end = begin + p->query_rows;
+    if (end > p->queries) end = p->queries;
+    if (j->call->kind == OP_ATTENTION_GRAD)
+        j->k->backward(&t, begin, end, sums + at * attention_part(&p->keys, p->depth_padded), own);
     else
         j->k->forward(&t, begin, end, own);
+}
+
+/* The gradients of a block of keys. */
+static void sum_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    const attention_job *j = context;
+    const attention_plan *p = j->plan;
+    int64_t h = piece / p->keys.blocks;
+    head_task t = task_at(j, h);
+    j->k->backward_sum(&t, piece % p->keys.blocks, head_packs(j, h) + p->pack_floats,
+                       (int)p->tasks);
 }
 
 static void run(device *d, const op_call *call, void *state, void *scratch)
@@ -251,14 +254,13 @@ static void run(device *d, const op_call *call, void *state, void *scratch)
                        .call = call,
                        .own = scratch,
                        .packs = (float *)scratch + d->threads * p->thread_floats};
-    j.query_tasks = (p->queries.count + p->query_rows - 1) / p->query_rows;
-    j.key_tasks = grad ? (p->keys.count + p->key_rows - 1) / p->key_rows : 0;
-    j.pack_tasks = p->keys.blocks + (grad ? p->queries.blocks : 0);
     for (; j.first < total; j.first += p->heads_at_once) {
         int64_t left = total - j.first, heads = left < p->heads_at_once ? left : p->heads_at_once;
-        int64_t products = heads * p->queries.count * p->keys.count * p->depth;
-        cpu_deal(d, heads * p->head_floats, (int)(heads * j.pack_tasks), pack_piece, &j);
-        cpu_deal(d, products, (int)(heads * (j.query_tasks + j.key_tasks)), rows_piece, &j);
+        int64_t products = heads * p->queries * p->keys.count * p->depth;
+        int blocks = (int)(heads * p->keys.blocks);
+        cpu_deal(d, heads * p->pack_floats, blocks, pack_piece, &j);
+        cpu_deal(d, products, (int)(heads * p->tasks), rows_piece, &j);
+        if (grad) cpu_deal(d, heads * p->head_floats, blocks, sum_piece, &j);
     }
 }
 

@@ -6,8 +6,8 @@
  * walked in blocks of `block` rows that were packed once per head, in two forms:
  *   columns: [block][tile][depth][tile width]  rows lie across the vector: scores = strip x block^T
  *   rows:    [block][column tile][row][width]  channels lie across it: out += weights x block
- * The backward pass uses the same two products with the sides exchanged for dk and dv, so that no
- * two threads ever add to the same place. */
+ * The backward pass goes through the scores once: a part of the queries against all keys, with sums
+ * for dk and dv of its own, so that no two threads ever add to the same place. */
 #ifndef LIKENESS_DEVICE_CPU_ATTENTION_H
 #define LIKENESS_DEVICE_CPU_ATTENTION_H
 
@@ -20,6 +20,9 @@ enum {
     ATTENTION_STRIP = 12,
     ATTENTION_STRIPS = 8,  /* most strips of one task: a block is fetched once for all of them */
     ATTENTION_BLOCK = 256, /* most rows of a block; what the scores of a strip are laid out for */
+    /* Backward: keys of a block, whole tiles and strips of every set; queries at a time */
+    ATTENTION_GRAD_BLOCK = 96,
+    ATTENTION_GRAD_ROWS = 48,
 };
 
 /* The rows of one head in an activation [B,N,H*D]. */
@@ -41,13 +44,12 @@ typedef struct head_task {
     int64_t depth, depth_padded;
     float alpha;
     bool causal;
-    side keys, queries;
+    side keys;
     head_rows q, k, v, o, d_o, d_q, d_k, d_v;
     float *lse; /* [N], NULL: not wanted */
     /* packs of this head */
-    float *k_columns, *v_columns, *q_columns, *do_columns;
-    float *k_rows, *v_rows, *q_rows, *do_rows;
-    float *lse2, *delta; /* backward: lse * log2(e), sum(do * o); [N padded] */
+    float *k_columns, *v_columns; /* v_columns, k_rows: backward */
+    float *k_rows, *v_rows;
 } head_task;
 
 struct attention_kernels {
@@ -57,18 +59,31 @@ struct attention_kernels {
                          float *out);
     void (*pack_rows)(const head_task *t, const head_rows *in, const side *s, int64_t block,
                       float *out);
-    void (*pack_stats)(const head_task *t, int64_t block); /* lse2, delta of a block of queries */
-    /* Rows [begin, end), at most STRIPS * STRIP of them: o and lse; dq; dk and dv. */
+    /* Rows [begin, end), at most STRIPS * STRIP of them: o and lse. */
     void (*forward)(const head_task *t, int64_t begin, int64_t end, float *scratch);
-    void (*backward_q)(const head_task *t, int64_t begin, int64_t end, float *scratch);
-    void (*backward_kv)(const head_task *t, int64_t begin, int64_t end, float *scratch);
+    /* Rows [begin, end), any number: dq, and their part of dk and dv (attention_part). */
+    void (*backward)(const head_task *t, int64_t begin, int64_t end, float *d_kv, float *scratch);
+    /* dk and dv of a block of keys: the sum of all parts, which lie one after the other. */
+    void (*backward_sum)(const head_task *t, int64_t block, float *d_kv, int parts);
 };
 
-/* Floats of one thread's scratch: inputs and outputs of strips, two tables of scores, two sums. */
+/* Floats of one thread's scratch: inputs and outputs of strips, the table of scores, two sums. */
 static inline int64_t attention_scratch(int64_t depth, int64_t depth_padded)
 {
     int64_t rows = ATTENTION_STRIPS * ATTENTION_STRIP;
-    return 2 * rows * (depth + depth_padded) + 2 * ATTENTION_STRIP * ATTENTION_BLOCK + 2 * rows;
+    return rows * (depth + depth_padded) + ATTENTION_STRIP * ATTENTION_BLOCK + 2 * rows;
+}
+
+/* Backward: strips and rows of q and do, dq, two tables, two numbers a row. */
+static inline int64_t attention_grad_scratch(int64_t depth, int64_t depth_padded)
+{
+    return ATTENTION_GRAD_ROWS * (2 * depth + 3 * depth_padded + 2 * ATTENTION_GRAD_BLOCK + 2);
+}
+
+/* Floats of one part's sums for dk and dv: [block][2][GRAD_BLOCK][depth_padded]. */
+static inline int64_t attention_part(const side *keys, int64_t depth_padded)
+{
+    return 2 * keys->blocks * ATTENTION_GRAD_BLOCK * depth_padded;
 }
 
 /* Where the packed block begins; where it ends up in the whole. */

@@ -8,10 +8,13 @@
 
 #include "device/cpu/simd.h"
 #include "device/cpu/simd_math.h"
+#include "device/cpu/simd_view.h"
 
 enum {
     STRIP = ATTENTION_STRIP,
     BLOCK = ATTENTION_BLOCK,
+    GRAD_BLOCK = ATTENTION_GRAD_BLOCK,
+    GRAD_ROWS = ATTENTION_GRAD_ROWS,
     TILE = 2 * LANES,
     TILE_ROWS = LANES == 16 ? 12 : 6, /* rows of sums held in registers at once */
     DEPTH_PART = 128,
@@ -49,15 +52,15 @@ static void pack_columns(const head_task *t, const head_rows *in, const side *s,
     }
 }
 
-static void pack_rows(const head_task *t, const head_rows *in, const side *s, int64_t block,
-                      float *out)
+/* Rows [begin, begin + rows) as [column tile][padded][width]; those past `rows` are zero. */
+static void pack_channels(const head_task *t, const head_rows *in, int64_t begin, int64_t rows,
+                          int64_t padded, float *out)
 {
-    int64_t rows = side_block_rows(s, block), padded = round_tile(rows);
     for (int64_t j = 0; j < padded; j++)
         for (int64_t d = 0; d < t->depth_padded; d += LANES) {
             int64_t c = d / TILE * TILE, left = t->depth - d;
             int64_t width = t->depth_padded - c < TILE ? LANES : TILE;
-            int64_t from = (block * s->block + j) * in->stride + d;
+            int64_t from = (begin + j) * in->stride + d;
             vf v = j >= rows       ? vf_zero()
                    : left >= LANES ? vf_load_as(in->data, in->type, from)
                                    : vf_load_as_n(in->data, in->type, from, left);
@@ -65,18 +68,11 @@ static void pack_rows(const head_task *t, const head_rows *in, const side *s, in
         }
 }
 
-static void pack_stats(const head_task *t, int64_t block)
+static void pack_rows(const head_task *t, const head_rows *in, const side *s, int64_t block,
+                      float *out)
 {
-    int64_t rows = side_block_rows(&t->queries, block), padded = round_tile(rows);
-    for (int64_t j = 0; j < padded; j++) {
-        int64_t n = block * t->queries.block + j;
-        float sum = 0;
-        for (int64_t d = 0; j < rows && d < t->depth; d++)
-            sum += load_as(t->d_o.data, t->d_o.type, n * t->d_o.stride + d) *
-                   load_as(t->o.data, t->o.type, n * t->o.stride + d);
-        t->delta[n] = sum;
-        t->lse2[n] = j < rows ? t->lse[n] * LOG2_E : 0;
-    }
+    int64_t rows = side_block_rows(s, block);
+    pack_channels(t, in, block * s->block, rows, round_tile(rows), out);
 }
 
 /* Rows of a head lie far apart, where the processor does not foresee them. */
@@ -106,13 +102,14 @@ static void pack_strips(const head_task *t, const head_rows *in, int64_t begin, 
         }
 }
 
-/* Products [12][depth_padded] of strips to the activation's rows, each row times scale[row]. */
+/* Products [12][depth_padded] of strips to the activation's rows, each row times scale[row], or all
+ * times `factor`. */
 static void unpack_strips(const head_task *t, const head_rows *out, int64_t begin, int64_t end,
-                          const float *scale, const float *in)
+                          const float *scale, float factor, const float *in)
 {
     if (!out->data) return; /* a gradient that is not wanted */
     for (int64_t n = begin; n < end; n++, in += t->depth_padded) {
-        vf s = vf_set(scale ? scale[n - begin] : 1.0f);
+        vf s = vf_set(scale ? scale[n - begin] : factor);
         for (int64_t d = 0; d < t->depth; d += LANES) {
             vf v = vf_load(in + d) * s;
             if (t->depth - d >= LANES)
@@ -123,16 +120,17 @@ static void unpack_strips(const head_task *t, const head_rows *out, int64_t begi
     }
 }
 
-/* out [12][BLOCK] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth
+/* out [12][table] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth
  * is cut so that its part of the strip stays in the first-level cache. */
-static void scores(const float *strip, const float *block, int64_t depth, int64_t rows, float *out)
+SIMD void scores(const float *strip, const float *block, int64_t depth, int64_t rows, float *out,
+                 int64_t table)
 {
     for (int64_t from = 0; from < depth; from += DEPTH_PART) {
         int64_t part = depth - from < DEPTH_PART ? depth - from : DEPTH_PART;
         for (int64_t j = 0; j < rows; j += TILE)
             for (int i = 0; i < STRIP; i += TILE_ROWS) {
                 const float *a = strip + from * STRIP + i, *b = block + j * depth + from * TILE;
-                float *o = out + i * BLOCK + j;
+                float *o = out + i * table + j;
                 vf sum[TILE_ROWS][2] = {{{0}}};
                 for (int64_t d = 0; d < part; d++, a += STRIP, b += TILE) {
                     vf b0 = vf_load(b), b1 = vf_load(b + LANES);
@@ -144,7 +142,7 @@ static void scores(const float *strip, const float *block, int64_t depth, int64_
                     }
                 }
 #pragma GCC unroll 12
-                for (int r = 0; r < TILE_ROWS; r++, o += BLOCK) {
+                for (int r = 0; r < TILE_ROWS; r++, o += table) {
                     if (from > 0) {
                         sum[r][0] += vf_load(o);
                         sum[r][1] += vf_load(o + LANES);
@@ -156,48 +154,44 @@ static void scores(const float *strip, const float *block, int64_t depth, int64_
     }
 }
 
-/* out [12][width] += weights [12][BLOCK] x block, `rows` rows of it (`padded` in memory) */
-static void accumulate(const float *weights, const float *block, int64_t rows, int64_t padded,
-                       int64_t width, float *out)
+/* out [rows][vectors] += weights x b, `count` rows of it; the weight of row r and j is at r * row +
+ * j * step. Rows, vectors, row and step are constants where this is inlined. */
+SIMD void add_tile(const float *weights, int64_t row, int64_t step, const float *b, int64_t count,
+                   float *out, int64_t width, int rows, int vectors)
+{
+    vf sum[STRIP][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++) sum[r][i] = vf_load(out + r * width + i * LANES);
+    for (int64_t j = 0; j < count; j++, weights += step, b += vectors * LANES) {
+        vf b0 = vf_load(b), b1 = vectors > 1 ? vf_load(b + LANES) : b0;
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) {
+            vf w = vf_set(weights[r * row]);
+            sum[r][0] = vf_fma(w, b0, sum[r][0]);
+            if (vectors > 1) sum[r][1] = vf_fma(w, b1, sum[r][1]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++) vf_store(out + r * width + i * LANES, sum[r][i]);
+}
+
+/* out [rows][width] += weights x block, `count` rows of it (`padded` in memory); rows: whole
+ * strips. A last vector of channels that is alone goes a strip at a time. */
+SIMD void accumulate(const float *weights, int64_t row, int64_t step, const float *block,
+                     int64_t count, int64_t padded, int64_t width, float *out, int64_t rows)
 {
     int64_t c = 0;
     for (; c + TILE <= width; c += TILE)
-        for (int i = 0; i < STRIP; i += TILE_ROWS) {
-            vf sum[TILE_ROWS][2];
-            float *o = out + i * width + c;
-#pragma GCC unroll 12
-            for (int r = 0; r < TILE_ROWS; r++) {
-                sum[r][0] = vf_load(o + r * width);
-                sum[r][1] = vf_load(o + r * width + LANES);
-            }
-            const float *a = weights + i * BLOCK, *b = block + c * padded;
-            for (int64_t j = 0; j < rows; j++, a++, b += TILE) {
-                vf b0 = vf_load(b), b1 = vf_load(b + LANES);
-#pragma GCC unroll 12
-                for (int r = 0; r < TILE_ROWS; r++) {
-                    vf ar = vf_set(a[r * BLOCK]);
-                    sum[r][0] = vf_fma(ar, b0, sum[r][0]);
-                    sum[r][1] = vf_fma(ar, b1, sum[r][1]);
-                }
-            }
-#pragma GCC unroll 12
-            for (int r = 0; r < TILE_ROWS; r++) {
-                vf_store(o + r * width, sum[r][0]);
-                vf_store(o + r * width + LANES, sum[r][1]);
-            }
-        }
-    if (c == width) return;
-    vf sum[STRIP]; /* one vector of channels is left */
-#pragma GCC unroll 12
-    for (int r = 0; r < STRIP; r++) sum[r] = vf_load(out + r * width + c);
-    const float *a = weights, *b = block + c * padded;
-    for (int64_t j = 0; j < rows; j++, a++, b += LANES) {
-        vf b0 = vf_load(b);
-#pragma GCC unroll 12
-        for (int r = 0; r < STRIP; r++) sum[r] = vf_fma(vf_set(a[r * BLOCK]), b0, sum[r]);
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < STRIP; r++) vf_store(out + r * width + c, sum[r]);
+        for (int64_t i = 0; i < rows; i += TILE_ROWS)
+            add_tile(weights + i * row, row, step, block + c * padded, count, out + i * width + c,
+                     width, TILE_ROWS, 2);
+    for (int64_t i = 0; c < width && i < rows; i += STRIP)
+        add_tile(weights + i * row, row, step, block + c * padded, count, out + i * width + c,
+                 width, STRIP, 1);
 }
 
 /* Keys of this block that a query sees; `rows` where there is no mask. */
@@ -254,94 +248,123 @@ static void forward(const head_task *t, int64_t begin, int64_t end, float *scrat
             int64_t n = begin + s * STRIP;
             if (visible(t, n + STRIP - 1, key0, rows) == 0) continue;
             scores(q + s * STRIP * t->depth, t->k_columns + key0 * t->depth, t->depth, padded,
-                   table);
+                   table, BLOCK);
             for (int r = 0; r < STRIP; r++) {
                 int64_t at = s * STRIP + r;
                 float factor = softmax_row(table + r * BLOCK, visible(t, n + r, key0, rows), padded,
                                            top + at, total + at);
                 if (factor != 1.0f) scale_row(o + at * width, width, factor);
             }
-            accumulate(table, t->v_rows + key0 * width, rows, padded, width, o + s * STRIP * width);
+            accumulate(table, BLOCK, 1, t->v_rows + key0 * width, rows, padded, width,
+                       o + s * STRIP * width, STRIP);
         }
     }
     for (int64_t n = begin; n < end; n++) {
         if (t->lse) t->lse[n] = (top[n - begin] + log2f(total[n - begin])) * LN_2;
         total[n - begin] = 1.0f / total[n - begin];
     }
-    unpack_strips(t, &t->o, begin, end, total, o);
+    unpack_strips(t, &t->o, begin, end, total, 1.0f, o);
 }
 
-/* dq = ds x k, ds = p * (dp - delta) * alpha, p = 2^(scores - lse2), dp = do x v^T */
-static void backward_q(const head_task *t, int64_t begin, int64_t end, float *scratch)
-{
-    int64_t strips = (end - begin + STRIP - 1) / STRIP, width = t->depth_padded, depth = t->depth;
-    int64_t strip_size = STRIP * depth;
-    float *q = scratch, *d_o = q + strips * strip_size, *d_q = d_o + strips * strip_size;
-    float *p = d_q + strips * STRIP * width, *d_p = p + STRIP * BLOCK;
-    pack_strips(t, &t->q, begin, end, t->alpha * LOG2_E, q);
-    pack_strips(t, &t->d_o, begin, end, 1.0f, d_o);
-    for (int64_t i = 0; i < strips * STRIP * width; i++) d_q[i] = 0;
+/* A block of queries [begin, end) on its way through the keys. */
+typedef struct grad_rows {
+    int64_t begin, end, strips;
+    float *q, *d_o;          /* strips; q is scaled */
+    float *q_rows, *do_rows; /* as pack_channels has them, GRAD_ROWS */
+    float *d_q;              /* [GRAD_ROWS][depth_padded] */
+    float *p, *d_s;          /* [GRAD_ROWS][GRAD_BLOCK] */
+    float *lse2, *delta;     /* lse * log2(e), sum(do * o) */
+} grad_rows;
 
-    for (int64_t b = 0; b < t->keys.blocks; b++) {
-        int64_t key0 = b * t->keys.block, rows = side_block_rows(&t->keys, b);
-        int64_t padded = round_tile(rows);
-        for (int64_t s = 0; s < strips; s++) {
-            int64_t n0 = begin + s * STRIP;
-            if (visible(t, n0 + STRIP - 1, key0, rows) == 0) continue;
-            scores(q + s * strip_size, t->k_columns + key0 * depth, depth, padded, p);
-            scores(d_o + s * strip_size, t->v_columns + key0 * depth, depth, padded, d_p);
-            for (int r = 0; r < STRIP; r++) {
-                int64_t n = n0 + r < end ? n0 + r : end - 1; /* rows past the end are thrown away */
-                int64_t seen = visible(t, n, key0, rows);
-                float *row = p + r * BLOCK;
-                for (int64_t j = 0; j < padded; j += LANES) {
-                    vf w = vf_exp2(vf_load(row + j) - vf_set(t->lse2[n])) * vf_set(t->alpha);
-                    vf_store(row + j, w * (vf_load(d_p + r * BLOCK + j) - vf_set(t->delta[n])));
-                }
-                for (int64_t j = seen; j < padded; j++) row[j] = 0;
-            }
-            accumulate(p, t->k_rows + key0 * width, rows, padded, width, d_q + s * STRIP * width);
+static void grad_rows_pack(const head_task *t, grad_rows *g)
+{
+    int64_t rows = g->end - g->begin;
+    g->strips = (rows + STRIP - 1) / STRIP;
+    pack_strips(t, &t->q, g->begin, g->end, t->alpha * LOG2_E, g->q);
+    pack_strips(t, &t->d_o, g->begin, g->end, 1.0f, g->d_o);
+    pack_channels(t, &t->q, g->begin, rows, GRAD_ROWS, g->q_rows);
+    pack_channels(t, &t->d_o, g->begin, rows, GRAD_ROWS, g->do_rows);
+    for (int64_t r = 0; r < g->strips * STRIP; r++) {
+        int64_t n = g->begin + r;
+        vf sum = vf_zero();
+        for (int64_t d = 0; r < rows && d < t->depth; d += LANES) {
+            int64_t left = t->depth - d, lanes = left < LANES ? left : LANES;
+            sum = vf_fma(view_load((view){t->d_o.data, t->d_o.type}, n * t->d_o.stride + d, lanes),
+                         view_load((view){t->o.data, t->o.type}, n * t->o.stride + d, lanes), sum);
         }
+        g->delta[r] = vf_sum(sum);
+        g->lse2[r] = r < rows ? t->lse[n] * LOG2_E : 0;
     }
-    unpack_strips(t, &t->d_q, begin, end, NULL, d_q);
+    for (int64_t i = 0; i < g->strips * STRIP * t->depth_padded; i++) g->d_q[i] = 0;
 }
 
-/* Strips are keys, blocks are queries: dv = p^T x do, dk = ds^T x q. */
-static void backward_kv(const head_task *t, int64_t begin, int64_t end, float *scratch)
+/* p = 2^(scores - lse2), ds = p * (dp - delta) of one strip and a block of keys; ds is what the
+ * gradients by q and k are sums of, but for alpha. */
+static void grad_strip(const head_task *t, const grad_rows *g, int64_t strip, int64_t key0,
+                       int64_t rows)
 {
-    int64_t strips = (end - begin + STRIP - 1) / STRIP, width = t->depth_padded, depth = t->depth;
-    int64_t strip_size = STRIP * depth, out_size = STRIP * width;
-    float *k = scratch, *v = k + strips * strip_size, *d_k = v + strips * strip_size;
-    float *d_v = d_k + strips * out_size, *p = d_v + strips * out_size, *d_p = p + STRIP * BLOCK;
-    pack_strips(t, &t->k, begin, end, t->alpha * LOG2_E, k);
-    pack_strips(t, &t->v, begin, end, 1.0f, v);
-    for (int64_t i = 0; i < 2 * strips * out_size; i++) d_k[i] = 0;
-
-    for (int64_t b = 0; b < t->queries.blocks; b++) {
-        int64_t n0 = b * t->queries.block, rows = side_block_rows(&t->queries, b);
-        int64_t padded = round_tile(rows);
-        for (int64_t s = 0; s < strips; s++) {
-            int64_t m0 = begin + s * STRIP;
-            if (t->causal && n0 + rows <= m0) continue;
-            scores(k + s * strip_size, t->q_columns + n0 * depth, depth, padded, p);
-            scores(v + s * strip_size, t->do_columns + n0 * depth, depth, padded, d_p);
-            for (int r = 0; r < STRIP; r++) {
-                int64_t unseen = t->causal && m0 + r > n0 ? m0 + r - n0 : 0;
-                float *row = p + r * BLOCK, *d_row = d_p + r * BLOCK;
-                for (int64_t j = 0; j < padded; j += LANES) {
-                    vf w = vf_exp2(vf_load(row + j) - vf_load(t->lse2 + n0 + j));
-                    vf d = vf_load(d_row + j) - vf_load(t->delta + n0 + j);
-                    vf_store(row + j, w);
-                    vf_store(d_row + j, w * d * vf_set(t->alpha));
-                }
-                for (int64_t j = 0; j < unseen && j < padded; j++) row[j] = d_row[j] = 0;
-            }
-            accumulate(p, t->do_rows + n0 * width, rows, padded, width, d_v + s * out_size);
-            accumulate(d_p, t->q_rows + n0 * width, rows, padded, width, d_k + s * out_size);
+    int64_t depth = t->depth, padded = round_tile(rows), at = strip * STRIP;
+    float *p = g->p + at * GRAD_BLOCK, *d_s = g->d_s + at * GRAD_BLOCK;
+    scores(g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK);
+    scores(g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK);
+    for (int r = 0; r < STRIP; r++, p += GRAD_BLOCK, d_s += GRAD_BLOCK) {
+        int64_t seen = visible(t, g->begin + at + r, key0, rows);
+        vf lse2 = vf_set(g->lse2[at + r]), delta = vf_set(g->delta[at + r]);
+        for (int64_t j = 0; j < padded; j += LANES) {
+            vf w = vf_exp2(vf_load(p + j) - lse2);
+            vf_store(p + j, w);
+            vf_store(d_s + j, w * (vf_load(d_s + j) - delta));
         }
+        for (int64_t j = seen; j < padded; j++) p[j] = d_s[j] = 0;
     }
-    unpack_strips(t, &t->d_k, begin, end, NULL, d_k);
-    unpack_strips(t, &t->d_v, begin, end, NULL, d_v);
+}
+
+/* The scores of queries [begin, end) are made once, a block of them and of the keys at a time, and
+ * give all three gradients: dq = ds x k, dv += p^T x do, dk += ds^T x q. d_kv: the sums of this
+ * part of the queries, [block][2][GRAD_BLOCK][depth_padded]. */
+static void backward(const head_task *t, int64_t begin, int64_t end, float *d_kv, float *scratch)
+{
+    int64_t width = t->depth_padded, depth = t->depth, size = GRAD_BLOCK * width;
+    grad_rows g = {.q = scratch};
+    g.d_o = g.q + GRAD_ROWS * depth;
+    g.q_rows = g.d_o + GRAD_ROWS * depth;
+    g.do_rows = g.q_rows + GRAD_ROWS * width;
+    g.d_q = g.do_rows + GRAD_ROWS * width;
+    g.p = g.d_q + GRAD_ROWS * width;
+    g.d_s = g.p + GRAD_ROWS * GRAD_BLOCK;
+    g.lse2 = g.d_s + GRAD_ROWS * GRAD_BLOCK;
+    g.delta = g.lse2 + GRAD_ROWS;
+    memset(d_kv, 0, (size_t)(2 * t->keys.blocks * size) * sizeof *d_kv);
+    for (g.begin = begin; g.begin < end; g.begin = g.end) {
+        g.end = g.begin + GRAD_ROWS < end ? g.begin + GRAD_ROWS : end;
+        grad_rows_pack(t, &g);
+        for (int64_t b = 0; b < t->keys.blocks; b++) {
+            int64_t key0 = b * GRAD_BLOCK, rows = side_block_rows(&t->keys, b);
+            int64_t count = g.end - g.begin, strips = (rows + STRIP - 1) / STRIP;
+            if (visible(t, g.end - 1, key0, rows) == 0) break;
+            for (int64_t s = 0; s < g.strips; s++) grad_strip(t, &g, s, key0, rows);
+            accumulate(g.d_s, GRAD_BLOCK, 1, t->k_rows + key0 * width, rows, round_tile(rows),
+                       width, g.d_q, g.strips * STRIP);
+            accumulate(g.d_s, 1, GRAD_BLOCK, g.q_rows, count, GRAD_ROWS, width, d_kv + 2 * b * size,
+                       strips * STRIP);
+            accumulate(g.p, 1, GRAD_BLOCK, g.do_rows, count, GRAD_ROWS, width,
+                       d_kv + (2 * b + 1) * size, strips * STRIP);
+        }
+        unpack_strips(t, &t->d_q, g.begin, g.end, NULL, t->alpha, g.d_q);
+    }
+}
+
+/* One block of keys: the parts' sums together, in their order, to dk and dv. */
+static void backward_sum(const head_task *t, int64_t block, float *d_kv, int parts)
+{
+    int64_t size = GRAD_BLOCK * t->depth_padded, part = 2 * t->keys.blocks * size;
+    int64_t begin = block * GRAD_BLOCK, end = begin + side_block_rows(&t->keys, block);
+    float *sum = d_kv + 2 * block * size;
+    for (int i = 1; i < parts; i++)
+        for (int64_t j = 0; j < 2 * size; j += LANES)
+            vf_store(sum + j, vf_load(sum + j) + vf_load(sum + i * part + j));
+    unpack_strips(t, &t->d_k, begin, end, NULL, t->alpha, sum);
+    unpack_strips(t, &t->d_v, begin, end, NULL, 1.0f, sum + size);
 }
 
 extern const struct attention_kernels ISA(attention_kernels);
@@ -349,8 +372,7 @@ const struct attention_kernels ISA(attention_kernels) = {
     .lanes = LANES,
     .pack_columns = pack_columns,
     .pack_rows = pack_rows,
-    .pack_stats = pack_stats,
     .forward = forward,
-    .backward_q = backward_q,
-    .backward_kv = backward_kv,
+    .backward = backward,
+    .backward_sum = backward_sum,
 };

@@ -14,6 +14,7 @@ enum { MR = 6 };
 enum { MR = 6 };
 #endif
 enum { NR = 2 * LANES };
+enum { ROWS_AHEAD = 16 }; /* of a weight that is read across its rows */
 
 extern const struct product_kernels ISA(product_kernels);
 
@@ -178,22 +179,68 @@ SIMD const float *widened(float *wide, const void *w, dtype type, int64_t i, int
     return wide;
 }
 
+/* One tap: a row of the panel is a piece of a row of the weight. */
+SIMD void pack_rows(const struct pack_job *job, dtype type)
+{
+    int64_t n0 = job->columns < LANES ? job->columns : LANES, n1 = job->columns - n0;
+    int64_t size = type == DTYPE_F32 ? 4 : 2;
+    for (int64_t k = 0; k < job->count; k++) {
+        const char *ahead = (const char *)job->w + (k + ROWS_AHEAD) * job->row * size;
+        if (k + ROWS_AHEAD < job->count) __builtin_prefetch(ahead);
+        vf_store(job->out + k * NR, load_weight_n(job->w, type, k * job->row, n0));
+        vf_store(job->out + k * NR + LANES, load_weight_n(job->w, type, k * job->row + n0, n1));
+    }
+}
+
+/* LANES columns of one k, `there` of them in the weight: `in` [there][taps], which ends at `end`.
+ * The taps run backwards. */
+SIMD void turn_taps(float *out, int64_t tap_stride, const float *in, const float *end, int there,
+                    int taps)
+{
+    int tap = 0;
+    for (; taps - tap > 1; tap += LANES) {
+        int64_t n = taps - tap < LANES ? taps - tap : LANES;
+        vf row[LANES];
+#pragma GCC unroll 16
+        for (int j = 0; j < LANES; j++) {
+            const float *from = in + j * taps + tap;
+            row[j] = j >= there            ? vf_zero()
+                     : end - from >= LANES ? vf_load(from)
+                                           : vf_load_n(from, n);
+        }
+        transpose_square(row);
+        for (int l = 0; l < n; l++) vf_store(out + (taps - 1 - tap - l) * tap_stride, row[l]);
+    }
+    if (tap >= taps) return;
+    float last[LANES] = {0};
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++)
+        if (j < there) last[j] = in[j * taps + tap];
+    vf_store(out + (taps - 1 - tap) * tap_stride, vf_load(last));
+}
+
 /* Columns lie side by side in a row of the weight, their taps innermost. */
 SIMD void pack_transposed(const struct pack_job *job, dtype type)
 {
     float wide[NR * PACK_TAPS_MAX];
-    int taps = job->taps;
+    int taps = job->taps, columns = (int)job->columns;
+    if (taps == 1) {
+        pack_rows(job, type);
+        return;
+    }
     for (int64_t k = 0; k < job->count; k++) {
+        const float *in = widened(wide, job->w, type, k * job->row, columns * taps);
+        const float *end = in + columns * taps;
         float *out = job->out + k * NR;
-        const float *in = widened(wide, job->w, type, k * job->row, job->columns * taps);
-        for (int tap = 0; tap < taps; tap++) {
-            float *to = out + (taps - 1 - tap) * job->tap_stride;
-            if (job->columns == NR) {
-#pragma GCC unroll 8
-                for (int j = 0; j < NR; j++) to[j] = in[j * taps + tap];
-            } else {
-                for (int j = 0; j < NR; j++) to[j] = j < job->columns ? in[j * taps + tap] : 0;
-            }
+        bool more = k + 1 < job->count; /* what follows may be read */
+        if (more && type == DTYPE_F32)
+            for (int i = 0; i < columns * taps; i += 16) __builtin_prefetch(in + job->row + i);
+        if (more && columns == NR) {
+            turn_taps(out, job->tap_stride, in, end + LANES, LANES, taps);
+            turn_taps(out + LANES, job->tap_stride, in + LANES * taps, end + LANES, LANES, taps);
+        } else {
+            turn_taps(out, job->tap_stride, in, end, columns, taps);
+            turn_taps(out + LANES, job->tap_stride, in + LANES * taps, end, columns - LANES, taps);
         }
     }
 }
