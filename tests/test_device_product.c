@@ -44,6 +44,8 @@ static const struct shape shapes[] = {
     {1, 8, 6, 17, 20, 3, 2, 0, 1, true, true},
     {1, 5, 7, 3, 9, 3, 2, 0, 1, false, false},
     {1, 5, 5, 450, 18, 3, 2, 1, 1, false, false},
+    {2, 23, 21, 20, 24, 3, 2, 1, 1, true, false},
+    {1, 11, 10, 17, 18, 3, 3, 1, 1, false, false},
     {2, 5, 7, 17, 19, 1, 1, 0, 0, true, true},
     {1, 5, 7, 400, 33, 1, 1, 0, 0, true, false},
     {1, 6, 7, 5, 4, 1, 2, 0, 0, true, false},

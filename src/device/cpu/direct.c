@@ -76,13 +76,47 @@ void direct_cut(const device *d, product *p)
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
     grid_cut(&(struct grid){.threads = d->threads,
                             .a_thread = PIECES_A_THREAD,
-                            .m = product_rows(p),
+                            .m = p->spread > 1 ? 1 : product_rows(p), /* classes: columns only */
                             .n = p->o,
                             .mr = kernel->mr,
                             .nr = kernel->nr,
                             .edge_m = COST_EDGE,
                             .edge_n = panels_may_be_made(p) ? COST_MADE : COST_EDGE},
              &p->grid_m, &p->grid_n);
+}
+
+/* Where the input is spread, rows are gone through class by class: the pixels of a class meet the
+ * same taps, and the others, which meet only gaps, are left out. */
+static bool is_classed(const product *p)
+{
+    return p->spread > 1 && !(p->c < GATHER_BELOW && product_taps(p) > 1);
+}
+
+/* The output's pixel that is the row-th; rows of its kind from there on. */
+static int64_t pixel_of(const product *p, int64_t row, int64_t *left)
+{
+    int64_t s = p->spread;
+    *left = product_rows(p) - row;
+    if (!is_classed(p)) return row;
+    for (int64_t class = 0;; class ++) {
+        int64_t y0 = class / s, x0 = class % s;
+        int64_t height = (p->oh - y0 + s - 1) / s, width = (p->ow - x0 + s - 1) / s;
+        int64_t rows = p->batch * height * width;
+        if (row >= rows) {
+            row -= rows;
+            continue;
+        }
+        int64_t y = y0 + row / width % height * s, x = x0 + row % width * s;
+        *left = rows - row;
+        return (row / (width * height) * p->oh + y) * p->ow + x;
+    }
+}
+
+static bool tap_meets(const product *p, int64_t pixel, int tap)
+{
+    int64_t y = pixel / p->ow % p->oh - p->pad_top + tap / p->kw;
+    int64_t x = pixel % p->ow - p->pad_left + tap % p->kw;
+    return y % p->spread == 0 && x % p->spread == 0;
 }
 
 const float *product_row(const product *p, const float *x, int64_t row, int tap)
@@ -111,6 +145,7 @@ struct block {
     float *gathered;    /* [ROW_BLOCK][taps * c] */
     float *panel;       /* [K_BLOCK or a tap's channels][nr], expanded from bfloat16 */
     float *made;        /* [made_panels][taps][c][nr], packed for the moment */
+    float *sums;        /* [ROW_BLOCK][columns] of a class, whose rows lie apart in y */
 };
 
 /* Panels from `first` on, packed. */
@@ -136,13 +171,17 @@ static size_t block_bytes(const product *p, int nr, struct block *b, char *at)
     size_t made = panels_may_be_made(p)
                       ? round_line((size_t)(made_panels(p, nr) * nr) * taps * c * sizeof(float))
                       : 0;
+    int64_t panels = (p->o + nr - 1) / nr;
+    if (panels_may_be_made(p) && made_panels(p, nr) < panels) panels = made_panels(p, nr);
+    size_t sums = is_classed(p) ? round_line((size_t)(ROW_BLOCK * panels * nr) * sizeof(float)) : 0;
     if (b) {
         b->rows = (const float **)(void *)at;
         b->gathered = (float *)(void *)(at + rows);
         b->panel = (float *)(void *)(at + rows + gathered);
         b->made = (float *)(void *)(at + rows + gathered + panel);
+        b->sums = (float *)(void *)(at + rows + gathered + panel + made);
     }
-    return rows + gathered + panel + made;
+    return rows + gathered + panel + made + sums;
 }
 
 /* x, and the sums before they become bfloat16, as float32. */
@@ -183,9 +222,10 @@ static void block_rows(const product *p, const float *x, int64_t row, int64_t co
         return;
     }
     for (int i = 0; i < tiles; i++) {
-        int64_t begin = count * i / tiles, end = count * (i + 1) / tiles;
+        int64_t begin = count * i / tiles, end = count * (i + 1) / tiles, left;
         for (int t = 0; t < taps; t++)
-            for (int64_t r = begin; r < end; r++) *out++ = product_row(p, x, row + r, t);
+            for (int64_t r = begin; r < end; r++)
+                *out++ = product_row(p, x, pixel_of(p, row + r, &left), t);
     }
 }
 
@@ -207,53 +247,97 @@ static struct piece piece_at(int tap, int64_t k, int taps, int64_t c)
     return (struct piece){tap, 1, k, c - k < size ? c - k : size};
 }
 
+/* A block of rows: where their sums lie, from panel n0 on, and what is added to them. */
+struct strip {
+    int64_t count;
+    int tiles, taps; /* taps: those of b->rows */
+    int64_t c, n0, n1;
+    float *y;
+    const float *add; /* or NULL */
+    int64_t stride;
+};
+
+/* One piece of the sums of a block; `first`: nothing is there yet. */
+static void piece_run(const struct product_kernels *kernel, const product *p, const float *bias,
+                      const struct packed *packed, const struct strip *s, const struct piece *q,
+                      bool first, const struct block *b)
+{
+    int64_t nr = kernel->nr, panel_size = s->taps * s->c * nr;
+    for (int64_t panel = s->n0; panel < s->n1; panel++) {
+        int64_t n = panel * nr, y = n - s->n0 * nr;
+        int64_t at = (panel - packed->first) * panel_size + (q->tap * s->c + q->k) * nr;
+        struct tile_job job = {
+            .offset = q->k,
+            .taps = q->taps,
+            .k = q->count,
+            .b = (const float *)packed->data + at,
+            .bias = first && bias ? bias + n : NULL,
+            .add_stride = s->stride,
+            .c_stride = s->stride,
+            .n = p->o - n < nr ? p->o - n : nr,
+        };
+        if (packed->type == DTYPE_BF16) {
+            kernel->expand(b->panel, (const uint16_t *)packed->data + at, q->taps * q->count * nr);
+            job.b = b->panel;
+        }
+        for (int i = 0; i < s->tiles; i++) {
+            int64_t begin = s->count * i / s->tiles, rows = s->count * (i + 1) / s->tiles - begin;
+            job.rows = b->rows + begin * s->taps + q->tap * rows;
+            job.c = s->y + begin * s->stride + y;
+            job.add = !first ? job.c : s->add ? s->add + begin * s->stride + y : NULL;
+            kernel->tile((int)rows, &job);
+        }
+    }
+}
+
+/* The sums of a class's rows from m on to their pixels; y: the first pixel's column of panel n0,
+ * `columns` of them. none: no tap meets these rows. */
+static void class_finish(const product *p, const struct strip *s, int64_t m, bool none, float *y,
+                         int64_t columns)
+{
+    int64_t left;
+    for (int64_t i = 0; i < s->count; i++) {
+        float *to = y + pixel_of(p, m + i, &left) * p->o;
+        if (none)
+            memset(to, 0, (size_t)columns * sizeof *to);
+        else
+            memcpy(to, s->y + i * s->stride, (size_t)columns * sizeof *to);
+    }
+}
+
 /* One thread's rectangle: rows [m0, m1), panels [n0, n1). */
 static void rectangle_run(const struct product_kernels *kernel, const product *p,
                           const struct product_data *data, const struct packed *packed, int64_t m0,
                           int64_t m1, int64_t n0, int64_t n1, struct block *b)
 {
-    int taps = is_gathered(p) ? 1 : product_taps(p), nr = kernel->nr;
-    int64_t c = is_gathered(p) ? product_taps(p) * p->c : p->c;
-    int64_t panel_size = (int64_t)taps * c * nr;
-    for (int64_t m = m0; m < m1; m += ROW_BLOCK) {
-        int64_t count = m1 - m < ROW_BLOCK ? m1 - m : ROW_BLOCK;
-        int tiles = (int)((count + kernel->mr - 1) / kernel->mr);
-        block_rows(p, data->x, m, count, tiles, b);
+    bool classed = is_classed(p), gathered = is_gathered(p);
+    struct strip s = {.taps = gathered ? 1 : product_taps(p),
+                      .c = gathered ? product_taps(p) * p->c : p->c,
+                      .n0 = n0,
+                      .n1 = n1,
+                      .y = b->sums,
+                      .stride = classed ? (n1 - n0) * kernel->nr : p->o};
+    for (int64_t m = m0; m < m1; m += s.count) {
+        int64_t left = m1 - m, pixel = pixel_of(p, m, &left), at = m * p->o + n0 * kernel->nr;
+        if (left > m1 - m) left = m1 - m;
+        s.count = left < ROW_BLOCK ? left : ROW_BLOCK;
+        s.tiles = (int)((s.count + kernel->mr - 1) / kernel->mr);
+        if (!classed) s.y = (float *)data->y + at;
+        if (data->add) s.add = (const float *)data->add + at;
+        block_rows(p, data->x, m, s.count, s.tiles, b);
+        bool first = true;
         struct piece q = {0};
-        for (int tap = 0; tap < taps; tap += q.taps) {
-            for (int64_t k = 0; k < c; k += q.count) {
-                q = piece_at(tap, k, taps, c);
-                bool first = tap == 0 && k == 0;
-                for (int64_t panel = n0; panel < n1; panel++) {
-                    int64_t n = panel * nr;
-                    int64_t at = (panel - packed->first) * panel_size + (tap * c + k) * nr;
-                    struct tile_job job = {
-                        .offset = k,
-                        .taps = q.taps,
-                        .k = q.count,
-                        .b = (const float *)packed->data + at,
-                        .bias = first && data->bias ? data->bias + n : NULL,
-                        .add_stride = p->o,
-                        .c_stride = p->o,
-                        .n = p->o - n < nr ? p->o - n : nr,
-                    };
-                    if (packed->type == DTYPE_BF16) {
-                        kernel->expand(b->panel, (const uint16_t *)packed->data + at,
-                                       q.taps * q.count * nr);
-                        job.b = b->panel;
-                    }
-                    for (int i = 0; i < tiles; i++) {
-                        int64_t begin = count * i / tiles, rows = count * (i + 1) / tiles - begin;
-                        job.rows = b->rows + begin * taps + tap * rows;
-                        job.c = (float *)data->y + (m + begin) * p->o + n;
-                        job.add = !first      ? job.c
-                                  : data->add ? (const float *)data->add + (m + begin) * p->o + n
-                                              : NULL;
-                        kernel->tile((int)rows, &job);
-                    }
-                }
+        for (int tap = 0; tap < s.taps; tap += q.taps)
+            for (int64_t k = 0; k < s.c; k += q.count) {
+                q = piece_at(tap, k, s.taps, s.c);
+                if (classed) q.taps = 1;
+                if (classed && !tap_meets(p, pixel, tap)) continue;
+                piece_run(kernel, p, data->bias, packed, &s, &q, first, b);
+                first = false;
             }
-        }
+        if (classed)
+            class_finish(p, &s, m, first, (float *)data->y + n0 * kernel->nr,
+                         n1 * kernel->nr < p->o ? s.stride : p->o - n0 * kernel->nr);
     }
 }
 
