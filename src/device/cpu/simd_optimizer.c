@@ -49,16 +49,18 @@ SIMD vf bytes_lookup(const float *table, const uint8_t *index)
 #undef GET
 }
 
-SIMD vi vi_lookup(const int32_t *table, vi index)
+/* Indices in memory: taken out of a vector one by one they cost more than stored and read again. */
+SIMD vi vi_lookup(const int32_t *table, const int32_t *index)
 {
-    typedef uint64_t pairs __attribute__((vector_size(LANES * 4)));
     typedef float any __attribute__((may_alias)); /* floats are put together faster */
-    pairs two = (pairs)index;
     const any *t = (const any *)table;
-#define GET(i) t[(uint32_t)(two[(i) / 2] >> (i) % 2 * 32)]
+#define GET(i) t[(uint32_t)index[i]]
     return (vi)(vf)LANES_OF(GET);
 #undef GET
 }
+
+SIMD vi vi_load(const int32_t *p) { return (vi)vf_load((const float *)(const void *)p); }
+SIMD void vi_store(int32_t *p, vi v) { vf_store((float *)(void *)p, (vf)v); }
 
 /* lanes in 0..255 */
 SIMD void bytes_store(uint8_t *p, vi v)
@@ -208,6 +210,23 @@ SIMD bool divides(float absmax) { return absmax > 0 && absmax <= FLT_MAX; }
 
 SIMD vi bits_of_size(vf x) { return (vi)vf_max(vf_abs(x), vf_set(0x1p-23f)); }
 
+/* Where a block's numbers lie in their map: places, and the cells these are of. */
+typedef struct block_places {
+    int32_t place[MOMENTS_BLOCK], cell[MOMENTS_BLOCK];
+} block_places;
+
+SIMD void place_at(block_places *to, int i, vi place, int bits)
+{
+    vi_store(to->place + i, place);
+    vi_store(to->cell + i, place >> bits);
+}
+
+SIMD void indices_of(const block_places *at, const int32_t *cell, int bits, uint8_t *out)
+{
+    for (int i = 0; i < MOMENTS_BLOCK; i += LANES)
+        bytes_store(out + i, (vi_lookup(cell, at->cell + i) + vi_load(at->place + i)) >> bits);
+}
+
 static void quantise_m(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out)
 {
     if (!divides(absmax)) {
@@ -215,13 +234,15 @@ static void quantise_m(const struct moment_maps *maps, const float *x, float abs
             out[i] = nearest_m(maps->m, maps->threshold_m, x[i], x[i] / absmax);
         return;
     }
+    block_places at;
     for (int i = 0; i < MOMENTS_BLOCK; i += LANES) {
         vf value = vf_load(x + i) / vf_set(absmax);
         vi negative = (vi)value >> 31, upward = (bits_of_size(value) ^ negative) - negative;
         vi place = upward + (PLACE_ZERO_M - PLACE_LEAST) +
                    (negative & (PLACE_ONE - (PLACE_ZERO_M - PLACE_LEAST)));
-        bytes_store(out + i, (vi_lookup(maps->cell_m, place >> CELL_M) + place) >> CELL_M);
+        place_at(&at, i, place, CELL_M);
     }
+    indices_of(&at, maps->cell_m, CELL_M, out);
 }
 
 static void quantise_v(const struct moment_maps *maps, const float *x, float absmax, uint8_t *out)
@@ -231,10 +252,10 @@ static void quantise_v(const struct moment_maps *maps, const float *x, float abs
             out[i] = (uint8_t)nearest(maps->threshold_v, x[i] / absmax);
         return;
     }
-    for (int i = 0; i < MOMENTS_BLOCK; i += LANES) {
-        vi place = bits_of_size(vf_load(x + i) / vf_set(absmax)) - PLACE_LEAST;
-        bytes_store(out + i, (vi_lookup(maps->cell_v, place >> CELL_V) + place) >> CELL_V);
-    }
+    block_places at;
+    for (int i = 0; i < MOMENTS_BLOCK; i += LANES)
+        place_at(&at, i, bits_of_size(vf_load(x + i) / vf_set(absmax)) - PLACE_LEAST, CELL_V);
+    indices_of(&at, maps->cell_v, CELL_V, out);
 }
 
 /* Asks for a cache line each of what comes two blocks on: four streams are more than a processor
