@@ -170,9 +170,9 @@ static bool check_variance(const job_image *p, const model *m, error *e)
 /* Plans for the job's size, unless that is what was planned last. */
 static bool plan(generator *g, const job *j, error *e)
 {
-    if (!denoiser_is(g->denoiser, job_batch(j), j->height, j->width)) {
+    if (!denoiser_is(g->denoiser, j->count, j->parts, j->height, j->width)) {
         denoiser_close(&g->denoiser);
-        if (!denoiser_open(&g->denoiser, &g->on, job_batch(j), j->height, j->width, e))
+        if (!denoiser_open(&g->denoiser, &g->on, j->count, j->parts, j->height, j->width, e))
             return false;
     }
     if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;

@@ -14,7 +14,7 @@
 /* The network's edge: room for one evaluation of all the job's pictures. */
 typedef struct edge {
     size_t channels, space; /* of one prediction */
-    float *x, *out;         /* [B,h,w,C], [B,h,w,C'] */
+    float *x, *out;         /* [pictures,h,w,C] -> [B,h,w,C'] */
     float *part;            /* several models in one step: as out */
     float *guided;          /* [pictures][C',h,w] */
 } edge;
@@ -32,7 +32,7 @@ static bool edge_open(edge *r, const job *j, error *e)
     size_t batch = (size_t)job_batch(j);
     *r = (edge){.channels = (size_t)job_first(j)->on.model->unet.out_channels,
                 .space = (size_t)j->height * (size_t)j->width};
-    size_t in = batch * job_numbers(j), out = batch * r->channels * r->space;
+    size_t in = (size_t)j->count * job_numbers(j), out = batch * r->channels * r->space;
     r->x = malloc(in * sizeof(float));
     r->out = malloc(out * sizeof(float));
     r->part = malloc(out * sizeof(float));
@@ -59,9 +59,7 @@ static bool ask(job *j, edge *r, evaluation *at)
         if (!sampler_ask(j->picture[k].sampler, at)) return false;
         assert(k == 0 || at->t == t);
         t = at->t;
-        float *x = r->x + (size_t)(k * j->parts) * n;
-        layout_channels_last(x, at->x, (size_t)j->channels, r->space);
-        if (j->parts > 1) memcpy(x + n, x, n * sizeof *x);
+        layout_channels_last(r->x + (size_t)k * n, at->x, (size_t)j->channels, r->space);
     }
     return true;
 }

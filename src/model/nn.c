@@ -95,7 +95,10 @@ tensor *nn_resnet(const scope *s, tensor *x, tensor *temb, int64_t width, int gr
 {
     tensor *h = nn_group_norm(s, "norm1", x, groups, eps, true);
     h = nn_conv(s, "conv1", h, width, 1, pad_same, NULL);
-    if (temb) h = add_channel(s->g, h, nn_linear(s, "time_emb_proj", temb, width, NULL));
+    if (temb) {
+        tensor *v = nn_linear(s, "time_emb_proj", temb, width, NULL);
+        h = v->dim[0] == h->dim[0] ? add_channel(s->g, h, v) : add(s->g, h, v);
+    }
     h = nn_group_norm(s, "norm2", h, groups, eps, true);
     tensor *residual = channels(x) == width ? x : nn_conv1x1(s, "conv_shortcut", x, width, NULL);
     return nn_conv(s, "conv2", h, width, 1, pad_same, residual);

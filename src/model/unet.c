@@ -21,6 +21,7 @@ typedef struct unet_state {
     tensor *context;
     tensor *const *kv;
     size_t kv_next;
+    int texts; /* of each sample that the text has not told apart yet; 1 from there on */
     tensor *skip[MAX_SKIPS];
     int skips;
 } unet_state;
@@ -29,6 +30,27 @@ static void push(unet_state *u, tensor *x)
 {
     assert(u->skips < MAX_SKIPS);
     u->skip[u->skips++] = x;
+}
+
+/* [B,..] -> [B * texts,..]: each sample `texts` times, one behind the other. */
+static tensor *repeat(graph *g, tensor *x, int texts)
+{
+    int64_t one = 1, dim[ARRAY_MAX_RANK] = {x->dim[0] * texts};
+    for (int i = 1; i < x->rank; i++) one *= dim[i] = x->dim[i];
+    tensor *whole = reshape(g, x, 2, (int64_t[]){x->dim[0], one}), *all = whole;
+    for (int i = 1; i < texts; i++) all = concat(g, all, whole);
+    return reshape(g, all, x->rank, dim);
+}
+
+/* Up to the first text a sample is the same under all of its texts: it, and all that is kept for
+ * later, is repeated here, and returned. */
+static tensor *tell_apart(const scope *s, unet_state *u, tensor *x)
+{
+    if (u->texts < 2) return x;
+    for (int i = 0; i < u->skips; i++) u->skip[i] = repeat(s->g, u->skip[i], u->texts);
+    x = repeat(s->g, x, u->texts);
+    u->texts = 1;
+    return x;
 }
 
 /* ---- attention ---- */
@@ -63,6 +85,7 @@ static tensor *transformer_block(const scope *s, unet_state *u, tensor *x, int h
     int64_t c = channels(x);
     scope attn1 = scope_in(s, "attn1"), attn2 = scope_in(s, "attn2"), ff = scope_in(s, "ff.net");
     x = self_attention(&attn1, nn_layer_norm(s, "norm1", x, LAYER_EPS), heads, x);
+    x = tell_apart(s, u, x);
     x = cross_attention(&attn2, u, nn_layer_norm(s, "norm2", x, LAYER_EPS), heads, x);
     tensor *h = nn_linear_compute(&ff, "0.proj", nn_layer_norm(s, "norm3", x, LAYER_EPS), 8 * c,
                                   true);
@@ -74,7 +97,7 @@ static tensor *transformer(const scope *s, unet_state *u, tensor *x, int heads, 
 {
     int64_t c = channels(x);
     int64_t tokens[3] = {x->dim[0], x->dim[1] * x->dim[2], c};
-    tensor *residual = reshape(s->g, x, 3, tokens);
+    int texts = u->texts;
     tensor *h = nn_group_norm(s, "norm", x, u->c->groups, TRANSFORMER_EPS, false);
     h = reshape(s->g, h, 3, tokens);
     tensor *(*project)(const scope *, const char *, tensor *, int64_t,
@@ -84,7 +107,8 @@ static tensor *transformer(const scope *s, unet_state *u, tensor *x, int heads, 
         scope block = scope_in(s, "transformer_blocks.%d", k);
         h = transformer_block(&block, u, h, heads);
     }
-    return reshape(s->g, project(s, "proj_out", h, c, residual), 4, x->dim);
+    if (texts > u->texts) x = repeat(s->g, x, texts);
+    return reshape(s->g, project(s, "proj_out", h, c, reshape(s->g, x, 3, h->dim)), 4, x->dim);
 }
 
 /* The attention after a resnet; level: the down block of this width, whose sizes it has. */
@@ -194,7 +218,7 @@ static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
     scope s = scope_root(g);
     x = lower_half(&s, u, x, t);
     for (int i = 0; i < c->blocks; i++) x = up_block(&s, u, x, i);
-    x = nn_group_norm(&s, "conv_norm_out", x, c->groups, c->eps, true);
+    x = nn_group_norm(&s, "conv_norm_out", tell_apart(&s, u, x), c->groups, c->eps, true);
     return nn_conv(&s, "conv_out", x, c->out_channels, 1, pad_same, NULL);
 }
 
@@ -204,9 +228,10 @@ tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor 
     return unet_record(g, &u, x, t);
 }
 
-tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv)
+tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv,
+                          int texts)
 {
-    unet_state u = {.c = c, .kv = kv};
+    unet_state u = {.c = c, .kv = kv, .texts = texts};
     return unet_record(g, &u, x, t);
 }
 

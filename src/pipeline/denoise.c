@@ -8,14 +8,13 @@
 
 struct denoiser {
     pipeline on;
-    int batch, height, width;
+    int batch, texts, height, width;
     device_weights *weights;
     graph *unet, *text;                 /* text NULL: the model takes none */
-    tensor *x, *t, *out;                /* [B,h,w,C], [B] -> [B,h,w,C'] */
-    tensor *context, **kv_out, **kv_in; /* [B,N,cross] -> kv_out, copied into kv_in */
+    tensor *x, *t, *out;                /* [B,h,w,C], [1] -> [B*texts,h,w,C'] */
+    tensor *context, **kv_out, **kv_in; /* [B*texts,N,cross] -> kv_out, copied into kv_in */
     size_t kv_count;
     bool has_text; /* kv_out hold the text in hand, and the text graph its memory */
-    float *times;  /* [B] */
     bool active;   /* the UNet is bound, has its memory, and the text in it */
 };
 
@@ -23,7 +22,7 @@ struct denoiser {
 static bool plan_text(denoiser *n, error *e)
 {
     const unet_config *c = &n->on.model->unet;
-    int64_t shape[3] = {n->batch, n->on.model->clip.positions, c->cross_dim};
+    int64_t shape[3] = {n->batch * n->texts, n->on.model->clip.positions, c->cross_dim};
     n->kv_count = unet_text_count(c);
     n->kv_out = calloc(n->kv_count + 1, sizeof *n->kv_out);
     n->kv_in = calloc(n->kv_count + 1, sizeof *n->kv_in);
@@ -41,26 +40,26 @@ static bool plan_unet(denoiser *n, error *e)
     int64_t shape[4] = {n->batch, n->height, n->width, c->in_channels};
     if (!graph_open(&n->unet, n->on.device->compute, e)) return false;
     n->x = graph_input(n->unet, "latents", DTYPE_F32, 4, shape);
-    n->t = graph_input(n->unet, "timestep", DTYPE_F32, 1, shape);
+    n->t = graph_input(n->unet, "timestep", DTYPE_F32, 1, (int64_t[]){1});
     for (size_t i = 0; i < n->kv_count; i++)
         n->kv_in[i] = graph_input(n->unet, i % 2 ? "text values" : "text keys", n->kv_out[i]->type,
                                   n->kv_out[i]->rank, n->kv_out[i]->dim);
-    tensor *out = n->text ? unet_build_cached(n->unet, c, n->x, n->t, n->kv_in)
+    tensor *out = n->text ? unet_build_cached(n->unet, c, n->x, n->t, n->kv_in, n->texts)
                           : unet_build(n->unet, c, n->x, n->t, NULL);
     n->out = cast(n->unet, out, DTYPE_F32);
     graph_output(n->unet, n->out);
     return graph_plan(n->unet, n->on.device, e);
 }
 
-bool denoiser_open(denoiser **out, const pipeline *p, int batch, int height, int width, error *e)
+bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
+                   error *e)
 {
     denoiser *n = *out = calloc(1, sizeof *n);
     if (!n) return error_memory(e, "the network's plan", sizeof *n);
-    *n = (denoiser){.on = *p, .batch = batch, .height = height, .width = width};
-    n->times = malloc((size_t)batch * sizeof *n->times);
-    bool ok = n->times || error_memory(e, "the network's plan", (size_t)batch * sizeof *n->times);
-    ok = ok && device_weights_open(p->device, &p->model->unet_weights, &n->weights, e) &&
-         (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
+    *n = (denoiser){
+        .on = *p, .batch = batch, .texts = texts, .height = height, .width = width};
+    bool ok = device_weights_open(p->device, &p->model->unet_weights, &n->weights, e) &&
+              (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
     if (!ok) denoiser_close(out);
     return ok;
 }
@@ -73,7 +72,6 @@ void denoiser_close(denoiser **n)
     device_weights_close(&(*n)->weights);
     free((*n)->kv_out);
     free((*n)->kv_in);
-    free((*n)->times);
     free(*n);
     *n = NULL;
 }
@@ -86,9 +84,9 @@ void denoiser_release(denoiser *n)
 
 size_t denoiser_bytes(const denoiser *n) { return graph_bytes(n->unet); }
 
-bool denoiser_is(const denoiser *n, int batch, int height, int width)
+bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width)
 {
-    return n && n->batch == batch && n->height == height && n->width == width;
+    return n && n->batch == batch && n->texts == texts && n->height == height && n->width == width;
 }
 
 bool denoiser_has_text(const denoiser *n) { return n->has_text; }
@@ -115,7 +113,6 @@ static bool activate(denoiser *n, error *e)
 bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *where, error *e)
 {
     if (!activate(n, e)) return false;
-    for (int i = 0; i < n->batch; i++) n->times[i] = t;
-    return graph_write(n->unet, n->x, x, e) && graph_write(n->unet, n->t, n->times, e) &&
+    return graph_write(n->unet, n->x, x, e) && graph_write(n->unet, n->t, &t, e) &&
            pipeline_run(n->unet, n->out, out, where, e);
 }

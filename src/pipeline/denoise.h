@@ -9,21 +9,23 @@
 typedef struct denoiser denoiser;
 
 /* Planned, so that denoiser_bytes is known; memory is taken by the first prediction, and held until
- * denoiser_release. height, width: of the latents. */
-bool denoiser_open(denoiser **out, const pipeline *p, int batch, int height, int width, error *e);
+ * denoiser_release. batch: samples, each under `texts` texts (1 where there is none); height, width:
+ * of the latents. */
+bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
+                   error *e);
 void denoiser_close(denoiser **n);
 void denoiser_release(denoiser *n);
 size_t denoiser_bytes(const denoiser *n);
-bool denoiser_is(const denoiser *n, int batch, int height,
-                 int width); /* of these; false where n is NULL */
+/* Of these; false where n is NULL. */
+bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width);
 
-/* The text's states [B,N,hidden]: cross-attention's keys and values, which are constant over a run,
+/* The texts' states [B * texts,N,hidden], each sample's one behind the other: cross-attention's keys and values, which are constant over a run,
  * are computed here. Once at least before the first prediction of a model that takes a prompt. */
 bool denoiser_read(denoiser *n, const float *states, error *e);
 bool denoiser_has_text(const denoiser *n);
 
-/* x [B,h,w,C] at timestep t, which may lie between the model's -> out [B,h,w,C']. where: for
- * messages. */
+/* x [B,h,w,C] at timestep t, which may lie between the model's -> out
+ * [B * texts,h,w,C']. where: for messages. */
 bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *where, error *e);
 
 #endif
