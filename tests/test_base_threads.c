@@ -297,13 +297,64 @@ static void test_crew(void **state)
     }
 }
 
+/* What the first piece sees of the others. */
+typedef struct ends {
+    atomic_int first, taken; /* the piece that was taken first beside piece 0, -1: none yet */
+} ends;
+
+static void note_ends(void *context, int piece, int worker)
+{
+    ends *x = context;
+    int none = -1;
+    (void)worker;
+    if (piece) atomic_compare_exchange_strong(&x->first, &none, piece);
+    while (!piece && atomic_load(&x->first) < 0) usleep(100);
+    atomic_fetch_add(&x->taken, 1);
+}
+
+/* The second thread begins at the other end, so that each keeps to its part of the numbers. */
+static void test_both_ends(void **state)
+{
+    (void)state;
+    thread_pool *p = open_pool(2);
+    for (int i = 0; i < 50; i++) {
+        ends x = {-1, 0};
+        thread_pool_run(p, 7, note_ends, &x);
+        assert_int_equal(x.first, 6);
+        assert_int_equal(x.taken, 7);
+    }
+    thread_pool_close(&p);
+}
+
+static void count_piece(void *context, int piece, int worker)
+{
+    (void)worker;
+    ((uint8_t *)context)[piece]++;
+}
+
+/* More pieces than a ticket can count. */
+static void test_many_pieces(void **state)
+{
+    enum { PIECES = 1 << 22 };
+    uint8_t *times = calloc(PIECES, 1);
+    (void)state;
+    assert_non_null(times);
+    thread_pool *p = open_pool(3);
+    thread_pool_run(p, PIECES, count_piece, times);
+    for (int i = 0; i < PIECES; i++)
+        if (times[i] != 1) fail_msg("piece %d was done %d times", i, times[i]);
+    thread_pool_close(&p);
+    free(times);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces), cmocka_unit_test(test_inside),
-        cmocka_unit_test(test_hosts),  cmocka_unit_test(test_fork),
-        cmocka_unit_test(test_modes),  cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_start),  cmocka_unit_test(test_crew),
+        cmocka_unit_test(test_both_ends), cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_pieces),    cmocka_unit_test(test_inside),
+        cmocka_unit_test(test_hosts),     cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_modes),     cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_start),     cmocka_unit_test(test_crew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

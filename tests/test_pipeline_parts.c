@@ -213,8 +213,7 @@ static void test_texts_of_a_sample(void **state)
     (void)state;
     float *states = text_by_formula(SAMPLES * TEXTS, 3, &numbers);
     fill(x, SAMPLES * one, 1);
-    for (size_t k = 0; k < all; k++)
-        memcpy(twice + k * one, x + k / TEXTS * one, one * sizeof *x);
+    for (size_t k = 0; k < all; k++) memcpy(twice + k * one, x + k / TEXTS * one, one * sizeof *x);
     expect(denoiser_open(&shared, &toy, SAMPLES, TEXTS, SIDE, SIDE, &e) &&
                denoiser_read(shared, states, &e) &&
                denoiser_open(&apart, &toy, SAMPLES * TEXTS, 1, SIDE, SIDE, &e) &&
@@ -307,7 +306,8 @@ static void *work(void *user)
     w->ok = w->ok && text_encode(&own, ids, 1, 0, w->states, &w->e) &&
             encoder_open(&in, &own, width, height, &w->e) &&
             encoder_run(in, pixels, w->latent, w->latent + MOST / 2, "picture", &w->e) &&
-            denoiser_open(&n, &own, 1, 1, SIDE, SIDE, &w->e) && denoiser_read(n, w->states, &w->e) &&
+            denoiser_open(&n, &own, 1, 1, SIDE, SIDE, &w->e) &&
+            denoiser_read(n, w->states, &w->e) &&
             denoiser_run(n, x, 33.5f, w->out, "here", &w->e) &&
             decoder_open(&back, &own, SIDE, SIDE, &w->e) &&
             decoder_run(back, w->latent, &w->picture, &w->e);
@@ -377,9 +377,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),     cmocka_unit_test(test_texts_together),
         cmocka_unit_test(test_text_stays), cmocka_unit_test(test_fractional_timestep),
-        cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_texts_of_a_sample),      cmocka_unit_test(test_image),
-        cmocka_unit_test(test_threads),    cmocka_unit_test(test_blame),
+        cmocka_unit_test(test_batch),      cmocka_unit_test(test_texts_of_a_sample),
+        cmocka_unit_test(test_image),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_blame),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

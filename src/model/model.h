@@ -46,8 +46,8 @@ bool model_open_to_look(model **out, const char *path, thread_pool *pool, const 
                         error *e);
 void model_close(model **m);
 
-/* x NHWC F32 [B,h,w,in], t F32 [B], or [1] for all, context F32 [B,N,cross] (NULL: unconditional). Returns
- * [B,h,w,out]. */
+/* x NHWC F32 [B,h,w,in], t F32 [B], or [1] for all, context F32 [B,N,cross] (NULL: unconditional).
+ * Returns [B,h,w,out]. */
 tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context);
 /* The activations [B,h',w',channels] behind the last layer of an up block, before it is enlarged;
  * nothing behind them is recorded. */
@@ -57,8 +57,8 @@ tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t
  * (compute type; kv[0..unet_text_count-1], in the order in which unet_build_cached wants them). */
 size_t unet_text_count(const unet_config *c);
 void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv);
-/* Each sample of x under `texts` texts, kv's samples: t is [1], and what comes before the first text
- * is computed once. -> [B * texts,h,w,out]. */
+/* Each sample of x under `texts` texts, kv's samples: t is [1], and what comes before the first
+ * text is computed once. -> [B * texts,h,w,out]. */
 tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv,
                           int texts);
 /* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as

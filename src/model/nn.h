@@ -32,7 +32,8 @@ tensor *nn_group_norm(const scope *s, const char *name, tensor *x, int groups, f
                       bool silu);
 tensor *nn_layer_norm(const scope *s, const char *name, tensor *x, float eps);
 
-/* diffusers ResnetBlock2D: x [B,H,W,C], temb = silu(time embedding) [B,T], [1,T] or NULL -> [B,H,W,width].
+/* diffusers ResnetBlock2D: x [B,H,W,C], temb = silu(time embedding) [B,T], [1,T] or NULL ->
+ * [B,H,W,width].
  */
 tensor *nn_resnet(const scope *s, tensor *x, tensor *temb, int64_t width, int groups, float eps);
 /* diffusers Attention with group norm and residual (UNet2DModel, VAE): x [B,H,W,C] -> the same. */

@@ -56,8 +56,7 @@ bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int 
 {
     denoiser *n = *out = calloc(1, sizeof *n);
     if (!n) return error_memory(e, "the network's plan", sizeof *n);
-    *n = (denoiser){
-        .on = *p, .batch = batch, .texts = texts, .height = height, .width = width};
+    *n = (denoiser){.on = *p, .batch = batch, .texts = texts, .height = height, .width = width};
     bool ok = device_weights_open(p->device, &p->model->unet_weights, &n->weights, e) &&
               (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
     if (!ok) denoiser_close(out);

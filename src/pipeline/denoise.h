@@ -9,8 +9,8 @@
 typedef struct denoiser denoiser;
 
 /* Planned, so that denoiser_bytes is known; memory is taken by the first prediction, and held until
- * denoiser_release. batch: samples, each under `texts` texts (1 where there is none); height, width:
- * of the latents. */
+ * denoiser_release. batch: samples, each under `texts` texts (1 where there is none); height,
+ * width: of the latents. */
 bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
                    error *e);
 void denoiser_close(denoiser **n);
@@ -19,8 +19,9 @@ size_t denoiser_bytes(const denoiser *n);
 /* Of these; false where n is NULL. */
 bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width);
 
-/* The texts' states [B * texts,N,hidden], each sample's one behind the other: cross-attention's keys and values, which are constant over a run,
- * are computed here. Once at least before the first prediction of a model that takes a prompt. */
+/* The texts' states [B * texts,N,hidden], each sample's one behind the other: cross-attention's
+ * keys and values, which are constant over a run, are computed here. Once at least before the first
+ * prediction of a model that takes a prompt. */
 bool denoiser_read(denoiser *n, const float *states, error *e);
 bool denoiser_has_text(const denoiser *n);
 
