@@ -439,10 +439,12 @@ LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *c
 typedef struct lk_job {
     size_t size;
     lk_model *const *models;
-    const char *const *names;           /* NULL without a schedule */
-    int count;                          /* 1 */
-    const char *schedule;               /* NULL: the first model alone */
-    const lk_generate_options *options; /* its `progress` and `reached` are not called */
+    const char *const *names; /* NULL without a schedule */
+    int count;                /* 1 */
+    const char *schedule;     /* NULL: the first model alone */
+    /* Its `progress` is not called; `reached` is by whichever thread makes the picture, for a step
+     * that is made a second time again. */
+    const lk_generate_options *options;
 } lk_job;
 #define lk_job_defaults(job) lk_job_defaults_sized((job), sizeof *(job))
 LK_API void lk_job_defaults_sized(lk_job *job, size_t size);

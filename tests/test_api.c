@@ -817,6 +817,56 @@ static void test_many_fails(void **state)
     assert_int_equal(why.code, LK_USAGE);
 }
 
+/* What pictures reached together is told, and they go on from there together. */
+static void test_many_go_on(void **state)
+{
+    (void)state;
+    enum { PICTURES = 2 };
+    keeper k[PICTURES] = {{NULL, 0}};
+    lk_generate_options o[PICTURES];
+    lk_job jobs[PICTURES];
+    const lk_job *list[PICTURES];
+    lk_error why = {LK_OK, ""};
+    lk_session *s = NULL;
+    lk_session_options one;
+    lk_many_options given;
+    lk_session_defaults(&one);
+    one.threads = 1;
+    assert_true(lk_session_open(&s, context, &one, &why));
+    for (int i = 0; i < PICTURES; i++) {
+        o[i] = options_for((uint64_t)i + 5);
+        o[i].reached = keep;
+        o[i].user = &k[i];
+        lk_job_defaults(&jobs[i]);
+        jobs[i].models = &opened;
+        jobs[i].options = &o[i];
+        list[i] = &jobs[i];
+    }
+    many whole = {.stop_at = -1}, rest = {.stop_at = -1};
+    lk_many_defaults(&given);
+    given.made = many_made;
+    given.user = &whole;
+    if (!lk_generate_many(s, list, PICTURES, &given, &why)) fail_msg("%s", why.text);
+    for (int i = 0; i < PICTURES; i++) {
+        assert_int_equal(k[i].told, STEPS);
+        o[i].reached = NULL;
+        o[i].from = k[i].kept;
+    }
+    given.user = &rest;
+    if (!lk_generate_many(s, list, PICTURES, &given, &why)) fail_msg("%s", why.text);
+    for (int i = 0; i < PICTURES; i++) {
+        lk_generate_options alone_options = options_for((uint64_t)i + 5);
+        lk_image *alone = make(session, &alone_options);
+        check_same(alone, whole.made[i]);
+        check_same(alone, rest.made[i]);
+        lk_image_close(&alone);
+        lk_snapshot_close(&k[i].kept);
+    }
+    many_close(&whole);
+    many_close(&rest);
+    lk_session_close(&s);
+}
+
 /* ---- the settings of a training ---- */
 
 /* docs/TRAINING.md has a line for each setting, as the library tells it. */
@@ -912,6 +962,7 @@ int main(void)
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_many_fails),
+        cmocka_unit_test(test_many_go_on),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_settings_document),
     };

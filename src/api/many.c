@@ -58,11 +58,12 @@ typedef struct many {
 static bool alike(const task *a, const task *b)
 {
     generate_options x = api_options_in(&a->o), y = api_options_in(&b->o);
+    x.from = a->o.from ? &a->o.from->state : NULL;
+    y.from = b->o.from ? &b->o.from->state : NULL;
     const lk_job *s = &a->job, *t = &b->job;
     bool schedules = !s->schedule == !t->schedule &&
                      (!s->schedule || strcmp(s->schedule, t->schedule) == 0);
-    if (!schedules || s->count != t->count || s->names != t->names || a->o.from || b->o.from)
-        return false;
+    if (!schedules || s->count != t->count || s->names != t->names) return false;
     for (int i = 0; i < s->count; i++)
         if (s->models[i] != t->models[i]) return false;
     return generate_alike(&x, &y);
@@ -219,7 +220,8 @@ static bool take_jobs(many *m, const lk_job *const *jobs, error *e)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has no model", i);
         if (t->job.schedule && !t->job.names)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has a schedule and no names", i);
-        m->steps += t->o.steps - (t->o.from ? t->o.from->state.step : 0);
+        t->steps = t->o.from ? t->o.from->state.step : 0;
+        m->steps += t->o.steps - t->steps;
     }
     return true;
 }

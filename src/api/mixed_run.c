@@ -117,7 +117,7 @@ static void listen(mixed *t)
         p->watch.picture = p->o.picture;
         p->watch.pictures = p->o.pictures;
         t->in[k].progress = on_progress;
-        t->in[k].reached = p->o.reached && !t->stepped ? on_reached : NULL;
+        t->in[k].reached = p->o.reached ? on_reached : NULL;
         t->in[k].user = p;
     }
 }

@@ -178,29 +178,48 @@ void cells_work_close(cell_work *w)
 
 /* ---- making --------------------------------------------------------------------------------- */
 
-/* Pictures of which each begins as the one before it does: one worker's business. */
+/* Pictures of which each begins as the one before it does. */
 typedef struct group {
     int begin, end, steps;
+    char shape[65]; /* a hash of all that groups whose pictures take their steps together share */
 } group;
+
+/* Groups of one shape: their first pictures are made together, then their second ones. One worker's
+ * business. */
+enum { LANES_MOST = 6 };
+typedef struct piece {
+    int first, lanes; /* groups */
+} piece;
 
 typedef struct all_making {
     const cell_work *work;
     const cell_maker *maker;
     study_plan *plan;
     group *group;
-    int groups;
+    piece *piece;
+    int groups, pieces;
     int *failed;
 } all_making;
 
 typedef struct making {
     const all_making *all;
-    crew_run *run;
-    lk_session *session;
     int at;              /* the task in hand */
     lk_snapshot **stack; /* states of its run that tasks to come go on from, by rising step */
     int depth, room;
     bool out_of_memory;
+    bool made;
 } making;
+
+/* A piece in hand: a run for each of its groups. */
+typedef struct lanes {
+    const all_making *all;
+    crew_run *run;
+    lk_session *session;
+    making lane[LANES_MOST];
+    int count;
+    int first, told, steps; /* of the call in hand: its first lane, its steps so far, and in all */
+    error why;              /* of a picture that could not be saved */
+} lanes;
 
 /* Whether a task to come goes on from this step of the task in hand: some later neighbour shares
  * exactly so many steps with it, all in between sharing no fewer. */
@@ -241,33 +260,64 @@ static void drop_above(making *m, int step)
 
 static int stepped(void *user, const lk_progress *p)
 {
-    making *m = user;
-    return p->step > m->all->work->task[m->at].shared && crew_step(m->run);
+    lanes *l = user;
+    bool stop = false;
+    for (; l->told < p->step && l->told < l->steps; l->told++) stop |= crew_step(l->run);
+    return stop;
 }
 
-static bool make_one(making *m, error *e)
+static int save(void *user, size_t k, lk_image *picture)
 {
-    const study_plan *p = m->all->plan;
-    const cell_task *task = &m->all->work->task[m->at];
-    const study_cell *c = task->cell;
+    lanes *l = user;
+    making *m = &l->lane[l->first + (int)k];
     lk_error why = {0};
-    lk_image *made = NULL;
-    lk_generate_options o = cell_options(c);
-    drop_above(m, task->shared);
-    o.from = m->depth ? m->stack[m->depth - 1] : NULL;
-    o.progress = stepped;
-    o.reached = keep;
-    o.user = m;
-    char *path = image_path(m->all->maker->folder, c->name);
-    bool ok = path || error_memory(e, "a picture's name", 64);
-    if (ok && !lk_generate_mixed(&made, m->session, m->all->maker->models, p->model_name, p->models,
-                                 c->schedule, &o, &why))
-        ok = engine_failed(&why, e);
-    if (ok && m->out_of_memory) ok = error_memory(e, "a run's state", sizeof *m);
-    if (ok && !lk_image_save(made, path, &why)) ok = engine_failed(&why, e);
-    lk_image_close(&made);
+    char *path = image_path(l->all->maker->folder, l->all->work->task[m->at].cell->name);
+    m->made = path ? lk_image_save(picture, path, &why) || engine_failed(&why, &l->why)
+                   : error_memory(&l->why, "a picture's name", 64);
+    lk_image_close(&picture);
     free(path);
-    return ok;
+    return !m->made;
+}
+
+/* The tasks in hand of `count` lanes from the first on. */
+static bool make_together(lanes *l, int first, int count, error *e)
+{
+    const study_plan *p = l->all->plan;
+    lk_generate_options o[LANES_MOST];
+    lk_job job[LANES_MOST];
+    const lk_job *jobs[LANES_MOST];
+    lk_many_options many;
+    lk_error why = {0};
+    l->first = first;
+    l->told = l->steps = 0;
+    for (int k = 0; k < count; k++) {
+        making *m = &l->lane[first + k];
+        const cell_task *task = &l->all->work->task[m->at];
+        drop_above(m, task->shared);
+        m->made = false;
+        o[k] = cell_options(task->cell);
+        o[k].from = m->depth ? m->stack[m->depth - 1] : NULL;
+        o[k].reached = keep;
+        o[k].user = m;
+        lk_job_defaults(&job[k]);
+        job[k].models = l->all->maker->models;
+        job[k].names = p->model_name;
+        job[k].count = p->models;
+        job[k].schedule = task->cell->schedule;
+        job[k].options = &o[k];
+        jobs[k] = &job[k];
+        l->steps += task->cell->steps - task->shared;
+    }
+    lk_many_defaults(&many);
+    many.made = save;
+    many.progress = stepped;
+    many.user = l;
+    bool ok = lk_generate_many(l->session, jobs, (size_t)count, &many, &why);
+    if (l->why.code) return error_set(e, l->why.code, "%s", l->why.text);
+    if (!ok) return engine_failed(&why, e);
+    for (int k = first; k < first + count; k++)
+        if (l->lane[k].out_of_memory) return error_memory(e, "a run's state", sizeof *l);
+    return true;
 }
 
 /* Whether a failure is the picture's own. */
@@ -286,26 +336,44 @@ static bool note_failure(study_plan *p, const char *name, const char *why, error
     return true;
 }
 
-static bool make_group(void *context, crew_run *run, int i, int worker, error *e)
+/* As make_together; one that fails does not keep the others. */
+static bool make_next(lanes *l, int first, int count, error *e)
+{
+    const all_making *all = l->all;
+    error why = {0};
+    if (make_together(l, first, count, &why)) return true;
+    if (is_own(why.code) && count > 1) {
+        for (int k = 0; k < count; k++)
+            if (!l->lane[k].made && !make_next(l, k, 1, e)) return false;
+        return true;
+    }
+    crew_lock(l->run);
+    bool ok = is_own(why.code)
+                  ? note_failure(all->plan, all->work->task[l->lane[first].at].cell->name, why.text,
+                                 e)
+                  : error_set(e, why.code, "%s", why.text);
+    ++*all->failed;
+    crew_unlock(l->run);
+    return ok;
+}
+
+static bool make_piece(void *context, crew_run *run, int i, int worker, error *e)
 {
     const all_making *all = context;
-    making m = {.all = all,
-                .run = run,
-                .session = all->maker->crew->session[worker],
-                .at = all->group[i].begin};
+    const piece *p = &all->piece[i];
+    const group *g = &all->group[p->first];
+    lanes l = {
+        .all = all, .run = run, .session = all->maker->crew->session[worker], .count = p->lanes};
     bool ok = true;
-    for (; ok && m.at < all->group[i].end; m.at++) {
-        error why = {0};
-        if (make_one(&m, &why)) continue;
-        crew_lock(run);
-        ok = is_own(why.code)
-                 ? note_failure(all->plan, all->work->task[m.at].cell->name, why.text, e)
-                 : error_set(e, why.code, "%s", why.text);
-        ++*all->failed;
-        crew_unlock(run);
+    for (int k = 0; k < l.count; k++) l.lane[k] = (making){.all = all, .at = g[k].begin};
+    for (int task = g->begin; ok && task < g->end; task++) {
+        ok = make_next(&l, 0, l.count, e);
+        for (int k = 0; k < l.count; k++) l.lane[k].at++;
     }
-    drop_above(&m, -1);
-    free(m.stack);
+    for (int k = 0; k < l.count; k++) {
+        drop_above(&l.lane[k], -1);
+        free(l.lane[k].stack);
+    }
     return ok;
 }
 
@@ -318,31 +386,75 @@ static bool told(void *context, crew_run *run, int64_t done, error *e)
     return true;
 }
 
+/* Longest first, so that workers end together; then by shape. */
 static int compare_groups(const void *a, const void *b)
 {
     const group *x = a, *y = b;
-    return x->steps != y->steps ? y->steps - x->steps : x->begin - y->begin;
+    int by_shape = strcmp(x->shape, y->shape);
+    if (x->steps != y->steps) return y->steps - x->steps;
+    return by_shape ? by_shape : x->begin - y->begin;
+}
+
+/* Of each picture all but its seed and its texts. */
+static void find_shape(const cell_work *w, group *g)
+{
+    sha256 h;
+    sha256_start(&h);
+    for (int i = g->begin; i < g->end; i++) {
+        study_cell c = *w->task[i].cell;
+        c.seed = 0;
+        c.prompt = c.negative = "";
+        hash_settings(&h, &c);
+        add_text(&h, c.schedule);
+        add_text(&h, number_exact(w->task[i].shared).text);
+    }
+    sha256_end(&h, g->shape);
+}
+
+static void find_groups(all_making *all)
+{
+    const cell_work *w = all->work;
+    for (int i = 0; i < w->count; i++) {
+        if (!i || !w->task[i].shared) all->group[all->groups++].begin = i;
+        all->group[all->groups - 1].end = i + 1;
+        all->group[all->groups - 1].steps += w->task[i].cell->steps - w->task[i].shared;
+    }
+    for (int i = 0; i < all->groups; i++) find_shape(w, &all->group[i]);
+    qsort(all->group, (size_t)all->groups, sizeof *all->group, compare_groups);
+}
+
+/* As many groups of a shape together as leaves each worker some. */
+static void find_pieces(all_making *all)
+{
+    int workers = all->maker->crew->count;
+    for (int i = 0, end; i < all->groups; i = end) {
+        for (end = i + 1; end < all->groups; end++)
+            if (strcmp(all->group[i].shape, all->group[end].shape) != 0) break;
+        int together = (end - i + workers - 1) / workers;
+        if (together > LANES_MOST) together = LANES_MOST;
+        for (int k = i; k < end; k += together)
+            all->piece[all->pieces++] = (piece){k, end - k < together ? end - k : together};
+    }
 }
 
 bool cells_make(const cell_work *w, const cell_maker *maker, study_plan *p, int *failed, error *e)
 {
+    size_t most = (size_t)w->count + 1;
     all_making all = {.work = w,
                       .maker = maker,
                       .plan = p,
                       .failed = failed,
-                      .group = calloc((size_t)w->count + 1, sizeof *all.group)};
+                      .group = calloc(most, sizeof *all.group),
+                      .piece = calloc(most, sizeof *all.piece)};
+    bool ok = (all.group && all.piece) ||
+              error_memory(e, "a study's pictures", most * sizeof *all.group);
     *failed = 0;
-    if (!all.group)
-        return error_memory(e, "a study's pictures", (size_t)w->count * sizeof *all.group);
-    for (int i = 0; i < w->count; i++) {
-        if (!i || !w->task[i].shared) all.group[all.groups++].begin = i;
-        all.group[all.groups - 1].end = i + 1;
-        all.group[all.groups - 1].steps += w->task[i].cell->steps - w->task[i].shared;
+    if (ok) {
+        find_groups(&all);
+        find_pieces(&all);
+        ok = crew_do(maker->crew, &(crew_work){all.pieces, make_piece, told, &all}, e);
     }
-    /* The longest first, so that workers end together. */
-    if (maker->crew->count > 1)
-        qsort(all.group, (size_t)all.groups, sizeof *all.group, compare_groups);
-    bool ok = crew_do(maker->crew, &(crew_work){all.groups, make_group, told, &all}, e);
     free(all.group);
+    free(all.piece);
     return ok;
 }
