@@ -7,7 +7,7 @@
 #   make test-more      everything by clang, ThreadSanitizer, oneDNN 3, in build-*/ (what .ci/run does besides make test)
 #   make test-fuzz      each fuzzer of tests/fuzz for FUZZ_SECONDS=60, from its kept corpus (clang), in build-fuzz/
 #   make cuda           build/liblikeness-cuda.so, for NVIDIA GPUs; without CUDA 13 here it brings NVIDIA's wheels (1 GB)
-#   make bench          ours and diffusers' speed at the size of Stable Diffusion 1.5 (docs in tools/bench/bench.sh)
+#   make bench          ours, diffusers' and OpenVINO's speed at the size of Stable Diffusion 1.5 (docs in tools/bench/bench.sh)
 #   make clip-tokenizer fetches the merges of CLIP's tokenizer, which single-file checkpoints need; make tries it once
 #   make install        into PREFIX=/usr/local
 #   make clean

@@ -57,20 +57,6 @@ void grid_cut(const struct grid *g, int *grid_m, int *grid_n)
     }
 }
 
-void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
-                 int *grid_n)
-{
-    grid_cut(&(struct grid){.threads = threads,
-                            .a_thread = a_thread,
-                            .m = m,
-                            .n = n,
-                            .mr = mr,
-                            .nr = nr,
-                            .edge_m = COST_EDGE,
-                            .edge_n = COST_EDGE},
-             grid_m, grid_n);
-}
-
 void direct_cut(const device *d, product *p)
 {
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;

@@ -98,9 +98,6 @@ struct grid {
 };
 
 void grid_cut(const struct grid *g, int *grid_m, int *grid_n);
-/* The same for rectangles that read rows and columns as they lie. */
-void grid_choose(int threads, int a_thread, int64_t m, int64_t n, int mr, int nr, int *grid_m,
-                 int *grid_n);
 
 /* direct.c */
 void direct_cut(const device *d, product *p); /* chooses its grid */
