@@ -35,10 +35,11 @@ def convert(folder, size, path):
         def forward(self, x, t, context):
             return self.net(x, t, encoder_hidden_states=context, return_dict=False)[0]
 
-    small = size // 8
-    example = (torch.randn(2, 4, small, small), torch.tensor(500), torch.randn(2, 77, net.config.cross_attention_dim))
+    text = net.config.cross_attention_dim
+    example = (torch.randn(2, 4, 8, 8), torch.tensor(500), torch.randn(2, 77, text))  # small: it is run to be traced
     with torch.no_grad():
-        model = openvino.convert_model(Plain(), example_input=example, input=[tuple(e.shape) for e in example])
+        model = openvino.convert_model(Plain(), example_input=example,
+                                       input=[(2, 4, size // 8, size // 8), (), (2, 77, text)])
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
