@@ -433,6 +433,23 @@ LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *c
                      int count, const char *sum, const char *folder,
                      const lk_merge_options *options, lk_error *error);
 
+/* ---- a model in another form ---- */
+
+typedef struct lk_save_options {
+    size_t size;
+    const char *dtype;              /* of the weights: "f32", "f16", "bf16"; NULL: each as it is */
+    lk_progress_callback *progress; /* NULL, or told of the tensors, or files */
+    void *user;
+} lk_save_options;
+#define lk_save_defaults(options) lk_save_defaults_sized((options), sizeof *(options))
+LK_API void lk_save_defaults_sized(lk_save_options *options, size_t size);
+/* A path that ends with ".safetensors": one file in the original names, as AUTOMATIC1111, ComfyUI,
+ * stable-diffusion.cpp and diffusers' from_single_file read it. Else a diffusers folder, which is
+ * removed when it fails and was not there before. LK_MODEL for an unconditional model. What the
+ * form cannot tell of the model (sizes, schedules) is told to the session's log. */
+LK_API bool lk_model_save(lk_session *session, lk_model *model, const char *path,
+                          const lk_save_options *options, lk_error *error);
+
 /* ---- many pictures ---- */
 
 /* A picture that is to be made, of one model or several (as in lk_generate_mixed). */

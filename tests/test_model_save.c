@@ -10,7 +10,9 @@
 #include "base/platform.h"
 #include "model/load.h"
 #include "model/hash.h"
+#include "model/merge.h"
 #include "model/save.h"
+#include "model/write.h"
 
 typedef struct place {
     char text[900];
@@ -339,6 +341,109 @@ static void single_files(void **state)
     saved_same(opened_single(at(source, "model.fp16.safetensors"), NULL));
 }
 
+/* Every tensor of the published layout is there, under its name and in its shape. */
+static void expect_published(place published, place written)
+{
+    static const char *const parts[] = {"model.diffusion_model.", "first_stage_model.",
+                                        "cond_stage_model.transformer."};
+    safetensors want, have;
+    error e = {0};
+    check(safetensors_open(&want, published.text, &e) && safetensors_open(&have, written.text, &e),
+          &e);
+    size_t same = 0;
+    for (size_t i = 0; i < want.count; i++) {
+        const safetensors_entry *t = &want.entry[i], *found = safetensors_find(&have, t->name);
+        bool ours = false;
+        for (int k = 0; k < 3; k++) ours = ours || !strncmp(t->name, parts[k], strlen(parts[k]));
+        if (!ours || strstr(t->name, "position_ids") || strstr(t->name, ".loss.")) continue;
+        if (!found) fail_msg("%s is not there", t->name);
+        assert_int_equal(found->rank, t->rank);
+        assert_memory_equal(found->dim, t->dim, (size_t)t->rank * sizeof *t->dim);
+        same++;
+    }
+    assert_int_equal(same, 320 + 124 + 36);
+    assert_int_equal(have.count, same);
+    safetensors_close(&want);
+    safetensors_close(&have);
+}
+
+static void expect_set_as(const weight_set *from, const weight_set *set, dtype type)
+{
+    assert_int_equal(from->count, set->count);
+    for (size_t i = 0; i < set->count; i++) {
+        size_t n = (size_t)weight_elements(&set->item[i]);
+        float *value = malloc(n * sizeof *value);
+        void *want = malloc(n * sizeof *value);
+        assert_true(value && want);
+        convert_to_float(value, from->item[i].data, from->item[i].type, n);
+        convert_from_float(want, type, value, n);
+        assert_int_equal(set->item[i].type, type);
+        assert_memory_equal(set->item[i].data, want, n * dtype_size(type));
+        free(value);
+        free(want);
+    }
+}
+
+static void written_single(void **state)
+{
+    (void)state;
+    place source = layout("single", false), file = at(source, "model.safetensors"),
+          out = at(fresh(), "one.safetensors");
+    model *m = opened_single(file, NULL), *again;
+    error e = {0};
+    check(model_write_single(m, NULL, out.text, NULL, &e), &e);
+    expect_published(file, out);
+    again = opened_single(out, NULL);
+    expect_same_set(&m->unet_weights, &again->unet_weights);
+    expect_same_set(&m->clip_weights, &again->clip_weights);
+    expect_same_set(&m->vae_weights, &again->vae_weights);
+    model_close(&again);
+    static const dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
+    for (int i = 0; i < 3; i++) {
+        check(model_write_single(m, &types[i], out.text, NULL, &e), &e);
+        again = opened_single(out, NULL);
+        expect_set_as(&m->unet_weights, &again->unet_weights, types[i]);
+        expect_set_as(&m->vae_weights, &again->vae_weights, types[i]);
+        model_close(&again);
+        place folder = fresh();
+        check(model_save_folder(m, folder.text, &types[i], NULL, &e), &e);
+        again = opened(folder, NULL);
+        expect_set_as(&m->clip_weights, &again->clip_weights, types[i]);
+        expect_set_as(&m->vae_weights, &again->vae_weights, types[i]);
+        model_close(&again);
+        expect_text(at(folder, "text_encoder/config.json"), "float32", true);
+    }
+    assert_string_equal(model_single_loses(m), "its sizes, which are not Stable Diffusion 1's");
+    model_close(&m);
+    layout_write(source.text, "single", false, predicts_v);
+    m = opened_single(file, NULL);
+    check(model_write_single(m, NULL, out.text, NULL, &e), &e);
+    again = opened_single(out, NULL);
+    assert_int_equal(again->scheduler.predicts, PREDICT_V);
+    assert_true(again->scheduler.zero_snr);
+    model_close(&again);
+    model_close(&m);
+}
+
+/* float16 ends at 65504; what it cannot hold is named, and no file is left. */
+static void too_large(void **state)
+{
+    (void)state;
+    static const float value[] = {1, 65504, -70000};
+    weight w = {.name = "a.weight", .type = DTYPE_F32, .rank = 1, .dim = {3}, .data = value};
+    weight_set set = {.item = &w, .count = 1};
+    place folder = fresh(), out = at(folder, "x.safetensors");
+    dtype type = DTYPE_F16;
+    error e = {0};
+    assert_false(weights_write(&set, &type, out.text, NULL, &e));
+    assert_int_equal(e.code, ERROR_NUMERIC);
+    assert_non_null(strstr(e.text, "a.weight holds -70000, and float16 ends at 65504"));
+    assert_int_equal(count_files(folder, "*x*"), 0);
+    type = DTYPE_BF16;
+    e = (error){0};
+    check(weights_write(&set, &type, out.text, NULL, &e), &e);
+}
+
 static void other_vae(void **state)
 {
     (void)state;
@@ -483,8 +588,11 @@ static void hashes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pocket),     cmocka_unit_test(layouts),      cmocka_unit_test(replaced),
-        cmocka_unit_test(index_file), cmocka_unit_test(single_files), cmocka_unit_test(other_vae),
-        cmocka_unit_test(refusals),   cmocka_unit_test(memory),       cmocka_unit_test(hashes)};
+        cmocka_unit_test(pocket),       cmocka_unit_test(layouts),
+        cmocka_unit_test(replaced),     cmocka_unit_test(index_file),
+        cmocka_unit_test(single_files), cmocka_unit_test(other_vae),
+        cmocka_unit_test(refusals),     cmocka_unit_test(memory),
+        cmocka_unit_test(hashes),       cmocka_unit_test(written_single),
+        cmocka_unit_test(too_large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,42 @@ static void make_folder_of_pipe(const char *name)
     assert_int_equal(mkfifo(path, 0600), 0);
 }
 
+/* ---- other forms --------------------------------------------------------------------------- */
+
+#define CONVERT(...) likeness("convert", __VA_ARGS__, NULL)
+
+static void test_convert(void **state)
+{
+    (void)state;
+    CONVERT("toy", "other.safetensors", "--dtype", "bf16");
+    done();
+    assert_string_equal(last.out, "other.safetensors\n");
+    says(last.err, "other.safetensors does not tell its sizes");
+    CONVERT("toy", "half", "--dtype=f16");
+    done();
+    assert_string_equal(last.err, "");
+    likeness("inspect", "half", NULL);
+    done();
+    says(last.out, "F16");
+    CONVERT("half", "half");
+    failed(1, "not empty");
+    CONVERT("half", "half", "--overwrite");
+    failed(2, "choose another folder");
+    CONVERT("toy", "other.safetensors");
+    failed(1, "is there already");
+    CONVERT("toy", "other.ckpt");
+    failed(2, ".ckpt is read, not written");
+    CONVERT("toy", "bad", "--dtype", "f8");
+    failed(2, "there are f32, f16 and bf16");
+    CONVERT("toy");
+    failed(2, "convert what?");
+    CONVERT("toy", "bad", "-o", "bad");
+    failed(2, "names both");
+    CONVERT(SOURCE_DIR "/tests/fixtures/torch/runs.pt", "bad");
+    failed(1, "wants to run posix.system: not read");
+    assert_false(exists("bad"));
+}
+
 #define TRAIN(...)                                                                                 \
     likeness("train", "-m", "toy", "--instance_prompt", "a dog", "--max_train_steps", "1",         \
              "--train_batch_size", "1", "--output_dir", "taught", __VA_ARGS__, NULL)
@@ -194,9 +230,8 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_lora),
-        cmocka_unit_test(test_vae_files),
+        cmocka_unit_test(test_convert),      cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),         cmocka_unit_test(test_vae_files),
         cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -240,7 +240,7 @@ static void test_bad_merges(void **state)
     CONVERT("--help");
     done();
     says(last.out, "--merge");
-    CONVERT("in", "out");
+    CONVERT("in");
     failed(2, "There is --merge");
     CONVERT("--merge", "base", "-m", "base=toy");
     failed(2, "-o DIR");

@@ -1,29 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * convert: likeness convert, models made out of models: --merge. */
+ * convert: likeness convert: a model in another form, and models made out of models (--merge). */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
 static const char help[] =
+    "likeness convert IN OUT [--dtype f16]\n"
     "likeness convert --merge \"0.5*base+0.5*tuned\" -m base=PATH -m tuned=PATH -o DIR\n"
     "\n"
-    "Writes one model whose weights (UNet and text encoder) are the weighted sum of several, in\n"
+    "IN OUT: a model in another form. IN: a diffusers folder, .safetensors or .ckpt file, or "
+    "pocket.\n"
+    "OUT that ends with .safetensors is one file in the original names, as AUTOMATIC1111, "
+    "ComfyUI,\n"
+    "stable-diffusion.cpp and diffusers' from_single_file read it; else it is a diffusers folder.\n"
+    "\n"
+    "      --dtype TYPE           weights as f32, f16 or bf16 (default: each as it is)\n"
+    "      --vae PATH             another autoencoder, folder or file, in place of the model's\n"
+    "      --tokenizer DIR        tokenizer files for a single-file model\n"
+    "\n"
+    "--merge: one model whose weights (UNet and text encoder) are the weighted sum of several, in\n"
     "float32, as a diffusers folder. All else is that of the first model in the sum.\n"
     "\n"
     "      --merge SUM            weights may be any numbers; they need not add up to 1\n"
-    "  -m, --model NAME=PATH      diffusers folder, .safetensors or .ckpt file; pocket: the pocket "
-    "model\n"
+    "  -m, --model NAME=PATH      diffusers folder, .safetensors or .ckpt file; pocket: the "
+    "pocket\n"
+    "                             model\n"
     "  -o, --output DIR           made if it is not there\n"
-    "      --overwrite            also where something is in it\n";
+    "\n"
+    "      --overwrite            also where something is there already\n";
 
 typedef struct task {
     bool help, overwrite;
-    const char *merge, *output;
+    const char *merge, *output, *dtype, *vae, *tokenizer;
     text_list rest;
     model_list models;
+    lk_model *model; /* IN */
     workplace work;
     lk_error error;
 } task;
@@ -31,9 +48,15 @@ typedef struct task {
 static int flags_read(task *t, int argc, char **argv)
 {
     const option list[] = {
-        {"-h --help", OPTION_FLAG, &t->help},           {"--merge", OPTION_TEXT, &t->merge},
-        {"-m --model", OPTION_TEXTS, &t->models.given}, {"-o --output", OPTION_TEXT, &t->output},
-        {"--overwrite", OPTION_FLAG, &t->overwrite},    {NULL, OPTION_FLAG, NULL},
+        {"-h --help", OPTION_FLAG, &t->help},
+        {"--merge", OPTION_TEXT, &t->merge},
+        {"-m --model", OPTION_TEXTS, &t->models.given},
+        {"-o --output", OPTION_TEXT, &t->output},
+        {"--overwrite", OPTION_FLAG, &t->overwrite},
+        {"--dtype", OPTION_TEXT, &t->dtype},
+        {"--vae", OPTION_TEXT, &t->vae},
+        {"--tokenizer", OPTION_TEXT, &t->tokenizer},
+        {NULL, OPTION_FLAG, NULL},
     };
     return options_parse(list, argc, argv, "convert", &t->rest);
 }
@@ -49,44 +72,127 @@ static bool is_vacant(const char *path)
     return entries <= 2;
 }
 
-static int on_merge(void *user, const lk_progress *p)
+static int on_work(void *user, const lk_progress *p)
 {
     (void)user;
     (void)p;
     return interrupt_seen();
 }
 
-static int work(task *t)
+static int told(const char *path)
 {
-    if (!t->merge)
-        return fail(STATUS_WRONG_USAGE,
-                    "convert what? There is --merge \"0.5*base+0.5*tuned\"; see: "
-                    "likeness convert --help");
+    puts(path);
+    return fflush(stdout) == 0 ? STATUS_DONE
+                               : fail(STATUS_FAILED, "standard output cannot be written");
+}
+
+/* ---- one model out of several ---- */
+
+static int merge(task *t)
+{
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; see: likeness convert --help",
                     t->rest.item[0]);
     if (!t->output || !*t->output)
         return fail(STATUS_WRONG_USAGE, "where should the model go? Say it with -o DIR");
+    const char *other = t->dtype       ? "--dtype"
+                        : t->vae       ? "--vae"
+                        : t->tokenizer ? "--tokenizer"
+                                       : NULL;
+    if (other)
+        return fail(STATUS_WRONG_USAGE,
+                    "%s is for likeness convert IN OUT; what --merge writes can be converted so",
+                    other);
     if (!t->overwrite && !is_vacant(t->output))
         return fail(STATUS_FAILED, "%s is not empty; choose another folder, or say --overwrite",
                     t->output);
     int status = models_read(&t->models, "--merge");
     if (status != STATUS_DONE) return status;
     lk_context_options context;
-    lk_merge_options merge;
+    lk_merge_options options;
     lk_context_defaults(&context);
-    lk_merge_defaults(&merge);
-    merge.progress = on_merge;
+    lk_merge_defaults(&options);
+    options.progress = on_work;
     if (!workplace_open(&t->work, &context, &t->error) ||
         !models_open(&t->models, t->work.context, NULL, NULL, &t->error))
         return fail_error(&t->error);
     interrupt_watch(); /* from here on there is something to put away */
     if (!lk_merge(t->work.session, t->models.opened, (const char *const *)t->models.name,
-                  (int)t->models.count, t->merge, t->output, &merge, &t->error))
+                  (int)t->models.count, t->merge, t->output, &options, &t->error))
         return fail_error(&t->error);
-    puts(t->output);
-    return fflush(stdout) == 0 ? STATUS_DONE
-                               : fail(STATUS_FAILED, "standard output cannot be written");
+    return told(t->output);
+}
+
+/* ---- one model in another form ---- */
+
+static bool ends_with(const char *text, const char *ending)
+{
+    size_t length = strlen(text), n = strlen(ending);
+    return length > n && !strcasecmp(text + length - n, ending);
+}
+
+/* Whether OUT is something that is written, and where it may be. */
+static int output_check(const task *t, const char *path)
+{
+    static const char *const others[] = {".ckpt", ".pt", ".pth", ".bin", ".gguf"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (ends_with(path, others[i]))
+            return fail(STATUS_WRONG_USAGE,
+                        "%s: %s is read, not written; there are FILE.safetensors and folders", path,
+                        others[i]);
+    if (t->overwrite) return STATUS_DONE;
+    if (ends_with(path, ".safetensors") && access(path, F_OK) == 0)
+        return fail(STATUS_FAILED, "%s is there already; choose another name, or say --overwrite",
+                    path);
+    if (!is_vacant(path))
+        return fail(STATUS_FAILED, "%s is not empty; choose another folder, or say --overwrite",
+                    path);
+    return STATUS_DONE;
+}
+
+static void say(void *user, lk_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    fprintf(stderr, "likeness: %s\n", line);
+}
+
+static int convert(task *t)
+{
+    const char *in = t->rest.item[0], *out = t->rest.item[1];
+    if (t->output || t->models.given.count)
+        return fail(STATUS_WRONG_USAGE,
+                    "convert IN OUT names both; -m and -o are for --merge, see: likeness convert "
+                    "--help");
+    int status = output_check(t, out);
+    if (status != STATUS_DONE) return status;
+    lk_context_options context;
+    lk_model_options model;
+    lk_save_options options;
+    lk_context_defaults(&context);
+    lk_model_defaults(&model);
+    lk_save_defaults(&options);
+    context.log = say;
+    model.path = strcmp(in, "pocket") == 0 && access(in, F_OK) != 0 ? NULL : in;
+    model.vae = t->vae;
+    model.tokenizer = t->tokenizer;
+    model.progress = options.progress = on_work;
+    options.dtype = t->dtype;
+    interrupt_watch();
+    if (!workplace_open(&t->work, &context, &t->error) ||
+        !lk_model_open(&t->model, t->work.context, &model, &t->error) ||
+        !lk_model_save(t->work.session, t->model, out, &options, &t->error))
+        return fail_error(&t->error);
+    return told(out);
+}
+
+static int work(task *t)
+{
+    if (t->merge) return merge(t);
+    if (t->rest.count == 2) return convert(t);
+    return fail(STATUS_WRONG_USAGE,
+                "convert what? There is --merge \"0.5*base+0.5*tuned\", and IN OUT; see: "
+                "likeness convert --help");
 }
 
 int command_convert(int argc, char **argv)
@@ -97,6 +203,7 @@ int command_convert(int argc, char **argv)
         fputs(help, stdout);
     else if (status == STATUS_DONE)
         status = work(&t);
+    lk_model_close(&t.model);
     models_close(&t.models);
     workplace_close(&t.work);
     free(t.rest.item);

@@ -350,7 +350,7 @@ static char *make_header(const safetensors_entry **order, size_t count,
 
 /* hash: NULL, or where it goes */
 static bool write_all(const char *path, const char *header, const safetensors_entry **order,
-                      size_t count, char *hash, error *e)
+                      size_t count, char *hash, safetensors_put *put, void *context, error *e)
 {
     file_writer *w;
     sha256 sum;
@@ -362,8 +362,7 @@ static bool write_all(const char *path, const char *header, const safetensors_en
     for (int i = 0; i < LENGTH_BYTES; i++) prefix[i] = (uint8_t)((length + padding) >> 8 * i);
     bool ok = file_writer_put(w, prefix, sizeof prefix, e) &&
               file_writer_put(w, header, length, e) && file_writer_put(w, "        ", padding, e);
-    for (size_t i = 0; i < count && ok; i++)
-        ok = file_writer_put(w, order[i]->data, order[i]->bytes, e);
+    for (size_t i = 0; i < count && ok; i++) ok = put(context, order[i], w, e);
     if (ok && hash) sha256_end(&sum, hash);
     if (ok) return file_writer_commit(&w, e);
     file_writer_abandon(&w);
@@ -376,9 +375,23 @@ bool safetensors_write(const char *path, const safetensors_entry *entry, size_t 
     return safetensors_write_hashed(path, entry, count, metadata, metadata_count, NULL, e);
 }
 
+static bool put_data(void *unused, const safetensors_entry *entry, file_writer *w, error *e)
+{
+    (void)unused;
+    return file_writer_put(w, entry->data, entry->bytes, e);
+}
+
 bool safetensors_write_hashed(const char *path, const safetensors_entry *entry, size_t count,
                               const safetensors_pair *metadata, size_t metadata_count,
                               char hash[65], error *e)
+{
+    return safetensors_write_with(path, entry, count, metadata, metadata_count, hash, put_data,
+                                  NULL, e);
+}
+
+bool safetensors_write_with(const char *path, const safetensors_entry *entry, size_t count,
+                            const safetensors_pair *metadata, size_t metadata_count, char *hash,
+                            safetensors_put *put, void *context, error *e)
 {
     const safetensors_entry **order = malloc((count + 1) * sizeof *order);
     if (!order) return error_memory(e, path, (count + 1) * sizeof *order);
@@ -391,7 +404,7 @@ bool safetensors_write_hashed(const char *path, const safetensors_entry *entry, 
     }
     qsort(order, count, sizeof *order, compare_for_writing);
     char *header = make_header(order, count, metadata, metadata_count, path, e);
-    bool ok = header && write_all(path, header, order, count, hash, e);
+    bool ok = header && write_all(path, header, order, count, hash, put, context, e);
     free(header);
     free(order);
     return ok;

@@ -49,4 +49,12 @@ bool safetensors_write_hashed(const char *path, const safetensors_entry *entry, 
                               const safetensors_pair *metadata, size_t metadata_count,
                               char hash[65], error *e);
 
+/* Puts an entry's bytes, which need not be in memory as they are to be written. */
+typedef bool safetensors_put(void *context, const safetensors_entry *entry, file_writer *w,
+                             error *e);
+/* The same of entries whose `data` is put's business alone. hash: NULL, or where it goes. */
+bool safetensors_write_with(const char *path, const safetensors_entry *entry, size_t count,
+                            const safetensors_pair *metadata, size_t metadata_count, char *hash,
+                            safetensors_put *put, void *context, error *e);
+
 #endif

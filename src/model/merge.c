@@ -182,9 +182,20 @@ bool model_merge(const model *const *part, const float *share, int count, const 
     bool was_there = lstat(folder, &there) == 0;
     bool ok = weights_merge(&u, unet, share, where, count, watch, e) &&
               weights_merge(&c, clip, share, where, count, watch, e) &&
-              model_save_unless(part[0], folder, &u, &c, watch, e);
+              model_save_unless(part[0], folder, &u, &c, NULL, watch, e);
     if (!ok && !was_there) folder_remove(folder, NULL); /* what is not whole is of no use */
     weight_set_close(&u);
     weight_set_close(&c);
+    return ok;
+}
+
+bool model_save_folder(const model *m, const char *folder, const dtype *as, const work_watch *watch,
+                       error *e)
+{
+    struct stat there;
+    if (!refuse_part_folder(m, folder, e)) return false;
+    bool was_there = lstat(folder, &there) == 0;
+    bool ok = model_save_unless(m, folder, NULL, NULL, as, watch, e);
+    if (!ok && !was_there) folder_remove(folder, NULL);
     return ok;
 }

@@ -16,5 +16,8 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
  * a file of a part would be written over; one that was not there is removed again when it fails. */
 bool model_merge(const model *const *part, const float *share, int count, const char *folder,
                  const work_watch *watch, error *e);
+/* The same of one model by itself. as: the type of its weights; NULL: as they are. */
+bool model_save_folder(const model *m, const char *folder, const dtype *as, const work_watch *watch,
+                       error *e);
 
 #endif

@@ -15,7 +15,7 @@
 #include "device/device.h"
 #include "file/fields.h"
 #include "file/json.h"
-#include "file/safetensors.h"
+#include "model/write.h"
 
 enum { CONFIG_LIMIT = 1 << 20 };
 
@@ -235,26 +235,12 @@ static bool copy_clip_config(const char *from, const char *folder, error *e)
 
 /* ---- networks ---- */
 
-static bool write_weights(const weight_set *set, const char *folder, const char *name, char *hash,
-                          error *e)
+static bool write_weights(const weight_set *set, const dtype *as, const char *folder,
+                          const char *name, char *hash, error *e)
 {
-    safetensors_entry *entry = calloc(set->count + 1, sizeof *entry);
     char *path = path_join(folder, name);
-    bool ok = (entry && path) || error_memory(e, folder, (set->count + 1) * sizeof *entry);
-    for (size_t i = 0; ok && i < set->count; i++) {
-        const weight *w = &set->item[i];
-        entry[i] = (safetensors_entry){.name = w->name,
-                                       .type = w->type,
-                                       .rank = w->rank,
-                                       .data = w->data,
-                                       .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
-        memcpy(entry[i].dim, w->dim, (size_t)w->rank * sizeof *w->dim);
-    }
-    ok = ok && safetensors_write_hashed(path, entry, set->count, NULL, 0, hash, e);
-    if (ok && set->storage_drop) /* what was read of mapped files is not kept in memory */
-        set->storage_drop(set->storage);
+    bool ok = path ? weights_write(set, as, path, hash, e) : error_memory(e, folder, strlen(name));
     free(path);
-    free(entry);
     return ok;
 }
 
@@ -288,48 +274,55 @@ static bool refuse_unconditional(const model *m, error *e)
                      m->path);
 }
 
-bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65],
-                     error *e)
+static bool save_unet(const model *m, const char *folder, const weight_set *unet, const dtype *as,
+                      char *hash, error *e)
 {
     if (!refuse_unconditional(m, e) || !path_make_dir(folder, e)) return false;
     bool ok = from_folder(m) ? copy_from_part(m, "unet", folder, "config.json", e)
                              : write_json(unet_json(&m->unet), folder, "config.json", e);
-    return ok && write_weights(unet ? unet : &m->unet_weights, folder, UNET_WEIGHTS, hash, e);
+    return ok && write_weights(unet ? unet : &m->unet_weights, as, folder, UNET_WEIGHTS, hash, e);
+}
+
+bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65],
+                     error *e)
+{
+    return save_unet(m, folder, unet, NULL, hash, e);
 }
 
 /* as_is: the configuration says what the source's says. */
-static bool save_clip(const model *m, const char *folder, const weight_set *clip, bool as_is,
-                      char *hash, error *e)
+static bool save_clip(const model *m, const char *folder, const weight_set *clip, const dtype *as,
+                      bool as_is, char *hash, error *e)
 {
     if (!from_folder(m))
         return write_json(clip_json(&m->clip), folder, "config.json", e) &&
-               write_weights(clip, folder, CLIP_WEIGHTS, hash, e);
+               write_weights(clip, as, folder, CLIP_WEIGHTS, hash, e);
     char *from = path_join(m->path, "text_encoder");
     bool ok = !from   ? error_memory(e, m->path, strlen(m->path))
               : as_is ? copy_file(from, folder, "config.json", e)
                       : copy_clip_config(from, folder, e);
     free(from);
-    return ok && write_weights(clip, folder, CLIP_WEIGHTS, hash, e);
+    return ok && write_weights(clip, as, folder, CLIP_WEIGHTS, hash, e);
 }
 
 bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65],
                      error *e)
 {
     return refuse_unconditional(m, e) && path_make_dir(folder, e) &&
-           save_clip(m, folder, clip ? clip : &m->clip_weights, !clip, hash, e);
+           save_clip(m, folder, clip ? clip : &m->clip_weights, NULL, !clip, hash, e);
 }
 
-static bool save_vae(const model *m, const char *folder, error *e)
+static bool save_vae(const model *m, const char *folder, const dtype *as, error *e)
 {
     bool ok = m->vae_folder ? copy_file(m->vae_folder, folder, "config.json", e)
                             : write_json(vae_json(&m->vae), folder, "config.json", e);
-    return ok && write_weights(&m->vae_weights, folder, VAE_WEIGHTS, NULL, e);
+    return ok && write_weights(&m->vae_weights, as, folder, VAE_WEIGHTS, NULL, e);
 }
 
 /* ---- the rest of a folder ---- */
 
-static bool save_scheduler(const model *m, const char *folder, error *e)
+static bool save_scheduler(const model *m, const char *folder, const dtype *as, error *e)
 {
+    (void)as;
     if (from_folder(m)) return copy_from_part(m, "scheduler", folder, "scheduler_config.json", e);
     return write_json(scheduler_json(&m->scheduler), folder, "scheduler_config.json", e);
 }
@@ -337,8 +330,9 @@ static bool save_scheduler(const model *m, const char *folder, error *e)
 /* By name: a single file's tokenizer may lie in a folder of many other files. Without
  * tokenizer_config.json transformers would not know how long a prompt may be. */
 /* A vocabulary that follows from the merges is written out: others do not derive it. */
-static bool save_tokenizer(const model *m, const char *folder, error *e)
+static bool save_tokenizer(const model *m, const char *folder, const dtype *as, error *e)
 {
+    (void)as;
     static const char settings[] = "tokenizer_config.json";
     static const char *const names[] = {"tokenizer.json",    "vocab.json",
                                         "merges.txt",        "special_tokens_map.json",
@@ -440,12 +434,13 @@ static bool refuse_own_folder(const model *m, const char *folder, error *e)
                               folder);
 }
 
-typedef bool save_part(const model *m, const char *folder, error *e);
+typedef bool save_part(const model *m, const char *folder, const dtype *as, error *e);
 
-static bool save_in(const model *m, const char *folder, const char *part, save_part *save, error *e)
+static bool save_in(const model *m, const char *folder, const char *part, save_part *save,
+                    const dtype *as, error *e)
 {
     char *path = make_part(folder, part, e);
-    bool ok = path && save(m, path, e);
+    bool ok = path && save(m, path, as, e);
     free(path);
     return ok;
 }
@@ -455,14 +450,15 @@ enum { SAVE_STEPS = 3 }; /* autoencoder, text encoder, UNet */
 /* A text encoder that stays half beside a UNet in float32 would not run with it as diffusers loads
  * them. */
 static bool save_networks(const model *m, const char *folder, const weight_set *unet,
-                          const weight_set *clip, const work_watch *watch, error *e)
+                          const weight_set *clip, const dtype *as, const work_watch *watch,
+                          error *e)
 {
     char *unet_folder = make_part(folder, "unet", e);
     char *clip_folder = unet_folder ? make_part(folder, "text_encoder", e) : NULL;
     bool ok = clip_folder &&
-              save_clip(m, clip_folder, clip ? clip : &m->clip_weights, !clip && !unet, NULL, e) &&
-              work_goes_on(watch, 2, SAVE_STEPS, e) &&
-              model_save_unet(m, unet_folder, unet, NULL, e);
+              save_clip(m, clip_folder, clip ? clip : &m->clip_weights, as, !clip && !unet && !as,
+                        NULL, e) &&
+              work_goes_on(watch, 2, SAVE_STEPS, e) && save_unet(m, unet_folder, unet, as, NULL, e);
     free(clip_folder);
     free(unet_folder);
     return ok;
@@ -471,21 +467,21 @@ static bool save_networks(const model *m, const char *folder, const weight_set *
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e)
 {
-    return model_save_unless(m, folder, unet, clip, NULL, e);
+    return model_save_unless(m, folder, unet, clip, NULL, NULL, e);
 }
 
 /* The index comes last: a folder that has it is whole. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
-                       const weight_set *clip, const work_watch *watch, error *e)
+                       const weight_set *clip, const dtype *as, const work_watch *watch, error *e)
 {
     bool feature_extractor = false;
     return refuse_unconditional(m, e) && refuse_own_folder(m, folder, e) &&
-           path_make_dir(folder, e) && save_in(m, folder, "scheduler", save_scheduler, e) &&
-           save_in(m, folder, "tokenizer", save_tokenizer, e) &&
+           path_make_dir(folder, e) && save_in(m, folder, "scheduler", save_scheduler, as, e) &&
+           save_in(m, folder, "tokenizer", save_tokenizer, as, e) &&
            save_feature_extractor(m, folder, &feature_extractor, e) &&
-           work_goes_on(watch, 0, SAVE_STEPS, e) && save_in(m, folder, "vae", save_vae, e) &&
+           work_goes_on(watch, 0, SAVE_STEPS, e) && save_in(m, folder, "vae", save_vae, as, e) &&
            work_goes_on(watch, 1, SAVE_STEPS, e) &&
-           save_networks(m, folder, unet, clip, watch, e) &&
+           save_networks(m, folder, unet, clip, as, watch, e) &&
            work_goes_on(watch, SAVE_STEPS, SAVE_STEPS, e) &&
            save_index(m, folder, feature_extractor, e);
 }

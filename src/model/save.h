@@ -16,9 +16,10 @@
  * (null). Every file is written beside its target and renamed. Unconditional models are refused. */
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e);
-/* model_save, watched before each file of weights and after the last. */
+/* model_save, watched before each file of weights and after the last. as: the type that all weights
+ * are written in; NULL: each in its own. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,
-                       const weight_set *clip, const work_watch *watch, error *e);
+                       const weight_set *clip, const dtype *as, const work_watch *watch, error *e);
 /* One network's folder alone: config.json and its weights, as save_pretrained writes them. hash:
  * NULL, or where the SHA-256 of the weights' file goes. */
 bool model_save_unet(const model *m, const char *folder, const weight_set *unet, char hash[65],
