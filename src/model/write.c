@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "base/number.h"
 #include "file/safetensors.h"
 #include "model/names.h"
 
@@ -34,8 +35,8 @@ static bool put_piece(const writing *t, const weight *w, size_t at, size_t n, dt
     for (size_t i = 0; i < n; i++)
         if (isfinite(value[i]) && (half[i] & 0x7fff) == 0x7c00 && type == DTYPE_F16)
             return error_set(e, ERROR_NUMERIC,
-                             "%s: %s holds %g, and float16 ends at 65504; write it in f32 or bf16",
-                             t->path, w->name, (double)value[i]);
+                             "%s: %s holds %s, and float16 ends at 65504; write it in f32 or bf16",
+                             t->path, w->name, number_exact_float(value[i]).text);
     return file_writer_put(out, half, n * sizeof *half, e);
 }
 
