@@ -199,6 +199,13 @@ LK_API void lk_session_resume(lk_session *session);
 /* Never changes once it is open. */
 typedef struct lk_model lk_model;
 
+/* What is merged into a model's weights when it is opened: a LoRA, LoCon, LoHa or LoKr for Stable
+ * Diffusion 1, in kohya's, diffusers', PEFT's or cloneofsimo's spelling. */
+typedef struct lk_lora {
+    const char *path;
+    float weight; /* of its change: 1 as it was trained, 0 none; may be any number */
+} lk_lora;
+
 typedef struct lk_model_options {
     size_t size;
     /* A diffusers folder, a .safetensors or .ckpt file; NULL: the pocket model, found in
@@ -209,6 +216,9 @@ typedef struct lk_model_options {
     const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
     lk_progress_callback *progress; /* NULL, or told while all weights are looked at */
     void *user;
+    const lk_lora *loras; /* merged in this order; the weights that they change are float32 then.
+                             Keys that fit nothing are told to the context's log. */
+    int lora_count;
 } lk_model_options;
 
 typedef struct lk_model_info {

@@ -158,12 +158,65 @@ static void test_lora(void **state)
     says(last.out, "a LoRA of convolutions too (LoCon), rank 1, 1 modules of the UNet\n");
     likeness("generate", "-m", "lora.safetensors", "-p", "a", "-o", "x.png", NULL);
     failed(1, "this is a LoRA (kohya)");
-    says(last.err, "merge it into its model");
+    says(last.err, "give the model with -m, and this with --lora");
     likeness("generate", "-m", "toy", "--vae", "lora.safetensors", "-p", "a", "-o", "x.png", NULL);
     failed(1, "has no VAE");
 }
 
 #define TOY(...) likeness("generate", "-m", "toy", "-p", "a", "--steps", "1", __VA_ARGS__, NULL)
+
+/* What is merged changes the picture, which says so; what cannot be merged is said in one line. */
+static void test_lora_merged(void **state)
+{
+    (void)state;
+    static float down[4 * 32], up[32 * 4], odd[4];
+    fill_random(down, 4 * 32, 1);
+    fill_random(up, 32 * 4, 2);
+    const safetensors_entry lora[] = {
+        {.name = "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
+         .rank = 2,
+         .dim = {4, 32},
+         .data = down,
+         .bytes = sizeof down},
+        {.name = "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight",
+         .rank = 2,
+         .dim = {32, 4},
+         .data = up,
+         .bytes = sizeof up},
+        {.name = "odd", .rank = 1, .dim = {4}, .data = odd, .bytes = sizeof odd},
+    };
+    write_tensors("dog.safetensors", lora, 3);
+    TOY("-o", "without.png");
+    done();
+    TOY("-o", "with.png", "--lora", "dog.safetensors:0.5");
+    done();
+    says(last.err, "dog.safetensors: 1 of its tensors fit nothing in this model (odd)");
+    assert_false(same_pixels("without.png", "with.png"));
+    likeness("inspect", "with.png", NULL);
+    done();
+    says(last.out, "Lora hashes: \"dog: ");
+    says(last.out, "Lora weights: \"dog: 0.5\"");
+    TOY("-o", "none.png", "--lora", "dog.safetensors:0");
+    done();
+    assert_true(same_pixels("without.png", "none.png"));
+    likeness("generate", "-m", "a=toy", "-m", "b=toy", "--lora", "b=dog.safetensors", "--schedule",
+             "a x1, b x1", "-p", "a", "--steps", "2", "-o", "mixed.png", NULL);
+    done();
+    likeness("convert", "toy", "baked", "--lora", "dog.safetensors:0.5", NULL);
+    done();
+    likeness("generate", "-m", "baked", "-p", "a", "--steps", "1", "-o", "baked.png", NULL);
+    done();
+    assert_true(same_pixels("with.png", "baked.png"));
+    TOY("-o", "x.png", "--lora", "lora.safetensors");
+    failed(1, "lora.safetensors: is for a model of other sizes");
+    TOY("-o", "x.png", "--lora", "dog.safetensors:high");
+    failed(2, "\"high\" is no number");
+    TOY("-o", "x.png", "--lora", "nowhere.safetensors");
+    failed(1, "nowhere.safetensors");
+    TOY("-o", "x.png", "--lora", "without.png");
+    failed(1, "without.png: is not a safetensors file");
+    assert_false(exists("x.png"));
+}
 
 /* A diffusers VAE's own file has its sizes beside it; one that does not fit says what to do. */
 static void test_vae_files(void **state)
@@ -230,9 +283,9 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convert),      cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_lora),         cmocka_unit_test(test_vae_files),
-        cmocka_unit_test(test_other_images),
+        cmocka_unit_test(test_convert),   cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),      cmocka_unit_test(test_lora_merged),
+        cmocka_unit_test(test_vae_files), cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -4,9 +4,11 @@
 #include "api/api.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/find.h"
 #include "model/hash.h"
+#include "model/lora.h"
 #include "pipeline/fit.h"
 
 static const lk_model_options model_defaults = {.size = sizeof(lk_model_options)};
@@ -25,6 +27,29 @@ static bool open_weights(lk_model *m, device *d, error *e)
     return ok;
 }
 
+/* Merges the options' LoRAs; what of them fits nothing goes to the context's log. */
+static bool add_loras(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
+{
+    if (o->lora_count < 0 || (o->lora_count && !o->loras))
+        return error_set(e, ERROR_USAGE, "%d LoRAs, and no list of them", o->lora_count);
+    size_t count = (size_t)o->lora_count;
+    lora_choice *list = calloc(count + 1, sizeof *list);
+    char *notes = NULL;
+    bool ok = list || error_memory(e, "a list of LoRAs", count * sizeof *list);
+    for (size_t i = 0; ok && i < count; i++) {
+        list[i] = (lora_choice){o->loras[i].path, o->loras[i].weight};
+        ok = list[i].path || error_set(e, ERROR_USAGE, "a LoRA has no path");
+    }
+    ok = ok && model_add_loras(m->model, list, count, c->device->pool, &notes, e);
+    free(list);
+    char *rest = NULL;
+    for (char *line = notes ? strtok_r(notes, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        if (c->log) c->log(c->user, LK_LOG_WARNING, line);
+    free(notes);
+    return ok;
+}
+
 static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
 {
     api_watch watch;
@@ -34,7 +59,7 @@ static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, er
     bool ok = path &&
               model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work,
                               e) &&
-              fit_model(m->model, e) && open_weights(m, c->device, e);
+              add_loras(m, c, o, e) && fit_model(m->model, e) && open_weights(m, c->device, e);
     free(pocket);
     return ok;
 }

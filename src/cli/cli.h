@@ -26,6 +26,9 @@ int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3
  * STATUS_INTERRUPTED for what he stopped, else STATUS_FAILED. */
 int fail_error(const lk_error *error);
 
+/* An lk_log_callback: warnings, each as a line on stderr. */
+void tell_warning(void *user, lk_level level, const char *line);
+
 /* ---- options.c ---- */
 
 typedef struct text_list {
@@ -80,14 +83,18 @@ void workplace_close(workplace *w); /* after the models */
 
 typedef struct model_list {
     text_list given; /* the values of -m: PATH or NAME=PATH */
+    text_list loras; /* of --lora: [NAME=]FILE[:WEIGHT] */
     size_t count;
     char **name;       /* [count], malloc'ed; NULL: a plain path */
     const char **path; /* NULL: the pocket model */
     lk_model **opened;
+    lk_lora *lora;      /* [loras.count], paths malloc'ed */
+    size_t *lora_model; /* [loras.count]: which model it is for; SIZE_MAX: for all */
 } model_list;
 
-/* Fills name and path. needs_names: the flag for whose sake every model must have a name; NULL:
- * there is at most one model (none: the pocket model). Returns a status, as options_parse. */
+/* Fills name, path, lora and lora_model. needs_names: the flag for whose sake every model must have
+ * a name; NULL: there is at most one model (none: the pocket model). Returns a status, as
+ * options_parse. */
 int models_read(model_list *list, const char *needs_names);
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,
                  lk_error *error);

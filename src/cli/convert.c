@@ -21,6 +21,8 @@ static const char help[] =
     "stable-diffusion.cpp and diffusers' from_single_file read it; else it is a diffusers folder.\n"
     "\n"
     "      --dtype TYPE           weights as f32, f16 or bf16 (default: each as it is)\n"
+    "      --lora FILE[:0.8]      merged into the weights, which are float32 then where --dtype\n"
+    "                             says nothing else; may be given several times\n"
     "      --vae PATH             another autoencoder, folder or file, in place of the model's\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "\n"
@@ -40,7 +42,6 @@ typedef struct task {
     const char *merge, *output, *dtype, *vae, *tokenizer;
     text_list rest;
     model_list models;
-    lk_model *model; /* IN */
     workplace work;
     lk_error error;
 } task;
@@ -54,6 +55,7 @@ static int flags_read(task *t, int argc, char **argv)
         {"-o --output", OPTION_TEXT, &t->output},
         {"--overwrite", OPTION_FLAG, &t->overwrite},
         {"--dtype", OPTION_TEXT, &t->dtype},
+        {"--lora --merge-lora", OPTION_TEXTS, &t->models.loras},
         {"--vae", OPTION_TEXT, &t->vae},
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
         {NULL, OPTION_FLAG, NULL},
@@ -95,10 +97,11 @@ static int merge(task *t)
                     t->rest.item[0]);
     if (!t->output || !*t->output)
         return fail(STATUS_WRONG_USAGE, "where should the model go? Say it with -o DIR");
-    const char *other = t->dtype       ? "--dtype"
-                        : t->vae       ? "--vae"
-                        : t->tokenizer ? "--tokenizer"
-                                       : NULL;
+    const char *other = t->dtype                ? "--dtype"
+                        : t->models.loras.count ? "--lora"
+                        : t->vae                ? "--vae"
+                        : t->tokenizer          ? "--tokenizer"
+                                                : NULL;
     if (other)
         return fail(STATUS_WRONG_USAGE,
                     "%s is for likeness convert IN OUT; what --merge writes can be converted so",
@@ -150,13 +153,6 @@ static int output_check(const task *t, const char *path)
     return STATUS_DONE;
 }
 
-static void say(void *user, lk_level level, const char *line)
-{
-    (void)user;
-    (void)level;
-    fprintf(stderr, "likeness: %s\n", line);
-}
-
 static int convert(task *t)
 {
     const char *in = t->rest.item[0], *out = t->rest.item[1];
@@ -165,23 +161,21 @@ static int convert(task *t)
                     "convert IN OUT names both; -m and -o are for --merge, see: likeness convert "
                     "--help");
     int status = output_check(t, out);
+    if (status == STATUS_DONE && !text_list_add(&t->models.given, in))
+        status = fail(STATUS_FAILED, "not enough memory");
+    if (status == STATUS_DONE) status = models_read(&t->models, NULL);
     if (status != STATUS_DONE) return status;
     lk_context_options context;
-    lk_model_options model;
     lk_save_options options;
     lk_context_defaults(&context);
-    lk_model_defaults(&model);
     lk_save_defaults(&options);
-    context.log = say;
-    model.path = strcmp(in, "pocket") == 0 && access(in, F_OK) != 0 ? NULL : in;
-    model.vae = t->vae;
-    model.tokenizer = t->tokenizer;
-    model.progress = options.progress = on_work;
+    context.log = tell_warning;
+    options.progress = on_work;
     options.dtype = t->dtype;
     interrupt_watch();
     if (!workplace_open(&t->work, &context, &t->error) ||
-        !lk_model_open(&t->model, t->work.context, &model, &t->error) ||
-        !lk_model_save(t->work.session, t->model, out, &options, &t->error))
+        !models_open(&t->models, t->work.context, t->vae, t->tokenizer, &t->error) ||
+        !lk_model_save(t->work.session, t->models.opened[0], out, &options, &t->error))
         return fail_error(&t->error);
     return told(out);
 }
@@ -203,7 +197,6 @@ int command_convert(int argc, char **argv)
         fputs(help, stdout);
     else if (status == STATUS_DONE)
         status = work(&t);
-    lk_model_close(&t.model);
     models_close(&t.models);
     workplace_close(&t.work);
     free(t.rest.item);

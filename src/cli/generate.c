@@ -26,6 +26,8 @@ static const char help[] =
     "rest);\n"
     "                             also \"0.3*base+0.7*tuned x10\", and \"base|tuned\": the\n"
     "                             unconditional prediction by base, the conditional by tuned\n"
+    "      --lora FILE[:0.8]      merged into the model (LoRA, LoCon, LoHa, LoKr); may be given\n"
+    "                             several times; NAME=FILE: into the model of that name alone\n"
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
@@ -137,6 +139,7 @@ static int flags_read(task *t, int argc, char **argv)
         {"--grid", OPTION_TEXT, &t->grid},
         {"--overwrite", OPTION_FLAG, &t->outputs.overwrite},
         {"--sweep", OPTION_TEXT, &t->sweep_text},
+        {"--lora", OPTION_TEXTS, &t->models.loras},
         {"--vae", OPTION_TEXT, &t->vae},
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
         {NULL, OPTION_FLAG, NULL},
@@ -365,6 +368,8 @@ static bool list_inputs(task *t)
 {
     bool ok = !t->init_latents || text_list_add(&t->outputs.inputs, t->init_latents);
     ok = ok && (!t->vae || text_list_add(&t->outputs.inputs, t->vae));
+    for (size_t i = 0; ok && i < t->models.loras.count; i++)
+        ok = text_list_add(&t->outputs.inputs, t->models.lora[i].path);
     for (size_t i = 0; ok && i < t->models.count; i++)
         ok = !t->models.path[i] || text_list_add(&t->outputs.inputs, t->models.path[i]);
     return ok;
@@ -641,6 +646,7 @@ int command_generate(int argc, char **argv)
     task t = {.seed_text = "42", .precision = "f32", .sampler = "ddim", .output = ""};
     lk_generate_defaults(&t.base);
     lk_context_defaults(&t.context_options);
+    t.context_options.log = tell_warning;
     t.steps = t.base.steps;
     t.guidance = t.base.guidance;
     int status = flags_read(&t, argc, argv);

@@ -2,6 +2,8 @@
  *
  * models: the models of a command: -m PATH, or -m NAME=PATH several times. */
 #include <ctype.h>
+#include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +45,42 @@ static int model_read(model_list *list, size_t i, const char *needs_names)
     return STATUS_DONE;
 }
 
+/* [NAME=]FILE[:WEIGHT]; a file that is called so goes first. */
+static int lora_read(model_list *list, size_t i)
+{
+    const char *word = list->loras.item[i], *file = word;
+    size_t n = access(word, F_OK) == 0 ? 0 : name_length(word);
+    list->lora_model[i] = SIZE_MAX;
+    for (size_t k = 0; n && k < list->count; k++)
+        if (list->name[k] && strlen(list->name[k]) == n && !strncmp(list->name[k], word, n)) {
+            list->lora_model[i] = k;
+            file = word + n + 1;
+        }
+    list->lora[i] = (lk_lora){.path = strdup(file), .weight = 1};
+    if (!list->lora[i].path) return fail(STATUS_FAILED, "not enough memory");
+    const char *colon = strrchr(file, ':');
+    if (!colon || access(file, F_OK) == 0) return STATUS_DONE;
+    char *end;
+    float weight = strtof(colon + 1, &end);
+    if (!colon[1] || *end || !isfinite(weight))
+        return fail(STATUS_WRONG_USAGE, "--lora %s: \"%s\" is no number; FILE:0.8 is right", word,
+                    colon + 1);
+    list->lora[i].weight = weight;
+    ((char *)(uintptr_t)list->lora[i].path)[colon - file] = 0;
+    return STATUS_DONE;
+}
+
+static int loras_read(model_list *list)
+{
+    size_t n = list->loras.count;
+    list->lora = calloc(n + 1, sizeof *list->lora);
+    list->lora_model = calloc(n + 1, sizeof *list->lora_model);
+    if (!list->lora || !list->lora_model) return fail(STATUS_FAILED, "not enough memory");
+    int status = STATUS_DONE;
+    for (size_t i = 0; status == STATUS_DONE && i < n; i++) status = lora_read(list, i);
+    return status;
+}
+
 int models_read(model_list *list, const char *needs_names)
 {
     size_t given = list->given.count;
@@ -61,7 +99,13 @@ int models_read(model_list *list, const char *needs_names)
     int status = STATUS_DONE;
     for (size_t i = 0; status == STATUS_DONE && i < given; i++)
         status = model_read(list, i, needs_names);
-    return status;
+    return status == STATUS_DONE ? loras_read(list) : status;
+}
+
+void tell_warning(void *user, lk_level level, const char *line)
+{
+    (void)user;
+    if (level == LK_LOG_WARNING) fprintf(stderr, "likeness: %s\n", line);
 }
 
 /* One line where it is not simply the processor. */
@@ -99,11 +143,20 @@ bool models_open(model_list *list, lk_context *context, const char *vae, const c
     lk_model_defaults(&o);
     o.vae = vae;
     o.tokenizer = tokenizer;
-    for (size_t i = 0; i < list->count; i++) {
+    lk_lora *its = calloc(list->loras.count + 1, sizeof *its);
+    bool ok = its;
+    if (!its) *error = (lk_error){LK_MEMORY, "not enough memory"};
+    for (size_t i = 0; ok && i < list->count; i++) {
         o.path = list->path[i];
-        if (!lk_model_open(&list->opened[i], context, &o, error)) return false;
+        o.loras = its;
+        o.lora_count = 0;
+        for (size_t k = 0; k < list->loras.count; k++)
+            if (list->lora_model[k] == i || list->lora_model[k] == SIZE_MAX)
+                its[o.lora_count++] = list->lora[k];
+        ok = lk_model_open(&list->opened[i], context, &o, error);
     }
-    return true;
+    free(its);
+    return ok;
 }
 
 void models_close(model_list *list)
@@ -112,6 +165,11 @@ void models_close(model_list *list)
         if (list->opened) lk_model_close(&list->opened[i]);
         if (list->name) free(list->name[i]);
     }
+    for (size_t i = 0; list->lora && i < list->loras.count; i++)
+        free((char *)(uintptr_t)list->lora[i].path);
+    free(list->lora);
+    free(list->lora_model);
+    free(list->loras.item);
     free(list->opened);
     free(list->path);
     free(list->name);

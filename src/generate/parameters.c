@@ -91,8 +91,11 @@ static bool set_model(settings *s, const generator *g, error *e)
     char name[256], hash[65];
     model_name(name, g);
     hash_of(g, hash);
+    const model *m = generator_model(g);
     return settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) &&
-           settings_set(s, e, "Model", "%s", name);
+           settings_set(s, e, "Model", "%s", name) &&
+           (!m->lora_hashes || (settings_set(s, e, "Lora hashes", "%s", m->lora_hashes) &&
+                                settings_set(s, e, "Lora weights", "%s", m->lora_weights)));
 }
 
 /* Where they are not what they are without being asked for. */

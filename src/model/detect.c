@@ -57,9 +57,8 @@ bool detect_single(const weight_files *files, const char *path, error *e)
         adapter_text(&a, text, sizeof text);
         return error_set(
             e, ERROR_MODEL,
-            "%s: this is %s; it changes a model and is not one, and Likeness does not "
-            "apply it: merge it into its model elsewhere (diffusers: load_lora_weights, "
-            "fuse_lora, save_pretrained) and give the result",
+            "%s: this is %s; it changes a model and is not one: give the model with -m, and this "
+            "with --lora",
             path, text);
     }
     if (has_part(files, "down_blocks.") || has_part(files, "text_model."))

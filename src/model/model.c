@@ -510,6 +510,8 @@ void model_close(model **handle)
     free(m->tokenizer_folder);
     free(m->vae_folder);
     free(m->path);
+    free(m->lora_hashes);
+    free(m->lora_weights);
     free(m->hash);
     free(m);
     *handle = NULL;

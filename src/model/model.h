@@ -27,7 +27,9 @@ typedef struct model {
     weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
     thread_pool *pool;       /* while it is opened: who looks at its weights; NULL: one thread */
     const work_watch *watch; /* while it is opened; NULL: nobody watches */
-    char *hash;              /* [65], kept by model_hash, "" until then; NULL: it is not kept */
+    char *lora_hashes;  /* "name: 0123456789ab, ..." of what was merged into it; NULL: nothing */
+    char *lora_weights; /* "name: 0.8, ..." */
+    char *hash;         /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
 /* path: a diffusers folder, an unconditional UNet2DModel folder, or a single file
