@@ -206,6 +206,12 @@ typedef struct lk_lora {
     float weight; /* of its change: 1 as it was trained, 0 none; may be any number */
 } lk_lora;
 
+/* A word that a prompt may use, and its rows of the text encoder's embedding. */
+typedef struct lk_embedding {
+    const char *path;  /* a textual inversion of diffusers or AUTOMATIC1111 */
+    const char *token; /* the word; NULL: as the file says, or the file's name */
+} lk_embedding;
+
 typedef struct lk_model_options {
     size_t size;
     /* A diffusers folder, a .safetensors or .ckpt file; NULL: the pocket model, found in
@@ -219,6 +225,8 @@ typedef struct lk_model_options {
     const lk_lora *loras; /* merged in this order; the weights that they change are float32 then.
                              Keys that fit nothing are told to the context's log. */
     int lora_count;
+    const lk_embedding *embeddings; /* a model that is opened with some cannot be saved */
+    int embedding_count;
 } lk_model_options;
 
 typedef struct lk_model_info {

@@ -168,6 +168,8 @@ static void spellings(void **state)
         {"text_encoder." TEXT ".lora_linear_layer.down.weight",
          "text_encoder." TEXT ".lora_linear_layer.up.weight", TEXT},
         {"text_encoder." TEXT ".lora_A.weight", "text_encoder." TEXT ".lora_B.weight", TEXT},
+        {"text_encoder.encoder.layers.0.self_attn.q_proj.lora_A.weight",
+         "text_encoder.encoder.layers.0.self_attn.q_proj.lora_B.weight", TEXT},
         {"base_model.model." TEXT ".lora_A.weight", "base_model.model." TEXT ".lora_B.weight",
          TEXT},
     };

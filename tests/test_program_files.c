@@ -207,6 +207,8 @@ static void test_lora_merged(void **state)
     likeness("generate", "-m", "baked", "-p", "a", "--steps", "1", "-o", "baked.png", NULL);
     done();
     assert_true(same_pixels("with.png", "baked.png"));
+    TOY("-o", "x.png", "--embedding", "dog.safetensors");
+    failed(1, "dog.safetensors: is no textual inversion: it holds 3 tensors");
     TOY("-o", "x.png", "--lora", "lora.safetensors");
     failed(1, "lora.safetensors: is for a model of other sizes");
     TOY("-o", "x.png", "--lora", "dog.safetensors:high");

@@ -8,6 +8,7 @@
 
 #include "model/find.h"
 #include "model/hash.h"
+#include "model/inversion.h"
 #include "model/lora.h"
 #include "pipeline/fit.h"
 
@@ -50,6 +51,22 @@ static bool add_loras(lk_model *m, lk_context *c, const lk_model_options *o, err
     return ok;
 }
 
+static bool add_embeddings(lk_model *m, const lk_model_options *o, error *e)
+{
+    if (o->embedding_count < 0 || (o->embedding_count && !o->embeddings))
+        return error_set(e, ERROR_USAGE, "%d embeddings, and no list of them", o->embedding_count);
+    size_t count = (size_t)o->embedding_count;
+    inversion_choice *list = calloc(count + 1, sizeof *list);
+    bool ok = list || error_memory(e, "a list of embeddings", count * sizeof *list);
+    for (size_t i = 0; ok && i < count; i++) {
+        list[i] = (inversion_choice){o->embeddings[i].path, o->embeddings[i].token};
+        ok = list[i].path || error_set(e, ERROR_USAGE, "an embedding has no path");
+    }
+    ok = ok && model_add_inversions(m->model, list, count, e);
+    free(list);
+    return ok;
+}
+
 static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
 {
     api_watch watch;
@@ -59,7 +76,8 @@ static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, er
     bool ok = path &&
               model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work,
                               e) &&
-              add_loras(m, c, o, e) && fit_model(m->model, e) && open_weights(m, c->device, e);
+              add_loras(m, c, o, e) && add_embeddings(m, o, e) && fit_model(m->model, e) &&
+              open_weights(m, c->device, e);
     free(pocket);
     return ok;
 }

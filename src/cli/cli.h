@@ -82,14 +82,16 @@ bool workplace_open(workplace *w, const lk_context_options *options, lk_error *e
 void workplace_close(workplace *w); /* after the models */
 
 typedef struct model_list {
-    text_list given; /* the values of -m: PATH or NAME=PATH */
-    text_list loras; /* of --lora: [NAME=]FILE[:WEIGHT] */
+    text_list given;      /* the values of -m: PATH or NAME=PATH */
+    text_list embeddings; /* of --embedding: [TOKEN=]FILE */
+    text_list loras;      /* of --lora: [NAME=]FILE[:WEIGHT] */
     size_t count;
     char **name;       /* [count], malloc'ed; NULL: a plain path */
     const char **path; /* NULL: the pocket model */
     lk_model **opened;
-    lk_lora *lora;      /* [loras.count], paths malloc'ed */
-    size_t *lora_model; /* [loras.count]: which model it is for; SIZE_MAX: for all */
+    lk_lora *lora;           /* [loras.count], paths malloc'ed */
+    lk_embedding *embedding; /* [embeddings.count], tokens malloc'ed */
+    size_t *lora_model;      /* [loras.count]: which model it is for; SIZE_MAX: for all */
 } model_list;
 
 /* Fills name, path, lora and lora_model. needs_names: the flag for whose sake every model must have

@@ -28,6 +28,8 @@ static const char help[] =
     "                             unconditional prediction by base, the conditional by tuned\n"
     "      --lora FILE[:0.8]      merged into the model (LoRA, LoCon, LoHa, LoKr); may be given\n"
     "                             several times; NAME=FILE: into the model of that name alone\n"
+    "      --embedding [WORD=]FILE   a textual inversion: prompts may use its word (of the file,\n"
+    "                             or the file's name)\n"
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
@@ -140,6 +142,7 @@ static int flags_read(task *t, int argc, char **argv)
         {"--overwrite", OPTION_FLAG, &t->outputs.overwrite},
         {"--sweep", OPTION_TEXT, &t->sweep_text},
         {"--lora", OPTION_TEXTS, &t->models.loras},
+        {"--embedding", OPTION_TEXTS, &t->models.embeddings},
         {"--vae", OPTION_TEXT, &t->vae},
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
         {NULL, OPTION_FLAG, NULL},
@@ -370,6 +373,8 @@ static bool list_inputs(task *t)
     ok = ok && (!t->vae || text_list_add(&t->outputs.inputs, t->vae));
     for (size_t i = 0; ok && i < t->models.loras.count; i++)
         ok = text_list_add(&t->outputs.inputs, t->models.lora[i].path);
+    for (size_t i = 0; ok && i < t->models.embeddings.count; i++)
+        ok = text_list_add(&t->outputs.inputs, t->models.embedding[i].path);
     for (size_t i = 0; ok && i < t->models.count; i++)
         ok = !t->models.path[i] || text_list_add(&t->outputs.inputs, t->models.path[i]);
     return ok;

@@ -70,6 +70,23 @@ static int lora_read(model_list *list, size_t i)
     return STATUS_DONE;
 }
 
+/* [TOKEN=]FILE, for every model */
+static int embeddings_read(model_list *list)
+{
+    size_t n = list->embeddings.count;
+    list->embedding = calloc(n + 1, sizeof *list->embedding);
+    if (!list->embedding) return fail(STATUS_FAILED, "not enough memory");
+    for (size_t i = 0; i < n; i++) {
+        const char *word = list->embeddings.item[i];
+        const char *equals = access(word, F_OK) == 0 ? NULL : strchr(word, '=');
+        list->embedding[i].path = equals ? equals + 1 : word;
+        if (!equals) continue;
+        list->embedding[i].token = strndup(word, (size_t)(equals - word));
+        if (!list->embedding[i].token) return fail(STATUS_FAILED, "not enough memory");
+    }
+    return STATUS_DONE;
+}
+
 static int loras_read(model_list *list)
 {
     size_t n = list->loras.count;
@@ -99,6 +116,7 @@ int models_read(model_list *list, const char *needs_names)
     int status = STATUS_DONE;
     for (size_t i = 0; status == STATUS_DONE && i < given; i++)
         status = model_read(list, i, needs_names);
+    if (status == STATUS_DONE) status = embeddings_read(list);
     return status == STATUS_DONE ? loras_read(list) : status;
 }
 
@@ -143,6 +161,8 @@ bool models_open(model_list *list, lk_context *context, const char *vae, const c
     lk_model_defaults(&o);
     o.vae = vae;
     o.tokenizer = tokenizer;
+    o.embeddings = list->embedding;
+    o.embedding_count = (int)list->embeddings.count;
     lk_lora *its = calloc(list->loras.count + 1, sizeof *its);
     bool ok = its;
     if (!its) *error = (lk_error){LK_MEMORY, "not enough memory"};
@@ -169,6 +189,10 @@ void models_close(model_list *list)
         free((char *)(uintptr_t)list->lora[i].path);
     free(list->lora);
     free(list->lora_model);
+    for (size_t i = 0; list->embedding && i < list->embeddings.count; i++)
+        free((char *)(uintptr_t)list->embedding[i].token);
+    free(list->embedding);
+    free(list->embeddings.item);
     free(list->loras.item);
     free(list->opened);
     free(list->path);

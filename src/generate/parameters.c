@@ -95,7 +95,8 @@ static bool set_model(settings *s, const generator *g, error *e)
     return settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) &&
            settings_set(s, e, "Model", "%s", name) &&
            (!m->lora_hashes || (settings_set(s, e, "Lora hashes", "%s", m->lora_hashes) &&
-                                settings_set(s, e, "Lora weights", "%s", m->lora_weights)));
+                                settings_set(s, e, "Lora weights", "%s", m->lora_weights))) &&
+           (!m->inversion_hashes || settings_set(s, e, "TI hashes", "%s", m->inversion_hashes));
 }
 
 /* Where they are not what they are without being asked for. */

@@ -17,6 +17,7 @@
 #include "file/json.h"
 #include "file/torch.h"
 #include "model/lora_names.h"
+#include "model/overlay.h"
 
 enum { NETWORKS = 2, SHOWN = 3, HASH_DIGITS = 12, RANK_MAX = 4096 };
 
@@ -70,11 +71,12 @@ static bool add_target(merging *g, int which, size_t index, const char *weight_n
     return true;
 }
 
-/* Each weight under diffusers' name, the UNet's under the original ones too. */
+/* Each weight under diffusers' name, the UNet's under the original ones too, the text encoder's as
+ * transformers 5 has them. */
 static bool list_targets(merging *g)
 {
     const naming original = {NETWORK_UNET, true, "", &g->m->unet, NULL};
-    size_t most = 2 * g->set[0]->count + g->set[1]->count + 1;
+    size_t most = 2 * (g->set[0]->count + g->set[1]->count) + 1;
     char name[NAME_LENGTH];
     g->target = arena_alloc(&g->passing, most * sizeof *g->target);
     if (!g->target) return error_memory(g->e, "the names of modules", most * sizeof *g->target);
@@ -83,6 +85,8 @@ static bool list_targets(merging *g)
             const weight *w = &g->set[k]->item[i];
             if (w->rank < 2) continue;
             if (!add_target(g, k, i, w->name)) return false;
+            if (k && !strncmp(w->name, "text_model.", 11) && !add_target(g, k, i, w->name + 11))
+                return false;
             if (!k && naming_spell(&original, w->name, 0, name) && strcmp(name, w->name) != 0 &&
                 !add_target(g, k, i, name))
                 return false;
@@ -454,7 +458,10 @@ static double peft_number(const merging *g, int which, const char *name, const c
 {
     char key[64];
     snprintf(key, sizeof key, "%s.%s", which ? "text_encoder" : "unet", pattern);
-    json_t *value = json_object_get(json_object_get(g->settings, key), module);
+    json_t *patterns = json_object_get(g->settings, key),
+           *value = json_object_get(patterns, module);
+    if (!value && !strncmp(module, "text_model.", 11))
+        value = json_object_get(patterns, module + 11);
     snprintf(key, sizeof key, "%s.%s", which ? "text_encoder" : "unet", name);
     if (!json_is_number(value)) value = json_object_get(g->settings, key);
     return json_is_number(value) ? json_number_value(value) : fallback;
@@ -624,56 +631,24 @@ static bool tell(merging *g, told *t)
 
 /* ---- the model's new weights ---- */
 
-typedef struct lora_storage {
-    weight_set old;
-    arena memory;
-} lora_storage;
-
-static void storage_free(void *p)
+static void point_to_copies(weight_set *set, float *const *copy)
 {
-    lora_storage *s = p;
-    weight_set_close(&s->old);
-    arena_free(&s->memory);
-    free(s);
+    for (size_t i = 0; i < set->count; i++)
+        if (copy[i]) {
+            set->item[i].type = DTYPE_F32;
+            set->item[i].data = copy[i];
+        }
 }
 
-static void storage_drop(void *p)
-{
-    const lora_storage *s = p;
-    if (s->old.storage_drop) s->old.storage_drop(s->old.storage);
-}
-
-/* Both sets with the copies in their places; the copies' memory goes with the first. */
+/* Both sets with the copies in their places. The UNet's, which is closed last, has the memory. */
 static bool replace_sets(merging *g, model *m)
 {
-    weight_set *const set[] = {&m->unet_weights, &m->clip_weights};
-    lora_storage *storage[NETWORKS];
-    weight *item[NETWORKS];
-    bool ok = true;
-    for (int k = 0; k < NETWORKS; k++) {
-        storage[k] = calloc(1, sizeof *storage[k]);
-        item[k] = malloc((set[k]->count + 1) * sizeof *item[k]);
-        ok = ok && storage[k] && item[k];
-    }
-    for (int k = 0; k < NETWORKS; k++) {
-        if (!ok) {
-            free(storage[k]);
-            free(item[k]);
-            continue;
-        }
-        memcpy(item[k], set[k]->item, set[k]->count * sizeof *item[k]);
-        for (size_t i = 0; i < set[k]->count; i++)
-            if (g->copy[k][i]) {
-                item[k][i].type = DTYPE_F32;
-                item[k][i].data = g->copy[k][i];
-            }
-        storage[k]->old = *set[k];
-        *set[k] = (weight_set){item[k], storage[k]->old.count, storage[k], storage_free,
-                               storage_drop};
-    }
-    if (!ok) return error_memory(g->e, "the weights of a model", sizeof *item[0]);
-    storage[0]->memory = g->memory;
-    g->memory = (arena){0};
+    arena none = {0};
+    if (!weight_set_overlay(&m->clip_weights, &none, g->e) ||
+        !weight_set_overlay(&m->unet_weights, &g->memory, g->e))
+        return false;
+    point_to_copies(&m->unet_weights, g->copy[0]);
+    point_to_copies(&m->clip_weights, g->copy[1]);
     return true;
 }
 

@@ -512,6 +512,7 @@ void model_close(model **handle)
     free(m->path);
     free(m->lora_hashes);
     free(m->lora_weights);
+    free(m->inversion_hashes);
     free(m->hash);
     free(m);
     *handle = NULL;

@@ -29,7 +29,8 @@ typedef struct model {
     const work_watch *watch; /* while it is opened; NULL: nobody watches */
     char *lora_hashes;  /* "name: 0123456789ab, ..." of what was merged into it; NULL: nothing */
     char *lora_weights; /* "name: 0.8, ..." */
-    char *hash;         /* [65], kept by model_hash, "" until then; NULL: it is not kept */
+    char *inversion_hashes; /* the same of textual inversions */
+    char *hash;             /* [65], kept by model_hash, "" until then; NULL: it is not kept */
 } model;
 
 /* path: a diffusers folder, an unconditional UNet2DModel folder, or a single file

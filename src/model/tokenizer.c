@@ -508,20 +508,45 @@ static bool normalize(encoder *s, const char *text, size_t length)
     return ok;
 }
 
-/* Added tokens that are looked for in normalized text are looked for normalized. */
+/* What is looked for in normalized text is looked for normalized. */
+static bool normalize_one(tokenizer *t, added_token *a, error *e)
+{
+    encoder s = {.t = t, .e = e};
+    if (!a->normalized) return true;
+    bool ok = normalize(&s, a->text, strlen(a->text)) &&
+              ((a->match = arena_strdup(&t->memory, s.normal)) ||
+               error_memory(e, "the tokenizer's vocabulary", s.length));
+    free(s.normal);
+    return ok;
+}
+
 static bool normalize_added(tokenizer *t, error *e)
 {
     bool ok = true;
-    for (size_t i = 0; ok && i < t->added.count; i++) {
-        added_token *a = &t->added.item[i];
-        encoder s = {.t = t, .e = e};
-        if (!a->normalized) continue;
-        ok = normalize(&s, a->text, strlen(a->text)) &&
-             ((a->match = arena_strdup(&t->memory, s.normal)) ||
-              error_memory(e, "the tokenizer's vocabulary", s.length));
-        free(s.normal);
-    }
+    for (size_t i = 0; ok && i < t->added.count; i++) ok = normalize_one(t, &t->added.item[i], e);
     return ok;
+}
+
+bool tokenizer_add(tokenizer *t, const char *word, int32_t *id, error *e)
+{
+    static const char where[] = "the tokenizer";
+    size_t count = t->added.count;
+    if (!*word || token_id(t, word, strlen(word)) >= 0)
+        return error_set(e, ERROR_MODEL,
+                         "the tokenizer has a token \"%.60s\" already; give it another name", word);
+    if (4 * (t->token_count + 1) > 3 * (t->token_mask + 1))
+        return error_set(e, ERROR_MODEL, "the tokenizer has no room for \"%.60s\"", word);
+    added_token *item = arena_alloc(&t->memory, (count + 1) * sizeof *item);
+    if (!item) return error_memory(e, where, (count + 1) * sizeof *item);
+    if (count) memcpy(item, t->added.item, count * sizeof *item);
+    added_token *a = &item[count];
+    *a = (added_token){.text = arena_strdup(&t->memory, word), .id = t->size, .normalized = true};
+    a->match = a->text;
+    if (!a->text || !normalize_one(t, a, e)) return error_memory(e, where, strlen(word));
+    *id = t->size;
+    t->added.item = item;
+    t->added.count++;
+    return add_token(t, word, *id, where, e);
 }
 
 static int32_t rank_of(const tokenizer *t, const symbol *a, const symbol *b)

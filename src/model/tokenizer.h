@@ -20,6 +20,9 @@ json_t *tokenizer_vocab(const tokenizer *t);
 /* The i-th word that was added to it (not the start and end tokens), and its id; NULL past the
  * last. */
 const char *tokenizer_added(const tokenizer *t, size_t i, int *id);
+/* Adds a word as the next token, found wherever it stands in a text, as transformers' add_tokens
+ * does. One that is there already is refused. The tokenizer is to be closed where memory is out. */
+bool tokenizer_add(tokenizer *t, const char *word, int32_t *id, error *e);
 /* Frames and pads to `length` ids (start, at most length-2, end, padding). text is UTF-8; text that
  * is not is an error. *cut (may be NULL): the part of the text that did not fit, malloc'ed, else
  * NULL. */

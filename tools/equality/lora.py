@@ -95,7 +95,11 @@ def peft_alpha():
         settings |= {f"{part}.r": 4, f"{part}.lora_alpha": 10, f"{part}.target_modules": names,
                      f"{part}.peft_type": "LORA", f"{part}.use_rslora": False, f"{part}.alpha_pattern": {},
                      f"{part}.rank_pattern": {}}
-    return diffusers_new(("lora_A", "lora_B"), {"lora_adapter_metadata": json.dumps(settings)}, 10 / 4)
+    out, want, _ = diffusers_new(("lora_A", "lora_B"), None, 10 / 4)
+    if not any(k.startswith("text_model.") for k in base.text_encoder.state_dict()):  # transformers 5
+        out = {k.replace("text_encoder.text_model.", "text_encoder."): v for k, v in out.items()}
+        settings["text_encoder.target_modules"] = [n.removeprefix("text_model.") for n in TEXT]
+    return out, want, {"lora_adapter_metadata": json.dumps(settings)}
 
 
 def locon_mid():
