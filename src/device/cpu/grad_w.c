@@ -120,6 +120,10 @@ static void sums_store(const grad_w_job *j, const float *sums, int64_t o, int64_
     for (int64_t i = 0; i < m; i++) {
         float *to = j->dw + ((o + i) * j->p->c + c) * taps;
         const float *from = sums + i * stride;
+        if (taps == WINO_TAPS) {
+            j->kernels->grad_w->nine_taps(to, from, from_tap, n);
+            continue;
+        }
         for (int64_t k = 0; k < n; k++)
             for (int tap = 0; tap < taps; tap++) *to++ = from[tap * from_tap + k];
     }

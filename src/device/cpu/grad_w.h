@@ -31,9 +31,10 @@ struct grad_w_kernels {
     /* Winograd: v[point * v_stride + output] = A y A' for n outputs, zero up to a whole line of 16;
      * pixel[16] are the pixels of a tile of dy, row by row. */
     void (*spread)(float *v, int64_t v_stride, const void *const *pixel, dtype type, int64_t n);
-    /* Winograd: dw[channel * taps + tap] (+)= G' s G of s[point * s_stride + channel], n of them.
-     */
+    /* dw[channel * 9 + tap] for n channels; s may be read up to a whole vector. Winograd: (+)= G' s
+     * G of s[point * s_stride + channel]; else s[tap * s_stride + channel] as it is. */
     void (*fold)(float *dw, const float *s, int64_t s_stride, int64_t n, bool go_on);
+    void (*nine_taps)(float *dw, const float *s, int64_t s_stride, int64_t n);
 };
 
 /* winograd_grad_w.c */

@@ -205,7 +205,7 @@ SIMD void fold_line(vf *out, int out_step, const vf *in)
 }
 
 /* Moves 9 vectors, a tap each, to dw[channel][tap]. */
-SIMD void fold_store(float *dw, const vf tap[WINO_TAPS], bool go_on)
+SIMD void taps_store(float *dw, const vf tap[WINO_TAPS], bool go_on)
 {
     enum { WHOLE = WINO_TAPS / LANES * LANES, REST = WINO_TAPS - WHOLE };
 #pragma GCC unroll 2
@@ -242,34 +242,50 @@ SIMD void fold_store(float *dw, const vf tap[WINO_TAPS], bool go_on)
 #endif
 }
 
-SIMD void fold_channels(float *dw, const float *s, int64_t s_stride, bool go_on)
+/* A vector of channels: 36 sums of s folded into 9, or 9 as they are. */
+SIMD void store_channels(float *dw, const float *s, int64_t s_stride, bool folded, bool go_on)
 {
     vf half[3 * WINO_IN], tap[WINO_TAPS];
+    if (!folded) {
+#pragma GCC unroll 9
+        for (int t = 0; t < WINO_TAPS; t++) tap[t] = vf_load(s + t * s_stride);
+    } else {
 #pragma GCC unroll 6
-    for (int x = 0; x < WINO_IN; x++) {
-        vf in[WINO_IN];
+        for (int x = 0; x < WINO_IN; x++) {
+            vf in[WINO_IN];
 #pragma GCC unroll 6
-        for (int y = 0; y < WINO_IN; y++) in[y] = vf_load(s + (y * WINO_IN + x) * s_stride);
-        fold_line(&half[x], WINO_IN, in);
-    }
+            for (int y = 0; y < WINO_IN; y++) in[y] = vf_load(s + (y * WINO_IN + x) * s_stride);
+            fold_line(&half[x], WINO_IN, in);
+        }
 #pragma GCC unroll 3
-    for (int y = 0; y < 3; y++) fold_line(&tap[3 * y], 1, &half[y * WINO_IN]);
-    fold_store(dw, tap, go_on);
+        for (int y = 0; y < 3; y++) fold_line(&tap[3 * y], 1, &half[y * WINO_IN]);
+    }
+    taps_store(dw, tap, go_on);
+}
+
+SIMD void store_all(float *dw, const float *s, int64_t s_stride, int64_t n, bool folded, bool go_on)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store_channels(dw + i * WINO_TAPS, s + i, s_stride, folded, go_on);
+    if (i == n) return;
+    float part[LANES * WINO_TAPS];
+    store_channels(part, s + i, s_stride, folded, false);
+    dw += i * WINO_TAPS;
+    for (int64_t j = 0; j < (n - i) * WINO_TAPS; j++) dw[j] = go_on ? dw[j] + part[j] : part[j];
 }
 
 static void fold(float *dw, const float *s, int64_t s_stride, int64_t n, bool go_on)
 {
-    int64_t i = 0;
     if (go_on)
-        for (; i + LANES <= n; i += LANES) fold_channels(dw + i * WINO_TAPS, s + i, s_stride, true);
+        store_all(dw, s, s_stride, n, true, true);
     else
-        for (; i + LANES <= n; i += LANES)
-            fold_channels(dw + i * WINO_TAPS, s + i, s_stride, false);
-    if (i == n) return;
-    float part[LANES * WINO_TAPS];
-    fold_channels(part, s + i, s_stride, false);
-    dw += i * WINO_TAPS;
-    for (int64_t j = 0; j < (n - i) * WINO_TAPS; j++) dw[j] = go_on ? dw[j] + part[j] : part[j];
+        store_all(dw, s, s_stride, n, true, false);
+}
+
+static void nine_taps(float *dw, const float *s, int64_t s_stride, int64_t n)
+{
+    store_all(dw, s, s_stride, n, false, false);
 }
 
 const struct grad_w_kernels ISA(grad_w_kernels) = {
@@ -278,4 +294,5 @@ const struct grad_w_kernels ISA(grad_w_kernels) = {
     .panel = panel,
     .spread = spread,
     .fold = fold,
+    .nine_taps = nine_taps,
 };
