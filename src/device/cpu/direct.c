@@ -105,7 +105,8 @@ static bool tap_meets(const product *p, int64_t pixel, int tap)
     return y % p->spread == 0 && x % p->spread == 0;
 }
 
-const float *product_row(const product *p, const float *x, int64_t row, int tap)
+/* The row of the input that output `row` reads at `tap`; p->zero where that is padding. */
+static const float *product_row(const product *p, const float *x, int64_t row, int tap)
 {
     int64_t ox = row % p->ow, oy = row / p->ow % p->oh, b = row / (p->ow * p->oh);
     int64_t y = oy * p->stride - p->pad_top + tap / p->kw;
@@ -375,7 +376,8 @@ static void narrow_piece(void *context, int piece, int worker)
     j->kernel->narrow(j->narrow + begin, j->wide + begin, end - begin);
 }
 
-void product_widen(const device *d, float *out, const void *in, dtype type, int64_t n)
+/* n numbers of either type to float32. */
+static void product_widen(const device *d, float *out, const void *in, dtype type, int64_t n)
 {
     convert_job j = {.kernel = cpu_kernels_of(d)->product,
                      .wide = out,

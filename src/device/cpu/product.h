@@ -103,10 +103,6 @@ void grid_cut(const struct grid *g, int *grid_m, int *grid_n);
 void direct_cut(const device *d, product *p); /* chooses its grid */
 size_t direct_scratch(const device *d, const product *p);
 void direct_run(device *d, const product *p, const struct product_data *data);
-/* n numbers of either type to float32. */
-void product_widen(const device *d, float *out, const void *in, dtype type, int64_t n);
-/* The row of the input that output `row` reads at `tap`; p->zero where that is padding. */
-const float *product_row(const product *p, const float *x, int64_t row, int tap);
 
 /* winograd.c */
 bool winograd_pays(const product *p, int nr);

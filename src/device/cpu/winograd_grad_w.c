@@ -16,6 +16,8 @@ enum {
     LINE = 16,
     O_BLOCK = 48, /* a multiple of every mr, an odd number of lines */
     C_BLOCK = 48,
+    O_LEAST = 12, /* what a piece's outputs are cut down to, for every thread to have some */
+    PIECES_A_THREAD = 4,
     K_BLOCK = 128,           /* tiles: a block of them of d stays in the first-level cache */
     OPERANDS_MOST = 48 << 20 /* bytes of d and v */
 };
@@ -28,6 +30,7 @@ struct plan {
     int64_t o_block, c_block; /* outputs, channels of a block */
     int64_t o_width, c_width; /* as they lie in d, in v */
     int64_t o_blocks, c_blocks;
+    int64_t o_part;                       /* outputs of a block that are a piece's */
     int64_t turn;                         /* tiles at a time */
     int64_t d_stride, v_stride, s_stride; /* from point to point */
     size_t d_bytes, v_bytes, s_bytes;
@@ -38,6 +41,9 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* An odd number of lines: whatever stands so far apart is spread in the cache. */
 static int64_t width_of(int64_t n) { return (ceil_div(n, LINE) | 1) * LINE; }
+
+static int64_t parts_of(const struct plan *q) { return ceil_div(q->o_block, q->o_part); }
+static int64_t pieces_of(const struct plan *q) { return q->o_blocks * parts_of(q) * q->c_blocks; }
 
 static struct plan plan_of(const device *d, const product *p)
 {
@@ -55,7 +61,10 @@ static struct plan plan_of(const device *d, const product *p)
     q.turn = ceil_div(q.tiles, turns);
     q.d_stride = q.turn * q.o_width + LINE;
     q.v_stride = q.turn * q.c_width + LINE;
-    q.s_stride = q.o_block * q.c_block + LINE;
+    q.o_part = q.o_block;
+    while (d->threads > 1 && q.o_part > O_LEAST && pieces_of(&q) < PIECES_A_THREAD * d->threads)
+        q.o_part /= 2;
+    q.s_stride = q.o_part * q.c_block + LINE;
     q.d_bytes = round_line((size_t)(q.o_blocks * WINO_POINTS * q.d_stride) * sizeof(float));
     q.v_bytes = round_line((size_t)(q.c_blocks * WINO_POINTS * q.v_stride) * sizeof(float));
     q.s_bytes = round_line((size_t)(WINO_POINTS * q.s_stride) * sizeof(float));
@@ -136,26 +145,30 @@ static void transform_piece(void *context, int piece, int worker)
     for (; i < end; i++) transform(j, j->first + i / blocks, i % blocks);
 }
 
-/* A block of outputs by a block of channels: the sums s [36][o_block][c_block], then dw. */
+/* A part of a block of outputs by a block of channels: the sums s [36][o_part][c_block], then dw.
+ */
 static void block_piece(void *context, int piece, int worker)
 {
     const wino_job *j = context;
     const product *p = j->p;
     const struct plan *q = j->q;
-    int64_t nr = j->kernels->product->nr, ob = piece % q->o_blocks, cb = piece / q->o_blocks;
-    int64_t o = ob * q->o_block, c = cb * q->c_block, n = least(p->c - c, q->c_block);
+    int64_t nr = j->kernels->product->nr, parts = parts_of(q), in_block = piece % parts * q->o_part;
+    int64_t ob = piece / parts % q->o_blocks, cb = piece / parts / q->o_blocks;
+    int64_t o = ob * q->o_block + in_block, m = least(q->o_block - in_block, q->o_part);
+    int64_t c = cb * q->c_block, n = least(p->c - c, q->c_block);
+    if (o >= p->o) return;
     float *s = (float *)(void *)(j->scratch + (size_t)worker * q->s_bytes);
     struct outer_job job = {.a_stride = q->o_width,
                             .a_tile = j->kernels->product->mr,
                             .b_stride = q->c_width,
                             .b_panel = nr,
                             .c_stride = q->c_block,
-                            .m = least(p->o - o, q->o_block),
+                            .m = least(p->o - o, m),
                             .n = ceil_div(n, nr) * nr};
     for (int64_t point = 0; point < WINO_POINTS; point++) {
         job.c = s + point * q->s_stride;
         for (int64_t k = 0; k < j->count; k += K_BLOCK) {
-            job.a = j->d + (ob * WINO_POINTS + point) * q->d_stride + k * q->o_width;
+            job.a = j->d + (ob * WINO_POINTS + point) * q->d_stride + k * q->o_width + in_block;
             job.b = j->v + (cb * WINO_POINTS + point) * q->v_stride + k * q->c_width;
             job.k = least(j->count - k, K_BLOCK);
             job.go_on = k > 0;
@@ -180,7 +193,6 @@ void winograd_grad_w_run(device *d, const product *p, const void *dy, const void
         int64_t numbers = WINO_POINTS * j.count * (p->c + p->o);
         j.pieces = cpu_pieces(d, numbers);
         cpu_deal(d, numbers, j.pieces, transform_piece, &j);
-        cpu_deal(d, WINO_POINTS * j.count * p->c * p->o, (int)(q.o_blocks * q.c_blocks),
-                 block_piece, &j);
+        cpu_deal(d, WINO_POINTS * j.count * p->c * p->o, (int)pieces_of(&q), block_piece, &j);
     }
 }
