@@ -1,91 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler: names, timesteps, and what is the same for every row of the table; see sampler.h. */
+ * sampler: timesteps, and what is the same for every row of the table; see sampler.h. */
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/number.h"
 #include "generate/sampler_row.h"
-
-/* ---- names ---- */
-
-static const char *const spacing_names[] = {"leading", "trailing", "linspace"};
-static const char *const variance_names[] = {
-    "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range",
-};
-
-static int find_name(const char *const *names, int count, const char *text)
-{
-    for (int i = 0; i < count; i++)
-        if (!strcmp(names[i], text)) return i;
-    return -1;
-}
-
-int sampler_kind_count(void) { return sampler_table_count; }
-
-bool sampler_kind_known(sampler_kind k) { return k >= 0 && k < sampler_table_count; }
-
-static const sampler_row *row_of(sampler_kind k)
-{
-    assert(sampler_kind_known(k));
-    return sampler_table[k];
-}
-
-static bool is_called(const sampler_row *row, const char *text)
-{
-    bool found = !strcasecmp(row->name, text) || !strcasecmp(row->label, text);
-    for (const char *const *alias = row->aliases; !found && alias && *alias; alias++)
-        found = !strcasecmp(*alias, text);
-    return found;
-}
-
-bool sampler_kind_parse(sampler_kind *out, const char *text)
-{
-    for (sampler_kind k = 0; k < sampler_table_count; k++) {
-        if (!is_called(sampler_table[k], text)) continue;
-        *out = k;
-        return true;
-    }
-    return false;
-}
-
-const char *sampler_kind_name(sampler_kind k) { return row_of(k)->name; }
-const char *sampler_kind_label(sampler_kind k) { return row_of(k)->label; }
-bool sampler_kind_has_eta(sampler_kind k) { return row_of(k)->has_eta; }
-bool sampler_kind_has_variance(sampler_kind k) { return row_of(k)->has_variance; }
-
-sampler_choices sampler_kind_choices(void)
-{
-    sampler_choices c = {""};
-    size_t at = 0;
-    for (int k = 0; k < sampler_table_count && at < sizeof c.text; k++) {
-        const char *before = k == 0 ? "" : k + 1 < sampler_table_count ? ", " : " or ";
-        at += (size_t)snprintf(c.text + at, sizeof c.text - at, "%s%s", before,
-                               sampler_table[k]->name);
-    }
-    return c;
-}
-
-bool variance_parse(variance *out, const char *text)
-{
-    int found = find_name(variance_names, 6, text);
-    if (found >= 0) *out = (variance)found;
-    return found >= 0;
-}
-
-bool spacing_parse(spacing *out, const char *text)
-{
-    int found = find_name(spacing_names, 3, text);
-    if (found >= 0) *out = (spacing)found;
-    return found >= 0;
-}
-
-const char *variance_name(variance v) { return variance_names[v]; }
-const char *spacing_name(spacing s) { return spacing_names[s]; }
+#include "generate/sigma_text.h"
 
 /* ---- opening ---- */
 
@@ -108,6 +31,23 @@ static void fill_timesteps(int *t, int n, int train_steps, spacing how, int offs
         }
         }
     }
+}
+
+static bool check_sigmas(const sampler_options *o, sigma_kind *kind, error *e)
+{
+    int steps;
+    *kind = SIGMAS_MODEL;
+    if (!o->sigmas) return true;
+    if (!sigmas_read(o->sigmas, kind, &steps, e)) return false;
+    if (*kind != SIGMAS_MODEL && !sampler_kind_has_sigmas(o->kind))
+        return error_set(e, ERROR_USAGE,
+                         "the sampler %s has no sigmas to choose (only those that likeness "
+                         "samplers says so of); leave --sigmas out",
+                         sampler_kind_name(o->kind));
+    if (steps && steps != o->steps)
+        return error_set(e, ERROR_USAGE, "sigmas list %d steps, but steps is %d; make them equal",
+                         steps, o->steps);
+    return true;
 }
 
 static bool check_options(const scheduler_config *c, const sampler_options *o, error *e)
@@ -150,6 +90,16 @@ static bool check_timesteps(const sampler *s, const scheduler_config *c, error *
     return true;
 }
 
+static bool open_schedule(sampler *s, const scheduler_config *c, error *e)
+{
+    scheduler_config known = *c;
+    if (s->row->no_snr == SNR_UNKNOWN) known.zero_snr = false;
+    if (!noise_schedule_open(&s->schedule, &known, e)) return false;
+    if (known.zero_snr && s->row->no_snr == SNR_TINY)
+        s->schedule.alpha_bar[s->schedule.steps - 1] = 0x1p-24f;
+    return true;
+}
+
 static bool fill(sampler *s, const scheduler_config *c, const sampler_options *o, error *e)
 {
     size_t bytes = (size_t)o->steps * sizeof *s->timestep;
@@ -162,9 +112,12 @@ static bool fill(sampler *s, const scheduler_config *c, const sampler_options *o
     s->steps = o->steps;
     s->timestep = malloc(bytes);
     if (!s->timestep) return error_memory(e, "timesteps", bytes);
-    if (!noise_schedule_open(&s->schedule, c, e)) return false;
-    fill_timesteps(s->timestep, s->steps, c->train_steps, o->has_spacing ? o->spacing : c->spacing,
-                   c->steps_offset);
+    if (!open_schedule(s, c, e) || !check_sigmas(o, &s->sigmas, e)) return false;
+    s->spacing = s->sigmas == SIGMAS_TRAILING ? SPACING_TRAILING
+                 : o->has_spacing             ? o->spacing
+                 : c->has_spacing             ? c->spacing
+                                              : s->row->spacing;
+    fill_timesteps(s->timestep, s->steps, c->train_steps, s->spacing, c->steps_offset);
     return check_timesteps(s, c, e) && (!s->row->open || (*s->row->open)(s, c, o, e));
 }
 
@@ -174,7 +127,7 @@ bool sampler_open(sampler **out, const scheduler_config *c, const sampler_option
     if (!check_options(c, o, e)) return false;
     sampler *s = calloc(1, sizeof *s);
     if (!s) return error_memory(e, "a sampler", sizeof *s);
-    s->row = row_of(o->kind);
+    s->row = sampler_table[o->kind];
     if (fill(s, c, o, e))
         *out = s;
     else

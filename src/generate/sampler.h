@@ -13,7 +13,11 @@
 
 /* A row of the table, from 0 to sampler_kind_count() - 1. */
 typedef int sampler_kind;
-enum { SAMPLER_DDIM, SAMPLER_DDPM };
+enum {
+    SAMPLER_MODEL = -1, /* the one that the model's scheduler_config.json names */
+    SAMPLER_DDIM,
+    SAMPLER_DDPM,
+};
 
 typedef struct sampler_options {
     sampler_kind kind;
@@ -22,16 +26,24 @@ typedef struct sampler_options {
     bool has_variance;
     variance variance; /* where sampler_kind_has_variance; else the config's */
     bool has_spacing;
-    spacing spacing; /* else by the config's rule */
+    spacing spacing;    /* else by the config's rule */
+    const char *sigmas; /* where sampler_kind_has_sigmas: "karras" and the like, or a list
+                           ("14.6,7,2,0"); NULL: by the config's rule */
 } sampler_options;
 
 /* ---- names ---- */
 
 int sampler_kind_count(void);
 bool sampler_kind_known(sampler_kind k);
-/* By diffusers' names ("ddim", "fixed_small", "leading"); a sampler by those of other programs too.
- */
+/* By diffusers' names ("ddim", "fixed_small", "leading"); a sampler by those of other programs too,
+ * in any case, spaces, - and _ being the same. */
 bool sampler_kind_parse(sampler_kind *out, const char *text);
+/* The same, and sigmas where the name ends with theirs: "DPM++ 2M Karras". */
+bool sampler_choose(sampler_options *o, const char *text);
+/* The name nearest to one that is none, or NULL: none is near. */
+const char *sampler_nearest(const char *text);
+/* The one that a model names; false: it is none of these. */
+bool sampler_of_model(sampler_kind *out, const scheduler_config *c, error *e);
 bool variance_parse(variance *out, const char *text);
 bool spacing_parse(spacing *out, const char *text);
 const char *sampler_kind_name(sampler_kind k);  /* "ddim" */
@@ -41,6 +53,8 @@ const char *spacing_name(spacing s);
 /* Whether an option of that name means anything to it. */
 bool sampler_kind_has_eta(sampler_kind k);
 bool sampler_kind_has_variance(sampler_kind k);
+bool sampler_kind_has_sigmas(sampler_kind k);
+int sampler_kind_evaluations(sampler_kind k); /* of the network in most steps */
 /* "ddim or ddpm": all there are, for messages. */
 typedef struct sampler_choices {
     char text[256];

@@ -50,11 +50,11 @@ static bool threshold_clean(const sampler *s, float *x0, size_t n, error *e)
     return true;
 }
 
-static bool limit_clean(const sampler *s, float *x0, size_t n, error *e)
+bool sampler_limit(const sampler *s, float *x0, error *e)
 {
-    if (s->threshold) return threshold_clean(s, x0, n, e);
+    if (s->threshold) return threshold_clean(s, x0, s->n, e);
     if (s->clip)
-        for (size_t i = 0; i < n; i++) x0[i] = clamp(x0[i], -s->clip_range, s->clip_range);
+        for (size_t i = 0; i < s->n; i++) x0[i] = clamp(x0[i], -s->clip_range, s->clip_range);
     return true;
 }
 
@@ -62,5 +62,5 @@ bool sampler_clean(const sampler *s, float alpha_bar, const float *x, const floa
                    error *e)
 {
     predict_clean(s, alpha_bar, x, m, x0, s->n);
-    return limit_clean(s, x0, s->n, e);
+    return sampler_limit(s, x0, e);
 }

@@ -67,7 +67,7 @@ static bool tell_ddim(sampler *s, const float *output, rng *r, error *e)
 const sampler_row sampler_ddim = {
     .name = "ddim",
     .label = "DDIM",
-    .aliases = (const char *const[]){"DDIMScheduler", NULL},
+    .aliases = (const char *const[]){"DDIMScheduler", "k_ddim", NULL},
     .has_eta = true,
     .open = open_ddim,
     .ask = ask_ddim,

@@ -7,11 +7,18 @@
 
 #include "generate/sampler.h"
 
+/* What its class of diffusers makes of rescale_betas_zero_snr: its table, that with a last value
+ * just above 0, or nothing (it does not know the key). */
+typedef enum snr_rule { SNR_TABLE, SNR_TINY, SNR_UNKNOWN } snr_rule;
+
 /* A function that is NULL has nothing to do. */
 typedef struct sampler_row {
     const char *name, *label;   /* "ddim", "DDIM" */
     const char *const *aliases; /* other names that are read, in any case; ends with NULL */
-    bool has_eta, has_variance; /* which options mean something to it */
+    bool has_eta, has_variance, has_sigmas; /* which options mean something to it */
+    int evaluations;  /* of the network in most steps; 0: one */
+    spacing spacing;  /* its class's own, where neither option nor config says */
+    snr_rule no_snr;
     bool (*open)(sampler *s, const scheduler_config *c, const sampler_options *o, error *e);
     bool (*begin)(sampler *s, error *e);      /* s->x holds the noise */
     void (*ask)(sampler *s, evaluation *out); /* step, part 0 and x are filled in already */
@@ -25,7 +32,9 @@ typedef struct sampler_row {
 /* sampler_table.c holds nothing else, so that a test may have a table of its own. */
 extern const sampler_row *const sampler_table[];
 extern const int sampler_table_count;
-extern const sampler_row sampler_ddim, sampler_ddpm;
+extern const sampler_row sampler_ddim, sampler_ddpm, sampler_pndm, sampler_euler, sampler_euler_a,
+    sampler_heun, sampler_lms, sampler_dpm2, sampler_dpm2_a, sampler_dpmpp_2m, sampler_dpmpp_2m_sde,
+    sampler_dpmpp_sde, sampler_unipc, sampler_deis, sampler_lcm, sampler_tcd;
 
 struct sampler {
     const sampler_row *row;
@@ -33,6 +42,8 @@ struct sampler {
     prediction predicts;
     bool clip, threshold;
     float clip_range, threshold_ratio, sample_max;
+    spacing spacing;
+    sigma_kind sigmas; /* as the options say; SIGMAS_MODEL where they say nothing */
     int steps, done;
     int *timestep; /* [steps], falling: set_timesteps of diffusers' schedulers */
     bool learned;
@@ -46,5 +57,7 @@ struct sampler {
  * thresholding). */
 bool sampler_clean(const sampler *s, float alpha_bar, const float *x, const float *m, float *x0,
                    error *e);
+/* The limit alone. */
+bool sampler_limit(const sampler *s, float *x0, error *e);
 
 #endif

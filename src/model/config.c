@@ -492,6 +492,25 @@ static void read_trained_betas(fields *f, scheduler_config *c)
     }
 }
 
+/* What only some classes have; a key that the file lacks takes their default. */
+static void read_solver(fields *f, scheduler_config *c)
+{
+    static const char *const final_words[] = {"zero", "sigma_min"};
+    static const char *const rules[] = {"use_karras_sigmas", "use_exponential_sigmas",
+                                        "use_beta_sigmas"};
+    for (int i = 0; i < 3; i++)
+        if (field_bool(f, rules[i], false)) c->sigmas = (sigma_kind)(SIGMAS_KARRAS + i);
+    c->final_sigma_min = field_word(f, "final_sigmas_type", final_words, 2, 0) == 1;
+    c->skip_prk = field_bool(f, "skip_prk_steps", false);
+    c->solver_order = field_int(f, "solver_order", 2, 1, 3);
+    c->lower_order_final = field_bool(f, "lower_order_final", true);
+    c->euler_at_final = field_bool(f, "euler_at_final", false);
+    snprintf(c->algorithm, sizeof c->algorithm, "%s", field_text(f, "algorithm_type", ""));
+    snprintf(c->solver, sizeof c->solver, "%s", field_text(f, "solver_type", ""));
+    c->original_steps = field_int(f, "original_inference_steps", 50, 1, 1 << 20);
+    c->timestep_scaling = field_float(f, "timestep_scaling", 10);
+}
+
 bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
 {
     static const char *const beta_words[] = {"linear", "scaled_linear", "squaredcos_cap_v2",
@@ -525,6 +544,7 @@ bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
     c->set_alpha_to_one = field_bool(&f, "set_alpha_to_one", true);
     c->has_variance = field(&f, "variance_type") != NULL;
     c->variance = field_word(&f, "variance_type", variance_words, 6, VARIANCE_FIXED_SMALL);
+    read_solver(&f, c);
     read_trained_betas(&f, c);
     if (f.ok && !c->trained_betas &&
         !(c->beta_start > 0 && c->beta_start < 1 && c->beta_end > 0 && c->beta_end < 1))
@@ -563,6 +583,11 @@ void scheduler_config_sd1(scheduler_config *c)
         .sample_max = 1,
         .set_alpha_to_one = false,
         .has_set_alpha_to_one = true,
+        .skip_prk = true,
+        .solver_order = 2,
+        .lower_order_final = true,
+        .original_steps = 50,
+        .timestep_scaling = 10,
         .variance = VARIANCE_FIXED_SMALL,
     };
 }

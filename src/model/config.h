@@ -67,6 +67,17 @@ typedef enum variance {
     VARIANCE_LEARNED_RANGE,
 } variance;
 
+/* How a ladder of sigmas is made: by the timesteps' spacing, by a rule between its ends, by trailing
+ * timesteps, or as the user lists it. */
+typedef enum sigma_kind {
+    SIGMAS_MODEL,
+    SIGMAS_KARRAS,
+    SIGMAS_EXPONENTIAL,
+    SIGMAS_BETA,
+    SIGMAS_TRAILING,
+    SIGMAS_GIVEN,
+} sigma_kind;
+
 /* scheduler_config.json. has_*: the file says so (a key that the file lacks takes the default of
  * the scheduler that is used, not of the one that is named; NUMERICS.md, 1). */
 typedef struct scheduler_config {
@@ -90,6 +101,14 @@ typedef struct scheduler_config {
     bool has_set_alpha_to_one;
     variance variance;
     bool has_variance;
+    sigma_kind sigmas;    /* use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas */
+    bool final_sigma_min; /* final_sigmas_type "sigma_min" */
+    bool skip_prk;        /* PNDM: skip_prk_steps */
+    int solver_order;     /* DPM-Solver, DEIS, UniPC */
+    bool lower_order_final, euler_at_final;
+    char algorithm[24], solver[16]; /* algorithm_type, solver_type; "" where the file has none */
+    int original_steps;             /* LCM, TCD: original_inference_steps */
+    float timestep_scaling;         /* LCM */
 } scheduler_config;
 
 /* Each reads a JSON file; messages begin with its path. A model that is known but not run (SDXL,
