@@ -317,7 +317,11 @@ LK_API bool lk_image_grid(lk_image **out, const lk_image *const *cell, int rows,
 
 /* A number from 0 to lk_sampler_count() - 1; later versions have more. */
 typedef int lk_sampler;
-enum { LK_DDIM, LK_DDPM };
+enum {
+    LK_SAMPLER_MODEL = -1, /* the one that the model's scheduler_config.json names */
+    LK_DDIM,
+    LK_DDPM,
+};
 typedef enum lk_variance {
     LK_VARIANCE_MODEL, /* as the model's scheduler says, else fixed_small */
     LK_VARIANCE_FIXED_SMALL,
@@ -347,6 +351,12 @@ LK_API const char *lk_sampler_label(
 /* Whether the option of that name means something to it. */
 LK_API bool lk_sampler_has_eta(lk_sampler sampler);
 LK_API bool lk_sampler_has_variance(lk_sampler sampler);
+LK_API bool lk_sampler_has_sigmas(lk_sampler sampler);
+LK_API int lk_sampler_evaluations(lk_sampler sampler); /* of the UNet in most steps; 0: none */
+/* What lk_generate_options takes for sigmas: *steps (may be NULL) is a list's, else 0. */
+LK_API bool lk_sigmas_check(const char *sigmas, int *steps, lk_error *error);
+LK_API const char *lk_sigmas_name(const char *sigmas);  /* "karras" for "Karras"; NULL: a list */
+LK_API const char *lk_sigmas_label(const char *sigmas); /* "Karras", as AUTOMATIC1111 writes it */
 LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
 LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
 
@@ -361,12 +371,12 @@ typedef struct lk_generate_options {
     size_t size;
     const char *prompt, *negative; /* NULL: empty */
     uint64_t seed;
-    int width, height; /* 0: the model's own; multiples of lk_model_info's `multiple` */
-    lk_sampler sampler;
+    int width, height;      /* 0: the model's own; multiples of lk_model_info's `multiple` */
+    lk_sampler sampler;     /* LK_SAMPLER_MODEL */
     int steps;              /* 1 or more; 50 */
     float guidance;         /* classifier-free guidance; off at 1 and below; 7.5 */
     float guidance_rescale; /* 0 to 1 */
-    float eta;              /* DDIM, 0 to 1 */
+    float eta;              /* DDIM and TCD, 0 to 1 */
     lk_variance variance;   /* DDPM */
     lk_spacing spacing;
     int clip_skip;             /* layers of the text encoder left out, as in diffusers */
@@ -379,7 +389,14 @@ typedef struct lk_generate_options {
     /* NULL, or told the state after each step, which lasts as long as the call. */
     void (*reached)(void *user, const lk_snapshot *state);
     void *user;
+    /* How noise falls from step to step, where the sampler has sigmas: "model" (the timesteps'),
+     * "karras", "exponential", "beta", "trailing", or their list itself, which falls to 0 and has
+     * one number more than there are steps ("14.6,7,2,0"). NULL: as the model's scheduler says. */
+    const char *sigmas;
 } lk_generate_options;
+/* Sets `sampler` by a name that any of these programs has for it, and `sigmas` where it names them
+ * too ("DPM++ 2M Karras"). The error names the nearest. */
+LK_API bool lk_sampler_choose(lk_generate_options *options, const char *name, lk_error *error);
 
 #define lk_generate_defaults(options) lk_generate_defaults_sized((options), sizeof *(options))
 LK_API void lk_generate_defaults_sized(lk_generate_options *options, size_t size);

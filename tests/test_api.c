@@ -615,6 +615,23 @@ static void test_sweep(void **state)
     assert_false(lk_sampler_has_eta(count) || lk_sampler_has_variance(-1));
     lk_sampler found;
     assert_true(lk_sampler_parse(&found, "DDPMScheduler") && found == LK_DDPM);
+    lk_generate_options chosen;
+    lk_generate_defaults(&chosen);
+    assert_int_equal(chosen.sampler, LK_SAMPLER_MODEL);
+    assert_null(lk_sampler_name(chosen.sampler));
+    assert_true(lk_sampler_choose(&chosen, "DPM++ 2M Karras", &why));
+    assert_string_equal(lk_sampler_label(chosen.sampler), "DPM++ 2M");
+    assert_string_equal(chosen.sigmas, "karras");
+    assert_true(lk_sampler_has_sigmas(chosen.sampler) && !lk_sampler_has_sigmas(LK_DDIM));
+    assert_true(lk_sampler_evaluations(chosen.sampler) == 1 && lk_sampler_evaluations(-1) == 0);
+    assert_true(lk_sampler_parse(&found, "heun") && lk_sampler_evaluations(found) == 2);
+    assert_true(lk_sampler_choose((lk_generate_options *)&old, "Euler a Karras", &why));
+    assert_string_equal(lk_sampler_name(old.sampler), "euler_a"); /* without sigmas, no more */
+    int listed;
+    assert_true(lk_sigmas_check("7,2,0", &listed, &why) && listed == 2);
+    assert_string_equal(lk_sigmas_label("karras"), "Karras");
+    assert_false(lk_sampler_choose(&chosen, "eular", &why));
+    assert_non_null(strstr(why.text, "did you mean euler?"));
     lk_precision type = LK_BF16;
     assert_true(lk_precision_parse(&type, "f16") && type == LK_F16);
     assert_true(lk_precision_parse(&type, "no") && type == LK_F32);

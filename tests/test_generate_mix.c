@@ -283,6 +283,23 @@ static void test_cut(void **state)
                 }
 }
 
+/* The same for all that came later, which remember more: left after the switch, and before. */
+static void test_cut_others(void **state)
+{
+    (void)state;
+    for (int kind = SAMPLER_DDPM + 1; kind < sampler_kind_count(); kind++) {
+        keeper k = {.at = 1 + kind % (STEPS - 1)};
+        generate_options o = options((sampler_kind)kind);
+        o.reached = keep;
+        o.user = &k;
+        generate_result whole = run("base x2, tuned rest", &o);
+        assert_int_equal(k.now.step, k.at);
+        o.reached = NULL;
+        o.from = &k.now;
+        check_same("base x2, tuned rest", whole, &o);
+    }
+}
+
 /* Another tail after the same first steps: what a shared prefix is. */
 static void test_shared_prefix(void **state)
 {
@@ -535,9 +552,10 @@ int main(void)
         cmocka_unit_test(test_forms),         cmocka_unit_test(test_bad_forms),
         cmocka_unit_test(test_sum),           cmocka_unit_test(test_switch),
         cmocka_unit_test(test_ends),          cmocka_unit_test(test_blends),
-        cmocka_unit_test(test_cut),           cmocka_unit_test(test_shared_prefix),
-        cmocka_unit_test(test_misfits),       cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_stopped_merge), cmocka_unit_test(test_together),
+        cmocka_unit_test(test_cut),           cmocka_unit_test(test_cut_others),
+        cmocka_unit_test(test_shared_prefix), cmocka_unit_test(test_misfits),
+        cmocka_unit_test(test_merge),         cmocka_unit_test(test_stopped_merge),
+        cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

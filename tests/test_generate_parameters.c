@@ -98,6 +98,20 @@ static void test_alone(void **state)
            "Guidance rescale: 0.7, Eta: 0.25, Spacing: trailing, Initial latents: ad7facb258, "
            "Precision: bf16, Version: likeness " LIKENESS_VERSION);
     o = plain();
+    o.sampler = (sampler_options){.steps = 9, .sigmas = "karras"};
+    assert_true(sampler_choose(&o.sampler, "DPM++ 2M"));
+    job.models = w.generator;
+    expect(&job,
+           "a dog\nSteps: 9, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: "
+           "18446744073709551615, Size: 32x16, Model hash: %s, Model: toy, RNG: CPU, Version: "
+           "likeness " LIKENESS_VERSION);
+    o.sampler.sigmas = "7,2,0";
+    o.sampler.steps = 2;
+    expect(&job,
+           "a dog\nSteps: 2, Sampler: DPM++ 2M, Sigmas: \"7,2,0\", CFG scale: 7.5, Seed: "
+           "18446744073709551615, Size: 32x16, Model hash: %s, Model: toy, RNG: CPU, Version: "
+           "likeness " LIKENESS_VERSION);
+    o = plain();
     o.sampler = (sampler_options){.kind = SAMPLER_DDPM,
                                   .steps = 9,
                                   .has_variance = true,

@@ -66,6 +66,14 @@ static void test_sweep_keys(void **state)
     assert_true(o.sampler.has_variance && o.sampler.variance == VARIANCE_FIXED_LARGE);
     check_row("spacing=trailing", "trailing", "trailing", &o);
     assert_true(o.sampler.has_spacing && o.sampler.spacing == SPACING_TRAILING);
+    check_row("sampler=dpm++2m", "dpmpp_2m", "DPM++ 2M", &o);
+    assert_null(o.sampler.sigmas);
+    check_row("sampler=dpm++2m-karras steps=20", "dpmpp_2m_karras-20", "DPM++ 2M Karras, 20 steps",
+              &o);
+    assert_string_equal(o.sampler.sigmas, "karras");
+    check_row("sampler=euler_a schedule_type=Exponential", "euler_a-exponential",
+              "Euler a, Exponential", &o);
+    assert_string_equal(o.sampler.sigmas, "exponential");
     check_row("clip_skip=1 width=96 height=64", "clip-skip-1-width-96-height-64",
               "clip skip 1, width 96, height 64", &o);
     assert_true(o.clip_skip == 1 && o.width == 96 && o.height == 64);
@@ -85,12 +93,18 @@ static void test_bad_sweep(void **state)
 {
     (void)state;
     check_bad_sweep("", "sweep: nothing is given; write it as \"sampler=ddpm,ddim steps=200,50\"");
-    check_bad_sweep("stepz=3",
-                    "sweep: there is no setting \"stepz\"; there are sampler, steps, guidance, "
-                    "guidance_rescale, eta, variance, spacing, clip_skip, width, height");
+    check_bad_sweep(
+        "stepz=3",
+        "sweep: there is no setting \"stepz\"; there are sampler, sigmas, steps, guidance, "
+        "guidance_rescale, eta, variance, spacing, clip_skip, width, height");
     check_bad_sweep("steps",
                     "sweep: \"steps\" should be a setting and its values, such as steps=200,50");
-    check_bad_sweep("sampler=ddim,euler", "sweep: sampler cannot be \"euler\"; give ddim or ddpm");
+    check_bad_sweep("sampler=ddim,eular",
+                    "sweep: sampler cannot be \"eular\"; give euler (or another: ddim, ddpm, pndm, "
+                    "euler, euler_a, heun, lms, dpm2, dpm2_a, dpmpp_2m, dpmpp_2m_sde, dpmpp_sde, "
+                    "unipc, deis, lcm or tcd)");
+    check_bad_sweep("sigmas=karas", "sweep: sigmas cannot be \"karas\"; give model, karras, "
+                                    "exponential, beta or trailing");
     check_bad_sweep("steps=10,0", "sweep: steps cannot be \"0\"; give a whole number from 1 on");
     check_bad_sweep("steps=", "sweep: steps cannot be \"\"; give a whole number from 1 on");
     check_bad_sweep(

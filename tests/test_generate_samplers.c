@@ -15,10 +15,7 @@
 enum { VALUES = 16, KINDS = 32 };
 
 /* Its coefficients are rounded where torch rounds them. */
-static float network(float x, double t)
-{
-    return 0.5f * x + (float)(0.0002 * t) - x / (1 + x * x);
-}
+static float network(float x, double t) { return 0.5f * x + (float)(0.0002 * t) - x / (1 + x * x); }
 
 /* ---- diffusers' runs ---- */
 
@@ -34,7 +31,8 @@ static void read_config(scheduler_config *c, const json_t *configs, const json_t
     const char *name = json_string_value(json_object_get(run, "config"));
     json_t *all = json_deep_copy(json_object_get(configs, name)), *extra;
     assert_non_null(all);
-    if ((extra = json_object_get(run, "extra"))) assert_int_equal(json_object_update(all, extra), 0);
+    if ((extra = json_object_get(run, "extra")))
+        assert_int_equal(json_object_update(all, extra), 0);
     snprintf(path, sizeof path, "%s/scheduler_config.json", scratch_dir());
     assert_int_equal(json_dump_file(all, path, 0), 0);
     json_decref(all);
@@ -118,10 +116,13 @@ static void test_beta(void **state)
     (void)state;
     static const struct {
         double p, a, b, x;
-    } rows[] = {{1e-06, 0.6, 0.6, 1.8558824624053043e-10}, {0.01, 0.6, 0.6, 0.0008612388215429059}, {0.1, 0.6, 0.6, 0.03958440558878085}, {0.25, 0.6, 0.6, 0.17568037865269498}, {0.5, 0.6, 0.6, 0.5000000000000001}, {0.625, 0.6, 0.6, 0.6706185042786161}, {0.9, 0.6, 0.6, 0.9604155944112192}, {0.999, 0.6, 0.6, 0.9999814412614826}, {0.3, 2, 5, 0.18180347131894917}, {0.7, 5, 0.5, 0.9845150730912595}};
+    } rows[] = {{1e-06, 0.6, 0.6, 1.8558824624053043e-10}, {0.01, 0.6, 0.6, 0.0008612388215429059},
+                {0.1, 0.6, 0.6, 0.03958440558878085},      {0.25, 0.6, 0.6, 0.17568037865269498},
+                {0.5, 0.6, 0.6, 0.5000000000000001},       {0.625, 0.6, 0.6, 0.6706185042786161},
+                {0.9, 0.6, 0.6, 0.9604155944112192},       {0.999, 0.6, 0.6, 0.9999814412614826},
+                {0.3, 2, 5, 0.18180347131894917},          {0.7, 5, 0.5, 0.9845150730912595}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (!(fabs(beta_quantile(rows[i].p, rows[i].a, rows[i].b) - rows[i].x) <
-              1e-11 * rows[i].x))
+        if (!(fabs(beta_quantile(rows[i].p, rows[i].a, rows[i].b) - rows[i].x) < 1e-11 * rows[i].x))
             fail_msg("%g: %.17g", rows[i].p, beta_quantile(rows[i].p, rows[i].a, rows[i].b));
     assert_true(beta_quantile(0, 0.6, 0.6) == 0 && beta_quantile(1, 0.6, 0.6) == 1);
 }
@@ -241,7 +242,8 @@ static void test_names(void **state)
         if (o.sigmas) assert_string_equal(o.sigmas, rows[i].sigmas);
     }
     sampler_options o = {0};
-    static const char *const none[] = {"", "karras", "DDIM Karras", "PLMS Karras", "dpm++", "eular"};
+    static const char *const none[] = {"",      "karras", "DDIM Karras", "PLMS Karras",
+                                       "dpm++", "eular"};
     for (int i = 0; i < 6; i++) assert_false(sampler_choose(&o, none[i]));
     assert_string_equal(sampler_nearest("eular"), "euler");
     assert_string_equal(sampler_nearest("DPM++ 2N"), "dpmpp_2m");
@@ -294,8 +296,8 @@ static void check_bad(const char *name, int steps, const char *sigmas, const cha
     assert_string_equal(e.text, text);
 }
 
-#define GIVE                                                                                 \
-    "give model, karras, exponential, beta or trailing, or falling numbers that end with 0, " \
+#define GIVE                                                                                       \
+    "give model, karras, exponential, beta or trailing, or falling numbers that end with 0, "      \
     "such as 14.6,7,2,0.5,0 "
 
 static void test_sigmas(void **state)
@@ -319,8 +321,7 @@ static void test_sigmas(void **state)
     check_bad("euler", 1, "karas", "sigmas are \"karas\"; " GIVE "(this is neither)");
     check_bad("euler", 1, "inf,0", "sigmas are \"inf,0\"; " GIVE "(one is out of range)");
     check_bad("euler", 1, "-1", "sigmas are \"-1\"; " GIVE "(one is out of range)");
-    check_bad("euler", 50, "7,2,0",
-              "sigmas list 2 steps, but steps is 50; make them equal");
+    check_bad("euler", 50, "7,2,0", "sigmas list 2 steps, but steps is 50; make them equal");
     check_bad("ddim", 5, "karras",
               "the sampler ddim has no sigmas to choose (only those that likeness samplers says so "
               "of); leave --sigmas out");

@@ -80,8 +80,10 @@ static void test_usage(void **state)
     failed(2, "whole number");
     TOY("-p", "a", "--guidance", "nan");
     failed(2, "number");
-    TOY("-p", "a", "--sampler", "euler");
-    failed(2, "there are ddim and ddpm");
+    TOY("-p", "a", "--sampler", "eular");
+    failed(2, "--sampler: there is no sampler \"eular\"; did you mean euler? There are ddim, ddpm");
+    TOY("-p", "a", "--sampler", "euler", "--sigmas", "7,14.6,0");
+    failed(2, "--sigmas: sigmas are \"7,14.6,0\"; give model, karras");
     likeness("generate", "-m", toy_path, NULL);
     failed(2, "-p");
     likeness("inspect", NULL);

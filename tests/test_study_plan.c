@@ -169,6 +169,7 @@ static void test_axes(void **state)
                  "seed 18446744073709551615");
     CHECK_LABELS("{\"seed\": \"7,42-43\"}", "seed 7", "seed 42", "seed 43");
     CHECK_LABELS("{\"sampler\": [\"ddpm\", \"ddim\"]}", "DDPM", "DDIM");
+    CHECK_LABELS("{\"sampler\": [\"DPM++ 2M Karras\", \"euler_a\"]}", "DPM++ 2M Karras", "Euler a");
     CHECK_LABELS("{\"steps\": [1, 50]}", "1 step", "50 steps");
     CHECK_LABELS("{\"guidance\": [1, 7.5]}", "guidance 1", "guidance 7.5");
     CHECK_LABELS("{\"guidance_rescale\": [0.7]}", "guidance rescale 0.7");
@@ -248,6 +249,24 @@ static void test_layers(void **state)
     assert_string_equal(p.about, "");
     study_plan_close(&p);
 
+    /* Sigmas, by the sampler's name or their own; a sampler that has none has none. */
+    read_plan(&p, "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"defaults\": {\"prompt\": "
+                  "\"d\", \"steps\": 3, \"sigmas\": \"Beta\"}, \"sections\": [{\"id\": \"one\", "
+                  "\"title\": \"One\", \"rows\": {\"seed\": [1]}, \"columns\": {\"sampler\": "
+                  "[\"DPM++ 2M Karras\", \"euler\", \"ddim\"]}}, {\"id\": \"two\", \"title\": "
+                  "\"Two\", \"settings\": {\"sampler\": \"lms\"}, \"rows\": {\"seed\": [1]}, "
+                  "\"columns\": {\"sigmas\": [\"7,2,1,0\", \"simple\"]}}]}");
+    c = p.section[0].cell;
+    assert_string_equal(c[0].sigmas, "karras");
+    assert_string_equal(c[1].sigmas, "beta");
+    assert_null(c[2].sigmas);
+    assert_string_equal(p.section[1].cell[0].sigmas, "7,2,1,0");
+    assert_string_equal(p.section[1].column_label[0], "sigmas 7,2,1,0");
+    assert_string_equal(p.section[1].column_label[1], "SGM Uniform");
+    lk_generate_options o = cell_options(&c[0]);
+    assert_string_equal(o.sigmas, "karras");
+    study_plan_close(&p);
+
     /* The only model needs no naming. */
     read_plan(&p,
               "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"measures\": {\"noises\": 3}, "
@@ -313,8 +332,8 @@ static void test_bad_top(void **state)
     check_bad("{" MODELS ", \"defaults\": 3}", ": \"defaults\" should be an object: {...}");
     check_bad("{" MODELS ", \"defaults\": {\"stepz\": 3}}",
               ": defaults: unknown key \"stepz\"; there are "
-              "prompt, negative, seed, sampler, steps, guidance, guidance_rescale, eta, variance, "
-              "spacing, "
+              "prompt, negative, seed, sampler, sigmas, steps, guidance, guidance_rescale, eta, "
+              "variance, spacing, "
               "width, height, clip_skip, model, schedule");
     check_bad("{\"measures\": {\"noises\": 0}}",
               ": measures: \"noises\" is 0; it should be in 1..1000");
@@ -449,8 +468,12 @@ static void test_bad_axes(void **state)
     check_bad(ROWS("{\"seed\": [1.5]}"), AT ".rows.seed[0]: \"seed\" should be a whole number");
     check_bad(ROWS("{\"seed\": [\"1-3\"]}"), AT ".rows.seed[0]: \"seed\" should be one seed; ...");
     check_bad(ROWS("{\"seed\": \"9-1\"}"), AT ".rows.seed: seeds: \"9-1\" ends before it begins");
-    check_bad(ROWS("{\"sampler\": [\"euler\"]}"),
-              AT ".rows.sampler[0]: \"sampler\" is \"euler\"; it should be ddim or ddpm");
+    check_bad(ROWS("{\"sigmas\": [\"7,8,0\"]}"),
+              AT ".rows.sigmas[0]: sigmas are \"7,8,0\"; give model, karras, ...");
+    check_bad(ROWS("{\"sampler\": [\"eular\"]}"), AT
+              ".rows.sampler[0]: \"sampler\": there is no sampler \"eular\"; did you mean euler? "
+              "There are ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm2, dpm2_a, dpmpp_2m, "
+              "dpmpp_2m_sde, dpmpp_sde, unipc, deis, lcm or tcd");
     check_bad(ROWS("{\"variance\": [\"big\"]}"),
               AT ".rows.variance[0]: \"variance\" is \"big\"; ...");
     check_bad(ROWS("{\"spacing\": [1]}"),

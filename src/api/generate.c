@@ -3,7 +3,12 @@
  * generate: lk_generate and what it can tell before it. */
 #include "api/api.h"
 
+#include <stddef.h>
+
+#include "generate/sigma_text.h"
+
 _Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
+_Static_assert((int)LK_SAMPLER_MODEL == (int)SAMPLER_MODEL, "samplers are the same");
 _Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1,
                "the model's is first");
 _Static_assert((int)LK_SPACING_LINSPACE == (int)SPACING_LINSPACE + 1, "the model's is first");
@@ -29,6 +34,44 @@ bool lk_spacing_parse(lk_spacing *out, const char *name)
 int lk_sampler_count(void) { return sampler_kind_count(); }
 
 bool lk_sampler_has_eta(lk_sampler s) { return sampler_kind_known(s) && sampler_kind_has_eta(s); }
+
+bool lk_sampler_has_sigmas(lk_sampler s)
+{
+    return sampler_kind_known(s) && sampler_kind_has_sigmas(s);
+}
+
+int lk_sampler_evaluations(lk_sampler s)
+{
+    return sampler_kind_known(s) ? sampler_kind_evaluations(s) : 0;
+}
+
+bool lk_sigmas_check(const char *sigmas, int *steps, lk_error *caller)
+{
+    error e = {0};
+    sigma_kind kind;
+    int own;
+    return api_report(sigmas_read(sigmas, &kind, steps ? steps : &own, &e), &e, caller);
+}
+
+const char *lk_sigmas_name(const char *sigmas) { return sigmas_name(sigmas); }
+const char *lk_sigmas_label(const char *sigmas) { return sigmas_label(sigmas); }
+
+bool lk_sampler_choose(lk_generate_options *o, const char *name, lk_error *caller)
+{
+    error e = {0};
+    sampler_options s = {.kind = SAMPLER_MODEL};
+    const char *nearest = NULL;
+    bool ok = sampler_choose(&s, name);
+    if (!ok) nearest = sampler_nearest(name);
+    if (!ok)
+        error_set(&e, ERROR_USAGE, "there is no sampler \"%.60s\"%s%s%s %s", name,
+                  nearest ? "; did you mean " : "", nearest ? nearest : "",
+                  nearest ? "? There are" : "; there are", sampler_kind_choices().text);
+    if (ok) o->sampler = s.kind;
+    if (s.sigmas && o->size >= offsetof(lk_generate_options, sigmas) + sizeof o->sigmas)
+        o->sigmas = s.sigmas;
+    return api_report(ok, &e, caller);
+}
 
 bool lk_sampler_has_variance(lk_sampler s)
 {
@@ -59,6 +102,7 @@ const char *lk_spacing_name(lk_spacing s)
 }
 
 static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate_options),
+                                                      .sampler = LK_SAMPLER_MODEL,
                                                       .steps = 50,
                                                       .guidance = 7.5f,
                                                       .picture = 1,
@@ -73,7 +117,7 @@ bool generate_options_take(lk_generate_options *own, const lk_generate_options *
 {
     *own = generate_defaults;
     return api_options(own, sizeof *own, given, "lk_generate_options", e) &&
-           (lk_sampler_name(own->sampler) ||
+           (own->sampler == LK_SAMPLER_MODEL || lk_sampler_name(own->sampler) ||
             error_set(e, ERROR_USAGE, "sampler %d: there is none of this number",
                       (int)own->sampler)) &&
            ((own->variance >= LK_VARIANCE_MODEL && own->variance <= LK_VARIANCE_LEARNED_RANGE) ||
@@ -105,6 +149,7 @@ generate_options api_options_in(const lk_generate_options *o)
                 .variance = o->variance ? (variance)((int)o->variance - 1) : VARIANCE_FIXED_SMALL,
                 .has_spacing = o->spacing != LK_SPACING_MODEL,
                 .spacing = o->spacing ? (spacing)((int)o->spacing - 1) : SPACING_LEADING,
+                .sigmas = o->sigmas,
             },
     };
 }

@@ -68,6 +68,17 @@ static bool open_images(mixed *t, error *e)
     return true;
 }
 
+/* The sampler that the first model names, where no other is asked for. */
+static bool choose_samplers(mixed *t, error *e)
+{
+    const model *first = generator_model(t->generators[t->schedule ? t->mix.step[0].model[0] : 0]);
+    for (int k = 0; k < t->pictures; k++) {
+        sampler_kind *kind = &t->in[k].sampler.kind;
+        if (*kind == SAMPLER_MODEL && !sampler_of_model(kind, &first->scheduler, e)) return false;
+    }
+    return true;
+}
+
 /* The session is ours from here to mixed_close. */
 static bool mixed_open(mixed *t, error *e)
 {
@@ -78,7 +89,7 @@ static bool mixed_open(mixed *t, error *e)
         (!names_check(t->name, t->count, e) ||
          !mix_parse(&t->mix, t->schedule, t->name, t->count, t->picture[0].o.steps, e)))
         return false;
-    bool ok = open_generators(t, e);
+    bool ok = open_generators(t, e) && choose_samplers(t, e);
     for (int k = 0; ok && k < t->pictures; k++) ok = latents_fit(t, &t->picture[k].o, e);
     return ok;
 }

@@ -31,6 +31,7 @@ static void options_out(lk_generate_options *o, const generate_options *in)
     o->sampler = (lk_sampler)s->kind;
     o->steps = s->steps;
     o->eta = s->eta;
+    o->sigmas = s->sigmas;
     o->variance = s->has_variance ? (lk_variance)((int)s->variance + 1) : LK_VARIANCE_MODEL;
     o->spacing = s->has_spacing ? (lk_spacing)((int)s->spacing + 1) : LK_SPACING_MODEL;
 }

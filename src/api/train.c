@@ -144,6 +144,7 @@ generate_options api_class_image(const lk_train_options *o)
 {
     lk_generate_options all;
     lk_generate_defaults(&all);
+    all.sampler = LK_DDIM;
     all.steps = o->class_steps;
     all.guidance = o->class_guidance;
     return api_options_in(&all);
@@ -157,12 +158,14 @@ typedef struct training {
     lk_train_options o;
 } training;
 
-/* Of the class as the options say; for validation as lk_generate makes them by its defaults. */
+/* Of the class as the options say; for validation as lk_generate makes them by its defaults with
+ * DDIM. */
 static bool train_image(void *user, const image_order *order, image *out, char **text, error *e)
 {
     const training *t = user;
     lk_generate_options defaults;
     lk_generate_defaults(&defaults);
+    defaults.sampler = LK_DDIM;
     generate_options o = order->model == t->base ? api_class_image(&t->o)
                                                  : api_options_in(&defaults);
     o.prompt = order->prompt;

@@ -16,6 +16,7 @@ enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_WRONG_USAGE = 2, STATUS_INTERR
 int command_generate(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_devices(int argc, char **argv);
+int command_samplers(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_convert(int argc, char **argv);
 int command_study(int argc, char **argv);

@@ -38,11 +38,13 @@ static const char help[] =
     "  -t, --threads N            (default: every core)\n"
     "\n"
     "How\n"
-    "      --sampler NAME         %s (default ddim)\n"
+    "      --sampler NAME         likeness samplers lists them (default: the model's); also with\n"
+    "                             sigmas, \"DPM++ 2M Karras\"\n"
+    "      --sigmas NAME|LIST     model, karras, exponential, beta, trailing, or 14.6,7,2,0\n"
     "      --steps N              (default 50)\n"
     "      --guidance X           also --guidance_scale, --cfg-scale (default 7.5; 1 is off)\n"
     "      --guidance_rescale X   0 to 1 (default 0)\n"
-    "      --eta X                DDIM: 0 no noise, 1 as much as DDPM (default 0)\n"
+    "      --eta X                DDIM, TCD: 0 no noise, 1 as much as DDPM (default 0)\n"
     "      --variance NAME        DDPM: fixed_small, fixed_large, ... (default: the model's)\n"
     "      --spacing NAME         leading, trailing, linspace (default: the model's)\n"
     "      --clip-skip N          leave out the text encoder's last N layers (default 0)\n"
@@ -74,7 +76,7 @@ typedef struct task {
     text_list prompts, rest;
     model_list models;
     const char *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler, *variance,
-        *spacing, *init_latents, *save_latents, *output, *sweep_text, *grid;
+        *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid;
     int width, height, steps, clip_skip, threads;
     float guidance, guidance_rescale, eta;
     /* what they mean */
@@ -123,7 +125,8 @@ static int flags_read(task *t, int argc, char **argv)
         {"--schedule", OPTION_TEXT, &t->schedule},
         {"-s --seed --seeds", OPTION_TEXT, &t->seed_text},
         {"--steps --num_inference_steps", OPTION_INT, &t->steps},
-        {"--sampler", OPTION_TEXT, &t->sampler},
+        {"--sampler --sampling_method", OPTION_TEXT, &t->sampler},
+        {"--sigmas --scheduler --schedule_type", OPTION_TEXT, &t->sigmas},
         {"--guidance --guidance_scale --cfg_scale", OPTION_FLOAT, &t->guidance},
         {"--guidance_rescale", OPTION_FLOAT, &t->guidance_rescale},
         {"-W --width", OPTION_INT, &t->width},
@@ -150,22 +153,17 @@ static int flags_read(task *t, int argc, char **argv)
     return options_parse(list, argc, argv, "generate", &t->rest);
 }
 
-/* "ddim or ddpm", by what joins the last. */
-typedef struct sampler_list {
-    char text[256];
-} sampler_list;
-
-static sampler_list sampler_names(const char *last)
+/* A list of sigmas says how many steps there are, unless the user does. */
+static int sigmas_check(task *t)
 {
-    sampler_list list = {""};
-    size_t at = 0;
-    for (int i = 0, n = lk_sampler_count(); i < n && at < sizeof list.text; i++)
-        at += (size_t)snprintf(list.text + at, sizeof list.text - at, "%s%s",
-                               i == 0      ? ""
-                               : i + 1 < n ? ", "
-                                           : last,
-                               lk_sampler_name(i));
-    return list;
+    int steps = 0;
+    if (!t->sigmas) return STATUS_DONE;
+    if (!lk_sigmas_check(t->sigmas, &steps, &t->error))
+        return fail(STATUS_WRONG_USAGE, "--sigmas: %s", t->error.text);
+    t->base.sigmas = lk_sigmas_name(t->sigmas);
+    if (!t->base.sigmas) t->base.sigmas = t->sigmas;
+    if (!t->steps) t->steps = steps;
+    return STATUS_DONE;
 }
 
 /* Names of choices, and numbers that no model could take. */
@@ -175,9 +173,9 @@ static int flags_check(task *t)
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p",
                     t->rest.item[0]);
-    if (!lk_sampler_parse(&o->sampler, t->sampler))
-        return fail(STATUS_WRONG_USAGE, "--sampler %s: there are %s", t->sampler,
-                    sampler_names(" and ").text);
+    if (t->sampler && !lk_sampler_choose(o, t->sampler, &t->error))
+        return fail(STATUS_WRONG_USAGE, "--sampler: %s", t->error.text);
+    if (sigmas_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;
     if (t->variance && !lk_variance_parse(&o->variance, t->variance))
         return fail(STATUS_WRONG_USAGE,
                     "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
@@ -196,7 +194,7 @@ static int flags_check(task *t)
     o->negative = t->negative;
     o->width = t->width;
     o->height = t->height;
-    o->steps = t->steps;
+    if (t->steps) o->steps = t->steps;
     o->guidance = t->guidance;
     o->guidance_rescale = t->guidance_rescale;
     o->eta = t->eta;
@@ -648,15 +646,14 @@ static void task_free(task *t)
 
 int command_generate(int argc, char **argv)
 {
-    task t = {.seed_text = "42", .precision = "f32", .sampler = "ddim", .output = ""};
+    task t = {.seed_text = "42", .precision = "f32", .output = ""};
     lk_generate_defaults(&t.base);
     lk_context_defaults(&t.context_options);
     t.context_options.log = tell_warning;
-    t.steps = t.base.steps;
     t.guidance = t.base.guidance;
     int status = flags_read(&t, argc, argv);
     if (status == STATUS_DONE && t.help) {
-        printf(help, sampler_names(" or ").text);
+        fputs(help, stdout);
     } else {
         if (status == STATUS_DONE) status = flags_check(&t);
         if (status == STATUS_DONE) status = prepare(&t);

@@ -20,6 +20,7 @@ static const char help[] =
     "  study      the whole comparison, measured, as one page (report.html)\n"
     "  convert    models blended into one\n"
     "  inspect    what a model is, or the settings inside a picture\n"
+    "  samplers   how a picture can be reached, and what each takes\n"
     "  devices    what pictures can be made on\n"
     "\n"
     "likeness help COMMAND tells more. likeness --version says which this is.\n";
@@ -52,6 +53,7 @@ static const struct command {
 } commands[] = {
     {"generate", command_generate}, {"train", command_train},     {"study", command_study},
     {"convert", command_convert},   {"inspect", command_inspect}, {"devices", command_devices},
+    {"samplers", command_samplers},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -70,7 +72,7 @@ static int unknown_command(const char *word)
         name_nearest(commands[i].name, word, strlen(word), &nearest, &best);
     return fail(STATUS_WRONG_USAGE,
                 "unknown command %s%s%s%s generate, train, study, convert, "
-                "inspect and devices",
+                "inspect, devices and samplers",
                 word, nearest ? "; did you mean " : "", nearest ? nearest : "",
                 nearest ? "? There are" : "; there are");
 }

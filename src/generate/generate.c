@@ -74,13 +74,18 @@ bool generator_check(generator *g, const generate_options *o, char **notes, erro
     return generator_check_mixed(&g, 1, NULL, o, notes, e);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 bool generate_alike(const generate_options *a, const generate_options *b)
 {
     const sampler_options *s = &a->sampler, *t = &b->sampler;
     return a->width == b->width && a->height == b->height &&
            (a->guidance > 1) == (b->guidance > 1) && a->clip_skip == b->clip_skip &&
            s->kind == t->kind && s->steps == t->steps && s->has_spacing == t->has_spacing &&
-           (!s->has_spacing || s->spacing == t->spacing) &&
+           (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
            (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0);
 }
 

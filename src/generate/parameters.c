@@ -11,6 +11,7 @@
 #include "base/platform.h"
 #include "base/sha256.h"
 #include "generate/settings.h"
+#include "generate/sigma_text.h"
 #include "model/hash.h"
 
 enum { SHORT_HASH = 10 }; /* digits of a hash, as AUTOMATIC1111 shows them */
@@ -100,6 +101,14 @@ static bool set_model(settings *s, const generator *g, error *e)
 }
 
 /* Where they are not what they are without being asked for. */
+static bool set_sigmas(settings *s, const sampler_options *how, error *e)
+{
+    const char *label = how->sigmas ? sigmas_label(how->sigmas) : NULL;
+    if (!how->sigmas || !sampler_kind_has_sigmas(how->kind)) return true;
+    return label ? settings_set(s, e, "Schedule type", "%s", label)
+                 : settings_set(s, e, "Sigmas", "%s", how->sigmas);
+}
+
 static bool set_rare(settings *s, const generate_options *o, error *e)
 {
     const sampler_options *how = &o->sampler;
@@ -141,7 +150,8 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
         return error_set(e, ERROR_USAGE, "there is no sampler %d", o->sampler.kind);
     bool ok = settings_prompt(s, o->prompt, o->negative, e) &&
               settings_set(s, e, "Steps", "%d", o->sampler.steps) &&
-              settings_set(s, e, "Sampler", "%s", sampler_kind_label(o->sampler.kind));
+              settings_set(s, e, "Sampler", "%s", sampler_kind_label(o->sampler.kind)) &&
+              set_sigmas(s, &o->sampler, e);
     if (generator_model(g)->kind == MODEL_STABLE_DIFFUSION)
         ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&

@@ -13,6 +13,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "generate/sigma_text.h"
 #include "model/characters.h"
 
 enum { SHOWN = 60 }; /* of a word in a message */
@@ -21,6 +22,7 @@ enum { SHOWN = 60 }; /* of a word in a message */
 
 typedef enum sweep_key {
     KEY_SAMPLER,
+    KEY_SIGMAS,
     KEY_STEPS,
     KEY_GUIDANCE,
     KEY_RESCALE,
@@ -38,6 +40,8 @@ static const struct {
     sweep_key key;
 } key_names[] = {
     {"sampler", KEY_SAMPLER},
+    {"sigmas", KEY_SIGMAS},
+    {"schedule_type", KEY_SIGMAS},
     {"steps", KEY_STEPS},
     {"guidance", KEY_GUIDANCE},
     {"guidance_scale", KEY_GUIDANCE},
@@ -90,9 +94,14 @@ static const char *apply(generate_options *o, sweep_key key, const char *value,
     static const char *const size = "a whole number of pixels";
     static const char *const share = "a number from 0 to 1";
     sampler_options *s = &o->sampler;
-    *samplers = sampler_kind_choices();
     switch (key) {
-    case KEY_SAMPLER: return sampler_kind_parse(&s->kind, value) ? NULL : samplers->text;
+    case KEY_SAMPLER:
+        if (sampler_choose(s, value)) return NULL;
+        *samplers = sampler_advice(value);
+        return samplers->text;
+    case KEY_SIGMAS:
+        s->sigmas = sigmas_name(value);
+        return s->sigmas ? NULL : "model, karras, exponential, beta or trailing";
     case KEY_STEPS: return read_int(&s->steps, value, 1) ? NULL : "a whole number from 1 on";
     case KEY_GUIDANCE: return read_float(&o->guidance, value, 1e6) ? NULL : "a number from 0 on";
     case KEY_RESCALE: return read_float(&o->guidance_rescale, value, 1) ? NULL : share;
@@ -112,14 +121,23 @@ static const char *apply(generate_options *o, sweep_key key, const char *value,
     }
 }
 
-/* What a key's value is called, in names of files (words joined by -) and for people. */
-static void describe(char *name, char *label, size_t size, sweep_key key, const generate_options *o)
+/* What a key's value is called, in names of files (words joined by -) and for people. alone: no
+ * other key tells of the sampler's sigmas. */
+static void describe(char *name, char *label, size_t size, sweep_key key, bool alone,
+                     const generate_options *o)
 {
     const sampler_options *s = &o->sampler;
+    const char *sigmas = alone && s->sigmas ? sigmas_name(s->sigmas) : NULL;
     switch (key) {
     case KEY_SAMPLER:
-        snprintf(name, size, "%s", sampler_kind_name(s->kind));
-        snprintf(label, size, "%s", sampler_kind_label(s->kind));
+        snprintf(name, size, "%s%s%s", sampler_kind_name(s->kind), sigmas ? "_" : "",
+                 sigmas ? sigmas : "");
+        snprintf(label, size, "%s%s%s", sampler_kind_label(s->kind), sigmas ? " " : "",
+                 sigmas ? sigmas_label(sigmas) : "");
+        break;
+    case KEY_SIGMAS:
+        snprintf(name, size, "%s", s->sigmas);
+        snprintf(label, size, "%s", sigmas_label(s->sigmas));
         break;
     case KEY_STEPS:
         snprintf(name, size, "%d", s->steps);
@@ -138,7 +156,7 @@ static void describe(char *name, char *label, size_t size, sweep_key key, const 
     case KEY_WIDTH: snprintf(label, size, "width %d", o->width); break;
     default: snprintf(label, size, "height %d", o->height); break;
     }
-    if (key == KEY_SAMPLER || key == KEY_STEPS) return;
+    if (key == KEY_SAMPLER || key == KEY_SIGMAS || key == KEY_STEPS) return;
     snprintf(name, size, "%s", label);
     for (char *p = name; *p; p++)
         if (*p == ' ' || *p == '_') *p = '-';
@@ -156,7 +174,7 @@ typedef struct axis {
 static bool unknown_key(error *e, const char *name)
 {
     return error_set(e, ERROR_USAGE,
-                     "sweep: there is no setting \"%.*s\"; there are sampler, steps, "
+                     "sweep: there is no setting \"%.*s\"; there are sampler, sigmas, steps, "
                      "guidance, guidance_rescale, eta, variance, spacing, clip_skip, width, height",
                      SHOWN, name);
 }
@@ -229,6 +247,7 @@ static bool fill_row(sweep_row *row, const axis *axes, size_t count, size_t rows
     enum { PART = 64, WHOLE = KEY_COUNT * PART };
     char name[WHOLE] = "", label[WHOLE] = "", name_part[PART], label_part[PART];
     sampler_choices samplers;
+    bool alone = true;
     row->options = *base;
     for (size_t i = 0; i < count; i++) {
         rows /= axes[i].count;
@@ -236,9 +255,10 @@ static bool fill_row(sweep_row *row, const axis *axes, size_t count, size_t rows
                                   axis_value(&axes[i], index / rows % axes[i].count), &samplers);
         assert(!wrong);
         (void)wrong;
+        alone = alone && axes[i].key != KEY_SIGMAS;
     }
     for (size_t i = 0; i < count; i++) { /* when all are in: the order of keys must not matter */
-        describe(name_part, label_part, PART, axes[i].key, &row->options);
+        describe(name_part, label_part, PART, axes[i].key, alone, &row->options);
         size_t n = strlen(name), l = strlen(label);
         snprintf(name + n, WHOLE - n, "%s%s", i ? "-" : "", name_part);
         snprintf(label + l, WHOLE - l, "%s%s", i ? ", " : "", label_part);

@@ -9,8 +9,8 @@
 enum { PLAN_MAX_ROWS = 10000 };
 
 /* "sampler=ddpm,ddim steps=200,50,10": every combination, the first key turning slowest. Keys:
- * sampler, steps, guidance (cfg_scale, guidance_scale), guidance_rescale, eta, variance, spacing,
- * clip_skip, width, height; - and _ are the same. */
+ * sampler, sigmas (schedule_type), steps, guidance (cfg_scale, guidance_scale), guidance_rescale,
+ * eta, variance, spacing, clip_skip, width, height; - and _ are the same. */
 typedef struct sweep_row {
     generate_options options; /* base with this row's values */
     char *name;  /* for files: "ddpm-200"; a number other than steps is named: "eta-0.5" */

@@ -60,6 +60,8 @@ typedef struct sampler_choices {
     char text[256];
 } sampler_choices;
 sampler_choices sampler_kind_choices(void);
+/* The same for a name that is none, the nearest first: "euler (or another: ddim, ddpm)". */
+sampler_choices sampler_advice(const char *text);
 
 /* ---- a run ---- */
 

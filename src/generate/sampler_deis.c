@@ -51,8 +51,7 @@ static bool tell_deis(sampler *s, const float *output, rng *r, error *e)
     if (!(sigma[1] > 0)) { /* a list of the user's ends there */
         for (size_t i = 0; i < s->n; i++) s->x[i] = s->clean[i];
     } else if (s->done == 0 || (d->lower_at_end && s->done + 1 == s->steps)) {
-        float keep = to.alpha / from.alpha,
-              along = to.sigma * (expf(to.lambda - from.lambda) - 1);
+        float keep = to.alpha / from.alpha, along = to.sigma * (expf(to.lambda - from.lambda) - 1);
         for (size_t i = 0; i < s->n; i++) s->x[i] = keep * s->x[i] - along * l->slope[i];
     } else {
         mixture past = ladder_mixture(sigma[-1]);

@@ -82,8 +82,7 @@ static bool tell(sampler *s, const float *m, bool ancestral, rng *r)
     ladder_clean(s, x, m, at, s->clean);
     bool last = s->done + 1 == s->steps; /* to 0, without a middle */
     float *out = l->part || last ? s->x : l->trial;
-    for (size_t i = 0; i < s->n; i++)
-        out[i] = s->x[i] + (x[i] - s->clean[i]) / at * (to - from);
+    for (size_t i = 0; i < s->n; i++) out[i] = s->x[i] + (x[i] - s->clean[i]) / at * (to - from);
     if (!l->part && !last) {
         l->part = 1;
         return true;

@@ -81,8 +81,8 @@ static bool tell_sde(sampler *s, const float *output, rng *r, error *e)
 const sampler_row sampler_dpmpp_2m = {
     .name = "dpmpp_2m",
     .label = "DPM++ 2M",
-    .aliases = (const char *const[]){"DPMSolverMultistepScheduler", "sample_dpmpp_2m",
-                                     "k_dpmpp_2m", NULL},
+    .aliases = (const char *const[]){"DPMSolverMultistepScheduler", "sample_dpmpp_2m", "k_dpmpp_2m",
+                                     NULL},
     .has_sigmas = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_TINY,

@@ -25,12 +25,12 @@ static double lagrange(const float *sigma, int order, int which, double at)
 {
     double product = 1;
     for (int k = 0; k < order; k++)
-        if (k != which)
-            product *= (at - (double)sigma[-k]) / (double)(sigma[-which] - sigma[-k]);
+        if (k != which) product *= (at - (double)sigma[-k]) / (double)(sigma[-which] - sigma[-k]);
     return product;
 }
 
-/* Its integral from sigma[0] to sigma[1]: it is a cubic, for which two points are enough (Gauss). */
+/* Its integral from sigma[0] to sigma[1]: it is a cubic, for which two points are enough (Gauss).
+ */
 static float coefficient(const float *sigma, int order, int which)
 {
     double half = ((double)sigma[1] - (double)sigma[0]) / 2, middle = (double)sigma[0] + half;

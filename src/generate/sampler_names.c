@@ -165,6 +165,14 @@ sampler_choices sampler_kind_choices(void)
     return c;
 }
 
+sampler_choices sampler_advice(const char *text)
+{
+    const char *nearest = sampler_nearest(text);
+    sampler_choices all = sampler_kind_choices(), c = all;
+    if (nearest) snprintf(c.text, sizeof c.text, "%s (or another: %.200s)", nearest, all.text);
+    return c;
+}
+
 bool variance_parse(variance *out, const char *text)
 {
     int found = find_name(variance_names, 6, text);

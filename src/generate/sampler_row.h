@@ -16,8 +16,8 @@ typedef struct sampler_row {
     const char *name, *label;   /* "ddim", "DDIM" */
     const char *const *aliases; /* other names that are read, in any case; ends with NULL */
     bool has_eta, has_variance, has_sigmas; /* which options mean something to it */
-    int evaluations;  /* of the network in most steps; 0: one */
-    spacing spacing;  /* its class's own, where neither option nor config says */
+    int evaluations;                        /* of the network in most steps; 0: one */
+    spacing spacing; /* its class's own, where neither option nor config says */
     snr_rule no_snr;
     bool (*open)(sampler *s, const scheduler_config *c, const sampler_options *o, error *e);
     bool (*begin)(sampler *s, error *e);      /* s->x holds the noise */

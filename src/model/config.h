@@ -67,8 +67,8 @@ typedef enum variance {
     VARIANCE_LEARNED_RANGE,
 } variance;
 
-/* How a ladder of sigmas is made: by the timesteps' spacing, by a rule between its ends, by trailing
- * timesteps, or as the user lists it. */
+/* How a ladder of sigmas is made: by the timesteps' spacing, by a rule between its ends, by
+ * trailing timesteps, or as the user lists it. */
 typedef enum sigma_kind {
     SIGMAS_MODEL,
     SIGMAS_KARRAS,

@@ -31,6 +31,7 @@ static void hash_settings(sha256 *h, const study_cell *c)
              number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height,
              c->clip_skip);
     add_text(h, line);
+    if (c->sigmas) add_text(h, c->sigmas);
     add_text(h, c->prompt);
     add_text(h, c->negative);
 }

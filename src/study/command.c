@@ -62,6 +62,7 @@ static void write_sampling(FILE *out, const study_cell *c)
         fprintf(out, " --guidance-rescale %s", number_exact_float(c->guidance_rescale).text);
     if (c->eta != 0) fprintf(out, " --eta %s", number_exact_float(c->eta).text);
     if (c->variance) fprintf(out, " --variance %s", lk_variance_name(c->variance));
+    if (c->sigmas) fprintf(out, " --sigmas %s", c->sigmas);
     if (c->spacing) fprintf(out, " --spacing %s", lk_spacing_name(c->spacing));
     if (c->clip_skip) fprintf(out, " --clip-skip %d", c->clip_skip);
     if (c->width) fprintf(out, " -W %d", c->width);

@@ -23,7 +23,9 @@ static bool samplers_alike(const study_cell *a, const study_cell *b, int any)
 {
     if ((!(any & ANY_STEPS) && a->steps != b->steps) || a->spacing != b->spacing) return false;
     if (any & ANY_SAMPLER) return true; /* what follows is one sampler's own */
-    return a->sampler == b->sampler && a->eta == b->eta && a->variance == b->variance;
+    const char *sigmas = a->sigmas ? a->sigmas : "", *others = b->sigmas ? b->sigmas : "";
+    return a->sampler == b->sampler && a->eta == b->eta && a->variance == b->variance &&
+           strcmp(sigmas, others) == 0;
 }
 
 static bool mixes_alike(const lk_schedule *a, const lk_schedule *b, int any)

@@ -40,6 +40,10 @@ static void write_settings(FILE *out, const study_cell *c)
                lk_sampler_label(c->sampler), c->steps);
     if (c->eta > 0) html_print(out, ", eta %g", (double)c->eta);
     if (c->variance) html_print(out, ", variance %s", lk_variance_name(c->variance));
+    if (c->sigmas) {
+        const char *label = lk_sigmas_label(c->sigmas);
+        html_print(out, ", sigmas %s", label ? label : c->sigmas);
+    }
     if (c->spacing) html_print(out, ", spacing %s", lk_spacing_name(c->spacing));
     html_print(out, "</dd><dt>seed</dt><dd>%llu</dd><dt>guidance</dt><dd>%g",
                (unsigned long long)c->seed, (double)c->guidance);

@@ -183,6 +183,7 @@ lk_generate_options cell_options(const study_cell *c)
     o.eta = c->eta;
     o.variance = c->variance;
     o.spacing = c->spacing;
+    o.sigmas = c->sigmas;
     o.guidance = c->guidance;
     o.guidance_rescale = c->guidance_rescale;
     o.clip_skip = c->clip_skip;

@@ -25,6 +25,7 @@ typedef struct study_cell {
     float eta;            /* 0 where the sampler does not look at it */
     lk_variance variance; /* LK_VARIANCE_MODEL there */
     lk_spacing spacing;
+    const char *sigmas; /* NULL: the model's; or where the sampler does not look at them */
     float guidance, guidance_rescale;
     int width, height; /* 0: the model's own */
     int clip_skip;

@@ -41,7 +41,15 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
         *out = arena_format(a, "negative: %s", *c->negative ? c->negative : "none");
         break;
     case KEY_SEED: *out = arena_format(a, "seed %llu", (unsigned long long)c->seed); break;
-    case KEY_SAMPLER: *out = lk_sampler_label(c->sampler); break;
+    case KEY_SAMPLER:
+        *out = c->sigmas ? arena_format(a, "%s %s", lk_sampler_label(c->sampler),
+                                        lk_sigmas_label(c->sigmas))
+                         : lk_sampler_label(c->sampler);
+        break;
+    case KEY_SIGMAS:
+        *out = lk_sigmas_label(c->sigmas);
+        if (!*out) *out = arena_format(a, "sigmas %s", c->sigmas);
+        break;
     case KEY_STEPS: *out = arena_format(a, "%d step%s", c->steps, c->steps == 1 ? "" : "s"); break;
     case KEY_GUIDANCE:
         *out = arena_format(a, "guidance %s", number_exact_float(c->guidance).text);

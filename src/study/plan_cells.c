@@ -62,6 +62,13 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
     study_cell *c = &all.value;
     if (!lk_sampler_has_variance(c->sampler)) c->variance = LK_VARIANCE_MODEL;
     if (!lk_sampler_has_eta(c->sampler)) c->eta = 0;
+    if (!lk_sampler_has_sigmas(c->sampler)) c->sigmas = NULL;
+    lk_error why = {0};
+    int listed = 0;
+    if (c->sigmas && !lk_sigmas_check(c->sigmas, &listed, &why))
+        return plan_wrong(r, "%.600s", why.text);
+    if (listed && listed != c->steps)
+        return plan_wrong(r, "\"sigmas\" lists %d steps, but \"steps\" is %d", listed, c->steps);
     r->steps += c->steps;
     if (r->steps > MAX_ALL_STEPS)
         return plan_wrong(r, "more than %d steps in all; make the study smaller or split it",

@@ -14,6 +14,7 @@ const setting_name layer_keys[KEYS] = {
     [KEY_NEGATIVE] = {"negative", PART(negative), KEY_NEGATIVE},
     [KEY_SEED] = {"seed", PART(seed), KEY_SEED},
     [KEY_SAMPLER] = {"sampler", PART(sampler), KEY_SAMPLER},
+    [KEY_SIGMAS] = {"sigmas", PART(sigmas), KEY_SIGMAS},
     [KEY_STEPS] = {"steps", PART(steps), KEY_STEPS},
     [KEY_GUIDANCE] = {"guidance", PART(guidance), KEY_GUIDANCE},
     [KEY_RESCALE] = {"guidance_rescale", PART(guidance_rescale), KEY_RESCALE},
@@ -29,30 +30,36 @@ const setting_name layer_keys[KEYS] = {
 
 bool layer_has(const layer *l, setting_key slot) { return l->given >> slot & 1u; }
 
-/* "ddim or ddpm" */
-static void list_samplers(char *out, size_t size)
+/* A sampler, and its sigmas where the name says them. */
+static bool read_sampler(plan_reader *r, const char *word, study_cell *c)
 {
-    size_t at = 0;
-    for (int i = 0, n = lk_sampler_count(); i < n && at < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%s",
-                               i == 0      ? ""
-                               : i + 1 < n ? ", "
-                                           : " or ",
-                               lk_sampler_name(i));
+    lk_generate_options o;
+    lk_error why = {0};
+    lk_generate_defaults(&o);
+    if (!lk_sampler_choose(&o, word, &why)) return plan_wrong(r, "\"sampler\": %.400s", why.text);
+    c->sampler = o.sampler;
+    c->sigmas = o.sigmas;
+    return true;
+}
+
+static bool read_sigmas(plan_reader *r, json_t *object, study_cell *c)
+{
+    lk_error why = {0};
+    if (!plan_read_text(r, object, "sigmas", true, NULL, &c->sigmas)) return false;
+    if (!lk_sigmas_check(c->sigmas, NULL, &why)) return plan_wrong(r, "%.400s", why.text);
+    const char *name = lk_sigmas_name(c->sigmas);
+    if (name) c->sigmas = name;
+    return true;
 }
 
 /* A word out of a few. */
 static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
 {
     const char *word = field_text(f, layer_keys[k].name, ""), *list;
-    char samplers[256];
     bool ok;
     if (!f->ok) return false;
-    if (k == KEY_SAMPLER) {
-        ok = lk_sampler_parse(&c->sampler, word);
-        list_samplers(samplers, sizeof samplers);
-        list = samplers;
-    } else if (k == KEY_VARIANCE) {
+    if (k == KEY_SAMPLER) return read_sampler(r, word, c);
+    if (k == KEY_VARIANCE) {
         ok = lk_variance_parse(&c->variance, word);
         list =
             "fixed_small, fixed_small_log, fixed_large, fixed_large_log, learned or learned_range";
@@ -84,6 +91,7 @@ static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_ce
         if (!plan_read_text(r, object, name, true, NULL, &c->schedule)) return false;
         return plan_find_model(r->plan, c->schedule) >= 0 ||
                plan_unknown_model(r, name, c->schedule);
+    case KEY_SIGMAS: return read_sigmas(r, object, c);
     case KEY_SCHEDULE: return plan_read_text(r, object, name, true, NULL, &c->schedule);
     default: return read_word(r, &f, k, c);
     }
@@ -100,10 +108,11 @@ bool layer_read(plan_reader *r, json_t *object, bool labelled, layer *out)
     for (int k = 0; k < KEYS; k++) {
         const json_t *value = json_object_get(object, layer_keys[k].name);
         if (!value || json_is_null(value)) continue;
-        if (layer_has(out, layer_keys[k].slot))
+        if (k != KEY_SIGMAS && layer_has(out, layer_keys[k].slot))
             return plan_wrong(r, "gives both \"model\" and \"schedule\"; leave one out");
         if (!read_setting(r, object, (setting_key)k, &out->value)) return false;
         out->given |= 1u << layer_keys[k].slot;
+        if (k == KEY_SAMPLER && out->value.sigmas) out->given |= 1u << KEY_SIGMAS;
     }
     return true;
 }
@@ -121,7 +130,7 @@ bool layer_equal(const layer *a, const layer *b, setting_key k)
 {
     const char *x = (const char *)&a->value + layer_keys[k].at,
                *y = (const char *)&b->value + layer_keys[k].at;
-    if (k != KEY_PROMPT && k != KEY_NEGATIVE && k != KEY_SCHEDULE)
+    if (k != KEY_PROMPT && k != KEY_NEGATIVE && k != KEY_SIGMAS && k != KEY_SCHEDULE)
         return !memcmp(x, y, layer_keys[k].size);
     const char *s, *t;
     memcpy(&s, x, sizeof s);

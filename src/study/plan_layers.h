@@ -13,6 +13,7 @@ typedef enum setting_key {
     KEY_NEGATIVE,
     KEY_SEED,
     KEY_SAMPLER,
+    KEY_SIGMAS,
     KEY_STEPS,
     KEY_GUIDANCE,
     KEY_RESCALE,

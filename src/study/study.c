@@ -164,6 +164,7 @@ static bool time_step(run *r, double *seconds, error *e)
     o.seed = c->seed;
     o.width = c->width;
     o.height = c->height;
+    o.sampler = LK_DDIM;
     o.steps = RUN;
     o.guidance = c->guidance;
     o.progress = note_step;
