@@ -2,6 +2,7 @@
  *
  * generate: likeness generate. Prompts x settings are rows, seeds are columns; every cell is one
  * picture. All that can be found wrong is found before the first step. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,8 @@ static int flags_read(task *t, int argc, char **argv)
     return options_parse(list, argc, argv, "generate", &t->rest);
 }
 
+enum { NOT_GIVEN = INT_MIN }; /* --steps */
+
 /* A list of sigmas says how many steps there are, unless the user does. */
 static int sigmas_check(task *t)
 {
@@ -162,7 +165,7 @@ static int sigmas_check(task *t)
         return fail(STATUS_WRONG_USAGE, "--sigmas: %s", t->error.text);
     t->base.sigmas = lk_sigmas_name(t->sigmas);
     if (!t->base.sigmas) t->base.sigmas = t->sigmas;
-    if (!t->steps) t->steps = steps;
+    if (t->steps == NOT_GIVEN && steps) t->steps = steps;
     return STATUS_DONE;
 }
 
@@ -194,7 +197,7 @@ static int flags_check(task *t)
     o->negative = t->negative;
     o->width = t->width;
     o->height = t->height;
-    if (t->steps) o->steps = t->steps;
+    if (t->steps != NOT_GIVEN) o->steps = t->steps;
     o->guidance = t->guidance;
     o->guidance_rescale = t->guidance_rescale;
     o->eta = t->eta;
@@ -646,7 +649,7 @@ static void task_free(task *t)
 
 int command_generate(int argc, char **argv)
 {
-    task t = {.seed_text = "42", .precision = "f32", .output = ""};
+    task t = {.steps = NOT_GIVEN, .seed_text = "42", .precision = "f32", .output = ""};
     lk_generate_defaults(&t.base);
     lk_context_defaults(&t.context_options);
     t.context_options.log = tell_warning;
