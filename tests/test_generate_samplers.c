@@ -275,11 +275,53 @@ static void test_of_model(void **state)
         assert_true(sampler_of_model(&k, &c, &e));
         assert_string_equal(sampler_kind_name(k), rows[i][2]);
     }
+    snprintf(c.class_name, sizeof c.class_name, "DPMSolverMultistepScheduler");
+    snprintf(c.algorithm, sizeof c.algorithm, "sde-dpmsolver");
+    assert_false(sampler_of_model(&k, &c, &e));
+    assert_non_null(strstr(e.text, "with algorithm_type sde-dpmsolver, which is none"));
+    e = (error){0};
     snprintf(c.class_name, sizeof c.class_name, "FlowMatchScheduler");
     assert_false(sampler_of_model(&k, &c, &e));
     assert_string_equal(e.text, "the model's scheduler is \"FlowMatchScheduler\", which is none of "
                                 "the samplers here; choose one with --sampler (likeness samplers "
                                 "lists them)");
+}
+
+/* What diffusers saves for DPM-Solver is no JSON; and keys that would change the sigmas. */
+static void test_config(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        {"\"lambda_min_clipped\": -Infinity, \"x\": \"a \\\" Infinity\"", ""},
+        {"\"lambda_min_clipped\": -5.1", "lambda_min_clipped"},
+        {"\"use_flow_sigmas\": true", "use_flow_sigmas"},
+        {"\"interpolation_type\": \"log_linear\"", "interpolation_type"},
+        {"\"predict_x0\": false", "predict_x0"},
+    };
+    char path[1200], wanted[300];
+    snprintf(path, sizeof path, "%s/scheduler_config.json", scratch_dir());
+    for (int i = 0; i < 5; i++) {
+        scheduler_config c;
+        sampler_options o = {.steps = 5};
+        sampler *s;
+        error e = {0};
+        FILE *f = fopen(path, "w");
+        fprintf(f, "{%s}", rows[i][0]);
+        fclose(f);
+        if (!scheduler_config_read(&c, path, &e)) fail_msg("%s", e.text);
+        assert_string_equal(c.unknown, rows[i][1]);
+        assert_true(sampler_open(&s, &c, &o, &e)); /* DDIM looks at none of them */
+        sampler_close(&s);
+        assert_true(sampler_choose(&o, "dpmpp_2m"));
+        assert_int_equal(sampler_open(&s, &c, &o, &e), !*rows[i][1]);
+        sampler_close(&s);
+        snprintf(
+            wanted, sizeof wanted,
+            "the model's scheduler has %s, which dpmpp_2m does not follow here; choose another "
+            "--sampler, such as ddim",
+            rows[i][1]);
+        if (*rows[i][1]) assert_string_equal(e.text, wanted);
+    }
 }
 
 /* ---- sigmas ---- */
@@ -352,7 +394,8 @@ int main(void)
         cmocka_unit_test(test_diffusers), cmocka_unit_test(test_beta),
         cmocka_unit_test(test_going_on),  cmocka_unit_test(test_memory),
         cmocka_unit_test(test_names),     cmocka_unit_test(test_of_model),
-        cmocka_unit_test(test_sigmas),    cmocka_unit_test(test_together),
+        cmocka_unit_test(test_config),    cmocka_unit_test(test_sigmas),
+        cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

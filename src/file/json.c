@@ -18,12 +18,29 @@ json_t *json_parse(const char *text, size_t size, size_t flags, json_error_t *wh
     return j;
 }
 
+/* Python writes infinities, which JSON has not (diffusers' lambda_min_clipped is -Infinity by
+ * default): null in their places. */
+static void drop_infinities(char *text, size_t size)
+{
+    static const char word[] = "Infinity";
+    const size_t n = sizeof word - 1;
+    bool quoted = false;
+    for (size_t i = 0; i + n <= size; i++) {
+        if (text[i] == '"') quoted = !quoted;
+        if (quoted && text[i] == '\\') i++;
+        if (quoted || memcmp(text + i, word, n) != 0) continue;
+        memcpy(text + i, "null    ", n);
+        if (i && text[i - 1] == '-') text[i - 1] = ' ';
+    }
+}
+
 json_t *json_read(const char *path, size_t limit, error *e)
 {
     char *text;
     size_t size;
     if (!file_read(path, limit, &text, &size, e)) return NULL;
     json_error_t why;
+    drop_infinities(text, size);
     json_t *j = json_parse(text, size, JSON_REJECT_DUPLICATES, &why);
     free(text);
     if (j) return j;

@@ -16,7 +16,8 @@ enum { JSON_LIMIT = 1 << 28 }; /* for files that we wrote ourselves */
 
 /* json_loadb; NULL on failure, why (may be NULL) says where. */
 json_t *json_parse(const char *text, size_t size, size_t flags, json_error_t *why);
-/* A file of at most `limit` bytes, no key twice; NULL with an error that names the line. */
+/* A file of at most `limit` bytes, no key twice, Python's Infinity as null; NULL with an error that
+ * names the line. */
 json_t *json_read(const char *path, size_t limit, error *e);
 /* The text of j, with jansson's flags for it (JSON_INDENT ...; no precision): malloc'ed; NULL when
  * memory is out or j is NULL. */

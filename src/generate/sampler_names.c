@@ -131,15 +131,17 @@ const char *sampler_nearest(const char *text)
 
 bool sampler_of_model(sampler_kind *out, const scheduler_config *c, error *e)
 {
-    bool noisy = strncmp(c->algorithm, "sde-", 4) == 0;
-    if (noisy && !strcmp(c->class_name, "DPMSolverMultistepScheduler") &&
-        sampler_kind_parse(out, "dpmpp_2m_sde"))
-        return true;
-    return sampler_kind_parse(out, c->class_name) ||
-           error_set(e, ERROR_USAGE,
-                     "the model's scheduler is \"%s\", which is none of the samplers here; "
+    const char *name = c->class_name, *algorithm = "";
+    if (!strcmp(name, "DPMSolverMultistepScheduler")) {
+        if (!strcmp(c->algorithm, "sde-dpmsolver++")) name = "dpmpp_2m_sde";
+        if (strstr(c->algorithm, "dpmsolver") && !strstr(c->algorithm, "++"))
+            algorithm = c->algorithm;
+    }
+    if (!*algorithm && sampler_kind_parse(out, name)) return true;
+    return error_set(e, ERROR_USAGE,
+                     "the model's scheduler is \"%s\"%s%s, which is none of the samplers here; "
                      "choose one with --sampler (likeness samplers lists them)",
-                     c->class_name);
+                     c->class_name, *algorithm ? " with algorithm_type " : "", algorithm);
 }
 
 const char *sampler_kind_name(sampler_kind k) { return row_of(k)->name; }

@@ -143,6 +143,11 @@ bool ladder_open(sampler *s, const scheduler_config *c, const sampler_options *o
                  const ladder_shape *shape, error *e)
 {
     size_t rungs = (size_t)s->steps + 1;
+    if (*c->unknown)
+        return error_set(e, ERROR_MODEL,
+                         "the model's scheduler has %s, which %s does not follow here; choose "
+                         "another --sampler, such as ddim",
+                         c->unknown, s->row->name);
     if (!ladder_make(s, size, shape->history, e)) return false;
     ladder *l = s->own;
     l->sigma = calloc(rungs, sizeof *l->sigma);

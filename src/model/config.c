@@ -492,6 +492,26 @@ static void read_trained_betas(fields *f, scheduler_config *c)
     }
 }
 
+static bool is_odd(fields *f, const char *name, const char *usual)
+{
+    return strcmp(field_text(f, name, usual), usual) != 0;
+}
+
+/* The first key of those that ladders do not follow. */
+static const char *unknown_key(fields *f)
+{
+    static const char *const flags[] = {"use_lu_lambdas", "use_flow_sigmas",
+                                        "use_dynamic_shifting"};
+    static const char *const numbers[] = {"lambda_min_clipped", "sigma_min", "sigma_max"};
+    for (int i = 0; i < 3; i++)
+        if (field_bool(f, flags[i], false)) return flags[i];
+    for (int i = 0; i < 3; i++)
+        if (field(f, numbers[i])) return numbers[i];
+    if (!field_bool(f, "predict_x0", true)) return "predict_x0";
+    if (is_odd(f, "interpolation_type", "linear")) return "interpolation_type";
+    return is_odd(f, "timestep_type", "discrete") ? "timestep_type" : "";
+}
+
 /* What only some classes have; a key that the file lacks takes their default. */
 static void read_solver(fields *f, scheduler_config *c)
 {
@@ -507,6 +527,7 @@ static void read_solver(fields *f, scheduler_config *c)
     c->euler_at_final = field_bool(f, "euler_at_final", false);
     snprintf(c->algorithm, sizeof c->algorithm, "%s", field_text(f, "algorithm_type", ""));
     snprintf(c->solver, sizeof c->solver, "%s", field_text(f, "solver_type", ""));
+    snprintf(c->unknown, sizeof c->unknown, "%s", unknown_key(f));
     c->original_steps = field_int(f, "original_inference_steps", 50, 1, 1 << 20);
     c->timestep_scaling = field_float(f, "timestep_scaling", 10);
 }

@@ -107,8 +107,10 @@ typedef struct scheduler_config {
     int solver_order;     /* DPM-Solver, DEIS, UniPC */
     bool lower_order_final, euler_at_final;
     char algorithm[24], solver[16]; /* algorithm_type, solver_type; "" where the file has none */
-    int original_steps;             /* LCM, TCD: original_inference_steps */
-    float timestep_scaling;         /* LCM */
+    char unknown[32]; /* a key that changes what sigmas do, and is not done here; "": there is none
+                       */
+    int original_steps;     /* LCM, TCD: original_inference_steps */
+    float timestep_scaling; /* LCM */
 } scheduler_config;
 
 /* Each reads a JSON file; messages begin with its path. A model that is known but not run (SDXL,
