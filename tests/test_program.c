@@ -196,6 +196,34 @@ static void test_inspect_model(void **state)
     failed(1, "nothing");
 }
 
+/* The model's own, or by any program's name; a list of sigmas says how many steps there are. */
+static void test_samplers(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("samplers", NULL), 0);
+    says(last.out, "dpmpp_2m       DPM++ 2M      1 a step  --sigmas\n");
+    likeness("samplers", "more", NULL);
+    failed(2, "samplers takes no \"more\"");
+    assert_int_equal(TOY("-p", "a"), 0);
+    assert_int_equal(likeness("inspect", "x.png", NULL), 0);
+    says(last.out, "Sampler: DDIM, CFG");
+    drop("x.png");
+    assert_int_equal(
+        likeness("generate", "-m", ddpm_path, "-t", "1", "--steps", "1", "-o", "x.png", NULL), 0);
+    assert_int_equal(likeness("inspect", "x.png", NULL), 0);
+    says(last.out, "Sampler: DDPM, Seed");
+    drop("x.png");
+    assert_int_equal(likeness("generate", "-m", toy_path, "-t", "1", "-p", "a", "--sampler",
+                              "Euler a Karras", "--sigmas", "7,2,0", "-o", "x.png", NULL),
+                     0);
+    assert_int_equal(likeness("inspect", "x.png", NULL), 0);
+    says(last.out, "Steps: 2, Sampler: Euler a, Sigmas: \"7,2,0\", CFG");
+    drop("x.png");
+    likeness("generate", "-m", toy_path, "-p", "a", "--sampler", "euler", "--sigmas", "7,2,0",
+             "--steps", "3", NULL);
+    failed(2, "sigmas list 2 steps, but steps is 3");
+}
+
 static void test_default_model(void **state)
 {
     (void)state;
@@ -794,32 +822,15 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_usage),
-        TEST(test_image),
-        TEST(test_many),
-        TEST(test_latents),
-        TEST(test_unconditional),
-        TEST(test_inspect_model),
-        TEST(test_default_model),
-        TEST(test_example),
-        TEST(test_header),
-        TEST(test_interrupt),
-        TEST(test_ignored_interrupt),
-        TEST(test_bar),
-        TEST(test_bad_values),
-        TEST(test_threads),
-        TEST(test_prompts),
-        TEST(test_signs),
-        TEST(test_random_seed),
-        TEST(test_names),
-        TEST(test_overwriting),
-        TEST(test_left_over),
-        TEST(test_meanwhile),
-        TEST(test_bad_output),
-        TEST(test_full_disk),
-        TEST(test_bad_folder),
-        TEST(test_lying_files),
-        TEST(test_bad_weights),
+        TEST(test_usage),      TEST(test_image),         TEST(test_many),
+        TEST(test_latents),    TEST(test_unconditional), TEST(test_inspect_model),
+        TEST(test_samplers),   TEST(test_default_model), TEST(test_example),
+        TEST(test_header),     TEST(test_interrupt),     TEST(test_ignored_interrupt),
+        TEST(test_bar),        TEST(test_bad_values),    TEST(test_threads),
+        TEST(test_prompts),    TEST(test_signs),         TEST(test_random_seed),
+        TEST(test_names),      TEST(test_overwriting),   TEST(test_left_over),
+        TEST(test_meanwhile),  TEST(test_bad_output),    TEST(test_full_disk),
+        TEST(test_bad_folder), TEST(test_lying_files),   TEST(test_bad_weights),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
