@@ -21,6 +21,7 @@ enum {
 };
 
 typedef struct attention_plan {
+    bool pairs;
     int64_t batch, heads, depth, depth_padded;
     int64_t queries;
     side keys;
@@ -99,10 +100,15 @@ static bool prepare(device *d, const op_call *call, void **state, size_t *scratc
     p->heads = call->params.heads;
     p->depth = q->dim[2] / p->heads;
     p->depth_padded = round_up(p->depth, lanes);
+    p->pairs = !grad && d->compute == DTYPE_BF16 && q->type == DTYPE_BF16 &&
+               k->type == DTYPE_BF16 && k[1].type == DTYPE_BF16;
+    head_task sizes = {.pairs = p->pairs, .depth = p->depth};
     p->queries = q->dim[1];
     p->keys = side_of(k->dim[1], p->depth, grad);
     int64_t keys = side_rows_padded(&p->keys), total = p->batch * p->heads;
-    p->pack_floats = round_up(keys * ((grad ? 2 : 1) * p->depth + p->depth_padded), 16);
+    p->pack_floats = round_up(keys * (grad ? 2 : 1) * attention_steps(&sizes) +
+                                  attention_rows(&sizes, keys) * p->depth_padded,
+                              16);
     p->head_floats = p->pack_floats;
     if (grad) {
         p->query_rows = part_rows(p->queries, p->heads);
@@ -160,6 +166,7 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
                    .depth_padded = p->depth_padded,
                    .keys = p->keys,
                    .alpha = call->params.alpha,
+                   .pairs = p->pairs,
                    .causal = call->params.causal};
     t.q = rows_of(p, q, head);
     t.k = rows_of(p, q + 1, head);
@@ -168,9 +175,9 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
     if ((grad || call->out_count > 1) && lse->rank >= 0 && lse->memory)
         t.lse = (float *)array_data(lse) + head * p->queries;
     int64_t keys = side_rows_padded(&p->keys);
-    t.k_columns = take(&packs, keys * p->depth);
+    t.k_columns = take(&packs, keys * attention_steps(&t));
     if (!grad) {
-        t.v_rows = take(&packs, keys * p->depth_padded);
+        t.v_rows = take(&packs, attention_rows(&t, keys) * p->depth_padded);
         return t;
     }
     t.d_o = rows_of(p, &call->in[0], head);
@@ -209,8 +216,8 @@ static void pack_piece(void *context, int piece, int worker)
     const struct attention_kernels *k = j->k;
     int64_t block = piece % j->plan->keys.blocks;
     head_task t = task_at(j, piece / j->plan->keys.blocks);
-    int64_t columns = block * t.keys.block * t.depth;
-    int64_t rows = block * t.keys.block * t.depth_padded;
+    int64_t columns = block * t.keys.block * attention_steps(&t);
+    int64_t rows = block * attention_rows(&t, t.keys.block) * t.depth_padded;
     k->pack_columns(&t, &t.k, &t.keys, block, t.k_columns + columns);
     if (t.v_columns) k->pack_columns(&t, &t.v, &t.keys, block, t.v_columns + columns);
     if (t.k_rows) k->pack_rows(&t, &t.k, &t.keys, block, t.k_rows + rows);
@@ -228,6 +235,8 @@ static void rows_piece(void *context, int piece, int worker)
     if (end > p->queries) end = p->queries;
     if (j->call->kind == OP_ATTENTION_GRAD)
         j->k->backward(&t, begin, end, sums + at * attention_part(&p->keys, p->depth_padded), own);
+    else if (p->pairs)
+        j->k->forward_pairs(&t, begin, end, own);
     else
         j->k->forward(&t, begin, end, own);
 }

@@ -6,6 +6,9 @@
  * walked in blocks of `block` rows that were packed once per head, in two forms:
  *   columns: [block][tile][depth][tile width]  rows lie across the vector: scores = strip x block^T
  *   rows:    [block][column tile][row][width]  channels lie across it: out += weights x block
+ * Where products are bfloat16's, the forward pass multiplies pairs of numbers, two in the place of
+ * a float: channels 2d and 2d + 1 of a row in place of channel d in the columns, rows i and i +
+ * half a tile of every tile in place of row i in the rows.
  * The backward pass goes through the scores once: a part of the queries against all keys, with sums
  * for dk and dv of its own, so that no two threads ever add to the same place. */
 #ifndef LIKENESS_DEVICE_CPU_ATTENTION_H
@@ -44,6 +47,7 @@ typedef struct head_task {
     int64_t depth, depth_padded;
     float alpha;
     bool causal;
+    bool pairs; /* of bfloat16 */
     side keys;
     head_rows q, k, v, o, d_o, d_q, d_k, d_v;
     float *lse; /* [N], NULL: not wanted */
@@ -61,11 +65,22 @@ struct attention_kernels {
                       float *out);
     /* Rows [begin, end), at most STRIPS * STRIP of them: o and lse. */
     void (*forward)(const head_task *t, int64_t begin, int64_t end, float *scratch);
+    void (*forward_pairs)(const head_task *t, int64_t begin, int64_t end, float *scratch);
     /* Rows [begin, end), any number: dq, and their part of dk and dv (attention_part). */
     void (*backward)(const head_task *t, int64_t begin, int64_t end, float *d_kv, float *scratch);
     /* dk and dv of a block of keys: the sum of all parts, which lie one after the other. */
     void (*backward_sum)(const head_task *t, int64_t block, float *d_kv, int parts);
 };
+
+/* Steps of a sum over the channels; rows in memory of a packed block of so many. */
+static inline int64_t attention_steps(const head_task *t)
+{
+    return t->pairs ? (t->depth + 1) / 2 : t->depth;
+}
+static inline int64_t attention_rows(const head_task *t, int64_t rows)
+{
+    return t->pairs ? rows / 2 : rows;
+}
 
 /* Floats of one thread's scratch: inputs and outputs of strips, the table of scores, two sums. */
 static inline int64_t attention_scratch(int64_t depth, int64_t depth_padded)

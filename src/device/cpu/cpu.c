@@ -36,11 +36,13 @@
 KERNELS_OF(plain)
 KERNELS_OF(avx2)
 KERNELS_OF(avx512)
+KERNELS_OF(avx512bf16)
 
 static const struct cpu_kernels *const kernels_of[CPU_ISA_COUNT] = {
     [CPU_PLAIN] = &kernels_plain,
     [CPU_AVX2] = &kernels_avx2,
     [CPU_AVX512] = &kernels_avx512,
+    [CPU_AVX512BF16] = &kernels_avx512bf16,
 };
 
 static const struct cpu_op *const rows[OP_KIND_COUNT] = {
@@ -168,7 +170,7 @@ static const struct {
     {"plain", CPU_PLAIN, false},
     {"avx2", CPU_AVX2, false},
     {"avx512", CPU_AVX512, false},
-    {"avx512bf16", CPU_AVX512, true},
+    {"avx512bf16", CPU_AVX512BF16, true},
 };
 enum { LEVEL_COUNT = sizeof levels / sizeof levels[0] };
 

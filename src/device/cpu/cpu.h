@@ -10,7 +10,7 @@
 #include "device/cpu/optimizer.h"
 #include "device/device.h"
 
-enum cpu_isa { CPU_PLAIN, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
+enum cpu_isa { CPU_PLAIN, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_ISA_COUNT };
 
 /* The kernels of one instruction set: one member per simd_*.c. */
 struct cpu_kernels {

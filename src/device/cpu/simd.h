@@ -2,7 +2,7 @@
  *
  * simd: vectors for the simd_*.c files, which CMake compiles once per instruction set with LK_ISA
  * set to its name. One source serves all: GCC vectors of 4 (plain: any x86-64, any machine), 8
- * (avx2) or 16 (avx512) floats. ISA(name) is the name with the set's suffix. */
+ * (avx2) or 16 (avx512, avx512bf16) floats. ISA(name) is the name with the set's suffix. */
 #ifndef LIKENESS_DEVICE_CPU_SIMD_H
 #define LIKENESS_DEVICE_CPU_SIMD_H
 
@@ -16,6 +16,9 @@
 #define SIMD_PASTE(a, b) SIMD_PASTE2(a, b)
 #define ISA(name) SIMD_PASTE(name, LK_ISA)
 
+#if defined(LK_ISA_avx512bf16)
+#define LK_ISA_avx512 /* and what is more */
+#endif
 #if defined(LK_ISA_avx512)
 enum { LANES = 16 };
 #elif defined(LK_ISA_avx2)
@@ -115,20 +118,61 @@ SIMD float vf_hmax(vf v)
     return v[0];
 }
 
-/* bfloat16: the upper half of a float32, rounded to nearest even; NaN stays NaN. */
+/* bfloat16: the upper half of a float32, rounded to nearest even; NaN stays NaN. (avx512bf16 rounds
+ * what is below the least normal number to zero.) */
 SIMD vf vf_load_bf16(const uint16_t *p)
 {
     vu wide = __builtin_convertvector((vh) * (const vh_any *)p, vu);
     return (vf)(wide << 16);
 }
 
-SIMD void vf_store_bf16(uint16_t *p, vf v)
+SIMD vh vh_bf16(vf v)
 {
+#if defined(LK_ISA_avx512bf16)
+    return (vh)_mm512_cvtneps_pbh((__m512)v);
+#else
     vu bits = (vu)v;
     vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     vu nan = (bits >> 16) | 0x40;
     vu is_nan = (vu)(v != v);
-    *(vh_any *)p = (vh_any) __builtin_convertvector((rounded & ~is_nan) | (nan & is_nan), vh);
+    return __builtin_convertvector((rounded & ~is_nan) | (nan & is_nan), vh);
+#endif
+}
+
+SIMD void vf_store_bf16(uint16_t *p, vf v) { *(vh_any *)p = (vh_any)vh_bf16(v); }
+
+/* Two bfloat16 in each lane, of which `first` are the lower halves; and the product of such pairs
+ * added to float32, as the instruction vdpbf16ps does it: the upper pair, then the lower, each sum
+ * rounded to nearest even, and whatever is below the least normal number taken and left as zero. */
+SIMD vu vu_pair_bf16(vf first, vf second)
+{
+    return __builtin_convertvector(vh_bf16(first), vu) |
+           __builtin_convertvector(vh_bf16(second), vu) << 16;
+}
+
+/* What lies in a float's place, in every lane. */
+SIMD vu vu_set_bits(float pair)
+{
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits - (vu){0};
+}
+
+SIMD vf vf_flush(vf v)
+{
+    vi large = ((vi)v & 0x7f800000) != 0;
+    return (vf)((vi)v & (large | INT32_MIN));
+}
+
+SIMD vf vf_dot_bf16(vf sum, vu a, vu b)
+{
+#if defined(LK_ISA_avx512bf16)
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    vf upper_a = vf_flush((vf)(a & 0xffff0000u)), upper_b = vf_flush((vf)(b & 0xffff0000u));
+    sum = vf_flush(vf_fma(upper_a, upper_b, vf_flush(sum)));
+    return vf_flush(vf_fma(vf_flush((vf)(a << 16)), vf_flush((vf)(b << 16)), sum));
+#endif
 }
 
 /* float16 */

@@ -35,9 +35,35 @@ SIMD float load_as(const void *p, dtype type, int64_t i)
     return value;
 }
 
+/* Channels 2i and 2i + 1 of a row of bfloat16 that begins at p, as they lie. */
+SIMD float pair_at(const uint16_t *p, int64_t i, int64_t depth)
+{
+    uint32_t bits = p[2 * i] | (2 * i + 1 < depth ? (uint32_t)p[2 * i + 1] << 16 : 0);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void pack_columns_pairs(const head_task *t, const head_rows *in, const side *s,
+                               int64_t block, float *out)
+{
+    int64_t rows = side_block_rows(s, block), padded = round_tile(rows);
+    int64_t steps = attention_steps(t);
+    for (int64_t j = 0; j < padded; j++) {
+        float *to = out + j / TILE * TILE * steps + j % TILE;
+        const uint16_t *from = (const uint16_t *)in->data + (block * s->block + j) * in->stride;
+        for (int64_t i = 0; i < steps; i++)
+            to[i * TILE] = j < rows ? pair_at(from, i, t->depth) : 0;
+    }
+}
+
 static void pack_columns(const head_task *t, const head_rows *in, const side *s, int64_t block,
                          float *out)
 {
+    if (t->pairs) {
+        pack_columns_pairs(t, in, s, block, out);
+        return;
+    }
     int64_t rows = side_block_rows(s, block), padded = round_tile(rows), depth = t->depth;
     for (int64_t j = 0; j < padded; j++) {
         float *to = out + j / TILE * TILE * depth + j % TILE;
@@ -68,9 +94,38 @@ static void pack_channels(const head_task *t, const head_rows *in, int64_t begin
         }
 }
 
+/* A vector of channels from d on of a row, zero past the end; row `rows` and what follows are. */
+SIMD vf row_vector(const head_task *t, const head_rows *in, int64_t begin, int64_t j, int64_t rows,
+                   int64_t d)
+{
+    int64_t left = t->depth - d, from = (begin + j) * in->stride + d;
+    return j >= rows       ? vf_zero()
+           : left >= LANES ? vf_load_as(in->data, in->type, from)
+                           : vf_load_as_n(in->data, in->type, from, left);
+}
+
+static void pack_rows_pairs(const head_task *t, const head_rows *in, const side *s, int64_t block,
+                            float *out)
+{
+    int64_t rows = side_block_rows(s, block), padded = round_tile(rows) / 2;
+    int64_t begin = block * s->block;
+    for (int64_t j = 0; j < padded; j++)
+        for (int64_t d = 0; d < t->depth_padded; d += LANES) {
+            int64_t c = d / TILE * TILE, row = j / LANES * TILE + j % LANES;
+            int64_t width = t->depth_padded - c < TILE ? LANES : TILE;
+            vf first = row_vector(t, in, begin, row, rows, d);
+            vf second = row_vector(t, in, begin, row + LANES, rows, d);
+            vf_store(out + c * padded + j * width + d - c, (vf)vu_pair_bf16(first, second));
+        }
+}
+
 static void pack_rows(const head_task *t, const head_rows *in, const side *s, int64_t block,
                       float *out)
 {
+    if (t->pairs) {
+        pack_rows_pairs(t, in, s, block, out);
+        return;
+    }
     int64_t rows = side_block_rows(s, block);
     pack_channels(t, in, block * s->block, rows, round_tile(rows), out);
 }
@@ -102,6 +157,20 @@ static void pack_strips(const head_task *t, const head_rows *in, int64_t begin, 
         }
 }
 
+/* The same as pairs [pair of channels][12], as they lie. */
+static void pack_strips_pairs(const head_task *t, const head_rows *in, int64_t begin, int64_t end,
+                              float *out)
+{
+    int64_t steps = attention_steps(t);
+    for (int64_t n = begin; n < end; n += STRIP, out += STRIP * steps)
+        for (int r = 0; r < STRIP; r++) {
+            const uint16_t *from = (const uint16_t *)in->data + (n + r) * in->stride;
+            if (n + r + AHEAD < end) fetch_row(t, in, (n + r + AHEAD) * in->stride);
+            for (int64_t i = 0; i < steps; i++)
+                out[i * STRIP + r] = n + r < end ? pair_at(from, i, t->depth) : 0;
+        }
+}
+
 /* Products [12][depth_padded] of strips to the activation's rows, each row times scale[row], or all
  * times `factor`. */
 static void unpack_strips(const head_task *t, const head_rows *out, int64_t begin, int64_t end,
@@ -120,10 +189,16 @@ static void unpack_strips(const head_task *t, const head_rows *out, int64_t begi
     }
 }
 
+/* sum + a b; pairs: of bfloat16, a pair in the place of a number. */
+SIMD vf add_product(bool pairs, float a, vf b, vf sum)
+{
+    return pairs ? vf_dot_bf16(sum, vu_set_bits(a), (vu)b) : vf_fma(vf_set(a), b, sum);
+}
+
 /* out [12][table] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth
  * is cut so that its part of the strip stays in the first-level cache. */
-SIMD void scores(const float *strip, const float *block, int64_t depth, int64_t rows, float *out,
-                 int64_t table)
+SIMD void scores(bool pairs, const float *strip, const float *block, int64_t depth, int64_t rows,
+                 float *out, int64_t table)
 {
     for (int64_t from = 0; from < depth; from += DEPTH_PART) {
         int64_t part = depth - from < DEPTH_PART ? depth - from : DEPTH_PART;
@@ -136,9 +211,8 @@ SIMD void scores(const float *strip, const float *block, int64_t depth, int64_t 
                     vf b0 = vf_load(b), b1 = vf_load(b + LANES);
 #pragma GCC unroll 12
                     for (int r = 0; r < TILE_ROWS; r++) {
-                        vf ar = vf_set(a[r]);
-                        sum[r][0] = vf_fma(ar, b0, sum[r][0]);
-                        sum[r][1] = vf_fma(ar, b1, sum[r][1]);
+                        sum[r][0] = add_product(pairs, a[r], b0, sum[r][0]);
+                        sum[r][1] = add_product(pairs, a[r], b1, sum[r][1]);
                     }
                 }
 #pragma GCC unroll 12
@@ -156,8 +230,8 @@ SIMD void scores(const float *strip, const float *block, int64_t depth, int64_t 
 
 /* out [rows][vectors] += weights x b, `count` rows of it; the weight of row r and j is at r * row +
  * j * step. Rows, vectors, row and step are constants where this is inlined. */
-SIMD void add_tile(const float *weights, int64_t row, int64_t step, const float *b, int64_t count,
-                   float *out, int64_t width, int rows, int vectors)
+SIMD void add_tile(bool pairs, const float *weights, int64_t row, int64_t step, const float *b,
+                   int64_t count, float *out, int64_t width, int rows, int vectors)
 {
     vf sum[STRIP][2];
 #pragma GCC unroll 12
@@ -168,9 +242,9 @@ SIMD void add_tile(const float *weights, int64_t row, int64_t step, const float 
         vf b0 = vf_load(b), b1 = vectors > 1 ? vf_load(b + LANES) : b0;
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
-            vf w = vf_set(weights[r * row]);
-            sum[r][0] = vf_fma(w, b0, sum[r][0]);
-            if (vectors > 1) sum[r][1] = vf_fma(w, b1, sum[r][1]);
+            float w = weights[r * row];
+            sum[r][0] = add_product(pairs, w, b0, sum[r][0]);
+            if (vectors > 1) sum[r][1] = add_product(pairs, w, b1, sum[r][1]);
         }
     }
 #pragma GCC unroll 12
@@ -181,17 +255,18 @@ SIMD void add_tile(const float *weights, int64_t row, int64_t step, const float 
 
 /* out [rows][width] += weights x block, `count` rows of it (`padded` in memory); rows: whole
  * strips. A last vector of channels that is alone goes a strip at a time. */
-SIMD void accumulate(const float *weights, int64_t row, int64_t step, const float *block,
-                     int64_t count, int64_t padded, int64_t width, float *out, int64_t rows)
+SIMD void accumulate(bool pairs, const float *weights, int64_t row, int64_t step,
+                     const float *block, int64_t count, int64_t padded, int64_t width, float *out,
+                     int64_t rows)
 {
     int64_t c = 0;
     for (; c + TILE <= width; c += TILE)
         for (int64_t i = 0; i < rows; i += TILE_ROWS)
-            add_tile(weights + i * row, row, step, block + c * padded, count, out + i * width + c,
-                     width, TILE_ROWS, 2);
+            add_tile(pairs, weights + i * row, row, step, block + c * padded, count,
+                     out + i * width + c, width, TILE_ROWS, 2);
     for (int64_t i = 0; c < width && i < rows; i += STRIP)
-        add_tile(weights + i * row, row, step, block + c * padded, count, out + i * width + c,
-                 width, STRIP, 1);
+        add_tile(pairs, weights + i * row, row, step, block + c * padded, count,
+                 out + i * width + c, width, STRIP, 1);
 }
 
 /* Keys of this block that a query sees; `rows` where there is no mask. */
@@ -232,12 +307,23 @@ static void scale_row(float *row, int64_t width, float factor)
     for (int64_t i = 0; i < width; i += LANES) vf_store(row + i, vf_load(row + i) * vf_set(factor));
 }
 
-static void forward(const head_task *t, int64_t begin, int64_t end, float *scratch)
+/* A row of weights as pairs, in its own place. */
+static void row_to_pairs(float *row, int64_t padded)
+{
+    for (int64_t j = 0; j < padded; j += TILE)
+        vf_store(row + j / 2, (vf)vu_pair_bf16(vf_load(row + j), vf_load(row + j + LANES)));
+}
+
+SIMD void forward_of(bool pairs, const head_task *t, int64_t begin, int64_t end, float *scratch)
 {
     int64_t strips = (end - begin + STRIP - 1) / STRIP, width = t->depth_padded;
-    float *q = scratch, *o = q + strips * STRIP * t->depth, *table = o + strips * STRIP * width;
-    float *top = table + STRIP * BLOCK, *total = top + strips * STRIP;
-    pack_strips(t, &t->q, begin, end, t->alpha * LOG2_E, q);
+    int64_t depth = attention_steps(t);
+    float *q = scratch, *o = q + strips * STRIP * depth, *table = o + strips * STRIP * width;
+    float *top = table + STRIP * BLOCK, *total = top + strips * STRIP, scale = t->alpha * LOG2_E;
+    if (pairs)
+        pack_strips_pairs(t, &t->q, begin, end, q);
+    else
+        pack_strips(t, &t->q, begin, end, scale, q);
     for (int64_t i = 0; i < strips * STRIP * width; i++) o[i] = 0;
     for (int64_t i = 0; i < strips * STRIP; i++) top[i] = -INFINITY, total[i] = 0;
 
@@ -247,15 +333,18 @@ static void forward(const head_task *t, int64_t begin, int64_t end, float *scrat
         for (int64_t s = 0; s < strips; s++) {
             int64_t n = begin + s * STRIP;
             if (visible(t, n + STRIP - 1, key0, rows) == 0) continue;
-            scores(q + s * STRIP * t->depth, t->k_columns + key0 * t->depth, t->depth, padded,
-                   table, BLOCK);
+            scores(pairs, q + s * STRIP * depth, t->k_columns + key0 * depth, depth, padded, table,
+                   BLOCK);
             for (int r = 0; r < STRIP; r++) {
                 int64_t at = s * STRIP + r;
+                if (pairs) scale_row(table + r * BLOCK, padded, scale);
                 float factor = softmax_row(table + r * BLOCK, visible(t, n + r, key0, rows), padded,
                                            top + at, total + at);
                 if (factor != 1.0f) scale_row(o + at * width, width, factor);
+                if (pairs) row_to_pairs(table + r * BLOCK, padded);
             }
-            accumulate(table, BLOCK, 1, t->v_rows + key0 * width, rows, padded, width,
+            accumulate(pairs, table, BLOCK, 1, t->v_rows + attention_rows(t, key0) * width,
+                       pairs ? padded / 2 : rows, attention_rows(t, padded), width,
                        o + s * STRIP * width, STRIP);
         }
     }
@@ -264,6 +353,16 @@ static void forward(const head_task *t, int64_t begin, int64_t end, float *scrat
         total[n - begin] = 1.0f / total[n - begin];
     }
     unpack_strips(t, &t->o, begin, end, total, 1.0f, o);
+}
+
+static void forward(const head_task *t, int64_t begin, int64_t end, float *scratch)
+{
+    forward_of(false, t, begin, end, scratch);
+}
+
+static void forward_pairs(const head_task *t, int64_t begin, int64_t end, float *scratch)
+{
+    forward_of(true, t, begin, end, scratch);
 }
 
 /* A block of queries [begin, end) on its way through the keys. */
@@ -305,8 +404,8 @@ static void grad_strip(const head_task *t, const grad_rows *g, int64_t strip, in
 {
     int64_t depth = t->depth, padded = round_tile(rows), at = strip * STRIP;
     float *p = g->p + at * GRAD_BLOCK, *d_s = g->d_s + at * GRAD_BLOCK;
-    scores(g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK);
-    scores(g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK);
+    scores(false, g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK);
+    scores(false, g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK);
     for (int r = 0; r < STRIP; r++, p += GRAD_BLOCK, d_s += GRAD_BLOCK) {
         int64_t seen = visible(t, g->begin + at + r, key0, rows);
         vf lse2 = vf_set(g->lse2[at + r]), delta = vf_set(g->delta[at + r]);
@@ -343,11 +442,11 @@ static void backward(const head_task *t, int64_t begin, int64_t end, float *d_kv
             int64_t count = g.end - g.begin, strips = (rows + STRIP - 1) / STRIP;
             if (visible(t, g.end - 1, key0, rows) == 0) break;
             for (int64_t s = 0; s < g.strips; s++) grad_strip(t, &g, s, key0, rows);
-            accumulate(g.d_s, GRAD_BLOCK, 1, t->k_rows + key0 * width, rows, round_tile(rows),
-                       width, g.d_q, g.strips * STRIP);
-            accumulate(g.d_s, 1, GRAD_BLOCK, g.q_rows, count, GRAD_ROWS, width, d_kv + 2 * b * size,
-                       strips * STRIP);
-            accumulate(g.p, 1, GRAD_BLOCK, g.do_rows, count, GRAD_ROWS, width,
+            accumulate(false, g.d_s, GRAD_BLOCK, 1, t->k_rows + key0 * width, rows,
+                       round_tile(rows), width, g.d_q, g.strips * STRIP);
+            accumulate(false, g.d_s, 1, GRAD_BLOCK, g.q_rows, count, GRAD_ROWS, width,
+                       d_kv + 2 * b * size, strips * STRIP);
+            accumulate(false, g.p, 1, GRAD_BLOCK, g.do_rows, count, GRAD_ROWS, width,
                        d_kv + (2 * b + 1) * size, strips * STRIP);
         }
         unpack_strips(t, &t->d_q, g.begin, g.end, NULL, t->alpha, g.d_q);
@@ -373,6 +472,7 @@ const struct attention_kernels ISA(attention_kernels) = {
     .pack_columns = pack_columns,
     .pack_rows = pack_rows,
     .forward = forward,
+    .forward_pairs = forward_pairs,
     .backward = backward,
     .backward_sum = backward_sum,
 };
