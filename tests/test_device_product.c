@@ -43,7 +43,7 @@ static const struct shape shapes[] = {
     {2, 5, 7, 17, 20, 3, 2, 1, 1, true, false},
     {1, 8, 6, 17, 20, 3, 2, 0, 1, true, true},
     {1, 5, 7, 3, 9, 3, 2, 0, 1, false, false},
-    {1, 5, 5, 450, 18, 3, 2, 1, 1, false, false},
+    {1, 5, 5, 1350, 18, 3, 2, 1, 1, false, false},
     {2, 23, 21, 20, 24, 3, 2, 1, 1, true, false},
     {1, 11, 10, 17, 18, 3, 3, 1, 1, false, false},
     {2, 5, 7, 17, 19, 1, 1, 0, 0, true, true},
@@ -53,7 +53,7 @@ static const struct shape shapes[] = {
     {1, 1, 1, 17, 5, 0, 0, 0, 0, true, false},
     {1, 35, 1, 40, 72, 0, 0, 0, 0, true, true},
     {1, 101, 1, 77, 100, 0, 0, 0, 0, false, false},
-    {1, 13, 1, 1000, 33, 0, 0, 0, 0, true, false},
+    {1, 13, 1, 1400, 33, 0, 0, 0, 0, true, false},
     {1, 300, 1, 3, 3, 0, 0, 0, 0, false, true},
     /* gradients by the weight in several blocks of outputs and channels, of rows, of tiles */
     {3, 9, 13, 70, 101, 3, 1, 1, 1, false, false},

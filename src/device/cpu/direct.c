@@ -6,15 +6,16 @@
  * is too short a sum.
  *
  * The output is dealt out in rectangles, and each is gone through in blocks: rows (their input
- * stays in the second-level cache), then pieces of the sum (a piece of one packed panel stays in
- * the first level), then panels, then tiles. Every sum has one order, for any number of threads. */
+ * stays near), then pieces of the sum, then panels, then tiles. A piece of a packed panel comes out
+ * of the second-level cache as fast as it is used: pieces are long, so that sums are put down
+ * seldom. Every sum has one order, for any number of threads. */
 #include <string.h>
 
 #include "device/cpu/product.h"
 
 enum {
     ROW_BLOCK = 96,      /* rows of a block: a multiple of every mr */
-    K_BLOCK = 384,       /* channels (of all taps together) of a piece */
+    K_BLOCK = 1280,      /* channels (of all taps together) of a piece */
     GATHER_BELOW = 16,   /* channels */
     MADE_BYTES = 2 << 20 /* of panels that a thread packs at a time, where they are not kept */
 };

@@ -21,7 +21,7 @@
 
 #include <string.h>
 
-enum { LINE = 16, K_BLOCK = 384, TILE_BLOCK = 48 }; /* weights first */
+enum { LINE = 16, K_BLOCK = 640, TILE_BLOCK = 48 }; /* weights first */
 enum { MADE_K = 64 }; /* channels of a panel that are packed at a time, where it is not kept */
 
 /* Input first: how much of u and m is made at a time, by the number of tiles. u is used once per
@@ -30,7 +30,7 @@ enum { MADE_K = 64 }; /* channels of a panel that are packed at a time, where it
  * 64). */
 static const struct {
     int64_t tiles_below, k_block, columns;
-} input_first_blocks[] = {{64, 128, 32}, {INT64_MAX, 384, 128}};
+} input_first_blocks[] = {{64, 320, 32}, {INT64_MAX, 640, 128}};
 enum { INPUT_FIRST_TILES = 256 }; /* of a rectangle, at most */
 
 /* Costs in multiply-adds; they are measured, for tiles of 36 points: per weight, and per tile and
