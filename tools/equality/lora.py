@@ -157,7 +157,7 @@ def lokr():
                 two = torch.einsum("ijkl,ip,jr->prkl", t.double(), a.double(), b.double())
                 out |= {key + ".lokr_t2": t, key + ".lokr_w2_a": a, key + ".lokr_w2_b": b}
         out[key + ".alpha"] = torch.tensor(1.5)
-        full = torch.kron(one.double().reshape(f, f, *[1] * (weight.dim() - 2)), two.double())
+        full = torch.kron(one.double().reshape(f, f, *[1] * (weight.dim() - 2)), two.double().contiguous())
         want[name + ".weight"] = full * scale
     return out, want, None
 
