@@ -57,7 +57,7 @@ static float *put(parts *f, const char *name, int rank, const int64_t *dim)
                              .rank = rank,
                              .data = data,
                              .bytes = n * sizeof *data};
-    memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
+    for (int i = 0; i < rank; i++) t->dim[i] = dim[i];
     return data;
 }
 
