@@ -6,6 +6,7 @@
 
 #include "model/inversion.h"
 #include "model/save.h"
+#include "model/write.h"
 
 static char base[200];
 
@@ -100,6 +101,9 @@ static void words(void **state)
                      strlen("<Sks>: 0123456789ab, quux.v2: 0123456789ab, xyzzy: 0123456789ab"));
     assert_false(model_save(m, in_base("saved"), NULL, NULL, &e));
     assert_non_null(strstr(e.text, "has textual inversions added to it (<Sks>: "));
+    error single = {0};
+    assert_false(model_write_single(m, NULL, in_base("saved.safetensors"), NULL, &single));
+    assert_string_equal(single.text, e.text);
     model_close(&m);
 }
 

@@ -265,7 +265,7 @@ static bool copy_from_part(const model *m, const char *part, const char *folder,
     return ok;
 }
 
-static bool refuse_unsavable(const model *m, error *e)
+bool model_refuse_unsavable(const model *m, error *e)
 {
     if (m->inversion_hashes)
         return error_set(e, ERROR_MODEL,
@@ -282,7 +282,7 @@ static bool refuse_unsavable(const model *m, error *e)
 static bool save_unet(const model *m, const char *folder, const weight_set *unet, const dtype *as,
                       char *hash, error *e)
 {
-    if (!refuse_unsavable(m, e) || !path_make_dir(folder, e)) return false;
+    if (!model_refuse_unsavable(m, e) || !path_make_dir(folder, e)) return false;
     bool ok = from_folder(m) ? copy_from_part(m, "unet", folder, "config.json", e)
                              : write_json(unet_json(&m->unet), folder, "config.json", e);
     return ok && write_weights(unet ? unet : &m->unet_weights, as, folder, UNET_WEIGHTS, hash, e);
@@ -312,7 +312,7 @@ static bool save_clip(const model *m, const char *folder, const weight_set *clip
 bool model_save_clip(const model *m, const char *folder, const weight_set *clip, char hash[65],
                      error *e)
 {
-    return refuse_unsavable(m, e) && path_make_dir(folder, e) &&
+    return model_refuse_unsavable(m, e) && path_make_dir(folder, e) &&
            save_clip(m, folder, clip ? clip : &m->clip_weights, NULL, !clip, hash, e);
 }
 
@@ -480,8 +480,8 @@ bool model_save_unless(const model *m, const char *folder, const weight_set *une
                        const weight_set *clip, const dtype *as, const work_watch *watch, error *e)
 {
     bool feature_extractor = false;
-    return refuse_unsavable(m, e) && refuse_own_folder(m, folder, e) && path_make_dir(folder, e) &&
-           save_in(m, folder, "scheduler", save_scheduler, as, e) &&
+    return model_refuse_unsavable(m, e) && refuse_own_folder(m, folder, e) &&
+           path_make_dir(folder, e) && save_in(m, folder, "scheduler", save_scheduler, as, e) &&
            save_in(m, folder, "tokenizer", save_tokenizer, as, e) &&
            save_feature_extractor(m, folder, &feature_extractor, e) &&
            work_goes_on(watch, 0, SAVE_STEPS, e) && save_in(m, folder, "vae", save_vae, as, e) &&

@@ -16,6 +16,10 @@
  * (null). Every file is written beside its target and renamed. Unconditional models are refused. */
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e);
+/* False with an error for what cannot be saved: an unconditional model, one with textual
+ * inversions.
+ */
+bool model_refuse_unsavable(const model *m, error *e);
 /* model_save, watched before each file of weights and after the last. as: the type that all weights
  * are written in; NULL: each in its own. */
 bool model_save_unless(const model *m, const char *folder, const weight_set *unet,

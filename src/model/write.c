@@ -13,6 +13,7 @@
 #include "base/number.h"
 #include "file/safetensors.h"
 #include "model/names.h"
+#include "model/save.h"
 
 enum { PIECE = 16384, DROP_BYTES = 128 << 20 };
 
@@ -125,11 +126,7 @@ static void add_sign(safetensors_entry *entry, size_t *count, const char *name, 
 bool model_write_single(const model *m, const dtype *as, const char *path, const work_watch *watch,
                         error *e)
 {
-    if (m->kind != MODEL_STABLE_DIFFUSION)
-        return error_set(e, ERROR_MODEL,
-                         "%s: is an unconditional model; only Stable Diffusion models are "
-                         "saved",
-                         m->path);
+    if (!model_refuse_unsavable(m, e)) return false;
     const naming names[] = {
         {NETWORK_UNET, true, "model.diffusion_model.", &m->unet, NULL},
         {NETWORK_CLIP, true, "cond_stage_model.transformer.", NULL, NULL},

@@ -13,7 +13,7 @@
 bool weights_write(const weight_set *set, const dtype *as, const char *path, char *hash, error *e);
 
 /* One file that AUTOMATIC1111, ComfyUI, stable-diffusion.cpp and diffusers' from_single_file load:
- * UNet, text encoder and autoencoder in the names of CompVis' code. Watched before each 128 MB. */
+ * UNet, text encoder and autoencoder in the names of CompVis' code. Watched before each tensor. */
 bool model_write_single(const model *m, const dtype *as, const char *path, const work_watch *watch,
                         error *e);
 /* What the model has that such a file cannot tell, for whoever reads it as Stable Diffusion 1;

@@ -291,6 +291,7 @@ static bool make_together(lanes *l, int first, int count, error *e)
     lk_error why = {0};
     l->first = first;
     l->told = l->steps = 0;
+    l->why = (error){0};
     for (int k = 0; k < count; k++) {
         making *m = &l->lane[first + k];
         const cell_task *task = &l->all->work->task[m->at];
