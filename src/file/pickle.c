@@ -69,11 +69,15 @@ static bool add_item(machine *m, pickle_value *to, pickle_value *key, pickle_val
     return true;
 }
 
-bool pickle_is(const pickle_value *text, const char *wanted)
+static bool text_is(pickle_text t, const char *wanted)
 {
     size_t n = strlen(wanted);
-    return text && text->kind == PICKLE_TEXT && text->text.length == n &&
-           !memcmp(text->text.at, wanted, n);
+    return t.length == n && !memcmp(t.at, wanted, n);
+}
+
+bool pickle_is(const pickle_value *text, const char *wanted)
+{
+    return text && text->kind == PICKLE_TEXT && text_is(text->text, wanted);
 }
 
 pickle_value *pickle_get(const pickle_value *dict, const char *key)
@@ -82,12 +86,6 @@ pickle_value *pickle_get(const pickle_value *dict, const char *key)
     for (const pickle_item *i = dict->items.first; i; i = i->next)
         if (pickle_is(i->key, key)) return i->value;
     return NULL;
-}
-
-static bool text_is(pickle_text t, const char *wanted)
-{
-    size_t n = strlen(wanted);
-    return t.length == n && !memcmp(t.at, wanted, n);
 }
 
 /* ---- the stack ---- */

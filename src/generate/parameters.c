@@ -100,7 +100,6 @@ static bool set_model(settings *s, const generator *g, error *e)
            (!m->inversion_hashes || settings_set(s, e, "TI hashes", "%s", m->inversion_hashes));
 }
 
-/* Where they are not what they are without being asked for. */
 static bool set_sigmas(settings *s, const sampler_options *how, error *e)
 {
     const char *label = how->sigmas ? sigmas_label(how->sigmas) : NULL;
@@ -109,6 +108,7 @@ static bool set_sigmas(settings *s, const sampler_options *how, error *e)
                  : settings_set(s, e, "Sigmas", "%s", how->sigmas);
 }
 
+/* Where they are not what they are without being asked for. */
 static bool set_rare(settings *s, const generate_options *o, error *e)
 {
     const sampler_options *how = &o->sampler;

@@ -7,12 +7,9 @@
 
 #include "generate/sampler_row.h"
 
-/* x0 from the network's output m at latent x. */
-static void predict_clean(const sampler *s, float alpha_bar, const float *x, const float *m,
-                          float *x0, size_t n)
+void sampler_predict(const sampler *s, float a, float b, const float *x, const float *m, float *x0)
 {
-    float a = sqrtf(alpha_bar), b = sqrtf(1 - alpha_bar);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < s->n; i++) {
         switch (s->predicts) {
         case PREDICT_EPSILON: x0[i] = (x[i] - b * m[i]) / a; break;
         case PREDICT_V: x0[i] = a * x[i] - b * m[i]; break;
@@ -61,6 +58,6 @@ bool sampler_limit(const sampler *s, float *x0, error *e)
 bool sampler_clean(const sampler *s, float alpha_bar, const float *x, const float *m, float *x0,
                    error *e)
 {
-    predict_clean(s, alpha_bar, x, m, x0, s->n);
+    sampler_predict(s, sqrtf(alpha_bar), sqrtf(1 - alpha_bar), x, m, x0);
     return sampler_limit(s, x0, e);
 }

@@ -31,12 +31,6 @@ static bool open_dpmpp(sampler *s, const scheduler_config *c, const sampler_opti
     return true;
 }
 
-static void ask_dpmpp(sampler *s, evaluation *out)
-{
-    const ladder *l = s->own;
-    out->t = l->t[s->done];
-}
-
 static bool tell(sampler *s, const float *m, const float *noise, error *e)
 {
     const dpmpp *d = s->own;
@@ -88,7 +82,7 @@ const sampler_row sampler_dpmpp_2m = {
     .no_snr = SNR_TINY,
     .open = open_dpmpp,
     .begin = ladder_begin,
-    .ask = ask_dpmpp,
+    .ask = ladder_ask_plain,
     .tell = tell_2m,
     .save = ladder_save,
     .load = ladder_load,
@@ -104,7 +98,7 @@ const sampler_row sampler_dpmpp_2m_sde = {
     .no_snr = SNR_TINY,
     .open = open_dpmpp,
     .begin = ladder_begin,
-    .ask = ask_dpmpp,
+    .ask = ladder_ask_plain,
     .tell = tell_sde,
     .save = ladder_save,
     .load = ladder_load,

@@ -20,12 +20,6 @@ static bool open_ancestral(sampler *s, const scheduler_config *c, const sampler_
     return ladder_open(s, c, o, sizeof(ladder), &shape, e);
 }
 
-static void ask_euler(sampler *s, evaluation *out)
-{
-    const ladder *l = s->own;
-    ladder_ask(s, out, s->x, l->sigma[s->done], l->t[s->done]);
-}
-
 /* Along the slope to the sigma `down`. */
 static void go(sampler *s, const float *m, float down)
 {
@@ -67,7 +61,7 @@ const sampler_row sampler_euler = {
     .no_snr = SNR_TINY,
     .open = open_euler,
     .begin = ladder_begin,
-    .ask = ask_euler,
+    .ask = ladder_ask_step,
     .tell = tell_euler,
     .close = ladder_close,
 };
@@ -82,7 +76,7 @@ const sampler_row sampler_euler_a = {
     .no_snr = SNR_TINY,
     .open = open_ancestral,
     .begin = ladder_begin,
-    .ask = ask_euler,
+    .ask = ladder_ask_step,
     .tell = tell_ancestral,
     .close = ladder_close,
 };

@@ -14,12 +14,6 @@ static bool open_lms(sampler *s, const scheduler_config *c, const sampler_option
     return ladder_open(s, c, o, sizeof(ladder), &shape, e);
 }
 
-static void ask_lms(sampler *s, evaluation *out)
-{
-    const ladder *l = s->own;
-    ladder_ask(s, out, s->x, l->sigma[s->done], l->t[s->done]);
-}
-
 /* Lagrange's polynomial that is 1 at the sigma `which` steps back, and 0 at the others. */
 static double lagrange(const float *sigma, int order, int which, double at)
 {
@@ -67,7 +61,7 @@ const sampler_row sampler_lms = {
     .no_snr = SNR_UNKNOWN,
     .open = open_lms,
     .begin = ladder_begin,
-    .ask = ask_lms,
+    .ask = ladder_ask_step,
     .tell = tell_lms,
     .save = ladder_save,
     .load = ladder_load,

@@ -57,7 +57,9 @@ struct sampler {
  * thresholding). */
 bool sampler_clean(const sampler *s, float alpha_bar, const float *x, const float *m, float *x0,
                    error *e);
-/* The limit alone. */
+/* Without limits, at a latent that is a times the picture and b times noise; and the limits alone.
+ */
+void sampler_predict(const sampler *s, float a, float b, const float *x, const float *m, float *x0);
 bool sampler_limit(const sampler *s, float *x0, error *e);
 
 #endif

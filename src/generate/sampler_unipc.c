@@ -27,12 +27,6 @@ static bool open_unipc(sampler *s, const scheduler_config *c, const sampler_opti
     return true;
 }
 
-static void ask_unipc(sampler *s, evaluation *out)
-{
-    const ladder *l = s->own;
-    out->t = l->t[s->done];
-}
-
 static int order_of(const sampler *s, int step)
 {
     const unipc *u = s->own;
@@ -107,7 +101,7 @@ const sampler_row sampler_unipc = {
     .no_snr = SNR_TINY,
     .open = open_unipc,
     .begin = ladder_begin,
-    .ask = ask_unipc,
+    .ask = ladder_ask_plain,
     .tell = tell_unipc,
     .save = ladder_save,
     .load = ladder_load,

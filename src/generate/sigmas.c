@@ -222,6 +222,18 @@ void ladder_ask(sampler *s, evaluation *out, const float *x, float sigma, double
     out->t = (double)(float)t;
 }
 
+void ladder_ask_step(sampler *s, evaluation *out)
+{
+    const ladder *l = s->own;
+    ladder_ask(s, out, s->x, l->sigma[s->done], l->t[s->done]);
+}
+
+void ladder_ask_plain(sampler *s, evaluation *out)
+{
+    const ladder *l = s->own;
+    out->t = l->t[s->done];
+}
+
 void ladder_clean(const sampler *s, const float *x, const float *m, float sigma, float *x0)
 {
     float square = sigma * sigma + 1, by = -sigma / sqrtf(square);
@@ -245,12 +257,6 @@ mixture ladder_mixture(float sigma)
 bool mixture_clean(const sampler *s, mixture at, const float *x, const float *m, float *x0,
                    error *e)
 {
-    for (size_t i = 0; i < s->n; i++) {
-        switch (s->predicts) {
-        case PREDICT_EPSILON: x0[i] = (x[i] - at.sigma * m[i]) / at.alpha; break;
-        case PREDICT_V: x0[i] = at.alpha * x[i] - at.sigma * m[i]; break;
-        case PREDICT_SAMPLE: x0[i] = m[i]; break;
-        }
-    }
+    sampler_predict(s, at.alpha, at.sigma, x, m, x0);
     return !s->threshold || sampler_limit(s, x0, e);
 }

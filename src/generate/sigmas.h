@@ -47,6 +47,10 @@ void ladder_load(sampler *s, const void *from);
 double ladder_timestep(const sampler *s, double sigma);
 /* x scaled for the network (scale_model_input) into the ladder's `in`, and asked for at t. */
 void ladder_ask(sampler *s, evaluation *out, const float *x, float sigma, double t);
+/* What `ask` is where a step has one evaluation, at its begin: of the latent scaled, or as it is.
+ */
+void ladder_ask_step(sampler *s, evaluation *out);
+void ladder_ask_plain(sampler *s, evaluation *out);
 /* x0 of the output m at a latent x that holds sigma times noise. */
 void ladder_clean(const sampler *s, const float *x, const float *m, float sigma, float *x0);
 /* A plane into the past; the oldest is forgotten. */

@@ -73,9 +73,8 @@ static void from_processor(lora_name *n)
                                            {".to_k", ".to_k", ".k_proj"},
                                            {".to_v", ".to_v", ".v_proj"},
                                            {".to_out", ".to_out.0", ".out_proj"}};
-    size_t length = strlen(n->key);
     replace(n->key, ".processor", "");
-    length = strlen(n->key);
+    size_t length = strlen(n->key);
     for (int i = 0; i < 4; i++) {
         size_t role = strlen(roles[i][0]);
         if (length <= role || strcmp(n->key + length - role, roles[i][0]) != 0) continue;

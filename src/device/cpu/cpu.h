@@ -127,6 +127,9 @@ void cpu_deal(const device *d, int64_t elements, int pieces, thread_piece *work,
  * there are threads, so that one that is interrupted leaves its share to the others. */
 int cpu_pieces(const device *d, int64_t elements);
 
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 /* The [begin, end) of n items that is the piece-th of `pieces`, in multiples of `step`. */
 static inline void piece_range(int64_t n, int64_t step, int piece, int pieces, int64_t *begin,
                                int64_t *end)

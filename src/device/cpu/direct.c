@@ -23,8 +23,6 @@ enum {
 /* Of a row or a column that a rectangle reads, in products with one; of a column that it packs. */
 enum { COST_EDGE = 16, COST_MADE = 32, PIECES_A_THREAD = 8 };
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* How often the time of one piece passes until `pieces` are done. Where all threads run alike: in
  * whole rounds; where they do not: all pieces over all threads, and then, on average, half a piece
  * more, of those that wait for the last. Which of both it is nobody knows: their mean. */

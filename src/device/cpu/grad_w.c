@@ -22,9 +22,6 @@ struct plan {
     size_t tiles_bytes, panel_bytes, sums_bytes; /* of each thread */
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* n cut into equal blocks of at most `most`, in steps of `step`. */
 static int64_t block_of(int64_t n, int64_t most, int64_t step)
 {

@@ -78,22 +78,6 @@ static void pack_columns(const head_task *t, const head_rows *in, const side *s,
     }
 }
 
-/* Rows [begin, begin + rows) as [column tile][padded][width]; those past `rows` are zero. */
-static void pack_channels(const head_task *t, const head_rows *in, int64_t begin, int64_t rows,
-                          int64_t padded, float *out)
-{
-    for (int64_t j = 0; j < padded; j++)
-        for (int64_t d = 0; d < t->depth_padded; d += LANES) {
-            int64_t c = d / TILE * TILE, left = t->depth - d;
-            int64_t width = t->depth_padded - c < TILE ? LANES : TILE;
-            int64_t from = (begin + j) * in->stride + d;
-            vf v = j >= rows       ? vf_zero()
-                   : left >= LANES ? vf_load_as(in->data, in->type, from)
-                                   : vf_load_as_n(in->data, in->type, from, left);
-            vf_store(out + c * padded + j * width + d - c, v);
-        }
-}
-
 /* A vector of channels from d on of a row, zero past the end; row `rows` and what follows are. */
 SIMD vf row_vector(const head_task *t, const head_rows *in, int64_t begin, int64_t j, int64_t rows,
                    int64_t d)
@@ -102,6 +86,18 @@ SIMD vf row_vector(const head_task *t, const head_rows *in, int64_t begin, int64
     return j >= rows       ? vf_zero()
            : left >= LANES ? vf_load_as(in->data, in->type, from)
                            : vf_load_as_n(in->data, in->type, from, left);
+}
+
+/* Rows [begin, begin + rows) as [column tile][padded][width]; those past `rows` are zero. */
+static void pack_channels(const head_task *t, const head_rows *in, int64_t begin, int64_t rows,
+                          int64_t padded, float *out)
+{
+    for (int64_t j = 0; j < padded; j++)
+        for (int64_t d = 0; d < t->depth_padded; d += LANES) {
+            int64_t c = d / TILE * TILE, width = t->depth_padded - c < TILE ? LANES : TILE;
+            vf v = row_vector(t, in, begin, j, rows, d);
+            vf_store(out + c * padded + j * width + d - c, v);
+        }
 }
 
 static void pack_rows_pairs(const head_task *t, const head_rows *in, const side *s, int64_t block,

@@ -53,8 +53,6 @@ struct plan {
     size_t v_bytes, u_bytes, m_bytes, row_bytes, made_bytes;
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static double cost_of(const product *p, int nr, int out, int points)
 {
     double c = (double)p->c, o = (double)(ceil_div(p->o, nr) * nr);

@@ -36,9 +36,6 @@ struct plan {
     size_t d_bytes, v_bytes, s_bytes;
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* An odd number of lines: whatever stands so far apart is spread in the cache. */
 static int64_t width_of(int64_t n) { return (ceil_div(n, LINE) | 1) * LINE; }
 
