@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * generate: what the files of likeness generate share. Prompts x settings are rows, seeds are
+ * columns; every cell is one picture. */
+#ifndef LIKENESS_CLI_GENERATE_H
+#define LIKENESS_CLI_GENERATE_H
+
+#include <limits.h>
+
+#include "cli/cli.h"
+
+/* out is first: what is asked of an output is asked of its cell. */
+typedef struct cell {
+    output out;
+    lk_generate_options options;
+    char *what;        /* "a photo of a dog, ddim-50, seed 42" */
+    lk_image *picture; /* kept for the grid */
+} cell;
+
+typedef struct task {
+    /* flags */
+    bool help;
+    text_list prompts, rest;
+    model_list models;
+    const char *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler, *variance,
+        *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid;
+    int width, height, steps, clip_skip, threads;
+    float guidance, guidance_rescale, eta;
+    /* what they mean */
+    lk_generate_options base;
+    lk_context_options context_options;
+    uint64_t *seeds;
+    size_t seed_count;
+    lk_sweep *sweep;
+    lk_latents *latents;
+    cell *cells; /* rows x seed_count, row by row: prompts, and in each its settings */
+    size_t rows, count;
+    char **row_label, **seed_label;
+    outputs outputs;
+    output grid_file; /* --grid */
+    /* at work */
+    workplace work;
+    progress_line line;
+    size_t made; /* cells whose files are written */
+    int status;  /* of writing them */
+    lk_error error;
+} task;
+
+/* ---- generate.c ---- */
+int no_memory(void); /* says so */
+/* Malloc'ed; NULL: no memory. */
+char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- generate_flags.c ---- */
+enum { NOT_GIVEN = INT_MIN }; /* --steps */
+extern const char generate_help[];
+int generate_flags_read(task *t, int argc, char **argv);
+/* Names of choices, and numbers that no model could take. */
+int generate_flags_check(task *t);
+
+/* ---- generate_cells.c ---- */
+/* Fills cells and row labels from prompts, sweep and seeds. */
+int generate_cells_make(task *t);
+int generate_cells_names(const task *t);
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * generate_flags: the flags of likeness generate, and what they say when asked for help. */
+#include "cli/generate.h"
+
+const char generate_help[] =
+    "likeness generate -p TEXT [flags]       pictures from a prompt\n"
+    "\n"
+    "What\n"
+    "  -p, --prompt TEXT          may be given several times; not for unconditional models\n"
+    "  -n, --negative_prompt TEXT what the picture should not be\n"
+    "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each;\n"
+    "                             -1: a random one, which is told and recorded\n"
+    "  -W, --width N  -H, --height N   default: what the model was trained on\n"
+    "\n"
+    "With\n"
+    "  -m, --model PATH           diffusers folder, .safetensors or .ckpt file (default: pocket)\n"
+    "  -m NAME=PATH ...           several models, for a schedule\n"
+    "      --schedule \"base x15, tuned x35\"   which predicts which steps (the last: tuned "
+    "rest);\n"
+    "                             also \"0.3*base+0.7*tuned x10\", and \"base|tuned\": the\n"
+    "                             unconditional prediction by base, the conditional by tuned\n"
+    "      --lora FILE[:0.8]      merged into the model (LoRA, LoCon, LoHa, LoKr); may be given\n"
+    "                             several times; NAME=FILE: into the model of that name alone\n"
+    "      --embedding [WORD=]FILE   a textual inversion: prompts may use its word (of the file,\n"
+    "                             or the file's name)\n"
+    "      --vae PATH             another autoencoder, folder or file\n"
+    "      --tokenizer DIR        tokenizer files for a single-file model\n"
+    "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
+    "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
+    "serves)\n"
+    "  -t, --threads N            (default: every core)\n"
+    "\n"
+    "How\n"
+    "      --sampler NAME         likeness samplers lists them (default: the model's); also with\n"
+    "                             sigmas, \"DPM++ 2M Karras\"\n"
+    "      --sigmas NAME|LIST     model, karras, exponential, beta, trailing, or 14.6,7,2,0\n"
+    "      --steps N              (default 50)\n"
+    "      --guidance X           also --guidance_scale, --cfg-scale (default 7.5; 1 is off)\n"
+    "      --guidance_rescale X   0 to 1 (default 0)\n"
+    "      --eta X                DDIM, TCD: 0 no noise, 1 as much as DDPM (default 0)\n"
+    "      --variance NAME        DDPM: fixed_small, fixed_large, ... (default: the model's)\n"
+    "      --spacing NAME         leading, trailing, linspace (default: the model's)\n"
+    "      --clip-skip N          leave out the text encoder's last N layers (default 0)\n"
+    "      --init-latents FILE    start from this noise: safetensors, \"latents\" [1,4,h,w]\n"
+    "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination\n"
+    "\n"
+    "Where (folders are made)\n"
+    "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
+    "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
+    "      --grid FILE.png        also one labelled grid: a column for each seed\n"
+    "      --overwrite            write over files that other settings made\n"
+    "\n"
+    "Files carry their settings: likeness inspect FILE.png shows them. A file is written over\n"
+    "only by the picture that has the same; another in a folder gets a number (cat-42-2.png), and "
+    "one\n"
+    "that -o, --grid or --save-latents names is refused before the work.\n";
+int generate_flags_read(task *t, int argc, char **argv)
+{
+    const option list[] = {
+        {"-h --help", OPTION_FLAG, &t->help},
+        {"-p --prompt", OPTION_TEXTS, &t->prompts},
+        {"-n --negative_prompt --negative", OPTION_TEXT, &t->negative},
+        {"-m --model", OPTION_TEXTS, &t->models.given},
+        {"--schedule", OPTION_TEXT, &t->schedule},
+        {"-s --seed --seeds", OPTION_TEXT, &t->seed_text},
+        {"--steps --num_inference_steps", OPTION_INT, &t->steps},
+        {"--sampler --sampling_method", OPTION_TEXT, &t->sampler},
+        {"--sigmas --scheduler --schedule_type", OPTION_TEXT, &t->sigmas},
+        {"--guidance --guidance_scale --cfg_scale", OPTION_FLOAT, &t->guidance},
+        {"--guidance_rescale", OPTION_FLOAT, &t->guidance_rescale},
+        {"-W --width", OPTION_INT, &t->width},
+        {"-H --height", OPTION_INT, &t->height},
+        {"--eta", OPTION_FLOAT, &t->eta},
+        {"--variance", OPTION_TEXT, &t->variance},
+        {"--spacing", OPTION_TEXT, &t->spacing},
+        {"--clip_skip", OPTION_INT, &t->clip_skip},
+        {"--init_latents", OPTION_TEXT, &t->init_latents},
+        {"--save_latents", OPTION_TEXT, &t->save_latents},
+        {"--precision", OPTION_TEXT, &t->precision},
+        {"--device", OPTION_TEXT, &t->context_options.device},
+        {"-t --threads", OPTION_INT, &t->threads},
+        {"-o --output", OPTION_TEXT, &t->output},
+        {"--grid", OPTION_TEXT, &t->grid},
+        {"--overwrite", OPTION_FLAG, &t->outputs.overwrite},
+        {"--sweep", OPTION_TEXT, &t->sweep_text},
+        {"--lora", OPTION_TEXTS, &t->models.loras},
+        {"--embedding", OPTION_TEXTS, &t->models.embeddings},
+        {"--vae", OPTION_TEXT, &t->vae},
+        {"--tokenizer", OPTION_TEXT, &t->tokenizer},
+        {NULL, OPTION_FLAG, NULL},
+    };
+    return options_parse(list, argc, argv, "generate", &t->rest);
+}
+
+/* A list of sigmas says how many steps there are, unless the user does. */
+static int sigmas_check(task *t)
+{
+    int steps = 0;
+    if (!t->sigmas) return STATUS_DONE;
+    if (!lk_sigmas_check(t->sigmas, &steps, &t->error))
+        return fail(STATUS_WRONG_USAGE, "--sigmas: %s", t->error.text);
+    t->base.sigmas = lk_sigmas_name(t->sigmas);
+    if (!t->base.sigmas) t->base.sigmas = t->sigmas;
+    if (t->steps == NOT_GIVEN && steps) t->steps = steps;
+    return STATUS_DONE;
+}
+
+int generate_flags_check(task *t)
+{
+    lk_generate_options *o = &t->base;
+    if (t->rest.count)
+        return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p",
+                    t->rest.item[0]);
+    if (t->sampler && !lk_sampler_choose(o, t->sampler, &t->error))
+        return fail(STATUS_WRONG_USAGE, "--sampler: %s", t->error.text);
+    if (sigmas_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;
+    if (t->variance && !lk_variance_parse(&o->variance, t->variance))
+        return fail(STATUS_WRONG_USAGE,
+                    "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
+                    "fixed_large_log, learned, learned_range",
+                    t->variance);
+    if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
+        return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace",
+                    t->spacing);
+    if (!lk_precision_parse(&t->context_options.precision, t->precision))
+        return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32, bf16, f16", t->precision);
+    if (t->threads < 0)
+        return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
+    if (t->width < 0 || t->height < 0)
+        return fail(STATUS_WRONG_USAGE, "-W and -H cannot be negative");
+    t->context_options.threads = t->threads;
+    o->negative = t->negative;
+    o->width = t->width;
+    o->height = t->height;
+    if (t->steps != NOT_GIVEN) o->steps = t->steps;
+    o->guidance = t->guidance;
+    o->guidance_rescale = t->guidance_rescale;
+    o->eta = t->eta;
+    o->clip_skip = t->clip_skip;
+    return STATUS_DONE;
+}
