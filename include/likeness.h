@@ -301,12 +301,24 @@ LK_API const lk_latents *lk_image_final(const lk_image *picture);
  * its settings are in the file's metadata. */
 LK_API bool lk_image_save_latents(const lk_image *picture, const char *path, lk_error *error);
 
-/* A text of settings with one more key (2 or more letters), for lk_free. */
-LK_API bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
-                            lk_error *error);
 /* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL:
  * it says none, or is no such file. */
 LK_API char *lk_file_settings(const char *path);
+/* A text of settings with one more key (2 or more letters), for lk_free. */
+LK_API bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
+                            lk_error *error);
+
+/* Such a text, read as AUTOMATIC1111 reads its own: any text at all can be read. "Size: 512x768" is
+ * the keys "Size-1" and "Size-2". Texts handed out end with it. */
+typedef struct lk_settings lk_settings;
+LK_API bool lk_settings_open(lk_settings **out, const char *text, lk_error *error);
+LK_API void lk_settings_close(lk_settings **settings);
+LK_API const char *lk_settings_prompt(const lk_settings *settings);   /* "": empty, or none */
+LK_API const char *lk_settings_negative(const lk_settings *settings); /* the same */
+LK_API const char *lk_settings_get(const lk_settings *settings, const char *key); /* or NULL */
+/* The i-th key, from 0; false: there are no more. */
+LK_API bool lk_settings_at(const lk_settings *settings, size_t i, const char **key,
+                           const char **value);
 
 /* Cells (row by row, NULL: empty) on one labelled grid. Labels may be NULL. */
 LK_API bool lk_image_grid(lk_image **out, const lk_image *const *cell, int rows, int columns,

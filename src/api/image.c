@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * picture: lk_image, its settings, and grids of images. */
+ * picture: lk_image, and grids of images. */
 #include "api/api.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/platform.h"
-#include "file/latents.h"
 #include "generate/grid.h"
-#include "generate/settings.h"
 
 enum { PICTURE_QUALITY = 95 }; /* of JPEG and WebP */
 
@@ -82,29 +79,6 @@ bool lk_image_set_settings(lk_image *p, const char *text, lk_error *caller)
     free(p->settings);
     p->settings = copy;
     return true;
-}
-
-bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
-                     lk_error *caller)
-{
-    error e = {0};
-    *out = NULL;
-    if (!text || !key || !value || !key[0] || !key[1])
-        return api_report(error_set(&e, ERROR_USAGE,
-                                    "settings are a text, a key of 2 or more "
-                                    "letters, and a value"),
-                          &e, caller);
-    return api_report(settings_add(out, text, key, value, &e), &e, caller);
-}
-
-char *lk_file_settings(const char *path)
-{
-    image picture;
-    char *text = NULL;
-    if (!path_is_file(path)) return NULL;
-    if (!image_read(&picture, &text, path, NULL)) return latents_settings(path);
-    image_free(&picture);
-    return text;
 }
 
 bool lk_image_save(const lk_image *p, const char *path, lk_error *caller)

@@ -66,6 +66,9 @@ typedef struct option {
  * words go to rest. Returns STATUS_DONE, or after a line on stderr STATUS_WRONG_USAGE or
  * STATUS_FAILED. */
 int options_parse(const option *list, int argc, char **argv, const char *command, text_list *rest);
+/* Gives one option its value; flag: what messages call it. Returns a status as options_parse does.
+ */
+int option_set(const option *o, const char *flag, const char *text);
 /* Of names, parted by spaces, the one whose spelling is nearest to word's n bytes and nearer than
  * *best (which falls); its length, and where it is in *nearest; 0: none is near. */
 size_t name_nearest(const char *names, const char *word, size_t n, const char **nearest, int *best);

@@ -33,7 +33,7 @@ static char *join(char *const *label, size_t count)
     return text;
 }
 
-static char *cell_settings(task *t, const cell *c)
+char *cell_settings(task *t, const cell *c)
 {
     char *text = NULL;
     bool ok = t->schedule ? lk_generate_settings_mixed(&text, t->work.session, t->models.opened,
@@ -320,6 +320,7 @@ static int prepare(task *t)
     if (status == STATUS_DONE) status = generate_cells_make(t);
     if (status == STATUS_DONE) status = generate_cells_names(t);
     if (status == STATUS_DONE) status = rows_check(t);
+    if (status == STATUS_DONE) status = like_check(t);
     if (status == STATUS_DONE) status = outputs_check(t);
     if (status == STATUS_DONE) status = folders_check(t);
     return status;
@@ -342,6 +343,7 @@ static void task_free(task *t)
     models_close(&t->models);
     workplace_close(&t->work);
     lk_latents_close(&t->latents);
+    lk_settings_close(&t->told);
     lk_sweep_close(&t->sweep);
     lk_free(t->seeds);
     free(t->prompts.item);
@@ -355,7 +357,9 @@ int command_generate(int argc, char **argv)
     lk_context_defaults(&t.context_options);
     t.context_options.log = tell_warning;
     t.guidance = t.base.guidance;
-    int status = generate_flags_read(&t, argc, argv);
+    int status = like_read(&t, argc, argv);
+    if (status == STATUS_DONE) status = generate_flags_read(&t, argc, argv);
+    if (status == STATUS_DONE) status = like_settle(&t);
     if (status == STATUS_DONE && t.help) {
         fputs(generate_help, stdout);
     } else {

@@ -22,10 +22,11 @@ typedef struct task {
     bool help;
     text_list prompts, rest;
     model_list models;
-    const char *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler, *variance,
-        *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid;
+    const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
+        *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid;
     int width, height, steps, clip_skip, threads;
     float guidance, guidance_rescale, eta;
+    lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
     lk_generate_options base;
     lk_context_options context_options;
@@ -47,7 +48,8 @@ typedef struct task {
 } task;
 
 /* ---- generate.c ---- */
-int no_memory(void); /* says so */
+int no_memory(void);                         /* says so */
+char *cell_settings(task *t, const cell *c); /* for lk_free; NULL after a line on stderr */
 /* Malloc'ed; NULL: no memory. */
 char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -57,6 +59,14 @@ extern const char generate_help[];
 int generate_flags_read(task *t, int argc, char **argv);
 /* Names of choices, and numbers that no model could take. */
 int generate_flags_check(task *t);
+
+/* ---- generate_like.c ---- */
+/* Where the words have --like: what that picture says of itself becomes the defaults of flags. */
+int like_read(task *t, int argc, char **argv);
+/* After the flags: what their own value makes meaningless of the picture's. */
+int like_settle(task *t);
+/* With the models open and cells made: whether they are those of the picture. */
+int like_check(task *t);
 
 /* ---- generate_cells.c ---- */
 /* Fills cells and row labels from prompts, sweep and seeds. */

@@ -11,6 +11,8 @@ const char generate_help[] =
     "  -n, --negative_prompt TEXT what the picture should not be\n"
     "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each;\n"
     "                             -1: a random one, which is told and recorded\n"
+    "      --like PICTURE         as that picture says of itself; what flags say goes first. A\n"
+    "                             model other than pocket is given with -m\n"
     "  -W, --width N  -H, --height N   default: what the model was trained on\n"
     "\n"
     "With\n"
@@ -60,6 +62,7 @@ int generate_flags_read(task *t, int argc, char **argv)
     const option list[] = {
         {"-h --help", OPTION_FLAG, &t->help},
         {"-p --prompt", OPTION_TEXTS, &t->prompts},
+        {"--like", OPTION_TEXT, &t->like},
         {"-n --negative_prompt --negative", OPTION_TEXT, &t->negative},
         {"-m --model", OPTION_TEXTS, &t->models.given},
         {"--schedule", OPTION_TEXT, &t->schedule},

@@ -138,7 +138,7 @@ static int option_float(const option *o, const char *flag, const char *text)
     return STATUS_DONE;
 }
 
-static int option_set(const option *o, const char *flag, const char *text)
+int option_set(const option *o, const char *flag, const char *text)
 {
     switch (o->kind) {
     case OPTION_FLAG: *(bool *)o->value = true; return STATUS_DONE;
