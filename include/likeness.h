@@ -405,6 +405,9 @@ typedef struct lk_generate_options {
      * "karras", "exponential", "beta", "trailing", or their list itself, which falls to 0 and has
      * one number more than there are steps ("14.6,7,2,0"). NULL: as the model's scheduler says. */
     const char *sigmas;
+    /* DeepCache: only every so many evaluations of the UNet are of all of it; those between reuse
+     * its deep features. Faster, and another picture. 0, 1: all are. */
+    int deep_cache;
 } lk_generate_options;
 /* Sets `sampler` by a name that any of these programs has for it, and `sigmas` where it names them
  * too ("DPM++ 2M Karras"). The error names the nearest. */

@@ -364,6 +364,8 @@ static void test_bad_values(void **state)
     failed(1, "GiB");
     TOY("-p", "a", "--clip-skip", "2");
     failed(2, "clip skip");
+    TOY("-p", "a", "--deep-cache", "-1");
+    failed(2, "deep-cache");
     TOY("-p", "a", "-t", "-3");
     failed(2, "thread");
     TOY("-p", "a", "--sweep", "sampler=ddim colour=red");

@@ -139,6 +139,7 @@ generate_options api_options_in(const lk_generate_options *o)
         .guidance = o->guidance,
         .guidance_rescale = o->guidance_rescale,
         .clip_skip = o->clip_skip,
+        .deep_cache = o->deep_cache == 1 ? 0 : o->deep_cache,
         .latents = o->latents ? o->latents->data : NULL,
         .sampler =
             {

@@ -84,8 +84,9 @@ bool generate_alike(const generate_options *a, const generate_options *b)
     const sampler_options *s = &a->sampler, *t = &b->sampler;
     return a->width == b->width && a->height == b->height &&
            (a->guidance > 1) == (b->guidance > 1) && a->clip_skip == b->clip_skip &&
-           s->kind == t->kind && s->steps == t->steps && s->has_spacing == t->has_spacing &&
-           (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
+           a->deep_cache == b->deep_cache && s->kind == t->kind && s->steps == t->steps &&
+           s->has_spacing == t->has_spacing && (!s->has_spacing || s->spacing == t->spacing) &&
+           same_text(s->sigmas, t->sigmas) &&
            (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0);
 }
 

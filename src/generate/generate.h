@@ -28,6 +28,9 @@ typedef struct generate_snapshot {
     sampler_kind kind; /* of the run, which the rest of it must be of too: */
     int steps;
     uint64_t seed;
+    int deep_cache;   /* generate_options' */
+    const void *deep; /* the deep features in force (generate/deep.h); size 0: none */
+    size_t deep_size;
 } generate_snapshot;
 
 /* A copy in one block of its own, to be freed with free(); NULL when memory is out. */
@@ -41,6 +44,7 @@ typedef struct generate_options {
     float guidance; /* off at 1 and below */
     float guidance_rescale;
     int clip_skip;                 /* layers left out at the end, as in diffusers */
+    int deep_cache;                /* the whole network every so many evaluations; 0, 1: always */
     const float *latents;          /* the noise to start from, [C,h,w]; NULL: drawn from the seed */
     const generate_snapshot *from; /* NULL: from the noise; else the run goes on from there */
     generate_progress progress;    /* NULL: none */
@@ -78,7 +82,7 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
 bool generator_run_mixed(generator *const *models, int count, const mix *m,
                          const generate_options *o, generate_result *out, error *e);
 /* Whether two pictures of the same models can take their steps together: size, guided or not, clip
- * skip, sampler, steps and spacing, and the step that they go on from, are the same. */
+ * skip, deep cache, sampler, steps and spacing, and the step that they go on from, are the same. */
 bool generate_alike(const generate_options *a, const generate_options *b);
 /* Pictures that are alike, in one evaluation a step: o and out [pictures]. Each has the bytes that
  * it has alone where the device promises so (batches_alike). Each one's progress is told. All fail

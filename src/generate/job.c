@@ -170,9 +170,10 @@ static bool check_variance(const job_image *p, const model *m, error *e)
 /* Plans for the job's size, unless that is what was planned last. */
 static bool plan(generator *g, const job *j, error *e)
 {
-    if (!denoiser_is(g->denoiser, j->count, j->parts, j->height, j->width)) {
+    unsigned with = j->picture[0].o->deep_cache > 1 ? DENOISE_DEEP : 0;
+    if (!denoiser_is(g->denoiser, j->count, j->parts, j->height, j->width, with)) {
         denoiser_close(&g->denoiser);
-        if (!denoiser_open(&g->denoiser, &g->on, j->count, j->parts, j->height, j->width, e))
+        if (!denoiser_open(&g->denoiser, &g->on, j->count, j->parts, j->height, j->width, with, e))
             return false;
     }
     if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;
@@ -223,6 +224,11 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
         if (o[k].guidance_rescale < 0 || o[k].guidance_rescale > 1)
             return error_set(e, ERROR_USAGE, "guidance rescale is %s; give a number from 0 to 1",
                              number_exact_float(o[k].guidance_rescale).text);
+        if (o[k].deep_cache < 0)
+            return error_set(e, ERROR_USAGE,
+                             "deep cache %d: every how many evaluations the whole network is run; "
+                             "give 1 (always) or more",
+                             o[k].deep_cache);
     }
     if (!check_size(j, o, first, e)) return false;
     for (int k = 0; k < pictures; k++)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "generate/deep.h"
 #include "generate/job.h"
 #include "pipeline/layout.h"
 
@@ -17,6 +18,8 @@ typedef struct edge {
     float *x, *out;         /* [pictures,h,w,C] -> [B,h,w,C'] */
     float *part;            /* several models in one step: as out */
     float *guided;          /* [pictures][C',h,w] */
+    deep_cache deep;
+    bool shallow; /* this evaluation reuses deep features */
 } edge;
 
 static void edge_close(edge *r)
@@ -31,7 +34,8 @@ static bool edge_open(edge *r, const job *j, error *e)
 {
     size_t batch = (size_t)job_batch(j);
     *r = (edge){.channels = (size_t)job_first(j)->on.model->unet.out_channels,
-                .space = (size_t)j->height * (size_t)j->width};
+                .space = (size_t)j->height * (size_t)j->width,
+                .deep.interval = j->picture[0].o->deep_cache};
     size_t in = (size_t)j->count * job_numbers(j), out = batch * r->channels * r->space;
     r->x = malloc(in * sizeof(float));
     r->out = malloc(out * sizeof(float));
@@ -70,7 +74,8 @@ static bool evaluate(const generator *g, const job *j, edge *r, const evaluation
     char where[96];
     snprintf(where, sizeof where, "step %d of %d (timestep %s)", at->step + 1,
              sampler_steps(j->picture[0].sampler), number_exact_float((float)at->t).text);
-    return denoiser_run(g->denoiser, r->x, (float)at->t, r->out, where, e);
+    return (r->shallow ? denoiser_run_shallow : denoiser_run)(g->denoiser, r->x, (float)at->t,
+                                                              r->out, where, e);
 }
 
 /* The weighted sum of several models' predictions. Guidance is linear, so the sum is guided as a
@@ -105,6 +110,7 @@ static bool predict_split(const job *j, edge *r, const mix_step *s, const evalua
 static bool predict(const job *j, edge *r, const evaluation *at, error *e)
 {
     const mix_step *s = j->mix ? &j->mix->step[at->step] : NULL;
+    r->shallow = deep_next(&r->deep, s);
     if (s && s->split) return predict_split(j, r, s, at, e);
     if (s && (s->terms > 1 || s->share[0] != 1)) return predict_sum(j, r, s, at, e);
     if (!evaluate(j->models[s ? s->model[0] : 0], j, r, at, e)) return false;
@@ -125,12 +131,17 @@ static bool progress(const job *j, error *e)
     return true;
 }
 
-static bool tell_reached(const job *j, const job_image *p, error *e)
+static bool tell_reached(const job *j, const edge *r, int k, error *e)
 {
-    void *state = NULL;
-    size_t size;
+    const job_image *p = &j->picture[k];
+    void *state = NULL, *deep = NULL;
+    size_t size, deep_size;
     if (!p->o->reached) return true;
     if (!sampler_save(p->sampler, &state, &size, e)) return false;
+    if (!deep_save(&r->deep, j, k, &deep, &deep_size, e)) {
+        free(state);
+        return false;
+    }
     generate_snapshot now = {.step = sampler_done(p->sampler),
                              .latent = sampler_latent(p->sampler),
                              .numbers = job_numbers(j),
@@ -139,15 +150,22 @@ static bool tell_reached(const job *j, const job_image *p, error *e)
                              .sampler_size = size,
                              .kind = p->o->sampler.kind,
                              .steps = p->o->sampler.steps,
-                             .seed = p->o->seed};
+                             .seed = p->o->seed,
+                             .deep_cache = p->o->deep_cache,
+                             .deep = deep,
+                             .deep_size = deep_size};
     p->o->reached(p->o->user, &now);
     free(state);
+    free(deep);
     return true;
 }
 
 /* What a picture says of itself has to be so from its first step on. */
 static bool is_of(const generate_snapshot *from, const generate_options *o, error *e)
 {
+    if (from->deep_cache != o->deep_cache)
+        return error_set(e, ERROR_USAGE, "the run to go on from has deep cache %d; this one has %d",
+                         from->deep_cache, o->deep_cache);
     if (from->kind == o->sampler.kind && from->steps == o->sampler.steps && from->seed == o->seed)
         return true;
     return error_set(e, ERROR_USAGE,
@@ -158,7 +176,7 @@ static bool is_of(const generate_snapshot *from, const generate_options *o, erro
                      (unsigned long long)o->seed);
 }
 
-static bool begin(job *j, error *e)
+static bool begin(job *j, edge *r, error *e)
 {
     for (int k = 0; k < j->count; k++) {
         job_image *p = &j->picture[k];
@@ -171,11 +189,11 @@ static bool begin(job *j, error *e)
             return false;
         p->rng = *from->random;
     }
-    return true;
+    return deep_load(&r->deep, j, e);
 }
 
 /* After a step. */
-static bool step_done(const job *j, error *e)
+static bool step_done(const job *j, const edge *r, error *e)
 {
     for (int k = 0; k < j->count; k++) {
         const job_image *p = &j->picture[k];
@@ -184,7 +202,7 @@ static bool step_done(const job *j, error *e)
                              "step %d of %d: the sampler gave NaN or infinity; try other "
                              "settings (sampler, spacing, guidance)",
                              sampler_done(p->sampler), sampler_steps(p->sampler));
-        if (!tell_reached(j, p, e)) return false;
+        if (!tell_reached(j, r, k, e)) return false;
     }
     return progress(j, e);
 }
@@ -205,7 +223,7 @@ static bool run(job *j, edge *r, error *e)
     bool ok = progress(j, e);
     while (ok && ask(j, r, &at)) {
         ok = predict(j, r, &at, e) && tell(j, r, e);
-        if (ok && sampler_done(j->picture[0].sampler) > at.step) ok = step_done(j, e);
+        if (ok && sampler_done(j->picture[0].sampler) > at.step) ok = step_done(j, r, e);
     }
     return ok;
 }
@@ -213,7 +231,7 @@ static bool run(job *j, edge *r, error *e)
 bool loop_run(job *j, error *e)
 {
     edge r;
-    bool ok = edge_open(&r, j, e) && begin(j, e) && run(j, &r, e);
+    bool ok = edge_open(&r, j, e) && begin(j, &r, e) && run(j, &r, e);
     for (int k = 0; k < j->model_count; k++)
         if (j->models[k]->denoiser)
             denoiser_release(j->models[k]->denoiser); /* not all are asked */

@@ -122,6 +122,7 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
         ok = ok && settings_set(s, e, "Eta", "%s", number_exact_float(how->eta).text);
     if (sampler_kind_has_variance(how->kind) && how->has_variance)
         ok = ok && settings_set(s, e, "Variance", "%s", variance_name(how->variance));
+    if (o->deep_cache > 1) ok = ok && settings_set(s, e, "Deep cache", "%d", o->deep_cache);
     if (how->has_spacing)
         ok = ok && settings_set(s, e, "Spacing", "%s", spacing_name(how->spacing));
     return ok;

@@ -61,9 +61,15 @@ tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t
 size_t unet_text_count(const unet_config *c);
 void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv);
 /* Each sample of x under `texts` texts, kv's samples: t is [1], and what comes before the first
- * text is computed once. -> [B * texts,h,w,out]. */
+ * text is computed once. -> [B * texts,h,w,out]. kv is NULL where there is no text. deep (may be
+ * NULL): is set to the activations [B * texts,h,w,C] that the last layer of all reads. */
 tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv,
-                          int texts);
+                          int texts, tensor **deep);
+/* DeepCache: what is outermost of the same network alone (first convolution, last layer, output),
+ * upon the deep activations of an earlier evaluation; kv: the last unet_text_last of all. */
+tensor *unet_build_shallow(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *deep,
+                           tensor *const *kv, int texts);
+size_t unet_text_last(const unet_config *c);
 /* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as
  * diffusers'. */
 tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip);

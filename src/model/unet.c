@@ -24,6 +24,7 @@ typedef struct unet_state {
     int texts; /* of each sample that the text has not told apart yet; 1 from there on */
     tensor *skip[MAX_SKIPS];
     int skips;
+    tensor **deep; /* NULL, or set to what the last layer reads beside the first skip */
 } unet_state;
 
 static void push(unet_state *u, tensor *x)
@@ -176,6 +177,7 @@ static tensor *up_layers(const scope *block, unet_state *u, tensor *x, int i)
     const unet_config *c = u->c;
     int level = c->blocks - 1 - i;
     for (int j = 0; j < c->layers[level] + 1; j++) {
+        if (u->deep && u->skips == 1) *u->deep = x = tell_apart(block, u, x);
         tensor *skip = u->skip[--u->skips];
         x = unet_layer(block, u, x, skip, level, j, c->up_attention[i]);
     }
@@ -194,8 +196,8 @@ static tensor *up_block(const scope *s, unet_state *u, tensor *x, int i)
     return x;
 }
 
-/* What comes before the up blocks. */
-static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
+/* The first convolution, whose result is the first skip; and the timestep's embedding. */
+static tensor *first_layer(const scope *s, unet_state *u, tensor *x, tensor *t)
 {
     const unet_config *c = u->c;
     scope time = scope_in(s, "time_embedding");
@@ -208,18 +210,31 @@ static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
 
     x = nn_conv(s, "conv_in", x, width, 1, pad_same, NULL);
     push(u, x);
+    return x;
+}
+
+/* What comes before the up blocks. */
+static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
+{
+    const unet_config *c = u->c;
+    x = first_layer(s, u, x, t);
     for (int i = 0; i < c->blocks; i++) x = down_block(s, u, x, i);
     return mid_block(s, u, x);
 }
 
-static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
+static tensor *last_layer(const scope *s, unet_state *u, tensor *x)
 {
     const unet_config *c = u->c;
+    x = nn_group_norm(s, "conv_norm_out", tell_apart(s, u, x), c->groups, c->eps, true);
+    return nn_conv(s, "conv_out", x, c->out_channels, 1, pad_same, NULL);
+}
+
+static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
+{
     scope s = scope_root(g);
     x = lower_half(&s, u, x, t);
-    for (int i = 0; i < c->blocks; i++) x = up_block(&s, u, x, i);
-    x = nn_group_norm(&s, "conv_norm_out", tell_apart(&s, u, x), c->groups, c->eps, true);
-    return nn_conv(&s, "conv_out", x, c->out_channels, 1, pad_same, NULL);
+    for (int i = 0; i < u->c->blocks; i++) x = up_block(&s, u, x, i);
+    return last_layer(&s, u, x);
 }
 
 tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context)
@@ -229,10 +244,21 @@ tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor 
 }
 
 tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv,
-                          int texts)
+                          int texts, tensor **deep)
 {
-    unet_state u = {.c = c, .kv = kv, .texts = texts};
+    unet_state u = {.c = c, .kv = kv, .texts = texts, .deep = deep};
     return unet_record(g, &u, x, t);
+}
+
+tensor *unet_build_shallow(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *deep,
+                           tensor *const *kv, int texts)
+{
+    int last = c->blocks - 1;
+    unet_state u = {.c = c, .kv = kv, .texts = texts};
+    scope s = scope_root(g), block = scope_in(&s, "up_blocks.%d", last);
+    x = tell_apart(&s, &u, first_layer(&s, &u, x, t));
+    x = unet_layer(&block, &u, deep, x, 0, c->layers[0], c->up_attention[last]);
+    return last_layer(&s, &u, x);
 }
 
 tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context,
@@ -283,6 +309,12 @@ static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor 
             n += text_block(&block, c, level, c->layers[level] + 1, context, kv ? kv + n : NULL);
     }
     return n;
+}
+
+size_t unet_text_last(const unet_config *c)
+{
+    return c->conditional && c->up_attention[c->blocks - 1] ? 2 * (size_t)c->transformer_layers[0]
+                                                            : 0;
 }
 
 size_t unet_text_count(const unet_config *c) { return text_walk(NULL, c, NULL, NULL); }

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * denoise: two graphs, the UNet, and beside it its cross-attention's keys and values; see
- * denoise.h. */
+ * denoise: graphs of the UNet, of its cross-attention's keys and values beside it, and of what is
+ * outermost of the UNet where deep features are kept; see denoise.h. */
 #include "pipeline/denoise.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 struct denoiser {
     pipeline on;
     int batch, texts, height, width;
+    unsigned with;
     device_weights *weights;
     graph *unet, *text;                 /* text NULL: the model takes none */
     tensor *x, *t, *out;                /* [B,h,w,C], [1] -> [B*texts,h,w,C'] */
     tensor *context, **kv_out, **kv_in; /* [B*texts,N,cross] -> kv_out, copied into kv_in */
     size_t kv_count;
-    bool has_text; /* kv_out hold the text in hand, and the text graph its memory */
-    bool active;   /* the UNet is bound, has its memory, and the text in it */
+    graph *shallow; /* NULL: deep features are not kept */
+    tensor *shallow_x, *shallow_t, *shallow_out, **shallow_kv;
+    tensor *deep_out, *deep_in; /* [B*texts,h,w,C] of the UNet, copied into the shallow graph */
+    bool has_text;              /* kv_out hold the text in hand, and the text graph its memory */
+    bool active;                /* the UNet is bound, has its memory, and the text in it */
 };
 
 /* The text graph, for its keys' and values' shapes; then the UNet that has them as inputs. */
@@ -34,31 +39,70 @@ static bool plan_text(denoiser *n, error *e)
     return graph_plan(n->text, n->on.device, e);
 }
 
+static tensor *latents_input(const denoiser *n, graph *g)
+{
+    int64_t shape[4] = {n->batch, n->height, n->width, n->on.model->unet.in_channels};
+    return graph_input(g, "latents", DTYPE_F32, 4, shape);
+}
+
+/* Keys and values of the text from the given one on, into kv. */
+static void text_inputs(const denoiser *n, graph *g, size_t from, tensor **kv)
+{
+    for (size_t i = from; i < n->kv_count; i++)
+        kv[i] = graph_input(g, i % 2 ? "text values" : "text keys", n->kv_out[i]->type,
+                            n->kv_out[i]->rank, n->kv_out[i]->dim);
+}
+
 static bool plan_unet(denoiser *n, error *e)
 {
+    bool deep = n->with & DENOISE_DEEP;
     const unet_config *c = &n->on.model->unet;
-    int64_t shape[4] = {n->batch, n->height, n->width, c->in_channels};
     if (!graph_open(&n->unet, n->on.device->compute, e)) return false;
-    n->x = graph_input(n->unet, "latents", DTYPE_F32, 4, shape);
+    n->x = latents_input(n, n->unet);
     n->t = graph_input(n->unet, "timestep", DTYPE_F32, 1, (int64_t[]){1});
-    for (size_t i = 0; i < n->kv_count; i++)
-        n->kv_in[i] = graph_input(n->unet, i % 2 ? "text values" : "text keys", n->kv_out[i]->type,
-                                  n->kv_out[i]->rank, n->kv_out[i]->dim);
-    tensor *out = n->text ? unet_build_cached(n->unet, c, n->x, n->t, n->kv_in, n->texts)
-                          : unet_build(n->unet, c, n->x, n->t, NULL);
+    text_inputs(n, n->unet, 0, n->kv_in);
+    tensor *out = unet_build_cached(n->unet, c, n->x, n->t, n->kv_in, n->texts,
+                                    deep ? &n->deep_out : NULL);
     n->out = cast(n->unet, out, DTYPE_F32);
     graph_output(n->unet, n->out);
+    if (deep) graph_output(n->unet, n->deep_out);
     return graph_plan(n->unet, n->on.device, e);
 }
 
+static size_t shallow_text(const denoiser *n)
+{
+    return n->kv_count - unet_text_last(&n->on.model->unet);
+}
+
+static bool plan_shallow(denoiser *n, error *e)
+{
+    const unet_config *c = &n->on.model->unet;
+    n->shallow_kv = calloc(n->kv_count + 1, sizeof *n->shallow_kv);
+    if (!n->shallow_kv) return error_memory(e, "the text's keys", n->kv_count);
+    if (!graph_open(&n->shallow, n->on.device->compute, e)) return false;
+    n->shallow_x = latents_input(n, n->shallow);
+    n->shallow_t = graph_input(n->shallow, "timestep", DTYPE_F32, 1, (int64_t[]){1});
+    n->deep_in = graph_input(n->shallow, "deep features", n->deep_out->type, n->deep_out->rank,
+                             n->deep_out->dim);
+    text_inputs(n, n->shallow, shallow_text(n), n->shallow_kv);
+    tensor *out = unet_build_shallow(n->shallow, c, n->shallow_x, n->shallow_t, n->deep_in,
+                                     n->shallow_kv + shallow_text(n), n->texts);
+    n->shallow_out = cast(n->shallow, out, DTYPE_F32);
+    graph_output(n->shallow, n->shallow_out);
+    graph_output(n->shallow, n->deep_in);
+    return graph_plan(n->shallow, n->on.device, e);
+}
+
 bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
-                   error *e)
+                   unsigned with, error *e)
 {
     denoiser *n = *out = calloc(1, sizeof *n);
     if (!n) return error_memory(e, "the network's plan", sizeof *n);
-    *n = (denoiser){.on = *p, .batch = batch, .texts = texts, .height = height, .width = width};
+    *n = (denoiser){
+        .on = *p, .batch = batch, .texts = texts, .height = height, .width = width, .with = with};
     bool ok = device_weights_open(p->device, &p->model->unet_weights, &n->weights, e) &&
-              (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e);
+              (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e) &&
+              (!(with & DENOISE_DEEP) || plan_shallow(n, e));
     if (!ok) denoiser_close(out);
     return ok;
 }
@@ -67,10 +111,12 @@ void denoiser_close(denoiser **n)
 {
     if (!*n) return;
     graph_close(&(*n)->unet);
+    graph_close(&(*n)->shallow);
     graph_close(&(*n)->text);
     device_weights_close(&(*n)->weights);
     free((*n)->kv_out);
     free((*n)->kv_in);
+    free((*n)->shallow_kv);
     free(*n);
     *n = NULL;
 }
@@ -78,14 +124,19 @@ void denoiser_close(denoiser **n)
 void denoiser_release(denoiser *n)
 {
     graph_release(n->unet);
+    if (n->shallow) graph_release(n->shallow);
     n->active = false;
 }
 
-size_t denoiser_bytes(const denoiser *n) { return graph_bytes(n->unet); }
-
-bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width)
+size_t denoiser_bytes(const denoiser *n)
 {
-    return n && n->batch == batch && n->texts == texts && n->height == height && n->width == width;
+    return graph_bytes(n->unet) + (n->shallow ? graph_bytes(n->shallow) : 0);
+}
+
+bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width, unsigned with)
+{
+    return n && n->batch == batch && n->texts == texts && n->height == height &&
+           n->width == width && n->with == with;
 }
 
 bool denoiser_has_text(const denoiser *n) { return n->has_text; }
@@ -100,18 +151,51 @@ bool denoiser_read(denoiser *n, const float *states, error *e)
 }
 
 /* Inputs live to the end of a run, so the text is written once for all predictions. */
+static bool activate_graph(denoiser *n, graph *g, tensor *const *kv, size_t from, error *e)
+{
+    if (!graph_bind(g, &n->weights, 1, e) || !graph_allocate(g, e)) return false;
+    for (size_t i = from; i < n->kv_count; i++)
+        if (!graph_copy(g, kv[i], n->text, n->kv_out[i], e)) return false;
+    return true;
+}
+
 static bool activate(denoiser *n, error *e)
 {
     if (n->active) return true;
-    if (!graph_bind(n->unet, &n->weights, 1, e) || !graph_allocate(n->unet, e)) return false;
-    for (size_t i = 0; i < n->kv_count; i++)
-        if (!graph_copy(n->unet, n->kv_in[i], n->text, n->kv_out[i], e)) return false;
-    return n->active = true;
+    return n->active = activate_graph(n, n->unet, n->kv_in, 0, e) &&
+                       (!n->shallow ||
+                        activate_graph(n, n->shallow, n->shallow_kv, shallow_text(n), e));
 }
 
 bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *where, error *e)
 {
     if (!activate(n, e)) return false;
     return graph_write(n->unet, n->x, x, e) && graph_write(n->unet, n->t, &t, e) &&
-           pipeline_run(n->unet, n->out, out, where, e);
+           pipeline_run(n->unet, n->out, out, where, e) &&
+           (!n->shallow || graph_copy(n->shallow, n->deep_in, n->unet, n->deep_out, e));
+}
+
+bool denoiser_run_shallow(denoiser *n, const float *x, float t, float *out, const char *where,
+                          error *e)
+{
+    assert(n->active);
+    return graph_write(n->shallow, n->shallow_x, x, e) &&
+           graph_write(n->shallow, n->shallow_t, &t, e) &&
+           pipeline_run(n->shallow, n->shallow_out, out, where, e);
+}
+
+size_t denoiser_deep_numbers(const denoiser *n)
+{
+    return pipeline_elements(n->deep_in) / (size_t)n->deep_in->dim[0];
+}
+
+bool denoiser_read_deep(denoiser *n, float *deep, error *e)
+{
+    assert(n->active);
+    return graph_read(n->shallow, n->deep_in, deep, e);
+}
+
+bool denoiser_write_deep(denoiser *n, const float *deep, error *e)
+{
+    return activate(n, e) && graph_write(n->shallow, n->deep_in, deep, e);
 }

@@ -8,16 +8,19 @@
 
 typedef struct denoiser denoiser;
 
+/* What an evaluation can do besides: flags. */
+enum denoiser_with { DENOISE_DEEP = 1 /* deep features are kept, for denoiser_run_shallow */ };
+
 /* Planned, so that denoiser_bytes is known; memory is taken by the first prediction, and held until
  * denoiser_release. batch: samples, each under `texts` texts (1 where there is none); height,
- * width: of the latents. */
+ * width: of the latents; with: flags of denoiser_with. */
 bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
-                   error *e);
+                   unsigned with, error *e);
 void denoiser_close(denoiser **n);
 void denoiser_release(denoiser *n);
 size_t denoiser_bytes(const denoiser *n);
 /* Of these; false where n is NULL. */
-bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width);
+bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width, unsigned with);
 
 /* The texts' states [B * texts,N,hidden], each sample's one behind the other: cross-attention's
  * keys and values, which are constant over a run, are computed here. Once at least before the first
@@ -28,5 +31,12 @@ bool denoiser_has_text(const denoiser *n);
 /* x [B,h,w,C] at timestep t, which may lie between the model's -> out
  * [B * texts,h,w,C']. where: for messages. */
 bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *where, error *e);
+/* DeepCache: the same by what is outermost of the network alone, upon the deep features of the last
+ * denoiser_run (since denoiser_release), or of those that were written. */
+bool denoiser_run_shallow(denoiser *n, const float *x, float t, float *out, const char *where,
+                          error *e);
+size_t denoiser_deep_numbers(const denoiser *n); /* float32, of a sample under one text */
+bool denoiser_read_deep(denoiser *n, float *deep, error *e); /* [B * texts] of these */
+bool denoiser_write_deep(denoiser *n, const float *deep, error *e);
 
 #endif
