@@ -227,6 +227,10 @@ typedef struct lk_model_options {
     int lora_count;
     const lk_embedding *embeddings; /* a model that is opened with some cannot be saved */
     int embedding_count;
+    /* In place of path, vae, tokenizer and embeddings: a model that is open, whose weights this one
+     * has too. Only those that the LoRAs change are there twice, in memory and on the device. It
+     * may be closed before. */
+    lk_model *base;
 } lk_model_options;
 
 typedef struct lk_model_info {
@@ -729,6 +733,21 @@ LK_API int lk_schedule_common(const lk_schedule *a,
 LK_API int lk_schedule_alone(const lk_schedule *schedule);
 /* Whether it is one model, then another, and after how many steps. */
 LK_API bool lk_schedule_switch(const lk_schedule *schedule, int *first, int *second, int *at);
+/* A model of a schedule with LoRAs beside its weights: "base x15, base+0.8*dog rest". */
+typedef struct lk_schedule_variant {
+    const char *name;            /* "base+0.8*dog" */
+    int model;                   /* which of the models' names */
+    int loras;                   /* 1 or more */
+    int lora[LK_SCHEDULE_PARTS]; /* which of the LoRAs' names */
+    float weight[LK_SCHEDULE_PARTS];
+} lk_schedule_variant;
+
+/* Finds what the text asks for of models with LoRAs: a LoRA belongs to the model before it. Open
+ * each (lk_model_options.base) and put it among the models under its name; then *schedule is the
+ * same schedule, with that name in its place. Both for lk_free; no variants: *variants is NULL. */
+LK_API bool lk_schedule_variants(char **schedule, lk_schedule_variant **variants, int *count,
+                                 const char *text, const char *const *names, int models,
+                                 const char *const *lora_names, int loras, lk_error *error);
 /* The same in the shortest form of the syntax, for lk_free. */
 LK_API bool lk_schedule_text(char **out, const lk_schedule *schedule, const char *const *names,
                              lk_error *error);

@@ -165,6 +165,46 @@ static void test_lora(void **state)
 
 #define TOY(...) likeness("generate", "-m", "toy", "-p", "a", "--steps", "1", __VA_ARGS__, NULL)
 
+#define TURNS(...)                                                                                 \
+    likeness("generate", "-m", "base=toy", "-p", "a", "--steps", "3", __VA_ARGS__, NULL)
+
+/* Beside the weights, switched on by the schedule: the picture is that of two whole models. */
+static void test_lora_turns(void)
+{
+    TURNS("--lora", "dog=dog.safetensors", "--schedule", "base x1, base+0.5*dog rest", "-o",
+          "turns.png");
+    done();
+    TURNS("-m", "dog=toy", "--lora", "dog=dog.safetensors:0.5", "--schedule", "base x1, dog rest",
+          "-o", "whole.png");
+    done();
+    assert_true(same_pixels("turns.png", "whole.png"));
+    likeness("inspect", "turns.png", NULL);
+    done();
+    says(last.out, "Lora hashes: \"dog: ");
+    says(last.out, "Lora weights: \"dog: 0.5\", Schedule: \"base x1, base+0.5*dog x2\", "
+                   "Models: \"base=toy ");
+    says(last.out, ", base+0.5*dog=toy ");
+    TURNS("--lora", "dog=dog.safetensors", "--lora", "cat=dog.safetensors", "--schedule",
+          "base+0.5*dog+0*cat", "-o", "two.png");
+    done();
+    TURNS("--lora", "dog=dog.safetensors", "--schedule", "base+0.5*dog", "-o", "one.png");
+    done();
+    assert_true(same_pixels("two.png", "one.png"));
+    TURNS("--lora", "dog=dog.safetensors", "--schedule", "base x1, cat+dog rest", "-o", "x.png");
+    failed(2, "names cat, and no model has that name");
+    TURNS("--lora", "dog=dog.safetensors", "--schedule", "base", "-o", "x.png");
+    failed(2, "no such LoRA in a schedule");
+    TURNS("--lora", "dog=dog.safetensors:0.5", "--schedule", "base+dog", "-o", "x.png");
+    failed(2, "gets its weight from the schedule");
+    TURNS("--lora", "dog=dog.safetensors", "--lora", "dog=dog.safetensors", "--schedule",
+          "base+dog", "-o", "x.png");
+    failed(2, "two LoRAs have the name dog");
+    TURNS("--lora", "dog=nowhere.safetensors", "--schedule", "base+dog", "-o", "x.png");
+    failed(1, "nowhere.safetensors");
+    TOY("--lora", "dog=dog.safetensors", "-o", "x.png");
+    failed(2, "no such LoRA in a schedule");
+}
+
 /* What is merged changes the picture, which says so; what cannot be merged is said in one line. */
 static void test_lora_merged(void **state)
 {
@@ -202,6 +242,7 @@ static void test_lora_merged(void **state)
     likeness("generate", "-m", "a=toy", "-m", "b=toy", "--lora", "b=dog.safetensors", "--schedule",
              "a x1, b x1", "-p", "a", "--steps", "2", "-o", "mixed.png", NULL);
     done();
+    test_lora_turns();
     likeness("convert", "toy", "baked", "--lora", "dog.safetensors:0.5", NULL);
     done();
     likeness("generate", "-m", "baked", "-p", "a", "--steps", "1", "-o", "baked.png", NULL);

@@ -3,9 +3,11 @@
  * model: lk_model, a checkpoint opened in a context. */
 #include "api/api.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "model/find.h"
 #include "model/hash.h"
 #include "model/inversion.h"
@@ -48,6 +50,12 @@ static bool add_loras(lk_model *m, lk_context *c, const lk_model_options *o, err
          line = strtok_r(NULL, "\n", &rest))
         if (c->log) c->log(c->user, LK_LOG_WARNING, line);
     free(notes);
+    if (ok && m->model->copied && c->log) {
+        char line[160];
+        snprintf(line, sizeof line, "float32 copies of the weights that LoRAs change: %s of memory",
+                 number_bytes((double)m->model->copied).text);
+        c->log(c->user, LK_LOG_INFO, line);
+    }
     return ok;
 }
 
@@ -67,8 +75,26 @@ static bool add_embeddings(lk_model *m, const lk_model_options *o, error *e)
     return ok;
 }
 
+/* The model that the options name as another's base: its weights, and a share in it. */
+static bool derive(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
+{
+    if (o->path || o->vae || o->tokenizer || o->embedding_count)
+        return error_set(e, ERROR_USAGE,
+                         "a model that has another's weights takes LoRAs, and neither path, "
+                         "autoencoder, tokenizer nor embeddings");
+    if (o->base->context != c)
+        return error_set(e, ERROR_USAGE, "%s: is open in another context", o->base->model->path);
+    if (!model_derive(&m->model, o->base->model, e)) return false;
+    pthread_mutex_lock(&c->lock);
+    m->base = o->base;
+    m->base->shares++;
+    pthread_mutex_unlock(&c->lock);
+    return add_loras(m, c, o, e) && open_weights(m, c->device, e);
+}
+
 static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
 {
+    if (o->base) return derive(m, c, o, e);
     api_watch watch;
     char *pocket = o->path ? NULL : find_pocket(e);
     const char *path = o->path ? o->path : pocket;
@@ -95,7 +121,9 @@ bool lk_model_open(lk_model **out, lk_context *c, const lk_model_options *given,
         m->context = c;
         *out = m;
     } else if (m) {
+        pthread_mutex_lock(&c->lock);
         model_release(m);
+        pthread_mutex_unlock(&c->lock);
     }
     return api_report(ok, &e, caller);
 }

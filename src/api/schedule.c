@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "generate/variants.h"
 
 struct lk_schedule {
     mix mix;
@@ -67,6 +70,34 @@ int lk_schedule_alone(const lk_schedule *s)
 bool lk_schedule_switch(const lk_schedule *s, int *first, int *second, int *at)
 {
     return mix_is_switch(&s->mix, first, second, at);
+}
+
+_Static_assert(sizeof(lk_schedule_variant) == sizeof(variant) &&
+                   offsetof(lk_schedule_variant, name) == offsetof(variant, name) &&
+                   offsetof(lk_schedule_variant, model) == offsetof(variant, model) &&
+                   offsetof(lk_schedule_variant, loras) == offsetof(variant, loras) &&
+                   offsetof(lk_schedule_variant, lora) == offsetof(variant, lora) &&
+                   offsetof(lk_schedule_variant, weight) == offsetof(variant, weight),
+               "a variant is the same");
+
+bool lk_schedule_variants(char **schedule, lk_schedule_variant **variants, int *count,
+                          const char *text, const char *const *names, int models,
+                          const char *const *lora_names, int loras, lk_error *caller)
+{
+    error e = {0};
+    variant *list = NULL;
+    const variant_names all = {names, models, lora_names, loras};
+    *schedule = NULL;
+    *count = 0;
+    bool ok = names_check(names, models, &e);
+    for (int i = 0; ok && i < loras; i++)
+        for (int k = 0; ok && k < i; k++)
+            ok = strcmp(lora_names[i], lora_names[k]) != 0 ||
+                 error_set(&e, ERROR_USAGE, "two LoRAs have the name %s; give each its own",
+                           lora_names[i]);
+    ok = ok && variants_read(schedule, &list, count, text, &all, &e);
+    *variants = (lk_schedule_variant *)list;
+    return api_report(ok, &e, caller);
 }
 
 bool lk_schedule_text(char **out, const lk_schedule *s, const char *const *names, lk_error *caller)

@@ -89,19 +89,25 @@ typedef struct model_list {
     text_list given;      /* the values of -m: PATH or NAME=PATH */
     text_list embeddings; /* of --embedding: [TOKEN=]FILE */
     text_list loras;      /* of --lora: [NAME=]FILE[:WEIGHT] */
-    size_t count;
+    size_t count,
+        given_count;   /* the first are of -m, the others have LoRAs beside these's weights */
     char **name;       /* [count], malloc'ed; NULL: a plain path */
-    const char **path; /* NULL: the pocket model */
+    const char **path; /* NULL: the pocket model, or a model of -m */
     lk_model **opened;
     lk_lora *lora;           /* [loras.count], paths malloc'ed */
     lk_embedding *embedding; /* [embeddings.count], tokens malloc'ed */
     size_t *lora_model;      /* [loras.count]: which model it is for; SIZE_MAX: for all */
+    char **lora_name;        /* [loras.count], malloc'ed: what the schedule calls it; or NULL */
+    lk_schedule_variant *variant; /* [count - given_count] */
 } model_list;
 
 /* Fills name, path, lora and lora_model. needs_names: the flag for whose sake every model must have
  * a name; NULL: there is at most one model (none: the pocket model). Returns a status, as
  * options_parse. */
 int models_read(model_list *list, const char *needs_names);
+/* Finds the models with LoRAs that a schedule asks for, which join the list: *schedule becomes what
+ * names them, for lk_free. Returns a status. */
+int models_read_schedule(model_list *list, const char *text, char **schedule);
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,
                  lk_error *error);
 void models_close(model_list *list); /* frees all of it */

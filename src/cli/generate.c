@@ -315,6 +315,10 @@ static int prepare(task *t)
     if (t->sweep_text && !lk_sweep_parse(&t->sweep, t->sweep_text, &t->base, &t->error))
         return failed(t);
     int status = models_read(&t->models, t->schedule ? "--schedule" : NULL);
+    if (status == STATUS_DONE && t->schedule) {
+        status = models_read_schedule(&t->models, t->schedule, &t->schedule_read);
+        t->schedule = t->schedule_read;
+    }
     if (status == STATUS_DONE) status = schedule_check(t);
     if (status == STATUS_DONE) status = open_all(t);
     if (status == STATUS_DONE) status = generate_cells_make(t);
@@ -345,6 +349,7 @@ static void task_free(task *t)
     lk_latents_close(&t->latents);
     lk_settings_close(&t->told);
     lk_sweep_close(&t->sweep);
+    lk_free(t->schedule_read);
     lk_free(t->seeds);
     free(t->prompts.item);
     free(t->rest.item);

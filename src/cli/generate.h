@@ -34,7 +34,8 @@ typedef struct task {
     size_t seed_count;
     lk_sweep *sweep;
     lk_latents *latents;
-    cell *cells; /* rows x seed_count, row by row: prompts, and in each its settings */
+    char *schedule_read; /* the schedule, its models with LoRAs under one name each */
+    cell *cells;         /* rows x seed_count, row by row: prompts, and in each its settings */
     size_t rows, count;
     char **row_label, **seed_label;
     outputs outputs;

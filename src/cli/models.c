@@ -56,10 +56,20 @@ static int lora_read(model_list *list, size_t i)
             list->lora_model[i] = k;
             file = word + n + 1;
         }
+    if (n && file == word) { /* no model's name: its own */
+        file = word + n + 1;
+        if (!(list->lora_name[i] = strndup(word, n)))
+            return fail(STATUS_FAILED, "not enough memory");
+    }
     list->lora[i] = (lk_lora){.path = strdup(file), .weight = 1};
     if (!list->lora[i].path) return fail(STATUS_FAILED, "not enough memory");
     const char *colon = strrchr(file, ':');
     if (!colon || access(file, F_OK) == 0) return STATUS_DONE;
+    if (list->lora_name[i])
+        return fail(STATUS_WRONG_USAGE,
+                    "--lora %s: a LoRA that has a name gets its weight from the schedule, "
+                    "\"base+0.8*%s\"",
+                    word, list->lora_name[i]);
     char *end;
     float weight = strtof(colon + 1, &end);
     if (!colon[1] || *end || !isfinite(weight))
@@ -92,7 +102,9 @@ static int loras_read(model_list *list)
     size_t n = list->loras.count;
     list->lora = calloc(n + 1, sizeof *list->lora);
     list->lora_model = calloc(n + 1, sizeof *list->lora_model);
-    if (!list->lora || !list->lora_model) return fail(STATUS_FAILED, "not enough memory");
+    list->lora_name = calloc(n + 1, sizeof *list->lora_name);
+    if (!list->lora || !list->lora_model || !list->lora_name)
+        return fail(STATUS_FAILED, "not enough memory");
     int status = STATUS_DONE;
     for (size_t i = 0; status == STATUS_DONE && i < n; i++) status = lora_read(list, i);
     return status;
@@ -107,7 +119,7 @@ int models_read(model_list *list, const char *needs_names)
         return fail(STATUS_WRONG_USAGE,
                     "several models need a schedule that says which predicts which "
                     "steps: -m base=PATH -m tuned=PATH --schedule \"base x15, tuned rest\"");
-    list->count = given ? given : 1;
+    list->count = list->given_count = given ? given : 1;
     list->name = calloc(list->count, sizeof *list->name);
     list->path = calloc(list->count, sizeof *list->path);
     list->opened = calloc(list->count, sizeof *list->opened);
@@ -118,6 +130,71 @@ int models_read(model_list *list, const char *needs_names)
         status = model_read(list, i, needs_names);
     if (status == STATUS_DONE) status = embeddings_read(list);
     return status == STATUS_DONE ? loras_read(list) : status;
+}
+
+/* The list with room for n more models, of no name and path. */
+static bool grow(model_list *list, size_t n)
+{
+    size_t all = list->count + n;
+    char **name = realloc(list->name, all * sizeof *name);
+    if (name) list->name = name;
+    const char **path = realloc(list->path, all * sizeof *path);
+    if (path) list->path = path;
+    lk_model **opened = realloc(list->opened, all * sizeof *opened);
+    if (opened) list->opened = opened;
+    if (!name || !path || !opened) return false;
+    for (; list->count < all; list->count++) {
+        name[list->count] = NULL;
+        path[list->count] = NULL;
+        opened[list->count] = NULL;
+    }
+    return true;
+}
+
+/* Whether a schedule asks for a LoRA by its name. */
+static bool is_asked(const model_list *list, size_t lora)
+{
+    for (size_t i = 0; i < list->count - list->given_count; i++)
+        for (int k = 0; k < list->variant[i].loras; k++)
+            if ((size_t)list->variant[i].lora[k] == lora) return true;
+    return false;
+}
+
+/* The variants are models of the list; their LoRAs, so far of those that have names, of all. */
+static bool add_variants(model_list *list, int count, const int *which)
+{
+    size_t at = list->count;
+    if (!grow(list, (size_t)count)) return false;
+    for (int i = 0; i < count; i++) {
+        lk_schedule_variant *v = &list->variant[i];
+        for (int k = 0; k < v->loras; k++) v->lora[k] = which[v->lora[k]];
+        if (!(list->name[at + (size_t)i] = strdup(v->name))) return false;
+    }
+    return true;
+}
+
+int models_read_schedule(model_list *list, const char *text, char **schedule)
+{
+    const char **name = calloc(list->loras.count + 1, sizeof *name);
+    int *which = calloc(list->loras.count + 1, sizeof *which), named = 0, found = 0;
+    lk_error error = {0};
+    int status = STATUS_DONE;
+    for (size_t i = 0; name && which && i < list->loras.count; i++)
+        if (list->lora_name[i]) {
+            name[named] = list->lora_name[i];
+            which[named++] = (int)i;
+        }
+    if (!name || !which)
+        status = fail(STATUS_FAILED, "not enough memory");
+    else if (!lk_schedule_variants(schedule, &list->variant, &found, text,
+                                   (const char *const *)list->name, (int)list->count, name, named,
+                                   &error))
+        status = fail_error(&error);
+    else if (!add_variants(list, found, which))
+        status = fail(STATUS_FAILED, "not enough memory");
+    free(name);
+    free(which);
+    return status;
 }
 
 void tell_warning(void *user, lk_level level, const char *line)
@@ -154,10 +231,27 @@ void workplace_close(workplace *w)
     lk_context_close(&w->context);
 }
 
+/* Its LoRAs: of a variant those of the schedule, else those that are merged into it. */
+static void take_loras(const model_list *list, size_t i, lk_model_options *o, lk_lora *its)
+{
+    o->loras = its;
+    o->lora_count = 0;
+    if (i >= list->given_count) {
+        const lk_schedule_variant *v = &list->variant[i - list->given_count];
+        for (int k = 0; k < v->loras; k++)
+            its[o->lora_count++] = (lk_lora){list->lora[v->lora[k]].path, v->weight[k]};
+        return;
+    }
+    for (size_t k = 0; k < list->loras.count; k++)
+        if (!list->lora_name[k] && (list->lora_model[k] == i || list->lora_model[k] == SIZE_MAX))
+            its[o->lora_count++] = list->lora[k];
+}
+
 bool models_open(model_list *list, lk_context *context, const char *vae, const char *tokenizer,
                  lk_error *error)
 {
-    lk_model_options o;
+    lk_model_options o, derived;
+    lk_model_defaults(&derived);
     lk_model_defaults(&o);
     o.vae = vae;
     o.tokenizer = tokenizer;
@@ -166,14 +260,22 @@ bool models_open(model_list *list, lk_context *context, const char *vae, const c
     lk_lora *its = calloc(list->loras.count + 1, sizeof *its);
     bool ok = its;
     if (!its) *error = (lk_error){LK_MEMORY, "not enough memory"};
+    for (size_t i = 0; ok && i < list->loras.count; i++)
+        if (list->lora_name[i] && !is_asked(list, i)) {
+            ok = false;
+            error->code = LK_USAGE;
+            snprintf(error->text, sizeof error->text,
+                     "--lora %.800s: there is no such file, no model of that name, and no such "
+                     "LoRA in a schedule (\"base x15, base+0.8*%.200s rest\")",
+                     list->loras.item[i], list->lora_name[i]);
+        }
     for (size_t i = 0; ok && i < list->count; i++) {
-        o.path = list->path[i];
-        o.loras = its;
-        o.lora_count = 0;
-        for (size_t k = 0; k < list->loras.count; k++)
-            if (list->lora_model[k] == i || list->lora_model[k] == SIZE_MAX)
-                its[o.lora_count++] = list->lora[k];
-        ok = lk_model_open(&list->opened[i], context, &o, error);
+        bool is_variant = i >= list->given_count;
+        lk_model_options *use = is_variant ? &derived : &o;
+        use->path = list->path[i];
+        if (is_variant) use->base = list->opened[list->variant[i - list->given_count].model];
+        take_loras(list, i, use, its);
+        ok = lk_model_open(&list->opened[i], context, use, error);
     }
     free(its);
     return ok;
@@ -187,8 +289,11 @@ void models_close(model_list *list)
     }
     for (size_t i = 0; list->lora && i < list->loras.count; i++)
         free((char *)(uintptr_t)list->lora[i].path);
+    for (size_t i = 0; list->lora_name && i < list->loras.count; i++) free(list->lora_name[i]);
     free(list->lora);
     free(list->lora_model);
+    free(list->lora_name);
+    lk_free(list->variant);
     for (size_t i = 0; list->embedding && i < list->embeddings.count; i++)
         free((char *)(uintptr_t)list->embedding[i].token);
     free(list->embedding);

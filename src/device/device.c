@@ -162,6 +162,9 @@ bool device_weights_open_in(device *d, const weight_set *set, const buffer *memo
                             const size_t *at, device_weights **out, error *e)
 {
     device *first = first_of(d);
+    device_weights *below = NULL;
+    *out = NULL;
+    if (set->below && !device_weights_open(d, set->below, &below, e)) return false;
     pthread_mutex_lock(&first->lock);
     device_weights *w = first->weights;
     while (w && (w->set.item != set->item || w->set.count != set->count)) w = w->next;
@@ -170,8 +173,11 @@ bool device_weights_open_in(device *d, const weight_set *set, const buffer *memo
     } else if ((w = weights_new(first, set, memory, at, e))) {
         w->next = first->weights;
         first->weights = w;
+        w->below = below;
+        below = NULL;
     }
     pthread_mutex_unlock(&first->lock);
+    device_weights_close(&below);
     *out = w;
     return w != NULL;
 }
@@ -197,7 +203,18 @@ void device_weights_close(device_weights **handle)
     pthread_mutex_unlock(&first->lock);
     if (!last) return;
     if (first->weights_close) first->weights_close(w);
+    device_weights_close(&w->below);
     free(w);
+}
+
+device_weights *device_weights_owner(device_weights *w, const weight **of)
+{
+    for (; w->below; w = w->below) {
+        const weight *same = weight_find(&w->below->set, (*of)->name);
+        if (!same || same->data != (*of)->data) break;
+        *of = same;
+    }
+    return w;
 }
 
 bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, int64_t n,

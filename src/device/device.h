@@ -66,6 +66,8 @@ typedef struct weight_set {
     void *storage;
     void (*storage_free)(void *storage);
     void (*storage_drop)(void *storage);
+    const struct weight_set *below; /* NULL, or a set that is open as long as this one: a device has
+                                       what is the same data in both once, as that one's */
 } weight_set;
 
 weight *weight_find(const weight_set *set, const char *name); /* NULL where there is none */
@@ -83,6 +85,7 @@ typedef struct device_weights {
     const size_t *at;
     void *own; /* the device's side */
     int shares;
+    struct device_weights *below; /* of set.below; NULL: there is none */
     struct device_weights *next;
 } device_weights;
 
@@ -358,6 +361,9 @@ bool device_weights_open(device *d, const weight_set *set, device_weights **out,
 bool device_weights_open_in(device *d, const weight_set *set, const buffer *memory,
                             const size_t *at, device_weights **out, error *e);
 void device_weights_close(device_weights **w);
+/* Whose copy a weight of its set is: w's own, or where the data is the same that of a set below,
+ * whose weight *of then becomes. */
+device_weights *device_weights_owner(device_weights *w, const weight **of);
 /* n numbers from `from` on of weight i, as float32. */
 bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, int64_t n,
                          float *out, error *e);

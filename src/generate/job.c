@@ -48,13 +48,26 @@ void job_close(job *j)
 
 /* ---- memory ---- */
 
-/* What the device's copies of the weights will take more than they do. */
-static double copies_to_come(device_weights *copy, const weight_set *set)
+/* What the device's copies of the weights will take more than they do: of those that are its own,
+ * not of a set below. */
+static double copies_to_come(device_weights *copy)
 {
     double total = 0;
-    for (size_t i = 0; i < set->count; i++)
-        total += (double)device_copy_bytes(copy->device, &set->item[i], false);
+    for (size_t i = 0; i < copy->set.count; i++) {
+        const weight *w = &copy->set.item[i];
+        if (device_weights_owner(copy, &w) == copy)
+            total += (double)device_copy_bytes(copy->device, w, false);
+    }
     return fmax(total - (double)device_weights_bytes(copy), 0);
+}
+
+/* Whether a model before the k-th, and that is asked, has these too. */
+static bool is_counted(const job *j, int k, const device_weights *copy)
+{
+    for (int i = 0; i < k; i++)
+        for (device_weights *w = job_asks(j, i) ? j->models[i]->unet : NULL; w; w = w->below)
+            if (w == copy) return true;
+    return false;
 }
 
 static bool memory_check(device *d, double need, int width, int height, error *e)
@@ -90,12 +103,13 @@ static bool memory_check_planned(const job *j, error *e)
         const generator *g = j->models[k];
         if (!job_asks(j, k)) continue;
         blocks += (double)denoiser_bytes(g->denoiser);
-        weights += copies_to_come(g->unet, &g->on.model->unet_weights);
+        for (device_weights *w = g->unet; w; w = w->below)
+            if (!is_counted(j, k, w)) weights += copies_to_come(w);
         text = fmax(text, text_bytes(g));
     }
     if (fit_conditional(last->on.model)) {
         picture = (double)decoder_bytes(last->decoder);
-        weights += copies_to_come(last->vae, &last->on.model->vae_weights);
+        weights += copies_to_come(last->vae);
     }
     int factor = fit_factor(last->on.model);
     return memory_check(last->on.device, fmax(fmax(blocks, picture) + weights, text),

@@ -32,7 +32,7 @@ static bool wrong(const reader *r, const char *what)
                      what, where, r->example);
 }
 
-static bool name_character(char c)
+bool mix_name_character(char c)
 {
     return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.' || (unsigned char)c >= 128;
 }
@@ -41,14 +41,21 @@ static bool read_name(reader *r, int *model)
 {
     size_t n = 0;
     spaces(r);
-    while (name_character(r->at[n])) n++;
+    while (mix_name_character(r->at[n])) n++;
     if (!n) return wrong(r, "lacks the name of a model");
-    for (int i = 0; i < r->models; i++)
-        if (strlen(r->names[i]) == n && strncmp(r->names[i], r->at, n) == 0) {
-            r->at += n;
-            *model = i;
-            return true;
-        }
+    size_t longest = 0; /* "base+0.8*dog" rather than "base" */
+    for (int i = 0; i < r->models; i++) {
+        size_t length = strlen(r->names[i]);
+        if (length < n || length <= longest || strncmp(r->names[i], r->at, length) != 0 ||
+            mix_name_character(r->at[length]))
+            continue;
+        longest = length;
+        *model = i;
+    }
+    if (longest) {
+        r->at += longest;
+        return true;
+    }
     return error_set(r->e, ERROR_USAGE,
                      "%s \"%s\" names %.*s, and no model has that name; give it with "
                      "-m %.*s=PATH",
@@ -96,7 +103,7 @@ static bool read_count(reader *r, int *count)
 {
     spaces(r);
     *count = -1;
-    if (strncmp(r->at, "rest", 4) == 0 && !name_character(r->at[4])) {
+    if (strncmp(r->at, "rest", 4) == 0 && !mix_name_character(r->at[4])) {
         r->at += 4;
         return true;
     }

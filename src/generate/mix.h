@@ -38,6 +38,7 @@ void mix_close(mix *m);
 /* The sum of one step alone, "0.5*base+0.5*tuned": neither split nor count. */
 bool mix_parse_sum(mix_step *out, const char *text, const char *const *names, int models, error *e);
 
+bool mix_name_character(char c); /* whether names can have it */
 bool mix_step_equal(const mix_step *a, const mix_step *b);
 int mix_common(const mix *a, const mix *b); /* how many first steps are the same */
 int mix_last_model(const mix *m);           /* the last step's (its conditional) model */

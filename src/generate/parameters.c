@@ -87,12 +87,25 @@ static bool set_turns(settings *s, const image_job *j, error *e)
     return ok;
 }
 
-static bool set_model(settings *s, const generator *g, error *e)
+/* Of several models that which has LoRAs, or the most of them: "base+0.8*dog" of base and it. */
+static const model *with_loras(const image_job *j, const model *first)
+{
+    size_t most = first->lora_hashes ? strlen(first->lora_hashes) : 0;
+    for (int i = 0; j->mix && i < j->count; i++) {
+        const model *m = generator_model(j->models[i]);
+        if (!is_asked(j->mix, i) || !m->lora_hashes || strlen(m->lora_hashes) <= most) continue;
+        most = strlen(m->lora_hashes);
+        first = m;
+    }
+    return first;
+}
+
+static bool set_model(settings *s, const image_job *j, const generator *g, error *e)
 {
     char name[256], hash[65];
     model_name(name, g);
     hash_of(g, hash);
-    const model *m = generator_model(g);
+    const model *m = with_loras(j, generator_model(g));
     return settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) &&
            settings_set(s, e, "Model", "%s", name) &&
            (!m->lora_hashes || (settings_set(s, e, "Lora hashes", "%s", m->lora_hashes) &&
@@ -156,7 +169,7 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
     if (generator_model(g)->kind == MODEL_STABLE_DIFFUSION)
         ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
-         settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, g, e) &&
+         settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, j, g, e) &&
          (alone >= 0 || set_turns(s, j, e)) && set_rare(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));

@@ -135,7 +135,7 @@ static bool find_weights(graph *g, device_weights *const *sets, size_t count, er
         const weight *w = NULL;
         for (size_t k = 0; k < count && !w; k++) {
             w = weight_find(&sets[k]->set, t->name);
-            t->plan->bound_in = sets[k];
+            t->plan->bound_in = w ? device_weights_owner(sets[k], &w) : sets[k];
         }
         t->plan->bound = w;
         if (!weight_trouble(t, w, text, sizeof text)) continue;

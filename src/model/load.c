@@ -272,7 +272,7 @@ bool weights_load(weight_set *out, weight_files *files, const naming *names, con
     bool ok = storage && item && l.taken;
     if (!ok) error_memory(e, "the list of weights", count * sizeof *item);
     if (ok) {
-        weight_set set = {item, count, storage, storage_free, storage_drop};
+        weight_set set = {item, count, storage, storage_free, storage_drop, NULL};
         ok = name_weights(&set, &storage->names, expected, e);
         for (size_t i = 0; ok && i < count; i++)
             load_one(&l, graph_weight_at(expected, i), &item[i]);

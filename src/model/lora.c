@@ -51,6 +51,7 @@ typedef struct merging {
     json_t *settings; /* PEFT's, of diffusers; or NULL */
     size_t matched, unmatched;
     char first[400]; /* the names of some that fit nothing */
+    size_t copied;   /* bytes */
     error *e;
 } merging;
 
@@ -510,7 +511,24 @@ static float *copy_of(merging *g, int which, size_t index)
         convert_to_float(*copy, w->data, w->type, n);
     else
         no_room(g, (int64_t)n);
+    if (*copy) g->copied += n * sizeof(float);
     return *copy;
+}
+
+/* Copies are made one by one: whether there will be room for the last is asked before the first. */
+static bool check_room(const merging *g)
+{
+    double need = 0, have = (double)memory_available();
+    for (int k = 0; k < NETWORKS; k++)
+        for (size_t i = 0; i < g->set[k]->count; i++)
+            if (g->change[k][i].name && !g->copy[k][i])
+                need += (double)weight_elements(&g->set[k]->item[i]) * sizeof(float);
+    return need <= have ||
+           error_set(g->e, ERROR_MEMORY,
+                     "%s: float32 copies of the weights that it changes need %s of memory, and %s "
+                     "can be had; close other programs, or merge it into a model of half the size: "
+                     "likeness convert IN OUT --lora FILE --dtype f16",
+                     g->lora->path, number_bytes(need).text, number_bytes(have).text);
 }
 
 static bool find_change(const merging *g, const change *c, const weight *w, const int64_t dim[3],
@@ -564,7 +582,7 @@ static bool read_settings(merging *g)
 
 static bool merge_file(merging *g)
 {
-    bool ok = refuse_xl(g) && read_settings(g) && sort_parts(g);
+    bool ok = refuse_xl(g) && read_settings(g) && sort_parts(g) && check_room(g);
     for (int k = 0; k < NETWORKS; k++)
         for (size_t i = 0; ok && i < g->set[k]->count; i++)
             if (g->change[k][i].name) ok = merge_one(g, k, i);
@@ -671,6 +689,15 @@ bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_poo
     told t = {0};
     *notes = NULL;
     if (!count) return true;
+    if (m->lora_hashes && m->lora_weights) { /* of the model that it derives from */
+        t.hashes = strdup(m->lora_hashes);
+        t.weights = strdup(m->lora_weights);
+        if (!t.hashes || !t.weights) {
+            free(t.hashes);
+            free(t.weights);
+            return error_memory(e, m->path, strlen(m->lora_hashes));
+        }
+    }
     if (m->kind != MODEL_STABLE_DIFFUSION)
         return error_set(e, ERROR_MODEL, "%s: is an unconditional model, which LoRAs are not for",
                          m->path);
@@ -686,6 +713,9 @@ bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_poo
     }
     ok = ok && replace_sets(&g, m);
     if (ok) {
+        free(m->lora_hashes);
+        free(m->lora_weights);
+        m->copied = g.copied;
         m->lora_hashes = t.hashes;
         m->lora_weights = t.weights;
         *notes = t.notes;

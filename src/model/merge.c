@@ -84,7 +84,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
     float *sum = malloc((total + 1) * sizeof *sum), *part = malloc((largest + 1) * sizeof *part);
     weight *item = calloc(set[0]->count + 1, sizeof *item);
     bool ok = (sum && part && item) || error_memory(e, "blended weights", total * sizeof *sum);
-    if (ok) *out = (weight_set){item, set[0]->count, sum, free, NULL};
+    if (ok) *out = (weight_set){item, set[0]->count, sum, free, NULL, NULL};
     for (size_t i = 0, at = 0; ok && i < set[0]->count; i++) {
         item[i] = set[0]->item[i];
         item[i].type = DTYPE_F32;

@@ -498,15 +498,62 @@ bool model_open_to_look(model **out, const char *path, thread_pool *pool, const 
     return open_path(out, path, NULL, NULL, true, pool, watch, e);
 }
 
+/* Items of its own over the same data. */
+static bool share_set(weight_set *out, const weight_set *base, error *e)
+{
+    size_t bytes = (base->count + 1) * sizeof *base->item;
+    weight *item = malloc(bytes);
+    if (!item) return error_memory(e, "the weights of a model", bytes);
+    if (base->count) memcpy(item, base->item, base->count * sizeof *item);
+    *out = (weight_set){item, base->count, base->storage, NULL, base->storage_drop, base};
+    return true;
+}
+
+static bool copy_text(char **out, const char *text, error *e)
+{
+    *out = text ? strdup(text) : NULL;
+    return !text || *out || error_memory(e, "the model", strlen(text));
+}
+
+bool model_derive(model **out, const model *base, error *e)
+{
+    model *m = model_new(base->path, NULL, NULL, e);
+    *out = NULL;
+    if (!m) return false;
+    char *path = m->path, *hash = m->hash;
+    *m = *base;
+    m->path = path;
+    m->hash = hash;
+    m->base = base;
+    m->copied = 0;
+    m->clip_weights = m->unet_weights = (weight_set){0};
+    m->tokenizer_folder = m->vae_folder = NULL;
+    m->lora_hashes = m->lora_weights = m->inversion_hashes = NULL;
+    bool ok = copy_text(&m->tokenizer_folder, base->tokenizer_folder, e) &&
+              copy_text(&m->vae_folder, base->vae_folder, e) &&
+              copy_text(&m->lora_hashes, base->lora_hashes, e) &&
+              copy_text(&m->lora_weights, base->lora_weights, e) &&
+              copy_text(&m->inversion_hashes, base->inversion_hashes, e) &&
+              share_set(&m->clip_weights, &base->clip_weights, e) &&
+              share_set(&m->unet_weights, &base->unet_weights, e);
+    if (ok)
+        *out = m;
+    else
+        model_close(&m);
+    return ok;
+}
+
 void model_close(model **handle)
 {
     model *m = *handle;
     if (!m) return;
     weight_set_close(&m->clip_weights);
     weight_set_close(&m->unet_weights);
-    weight_set_close(&m->vae_weights);
-    tokenizer_close(&m->tokens);
-    scheduler_config_close(&m->scheduler);
+    if (!m->base) {
+        weight_set_close(&m->vae_weights);
+        tokenizer_close(&m->tokens);
+        scheduler_config_close(&m->scheduler);
+    }
     free(m->tokenizer_folder);
     free(m->vae_folder);
     free(m->path);

@@ -31,6 +31,10 @@ typedef struct model {
     char *lora_weights; /* "name: 0.8, ..." */
     char *inversion_hashes; /* the same of textual inversions */
     char *hash;             /* [65], kept by model_hash, "" until then; NULL: it is not kept */
+    size_t copied;          /* bytes of the float32 copies that LoRAs made of its weights */
+    /* Whose weights it has (model_derive), and whose tokenizer, scheduler and autoencoder these
+     * are; NULL: its own. */
+    const struct model *base;
 } model;
 
 /* path: a diffusers folder, an unconditional UNet2DModel folder, or a single file
@@ -47,6 +51,9 @@ bool model_open_with(model **out, const char *path, const char *vae_path,
 /* To be looked at only: a single file may do without a tokenizer (tokens is NULL then). */
 bool model_open_to_look(model **out, const char *path, thread_pool *pool, const work_watch *watch,
                         error *e);
+/* A model with the base's weights, which are not copied, for model_add_loras to change. The base is
+ * borrowed, and closed later. */
+bool model_derive(model **out, const model *base, error *e);
 void model_close(model **m);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], or [1] for all, context F32 [B,N,cross] (NULL: unconditional).

@@ -37,6 +37,6 @@ bool weight_set_overlay(weight_set *set, arena *memory, error *e)
     if (set->count) memcpy(item, set->item, set->count * sizeof *item);
     *o = (overlay){*set, *memory};
     *memory = (arena){0};
-    *set = (weight_set){item, o->below.count, o, overlay_free, overlay_drop};
+    *set = (weight_set){item, o->below.count, o, overlay_free, overlay_drop, o->below.below};
     return true;
 }
