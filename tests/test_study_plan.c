@@ -4,6 +4,7 @@
  * of plans that are wrong. */
 #include "support.h"
 
+#include "study/command.h"
 #include "study/plan.h"
 
 static const char *plan_path(void)
@@ -267,6 +268,27 @@ static void test_layers(void **state)
     assert_string_equal(o.sigmas, "karras");
     study_plan_close(&p);
 
+    /* LoRAs beside a path: in the plan that is kept, and in the commands. */
+    read_plan(&p, "{\"models\": {\"base\": {\"path\": \"pocket\"}, \"dog\": {\"path\": "
+                  "\"pocket\", \"lora\": [{\"file\": \"subject\", \"weight\": 0.8}, {\"file\": "
+                  "\"subject\"}]}}, \"defaults\": {\"prompt\": \"d\", \"steps\": 3}, \"sections\": "
+                  "[{\"id\": \"one\", \"title\": \"One\", \"rows\": {\"seed\": [1]}, "
+                  "\"columns\": {\"schedule\": [\"base x1, dog rest\", \"dog\"]}}]}");
+    assert_int_equal(p.model[0].loras, 0);
+    assert_int_equal(p.model[1].loras, 2);
+    assert_string_equal(p.model[1].lora[0].path, SOURCE_DIR "/examples/subject");
+    assert_true(p.model[1].lora[0].weight == 0.8f && p.model[1].lora[1].weight == 1);
+    assert_non_null(strstr(p.text, SOURCE_DIR "/examples/subject\""));
+    char *turns = command_of_cell(&p, &p.section[0].cell[0], LK_F32),
+         *alone = command_of_cell(&p, &p.section[0].cell[1], LK_F32);
+    assert_non_null(strstr(turns, "-m base=pocket -m dog=pocket --lora dog=" SOURCE_DIR
+                                  "/examples/subject:0.8 --lora dog=" SOURCE_DIR
+                                  "/examples/subject:1 --schedule"));
+    assert_non_null(strstr(alone, " --lora " SOURCE_DIR "/examples/subject:0.8 --lora "));
+    free(turns);
+    free(alone);
+    study_plan_close(&p);
+
     /* The only model needs no naming. */
     read_plan(&p,
               "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"measures\": {\"noises\": 3}, "
@@ -352,13 +374,22 @@ static void test_bad_models(void **state)
               ": models.a: \"path\" should be a string, not an integer");
     check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"class_steps\": 5}}}",
               ": models.a: \"class_steps\" and \"class_guidance\" belong beside \"train\"");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"lora\": \"x\"}}}",
+              ": models.a: \"lora\" should be a list such as ...");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"lora\": [{\"file\": \"no-such\"}]}}}",
+              ": models.a.lora[0]: \"file\": there is no /tmp/...");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"lora\": [{\"file\": \"subject\", "
+              "\"weight\": \"1\"}]}}}",
+              ": models.a.lora[0]: \"weight\" should be ...");
+    check_bad("{\"models\": {\"a\": {\"train\": {}, \"lora\": []}}}",
+              ": models.a: \"lora\" belongs beside \"path\"");
     check_bad("{\"models\": {\"a\": {\"path\": \"/no/such\"}}}",
               ": models.a: \"path\": there is no /no/such");
     check_bad("{\"models\": {\"a\": {\"path\": \"no-such\"}}}",
               ": models.a: \"path\": there is no /tmp/...");
-    check_bad(
-        "{\"models\": {\"a\": {\"path\": \"pocket\", \"vae\": \"x\"}}}",
-        ": models.a: unknown key \"vae\"; there are path, train, class_steps, class_guidance");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"vae\": \"x\"}}}",
+              ": models.a: unknown key \"vae\"; there are path, lora, train, class_steps, "
+              "class_guidance");
     check_bad("{\"models\": {\"a\": {\"train\": {\"model\": \"a\"}}}}",
               ": models.a.train: \"model\" names the training itself; name an earlier model");
     check_bad(

@@ -41,15 +41,30 @@ static void write_model(FILE *out, const study_model *m, bool alone)
         fprintf(out, "models/%s", m->name);
 }
 
+/* --lora FILE:0.8, or --lora NAME=FILE:0.8 */
+static void write_loras(FILE *out, const study_model *m, bool alone)
+{
+    for (int i = 0; i < m->loras; i++) {
+        fputs(" --lora ", out);
+        if (!alone) fprintf(out, "%s=", m->name);
+        write_word(out, m->lora[i].path);
+        fprintf(out, ":%s", number_exact_float(m->lora[i].weight).text);
+    }
+}
+
 static void write_models(FILE *out, const study_plan *p, const study_cell *c)
 {
     int alone = cell_model(c);
     if (alone >= 0) {
         write_model(out, &p->model[alone], true);
+        write_loras(out, &p->model[alone], true);
         return;
     }
-    for (int i = 0; i < p->models; i++)
-        if (cell_uses(c, i)) write_model(out, &p->model[i], false);
+    for (int i = 0; i < p->models; i++) {
+        if (!cell_uses(c, i)) continue;
+        write_model(out, &p->model[i], false);
+        write_loras(out, &p->model[i], false);
+    }
     fputs(" --schedule ", out);
     write_word(out, c->schedule);
 }

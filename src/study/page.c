@@ -262,6 +262,9 @@ static void write_model_table(page *p)
                        m->train.with_prior_preservation ? " with prior preservation" : "");
         else
             html_text(p->out, m->path);
+        for (int k = 0; k < m->loras; k++)
+            html_print(p->out, " + %s*%s", number_exact_float(m->lora[k].weight).text,
+                       m->lora[k].path);
         html_print(p->out, "</td><td><code>%.16s</code></td></tr>\n", p->s->model_hash[i]);
     }
     fputs("</tbody></table></div>\n", p->out);

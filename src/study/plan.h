@@ -11,7 +11,9 @@
 /* A model: from a path, or trained from another model of the plan. */
 typedef struct study_model {
     const char *name;
-    const char *path;       /* NULL: trained. "pocket": the default model, found by the caller */
+    const char *path; /* NULL: trained. "pocket": the default model, found by the caller */
+    lk_lora *lora;    /* [loras] beside a path: merged into it */
+    int loras;
     int base;               /* trained: index of the model it is trained from (an earlier one) */
     lk_train_options train; /* trained: output_dir NULL (the study's business) */
 } study_model;

@@ -145,9 +145,37 @@ static bool name_check(plan_reader *r, const char *name)
                       name, MAX_NAME);
 }
 
+/* [{"file": "dog.safetensors", "weight": 0.8}, ...] */
+static bool read_loras(plan_reader *r, json_t *list, study_model *out)
+{
+    static const char *const known[] = {"file", "weight", NULL};
+    if (!list) return true;
+    size_t count = json_array_size(list), i;
+    json_t *one;
+    if (!count)
+        return plan_wrong(r, "\"lora\" should be a list such as [{\"file\": "
+                             "\"dog.safetensors\", \"weight\": 0.8}]");
+    out->lora = arena_alloc(&r->plan->memory, count * sizeof *out->lora);
+    if (!out->lora) return plan_no_memory(r);
+    json_array_foreach(list, i, one)
+    {
+        size_t place = plan_enter(r, ".lora[%zu]", i);
+        lk_lora *lora = &out->lora[out->loras++];
+        if (!json_is_object(one))
+            return plan_wrong(r, "should be an object such as {\"file\": \"dog.safetensors\"}");
+        if (!plan_keys_known(r, one, known)) return false;
+        fields f = {one, r->where, r->e, true};
+        lora->weight = field_float(&f, "weight", 1);
+        if (!f.ok || !plan_read_path(r, one, "file", true, false, &lora->path)) return false;
+        plan_leave(r, place);
+    }
+    return true;
+}
+
 static bool read_model(plan_reader *r, const char *name, json_t *object, json_t *models)
 {
-    static const char *const known[] = {"path", "train", "class_steps", "class_guidance", NULL};
+    static const char *const known[] = {"path",        "lora",           "train",
+                                        "class_steps", "class_guidance", NULL};
     study_plan *p = r->plan;
     study_model *m = &p->model[p->models];
     if (!name_check(r, name)) return false;
@@ -170,7 +198,9 @@ static bool read_model(plan_reader *r, const char *name, json_t *object, json_t 
         bool pocket = json_is_string(path) && strcmp(json_string_value(path), "pocket") == 0;
         m->path = "pocket";
         if (!pocket && !plan_read_path(r, object, "path", true, false, &m->path)) return false;
+        if (!read_loras(r, field(&f, "lora"), m)) return false;
     } else {
+        if (field(&f, "lora")) return plan_wrong(r, "\"lora\" belongs beside \"path\"");
         m->train.class_steps = field_int(&f, "class_steps", m->train.class_steps, 1, MAX_STEPS);
         if (field(&f, "class_guidance") &&
             !plan_read_share(r, &f, "class_guidance", 1e6, &m->train.class_guidance))

@@ -90,13 +90,25 @@ static bool make_request(study_models *m, const study_source *s, int i, error *e
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
+/* A model that is open with the same weights, but for LoRAs, as model i will have; or NULL. */
+static lk_model *base_of(const study_models *m, const study_source *s, int i)
+{
+    const study_model *of = s->plan->model;
+    for (int k = 0; of[i].loras && k < i; k++)
+        if (of[k].path && !of[k].loras && strcmp(of[k].path, of[i].path) == 0) return m->open[k];
+    return NULL;
+}
+
 /* path NULL: the default model. */
 static bool open_one(study_models *m, int i, const study_source *s, const char *path, error *e)
 {
     lk_error why = {0};
     lk_model_options o;
     lk_model_defaults(&o);
-    o.path = path;
+    o.base = base_of(m, s, i);
+    o.path = o.base ? NULL : path;
+    o.loras = s->plan->model[i].lora;
+    o.lora_count = s->plan->model[i].loras;
     m->is_ready[i] = lk_model_open(&m->open[i], s->context, &o, &why);
     return m->is_ready[i] || engine_failed(&why, e);
 }
