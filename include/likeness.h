@@ -487,6 +487,24 @@ LK_API bool lk_merge(lk_session *session, lk_model *const *models, const char *c
                      int count, const char *sum, const char *folder,
                      const lk_merge_options *options, lk_error *error);
 
+typedef struct lk_extract_options {
+    size_t size;
+    int rank;          /* of every layer (32) */
+    double quantile;   /* 0.5 to 1: the factors are cut off at the value that this share of their
+                          numbers is below (0.99, as kohya's script does); 1: they are not */
+    const char *dtype; /* of the file: "f32" (NULL), "f16", "bf16" */
+    lk_progress_callback *progress; /* NULL, or told of the tensors */
+    void *user;
+} lk_extract_options;
+#define lk_extract_defaults(options) lk_extract_defaults_sized((options), sizeof *(options))
+LK_API void lk_extract_defaults_sized(lk_extract_options *options, size_t size);
+/* The difference of two models as a LoRA in kohya's spelling: the first singular values of each
+ * layer's, linear ones and convolutions. *told (may be NULL), for lk_free: a line on how much of
+ * the difference it keeps. */
+LK_API bool lk_lora_extract(lk_session *session, lk_model *base, lk_model *trained,
+                            const char *path, const lk_extract_options *options, char **told,
+                            lk_error *error);
+
 /* ---- a model in another form ---- */
 
 typedef struct lk_save_options {

@@ -286,6 +286,41 @@ static void test_bad_merges(void **state)
     assert_true(exists("file"));
 }
 
+/* What differs between two models as a LoRA: at full rank it makes the one of the other. */
+static void test_extract(void **state)
+{
+    (void)state;
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "x.safetensors", "--rank", "400",
+            "--clamp-quantile", "1");
+    done();
+    assert_string_equal(last.out, "x.safetensors\n");
+    says(last.err, " % of the difference (its squares); ");
+    CONVERT("toy", "back", "--merge-lora", "x.safetensors");
+    done();
+    assert_true(difference("back/text_encoder/model.safetensors",
+                           "toy/text_encoder/model.safetensors") > 1e-4);
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "x.safetensors");
+    failed(1, "x.safetensors is there already");
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "x.safetensors", "--rank", "0", "--overwrite");
+    failed(2, "a LoRA's rank of 0; give 1 to 4096");
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "x.safetensors", "--clamp-quantile", "0.1",
+            "--overwrite");
+    failed(2, "a share from 0.5 to 1");
+    CONVERT("--extract-lora", "toy", "-o", "y.safetensors");
+    failed(2, "--extract-lora BASE TRAINED");
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "y");
+    failed(2, "a LoRA is written as FILE.safetensors");
+    CONVERT("--extract-lora", "toy", "toy", "-o", "y.safetensors");
+    failed(1, "do not differ");
+    CONVERT("--extract-lora", "toy", SOURCE_DIR "/models/pocket", "-o", "y.safetensors");
+    failed(1, "cannot be compared");
+    CONVERT("--extract-lora", "toy", "ddpm-toy", "-o", "y.safetensors");
+    failed(1, "unconditional");
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "y.safetensors", "--dtype", "f8");
+    failed(2, "there are f32, f16 and bf16");
+    assert_false(exists("y.safetensors"));
+}
+
 /* ---- all ----------------------------------------------------------------------------------- */
 
 /* Every weight a tenth larger or smaller. */
@@ -340,7 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_diffusers),     TEST(test_schedule), TEST(test_many),       TEST(test_pocket),
-        TEST(test_bad_schedules), TEST(test_merge),    TEST(test_bad_merges),
+        TEST(test_bad_schedules), TEST(test_merge),    TEST(test_bad_merges), TEST(test_extract),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

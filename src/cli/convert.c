@@ -13,6 +13,7 @@
 static const char help[] =
     "likeness convert IN OUT [--dtype f16]\n"
     "likeness convert --merge \"0.5*base+0.5*tuned\" -m base=PATH -m tuned=PATH -o DIR\n"
+    "likeness convert --extract-lora BASE TRAINED -o FILE.safetensors [--rank 32]\n"
     "\n"
     "IN OUT: a model in another form. IN: a diffusers folder, .safetensors or .ckpt file, or "
     "pocket.\n"
@@ -21,8 +22,8 @@ static const char help[] =
     "stable-diffusion.cpp and diffusers' from_single_file read it; else it is a diffusers folder.\n"
     "\n"
     "      --dtype TYPE           weights as f32, f16 or bf16 (default: each as it is)\n"
-    "      --lora FILE[:0.8]      merged into the weights, which are float32 then where --dtype\n"
-    "                             says nothing else; may be given several times\n"
+    "      --lora FILE[:0.8]      (--merge-lora) merged into the weights, which are float32 then\n"
+    "                             where --dtype says nothing else; may be given several times\n"
     "      --vae PATH             another autoencoder, folder or file, in place of the model's\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "\n"
@@ -35,10 +36,20 @@ static const char help[] =
     "                             model\n"
     "  -o, --output DIR           made if it is not there\n"
     "\n"
+    "--extract-lora: what a training changed as a LoRA in kohya's spelling, by the first singular\n"
+    "values of each layer's difference. How much of it is kept is told.\n"
+    "\n"
+    "      --rank N               of every layer (default 32)\n"
+    "      --clamp-quantile X     0.5 to 1: the factors are cut off where this share of their\n"
+    "                             numbers is below (default 0.99, as kohya's script; 1: nowhere)\n"
+    "      --dtype TYPE           f32 (default), f16, bf16\n"
+    "\n"
     "      --overwrite            also where something is there already\n";
 
 typedef struct task {
-    bool help, overwrite;
+    bool help, overwrite, extract;
+    lk_extract_options how;
+    char *word[2]; /* NAME=PATH of --extract-lora */
     const char *merge, *output, *dtype, *vae, *tokenizer;
     text_list rest;
     model_list models;
@@ -51,6 +62,9 @@ static int flags_read(task *t, int argc, char **argv)
     const option list[] = {
         {"-h --help", OPTION_FLAG, &t->help},
         {"--merge", OPTION_TEXT, &t->merge},
+        {"--extract_lora", OPTION_FLAG, &t->extract},
+        {"--rank", OPTION_INT, &t->how.rank},
+        {"--clamp_quantile", OPTION_DOUBLE, &t->how.quantile},
         {"-m --model", OPTION_TEXTS, &t->models.given},
         {"-o --output", OPTION_TEXT, &t->output},
         {"--overwrite", OPTION_FLAG, &t->overwrite},
@@ -86,6 +100,12 @@ static int told(const char *path)
     puts(path);
     return fflush(stdout) == 0 ? STATUS_DONE
                                : fail(STATUS_FAILED, "standard output cannot be written");
+}
+
+static bool ends_with(const char *text, const char *ending)
+{
+    size_t length = strlen(text), n = strlen(ending);
+    return length > n && !strcasecmp(text + length - n, ending);
 }
 
 /* ---- one model out of several ---- */
@@ -126,13 +146,52 @@ static int merge(task *t)
     return told(t->output);
 }
 
-/* ---- one model in another form ---- */
+/* ---- what a training changed ---- */
 
-static bool ends_with(const char *text, const char *ending)
+static int extract_check(task *t)
 {
-    size_t length = strlen(text), n = strlen(ending);
-    return length > n && !strcasecmp(text + length - n, ending);
+    static const char *const names[] = {"base", "trained"};
+    if (t->rest.count != 2 || !t->output || !*t->output)
+        return fail(
+            STATUS_WRONG_USAGE,
+            "write it as: likeness convert --extract-lora BASE TRAINED -o FILE.safetensors");
+    if (t->merge || t->models.given.count || t->models.loras.count || t->vae || t->tokenizer)
+        return fail(STATUS_WRONG_USAGE,
+                    "--extract-lora takes --rank, --clamp-quantile, --dtype and --overwrite");
+    if (!ends_with(t->output, ".safetensors"))
+        return fail(STATUS_WRONG_USAGE, "-o %s: a LoRA is written as FILE.safetensors", t->output);
+    if (!t->overwrite && access(t->output, F_OK) == 0)
+        return fail(STATUS_FAILED, "%s is there already; choose another name, or say --overwrite",
+                    t->output);
+    for (int i = 0; i < 2; i++)
+        if (asprintf(&t->word[i], "%s=%s", names[i], t->rest.item[i]) < 0 ||
+            !text_list_add(&t->models.given, t->word[i])) {
+            return fail(STATUS_FAILED, "not enough memory");
+        }
+    return models_read(&t->models, "--extract-lora");
 }
+
+static int extract(task *t)
+{
+    int status = extract_check(t);
+    if (status != STATUS_DONE) return status;
+    lk_context_options context;
+    char *kept = NULL;
+    lk_context_defaults(&context);
+    t->how.progress = on_work;
+    t->how.dtype = t->dtype;
+    interrupt_watch();
+    if (!workplace_open(&t->work, &context, &t->error) ||
+        !models_open(&t->models, t->work.context, NULL, NULL, &t->error) ||
+        !lk_lora_extract(t->work.session, t->models.opened[0], t->models.opened[1], t->output,
+                         &t->how, &kept, &t->error))
+        return fail_error(&t->error);
+    fprintf(stderr, "likeness: %s\n", kept);
+    lk_free(kept);
+    return told(t->output);
+}
+
+/* ---- one model in another form ---- */
 
 /* Whether OUT is something that is written, and where it may be. */
 static int output_check(const task *t, const char *path)
@@ -182,6 +241,7 @@ static int convert(task *t)
 
 static int work(task *t)
 {
+    if (t->extract) return extract(t);
     if (t->merge) return merge(t);
     if (t->rest.count == 2) return convert(t);
     return fail(STATUS_WRONG_USAGE,
@@ -192,6 +252,7 @@ static int work(task *t)
 int command_convert(int argc, char **argv)
 {
     task t = {0};
+    lk_extract_defaults(&t.how);
     int status = flags_read(&t, argc, argv);
     if (status == STATUS_DONE && t.help)
         fputs(help, stdout);
@@ -199,6 +260,7 @@ int command_convert(int argc, char **argv)
         status = work(&t);
     models_close(&t.models);
     workplace_close(&t.work);
+    for (int i = 0; i < 2; i++) free(t.word[i]);
     free(t.rest.item);
     return status;
 }

@@ -23,30 +23,29 @@ static void shape_text(char out[96], const weight *w)
     snprintf(out + n, 96 - n, "]");
 }
 
-/* Both sets hold the same weights; a is the first's. */
-static bool same_network(const weight_set *a, const char *where_a, const weight_set *b,
-                         const char *where_b, error *e)
+bool weights_alike(const weight_set *a, const char *where_a, const weight_set *b,
+                   const char *where_b, const char *what, error *e)
 {
     for (size_t i = 0; i < a->count && i < b->count; i++) {
         const weight *x = &a->item[i], *y = &b->item[i];
         int order = strcmp(x->name, y->name);
         if (order)
-            return error_set(e, ERROR_MODEL, "%s and %s cannot be blended: only %s has %s", where_a,
-                             where_b, order < 0 ? where_a : where_b, order < 0 ? x->name : y->name);
+            return error_set(e, ERROR_MODEL, "%s and %s cannot be %s: only %s has %s", where_a,
+                             where_b, what, order < 0 ? where_a : where_b,
+                             order < 0 ? x->name : y->name);
         if (x->rank != y->rank || memcmp(x->dim, y->dim, (size_t)x->rank * sizeof *x->dim) != 0) {
             char one[96], other[96];
             shape_text(one, x);
             shape_text(other, y);
             return error_set(e, ERROR_MODEL,
-                             "%s and %s cannot be blended: %s is %s in one and %s in the "
-                             "other",
-                             where_a, where_b, x->name, one, other);
+                             "%s and %s cannot be %s: %s is %s in one and %s in the other", where_a,
+                             where_b, what, x->name, one, other);
         }
     }
     const weight_set *longer = a->count > b->count ? a : b;
     return a->count == b->count ||
-           error_set(e, ERROR_MODEL, "%s and %s cannot be blended: only %s has %s", where_a,
-                     where_b, longer == a ? where_a : where_b,
+           error_set(e, ERROR_MODEL, "%s and %s cannot be %s: only %s has %s", where_a, where_b,
+                     what, longer == a ? where_a : where_b,
                      longer->item[a->count < b->count ? a->count : b->count].name);
 }
 
@@ -75,7 +74,7 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
     size_t total = 0, largest = 0;
     *out = (weight_set){0};
     for (int k = 1; k < count; k++)
-        if (!same_network(set[0], where[0], set[k], where[k], e)) return false;
+        if (!weights_alike(set[0], where[0], set[k], where[k], "blended", e)) return false;
     for (size_t i = 0; i < set[0]->count; i++) {
         size_t n = (size_t)weight_elements(&set[0]->item[i]);
         total += n;

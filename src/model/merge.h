@@ -6,6 +6,10 @@
 
 #include "model/save.h"
 
+/* Both sets hold the same weights, but for their values; else they "cannot be " what, of the files
+ * where_a and where_b. */
+bool weights_alike(const weight_set *a, const char *where_a, const weight_set *b,
+                   const char *where_b, const char *what, error *e);
 /* out = share[0]*set[0] + share[1]*set[1] + ..., in float32 and in this order. Names are borrowed
  * from the first set; where[i]: whose set i is, for messages. NaN and infinity are refused. */
 bool weights_merge(weight_set *out, const weight_set *const *set, const float *share,
