@@ -354,6 +354,12 @@ typedef enum lk_spacing {
     LK_SPACING_LINSPACE,
 } lk_spacing;
 
+/* How prompts are read: as diffusers does, where signs are text and what is longer than the text
+ * encoder reads is cut; or as AUTOMATIC1111 does: "(word:1.3)", "[word]", BREAK, any length,
+ * "[a:b:0.5]", "[a|b]", "a cat AND a dog:0.8", # comments. "<lora:name:0.8>" is taken out there:
+ * lk_prompt_loras lists them, and the model is to be opened with them. */
+typedef enum lk_prompt_syntax { LK_PROMPT_PLAIN, LK_PROMPT_A1111 } lk_prompt_syntax;
+
 LK_API int lk_sampler_count(void);
 /* By diffusers' names ("ddim", "fixed_large", "trailing"), a sampler also by other programs'
  * ("DDIM"); false where there is no such name. */
@@ -375,6 +381,9 @@ LK_API const char *lk_sigmas_name(const char *sigmas);  /* "karras" for "Karras"
 LK_API const char *lk_sigmas_label(const char *sigmas); /* "Karras", as AUTOMATIC1111 writes it */
 LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
 LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
+/* "plain", "a1111" */
+LK_API bool lk_prompt_syntax_parse(lk_prompt_syntax *out, const char *name);
+LK_API const char *lk_prompt_syntax_name(lk_prompt_syntax syntax); /* NULL: there is none such */
 
 /* A run after some of its steps: latents, state of the random numbers, what the sampler remembers.
  */
@@ -412,6 +421,7 @@ typedef struct lk_generate_options {
     /* DeepCache: only every so many evaluations of the UNet are of all of it; those between reuse
      * its deep features. Faster, and another picture. 0, 1: all are. */
     int deep_cache;
+    lk_prompt_syntax prompt_syntax; /* LK_PROMPT_PLAIN */
 } lk_generate_options;
 /* Sets `sampler` by a name that any of these programs has for it, and `sigmas` where it names them
  * too ("DPM++ 2M Karras"). The error names the nearest. */

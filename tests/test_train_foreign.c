@@ -34,8 +34,9 @@ static bool predict(pipeline *p, const char *prompt, float *out, error *e)
     fill_random(x, NUMBERS, 7);
     bool ok = ids && text &&
               tokenizer_encode(p->model->tokens, prompt, p->model->clip.positions, ids, NULL, e) &&
-              text_encode(p, ids, 1, 0, text, e) && denoiser_open(&d, p, 1, 1, SIDE, SIDE, 0, e) &&
-              denoiser_read(d, text, e) && denoiser_run(d, x, 500, out, "a prediction", e);
+              text_encode(p, ids, 1, 0, text, e) &&
+              denoiser_open(&d, p, 1, 1, 0, SIDE, SIDE, 0, e) && denoiser_read(d, text, e) &&
+              denoiser_run(d, x, 500, out, "a prediction", e);
     denoiser_close(&d);
     free(ids);
     free(text);

@@ -11,6 +11,7 @@ _Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
 _Static_assert((int)LK_SAMPLER_MODEL == (int)SAMPLER_MODEL, "samplers are the same");
 _Static_assert((int)LK_VARIANCE_LEARNED_RANGE == (int)VARIANCE_LEARNED_RANGE + 1,
                "the model's is first");
+_Static_assert((int)LK_PROMPT_A1111 == (int)PROMPT_A1111, "syntaxes are the same");
 _Static_assert((int)LK_SPACING_LINSPACE == (int)SPACING_LINSPACE + 1, "the model's is first");
 
 bool lk_sampler_parse(lk_sampler *out, const char *name) { return sampler_kind_parse(out, name); }
@@ -101,6 +102,19 @@ const char *lk_spacing_name(lk_spacing s)
                                                             : NULL;
 }
 
+bool lk_prompt_syntax_parse(lk_prompt_syntax *out, const char *name)
+{
+    prompt_syntax found;
+    if (!prompt_syntax_parse(&found, name)) return false;
+    *out = (lk_prompt_syntax)found;
+    return true;
+}
+
+const char *lk_prompt_syntax_name(lk_prompt_syntax s)
+{
+    return prompt_syntax_name((prompt_syntax)s);
+}
+
 static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate_options),
                                                       .sampler = LK_SAMPLER_MODEL,
                                                       .steps = 50,
@@ -123,6 +137,9 @@ bool generate_options_take(lk_generate_options *own, const lk_generate_options *
            ((own->variance >= LK_VARIANCE_MODEL && own->variance <= LK_VARIANCE_LEARNED_RANGE) ||
             error_set(e, ERROR_USAGE, "variance %d: there is none of this number",
                       (int)own->variance)) &&
+           (lk_prompt_syntax_name(own->prompt_syntax) ||
+            error_set(e, ERROR_USAGE, "prompt syntax %d: there is none of this number",
+                      (int)own->prompt_syntax)) &&
            ((own->spacing >= LK_SPACING_MODEL && own->spacing <= LK_SPACING_LINSPACE) ||
             error_set(e, ERROR_USAGE, "spacing %d: there is none of this number",
                       (int)own->spacing));
@@ -140,6 +157,7 @@ generate_options api_options_in(const lk_generate_options *o)
         .guidance_rescale = o->guidance_rescale,
         .clip_skip = o->clip_skip,
         .deep_cache = o->deep_cache == 1 ? 0 : o->deep_cache,
+        .syntax = (prompt_syntax)o->prompt_syntax,
         .latents = o->latents ? o->latents->data : NULL,
         .sampler =
             {

@@ -23,7 +23,8 @@ typedef struct task {
     text_list prompts, rest;
     model_list models;
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
-        *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid;
+        *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid,
+        *prompt_syntax;
     int width, height, steps, clip_skip, deep_cache, threads;
     float guidance, guidance_rescale, eta;
     lk_settings *told; /* what --like's picture says; NULL: no --like */

@@ -9,6 +9,9 @@ const char generate_help[] =
     "What\n"
     "  -p, --prompt TEXT          may be given several times; not for unconditional models\n"
     "  -n, --negative_prompt TEXT what the picture should not be\n"
+    "      --prompt-syntax plain|a1111   a1111: (word:1.3), [a:b:0.5], AND, BREAK, "
+    "<lora:name:0.8>,\n"
+    "                             any length (default plain: signs are text, as in diffusers)\n"
     "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each;\n"
     "                             -1: a random one, which is told and recorded\n"
     "      --like PICTURE         as that picture says of itself; what flags say goes first. A\n"
@@ -69,6 +72,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"-p --prompt", OPTION_TEXTS, &t->prompts},
         {"--like", OPTION_TEXT, &t->like},
         {"-n --negative_prompt --negative", OPTION_TEXT, &t->negative},
+        {"--prompt_syntax", OPTION_TEXT, &t->prompt_syntax},
         {"-m --model", OPTION_TEXTS, &t->models.given},
         {"--schedule", OPTION_TEXT, &t->schedule},
         {"-s --seed --seeds", OPTION_TEXT, &t->seed_text},
@@ -132,6 +136,9 @@ int generate_flags_check(task *t)
     if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
         return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace",
                     t->spacing);
+    if (t->prompt_syntax && !lk_prompt_syntax_parse(&o->prompt_syntax, t->prompt_syntax))
+        return fail(STATUS_WRONG_USAGE, "--prompt-syntax %s: there are plain, a1111",
+                    t->prompt_syntax);
     if (!lk_precision_parse(&t->context_options.precision, t->precision))
         return fail(STATUS_WRONG_USAGE, "--precision %s: there are f32, bf16, f16", t->precision);
     if (t->threads < 0)

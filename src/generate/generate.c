@@ -33,6 +33,7 @@ void generator_close(generator **g)
     denoiser_close(&(*g)->denoiser);
     decoder_close(&(*g)->decoder);
     text_forget(&(*g)->text);
+    script_state_close(&(*g)->script);
     device_weights_close(&(*g)->unet);
     device_weights_close(&(*g)->vae);
     free(*g);
@@ -79,14 +80,21 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool same_reading(const generate_options *a, const generate_options *b)
+{
+    return a->syntax == b->syntax &&
+           (a->syntax == PROMPT_PLAIN ||
+            (same_text(a->prompt, b->prompt) && same_text(a->negative, b->negative)));
+}
+
 bool generate_alike(const generate_options *a, const generate_options *b)
 {
     const sampler_options *s = &a->sampler, *t = &b->sampler;
     return a->width == b->width && a->height == b->height &&
            (a->guidance > 1) == (b->guidance > 1) && a->clip_skip == b->clip_skip &&
-           a->deep_cache == b->deep_cache && s->kind == t->kind && s->steps == t->steps &&
-           s->has_spacing == t->has_spacing && (!s->has_spacing || s->spacing == t->spacing) &&
-           same_text(s->sigmas, t->sigmas) &&
+           a->deep_cache == b->deep_cache && same_reading(a, b) && s->kind == t->kind &&
+           s->steps == t->steps && s->has_spacing == t->has_spacing &&
+           (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
            (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * guide: classifier-free guidance and its rescaling (diffusers' rescale_noise_cfg). */
+ * guide: classifier-free guidance, towards several conditions too (composable diffusion), and its
+ * rescaling (diffusers' rescale_noise_cfg). */
 #ifndef LIKENESS_GENERATE_GUIDE_H
 #define LIKENESS_GENERATE_GUIDE_H
 
@@ -8,10 +9,11 @@
 
 typedef struct guidance {
     float scale, rescale;
+    const float *weight; /* of each condition; NULL: 1 */
 } guidance;
 
-/* The network's output: [2,space,C], unconditional then conditional, which is overwritten, or
- * (batch 1) [1,space,C] -> guided [C,space]. */
+/* The network's output: [batch,space,C], unconditional, then a conditional one or several, which
+ * are overwritten, or (batch 1) [1,space,C] -> guided [C,space]. */
 void guide(const guidance *how, float *output, int batch, size_t channels, size_t space,
            float *guided);
 

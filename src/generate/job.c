@@ -153,6 +153,7 @@ static bool check_text(const job_image *p, const model *m, char **notes, error *
                          "clip skip %d: this text encoder has %d layers, so 0 to %d "
                          "can be left out",
                          p->o->clip_skip, c->layers, c->layers - 1);
+    if (p->o->syntax == PROMPT_A1111) return true;
     char *unasked = NULL;
     if (!notes) notes = &unasked;
     bool ok = prompt_notes(notes, m, "prompt", p->prompt, e) &&
@@ -185,9 +186,12 @@ static bool check_variance(const job_image *p, const model *m, error *e)
 static bool plan(generator *g, const job *j, error *e)
 {
     unsigned with = j->picture[0].o->deep_cache > 1 ? DENOISE_DEEP : 0;
-    if (!denoiser_is(g->denoiser, j->count, j->parts, j->height, j->width, with)) {
+    if (j->scripted && !script_cut(g, j, e)) return false;
+    int tokens = j->scripted ? g->script.recital.tokens : 0;
+    if (!denoiser_is(g->denoiser, j->count, j->parts, tokens, j->height, j->width, with)) {
         denoiser_close(&g->denoiser);
-        if (!denoiser_open(&g->denoiser, &g->on, j->count, j->parts, j->height, j->width, with, e))
+        if (!denoiser_open(&g->denoiser, &g->on, j->count, j->parts, tokens, j->height, j->width,
+                           with, e))
             return false;
     }
     if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;
@@ -217,10 +221,26 @@ static bool open_image(job_image *p, const generate_options *o, const model *fir
     *p = (job_image){.o = o,
                      .prompt = o->prompt ? o->prompt : "",
                      .negative = o->negative ? o->negative : "",
-                     .guidance = {o->guidance, o->guidance_rescale}};
+                     .guidance = {.scale = o->guidance, .rescale = o->guidance_rescale}};
     return check_text(p, first, notes, e) &&
            sampler_open(&p->sampler, &first->scheduler, &o->sampler, e) &&
            check_variance(p, first, e);
+}
+
+/* The parts of a script are conditions with weights, which count without guidance too. */
+static bool open_script(job *j, char **notes, error *e)
+{
+    generator *g = job_first(j);
+    if (!script_cut(g, j, e)) return false;
+    const script *s = &g->script.script;
+    j->parts = recital_samples(&g->script.recital);
+    for (int i = 0; i < s->conditions; i++) j->weight[i] = s->part[1 + i].weight;
+    for (int k = 0; k < j->count; k++) {
+        guidance *its = &j->picture[k].guidance;
+        its->scale = fmaxf(its->scale, 1);
+        its->weight = j->weight;
+    }
+    return !notes || script_notes(notes, g->on.model, j->picture[0].prompt, e);
 }
 
 bool job_open(job *j, generator *const *models, int count, const mix *m, const generate_options *o,
@@ -229,6 +249,7 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
     *j = (job){.models = models, .model_count = count, .mix = m, .count = pictures};
     const model *first = job_first(j)->on.model;
     j->parts = fit_conditional(first) && o->guidance > 1 ? 2 : 1;
+    j->scripted = fit_conditional(first) && o->syntax == PROMPT_A1111;
     j->picture = calloc((size_t)pictures, sizeof *j->picture);
     if (!j->picture) return error_memory(e, "pictures", (size_t)pictures * sizeof *j->picture);
     for (int k = 0; k < pictures; k++) {
@@ -247,6 +268,7 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
     if (!check_size(j, o, first, e)) return false;
     for (int k = 0; k < pictures; k++)
         if (!open_image(&j->picture[k], &o[k], first, notes, e)) return false;
+    if (j->scripted && !open_script(j, notes, e)) return false;
     assert(!m || m->count == sampler_steps(j->picture[0].sampler));
     return plan_all(j, e) && memory_check_planned(j, e);
 }

@@ -7,6 +7,7 @@
 
 #include "generate/generate.h"
 #include "generate/guide.h"
+#include "generate/recital.h"
 #include "pipeline/decode.h"
 #include "pipeline/denoise.h"
 
@@ -17,12 +18,24 @@ typedef struct text_state {
     float *states; /* [batch,N,hidden] */
 } text_state;
 
+/* The script in AUTOMATIC1111's syntax that a model has cut, and perhaps read. */
+typedef struct script_state {
+    char *prompt, *negative; /* NULL: none */
+    int evaluations, clip_skip;
+    bool guided; /* whether the options ask for guidance, whatever the script does */
+    script script;
+    recital recital;
+    bool read;                 /* the recital has its states */
+    int now[SCRIPT_PARTS + 1]; /* which texts the denoiser has; -1: none of these */
+} script_state;
+
 struct generator {
     pipeline on;
     device_weights *unet, *vae; /* the device's copies, kept from one denoiser to the next */
     denoiser *denoiser;         /* of the last size; NULL: none yet */
     decoder *decoder;
     text_state text;
+    script_state script;
 };
 
 /* One of the job's pictures. */
@@ -42,8 +55,10 @@ typedef struct job {
     int model_count;
     const mix *mix;              /* NULL: models[0] alone */
     int channels, height, width; /* of the latents */
-    int parts;                   /* samples of a picture: 2 where it is guided, else 1 */
-    job_image *picture;          /* [count]; alike (generate_together) */
+    int parts; /* samples of a picture: 2 where it is guided, more under several conditions, or 1 */
+    float weight[SCRIPT_PARTS]; /* of each condition, where it is scripted */
+    bool scripted;              /* prompts are in AUTOMATIC1111's syntax */
+    job_image *picture;         /* [count]; alike (generate_together) */
     int count;
 } job;
 
@@ -66,6 +81,18 @@ static inline int job_batch(const job *j) { return j->count * j->parts; }
 /* Reads the job's prompts, for every model that is asked, unless it has them read already. */
 bool read_texts(const job *j, error *e);
 void text_forget(text_state *t);
+
+/* ---- read_script.c ---- */
+/* Cuts the prompts of a scripted job as g's model reads them, unless it has. */
+bool script_cut(generator *g, const job *j, error *e);
+/* Encodes them, unless that is done; the denoiser has those that the run begins with. */
+bool script_read(generator *g, const job *j, error *e);
+/* The denoiser has the texts of this evaluation afterwards. */
+bool script_turn(generator *g, const job *j, const evaluation *at, error *e);
+void script_unturn(script_state *s); /* it has others */
+void script_state_close(script_state *s);
+/* Lines about what is taken out of a prompt and does nothing, as generator_check's notes. */
+bool script_notes(char **notes, const model *m, const char *prompt, error *e);
 
 /* ---- loop.c ---- */
 /* All steps, from the pictures' noise or where they go on from; their samplers hold the last

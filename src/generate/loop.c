@@ -69,9 +69,10 @@ static bool ask(job *j, edge *r, evaluation *at)
 }
 
 /* The network's output for r->x, before guidance, in r->out. */
-static bool evaluate(const generator *g, const job *j, edge *r, const evaluation *at, error *e)
+static bool evaluate(generator *g, const job *j, edge *r, const evaluation *at, error *e)
 {
     char where[96];
+    if (j->scripted && !script_turn(g, j, at, e)) return false;
     snprintf(where, sizeof where, "step %d of %d (timestep %s)", at->step + 1,
              sampler_steps(j->picture[0].sampler), number_exact_float((float)at->t).text);
     return (r->shallow ? denoiser_run_shallow : denoiser_run)(g->denoiser, r->x, (float)at->t,
@@ -100,7 +101,7 @@ static bool predict_split(const job *j, edge *r, const mix_step *s, const evalua
     if (!evaluate(j->models[s->model[0]], j, r, at, e)) return false;
     memcpy(r->part, r->out, all * sizeof *r->part);
     if (!evaluate(j->models[s->model[1]], j, r, at, e)) return false;
-    for (size_t i = 0; j->parts > 1 && i < all; i += 2 * half)
+    for (size_t i = 0; j->parts > 1 && i < all; i += (size_t)j->parts * half)
         memcpy(r->out + i, r->part + i, half * sizeof *r->part);
     apply_guidance(j, r);
     return true;

@@ -167,7 +167,9 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
               settings_set(s, e, "Sampler", "%s", sampler_kind_label(o->sampler.kind)) &&
               set_sigmas(s, &o->sampler, e);
     if (generator_model(g)->kind == MODEL_STABLE_DIFFUSION)
-        ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text);
+        ok = ok && settings_set(s, e, "CFG scale", "%s", number_exact_float(o->guidance).text) &&
+             (o->syntax == PROMPT_PLAIN ||
+              settings_set(s, e, "Prompt syntax", "%s", prompt_syntax_name(o->syntax)));
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, j, g, e) &&
          (alone >= 0 || set_turns(s, j, e)) && set_rare(s, o, e);

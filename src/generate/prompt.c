@@ -123,8 +123,17 @@ static bool note_signs(char **notes, const char *what, const char *text, error *
     if (!count) return true;
     return add_line(notes,
                     string_format("the %s is read literally: %s%s are words like others here, not "
-                                  "commands",
+                                  "commands (--prompt-syntax a1111 reads them as such)",
                                   what, list, count > SIGNS_SHOWN ? ", ..." : ""),
+                    e);
+}
+
+bool prompt_note_tag(char **notes, const char *tag, size_t length, error *e)
+{
+    int n = shown(tag, length);
+    return add_line(notes,
+                    string_format("%.*s%s is left out: the model was not opened with it", n, tag,
+                                  (size_t)n < length ? "..." : ""),
                     e);
 }
 

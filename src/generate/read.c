@@ -147,6 +147,7 @@ static bool read_text(generator *g, const job *j, error *e)
            bytes = one * (size_t)job_batch(j) * sizeof(float);
     text_state made = {.clip_skip = j->picture[0].o->clip_skip, .batch = job_batch(j)};
     text_forget(t);
+    script_unturn(&g->script);
     made.states = malloc(bytes);
     bool ok = (made.states || error_memory(e, "text embeddings", bytes)) && name_texts(&made, j, e);
     const generator *same = ok ? same_reader(g, j) : NULL;
@@ -168,7 +169,9 @@ bool read_texts(const job *j, error *e)
     for (int k = 0; ok && k < j->model_count; k++) {
         generator *g = j->models[k];
         if (!job_asks(j, k) || !fit_conditional(g->on.model)) continue;
-        if (!is_text_of(&g->text, j))
+        if (j->scripted)
+            ok = script_read(g, j, e);
+        else if (!is_text_of(&g->text, j))
             ok = read_text(g, j, e);
         else if (!denoiser_has_text(g->denoiser)) /* planned anew, for another size */
             ok = denoiser_read(g->denoiser, g->text.states, e);

@@ -8,6 +8,7 @@
  * text and merges by pair, make loading and look-ups quick. */
 #include "model/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -686,23 +687,43 @@ static bool take_cut(encoder *s, char **cut)
     return *cut || error_memory(s->e, "the prompt", s->length - at);
 }
 
+void tokenizer_frame(const tokenizer *t, const int32_t *ids, int count, int length, int32_t *out)
+{
+    out[0] = t->start;
+    if (count && out + 1 != ids) memcpy(out + 1, ids, (size_t)count * sizeof *ids);
+    out[1 + count] = t->end;
+    for (int i = count + 2; i < length; i++) out[i] = t->pad;
+}
+
+int32_t tokenizer_token(const tokenizer *t, const char *text)
+{
+    return token_id(t, text, strlen(text));
+}
+
+/* A text's tokens alone. */
+static bool run_encoder(encoder *s, const char *text)
+{
+    if (strlen(text) > TEXT_LIMIT)
+        return error_set(s->e, ERROR_USAGE, "the prompt has %zu bytes; at most %d are taken",
+                         strlen(text), TEXT_LIMIT);
+    return encode_text(s, text);
+}
+
+static void encoder_close(encoder *s)
+{
+    free(s->normal);
+    free(s->symbols);
+}
+
 bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t *ids, char **cut,
                       error *e)
 {
-    if (cut) *cut = NULL;
-    if (strlen(text) > TEXT_LIMIT)
-        return error_set(e, ERROR_USAGE, "the prompt has %zu bytes; at most %d are taken",
-                         strlen(text), TEXT_LIMIT);
     encoder s = {.t = t, .ids = ids + 1, .room = length - 2, .e = e};
-    ids[0] = t->start;
-    bool ok = encode_text(&s, text);
-    if (ok) {
-        ids[1 + s.count] = t->end;
-        for (int i = s.count + 2; i < length; i++) ids[i] = t->pad;
-        if (cut && s.overflow) ok = take_cut(&s, cut);
-    }
-    free(s.normal);
-    free(s.symbols);
+    if (cut) *cut = NULL;
+    bool ok = run_encoder(&s, text);
+    if (ok) tokenizer_frame(t, ids + 1, s.count, length, ids);
+    if (ok && cut && s.overflow) ok = take_cut(&s, cut);
+    encoder_close(&s);
     return ok;
 }
 
@@ -776,16 +797,66 @@ static bool expand(const tokenizer *t, char **text, error *e)
     return ok;
 }
 
-bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids,
-                             char **cut, error *e)
+/* The text with its placeholders written out, malloc'ed. */
+static bool written_out(const tokenizer *t, const char *text, char **out, error *e)
 {
     /* beside the start and end tokens */
     bool plain = t->added.count <= 2 || strlen(text) > TEXT_LIMIT;
-    if (plain) return tokenizer_encode(t, text, length, ids, cut, e);
+    *out = strdup(text);
+    return *out ? plain || expand(t, out, e) : error_memory(e, "the prompt", strlen(text));
+}
+
+bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids,
+                             char **cut, error *e)
+{
+    char *whole = NULL;
     if (cut) *cut = NULL;
-    char *whole = strdup(text);
-    bool ok = whole ? expand(t, &whole, e) : error_memory(e, "the prompt", strlen(text));
-    ok = ok && tokenizer_encode(t, whole, length, ids, cut, e);
+    bool ok = written_out(t, text, &whole, e) && tokenizer_encode(t, whole, length, ids, cut, e);
     free(whole);
     return ok;
+}
+
+bool tokenizer_encode_whole(const tokenizer *t, const char *text, int32_t **ids, int *count,
+                            error *e)
+{
+    char *whole = NULL;
+    encoder s = {.t = t, .e = e};
+    *ids = NULL;
+    bool ok = written_out(t, text, &whole, e);
+    s.room = ok ? 4 * (int)strlen(whole) + 16 : 0;
+    s.ids = malloc((size_t)s.room * sizeof *s.ids + 1);
+    ok = ok && (s.ids || error_memory(e, "the prompt", (size_t)s.room * sizeof *s.ids)) &&
+         run_encoder(&s, whole);
+    *count = s.count;
+    if (ok)
+        *ids = s.ids;
+    else
+        free(s.ids);
+    encoder_close(&s);
+    free(whole);
+    return ok;
+}
+
+static const char *added_text(const tokenizer *t, int32_t id)
+{
+    for (size_t i = 0; i < t->added.count; i++)
+        if (t->added.item[i].id == id) return t->added.item[i].text;
+    return NULL;
+}
+
+/* Whether a word is "<first>_<number>". */
+static bool follows(const char *word, const char *first, int number)
+{
+    size_t n = strlen(first);
+    char end[16];
+    snprintf(end, sizeof end, "_%d", number);
+    return word && strncmp(word, first, n) == 0 && strcmp(word + n, end) == 0;
+}
+
+int tokenizer_placeholder(const tokenizer *t, const int32_t *ids, int count)
+{
+    const char *first = t->added.count > 2 ? added_text(t, ids[0]) : NULL;
+    int n = 1;
+    while (first && n < count && follows(added_text(t, ids[n]), first, n)) n++;
+    return n;
 }

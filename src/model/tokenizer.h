@@ -33,5 +33,13 @@ bool tokenizer_encode(const tokenizer *t, const char *text, int length, int32_t 
  * several vectors ("<dog>" as "<dog> <dog>_1 <dog>_2"). */
 bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, int32_t *ids,
                              char **cut, error *e);
+/* The same, all of it: *ids [*count], malloc'ed, without start and end tokens. */
+bool tokenizer_encode_whole(const tokenizer *t, const char *text, int32_t **ids, int *count,
+                            error *e);
+/* What tokenizer_encode makes of so many ids (at most length-2). */
+void tokenizer_frame(const tokenizer *t, const int32_t *ids, int count, int length, int32_t *out);
+int32_t tokenizer_token(const tokenizer *t, const char *text); /* its id; -1: there is none */
+/* How many of the ids, from the first on, are one placeholder of several vectors; else 1. */
+int tokenizer_placeholder(const tokenizer *t, const int32_t *ids, int count);
 
 #endif

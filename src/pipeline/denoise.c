@@ -9,7 +9,7 @@
 
 struct denoiser {
     pipeline on;
-    int batch, texts, height, width;
+    int batch, texts, tokens, height, width;
     unsigned with;
     device_weights *weights;
     graph *unet, *text;                 /* text NULL: the model takes none */
@@ -27,7 +27,7 @@ struct denoiser {
 static bool plan_text(denoiser *n, error *e)
 {
     const unet_config *c = &n->on.model->unet;
-    int64_t shape[3] = {n->batch * n->texts, n->on.model->clip.positions, c->cross_dim};
+    int64_t shape[3] = {n->batch * n->texts, n->tokens, c->cross_dim};
     n->kv_count = unet_text_count(c);
     n->kv_out = calloc(n->kv_count + 1, sizeof *n->kv_out);
     n->kv_in = calloc(n->kv_count + 1, sizeof *n->kv_in);
@@ -93,13 +93,23 @@ static bool plan_shallow(denoiser *n, error *e)
     return graph_plan(n->shallow, n->on.device, e);
 }
 
-bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
-                   unsigned with, error *e)
+static int tokens_of(const pipeline *p, int tokens)
+{
+    return tokens ? tokens : p->model->clip.positions;
+}
+
+bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int tokens, int height,
+                   int width, unsigned with, error *e)
 {
     denoiser *n = *out = calloc(1, sizeof *n);
     if (!n) return error_memory(e, "the network's plan", sizeof *n);
-    *n = (denoiser){
-        .on = *p, .batch = batch, .texts = texts, .height = height, .width = width, .with = with};
+    *n = (denoiser){.on = *p,
+                    .batch = batch,
+                    .texts = texts,
+                    .tokens = tokens_of(p, tokens),
+                    .height = height,
+                    .width = width,
+                    .with = with};
     bool ok = device_weights_open(p->device, &p->model->unet_weights, &n->weights, e) &&
               (p->model->kind != MODEL_STABLE_DIFFUSION || plan_text(n, e)) && plan_unet(n, e) &&
               (!(with & DENOISE_DEEP) || plan_shallow(n, e));
@@ -133,38 +143,53 @@ size_t denoiser_bytes(const denoiser *n)
     return graph_bytes(n->unet) + (n->shallow ? graph_bytes(n->shallow) : 0);
 }
 
-bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width, unsigned with)
+bool denoiser_is(const denoiser *n, int batch, int texts, int tokens, int height, int width,
+                 unsigned with)
 {
-    return n && n->batch == batch && n->texts == texts && n->height == height &&
-           n->width == width && n->with == with;
+    return n && n->batch == batch && n->texts == texts && n->tokens == tokens_of(&n->on, tokens) &&
+           n->height == height && n->width == width && n->with == with;
 }
 
 bool denoiser_has_text(const denoiser *n) { return n->has_text; }
 
-bool denoiser_read(denoiser *n, const float *states, error *e)
+/* Inputs live to the end of a run, so a text is written once for all its predictions. */
+static bool copy_text(denoiser *n, graph *g, tensor *const *kv, size_t from, error *e)
 {
-    denoiser_release(n);
-    n->has_text = graph_bind(n->text, &n->weights, 1, e) && graph_allocate(n->text, e) &&
-                  graph_write(n->text, n->context, states, e) && graph_run(n->text, e);
-    if (!n->has_text) graph_release(n->text);
-    return n->has_text;
-}
-
-/* Inputs live to the end of a run, so the text is written once for all predictions. */
-static bool activate_graph(denoiser *n, graph *g, tensor *const *kv, size_t from, error *e)
-{
-    if (!graph_bind(g, &n->weights, 1, e) || !graph_allocate(g, e)) return false;
     for (size_t i = from; i < n->kv_count; i++)
         if (!graph_copy(g, kv[i], n->text, n->kv_out[i], e)) return false;
     return true;
 }
 
+static bool copy_texts(denoiser *n, error *e)
+{
+    return copy_text(n, n->unet, n->kv_in, 0, e) &&
+           (!n->shallow || copy_text(n, n->shallow, n->shallow_kv, shallow_text(n), e));
+}
+
+bool denoiser_read(denoiser *n, const float *states, error *e)
+{
+    bool again = n->active && n->has_text;
+    if (!again) denoiser_release(n);
+    n->has_text = (again ||
+                   (graph_bind(n->text, &n->weights, 1, e) && graph_allocate(n->text, e))) &&
+                  graph_write(n->text, n->context, states, e) && graph_run(n->text, e) &&
+                  (!again || copy_texts(n, e));
+    if (n->has_text) return true;
+    denoiser_release(n);
+    graph_release(n->text);
+    return false;
+}
+
+static bool make_room(denoiser *n, graph *g, error *e)
+{
+    return graph_bind(g, &n->weights, 1, e) && graph_allocate(g, e);
+}
+
 static bool activate(denoiser *n, error *e)
 {
     if (n->active) return true;
-    return n->active = activate_graph(n, n->unet, n->kv_in, 0, e) &&
-                       (!n->shallow ||
-                        activate_graph(n, n->shallow, n->shallow_kv, shallow_text(n), e));
+    return n->active = make_room(n, n->unet, e) && (!n->shallow || make_room(n, n->shallow, e)) &&
+                       copy_texts(n, e);
 }
 
 bool denoiser_run(denoiser *n, const float *x, float t, float *out, const char *where, error *e)

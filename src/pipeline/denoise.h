@@ -12,19 +12,21 @@ typedef struct denoiser denoiser;
 enum denoiser_with { DENOISE_DEEP = 1 /* deep features are kept, for denoiser_run_shallow */ };
 
 /* Planned, so that denoiser_bytes is known; memory is taken by the first prediction, and held until
- * denoiser_release. batch: samples, each under `texts` texts (1 where there is none); height,
- * width: of the latents; with: flags of denoiser_with. */
-bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int height, int width,
-                   unsigned with, error *e);
+ * denoiser_release. batch: samples, each under `texts` texts (1 where there is none) of N tokens
+ * (0: as many as the text encoder reads); height, width: of the latents; with: flags of
+ * denoiser_with. */
+bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int tokens, int height,
+                   int width, unsigned with, error *e);
 void denoiser_close(denoiser **n);
 void denoiser_release(denoiser *n);
 size_t denoiser_bytes(const denoiser *n);
 /* Of these; false where n is NULL. */
-bool denoiser_is(const denoiser *n, int batch, int texts, int height, int width, unsigned with);
+bool denoiser_is(const denoiser *n, int batch, int texts, int tokens, int height, int width,
+                 unsigned with);
 
 /* The texts' states [B * texts,N,hidden], each sample's one behind the other: cross-attention's
- * keys and values, which are constant over a run, are computed here. Once at least before the first
- * prediction of a model that takes a prompt. */
+ * keys and values are computed here. Once at least before the first prediction of a model that
+ * takes a prompt; again where the texts change, and then the UNet keeps its memory. */
 bool denoiser_read(denoiser *n, const float *states, error *e);
 bool denoiser_has_text(const denoiser *n);
 
