@@ -93,6 +93,7 @@ int like_read(task *t, int argc, char **argv)
         {"Sampler", OPTION_TEXT, &t->sampler},
         {"Sigmas", OPTION_TEXT, &t->sigmas},
         {"CFG scale", OPTION_FLOAT, &t->guidance},
+        {"Prompt syntax", OPTION_TEXT, &t->prompt_syntax},
         {"Guidance rescale", OPTION_FLOAT, &t->guidance_rescale},
         {"Seed", OPTION_TEXT, &t->seed_text},
         {"Size-1", OPTION_INT, &t->width},
@@ -105,6 +106,7 @@ int like_read(task *t, int argc, char **argv)
         {"Precision", OPTION_TEXT, &t->precision},
         {NULL, OPTION_FLAG, NULL},
     };
+    if (!is_ours(t)) t->prompt_syntax = "a1111"; /* whose programs read prompts so */
     for (const option *o = list; status == STATUS_DONE && o->names; o++) {
         const char *text = lk_settings_get(t->told, o->names);
         char *flag = text ? text_format("--like %s: %s", t->like, o->names) : NULL;
