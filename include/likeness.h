@@ -656,7 +656,7 @@ typedef struct lk_train_options {
     int train_batch_size, gradient_accumulation_steps;
     int64_t max_train_steps; /* 0: num_train_epochs decides */
     int num_train_epochs;
-    double learning_rate;
+    double learning_rate; /* 0: 5e-6; of a LoRA 5e-4 */
     bool scale_lr;
     lk_rate_schedule lr_scheduler;
     int64_t lr_warmup_steps;
@@ -688,6 +688,9 @@ typedef struct lk_train_options {
      * to stop: a checkpoint is saved first (LK_CANCELLED). */
     int (*progress)(void *user, const lk_train_progress *progress);
     void *user;
+    int lora_rank; /* above 0: a LoRA of this rank is trained, as train_dreambooth_lora.py does */
+    double lora_alpha;        /* 0: the rank */
+    bool output_kohya_format; /* besides pytorch_lora_weights.safetensors, in kohya's names */
 } lk_train_options;
 
 #define lk_train_defaults(options) lk_train_defaults_sized((options), sizeof *(options))
@@ -710,7 +713,8 @@ typedef struct lk_train_setting {
     char range[160];    /* "a number above 0"; of a choice what there is, "a, b, c" */
     char standard[160]; /* the default as text; "": none */
     const char *value;  /* what stands for it in help: "N", "DIR"; NULL of a switch */
-    const char *group;  /* what it is beside in help: "What", "Prior", "Length", "How", "Where" */
+    const char *group;  /* what it is beside in help: "What", "LoRA", "Prior", "Length", "How",
+                          "Where" */
     const char *help;   /* what it does, in a line */
     bool determines;    /* can change a byte of the trained model */
 } lk_train_setting;
@@ -726,7 +730,8 @@ LK_API bool lk_train_set(lk_train_options *options, const char *name, const char
 LK_API bool lk_train_determines(const lk_train_options *options, const char *name);
 
 /* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is.
- * output_dir becomes a diffusers folder of the trained model, with train.jsonl, train.json,
+ * output_dir becomes a diffusers folder of the trained model (of a LoRA, which is named in
+ * lk_model_options.loras then, pytorch_lora_weights.safetensors), with train.jsonl, train.json,
  * checkpoint-N and validation beside it. NaN stops it (LK_NUMERIC); what was good is kept.
  * Warnings, the forecast and what is written are told to the log. */
 LK_API bool lk_train(lk_session *session, lk_model *model, const lk_train_options *options,

@@ -219,9 +219,9 @@ static size_t foreign_weights_bytes(device_weights *w)
     return device_weights_bytes(((foreign_weights *)w->own)->inner);
 }
 
-static size_t foreign_copy_bytes(const device *d, const weight *w, bool trained)
+static size_t foreign_copy_bytes(const device *d, const weight *w, weight_use use)
 {
-    return bytes_of(w) + device_copy_bytes(cpu_of(d), w, trained);
+    return bytes_of(w) + device_copy_bytes(cpu_of(d), w, use);
 }
 
 /* ---- operations ---- */

@@ -583,7 +583,7 @@ static void test_trained(void **state)
         call_run((device *[]){d, d, d}, &call, false, got);
         assert_memory_equal(got, want, q.yn * sizeof *got);
         assert_int_equal(device_weights_bytes(trained), 0);
-        assert_int_equal(device_copy_bytes(d, &lent, true), 0);
+        assert_int_equal(device_copy_bytes(d, &lent, WEIGHT_TRAINED), 0);
         device_weights_close(&of_w), device_weights_close(&trained);
         d->buffer_close(&memory);
         free(want), free(got), free(ws), free(xs);

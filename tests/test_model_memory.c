@@ -26,7 +26,7 @@ static need planned(device *d, graph *g, tensor *out)
         const tensor *t = graph_weight_at(g, i);
         weight w = {.name = t->name, .type = DTYPE_F16, .rank = t->rank};
         memcpy(w.dim, t->dim, sizeof w.dim);
-        n.weights += (double)device_copy_bytes(d, &w, false);
+        n.weights += (double)device_copy_bytes(d, &w, WEIGHT_READ);
     }
     graph_close(&g);
     return n;

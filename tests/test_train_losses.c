@@ -24,7 +24,7 @@ enum { MOST_BATCHES = 1000 };
 typedef struct world {
     device *device;
     model *model;
-    json_t *runs;
+    json_t *runs, *lora_runs;
     bool is_emulated; /* a card that is none (tests/cuda): a step takes many seconds, two must do */
 } world;
 
@@ -34,7 +34,9 @@ static int world_open(void **state)
     error e = {0};
     json_error_t bad;
     w.runs = json_load_file(SOURCE_DIR "/tests/fixtures/train/losses.json", 0, &bad);
-    if (!w.runs || !device_open(&w.device, test_device(), &(device_options){.threads = 2}, &e) ||
+    w.lora_runs = json_load_file(SOURCE_DIR "/tests/fixtures/train/lora.json", 0, &bad);
+    if (!w.runs || !w.lora_runs ||
+        !device_open(&w.device, test_device(), &(device_options){.threads = 2}, &e) ||
         !model_open(&w.model, SOURCE_DIR "/models/pocket", NULL, NULL, &e)) {
         print_error("%s%s\n", e.text, w.runs ? "" : bad.text);
         return -1;
@@ -48,6 +50,7 @@ static int world_close(void **state)
 {
     world *w = *state;
     json_decref(w->runs);
+    json_decref(w->lora_runs);
     model_close(&w->model);
     device_close(&w->device);
     return 0;
@@ -99,6 +102,8 @@ static train_settings settings_of(const json_t *j, char folder[2][512])
     s.with_prior_preservation = number(j, "with_prior_preservation", 0) != 0;
     s.prior_loss_weight = number(j, "prior_loss_weight", 1);
     s.num_class_images = (int)number(j, "num_class_images", 100);
+    s.lora_rank = (int)number(j, "rank", 0);
+    s.lora_alpha = number(j, "lora_alpha", 0);
     s.snr_gamma = number(j, "snr_gamma", 0);
     s.seed = (uint64_t)number(j, "seed", 0);
     s.has_seed = true;
@@ -177,6 +182,21 @@ static void test_runs(void **state)
     static const char *const few[] = {"accumulation", "text encoder prior"};
     bool all = strcmp(test_device(), "foreign") != 0 && !w->is_emulated;
     json_array_foreach(json_object_get(w->runs, "runs"), i, run)
+    {
+        const char *name = json_string_value(json_object_get(run, "name"));
+        if (all || is_among(name, few)) check_run(w, w->device, run, (bounds){1e-4, 1e-4, 1e-3});
+    }
+}
+
+/* PEFT's matrices beside the weights, as train_dreambooth_lora.py trains them. */
+static void test_lora(void **state)
+{
+    world *w = *state;
+    size_t i;
+    const json_t *run;
+    static const char *const few[] = {"lora text encoder prior", "lora rank 3 alpha 5 batch 2"};
+    bool all = strcmp(test_device(), "foreign") != 0 && !w->is_emulated;
+    json_array_foreach(json_object_get(w->lora_runs, "runs"), i, run)
     {
         const char *name = json_string_value(json_object_get(run, "name"));
         if (all || is_among(name, few)) check_run(w, w->device, run, (bounds){1e-4, 1e-4, 1e-3});
@@ -273,8 +293,8 @@ static void test_optimizers(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_bfloat16),
-                                       cmocka_unit_test(test_float16),
-                                       cmocka_unit_test(test_optimizers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_runs), cmocka_unit_test(test_lora), cmocka_unit_test(test_bfloat16),
+        cmocka_unit_test(test_float16), cmocka_unit_test(test_optimizers)};
     return cmocka_run_group_tests(tests, world_open, world_close);
 }

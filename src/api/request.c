@@ -8,6 +8,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "train/lora.h"
 #include "train/parameters.h"
 #include "train/request.h"
 
@@ -27,7 +28,14 @@ size_t lk_train_memory(const lk_model *m, const lk_train_options *given)
     lk_train_options o;
     if (!train_options_take(&o, given, NULL)) return 0;
     train_settings s = api_train_settings(&o);
-    parameter_sizes z = parameters_sizes(m->model, &s);
+    static const weight_set none;
+    lora_sets lora;
+    const weight_set *unet = &m->model->unet_weights,
+                     *clip = s.train_text_encoder ? &m->model->clip_weights : &none;
+    if (!lora_open(&lora, m->model, &s, NULL)) return 0;
+    parameter_sizes z = s.lora_rank ? parameters_sizes(&lora.unet, &lora.clip, &s)
+                                    : parameters_sizes(unet, clip, &s);
+    lora_close(&lora);
     return z.weights + z.states + z.sums;
 }
 

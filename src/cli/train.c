@@ -25,6 +25,7 @@ static const struct section {
      "pocket)\n"
      "      --vae PATH                      another autoencoder, folder or file\n"
      "      --tokenizer DIR                 tokenizer files for a single-file model\n"},
+    {"LoRA", "LoRA: small matrices beside the weights, in place of all weights", ""},
     {"Prior", "Prior preservation: what the model knew of the class", ""},
     {"Length",
      "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, "
@@ -120,6 +121,9 @@ static const struct other_flag {
      "it is for models that begin with a picture; use --validation_prompt"},
     {"--class_labels_conditioning", OPTION_TEXT, NULL, true,
      "Stable Diffusion 1.x takes no class labels; leave it out"},
+    {"--lora_dropout", OPTION_TEXT, "0 0.0", true,
+     "a LoRA is trained without dropout, as that script does by default; leave it out"},
+    {"--use_dora", OPTION_FLAG, NULL, true, "DoRA is not trained; leave it out for a LoRA"},
     {"--validation_scheduler", OPTION_TEXT, NULL, false,
      "validation pictures are those of likeness generate: DDIM, 50 steps"},
 };
@@ -160,7 +164,8 @@ static int settings_list(task *t, option *list)
     int n = 0;
     for (; n < MOST_SETTINGS && lk_train_setting_at((size_t)n, &t->setting[n].setting); n++) {
         setting_flag *f = &t->setting[n];
-        snprintf(f->names, sizeof f->names, "--%s", f->setting.name);
+        snprintf(f->names, sizeof f->names, "--%s%s", f->setting.name,
+                 strcmp(f->setting.name, "lora_rank") == 0 ? " --rank" : ""); /* diffusers' */
         f->call = (option_call){set_setting, t, f->setting.name};
         list[n] = (option){f->names,
                            f->setting.type == LK_SETTING_SWITCH ? OPTION_CALL_FLAG : OPTION_CALL,
@@ -284,7 +289,8 @@ static int work(task *t, lk_context_options *context)
               lk_train(t->work.session, t->opened, &t->options, &t->error);
     progress_clear(&t->line);
     if (!ok) return fail_error(&t->error);
-    puts(t->options.output_dir);
+    printf("%s%s\n", t->options.output_dir,
+           t->options.lora_rank ? "/pytorch_lora_weights.safetensors" : "");
     return STATUS_DONE;
 }
 

@@ -248,7 +248,7 @@ size_t device_weights_bytes(device_weights *w)
     return w->device->weights_bytes ? w->device->weights_bytes(w) : 0;
 }
 
-size_t device_copy_bytes(const device *d, const weight *w, bool trained)
+size_t device_copy_bytes(const device *d, const weight *w, weight_use use)
 {
-    return d->copy_bytes ? d->copy_bytes(d, w, trained) : 0;
+    return d->copy_bytes ? d->copy_bytes(d, w, use) : 0;
 }

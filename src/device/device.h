@@ -55,6 +55,13 @@ typedef struct weight {
     const void *data;
 } weight;
 
+/* What graphs do with a weight. */
+typedef enum weight_use {
+    WEIGHT_READ,
+    WEIGHT_FROZEN,  /* gradients pass through it */
+    WEIGHT_TRAINED, /* they end in it too: it lies in the device's memory */
+} weight_use;
+
 int64_t weight_elements(const weight *w); /* the product of its dimensions */
 
 /* Weights sorted by name (strcmp); a set does not change while it is open. storage: whatever data
@@ -303,7 +310,7 @@ struct device {
     void (*weights_close)(device_weights *w);
     void (*weights_touch)(device_weights *w, size_t i);
     size_t (*weights_bytes)(device_weights *w);
-    size_t (*copy_bytes)(const device *d, const weight *w, bool trained);
+    size_t (*copy_bytes)(const device *d, const weight *w, weight_use use);
     bool (*beside)(device **out, device *first, int threads, error *e);
     void (*close)(device *d);
     pthread_mutex_t lock;    /* of the next, in the first */
@@ -371,8 +378,7 @@ bool device_weights_read(device *d, device_weights *w, size_t i, int64_t from, i
  * bind. Nothing that runs may be reading it. */
 void device_weights_touch(device_weights *w, size_t i);
 size_t device_weights_bytes(device_weights *w); /* of the copies it holds now */
-/* Bytes of the copies of a weight that binding it makes, as far as can be said before; trained: of
- * one that lies in the device's memory, for its gradients too. */
-size_t device_copy_bytes(const device *d, const weight *w, bool trained);
+/* Bytes of the copies of a weight that binding it makes, as far as can be said before. */
+size_t device_copy_bytes(const device *d, const weight *w, weight_use use);
 
 #endif

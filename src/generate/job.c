@@ -56,7 +56,7 @@ static double copies_to_come(device_weights *copy)
     for (size_t i = 0; i < copy->set.count; i++) {
         const weight *w = &copy->set.item[i];
         if (device_weights_owner(copy, &w) == copy)
-            total += (double)device_copy_bytes(copy->device, w, false);
+            total += (double)device_copy_bytes(copy->device, w, WEIGHT_READ);
     }
     return fmax(total - (double)device_weights_bytes(copy), 0);
 }
@@ -89,7 +89,7 @@ static double text_bytes(const generator *g)
     const weight_set *set = &g->on.model->clip_weights;
     double total = 0;
     for (size_t i = 0; i < set->count; i++)
-        total += (double)device_copy_bytes(g->on.device, &set->item[i], false);
+        total += (double)device_copy_bytes(g->on.device, &set->item[i], WEIGHT_READ);
     return total;
 }
 

@@ -24,6 +24,7 @@ static tensor *clip_layer(const scope *s, const clip_config *c, tensor *x)
 tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip)
 {
     scope root = scope_root(g);
+    root.lora = c->lora;
     scope text = scope_in(&root, "text_model");
     scope embeddings = scope_in(&text, "embeddings");
     int64_t tokens[2] = {c->vocab, c->hidden}, positions[2] = {c->positions, c->hidden};

@@ -12,10 +12,18 @@
 
 enum { CONFIG_MAX_BLOCKS = 8 };
 
+/* A LoRA's matrices beside the products of the attentions, while they are trained: what they give
+ * is multiplied with scale. Rank 0: there are none. */
+typedef struct lora_branch {
+    int rank;
+    float scale;
+} lora_branch;
+
 typedef struct clip_config {
     int hidden, intermediate, layers, heads, positions, vocab;
     float eps;
     int activation; /* unary_kind: quick_gelu or gelu */
+    lora_branch lora;
 } clip_config;
 
 typedef struct unet_config {
@@ -38,6 +46,7 @@ typedef struct unet_config {
     int downsample_padding;
     bool flip_sin_to_cos;
     float freq_shift;
+    lora_branch lora;
 } unet_config;
 
 typedef struct vae_config {

@@ -63,18 +63,41 @@ tensor *nn_conv1x1(const scope *s, const char *name, tensor *x, int64_t width, t
                   weight_1d(&layer, "bias", width), add_to);
 }
 
+bool nn_is_adapted(const char *layer)
+{
+    static const char *const ends[] = {".to_q",   ".to_k",   ".to_v",   ".to_out.0",
+                                       ".q_proj", ".k_proj", ".v_proj", ".out_proj"};
+    size_t n = strlen(layer);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t end = strlen(ends[i]);
+        if (n > end && strcmp(layer + n - end, ends[i]) == 0) return true;
+    }
+    return false;
+}
+
+/* Of an adapted layer scale * B(A x) (+ add_to); else add_to. */
+static tensor *branch(const scope *layer, tensor *x, int64_t width, tensor *add_to)
+{
+    int64_t rank = layer->lora.rank, down[2] = {rank, channels(x)}, up[2] = {width, rank};
+    if (!rank || !nn_is_adapted(layer->name)) return add_to;
+    tensor *h = linear(layer->g, x, nn_weight(layer, "lora_A.weight", 2, down), NULL, NULL);
+    if (layer->lora.scale != 1) h = scale(layer->g, h, layer->lora.scale);
+    return linear(layer->g, h, nn_weight(layer, "lora_B.weight", 2, up), NULL, add_to);
+}
+
 tensor *nn_linear(const scope *s, const char *name, tensor *x, int64_t width, tensor *add_to)
 {
     scope layer = scope_in(s, "%s", name);
     return linear(s->g, x, weight_2d(&layer, width, channels(x)), weight_1d(&layer, "bias", width),
-                  add_to);
+                  branch(&layer, x, width, add_to));
 }
 
 tensor *nn_linear_compute(const scope *s, const char *name, tensor *x, int64_t width, bool bias)
 {
     scope layer = scope_in(s, "%s", name);
-    return linear_compute(s->g, x, weight_2d(&layer, width, channels(x)),
-                          bias ? weight_1d(&layer, "bias", width) : NULL);
+    tensor *w = weight_2d(&layer, width, channels(x)), *more = branch(&layer, x, width, NULL);
+    tensor *b = bias ? weight_1d(&layer, "bias", width) : NULL;
+    return more ? cast_compute(s->g, linear(s->g, x, w, b, more)) : linear_compute(s->g, x, w, b);
 }
 
 tensor *nn_group_norm(const scope *s, const char *name, tensor *x, int groups, float eps, bool silu)

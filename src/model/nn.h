@@ -8,15 +8,22 @@
 #define LIKENESS_MODEL_NN_H
 
 #include "graph/graph.h"
+#include "model/config.h"
 
 typedef struct scope {
     graph *g;
     char name[160];
+    lora_branch lora; /* that adapted layers have beside their weights */
 } scope;
 
 scope scope_root(graph *g);
 /* s.name + "." + the formatted name; at the root without the dot. */
 scope scope_in(const scope *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Whether a LoRA's branch stands beside this layer ("...attn1.to_q"): diffusers' choice in its
+ * training scripts. Its matrices are LAYER.lora_A.weight [rank, in] and LAYER.lora_B.weight
+ * [out, rank], as PEFT names them. */
+bool nn_is_adapted(const char *layer);
 
 int64_t channels(const tensor *x); /* the last dimension */
 tensor *nn_weight(const scope *s, const char *name, int rank, const int64_t *dim);

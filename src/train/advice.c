@@ -76,13 +76,15 @@ static bool tell_warmup(const teller *to, const trainer *t, error *e)
 /* What is usual for models of Stable Diffusion's size, and for small ones such as the pocket model.
  */
 static const struct usual {
+    bool is_lora;
     double parameters; /* of the UNet, from here on */
     int64_t steps;     /* fewer, or */
     double way;        /* a shorter way, steps times rate, change next to nothing */
     const char *text;
 } usual[] = {
-    {1e8, 50, 2e-4, "400 to 800 steps at 5e-6 to 2e-6"},
-    {0, 30, 3e-3, "300 steps at 1e-4 to 1.5e-4"},
+    {true, 0, 50, 1e-2, "500 to 1000 steps at 1e-4 to 5e-4"},
+    {false, 1e8, 50, 2e-4, "400 to 800 steps at 5e-6 to 2e-6"},
+    {false, 0, 30, 3e-3, "300 steps at 1e-4 to 1.5e-4"},
 };
 
 static bool tell_length(const teller *to, const trainer *t, error *e)
@@ -91,7 +93,7 @@ static bool tell_length(const teller *to, const trainer *t, error *e)
     double size = 0;
     for (size_t i = 0; i < set->count; i++) size += (double)weight_elements(&set->item[i]);
     const struct usual *u = usual;
-    while (size < u->parameters) u++;
+    while (u->is_lora != (t->settings.lora_rank > 0) || size < u->parameters) u++;
     if (t->total >= u->steps && (double)t->total * t->rate >= u->way) return true;
     return tell_line(
         to,

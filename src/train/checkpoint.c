@@ -13,6 +13,7 @@
 #include "file/json.h"
 #include "file/safetensors.h"
 #include "model/hash.h"
+#include "model/names.h"
 #include "model/save.h"
 #include "train/checkpoint_folder.h"
 #include "train/identity.h"
@@ -24,7 +25,14 @@
 
 enum { FILES = 3 };
 
-static const char *const hashed_files[FILES] = {UNET_FILE, CLIP_FILE, OPTIMIZER_FILE};
+/* Of the weights of both networks, and the rest; a LoRA has one for both. NULL: there is none. */
+static const char *hashed_file(const trainer *t, int i)
+{
+    bool is_lora = t->settings.lora_rank > 0;
+    if (i == 0) return is_lora ? LORA_FILE : UNET_FILE;
+    if (i == 1) return is_lora || !t->settings.train_text_encoder ? NULL : CLIP_FILE;
+    return OPTIMIZER_FILE;
+}
 
 /* Hashes of these, made while they were written. */
 typedef struct file_hashes {
@@ -39,7 +47,8 @@ void checkpoint_owner_of(checkpoint_owner *o, const trainer *t)
 
 double checkpoint_bytes(const trainer *t)
 {
-    parameter_sizes z = parameters_sizes(t->model, &t->settings);
+    parameter_sizes z = parameters_sizes(trainer_begins(t, false), trainer_begins(t, true),
+                                         &t->settings);
     return (double)z.weights + (double)z.states;
 }
 
@@ -181,20 +190,35 @@ static bool load_optimizer(trainer *t, const char *folder, error *e)
     return ok;
 }
 
-static bool load_weights(trained_set *set, const char *folder, const char *name, error *e)
+/* spell: how the file calls a weight; malloc'ed. */
+static bool load_weight(trained_set *set, size_t i, const safetensors *file, char *spelled,
+                        const char *path, error *e)
+{
+    const weight *w = &set->set.item[i];
+    safetensors_entry to = {.name = spelled,
+                            .type = w->type,
+                            .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
+    bool ok = spelled ? load_entry(file, &to, set->device, &set->weights, set->at[i], path, e)
+                      : error_memory(e, "a weight's name", NAME_LENGTH);
+    device_weights_touch(set->copy, i);
+    free(spelled);
+    return ok;
+}
+
+static bool load_weights(const trainer *t, trained_set *set, const char *folder, const char *name,
+                         error *e)
 {
     safetensors file;
+    bool is_lora = t->settings.lora_rank > 0, is_clip = set == &t->parameters.clip;
     char *path = path_join(folder, name);
     if (!path) return error_memory(e, folder, strlen(folder));
     bool ok = safetensors_open(&file, path, e);
     if (ok) {
         for (size_t i = 0; ok && i < set->set.count; i++) {
-            const weight *w = &set->set.item[i];
-            safetensors_entry to = {.name = w->name,
-                                    .type = w->type,
-                                    .bytes = (uint64_t)weight_elements(w) * dtype_size(w->type)};
-            ok = load_entry(&file, &to, set->device, &set->weights, set->at[i], path, e);
-            device_weights_touch(set->copy, i);
+            const char *own = set->set.item[i].name;
+            ok = load_weight(set, i, &file,
+                             is_lora ? lora_spell(LORA_DIFFUSERS, is_clip, own) : strdup(own), path,
+                             e);
         }
         safetensors_close(&file);
     }
@@ -203,11 +227,6 @@ static bool load_weights(trained_set *set, const char *folder, const char *name,
 }
 
 /* ---- checkpoint.json ---- */
-
-static bool is_written(const trainer *t, int file)
-{
-    return file != 1 || t->settings.train_text_encoder;
-}
 
 /* In torch's names; the scale alone is missing where a run in half precision went on in another. */
 static json_t *scaler_json(const trainer *t)
@@ -242,8 +261,8 @@ static bool save_manifest(const checkpoint_owner *o, const trainer *t, const cha
 {
     json_t *files = json_object(), *j = identity_json(t, o->model_hash);
     for (int i = 0; i < FILES; i++)
-        if (is_written(t, i))
-            json_object_set_new(files, hashed_files[i], json_string(hashes->of[i]));
+        if (hashed_file(t, i))
+            json_object_set_new(files, hashed_file(t, i), json_string(hashes->of[i]));
     json_object_set_new(j, "step", json_integer(t->done));
     if (t->scaler.scale > 0 || t->skipped) json_object_set_new(j, "loss_scaler", scaler_json(t));
     json_object_set_new(j, "files", files);
@@ -286,14 +305,15 @@ static bool check_files(const json_t *files, const trainer *t, const char *folde
     bool ok = true;
     for (int i = 0; ok && i < FILES; i++) {
         char hash[65];
-        if (!is_written(t, i)) continue;
-        const char *saved = json_string_value(json_object_get(files, hashed_files[i]));
-        ok = hash_file(folder, hashed_files[i], hash, e) &&
+        const char *name = hashed_file(t, i);
+        if (!name) continue;
+        const char *saved = json_string_value(json_object_get(files, name));
+        ok = hash_file(folder, name, hash, e) &&
              ((saved && strcmp(saved, hash) == 0) ||
               error_set(e, ERROR_FORMAT,
                         "%s/%s: has been altered since it was written; resume from "
                         "another checkpoint",
-                        folder, hashed_files[i]));
+                        folder, name));
     }
     return ok;
 }
@@ -311,21 +331,37 @@ static bool load_manifest(const checkpoint_owner *o, trainer *t, const char *fol
 
 /* ---- saving and loading ---- */
 
-static bool save_into(const checkpoint_owner *o, trainer *t, const char *folder, error *e)
+static bool save_lora(const trainer *t, const char *folder, char hash[65], error *e)
 {
-    file_hashes hashes;
+    char *path = path_join(folder, LORA_FILE);
+    bool ok = path ? lora_write(path, LORA_DIFFUSERS, &t->parameters.unet.set,
+                                &t->parameters.clip.set, &t->settings, hash, e)
+                   : error_memory(e, folder, strlen(folder));
+    free(path);
+    return ok;
+}
+
+static bool save_networks(const trainer *t, const char *folder, file_hashes *hashes, error *e)
+{
     char *unet = path_join(folder, "unet"), *clip = path_join(folder, "text_encoder");
     bool ok = (unet && clip) || error_memory(e, folder, strlen(folder));
-    ok = ok && path_make_dir(folder, e) && parameters_show(&t->parameters, e) &&
-         model_save_unet(t->model, unet, &t->parameters.unet.set, hashes.of[0], e) &&
+    ok = ok && model_save_unet(t->model, unet, &t->parameters.unet.set, hashes->of[0], e) &&
          (!t->settings.train_text_encoder ||
-          model_save_clip(t->model, clip, &t->parameters.clip.set, hashes.of[1], e));
-    parameters_hide(&t->parameters);
-    ok = ok && save_optimizer(t, folder, hashes.of[2], e) &&
-         save_manifest(o, t, folder, &hashes, e);
+          model_save_clip(t->model, clip, &t->parameters.clip.set, hashes->of[1], e));
     free(unet);
     free(clip);
     return ok;
+}
+
+static bool save_into(const checkpoint_owner *o, trainer *t, const char *folder, error *e)
+{
+    file_hashes hashes;
+    bool ok = path_make_dir(folder, e) && parameters_show(&t->parameters, e) &&
+              (t->settings.lora_rank ? save_lora(t, folder, hashes.of[0], e)
+                                     : save_networks(t, folder, &hashes, e));
+    parameters_hide(&t->parameters);
+    return ok && save_optimizer(t, folder, hashes.of[2], e) &&
+           save_manifest(o, t, folder, &hashes, e);
 }
 
 bool checkpoint_save(const checkpoint_owner *o, trainer *t, error *e)
@@ -345,8 +381,9 @@ bool checkpoint_save(const checkpoint_owner *o, trainer *t, error *e)
 
 bool checkpoint_load(const checkpoint_owner *o, trainer *t, const char *path, error *e)
 {
-    return load_manifest(o, t, path, e) && load_weights(&t->parameters.unet, path, UNET_FILE, e) &&
+    const char *unet = hashed_file(t, 0), *clip = hashed_file(t, 1);
+    return load_manifest(o, t, path, e) && load_weights(t, &t->parameters.unet, path, unet, e) &&
            (!t->settings.train_text_encoder ||
-            load_weights(&t->parameters.clip, path, CLIP_FILE, e)) &&
+            load_weights(t, &t->parameters.clip, path, clip ? clip : unet, e)) &&
            load_optimizer(t, path, e);
 }

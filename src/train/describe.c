@@ -75,11 +75,13 @@ static json_t *value_of(const train_settings *s, const train_setting *one)
     return json_null();
 }
 
-json_t *describe_settings(const train_settings *s)
+json_t *describe_settings(const train_settings *given)
 {
     json_t *j = json_object();
+    train_settings s = *given;
+    train_settings_resolve(&s);
     for (const train_setting *one = train_setting_list; one->name; one++)
-        json_object_set_new(j, one->name, value_of(s, one));
+        json_object_set_new(j, one->name, value_of(&s, one));
     return j;
 }
 

@@ -115,9 +115,14 @@ static double bytes_of(const weight_set *set)
 double forecast_result(const trainer *t)
 {
     const model *m = t->model;
-    double size = t->settings.optimizer == OPTIMIZER_ADAMW_F16 ? 2 : 4;
+    const train_settings *s = &t->settings;
+    if (s->lora_rank)
+        return (s->output_kohya_format ? 2 : 1) *
+                   (double)parameters_sizes(&t->lora.unet, &t->lora.clip, s).weights +
+               small_files;
+    double size = s->optimizer == OPTIMIZER_ADAMW_F16 ? 2 : 4;
     return elements(&m->unet_weights) * size + bytes_of(&m->vae_weights) +
-           (t->settings.train_text_encoder ? elements(&m->clip_weights) * size
-                                           : bytes_of(&m->clip_weights)) +
+           (s->train_text_encoder ? elements(&m->clip_weights) * size
+                                  : bytes_of(&m->clip_weights)) +
            small_files;
 }

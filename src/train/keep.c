@@ -123,11 +123,12 @@ bool keep_validation(run *r, error *e)
     error why = {0};
     char *folder = path_join(s->output_dir, "validation");
     if (!folder) return error_memory(e, s->output_dir, strlen(s->output_dir));
-    bool ok = path_make_dir(folder, &why) && parameters_show(&r->trainer.parameters, &why);
-    model tuned = trainer_model(&r->trainer);
+    model tuned;
+    bool opened = path_make_dir(folder, &why) && trainer_model_open(&tuned, &r->trainer, &why),
+         ok = opened;
     for (int k = 0; ok && k < s->num_validation_images; k++)
         ok = validation_image(r, &tuned, k, folder, &why);
-    parameters_hide(&r->trainer.parameters);
+    if (opened) trainer_model_close(&tuned, &r->trainer);
     if (ok)
         run_say(r, "step %lld: %d picture%s in %s", (long long)r->trainer.done,
                 s->num_validation_images, s->num_validation_images == 1 ? "" : "s", folder);
@@ -157,6 +158,27 @@ static bool save_model(run *r, error *e)
     return ok;
 }
 
+static bool save_lora_as(const trainer *t, const char *name, lora_spelling spelling, error *e)
+{
+    char *path = path_join(t->settings.output_dir, name);
+    bool ok = path ? lora_write(path, spelling, &t->parameters.unet.set, &t->parameters.clip.set,
+                                &t->settings, NULL, e)
+                   : error_memory(e, "a LoRA's name", 64);
+    free(path);
+    return ok;
+}
+
+static bool save_lora(run *r, error *e)
+{
+    trainer *t = &r->trainer;
+    bool ok = parameters_show(&t->parameters, e) &&
+              (!t->settings.output_kohya_format ||
+               save_lora_as(t, LORA_KOHYA_FILE, LORA_KOHYA, e)) &&
+              save_lora_as(t, LORA_FILE, LORA_DIFFUSERS, e);
+    parameters_hide(&t->parameters);
+    return ok;
+}
+
 /* Sleeps a little at a time; false: it is to stop. */
 static bool wait_for_room(run *r, error *e)
 {
@@ -177,7 +199,7 @@ bool keep_result(run *r, error *e)
         bool fits;
         error why = {0};
         if (!make_room(r, bytes, 0, &fits, e)) return false;
-        if (save_model(r, &why)) break;
+        if (r->trainer.settings.lora_rank ? save_lora(r, &why) : save_model(r, &why)) break;
         if (fits || why.code != ERROR_FILE || clock_seconds() - began > result_patience)
             return error_set(e, why.code, "%s", why.text);
         if (!said)
@@ -189,7 +211,10 @@ bool keep_result(run *r, error *e)
     }
     r->output.saved_steps = r->trainer.done;
     run_goes_on(r, TRAIN_SAVING, 1, 1, NULL);
-    run_say(r, "%s: the trained model", folder);
+    if (r->trainer.settings.lora_rank)
+        run_say(r, "%s/%s: the trained LoRA", folder, LORA_FILE);
+    else
+        run_say(r, "%s: the trained model", folder);
     error why = {0};
     if (!output_enter(&r->output, &r->trainer, &r->owner, &why))
         run_say(r, "warning: %s", why.text);

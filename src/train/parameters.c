@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * parameters: memory for the trained weights, filled from the model. */
+ * parameters: memory for the trained weights, filled from what they begin as. */
 #include "train/parameters.h"
 
 #include <stdlib.h>
@@ -37,13 +37,13 @@ static parameter_sizes sizes_of(const weight_set *base, const train_settings *s)
     return z;
 }
 
-parameter_sizes parameters_sizes(const model *m, const train_settings *s)
+parameter_sizes parameters_sizes(const weight_set *unet, const weight_set *clip,
+                                 const train_settings *s)
 {
-    parameter_sizes z = sizes_of(&m->unet_weights, s), clip = {0};
-    if (s->train_text_encoder) clip = sizes_of(&m->clip_weights, s);
-    z.weights += clip.weights;
-    z.states += clip.states;
-    z.sums += clip.sums;
+    parameter_sizes z = sizes_of(unet, s), more = sizes_of(clip, s);
+    z.weights += more.weights;
+    z.states += more.states;
+    z.sums += more.sums;
     return z;
 }
 
@@ -136,11 +136,12 @@ static bool trained_open(trained_set *t, device *d, const weight_set *base, cons
     return ok;
 }
 
-bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e)
+bool parameters_open(parameters *p, device *d, const weight_set *unet, const weight_set *clip,
+                     const train_settings *s, error *e)
 {
     *p = (parameters){0};
-    if (trained_open(&p->unet, d, &m->unet_weights, s, e) &&
-        (!s->train_text_encoder || trained_open(&p->clip, d, &m->clip_weights, s, e)))
+    if (trained_open(&p->unet, d, unet, s, e) &&
+        (!clip->count || trained_open(&p->clip, d, clip, s, e)))
         return true;
     parameters_close(p);
     return false;

@@ -9,7 +9,7 @@
 #include "train/settings.h"
 
 /* One network's trained copy, in the device's memory: float32 (half with OPTIMIZER_ADAMW_F16),
- * under the names and in the order of the model's set. */
+ * under the names and in the order of the set that it begins as: the model's, or a LoRA's. */
 typedef struct trained_set {
     weight_set set; /* data NULL but while they are shown */
     device *device;
@@ -29,9 +29,11 @@ typedef struct parameters {
 typedef struct parameter_sizes {
     size_t weights, states, sums; /* bytes */
 } parameter_sizes;
-parameter_sizes parameters_sizes(const model *m, const train_settings *s);
+parameter_sizes parameters_sizes(const weight_set *unet, const weight_set *clip,
+                                 const train_settings *s);
 dtype parameters_type(const train_settings *s); /* that weights are trained in */
-bool parameters_open(parameters *p, device *d, const model *m, const train_settings *s, error *e);
+bool parameters_open(parameters *p, device *d, const weight_set *unet, const weight_set *clip,
+                     const train_settings *s, error *e);
 void parameters_close(parameters *p);
 
 /* Between the two the sets' data are those of now, for whoever reads them on the host. */

@@ -13,12 +13,14 @@ static json_t *determining_settings(const train_request *r)
 {
     train_settings s = *r->settings;
     if (!s.resolution) s.resolution = r->resolution;
-    if (s.prior_from_base) s.with_prior_preservation = true;
+    train_settings_resolve(&s);
     json_t *all = describe_settings(&s), *some = json_object(), *value;
     const char *name;
     json_object_foreach(all, name, value) if (train_setting_determines(&s, name))
         json_object_set(some, name, value);
     json_decref(all);
+    /* trainings of all weights are called as they were before there were others */
+    if (!s.lora_rank) json_object_del(some, "lora_rank");
     return some;
 }
 

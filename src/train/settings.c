@@ -50,6 +50,10 @@
     {                                                                                              \
         x, INFINITY, true, true, false, false                                                      \
     }
+#define NUMBER_ABOVE_OR_UNSET(x)                                                                   \
+    {                                                                                              \
+        x, INFINITY, true, true, true, false                                                       \
+    }
 #define NUMBER_FROM_TO(x, y)                                                                       \
     {                                                                                              \
         x, y, false, true, false, false                                                            \
@@ -309,20 +313,31 @@ static bool check_prior(const train_settings *s, error *e)
     return true;
 }
 
+double train_learning_rate(const train_settings *s)
+{
+    return s->learning_rate > 0 ? s->learning_rate : s->lora_rank ? 5e-4 : 5e-6;
+}
+
+void train_settings_resolve(train_settings *s)
+{
+    s->learning_rate = train_learning_rate(s);
+    if (!(s->lora_alpha > 0)) s->lora_alpha = s->lora_rank;
+    if (s->prior_from_base) s->with_prior_preservation = true;
+}
+
 /* What the schedule makes of the rate; scale_lr multiplies it only by 1 or more. */
 static bool check_rate(const train_settings *s, error *e)
 {
-    double scaled = s->learning_rate;
+    double rate = train_learning_rate(s), scaled = rate;
     if (s->scale_lr) scaled *= (double)s->train_batch_size * s->gradient_accumulation_steps;
     if (isinf(scaled))
         return error_set(e, ERROR_USAGE, "--learning_rate %s is too large for --scale_lr; try 5e-6",
-                         number_exact(s->learning_rate).text);
+                         number_exact(rate).text);
     if (s->lr_scheduler == RATE_POLYNOMIAL && !(scaled > RATE_POLYNOMIAL_END))
         return error_set(e, ERROR_USAGE,
                          "--learning_rate %s is not above %s, where --lr_scheduler "
                          "polynomial ends; raise it or choose another schedule",
-                         number_exact(s->learning_rate).text,
-                         number_exact(RATE_POLYNOMIAL_END).text);
+                         number_exact(rate).text, number_exact(RATE_POLYNOMIAL_END).text);
     return true;
 }
 
@@ -346,6 +361,7 @@ static bool has_effect(const train_settings *s, setting_effect effect)
     case EFFECT_WITH_CYCLES: return s->lr_scheduler == RATE_COSINE_WITH_RESTARTS;
     case EFFECT_WITH_POWER: return s->lr_scheduler == RATE_POLYNOMIAL;
     case EFFECT_WITH_OFFSET: return s->offset_noise;
+    case EFFECT_WITH_LORA: return s->lora_rank > 0;
     case EFFECT_WITH_PRIOR: return s->with_prior_preservation || s->prior_from_base;
     case EFFECT_WITH_CLASS_PICTURES: return s->with_prior_preservation && !s->prior_from_base;
     }

@@ -31,7 +31,7 @@ typedef struct train_settings {
     int gradient_accumulation_steps; /* 1 */
     int64_t max_train_steps;         /* 0: num_train_epochs decides */
     int num_train_epochs;            /* 1 */
-    double learning_rate;            /* 5e-6 */
+    double learning_rate;            /* 0: 5e-6, with lora_rank 5e-4 */
     bool scale_lr;
     rate_schedule lr_scheduler; /* constant */
     int64_t lr_warmup_steps;    /* 500; constant has none */
@@ -43,6 +43,9 @@ typedef struct train_settings {
     uint64_t seed;
     bool has_seed; /* false: taken from the clock, and recorded */
     bool train_text_encoder;
+    int lora_rank;     /* 0: all weights are trained */
+    double lora_alpha; /* 0: the rank */
+    bool output_kohya_format;
     bool gradient_checkpointing;
     double snr_gamma; /* 0: off */
     bool offset_noise;
@@ -64,6 +67,10 @@ void train_settings_defaults(train_settings *s);
 /* Everything that needs neither the model nor the disk: texts that are missing, numbers out of
  * range. Messages name the flag. */
 bool train_settings_check(const train_settings *s, error *e);
+/* What is used where none is given: the defaults that follow from other settings. */
+double train_learning_rate(const train_settings *s);
+/* The same of every setting that has one: two runs with equal settings are then alike. */
+void train_settings_resolve(train_settings *s);
 /* Sets one by its name, as a flag would: text is kept where it is a text; "true" and "false"
  * switch; a seed of
  * "-1" is none. What is no value of it, or out of its range, is refused. */
@@ -90,6 +97,7 @@ typedef enum setting_effect {
     EFFECT_WITH_CYCLES,
     EFFECT_WITH_POWER,  /* under schedules that have it */
     EFFECT_WITH_OFFSET, /* with offset noise */
+    EFFECT_WITH_LORA,
     EFFECT_WITH_PRIOR,
     EFFECT_WITH_CLASS_PICTURES,
 } setting_effect;
@@ -105,6 +113,7 @@ typedef struct setting_range {
 /* What help has it beside. */
 typedef enum setting_group {
     GROUP_WHAT,
+    GROUP_LORA,
     GROUP_PRIOR,
     GROUP_LENGTH,
     GROUP_HOW,

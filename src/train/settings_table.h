@@ -30,9 +30,9 @@ SETTING(max_train_steps, LONG, ALWAYS, 0, AT_LEAST_OR_UNSET(1),
         "updates (default: as --num_train_epochs says)")
 SETTING(num_train_epochs, INT, WITH_EPOCHS, 1, AT_LEAST(1), NULL, "N", LENGTH,
         "times through the pictures")
-SETTING(learning_rate, DOUBLE, ALWAYS, 5e-6, NUMBER_ABOVE(0),
+SETTING(learning_rate, DOUBLE, ALWAYS, 0, NUMBER_ABOVE_OR_UNSET(0),
         "try 5e-6, or 2e-6 together with --train_text_encoder", "X", LENGTH,
-        "how far an update goes")
+        "how far an update goes (default: 5e-6; with --lora_rank 5e-4)")
 SETTING(scale_lr, BOOL, ALWAYS, 0, ANY, NULL, NULL, LENGTH, "times the pictures of an update")
 SETTING(lr_scheduler, SCHEDULE, ALWAYS, RATE_CONSTANT, ANY, NULL, "NAME", LENGTH,
         "how the rate goes on")
@@ -57,6 +57,13 @@ SETTING(max_grad_norm, DOUBLE, ALWAYS, 1, ABOVE(0),
 SETTING(seed, SEED, ALWAYS, 0, ANY, NULL, "N", HOW,
         "(default: from the clock, recorded; a run that goes on has its own)")
 SETTING(train_text_encoder, BOOL, ALWAYS, 0, ANY, NULL, NULL, WHAT, "the text encoder too")
+SETTING(lora_rank, INT, ALWAYS, 0, AT_LEAST_OR_UNSET(1),
+        "4 is usual; without it all weights are trained", "N", LORA,
+        "of the matrices that are trained, 4 is usual")
+SETTING(lora_alpha, DOUBLE, WITH_LORA, 0, NUMBER_ABOVE_OR_UNSET(0), "leave it out for the rank's",
+        "X", LORA, "they count X / rank times (default: the rank, so once)")
+SETTING(output_kohya_format, BOOL, NEVER, 0, ANY, NULL, NULL, LORA,
+        "in kohya's names too, for other programs")
 SETTING(gradient_checkpointing, BOOL, NEVER, 0, ANY, NULL, NULL, HOW, "less memory, more time")
 SETTING(snr_gamma, DOUBLE, ALWAYS, 0, NUMBER_FROM_OR_NONE(0),
         "5 is usual, and without the flag it is off", "X", HOW,

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#include "train/lora.h"
+
 static void record_inputs(step_graph *s, const model *m)
 {
     const step_options *o = &s->options;
@@ -23,28 +25,33 @@ static void record_inputs(step_graph *s, const model *m)
     s->start = graph_input(g, "loss scale", DTYPE_F32, 1, (int64_t[]){1});
 }
 
-/* The gradient of the loss by every weight that the graph has. */
+/* The gradient of the loss by every weight that is trained. */
 static bool record_gradients(step_graph *s, error *e)
 {
     graph *g = s->graph;
-    s->count = graph_weight_count(g);
-    s->grad = calloc(s->count + 1, sizeof *s->grad);
-    tensor **of = calloc(s->count + 1, sizeof *of);
-    bool ok = (s->grad && of) || error_memory(e, "the gradients", s->count * sizeof *of);
-    for (size_t i = 0; ok && i < s->count; i++) of[i] = (tensor *)(uintptr_t)graph_weight_at(g, i);
-    ok = ok && graph_gradient(g, s->loss, s->start, of, s->count, s->grad, e);
-    free(of);
-    return ok;
+    size_t all = graph_weight_count(g);
+    s->grad = calloc(all + 1, sizeof *s->grad);
+    s->trained = calloc(all + 1, sizeof *s->trained);
+    if (!s->grad || !s->trained) return error_memory(e, "the gradients", all * sizeof *s->grad);
+    for (size_t i = 0; i < all; i++) {
+        const tensor *w = graph_weight_at(g, i);
+        if (!s->options.lora.rank || lora_is_part(w->name))
+            s->trained[s->count++] = (tensor *)(uintptr_t)w;
+    }
+    return graph_gradient(g, s->loss, s->start, s->trained, s->count, s->grad, e);
 }
 
 static bool record_all(step_graph *s, const model *m, error *e)
 {
     graph *g = s->graph;
+    clip_config clip = m->clip;
+    unet_config unet = m->unet;
+    clip.lora = unet.lora = s->options.lora;
     if (!s->options.recompute) graph_keep_all(g);
     record_inputs(s, m);
     tensor *context = s->context;
-    if (s->ids) context = cast(g, clip_build(g, &m->clip, s->ids, 0), DTYPE_F32);
-    tensor *out = cast(g, unet_build(g, &m->unet, s->x, s->t, context), DTYPE_F32);
+    if (s->ids) context = cast(g, clip_build(g, &clip, s->ids, 0), DTYPE_F32);
+    tensor *out = cast(g, unet_build(g, &unet, s->x, s->t, context), DTYPE_F32);
     if (!s->options.gradients) {
         s->prediction = out;
         graph_output(g, out);
@@ -68,6 +75,7 @@ bool step_open(step_graph *s, device *d, const model *m, const step_options *o, 
 void step_close(step_graph *s)
 {
     graph_close(&s->graph);
+    free(s->trained);
     free(s->grad);
     free(s->updates);
     *s = (step_graph){0};

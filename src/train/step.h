@@ -13,6 +13,7 @@ typedef struct step_options {
     bool train_text_encoder; /* the text goes in as tokens, else as embeddings */
     bool recompute;          /* gradient checkpointing */
     bool gradients;          /* false: the prediction alone (prior_from_base's target) */
+    lora_branch lora;        /* rank 0: all weights are trained */
 } step_options;
 
 /* Latents and predictions are channels-last. All but graph are the graph's. */
@@ -29,7 +30,8 @@ typedef struct step_graph {
     tensor *loss;           /* [1] */
     tensor *each;           /* [S] mse of each sample */
     tensor *prediction;     /* [S,h,w,C], where there are no gradients */
-    size_t count;           /* of trained weights: every weight of the graph, in its order */
+    size_t count;           /* of trained weights: every one of the graph, or a LoRA's alone */
+    tensor **trained;       /* [count] in the graph's order */
     tensor **grad;          /* [count]; NULL where the loss does not depend on it */
     update_tensor *updates; /* update.c's: each with its weight; NULL until the first */
     size_t update_count;

@@ -398,9 +398,9 @@ bool train_run(device *d, const model *m, const train_settings *settings, const 
              .output = {.lock = -1},
              .began = clock_seconds()};
     train_settings s = *settings;
-    if (s.prior_from_base) s.with_prior_preservation = true;
-    bool ok = train_settings_check(&s, e) && choose_beginning(&r, &s, e) &&
-              prepare(&r, &s, d, m, e) && work(&r, e);
+    bool ok = train_settings_check(&s, e);
+    train_settings_resolve(&s);
+    ok = ok && choose_beginning(&r, &s, e) && prepare(&r, &s, d, m, e) && work(&r, e);
     record_close(&r.record);
     trainer_close(&r.trainer);
     output_release(&r.output);

@@ -152,7 +152,7 @@ static void count_updates(trainer *t, size_t examples)
     int64_t accumulation = s->gradient_accumulation_steps;
     int64_t updates = (batches + accumulation - 1) / accumulation;
     t->total = s->max_train_steps ? s->max_train_steps : s->num_train_epochs * updates;
-    t->rate = s->learning_rate;
+    t->rate = train_learning_rate(s);
     if (s->scale_lr) t->rate *= (double)(accumulation * batch);
 }
 
@@ -164,7 +164,17 @@ static step_options options_for(const trainer *t, int samples)
                           .width = b->width,
                           .train_text_encoder = t->settings.train_text_encoder,
                           .recompute = t->settings.gradient_checkpointing,
-                          .gradients = true};
+                          .gradients = true,
+                          .lora = lora_branch_of(&t->settings)};
+}
+
+/* Of the base's prediction. */
+static step_options prior_options(const trainer *t, int samples)
+{
+    step_options o = options_for(t, samples);
+    o.gradients = o.train_text_encoder = false;
+    o.lora = (lora_branch){0};
+    return o;
 }
 
 /* Of a device apart besides what is counted: memory is taken in blocks, and libraries take their
@@ -173,13 +183,13 @@ static step_options options_for(const trainer *t, int samples)
 static double loose_bytes(double counted) { return floor(fmin(counted / 6, 256 << 20)); }
 
 /* Of a set as it is trained, or as the base model has it. */
-static double copies_of(const trainer *t, const weight_set *set, bool trained)
+static double copies_of(const trainer *t, const weight_set *set, weight_use use)
 {
     double sum = 0;
     for (size_t i = 0; i < set->count; i++) {
         weight w = set->item[i];
-        if (trained) w.type = parameters_type(&t->settings);
-        sum += (double)device_copy_bytes(t->device, &w, trained);
+        if (use == WEIGHT_TRAINED) w.type = parameters_type(&t->settings);
+        sum += (double)device_copy_bytes(t->device, &w, use);
     }
     return sum;
 }
@@ -190,24 +200,46 @@ static double picture_bytes(const trainer *t)
     const model *m = t->model;
     int side = m->unet.sample_size * fit_factor(m);
     if (!t->settings.validation_prompt) return 0;
-    return copies_of(t, &m->unet_weights, false) + copies_of(t, &m->clip_weights, false) +
-           copies_of(t, &m->vae_weights, false) + fit_least_bytes(m, side, side);
+    return copies_of(t, &m->unet_weights, WEIGHT_READ) + lora_applied_bytes(&t->lora) +
+           copies_of(t, &m->clip_weights, WEIGHT_READ) +
+           copies_of(t, &m->vae_weights, WEIGHT_READ) + fit_least_bytes(m, side, side);
+}
+
+static const weight_set none;
+
+const weight_set *trainer_begins(const trainer *t, bool is_clip)
+{
+    bool is_lora = t->settings.lora_rank > 0;
+    if (!is_clip) return is_lora ? &t->lora.unet : &t->model->unet_weights;
+    if (!t->settings.train_text_encoder) return &none;
+    return is_lora ? &t->lora.clip : &t->model->clip_weights;
+}
+
+/* Of the base as it stands beside a LoRA, and under prior_from_base. */
+static double base_bytes(const trainer *t)
+{
+    const train_settings *s = &t->settings;
+    const model *m = t->model;
+    double sum = 0;
+    if (s->lora_rank || s->prior_from_base)
+        sum += copies_of(t, &m->unet_weights, s->lora_rank ? WEIGHT_FROZEN : WEIGHT_READ);
+    if (s->lora_rank && s->train_text_encoder) sum += copies_of(t, &m->clip_weights, WEIGHT_FROZEN);
+    return sum;
 }
 
 train_needs trainer_needs(const trainer *t)
 {
     const train_settings *s = &t->settings;
-    const model *m = t->model;
-    parameter_sizes z = parameters_sizes(m, s);
+    const weight_set *unet = trainer_begins(t, false), *clip = trainer_begins(t, true);
+    parameter_sizes z = parameters_sizes(unet, clip, s);
     double weights = (double)z.weights, states = (double)z.states;
     double prior = t->priors[0].graph ? (double)graph_bytes(t->priors[0].graph) : 0;
     train_needs n = {
-        .weights = weights + states + (double)z.sums + copies_of(t, &m->unet_weights, true),
+        .weights = weights + states + (double)z.sums + copies_of(t, unet, WEIGHT_TRAINED) +
+                   copies_of(t, clip, WEIGHT_TRAINED) + base_bytes(t),
         .gradients_and_activations = fmax((double)graph_bytes(t->steps[0].graph), prior),
         .encoder = t->latents ? (double)latents_bytes(t->latents) : 0,
         .pictures = picture_bytes(t)};
-    if (s->train_text_encoder) n.weights += copies_of(t, &m->clip_weights, true);
-    if (s->prior_from_base) n.weights += copies_of(t, &m->unet_weights, false);
     if (s->optimizer == OPTIMIZER_ADAMW_F16) n.weights += weights + states; /* update.c's backup */
     n.total = n.weights + n.gradients_and_activations + n.encoder + n.pictures;
     if (t->device->apart) n.total += loose_bytes(n.total), n.host = fmax(weights, states);
@@ -247,12 +279,17 @@ static bool check_memory(const trainer *t, error *e)
 static bool open_steps(trainer *t, error *e)
 {
     step_options o = options_for(t, t->buffers->samples);
-    if (!step_open(&t->steps[0], t->device, t->model, &o, e)) return false;
-    if (!t->settings.prior_from_base) return true;
-    o.samples /= 2;
-    o.gradients = o.train_text_encoder = false;
-    return device_weights_open(t->device, &t->model->unet_weights, &t->base, e) &&
-           step_open(&t->priors[0], t->device, t->model, &o, e);
+    const train_settings *s = &t->settings;
+    const model *m = t->model;
+    if (!step_open(&t->steps[0], t->device, m, &o, e) ||
+        ((s->lora_rank || s->prior_from_base) &&
+         !device_weights_open(t->device, &m->unet_weights, &t->base, e)) ||
+        (s->lora_rank && s->train_text_encoder &&
+         !device_weights_open(t->device, &m->clip_weights, &t->base_clip, e)))
+        return false;
+    if (!s->prior_from_base) return true;
+    o = prior_options(t, o.samples / 2);
+    return step_open(&t->priors[0], t->device, m, &o, e);
 }
 
 bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s,
@@ -270,7 +307,9 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
                          "%s: is an unconditional model; DreamBooth needs one that "
                          "takes a prompt (Stable Diffusion 1.x)",
                          m->path);
-    if (train_settings_check(s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
+    bool ok = train_settings_check(s, e);
+    train_settings_resolve(&t->settings);
+    if (ok && lora_open(&t->lora, m, s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
         open_photos(t, e) && open_texts(t, e) &&
         noise_schedule_open(&t->schedule, &m->scheduler, e) && buffers_open(t, e) &&
         open_steps(t, e) && check_memory(t, e)) {
@@ -284,8 +323,9 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
 
 bool trainer_start(trainer *t, error *e)
 {
-    if (!open_latents(t, e) || !check_memory(t, e) ||
-        !parameters_open(&t->parameters, t->device, t->model, &t->settings, e))
+    if (!open_latents(t, e) || !check_memory(t, e) || !lora_draw(&t->lora, &t->draws.random, e) ||
+        !parameters_open(&t->parameters, t->device, trainer_begins(t, false),
+                         trainer_begins(t, true), &t->settings, e))
         return false;
     count_updates(t, t->draws.length);
     return true;
@@ -320,6 +360,8 @@ void trainer_close(trainer *t)
     buffers_close(t->buffers);
     parameters_close(&t->parameters);
     device_weights_close(&t->base);
+    device_weights_close(&t->base_clip);
+    lora_close(&t->lora);
     noise_schedule_close(&t->schedule);
     prompt_text_close(&t->instance_text);
     prompt_text_close(&t->class_text);
@@ -331,14 +373,36 @@ void trainer_close(trainer *t)
     *t = (trainer){0};
 }
 
-model trainer_model(const trainer *t)
+bool trainer_model_open(model *m, trainer *t, error *e)
 {
-    model m = *t->model;
-    m.hash = NULL;
-    m.path = (char *)(uintptr_t)t->settings.output_dir;
-    m.unet_weights = t->parameters.unet.set;
-    if (t->settings.train_text_encoder) m.clip_weights = t->parameters.clip.set;
-    return m;
+    const train_settings *s = &t->settings;
+    *m = *t->model;
+    m->hash = NULL;
+    m->path = (char *)(uintptr_t)s->output_dir;
+    bool ok = parameters_show(&t->parameters, e);
+    if (!s->lora_rank) {
+        m->unet_weights = t->parameters.unet.set;
+        if (s->train_text_encoder) m->clip_weights = t->parameters.clip.set;
+        return ok;
+    }
+    m->unet_weights = (weight_set){0};
+    if (s->train_text_encoder) m->clip_weights = (weight_set){0};
+    if (ok &&
+        lora_apply(&m->unet_weights, &t->model->unet_weights, &t->parameters.unet.set, s, e) &&
+        (!s->train_text_encoder ||
+         lora_apply(&m->clip_weights, &t->model->clip_weights, &t->parameters.clip.set, s, e)))
+        return true;
+    trainer_model_close(m, t);
+    return false;
+}
+
+void trainer_model_close(model *m, trainer *t)
+{
+    if (t->settings.lora_rank) {
+        weight_set_close(&m->unet_weights);
+        if (t->settings.train_text_encoder) weight_set_close(&m->clip_weights);
+    }
+    parameters_hide(&t->parameters);
 }
 
 /* ---- one batch ------------------------------------------------------------------------------ */
@@ -459,8 +523,7 @@ static bool write_text(trainer *t, const step_graph *s, int count, bool all_clas
 static bool predict_prior(trainer *t, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
-    step_options o = options_for(t, count);
-    o.gradients = o.train_text_encoder = false;
+    step_options o = prior_options(t, count);
     step_graph *s = step_for(t, t->priors, count, &o, e);
     if (!s || !graph_bind(s->graph, &t->base, 1, e)) return false;
     return write_text(t, s, 0, true, e) && graph_write(s->graph, s->x, b->noisy, e) &&
@@ -471,9 +534,14 @@ static bool predict_prior(trainer *t, int count, error *e)
 static bool run_step(trainer *t, step_graph *s, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
-    device_weights *sets[] = {t->parameters.unet.copy, t->parameters.clip.copy};
+    device_weights *all[] = {t->parameters.unet.copy, t->parameters.clip.copy,
+                             t->settings.lora_rank ? t->base : NULL, t->base_clip},
+                   *sets[4];
+    size_t n = 0;
     float start = loss_scale(&t->scaler) / (float)t->settings.gradient_accumulation_steps;
-    if (!graph_bind(s->graph, sets, sets[1] ? 2 : 1, e)) return false;
+    for (int k = 0; k < 4; k++)
+        if (all[k]) sets[n++] = all[k];
+    if (!graph_bind(s->graph, sets, n, e)) return false;
     graph *g = s->graph;
     return write_text(t, s, count, false, e) && graph_write(g, s->x, b->noisy, e) &&
            graph_write(g, s->t, b->t, e) && graph_write(g, s->target, b->target, e) &&

@@ -9,6 +9,7 @@
 #include "model/schedule.h"
 #include "train/draws.h"
 #include "train/latents.h"
+#include "train/lora.h"
 #include "train/parameters.h"
 #include "train/scaler.h"
 #include "train/step.h"
@@ -25,8 +26,10 @@ typedef struct trainer {
     draws draws;
     latents *latents;
     noise_schedule schedule;
+    lora_sets lora; /* what is trained in place of the model's weights; empty: they are */
     parameters parameters;
-    device_weights *base; /* prior_from_base: the base's UNet; else NULL */
+    device_weights *base; /* the base's UNet, beside a LoRA or for prior_from_base; else NULL */
+    device_weights *base_clip; /* its text encoder, beside a LoRA of it; else NULL */
     prompt_text instance_text, class_text;
     step_graph steps[TRAINER_STEPS];
     step_graph priors[TRAINER_STEPS]; /* prior_from_base: the base's prediction */
@@ -81,8 +84,12 @@ bool trainer_batch(trainer *t, train_report *r, error *e);
 bool trainer_rewind(trainer *t, error *e);
 /* Whether every trained weight and moment is finite; else the first that is not, in e. */
 bool trainer_finite(const trainer *t, error *e);
-/* The model that the output folder would hold now: a view, valid while t is; its trained weights
- * can be read on the host while the parameters are shown. */
-model trainer_model(const trainer *t);
+/* What is trained of the UNet or the text encoder as it begins: its weights or a LoRA's; count 0:
+ * nothing is. */
+const weight_set *trainer_begins(const trainer *t, bool is_clip);
+/* The model that has been trained so far, a LoRA merged into it: a view of t's parameters, which
+ * are shown from here on until it is closed. */
+bool trainer_model_open(model *m, trainer *t, error *e);
+void trainer_model_close(model *m, trainer *t);
 
 #endif

@@ -18,8 +18,7 @@ static bool list_updates(const trainer *t, step_graph *s, error *e)
     for (size_t i = 0; i < s->count; i++) {
         size_t k;
         if (!s->grad[i]) continue;
-        const trained_set *of = parameter_find(&t->parameters, graph_weight_at(s->graph, i)->name,
-                                               &k);
+        const trained_set *of = parameter_find(&t->parameters, s->trained[i]->name, &k);
         array gradient = graph_array(s->graph, s->grad[i]), sum = {.rank = -1};
         if (of->sums.handle) {
             sum = gradient;

@@ -17,6 +17,9 @@ the script's order. Where it differs from the script, on purpose:
 * the whole model is float32 whatever the files are (transformers 5 would keep the text encoder in the files' type);
 * --output_dir is optional; no validation, no checkpoints, no trackers.
 
+With --rank it is train_dreambooth_lora.py: PEFT's matrices beside the attentions' products are trained, drawn where that
+script draws them, and --output_dir is what its save_lora_weights writes. --lora_alpha (there: the rank) is ours.
+
 The record: a list per micro-step of "loss" (undivided by the accumulation), "instance" and "prior" (its two parts, the
 prior before its weight), "pictures" and "classes" (indices of the batch), "crops" ([top, left] of each of the batch's
 pictures, the instances first), "timesteps"; and a list per update of "lr" (the rate it used), "norm" (the gradient's,
@@ -53,11 +56,11 @@ def flags():
         p.add_argument("--" + name, action="store_true")
     for name, default in (("resolution", 512), ("train_batch_size", 4), ("gradient_accumulation_steps", 1),
                           ("max_train_steps", None), ("num_train_epochs", 1), ("num_class_images", 100),
-                          ("lr_warmup_steps", 500), ("lr_num_cycles", 1), ("seed", None), ("threads", None)):
+                          ("lr_warmup_steps", 500), ("lr_num_cycles", 1), ("seed", None), ("threads", None), ("rank", None)):
         p.add_argument("--" + name, type=int, default=default)
     for name, default in (("learning_rate", 5e-6), ("lr_power", 1.0), ("adam_beta1", 0.9), ("adam_beta2", 0.999),
                           ("adam_weight_decay", 1e-2), ("adam_epsilon", 1e-8), ("max_grad_norm", 1.0),
-                          ("snr_gamma", None), ("prior_loss_weight", 1.0)):
+                          ("snr_gamma", None), ("prior_loss_weight", 1.0), ("lora_alpha", None)):
         p.add_argument("--" + name, type=float, default=default)
     p.add_argument("--lr_scheduler", default="constant")
     return p
@@ -181,6 +184,29 @@ def make_optimizer(a, parameters, rate):
                 eps=a.adam_epsilon)
 
 
+def add_lora(a, unet, text):
+    """What train_dreambooth_lora.py adds, in its order; the trained parameters."""
+    from peft import LoraConfig, inject_adapter_in_model
+    unet.requires_grad_(False)
+    text.requires_grad_(False)
+    same = dict(r=a.rank, lora_alpha=a.lora_alpha or a.rank, lora_dropout=0.0, init_lora_weights="gaussian")
+    unet.add_adapter(LoraConfig(**same, target_modules=["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]))
+    if a.train_text_encoder:
+        # what transformers' add_adapter does, whatever it asks of PEFT's version
+        inject_adapter_in_model(LoraConfig(**same, target_modules=["q_proj", "k_proj", "v_proj", "out_proj"]), text)
+    return [p for network in (unet, text) for p in network.parameters() if p.requires_grad]
+
+
+def save_lora(a, unet, text):
+    from diffusers.training_utils import _collate_lora_metadata
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft.utils import get_peft_model_state_dict
+    trained = {"unet": unet} | ({"text_encoder": text} if a.train_text_encoder else {})
+    layers = {f"{name}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
+              for name, network in trained.items()}
+    StableDiffusionPipeline.save_lora_weights(a.output_dir, **layers, **_collate_lora_metadata(trained))
+
+
 def note(log, a, where, timesteps, total, instance, prior):
     """One micro-step's line of the record."""
     half = len(where) // 2 if a.with_prior_preservation else len(where)
@@ -213,7 +239,7 @@ def train(a):
     vae.requires_grad_(False)
     text.requires_grad_(a.train_text_encoder)
     trained = [unet, text] if a.train_text_encoder else [unet]
-    parameters = [p for network in trained for p in network.parameters()]
+    parameters = add_lora(a, unet, text) if a.rank else [p for network in trained for p in network.parameters()]
     before = [p.detach().clone() for p in parameters]
 
     rate = a.learning_rate * (a.gradient_accumulation_steps * a.train_batch_size if a.scale_lr else 1)
@@ -255,7 +281,9 @@ def train(a):
                 break
     moved = sum((p.detach().double() - b.double()).square().sum().item() for p, b in zip(parameters, before))
     log["moved"] = math.sqrt(moved)
-    if a.output_dir:
+    if a.output_dir and a.rank:
+        save_lora(a, accelerator.unwrap_model(unet), accelerator.unwrap_model(text))
+    elif a.output_dir:
         StableDiffusionPipeline.from_pretrained(
             folder, unet=accelerator.unwrap_model(unet), text_encoder=accelerator.unwrap_model(text), vae=vae,
             safety_checker=None, requires_safety_checker=False).save_pretrained(a.output_dir)

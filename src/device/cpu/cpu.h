@@ -88,7 +88,7 @@ bool cpu_weights_open(device_weights *w, error *e);
 void cpu_weights_close(device_weights *w);
 void cpu_weights_touch(device_weights *w, size_t i);
 size_t cpu_weights_bytes(device_weights *w);
-size_t cpu_copy_bytes(const device *d, const weight *w, bool trained);
+size_t cpu_copy_bytes(const device *d, const weight *w, weight_use use);
 
 /* a is a weight operand. Between lock and unlock packs may be made. */
 void weight_lock(const array *a);

@@ -168,14 +168,15 @@ static bool large_are_kept(const device *d, const weight *w, bool trained, dtype
     return !(trained && d->compute == DTYPE_BF16) && dtype_size(pack_type) < dtype_size(w->type);
 }
 
-/* What is trained has panels for the product by its transpose too. */
-size_t cpu_copy_bytes(const device *d, const weight *w, bool trained)
+/* What gradients pass through has panels for the product by its transpose too. */
+size_t cpu_copy_bytes(const device *d, const weight *w, weight_use use)
 {
+    bool trained = use == WEIGHT_TRAINED;
     size_t n = (size_t)weight_elements(w), type = dtype_size(d->weight_type);
     if (w->rank < 2) return w->type == DTYPE_F32 ? 0 : n * sizeof(float);
     bool kept = n < KEEP_BELOW || large_are_kept(d, w, trained, d->weight_type) ||
                 (d->compute == DTYPE_BF16 && !trained); /* oneDNN's are of every type */
-    return kept ? (trained ? 2 : 1) * n * type : 0;
+    return kept ? (use == WEIGHT_READ ? 1 : 2) * n * type : 0;
 }
 
 bool panels_may_be_made(const product *p) { return p->o * p->c * product_taps(p) >= KEEP_BELOW; }

@@ -112,7 +112,7 @@ bool cuda_weights_changing(cuda *c, device_weights *w, size_t i, gpu_view *copy,
 /* When they have been: all copies but that one (NULL: all) are stale. */
 void cuda_weights_changed(device_weights *w, size_t i, const void *copy);
 size_t cuda_weights_bytes(device_weights *w);
-size_t cuda_copy_bytes(const device *d, const weight *w, bool trained);
+size_t cuda_copy_bytes(const device *d, const weight *w, weight_use use);
 bool cuda_bind(device *d, const op_step *steps, size_t count, error *e);
 uintptr_t cuda_weights_id(const device_weights *w); /* no other in this process has or had it */
 

@@ -102,9 +102,10 @@ size_t cuda_weights_bytes(device_weights *w)
 
 /* As the products want it, in which most of a model is. What is trained is its own copy where it is
  * no filter and in the right type. */
-size_t cuda_copy_bytes(const device *d, const weight *w, bool trained)
+size_t cuda_copy_bytes(const device *d, const weight *w, weight_use use)
 {
-    if (trained && (w->rank < 2 || (w->rank == 2 && w->type == d->weight_type))) return 0;
+    if (use == WEIGHT_TRAINED && (w->rank < 2 || (w->rank == 2 && w->type == d->weight_type)))
+        return 0;
     return rounded(bytes_of(w, w->rank < 2 ? w->type : d->weight_type));
 }
 
