@@ -216,9 +216,9 @@ static void beside(void **state)
     check(device_weights_open(d, &base->unet_weights, &below, &e), &e);
     assert_ptr_equal(own->below, below);
     const weight *w = weight_find(&derived->unet_weights, QUERY);
-    size_t most = device_copy_bytes(d, w, false), all = 0;
+    size_t most = device_copy_bytes(d, w, WEIGHT_READ), all = 0;
     for (size_t i = 0; i < base->unet_weights.count; i++)
-        all += device_copy_bytes(d, &base->unet_weights.item[i], false);
+        all += device_copy_bytes(d, &base->unet_weights.item[i], WEIGHT_READ);
     assert_true(device_weights_bytes(own) <= most + 4096);
     assert_true(most < all);
     device_weights_close(&own);

@@ -232,7 +232,7 @@ static tensor *last_layer(const scope *s, unet_state *u, tensor *x)
 static tensor *unet_record(graph *g, unet_state *u, tensor *x, tensor *t)
 {
     scope s = scope_root(g);
-    s.lora = c->lora;
+    s.lora = u->c->lora;
     x = lower_half(&s, u, x, t);
     for (int i = 0; i < u->c->blocks; i++) x = up_block(&s, u, x, i);
     return last_layer(&s, u, x);
