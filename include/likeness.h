@@ -422,7 +422,19 @@ typedef struct lk_generate_options {
      * its deep features. Faster, and another picture. 0, 1: all are. */
     int deep_cache;
     lk_prompt_syntax prompt_syntax; /* LK_PROMPT_PLAIN */
+    /* NULL, or the picture that is changed, as diffusers' StableDiffusionImg2ImgPipeline does: of
+     * its size where width and height are 0, cut to a multiple; else resized. Its latents are
+     * noised, and the last steps made: a schedule of models and progress count these
+     * (lk_generate_steps). Not with latents, nor for unconditional models. */
+    const lk_image *init_image;
+    double strength; /* 0 to 1: the share of the steps that is made; 0.8 */
+    /* NULL, or a picture of init_image's size: what is white in it (128 and more of grey) is made
+     * anew, and the rest kept, as diffusers' StableDiffusionInpaintPipeline does. An inpainting
+     * model (9 input channels) reads it, and makes no picture without. */
+    const lk_image *mask;
 } lk_generate_options;
+/* How many of its steps a picture really makes; 0: its strength leaves none. */
+LK_API int lk_generate_steps(const lk_generate_options *options);
 /* Sets `sampler` by a name that any of these programs has for it, and `sigmas` where it names them
  * too ("DPM++ 2M Karras"). The error names the nearest. */
 LK_API bool lk_sampler_choose(lk_generate_options *options, const char *name, lk_error *error);

@@ -166,7 +166,6 @@ static void unet_refusals(void **state)
     static const struct {
         const char *base, *over, *part;
     } list[] = {
-        {sd1, "{\"in_channels\":9}", "this is an inpainting model (9 input channels)"},
         {sd1, "{\"in_channels\":8}", "this is an InstructPix2Pix model"},
         {sd1, "{\"cross_attention_dim\":1024}", "this is Stable Diffusion 2"},
         {sd1, "{\"addition_embed_type\":\"text_time\"}", "this is Stable Diffusion XL"},

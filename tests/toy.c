@@ -15,12 +15,13 @@ static const char clip_json[] =
     " \"intermediate_size\": 64, \"layer_norm_eps\": 1e-05, \"max_position_embeddings\": 16,"
     " \"num_attention_heads\": 2, \"num_hidden_layers\": 2, \"vocab_size\": 514,"
     " \"model_type\": \"clip_text_model\"}";
-static const char unet_json[] =
-    "{\"_class_name\": \"UNet2DConditionModel\", \"in_channels\": 4, \"out_channels\": 4,"
-    " \"sample_size\": 16, \"block_out_channels\": [16, 32], \"layers_per_block\": 1,"
-    " \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"
-    " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"],"
-    " \"cross_attention_dim\": 32, \"attention_head_dim\": 2, \"norm_num_groups\": 8}";
+#define UNET_OF(in)                                                                                \
+    "{\"_class_name\": \"UNet2DConditionModel\", \"in_channels\": " in ", \"out_channels\": 4,"    \
+    " \"sample_size\": 16, \"block_out_channels\": [16, 32], \"layers_per_block\": 1,"             \
+    " \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"                          \
+    " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"],"                                \
+    " \"cross_attention_dim\": 32, \"attention_head_dim\": 2, \"norm_num_groups\": 8}"
+static const char unet_json[] = UNET_OF("4"), inpainting_json[] = UNET_OF("9");
 static const char vae_json[] =
     "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, "
     "\"latent_channels\": 4,"
@@ -171,7 +172,7 @@ static bool write_tokenizer(const char *folder, error *e)
     return ok;
 }
 
-bool toy_stable_diffusion(const char *folder, error *e)
+static bool write_model(const char *folder, const char *unet, size_t unet_size, error *e)
 {
     char *scheduler = path_join(folder, "scheduler");
     bool ok = scheduler && path_make_dir(scheduler, e) &&
@@ -179,11 +180,21 @@ bool toy_stable_diffusion(const char *folder, error *e)
               write_text(scheduler, "scheduler_config.json", scheduler_json,
                          sizeof scheduler_json - 1, e) &&
               write_network(folder, "text_encoder", clip_json, sizeof clip_json - 1, e) &&
-              write_network(folder, "unet", unet_json, sizeof unet_json - 1, e) &&
+              write_network(folder, "unet", unet, unet_size, e) &&
               write_network(folder, "vae", vae_json, sizeof vae_json - 1, e) &&
               write_tokenizer(folder, e);
     free(scheduler);
     return ok;
+}
+
+bool toy_stable_diffusion(const char *folder, error *e)
+{
+    return write_model(folder, unet_json, sizeof unet_json - 1, e);
+}
+
+bool toy_inpainting(const char *folder, error *e)
+{
+    return write_model(folder, inpainting_json, sizeof inpainting_json - 1, e);
 }
 
 bool toy_unconditional(const char *folder, error *e)

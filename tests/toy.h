@@ -9,6 +9,8 @@
 
 /* Text of 16 tokens (bytes are words), pictures of 32x32, latents of 16x16. */
 bool toy_stable_diffusion(const char *folder, error *e);
+/* The same, whose UNet reads 9 channels: an inpainting model. */
+bool toy_inpainting(const char *folder, error *e);
 /* UNet2DModel, pictures of 16x16, files flat at the root. */
 bool toy_unconditional(const char *folder, error *e);
 

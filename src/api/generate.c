@@ -120,6 +120,7 @@ static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate
                                                       .steps = 50,
                                                       .guidance = 7.5f,
                                                       .picture = 1,
+                                                      .strength = 0.8,
                                                       .pictures = 1};
 
 void lk_generate_defaults_sized(lk_generate_options *o, size_t size)
@@ -159,6 +160,9 @@ generate_options api_options_in(const lk_generate_options *o)
         .deep_cache = o->deep_cache == 1 ? 0 : o->deep_cache,
         .syntax = (prompt_syntax)o->prompt_syntax,
         .latents = o->latents ? o->latents->data : NULL,
+        .init = o->init_image ? &o->init_image->image : NULL,
+        .strength = o->strength,
+        .mask = o->mask ? &o->mask->image : NULL,
         .sampler =
             {
                 .kind = o->sampler,
@@ -171,6 +175,14 @@ generate_options api_options_in(const lk_generate_options *o)
                 .sigmas = o->sigmas,
             },
     };
+}
+
+int lk_generate_steps(const lk_generate_options *given)
+{
+    lk_generate_options own;
+    if (!generate_options_take(&own, given, NULL)) return 0;
+    generate_options o = api_options_in(&own);
+    return generate_steps(&o);
 }
 
 bool lk_generate_check(lk_session *s, lk_model *m, const lk_generate_options *o, char **notes,

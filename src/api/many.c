@@ -221,7 +221,8 @@ static bool take_jobs(many *m, const lk_job *const *jobs, error *e)
         if (t->job.schedule && !t->job.names)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has a schedule and no names", i);
         t->steps = t->o.from ? t->o.from->state.step : 0;
-        m->steps += t->o.steps - t->steps;
+        generate_options in = api_options_in(&t->o);
+        m->steps += generate_steps(&in) - t->steps;
     }
     return true;
 }

@@ -35,11 +35,12 @@ static bool open_generators(mixed *t, error *e)
     return true;
 }
 
-static bool latents_fit(const mixed *t, const lk_generate_options *o, error *e)
+static bool latents_fit(const mixed *t, const lk_generate_options *o, const generate_options *in,
+                        error *e)
 {
     const lk_latents *from = o->latents;
     int shape[3];
-    generator_latents(first_of(t), o->width, o->height, shape);
+    generator_latents(first_of(t), in->width, in->height, shape);
     if (from && memcmp(from->shape, shape, sizeof shape) != 0)
         return error_set(e, ERROR_USAGE,
                          "the initial latents are [1, %d, %d, %d]; a picture of this size needs "
@@ -64,6 +65,7 @@ static bool open_images(mixed *t, error *e)
         if (!generate_options_take(&p->o, t->given[k], e)) return false;
         t->in[k] = api_options_in(&p->o);
         t->in[k].from = p->o.from ? &p->o.from->state : NULL;
+        if (!generate_strength_check(&t->in[k], e)) return false;
     }
     return true;
 }
@@ -79,6 +81,12 @@ static bool choose_samplers(mixed *t, error *e)
     return true;
 }
 
+static void choose_sizes(mixed *t)
+{
+    for (int k = 0; k < t->pictures; k++)
+        generator_size_of(first_of(t), &t->in[k], &t->in[k].width, &t->in[k].height);
+}
+
 /* The session is ours from here to mixed_close. */
 static bool mixed_open(mixed *t, error *e)
 {
@@ -87,10 +95,11 @@ static bool mixed_open(mixed *t, error *e)
     if (t->count < 1) return error_set(e, ERROR_USAGE, "a picture of %d models", t->count);
     if (t->schedule &&
         (!names_check(t->name, t->count, e) ||
-         !mix_parse(&t->mix, t->schedule, t->name, t->count, t->picture[0].o.steps, e)))
+         !mix_parse(&t->mix, t->schedule, t->name, t->count, generate_steps(&t->in[0]), e)))
         return false;
     bool ok = open_generators(t, e) && choose_samplers(t, e);
-    for (int k = 0; ok && k < t->pictures; k++) ok = latents_fit(t, &t->picture[k].o, e);
+    if (ok) choose_sizes(t);
+    for (int k = 0; ok && k < t->pictures; k++) ok = latents_fit(t, &t->picture[k].o, &t->in[k], e);
     return ok;
 }
 
@@ -151,12 +160,8 @@ bool mixed_settings(char **text, mixed *t, error *e)
     *text = NULL;
     bool ok = mixed_open(t, e);
     if (ok) {
-        int width, height, multiple;
-        const lk_generate_options *o = &t->picture[0].o;
         image_job job = {t->generators, t->name, t->count, mix_of(t), t->in};
-        generator_size(first_of(t), &width, &height, &multiple);
-        image size = {.width = o->width ? o->width : width,
-                      .height = o->height ? o->height : height};
+        image size = {.width = t->in[0].width, .height = t->in[0].height};
         ok = parameters_text(text, &job, &size, e);
     }
     mixed_close(t);

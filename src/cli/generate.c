@@ -72,6 +72,8 @@ static char *output_settings(void *user, const output *out)
 static bool list_inputs(task *t)
 {
     bool ok = !t->init_latents || text_list_add(&t->outputs.inputs, t->init_latents);
+    ok = ok && (!t->init_image || text_list_add(&t->outputs.inputs, t->init_image));
+    ok = ok && (!t->mask || text_list_add(&t->outputs.inputs, t->mask));
     ok = ok && (!t->vae || text_list_add(&t->outputs.inputs, t->vae));
     for (size_t i = 0; ok && i < t->models.loras.count; i++)
         ok = text_list_add(&t->outputs.inputs, t->models.lora[i].path);
@@ -121,11 +123,21 @@ static int schedule_check(task *t)
     for (size_t i = 0; t->schedule && i < settings; i++) {
         lk_generate_options o = t->base;
         if (t->sweep) lk_sweep_apply(t->sweep, i, &o);
-        if (!lk_schedule_check(t->schedule, (const char *const *)m->name, (int)m->count, o.steps,
-                               &t->error))
+        if (!lk_schedule_check(t->schedule, (const char *const *)m->name, (int)m->count,
+                               lk_generate_steps(&o), &t->error))
             return failed(t);
     }
     return STATUS_DONE;
+}
+
+static bool open_images(task *t)
+{
+    if ((t->init_image && !lk_image_open(&t->init, t->init_image, &t->error)) ||
+        (t->mask && !lk_image_open(&t->mask_image, t->mask, &t->error)))
+        return false;
+    t->base.init_image = t->init;
+    t->base.mask = t->mask_image;
+    return true;
 }
 
 static int open_all(task *t)
@@ -203,7 +215,7 @@ static int on_progress(void *user, const lk_progress *p)
     task *t = user;
     if (p->picture < p->pictures) {
         const cell *c = &t->cells[p->picture];
-        progress_show(&t->line, p, c->what, c->options.steps);
+        progress_show(&t->line, p, c->what, lk_generate_steps(&c->options));
     }
     return interrupt_seen();
 }
@@ -309,6 +321,7 @@ static int prepare(task *t)
     if (t->init_latents && !lk_latents_open(&t->latents, t->init_latents, &t->error))
         return failed(t);
     t->base.latents = t->latents;
+    if (!open_images(t)) return failed(t);
     if (!lk_seeds_parse(&t->seeds, &t->seed_count, t->seed_text, &t->error)) return failed(t);
     for (size_t i = 0; has_random_seed(t->seed_text) && i < t->seed_count; i++)
         fprintf(stderr, "seed %llu\n", (unsigned long long)t->seeds[i]);
@@ -347,6 +360,8 @@ static void task_free(task *t)
     models_close(&t->models);
     workplace_close(&t->work);
     lk_latents_close(&t->latents);
+    lk_image_close(&t->init);
+    lk_image_close(&t->mask_image);
     lk_settings_close(&t->told);
     lk_sweep_close(&t->sweep);
     lk_free(t->schedule_read);
@@ -362,6 +377,7 @@ int command_generate(int argc, char **argv)
     lk_context_defaults(&t.context_options);
     t.context_options.log = tell_warning;
     t.guidance = t.base.guidance;
+    t.strength = t.base.strength;
     int status = like_read(&t, argc, argv);
     if (status == STATUS_DONE) status = generate_flags_read(&t, argc, argv);
     if (status == STATUS_DONE) status = like_settle(&t);

@@ -24,9 +24,10 @@ typedef struct task {
     model_list models;
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
         *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid,
-        *prompt_syntax;
+        *prompt_syntax, *init_image, *mask;
     int width, height, steps, clip_skip, deep_cache, threads;
     float guidance, guidance_rescale, eta;
+    double strength;
     lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
     lk_generate_options base;
@@ -35,6 +36,7 @@ typedef struct task {
     size_t seed_count;
     lk_sweep *sweep;
     lk_latents *latents;
+    lk_image *init, *mask_image;
     char *schedule_read; /* the schedule, its models with LoRAs under one name each */
     cell *cells;         /* rows x seed_count, row by row: prompts, and in each its settings */
     size_t rows, count;

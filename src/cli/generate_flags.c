@@ -39,6 +39,14 @@ const char generate_help[] =
     "serves)\n"
     "  -t, --threads N            (default: every core)\n"
     "\n"
+    "From a picture\n"
+    "  -i, --init-image FILE      the picture that is changed, of its own size unless -W and -H "
+    "say\n"
+    "                             another\n"
+    "      --strength X           0 to 1: how much of it (default 0.8): so large a share of the\n"
+    "                             steps is made, and a schedule counts these\n"
+    "      --mask FILE            of its size: what is white is made anew, the rest kept\n"
+    "\n"
     "How\n"
     "      --sampler NAME         likeness samplers lists them (default: the model's); also with\n"
     "                             sigmas, \"DPM++ 2M Karras\"\n"
@@ -89,6 +97,9 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--clip_skip", OPTION_INT, &t->clip_skip},
         {"--deep_cache", OPTION_INT, &t->deep_cache},
         {"--init_latents", OPTION_TEXT, &t->init_latents},
+        {"-i --init_image --init_img", OPTION_TEXT, &t->init_image},
+        {"--strength --denoising_strength", OPTION_DOUBLE, &t->strength},
+        {"--mask --mask_image", OPTION_TEXT, &t->mask},
         {"--save_latents", OPTION_TEXT, &t->save_latents},
         {"--precision", OPTION_TEXT, &t->precision},
         {"--device", OPTION_TEXT, &t->context_options.device},
@@ -157,5 +168,6 @@ int generate_flags_check(task *t)
     o->eta = t->eta;
     o->clip_skip = t->clip_skip;
     o->deep_cache = t->deep_cache;
+    o->strength = t->strength;
     return STATUS_DONE;
 }

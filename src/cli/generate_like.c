@@ -56,7 +56,7 @@ static bool is_known(const char *key)
         "Version",         "Model",      "Model hash", "Models",    "Lora hashes",
         "Lora weights",    "Hashes",     "Refiner",    "TI hashes", "Refiner switch at",
         "Initial latents", "RNG",        "VAE",        "VAE hash",  "Schedule type",
-        "Created Date",    "Batch size", "Batch pos",
+        "Created Date",    "Batch size", "Batch pos",  "Mask hash", "Init image hash",
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(key, known[i]) == 0) return true;
@@ -104,6 +104,7 @@ int like_read(task *t, int argc, char **argv)
         {"Spacing", OPTION_TEXT, &t->spacing},
         {"Schedule", OPTION_TEXT, &t->schedule},
         {"Precision", OPTION_TEXT, &t->precision},
+        {"Denoising strength", OPTION_DOUBLE, &t->strength},
         {NULL, OPTION_FLAG, NULL},
     };
     if (!is_ours(t)) t->prompt_syntax = "a1111"; /* whose programs read prompts so */
@@ -143,8 +144,9 @@ int like_settle(task *t)
 /* Weights and noise that the picture names and that are not the ones here. */
 static void compare(const task *t, const lk_settings *now)
 {
-    static const char *const keys[] = {"Model hash",   "Models",    "Lora hashes",
-                                       "Lora weights", "TI hashes", "Initial latents"};
+    static const char *const keys[] = {"Model hash",      "Models",    "Lora hashes",
+                                       "Lora weights",    "TI hashes", "Initial latents",
+                                       "Init image hash", "Mask hash"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const char *then = lk_settings_get(t->told, keys[i]), *here = lk_settings_get(now, keys[i]);
         if (then == here || (then && here && strcmp(then, here) == 0)) continue;

@@ -34,6 +34,7 @@ void generator_close(generator **g)
     decoder_close(&(*g)->decoder);
     text_forget(&(*g)->text);
     script_state_close(&(*g)->script);
+    begin_forget(*g);
     device_weights_close(&(*g)->unet);
     device_weights_close(&(*g)->vae);
     free(*g);
@@ -47,6 +48,11 @@ device *generator_device(const generator *g) { return g->on.device; }
 void generator_size(const generator *g, int *width, int *height, int *multiple)
 {
     fit_size(g->on.model, width, height, multiple);
+}
+
+void generator_size_of(const generator *g, const generate_options *o, int *width, int *height)
+{
+    begin_size(o, g->on.model, width, height);
 }
 
 void generator_latents(const generator *g, int width, int height, int shape[3])
@@ -95,7 +101,8 @@ bool generate_alike(const generate_options *a, const generate_options *b)
            a->deep_cache == b->deep_cache && same_reading(a, b) && s->kind == t->kind &&
            s->steps == t->steps && s->has_spacing == t->has_spacing &&
            (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
-           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0);
+           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0) && a->init == b->init &&
+           a->mask == b->mask && (!a->init || a->strength == b->strength);
 }
 
 /* ---- running ---- */
@@ -106,21 +113,6 @@ void generate_result_free(generate_result *r)
     free(r->initial);
     free(r->final);
     *r = (generate_result){0};
-}
-
-/* The noise that a picture begins with. */
-static bool draw_noise(const job *j, job_image *p, error *e)
-{
-    size_t n = job_numbers(j);
-    p->noise = malloc(n * sizeof *p->noise);
-    if (!p->noise) return error_memory(e, "latents", n * sizeof *p->noise);
-    rng_seed(&p->rng, p->o->seed);
-    if (p->o->latents)
-        memcpy(p->noise, p->o->latents, n * sizeof *p->noise);
-    else
-        rng_randn(&p->rng, p->noise, n); /* torch.randn([1,C,h,w]) */
-    return pipeline_finite(p->noise, n) ||
-           error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
 }
 
 static bool result_start(const job *j, const job_image *p, generate_result *out, error *e)
@@ -139,7 +131,7 @@ static bool result_start(const job *j, const job_image *p, generate_result *out,
 static bool start(const job *j, generate_result *out, error *e)
 {
     for (int k = 0; k < j->count; k++)
-        if (!draw_noise(j, &j->picture[k], e) || !result_start(j, &j->picture[k], &out[k], e))
+        if (!begin_draw(j, &j->picture[k], e) || !result_start(j, &j->picture[k], &out[k], e))
             return false;
     return true;
 }

@@ -37,6 +37,16 @@ typedef struct generate_snapshot {
 /* A copy in one block of its own, to be freed with free(); NULL when memory is out. */
 generate_snapshot *generate_snapshot_copy(const generate_snapshot *s);
 
+/* How latents grow before a second pass: torch's interpolate, AUTOMATIC1111's names. */
+typedef enum latent_upscaler {
+    UPSCALE_BILINEAR, /* "Latent" */
+    UPSCALE_BILINEAR_ANTIALIASED,
+    UPSCALE_BICUBIC,
+    UPSCALE_BICUBIC_ANTIALIASED,
+    UPSCALE_NEAREST,
+    UPSCALE_NEAREST_EXACT,
+} latent_upscaler;
+
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
     uint64_t seed;
@@ -53,6 +63,9 @@ typedef struct generate_options {
     /* NULL, or told the state after each step; what it points to is gone afterwards. */
     void (*reached)(void *user, const generate_snapshot *state);
     void *user;
+    const image *init; /* NULL: none; else the run begins with this picture, noised by: */
+    double strength;   /* 0 to 1: this share of the steps is made, the last ones */
+    const image *mask; /* NULL: none; else of init's size, and white is what is made anew */
 } generate_options;
 
 typedef struct generate_result {
@@ -69,9 +82,14 @@ const model *generator_model(const generator *g);
 device *generator_device(const generator *g);
 /* The size of pictures that the model was trained on, and what both sides must be multiples of. */
 void generator_size(const generator *g, int *width, int *height, int *multiple);
+/* The size of the picture that is made with these options. */
+void generator_size_of(const generator *g, const generate_options *o, int *width, int *height);
 /* The shape [C,h,w] of the latents of a picture of this size (0: the model's own). */
 void generator_latents(const generator *g, int width, int height, int shape[3]);
 
+/* How many of its steps a picture really makes: fewer where it begins with a picture. */
+int generate_steps(const generate_options *o);
+bool generate_strength_check(const generate_options *o, error *e); /* whether it makes any */
 /* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory.
  * *notes (may be NULL): lines about what the model will not read as it may be meant
  * (generate/prompt.h), malloc'ed, or NULL. */

@@ -41,6 +41,9 @@ void job_close(job *j)
     for (int k = 0; j->picture && k < j->count; k++) {
         sampler_close(&j->picture[k].sampler);
         free(j->picture[k].noise);
+        free(j->picture[k].clean);
+        free(j->picture[k].mask);
+        free(j->picture[k].masked);
     }
     free(j->picture);
     *j = (job){0};
@@ -122,8 +125,7 @@ static bool check_size(job *j, const generate_options *o, const model *m, error 
 {
     int width, height, multiple, shape[3];
     fit_size(m, &width, &height, &multiple);
-    if (o->width) width = o->width;
-    if (o->height) height = o->height;
+    begin_size(o, m, &width, &height);
     if (width < multiple || height < multiple || width % multiple || height % multiple)
         return error_set(e, ERROR_USAGE,
                          "a size of %dx%d: width and height must be multiples of %d "
@@ -166,7 +168,8 @@ static bool check_text(const job_image *p, const model *m, char **notes, error *
  * it. */
 static bool check_variance(const job_image *p, const model *m, error *e)
 {
-    int in = m->unet.in_channels, out = m->unet.out_channels;
+    int in = model_inpaints(m) ? m->vae.latent_channels : m->unet.in_channels;
+    int out = m->unet.out_channels;
     bool learned = sampler_learned(p->sampler);
     if (out == (learned ? 2 * in : in)) return true;
     if (learned)
@@ -222,9 +225,10 @@ static bool open_image(job_image *p, const generate_options *o, const model *fir
                      .prompt = o->prompt ? o->prompt : "",
                      .negative = o->negative ? o->negative : "",
                      .guidance = {.scale = o->guidance, .rescale = o->guidance_rescale}};
-    return check_text(p, first, notes, e) &&
-           sampler_open(&p->sampler, &first->scheduler, &o->sampler, e) &&
-           check_variance(p, first, e);
+    if (!check_text(p, first, notes, e) || !begin_check(o, first, e)) return false;
+    sampler_options how = o->sampler;
+    how.skip = how.steps - generate_steps(o);
+    return sampler_open(&p->sampler, &first->scheduler, &how, e) && check_variance(p, first, e);
 }
 
 /* The parts of a script are conditions with weights, which count without guidance too. */

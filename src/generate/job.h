@@ -29,6 +29,14 @@ typedef struct script_state {
     int now[SCRIPT_PARTS + 1]; /* which texts the denoiser has; -1: none of these */
 } script_state;
 
+/* The posterior of a picture's latents, kept for the next seed. */
+typedef struct encoded {
+    char key[65]; /* of its pixels; "": none */
+    size_t n;
+    float *mean, *deviation; /* [n] each, one block */
+} encoded;
+enum { ENCODED = 2 }; /* a picture, and it without what is masked */
+
 struct generator {
     pipeline on;
     device_weights *unet, *vae; /* the device's copies, kept from one denoiser to the next */
@@ -36,6 +44,7 @@ struct generator {
     decoder *decoder;
     text_state text;
     script_state script;
+    encoded encoded[ENCODED];
 };
 
 /* One of the job's pictures. */
@@ -45,7 +54,11 @@ typedef struct job_image {
     guidance guidance;
     sampler *sampler;
     rng rng;
-    float *noise; /* [C,h,w], what the run begins with */
+    float *noise;  /* [C,h,w], what the run begins with */
+    float *clean;  /* [C,h,w]: the latents of the picture that it begins with; NULL: none */
+    float *mask;   /* [h,w], 1: made anew; NULL: all of it is */
+    float *masked; /* [C,h,w]: latents of that picture without what is masked, where an inpainting
+                      network reads them */
 } job_image;
 
 /* Pictures that take every step together: sample k * parts of an evaluation is of picture k, and so
@@ -93,6 +106,17 @@ void script_unturn(script_state *s); /* it has others */
 void script_state_close(script_state *s);
 /* Lines about what is taken out of a prompt and does nothing, as generator_check's notes. */
 bool script_notes(char **notes, const model *m, const char *prompt, error *e);
+
+/* ---- begin.c ---- */
+/* The picture's size: as asked for, else as the picture's that it begins with, in whole multiples
+ * of what the model can make, else the model's own. */
+void begin_size(const generate_options *o, const model *m, int *width, int *height);
+bool begin_check(const generate_options *o, const model *m, error *e);
+/* Draws what the picture begins with, and encodes the pictures that it is made from. */
+bool begin_draw(const job *j, job_image *p, error *e);
+/* After sampler_begin. */
+void begin_from_image(const job_image *p);
+void begin_forget(generator *g);
 
 /* ---- loop.c ---- */
 /* All steps, from the pictures' noise or where they go on from; their samplers hold the last

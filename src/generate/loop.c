@@ -15,7 +15,9 @@
 /* The network's edge: room for one evaluation of all the job's pictures. */
 typedef struct edge {
     size_t channels, space; /* of one prediction */
-    float *x, *out;         /* [pictures,h,w,C] -> [B,h,w,C'] */
+    size_t in;              /* channels that the network reads */
+    float *planes;          /* [in,h,w]: a picture's latents, its mask, and masked latents */
+    float *x, *out;         /* [pictures,h,w,in] -> [B,h,w,C'] */
     float *part;            /* several models in one step: as out */
     float *guided;          /* [pictures][C',h,w] */
     deep_cache deep;
@@ -24,6 +26,7 @@ typedef struct edge {
 
 static void edge_close(edge *r)
 {
+    free(r->planes);
     free(r->x);
     free(r->out);
     free(r->part);
@@ -35,13 +38,15 @@ static bool edge_open(edge *r, const job *j, error *e)
     size_t batch = (size_t)job_batch(j);
     *r = (edge){.channels = (size_t)job_first(j)->on.model->unet.out_channels,
                 .space = (size_t)j->height * (size_t)j->width,
+                .in = (size_t)job_first(j)->on.model->unet.in_channels,
                 .deep.interval = j->picture[0].o->deep_cache};
-    size_t in = (size_t)j->count * job_numbers(j), out = batch * r->channels * r->space;
+    size_t in = (size_t)j->count * r->in * r->space, out = batch * r->channels * r->space;
+    r->planes = malloc(r->in * r->space * sizeof(float));
     r->x = malloc(in * sizeof(float));
     r->out = malloc(out * sizeof(float));
     r->part = malloc(out * sizeof(float));
     r->guided = malloc(out / (size_t)j->parts * sizeof(float));
-    return (r->x && r->out && r->part && r->guided) ||
+    return (r->planes && r->x && r->out && r->part && r->guided) ||
            error_memory(e, "latents", (in + 3 * out) * sizeof(float));
 }
 
@@ -53,17 +58,29 @@ static void apply_guidance(const job *j, edge *r)
               r->space, r->guided + (size_t)k * n);
 }
 
+/* What the network reads of picture k: an inpainting one its mask and masked latents, too. */
+static const float *read_by(const job *j, int k, edge *r, const evaluation *at)
+{
+    const job_image *p = &j->picture[k];
+    size_t n = job_numbers(j);
+    if (!p->masked) return at->x;
+    memcpy(r->planes, at->x, n * sizeof *r->planes);
+    memcpy(r->planes + n, p->mask, r->space * sizeof *r->planes);
+    memcpy(r->planes + n + r->space, p->masked, n * sizeof *r->planes);
+    return r->planes;
+}
+
 /* What the samplers ask, all of them for the same timestep; its latents in r->x. False: they are
  * done. */
 static bool ask(job *j, edge *r, evaluation *at)
 {
-    size_t n = job_numbers(j);
     double t = 0;
     for (int k = 0; k < j->count; k++) {
         if (!sampler_ask(j->picture[k].sampler, at)) return false;
         assert(k == 0 || at->t == t);
         t = at->t;
-        layout_channels_last(r->x + (size_t)k * n, at->x, (size_t)j->channels, r->space);
+        layout_channels_last(r->x + (size_t)k * r->in * r->space, read_by(j, k, r, at), r->in,
+                             r->space);
     }
     return true;
 }
@@ -183,6 +200,7 @@ static bool begin(job *j, edge *r, error *e)
         job_image *p = &j->picture[k];
         const generate_snapshot *from = p->o->from;
         if (!sampler_begin(p->sampler, p->noise, job_numbers(j), e)) return false;
+        begin_from_image(p);
         if (!from) continue;
         if (!is_of(from, p->o, e)) return false;
         if (!sampler_load(p->sampler, from->step, from->latent, from->sampler, from->sampler_size,
@@ -214,6 +232,7 @@ static bool tell(job *j, const edge *r, error *e)
     for (int k = 0; k < j->count; k++) {
         job_image *p = &j->picture[k];
         if (!sampler_tell(p->sampler, r->guided + (size_t)k * n, &p->rng, e)) return false;
+        if (p->mask && !p->masked) sampler_keep(p->sampler, p->clean, p->noise, p->mask, r->space);
     }
     return true;
 }

@@ -141,6 +141,26 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
     return ok;
 }
 
+/* Which picture: the first digits of its size's and pixels' hash. */
+static bool set_image(settings *s, const char *key, const image *m, error *e)
+{
+    char hex[65];
+    sha256 hash;
+    int32_t size[2] = {m->width, m->height};
+    sha256_start(&hash);
+    sha256_add(&hash, size, sizeof size);
+    sha256_add(&hash, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
+    sha256_end(&hash, hex);
+    return settings_set(s, e, key, "%.*s", SHORT_HASH, hex);
+}
+
+static bool set_init(settings *s, const generate_options *o, error *e)
+{
+    return settings_set(s, e, "Denoising strength", "%s", number_exact(o->strength).text) &&
+           set_image(s, "Init image hash", o->init, e) &&
+           (!o->mask || set_image(s, "Mask hash", o->mask, e));
+}
+
 /* Which noise it began with: the first digits of its bytes' hash. */
 static bool set_latents(settings *s, const generator *g, const generate_options *o, error *e)
 {
@@ -172,7 +192,7 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
               settings_set(s, e, "Prompt syntax", "%s", prompt_syntax_name(o->syntax)));
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, j, g, e) &&
-         (alone >= 0 || set_turns(s, j, e)) && set_rare(s, o, e);
+         (alone >= 0 || set_turns(s, j, e)) && (!o->init || set_init(s, o, e)) && set_rare(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
     dtype precision = generator_device(g)->weight_type;

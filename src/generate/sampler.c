@@ -60,6 +60,9 @@ static bool check_options(const scheduler_config *c, const sampler_options *o, e
                          "steps is %d, but the model was trained with %d timesteps; "
                          "give at most %d",
                          o->steps, c->train_steps, c->train_steps);
+    if (o->skip < 0 || o->skip >= o->steps)
+        return error_set(e, ERROR_USAGE, "of %d steps %d are left out; one at least must be made",
+                         o->steps, o->skip);
     if (!(o->eta >= 0 && o->eta <= 1))
         return error_set(e, ERROR_USAGE, "eta is %s; give a number from 0 to 1",
                          number_exact_float(o->eta).text);
@@ -110,6 +113,7 @@ static bool fill(sampler *s, const scheduler_config *c, const sampler_options *o
     s->threshold_ratio = c->threshold_ratio;
     s->sample_max = c->sample_max;
     s->steps = o->steps;
+    s->begun = s->done = o->skip;
     s->timestep = malloc(bytes);
     if (!s->timestep) return error_memory(e, "timesteps", bytes);
     if (!open_schedule(s, c, e) || !check_sigmas(o, &s->sigmas, e)) return false;
@@ -150,7 +154,7 @@ void sampler_close(sampler **handle)
     *handle = NULL;
 }
 
-int sampler_steps(const sampler *s) { return s->steps; }
+int sampler_steps(const sampler *s) { return s->steps - s->begun; }
 
 bool sampler_learned(const sampler *s) { return s->learned; }
 
@@ -172,7 +176,7 @@ bool sampler_begin(sampler *s, const float *noise, size_t n, error *e)
 bool sampler_ask(sampler *s, evaluation *out)
 {
     if (s->done == s->steps) return false;
-    *out = (evaluation){.step = s->done, .x = s->x};
+    *out = (evaluation){.step = s->done - s->begun, .x = s->x};
     s->row->ask(s, out);
     return true;
 }
@@ -183,9 +187,50 @@ bool sampler_tell(sampler *s, const float *output, rng *r, error *e)
     return s->row->tell(s, output, r, e);
 }
 
-int sampler_done(const sampler *s) { return s->done; }
+int sampler_done(const sampler *s) { return s->done - s->begun; }
 
 const float *sampler_latent(const sampler *s) { return s->x; }
+
+const float *sampler_foretold(const sampler *s)
+{
+    return s->row->has_clean && s->done > s->begun ? s->clean : NULL;
+}
+
+/* ---- pictures that are not begun from noise alone ---- */
+
+static void level(sampler *s, float *alpha, float *sigma)
+{
+    evaluation next = {.t = 0};
+    *alpha = 1;
+    *sigma = 0;
+    if (s->done == s->steps) return;
+    if (s->row->level) {
+        (*s->row->level)(s, alpha, sigma);
+        return;
+    }
+    s->row->ask(s, &next);
+    float bar = s->schedule.alpha_bar[(int)next.t];
+    *alpha = sqrtf(bar);
+    *sigma = sqrtf(1 - bar);
+}
+
+void sampler_add_noise(sampler *s, const float *clean, const float *noise)
+{
+    float alpha, sigma;
+    level(s, &alpha, &sigma);
+    for (size_t i = 0; i < s->n; i++) s->x[i] = alpha * clean[i] + sigma * noise[i];
+}
+
+void sampler_keep(sampler *s, const float *clean, const float *noise, const float *mask,
+                  size_t space)
+{
+    float alpha, sigma, *x = s->row->latent ? (*s->row->latent)(s) : s->x;
+    level(s, &alpha, &sigma);
+    for (size_t i = 0; i < s->n; i++) {
+        float m = mask[i % space];
+        x[i] = (1 - m) * (alpha * clean[i] + sigma * noise[i]) + m * x[i];
+    }
+}
 
 bool sampler_save(const sampler *s, void **state, size_t *size, error *e)
 {
@@ -201,15 +246,15 @@ bool sampler_load(sampler *s, int step, const float *latent, const void *state, 
                   error *e)
 {
     assert(s->x);
-    if (step < 0 || step > s->steps)
-        return error_set(e, ERROR_USAGE, "a run of %d steps cannot go on from step %d", s->steps,
-                         step);
+    if (step < 0 || step > sampler_steps(s))
+        return error_set(e, ERROR_USAGE, "a run of %d steps cannot go on from step %d",
+                         sampler_steps(s), step);
     if (size != (s->row->save ? s->row->save(s, NULL) : 0))
         return error_set(e, ERROR_USAGE,
                          "a run by the sampler %s cannot go on from another sampler's",
                          s->row->name);
     memcpy(s->x, latent, s->n * sizeof *s->x);
-    s->done = step;
+    s->done = s->begun + step;
     if (size) s->row->load(s, state);
     return true;
 }

@@ -29,6 +29,7 @@ typedef struct sampler_options {
     spacing spacing;    /* else by the config's rule */
     const char *sigmas; /* where sampler_kind_has_sigmas: "karras" and the like, or a list
                            ("14.6,7,2,0"); NULL: by the config's rule */
+    int skip;           /* steps that are left out at the beginning: diffusers' set_begin_index */
 } sampler_options;
 
 /* ---- names ---- */
@@ -71,12 +72,20 @@ sampler_choices sampler_advice(const char *text);
 typedef struct sampler sampler;
 bool sampler_open(sampler **out, const scheduler_config *c, const sampler_options *o, error *e);
 void sampler_close(sampler **s);
-int sampler_steps(const sampler *s);
+int sampler_steps(const sampler *s);    /* that are made, without those that are left out */
 bool sampler_learned(const sampler *s); /* outputs must hold 2n numbers: the variance is learned */
 
 /* A run begins with noise of deviation 1, n numbers, which is copied (and enlarged where the
  * sampler wants it so: diffusers' init_noise_sigma). */
 bool sampler_begin(sampler *s, const float *noise, size_t n, error *e);
+/* After sampler_begin: the run begins with a picture's latents instead, and noise on the level
+ * where it begins (diffusers' add_noise). [n] each. */
+void sampler_add_noise(sampler *s, const float *clean, const float *noise);
+/* After sampler_tell: where the mask [space] is 0, what the next evaluation is asked of is the
+ * picture's latents, with noise on the level that is reached; clean, noise [n], n a multiple of
+ * space. */
+void sampler_keep(sampler *s, const float *clean, const float *noise, const float *mask,
+                  size_t space);
 
 /* What the network is to be asked. */
 typedef struct evaluation {
@@ -93,6 +102,8 @@ bool sampler_tell(sampler *s, const float *output, rng *r, error *e);
 
 int sampler_done(const sampler *s);            /* steps that are done */
 const float *sampler_latent(const sampler *s); /* [n] after these */
+/* The clean picture that the last output foretold, [n]; NULL: this sampler has none. */
+const float *sampler_foretold(const sampler *s);
 
 /* Between two steps: what it remembers beside its latent, malloc'ed (NULL, size 0: nothing); and a
  * run that has begun goes on from such a state. */

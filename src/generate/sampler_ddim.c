@@ -69,6 +69,7 @@ const sampler_row sampler_ddim = {
     .label = "DDIM",
     .aliases = (const char *const[]){"DDIMScheduler", "k_ddim", NULL},
     .has_eta = true,
+    .has_clean = true,
     .open = open_ddim,
     .ask = ask_ddim,
     .tell = tell_ddim,

@@ -82,6 +82,7 @@ const sampler_row sampler_ddpm = {
     .label = "DDPM",
     .aliases = (const char *const[]){"DDPMScheduler", NULL},
     .has_variance = true,
+    .has_clean = true,
     .open = open_ddpm,
     .ask = ask_ddpm,
     .tell = tell_ddpm,

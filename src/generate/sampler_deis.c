@@ -44,7 +44,7 @@ static bool tell_deis(sampler *s, const float *output, rng *r, error *e)
         l->slope[i] = (s->x[i] - from.alpha * s->clean[i]) / from.sigma;
     if (!(sigma[1] > 0)) { /* a list of the user's ends there */
         for (size_t i = 0; i < s->n; i++) s->x[i] = s->clean[i];
-    } else if (s->done == 0 || (d->lower_at_end && s->done + 1 == s->steps)) {
+    } else if (s->done == s->begun || (d->lower_at_end && s->done + 1 == s->steps)) {
         float keep = to.alpha / from.alpha, along = to.sigma * (expf(to.lambda - from.lambda) - 1);
         for (size_t i = 0; i < s->n; i++) s->x[i] = keep * s->x[i] - along * l->slope[i];
     } else {
@@ -65,12 +65,14 @@ const sampler_row sampler_deis = {
     .label = "DEIS",
     .aliases = (const char *const[]){"DEISMultistepScheduler", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_UNKNOWN,
     .open = open_deis,
     .begin = ladder_begin,
     .ask = ladder_ask_plain,
     .tell = tell_deis,
+    .level = ladder_level_plain,
     .save = ladder_save,
     .load = ladder_load,
     .close = ladder_close,

@@ -123,6 +123,7 @@ const sampler_row sampler_dpm2 = {
     .aliases = (const char *const[]){"KDPM2DiscreteScheduler", "sample_dpm_2", "dpm_2", "k_dpm_2",
                                      NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .evaluations = 2,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_UNKNOWN,
@@ -130,6 +131,8 @@ const sampler_row sampler_dpm2 = {
     .begin = ladder_begin,
     .ask = ask_dpm2,
     .tell = tell_dpm2,
+    .level = ladder_level,
+    .latent = ladder_latent,
     .close = close_dpm2,
 };
 
@@ -139,6 +142,7 @@ const sampler_row sampler_dpm2_a = {
     .aliases = (const char *const[]){"KDPM2AncestralDiscreteScheduler", "sample_dpm_2_ancestral",
                                      "dpm_2_ancestral", "k_dpm_2_a", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .evaluations = 2,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_UNKNOWN,
@@ -146,5 +150,7 @@ const sampler_row sampler_dpm2_a = {
     .begin = ladder_begin,
     .ask = ask_dpm2,
     .tell = tell_ancestral,
+    .level = ladder_level,
+    .latent = ladder_latent,
     .close = close_dpm2,
 };

@@ -45,7 +45,7 @@ static bool tell(sampler *s, const float *m, const float *noise, error *e)
     } else {
         add = -(to.alpha * (expf(-h) - 1));
     }
-    bool first = s->done == 0 || (d->simple_end && s->done + 1 == s->steps);
+    bool first = s->done == s->begun || (d->simple_end && s->done + 1 == s->steps);
     if (!first) bend = h / (from.lambda - ladder_mixture(sigma[-1]).lambda);
     const float *past = d->ladder.past;
     for (size_t i = 0; i < s->n; i++) {
@@ -78,12 +78,14 @@ const sampler_row sampler_dpmpp_2m = {
     .aliases = (const char *const[]){"DPMSolverMultistepScheduler", "sample_dpmpp_2m", "k_dpmpp_2m",
                                      NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_TINY,
     .open = open_dpmpp,
     .begin = ladder_begin,
     .ask = ladder_ask_plain,
     .tell = tell_2m,
+    .level = ladder_level_plain,
     .save = ladder_save,
     .load = ladder_load,
     .close = ladder_close,
@@ -94,12 +96,14 @@ const sampler_row sampler_dpmpp_2m_sde = {
     .label = "DPM++ 2M SDE",
     .aliases = (const char *const[]){"sample_dpmpp_2m_sde", "k_dpmpp_2m_sde", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_TINY,
     .open = open_dpmpp,
     .begin = ladder_begin,
     .ask = ladder_ask_plain,
     .tell = tell_sde,
+    .level = ladder_level_plain,
     .save = ladder_save,
     .load = ladder_load,
     .close = ladder_close,

@@ -98,6 +98,7 @@ const sampler_row sampler_dpmpp_sde = {
     .aliases = (const char *const[]){"DPMSolverSDEScheduler", "sample_dpmpp_sde", "k_dpmpp_sde",
                                      NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .evaluations = 2,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_UNKNOWN,
@@ -105,5 +106,7 @@ const sampler_row sampler_dpmpp_sde = {
     .begin = ladder_begin,
     .ask = ask_sde,
     .tell = tell_sde,
+    .level = ladder_level,
+    .latent = ladder_latent,
     .close = close_sde,
 };

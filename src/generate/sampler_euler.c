@@ -57,12 +57,14 @@ const sampler_row sampler_euler = {
     .label = "Euler",
     .aliases = (const char *const[]){"EulerDiscreteScheduler", "sample_euler", "k_euler", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_TINY,
     .open = open_euler,
     .begin = ladder_begin,
     .ask = ladder_ask_step,
     .tell = tell_euler,
+    .level = ladder_level,
     .close = ladder_close,
 };
 
@@ -72,11 +74,13 @@ const sampler_row sampler_euler_a = {
     .aliases = (const char *const[]){"EulerAncestralDiscreteScheduler", "euler_ancestral",
                                      "sample_euler_ancestral", "k_euler_a", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_TINY,
     .open = open_ancestral,
     .begin = ladder_begin,
     .ask = ladder_ask_step,
     .tell = tell_ancestral,
+    .level = ladder_level,
     .close = ladder_close,
 };

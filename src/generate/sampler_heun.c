@@ -50,6 +50,7 @@ const sampler_row sampler_heun = {
     .label = "Heun",
     .aliases = (const char *const[]){"HeunDiscreteScheduler", "sample_heun", "k_heun", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .evaluations = 2,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_UNKNOWN,
@@ -57,5 +58,7 @@ const sampler_row sampler_heun = {
     .begin = ladder_begin,
     .ask = ask_heun,
     .tell = tell_heun,
+    .level = ladder_level,
+    .latent = ladder_latent,
     .close = ladder_close,
 };

@@ -91,6 +91,7 @@ const sampler_row sampler_lcm = {
     .name = "lcm",
     .label = "LCM",
     .aliases = (const char *const[]){"LCMScheduler", "sample_lcm", NULL},
+    .has_clean = true,
     .open = open_few,
     .ask = ask_few,
     .tell = tell_lcm,

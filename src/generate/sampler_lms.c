@@ -37,14 +37,16 @@ static bool tell_lms(sampler *s, const float *output, rng *r, error *e)
 {
     ladder *l = s->own;
     const float *sigma = l->sigma + s->done;
+    /* where steps are left out, the first ones' curve has points without slopes, as there */
     int order = s->done + 1 < ORDER ? s->done + 1 : ORDER;
+    int known = s->done + 1 - s->begun < order ? s->done + 1 - s->begun : order;
     float by[ORDER];
     (void)r, (void)e;
     ladder_clean(s, s->x, output, *sigma, s->clean);
     for (int k = 0; k < order; k++) by[k] = coefficient(sigma, order, k);
     for (size_t i = 0; i < s->n; i++) {
         float sum = by[0] * (l->slope[i] = (s->x[i] - s->clean[i]) / *sigma);
-        for (int k = 1; k < order; k++) sum += by[k] * l->past[(size_t)(k - 1) * s->n + i];
+        for (int k = 1; k < known; k++) sum += by[k] * l->past[(size_t)(k - 1) * s->n + i];
         s->x[i] += sum;
     }
     ladder_remember(s, l->slope);
@@ -57,12 +59,14 @@ const sampler_row sampler_lms = {
     .label = "LMS",
     .aliases = (const char *const[]){"LMSDiscreteScheduler", "sample_lms", "k_lms", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_UNKNOWN,
     .open = open_lms,
     .begin = ladder_begin,
     .ask = ladder_ask_step,
     .tell = tell_lms,
+    .level = ladder_level,
     .save = ladder_save,
     .load = ladder_load,
     .close = ladder_close,

@@ -26,6 +26,10 @@ static bool open_pndm(sampler *s, const scheduler_config *c, const sampler_optio
                          "steps is %d: pndm with this model (no skip_prk_steps) begins with three "
                          "Runge-Kutta steps; give at least 4",
                          s->steps);
+    if (!c->skip_prk && s->begun)
+        return error_set(e, ERROR_USAGE,
+                         "pndm with this model (no skip_prk_steps) cannot leave out its first "
+                         "steps; choose another --sampler, or strength 1");
     if (!ladder_make(s, sizeof(pndm), PAST, e)) return false;
     pndm *p = s->own;
     p->skip_prk = c->skip_prk;
@@ -45,7 +49,11 @@ static int timestep_asked(const sampler *s)
 {
     const pndm *p = s->own;
     int part = p->ladder.part;
-    if (!is_prk(s)) return s->timestep[s->done + part];
+    /* diffusers' list has the second timestep twice: begun later, the first step asks one earlier
+     */
+    if (!is_prk(s) && s->done == s->begun)
+        return s->timestep[s->begun + part - (s->begun + part > 1)];
+    if (!is_prk(s)) return s->timestep[s->done];
     if (part == 0) return s->timestep[s->done];
     return s->timestep[s->done + 1] + (part < 3 ? p->stride / 2 : 0);
 }
@@ -97,14 +105,13 @@ static void tell_first(sampler *s, const float *m)
 {
     pndm *p = s->own;
     ladder *l = &p->ladder;
-    int t = s->timestep[0];
+    int t = timestep_asked(s);
     if (!l->part) {
         ladder_remember(s, m);
         carry(s, s->x, t, t - p->stride, m, l->trial);
     } else {
-        int end = s->timestep[1];
         for (size_t i = 0; i < s->n; i++) l->slope[i] = (m[i] + l->past[i]) / 2;
-        carry(s, s->x, end + p->stride, end, l->slope, l->trial);
+        carry(s, s->x, t + p->stride, t, l->slope, l->trial);
     }
     if (!l->part && s->steps > 1) {
         l->part = 1;
@@ -122,9 +129,9 @@ static void tell_plms(sampler *s, const float *m)
     int t = s->timestep[s->done];
     for (size_t i = 0; i < s->n; i++) {
         float a = l->past[i], b = l->past[s->n + i], c = l->past[2 * s->n + i];
-        if (s->done == 1)
+        if (s->done == s->begun + 1)
             l->slope[i] = (3 * m[i] - a) / 2;
-        else if (s->done == 2)
+        else if (s->done == s->begun + 2)
             l->slope[i] = (23 * m[i] - 16 * a + 5 * b) / 12;
         else
             l->slope[i] = (float)(1.0 / 24) * (55 * m[i] - 59 * a + 37 * b - 9 * c);
@@ -139,7 +146,7 @@ static bool tell_pndm(sampler *s, const float *output, rng *r, error *e)
     (void)r, (void)e;
     if (is_prk(s))
         tell_prk(s, output);
-    else if (s->done == 0)
+    else if (s->done == s->begun)
         tell_first(s, output);
     else
         tell_plms(s, output);
@@ -155,6 +162,7 @@ const sampler_row sampler_pndm = {
     .begin = ladder_begin,
     .ask = ask_pndm,
     .tell = tell_pndm,
+    .latent = ladder_latent,
     .save = ladder_save,
     .load = ladder_load,
     .close = ladder_close,

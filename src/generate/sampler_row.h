@@ -16,6 +16,7 @@ typedef struct sampler_row {
     const char *name, *label;   /* "ddim", "DDIM" */
     const char *const *aliases; /* other names that are read, in any case; ends with NULL */
     bool has_eta, has_variance, has_sigmas; /* which options mean something to it */
+    bool has_clean;                         /* s->clean is what the last output foretold */
     int evaluations;                        /* of the network in most steps; 0: one */
     spacing spacing; /* its class's own, where neither option nor config says */
     snr_rule no_snr;
@@ -23,7 +24,11 @@ typedef struct sampler_row {
     bool (*begin)(sampler *s, error *e);      /* s->x holds the noise */
     void (*ask)(sampler *s, evaluation *out); /* step, part 0 and x are filled in already */
     bool (*tell)(sampler *s, const float *output, rng *r,
-                 error *e);                     /* a step's last adds 1 to s->done */
+                 error *e); /* a step's last adds 1 to s->done */
+    /* Where the latent stands that is asked next: alpha * picture + sigma * noise; NULL: at
+     * alpha_bar of the timestep that is asked. And that latent; NULL: s->x. */
+    void (*level)(const sampler *s, float *alpha, float *sigma);
+    float *(*latent)(const sampler *s);
     size_t (*save)(const sampler *s, void *to); /* its size; to NULL: that alone */
     void (*load)(sampler *s, const void *from); /* of save's size */
     void (*close)(sampler *s);
@@ -43,9 +48,9 @@ struct sampler {
     bool clip, threshold;
     float clip_range, threshold_ratio, sample_max;
     spacing spacing;
-    sigma_kind sigmas; /* as the options say; SIGMAS_MODEL where they say nothing */
-    int steps, done;
-    int *timestep; /* [steps], falling: set_timesteps of diffusers' schedulers */
+    sigma_kind sigmas;      /* as the options say; SIGMAS_MODEL where they say nothing */
+    int steps, done, begun; /* begun: the first that is made */
+    int *timestep;          /* [steps], falling: set_timesteps of diffusers' schedulers */
     bool learned;
     size_t n;
     float *x;             /* [n]: the latent after `done` steps */

@@ -30,7 +30,7 @@ static bool open_unipc(sampler *s, const scheduler_config *c, const sampler_opti
 static int order_of(const sampler *s, int step)
 {
     const unipc *u = s->own;
-    return step == 0 || (u->lower_at_end && step + 1 == s->steps) ? 1 : 2;
+    return step == s->begun || (u->lower_at_end && step + 1 == s->steps) ? 1 : 2;
 }
 
 /* What predictor and corrector share, for a step between sigma[0] and sigma[1]. */
@@ -77,7 +77,7 @@ static bool tell_unipc(sampler *s, const float *output, rng *r, error *e)
     (void)r;
     if (!mixture_clean(s, ladder_mixture(l->sigma[s->done]), s->x, output, s->clean, e))
         return false;
-    if (s->done > 0) correct(s);
+    if (s->done > s->begun) correct(s);
     memcpy(l->past + s->n, l->past, s->n * sizeof *l->past);
     memcpy(l->past, s->clean, s->n * sizeof *l->past);
     memcpy(l->past + 2 * s->n, s->x, s->n * sizeof *l->past);
@@ -97,12 +97,14 @@ const sampler_row sampler_unipc = {
     .label = "UniPC",
     .aliases = (const char *const[]){"UniPCMultistepScheduler", "uni_pc", "uni_pc_bh2", NULL},
     .has_sigmas = true,
+    .has_clean = true,
     .spacing = SPACING_LINSPACE,
     .no_snr = SNR_TINY,
     .open = open_unipc,
     .begin = ladder_begin,
     .ask = ladder_ask_plain,
     .tell = tell_unipc,
+    .level = ladder_level_plain,
     .save = ladder_save,
     .load = ladder_load,
     .close = ladder_close,

@@ -234,6 +234,27 @@ void ladder_ask_plain(sampler *s, evaluation *out)
     out->t = l->t[s->done];
 }
 
+float *ladder_latent(const sampler *s)
+{
+    const ladder *l = s->own;
+    return l->part ? l->trial : s->x;
+}
+
+void ladder_level(const sampler *s, float *alpha, float *sigma)
+{
+    const ladder *l = s->own;
+    *alpha = 1;
+    *sigma = l->sigma[s->done + (l->part > 0)];
+}
+
+void ladder_level_plain(const sampler *s, float *alpha, float *sigma)
+{
+    const ladder *l = s->own;
+    mixture m = ladder_mixture(l->sigma[s->done]);
+    *alpha = m.alpha;
+    *sigma = m.sigma;
+}
+
 void ladder_clean(const sampler *s, const float *x, const float *m, float sigma, float *x0)
 {
     float square = sigma * sigma + 1, by = -sigma / sqrtf(square);

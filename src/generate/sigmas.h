@@ -51,6 +51,11 @@ void ladder_ask(sampler *s, evaluation *out, const float *x, float sigma, double
  */
 void ladder_ask_step(sampler *s, evaluation *out);
 void ladder_ask_plain(sampler *s, evaluation *out);
+/* `latent` and `level` of the rows: what is in hand between two evaluations, and where on the
+ * ladder it stands: sigma times noise on the picture, or (plain) their mixture. */
+float *ladder_latent(const sampler *s);
+void ladder_level(const sampler *s, float *alpha, float *sigma);
+void ladder_level_plain(const sampler *s, float *alpha, float *sigma);
 /* x0 of the output m at a latent x that holds sigma times noise. */
 void ladder_clean(const sampler *s, const float *x, const float *m, float sigma, float *x0);
 /* A plane into the past; the oldest is forgotten. */

@@ -154,7 +154,6 @@ static bool unet_family(fields *f, const char *class_name)
     if (!strncmp(class_name, "SD3", 3)) return refuse(f, "Stable Diffusion 3");
     if (!strncmp(class_name, "Flux", 4)) return refuse(f, "Flux");
     if (!strcmp(addition, "text_time")) return refuse(f, "Stable Diffusion XL");
-    if (in == 9) return refuse(f, "an inpainting model (9 input channels)");
     if (in == 8) return refuse(f, "an InstructPix2Pix model (8 input channels)");
     if (cross_dim == 1024) return refuse(f, "Stable Diffusion 2 (text width 1024)");
     return true;

@@ -296,7 +296,7 @@ static bool finish_stable_diffusion(model *m, error *e)
     if (m->clip.hidden != m->unet.cross_dim)
         return error_set(e, ERROR_MODEL, "%s: the text encoder is %d wide, the UNet expects %d",
                          m->path, m->clip.hidden, m->unet.cross_dim);
-    if (m->vae.latent_channels != m->unet.in_channels)
+    if (m->vae.latent_channels != m->unet.in_channels && !model_inpaints(m))
         return error_set(e, ERROR_MODEL,
                          "%s: the VAE has %d latent channels, the UNet %d; give a VAE "
                          "that fits with --vae",
@@ -321,9 +321,15 @@ static bool finish_stable_diffusion(model *m, error *e)
     return true;
 }
 
+bool model_inpaints(const model *m)
+{
+    return m->unet.conditional && m->unet.in_channels == 2 * m->vae.latent_channels + 1;
+}
+
 static bool check_output(model *m, error *e)
 {
     int in = m->unet.in_channels, out = m->unet.out_channels;
+    if (m->unet.conditional && in == 9) in = 4; /* an inpainting model's latents */
     return out == in || out == 2 * in ||
            error_set(e, ERROR_MODEL,
                      "%s: the UNet gives %d channels for %d; only as many, or twice as many "

@@ -55,6 +55,8 @@ bool model_open_to_look(model **out, const char *path, thread_pool *pool, const 
  * borrowed, and closed later. */
 bool model_derive(model **out, const model *base, error *e);
 void model_close(model **m);
+/* A UNet that reads, beside the latents, a mask and the latents of what is not masked. */
+bool model_inpaints(const model *m);
 
 /* x NHWC F32 [B,h,w,in], t F32 [B], or [1] for all, context F32 [B,N,cross] (NULL: unconditional).
  * Returns [B,h,w,out]. */

@@ -50,6 +50,10 @@ bool features_check(const model *m, const features_options *o, error *e)
                          "%s: features are seen by a model that reads prompts, which this one "
                          "does not",
                          m->path);
+    if (model_inpaints(m))
+        return error_set(e, ERROR_USAGE,
+                         "%s: features are not seen by an inpainting model (9 input channels)",
+                         m->path);
     if (o->draws < 1 || o->draws > MOST_DRAWS)
         return error_set(e, ERROR_USAGE, "features of %d draws of noise; give 1 to %d", o->draws,
                          MOST_DRAWS);

@@ -21,7 +21,7 @@ void fit_latents(const model *m, int width, int height, int shape[3])
 {
     int own_width, own_height, multiple;
     fit_size(m, &own_width, &own_height, &multiple);
-    shape[0] = m->unet.in_channels;
+    shape[0] = fit_conditional(m) ? m->vae.latent_channels : m->unet.in_channels;
     shape[1] = (height ? height : own_height) / fit_factor(m);
     shape[2] = (width ? width : own_width) / fit_factor(m);
 }

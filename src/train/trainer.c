@@ -307,6 +307,11 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
                          "%s: is an unconditional model; DreamBooth needs one that "
                          "takes a prompt (Stable Diffusion 1.x)",
                          m->path);
+    if (model_inpaints(m))
+        return error_set(e, ERROR_MODEL,
+                         "%s: is an inpainting model (9 input channels), which is not trained "
+                         "here; give one that makes whole pictures",
+                         m->path);
     bool ok = train_settings_check(s, e);
     train_settings_resolve(&t->settings);
     if (ok && lora_open(&t->lora, m, s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
