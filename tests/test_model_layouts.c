@@ -582,7 +582,7 @@ static void other_single_files(void **state)
     write_text(path, "PK\3\4and so on");
     refused(path, NULL, ERROR_FORMAT, "is a zip archive (as PyTorch writes) without");
     write_text(path, "GGUF.......");
-    refused(path, NULL, ERROR_FORMAT, "but GGUF");
+    refused(path, NULL, ERROR_FORMAT, "is GGUF of version");
     write_text(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
     refused(path, NULL, ERROR_FORMAT, "git-lfs pointer");
     write_text(path, "");

@@ -261,6 +261,70 @@ static void test_lora_merged(void **state)
     assert_false(exists("x.png"));
 }
 
+static void write_told(const char *name, const char *key, const char *value)
+{
+    static float zero[4];
+    const safetensors_entry parts[] = {
+        {.name = "model.diffusion_model.a", .rank = 1, .dim = {4}, .data = zero, .bytes = 16},
+        {.name = "cond_stage_model.transformer.a",
+         .rank = 1,
+         .dim = {4},
+         .data = zero,
+         .bytes = 16}};
+    const safetensors_pair pairs[] = {{key, value},
+                                      {"likeness.text_encoder", "{}"},
+                                      {"likeness.vae", "{}"},
+                                      {"likeness.scheduler", "{}"}};
+    error e = {0};
+    if (!safetensors_write(in_folder(name), parts, 2, pairs, 4, &e)) fail_msg("%s", e.text);
+}
+
+/* One file tells sizes that are not Stable Diffusion's, and opens again to the same pictures. */
+static void test_one_file(void **state)
+{
+    (void)state;
+    TOY("-o", "folder.png");
+    done();
+    likeness("convert", "toy", "toy/one.safetensors", NULL);
+    done();
+    likeness("generate", "-m", "toy/one.safetensors", "-p", "a", "--steps", "1", "-o", "single.png",
+             NULL);
+    done();
+    assert_true(same_pixels("folder.png", "single.png"));
+    likeness("convert", "toy/one.safetensors", "again", NULL);
+    done();
+    likeness("generate", "-m", "again", "-p", "a", "--steps", "1", "-o", "again.png", NULL);
+    done();
+    assert_true(same_pixels("folder.png", "again.png"));
+    likeness("convert", "toy/one.safetensors", "toy/two.safetensors", NULL);
+    done();
+    char command[600];
+    snprintf(command, sizeof command, "cd %s && cmp toy/one.safetensors toy/two.safetensors",
+             folder);
+    assert_int_equal(system(command), 0);
+    write_told("told.safetensors", "likeness.other", "{}");
+    likeness("generate", "-m", "told.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "its metadata tell only a part of its sizes");
+    write_told("told.safetensors", "likeness.unet", "{");
+    likeness("generate", "-m", "told.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "told.safetensors: should be a JSON object");
+    write_told("told.safetensors", "likeness.unet", "{\"block_out_channels\": [7]}");
+    likeness("generate", "-m", "told.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "told.safetensors: ");
+    /* the pocket model's tokenizer is known, and another's must be given */
+    snprintf(command, sizeof command,
+             "cd %s && mkdir -p own/tokenizer && cp toy/one.safetensors own && cp -r toy odd && "
+             "echo '#more' >>odd/tokenizer/merges.txt",
+             folder);
+    assert_int_equal(system(command), 0);
+    likeness("generate", "-m", "own/one.safetensors", "-p", "a", "--steps", "1", "--tokenizer",
+             "toy/tokenizer", "-o", "given.png", NULL);
+    done();
+    assert_true(same_pixels("folder.png", "given.png"));
+    likeness("generate", "-m", "own/one.safetensors", "-p", "a", "-o", "x.png", NULL);
+    failed(1, "has a tokenizer of its own, which is not in the file");
+}
+
 /* A diffusers VAE's own file has its sizes beside it; one that does not fit says what to do. */
 static void test_vae_files(void **state)
 {
@@ -326,9 +390,10 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convert),   cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_lora),      cmocka_unit_test(test_lora_merged),
-        cmocka_unit_test(test_vae_files), cmocka_unit_test(test_other_images),
+        cmocka_unit_test(test_convert),      cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),         cmocka_unit_test(test_lora_merged),
+        cmocka_unit_test(test_one_file),     cmocka_unit_test(test_vae_files),
+        cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

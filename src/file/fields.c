@@ -23,6 +23,17 @@ bool fields_open(fields *f, const char *path, size_t limit, error *e)
     return true;
 }
 
+bool fields_parse(fields *f, const char *text, const char *where, error *e)
+{
+    json_t *root = json_parse(text, strlen(text), JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return error_set(e, ERROR_FORMAT, "%s: should be a JSON object", where);
+    }
+    *f = (fields){root, where, e, true};
+    return true;
+}
+
 void fields_close(fields *f)
 {
     json_decref(f->root);

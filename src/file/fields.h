@@ -21,6 +21,8 @@ typedef struct fields {
 
 /* Owner of root: f, until fields_close(). On failure there is nothing to close. */
 bool fields_open(fields *f, const char *path, size_t limit, error *e);
+/* The same of a text in memory; where: for messages. */
+bool fields_parse(fields *f, const char *text, const char *where, error *e);
 void fields_close(fields *f);
 
 json_t *field(const fields *f, const char *name); /* NULL where absent or null */

@@ -200,7 +200,6 @@ static const char *other_kind(const mapped_file *map)
         size_t size;
         const char *kind;
     } kinds[] = {
-        {"GGUF", 4, " but GGUF, which is not supported; take the model as .safetensors"},
         {"version https://git-lfs", 23,
          " but only a git-lfs pointer; fetch the file itself (git lfs pull)"},
         {"<", 1, " but looks like a web page; fetch the file itself"},

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file/gguf.h"
 #include "file/pickle.h"
 #include "file/zip.h"
 
@@ -410,6 +411,7 @@ bool tensors_open(safetensors *out, const char *path, error *e)
     *out = (safetensors){0};
     if (!file_begin(path, begin, sizeof begin, &size, e)) return false;
     bool ours = size > 8 && begin[8] == '{'; /* the length before it may look like anything */
+    if (gguf_is(begin, size) && !ours) return gguf_open(out, path, e);
     return torch_is(begin, size) && !ours ? torch_open(out, path, e)
                                           : safetensors_open(out, path, e);
 }

@@ -274,9 +274,35 @@ static int unet_sample_size(fields *f, bool conditional)
 
 bool unet_config_read(unet_config *c, const char *path, error *e)
 {
+    return unet_config_parse(c, NULL, path, e);
+}
+
+bool vae_config_read(vae_config *c, const char *path, error *e)
+{
+    return vae_config_parse(c, NULL, path, e);
+}
+
+bool clip_config_read(clip_config *c, const char *path, error *e)
+{
+    return clip_config_parse(c, NULL, path, e);
+}
+
+bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
+{
+    return scheduler_config_parse(c, NULL, path, e);
+}
+
+/* text NULL: of the file at path. */
+static bool open_fields(fields *f, const char *text, const char *path, error *e)
+{
+    return text ? fields_parse(f, text, path, e) : fields_open(f, path, CONFIG_LIMIT, e);
+}
+
+bool unet_config_parse(unet_config *c, const char *text, const char *path, error *e)
+{
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
+    if (!open_fields(&f, text, path, e)) return false;
     const char *class_name = field_text(&f, "_class_name", "");
     if (!f.ok || !unet_family(&f, class_name) ||
         !unet_is_conditional(&f, class_name, &c->conditional))
@@ -333,11 +359,11 @@ void unet_config_sd1(unet_config *c)
 
 /* ---- VAE ---- */
 
-bool vae_config_read(vae_config *c, const char *path, error *e)
+bool vae_config_parse(vae_config *c, const char *text, const char *path, error *e)
 {
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
+    if (!open_fields(&f, text, path, e)) return false;
     const char *class_name = field_text(&f, "_class_name", "AutoencoderKL");
     if (f.ok && strcmp(class_name, "AutoencoderKL"))
         f.ok = error_set(e, ERROR_MODEL,
@@ -397,19 +423,19 @@ void vae_config_sd1(vae_config *c)
 
 /* ---- text encoder ---- */
 
-bool clip_config_read(clip_config *c, const char *path, error *e)
+bool clip_config_parse(clip_config *c, const char *text, const char *path, error *e)
 {
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
-    json_t *whole = f.root, *text = field(&f, "text_config"); /* a whole CLIPModel */
+    if (!open_fields(&f, text, path, e)) return false;
+    json_t *whole = f.root, *inner = field(&f, "text_config"); /* a whole CLIPModel */
     const char *type = field_text(&f, "model_type", "clip_text_model");
     if (f.ok && strncmp(type, "clip", 4))
         f.ok = error_set(e, ERROR_MODEL,
                          "%s: \"model_type\" is \"%.60s\", which is not supported "
                          "(only CLIP's text encoder is)",
                          path, type);
-    if (json_is_object(text)) f.root = text;
+    if (json_is_object(inner)) f.root = inner;
     c->hidden = field_int(&f, "hidden_size", 512, 1, MAX_CHANNELS);
     c->intermediate = field_int(&f, "intermediate_size", 2048, 1, 1 << 16);
     c->layers = field_int(&f, "num_hidden_layers", 12, 1, 256);
@@ -531,7 +557,7 @@ static void read_solver(fields *f, scheduler_config *c)
     c->timestep_scaling = field_float(f, "timestep_scaling", 10);
 }
 
-bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
+bool scheduler_config_parse(scheduler_config *c, const char *text, const char *path, error *e)
 {
     static const char *const beta_words[] = {"linear", "scaled_linear", "squaredcos_cap_v2",
                                              "sigmoid"};
@@ -542,7 +568,7 @@ bool scheduler_config_read(scheduler_config *c, const char *path, error *e)
                                                  "learned",     "learned_range"};
     fields f;
     memset(c, 0, sizeof *c);
-    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
+    if (!open_fields(&f, text, path, e)) return false;
     snprintf(c->class_name, sizeof c->class_name, "%s", field_text(&f, "_class_name", ""));
     c->train_steps = field_int(&f, "num_train_timesteps", 1000, 1, 1 << 20);
     c->beta_start = field_float(&f, "beta_start", 1e-4f);

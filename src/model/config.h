@@ -128,6 +128,11 @@ bool clip_config_read(clip_config *c, const char *path, error *e);
 bool unet_config_read(unet_config *c, const char *path, error *e);
 bool vae_config_read(vae_config *c, const char *path, error *e);
 bool scheduler_config_read(scheduler_config *c, const char *path, error *e);
+/* The same of a text in memory; path: for messages. */
+bool clip_config_parse(clip_config *c, const char *text, const char *path, error *e);
+bool unet_config_parse(unet_config *c, const char *text, const char *path, error *e);
+bool vae_config_parse(vae_config *c, const char *text, const char *path, error *e);
+bool scheduler_config_parse(scheduler_config *c, const char *text, const char *path, error *e);
 void scheduler_config_close(scheduler_config *c); /* frees trained_betas */
 /* Stable Diffusion 1.x, for single files. */
 void clip_config_sd1(clip_config *c);

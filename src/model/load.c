@@ -61,6 +61,14 @@ const safetensors_entry *weight_files_entry(const weight_files *files, size_t i)
     return NULL;
 }
 
+const char *weight_files_told(const weight_files *files, const char *key)
+{
+    const safetensors *f = files->file;
+    for (size_t i = 0; files->count && i < f->metadata_count; i++)
+        if (!strcmp(f->metadata[i].key, key)) return f->metadata[i].value;
+    return NULL;
+}
+
 bool weight_files_have_prefix(const weight_files *files, const char *prefix)
 {
     for (size_t i = 0; i < files->count; i++)

@@ -19,6 +19,8 @@ void weight_files_release(weight_files **files); /* gives up one share; NULL is 
 const safetensors_entry *weight_files_find(const weight_files *files, const char *name);
 /* The i-th tensor of all files; NULL past the last. */
 const safetensors_entry *weight_files_entry(const weight_files *files, size_t i);
+/* What the first file says under a key of its metadata; NULL: nothing. */
+const char *weight_files_told(const weight_files *files, const char *key);
 bool weight_files_have_prefix(const weight_files *files, const char *prefix);
 
 /* The weights of a network recorded in `expected`. where: the beginning of every message. The set

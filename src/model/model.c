@@ -9,7 +9,9 @@
 #include "base/platform.h"
 #include "file/fields.h"
 #include "model/detect.h"
+#include "model/find.h"
 #include "model/load.h"
+#include "model/told.h"
 
 enum { CONFIG_LIMIT = 1 << 20 };
 
@@ -250,30 +252,46 @@ static char *tokenizer_at(const char *base, const char *sub)
     return NULL;
 }
 
-/* In the order of docs/MODEL.md. */
-static char *find_tokenizer(const char *file)
+/* In the order of docs/MODEL.md; of those places the first whose tokenizer is the one of that name
+ * (told.h; NULL: any). */
+static char *find_tokenizer(const char *file, const char *name)
 {
     const char *slash = strrchr(file, '/');
     char *beside = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
     char *ours = path_beside("models/clip-tokenizer");
     const char *models = getenv("LIKENESS_MODELS");
+    char *pocket = name ? find_pocket(NULL) : NULL, its[65];
     const struct {
         const char *base, *sub;
-    } places[] = {{getenv("LIKENESS_TOKENIZER"), "."}, {beside, "tokenizer"},
-                  {beside, "clip-tokenizer"},          {beside, "."},
-                  {models, "clip-tokenizer"},          {ours, "."}};
+    } places[] = {{getenv("LIKENESS_TOKENIZER"), "."},
+                  {beside, "tokenizer"},
+                  {beside, "clip-tokenizer"},
+                  {beside, "."},
+                  {models, "clip-tokenizer"},
+                  {ours, "."},
+                  {pocket, "tokenizer"}};
     char *found = NULL;
-    for (size_t i = 0; !found && i < sizeof places / sizeof *places; i++)
+    for (size_t i = 0; !found && i < sizeof places / sizeof *places; i++) {
         found = tokenizer_at(places[i].base, places[i].sub);
+        if (!found || !name || (told_tokenizer_of(found, its) && !strcmp(its, name))) continue;
+        free(found);
+        found = NULL;
+    }
+    free(pocket);
     free(beside);
     free(ours);
     return found;
 }
 
-static bool open_single_tokenizer(model *m, const char *tokenizer_path, error *e)
+static bool open_single_tokenizer(model *m, const char *tokenizer_path, const char *name, error *e)
 {
     if (tokenizer_path) return open_tokenizer(m, tokenizer_path, e);
-    char *folder = find_tokenizer(m->path);
+    char *folder = find_tokenizer(m->path, name);
+    if (!folder && name)
+        return error_set(e, ERROR_FILE,
+                         "%s: has a tokenizer of its own, which is not in the file and was not "
+                         "found; give the folder that has it (--tokenizer DIR)",
+                         m->path);
     bool ok = folder
                   ? open_tokenizer(m, folder, e)
                   : error_set(
@@ -418,6 +436,15 @@ static bool open_single_networks(model *m, weight_files *files, const char *vae_
                     : open_vae_in(m, files, m->path, vae_sizes, e);
 }
 
+/* The autoencoder's sizes, of the file or a test's; without blocks: Stable Diffusion 1's. */
+static bool its_vae(vae_config *vae, const model *m, bool told, const single_sizes *sizes)
+{
+    *vae = (vae_config){0};
+    if (told) *vae = m->vae;
+    if (sizes && sizes->vae) *vae = *sizes->vae;
+    return true;
+}
+
 static bool open_single(model **out, const char *path, const char *vae_path,
                         const char *tokenizer_path, const single_sizes *sizes, bool to_look,
                         thread_pool *pool, const work_watch *watch, error *e)
@@ -435,13 +462,16 @@ static bool open_single(model **out, const char *path, const char *vae_path,
         m->unet = *sizes->unet;
     }
     weight_files *files = NULL;
+    vae_config vae;
+    bool told = false;
     bool ok = weight_files_open(&files, &m->path, 1, e) && detect_single(files, path, e) &&
-              open_single_networks(m, files, vae_path, sizes ? sizes->vae : NULL, e) &&
-              (to_look || open_single_tokenizer(m, tokenizer_path, e)) &&
+              (sizes || told_read(m, files, &told, e)) && its_vae(&vae, m, told, sizes) &&
+              open_single_networks(m, files, vae_path, vae.blocks ? &vae : NULL, e) &&
+              (to_look || open_single_tokenizer(m, tokenizer_path, told_tokenizer(files), e)) &&
               finish_stable_diffusion(m, e);
     /* Files that predict v say so by an empty tensor of that name, since nothing else in them
      * differs. */
-    if (ok && weight_files_find(files, "v_pred")) {
+    if (ok && !told && weight_files_find(files, "v_pred")) {
         m->scheduler.predicts = PREDICT_V;
         m->scheduler.zero_snr = weight_files_find(files, "ztsnr") != NULL;
     }
@@ -535,6 +565,7 @@ bool model_derive(model **out, const model *base, error *e)
     m->clip_weights = m->unet_weights = (weight_set){0};
     m->tokenizer_folder = m->vae_folder = NULL;
     m->lora_hashes = m->lora_weights = m->inversion_hashes = NULL;
+    memset(m->told, 0, sizeof m->told);
     bool ok = copy_text(&m->tokenizer_folder, base->tokenizer_folder, e) &&
               copy_text(&m->vae_folder, base->vae_folder, e) &&
               copy_text(&m->lora_hashes, base->lora_hashes, e) &&
@@ -542,6 +573,7 @@ bool model_derive(model **out, const model *base, error *e)
               copy_text(&m->inversion_hashes, base->inversion_hashes, e) &&
               share_set(&m->clip_weights, &base->clip_weights, e) &&
               share_set(&m->unet_weights, &base->unet_weights, e);
+    for (int i = 0; ok && i < 4; i++) ok = copy_text(&m->told[i], base->told[i], e);
     if (ok)
         *out = m;
     else
@@ -566,6 +598,7 @@ void model_close(model **handle)
     free(m->lora_hashes);
     free(m->lora_weights);
     free(m->inversion_hashes);
+    for (int i = 0; i < 4; i++) free(m->told[i]);
     free(m->hash);
     free(m);
     *handle = NULL;

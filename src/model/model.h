@@ -30,6 +30,7 @@ typedef struct model {
     char *lora_hashes;  /* "name: 0123456789ab, ..." of what was merged into it; NULL: nothing */
     char *lora_weights; /* "name: 0.8, ..." */
     char *inversion_hashes; /* the same of textual inversions */
+    char *told[4];          /* of a single file that tells its configurations, in told.c's order */
     char *hash;             /* [65], kept by model_hash, "" until then; NULL: it is not kept */
     size_t copied;          /* bytes of the float32 copies that LoRAs made of its weights */
     /* Whose weights it has (model_derive), and whose tokenizer, scheduler and autoencoder these

@@ -233,17 +233,6 @@ static bool copy_clip_config(const char *from, const char *folder, error *e)
     return ok;
 }
 
-/* ---- networks ---- */
-
-static bool write_weights(const weight_set *set, const dtype *as, const char *folder,
-                          const char *name, char *hash, error *e)
-{
-    char *path = path_join(folder, name);
-    bool ok = path ? weights_write(set, as, path, hash, e) : error_memory(e, folder, strlen(name));
-    free(path);
-    return ok;
-}
-
 static bool from_folder(const model *m) { return path_is_dir(m->path); }
 
 /* Where the UNet's or the scheduler's files lie: flat repositories have them at the root. */
@@ -253,6 +242,49 @@ static char *part_of_source(const model *m, const char *part)
     if (!inner || path_is_dir(inner)) return inner;
     free(inner);
     return strdup(m->path);
+}
+
+char *model_config_text(const model *m, int which, error *e)
+{
+    static const char *const parts[] = {"unet", "text_encoder", NULL, "scheduler"};
+    char *folder = NULL, *text = NULL;
+    if (m->told[which] && (which != 2 || !m->vae_folder)) {
+        if (!(text = strdup(m->told[which]))) error_memory(e, m->path, CONFIG_LIMIT);
+        return text;
+    }
+    if (which == 2)
+        folder = m->vae_folder ? strdup(m->vae_folder) : NULL;
+    else if (from_folder(m))
+        folder = part_of_source(m, parts[which]);
+    if (folder) {
+        char *path = path_join(folder, which == 3 ? "scheduler_config.json" : "config.json");
+        if (!path)
+            error_memory(e, folder, 64);
+        else if (!file_read(path, CONFIG_LIMIT, &text, NULL, e))
+            text = NULL;
+        free(path);
+        free(folder);
+        return text;
+    }
+    json_t *root = which == 0   ? unet_json(&m->unet)
+                   : which == 1 ? clip_json(&m->clip)
+                   : which == 2 ? vae_json(&m->vae)
+                                : scheduler_json(&m->scheduler);
+    text = root ? json_text(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    if (!text) error_memory(e, m->path, CONFIG_LIMIT);
+    return text;
+}
+
+/* ---- networks ---- */
+
+static bool write_weights(const weight_set *set, const dtype *as, const char *folder,
+                          const char *name, char *hash, error *e)
+{
+    char *path = path_join(folder, name);
+    bool ok = path ? weights_write(set, as, path, hash, e) : error_memory(e, folder, strlen(name));
+    free(path);
+    return ok;
 }
 
 /* Copies one file out of a part of the model's folder. */
@@ -329,6 +361,8 @@ static bool save_scheduler(const model *m, const char *folder, const dtype *as, 
 {
     (void)as;
     if (from_folder(m)) return copy_from_part(m, "scheduler", folder, "scheduler_config.json", e);
+    const char *told = m->told[3];
+    if (told) return write_bytes(folder, "scheduler_config.json", told, strlen(told), e);
     return write_json(scheduler_json(&m->scheduler), folder, "scheduler_config.json", e);
 }
 

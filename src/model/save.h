@@ -16,6 +16,9 @@
  * (null). Every file is written beside its target and renamed. Unconditional models are refused. */
 bool model_save(const model *m, const char *folder, const weight_set *unet, const weight_set *clip,
                 error *e);
+/* A configuration as its file has it, or would: 0 the UNet's, 1 the text encoder's, 2 the
+ * autoencoder's, 3 the scheduler's. malloc'ed. */
+char *model_config_text(const model *m, int which, error *e);
 /* False with an error for what cannot be saved: an unconditional model, one with textual
  * inversions.
  */

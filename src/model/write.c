@@ -14,6 +14,7 @@
 #include "file/safetensors.h"
 #include "model/names.h"
 #include "model/save.h"
+#include "model/told.h"
 
 enum { PIECE = 16384, DROP_BYTES = 128 << 20 };
 
@@ -138,13 +139,16 @@ bool model_write_single(const model *m, const dtype *as, const char *path, const
     weight sign[2];
     arena memory = {0};
     safetensors_entry *entry = calloc(total, sizeof *entry);
+    safetensors_pair pair[TOLD_PAIRS];
+    size_t pairs = 0;
     bool ok = entry || error_memory(e, path, total * sizeof *entry);
+    ok = ok && told_write(pair, &pairs, m, &memory, e);
     for (int i = 0; ok && i < 3; i++)
         ok = add_network(entry, &count, sets[i], &names[i], as, &memory, e);
     if (ok && m->scheduler.predicts == PREDICT_V) add_sign(entry, &count, "v_pred", &sign[0]);
     if (ok && m->scheduler.zero_snr) add_sign(entry, &count, "ztsnr", &sign[1]);
     writing t = {.path = path, .set = sets, .watch = watch, .total = count};
-    ok = ok && safetensors_write_with(path, entry, count, NULL, 0, NULL, put_weight, &t, e);
+    ok = ok && safetensors_write_with(path, entry, count, pair, pairs, NULL, put_weight, &t, e);
     give_back(&t);
     arena_free(&memory);
     free(entry);

@@ -13,6 +13,7 @@ seeds() { # the project's own small files of a kind
     case $1 in
     image) find tests/fixtures/image -type f ;;
     safetensors) find tests/fixtures/safetensors -type f ;;
+    gguf) find tests/fixtures/gguf -name '*.gguf' ;;
     torch) find tests/fixtures/torch -type f ;;
     config) find models/pocket tests/fixtures/model/layout -name '*config.json' ;;
     tokenizer) find tests/fixtures/model/layout -name 'tokenizer.json' ;;
