@@ -9,6 +9,7 @@
 #   make cuda           build/liblikeness-cuda.so, for NVIDIA GPUs; without CUDA 13 here it brings NVIDIA's wheels (1 GB)
 #   make bench          ours, diffusers' and OpenVINO's speed at the size of Stable Diffusion 1.5 (docs in tools/bench/bench.sh)
 #   make clip-tokenizer fetches the merges of CLIP's tokenizer, which single-file checkpoints need; make tries it once
+#   make equality       pictures and weights against diffusers' (tools/equality/run.sh); PYTHON as for make bench
 #   make install        into PREFIX=/usr/local
 #   make clean
 SHELL := /bin/bash
@@ -29,7 +30,7 @@ configure = if [ ! -f $(1)/CMakeCache.txt ] && command -v ninja >/dev/null; \
             then cmake -S . -B $(1) -G Ninja $(2); else cmake -S . -B $(1) $(2); fi >/dev/null
 compile = cmake --build $(1) --parallel $$(nproc)
 
-.PHONY: all cuda clip-tokenizer demo packages test-packages test test-sanitize test-more test-fuzz bench install clean
+.PHONY: all cuda clip-tokenizer demo packages test-packages test test-sanitize test-more test-fuzz bench equality install clean
 all:
 	@$(call configure,$(BUILD),$(FLAGS))
 	@$(call compile,$(BUILD))
@@ -75,6 +76,10 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@$(call compile,$(BUILD)) --target benches
 	@PYTHON="$(PYTHON)" tools/bench/bench.sh $(BUILD)
+
+equality:
+	@$(MAKE) --no-print-directory all
+	@PYTHON="$(PYTHON)" tools/equality/run.sh $(BUILD)
 
 install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)

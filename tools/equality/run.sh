@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run.sh BUILD: what `make equality` does: every comparison of this folder on the pocket model, one after the other, and
+# at the end a table of them (as docs/EQUALITY.md has it). PARTS chooses (all). REFS (/tmp/likeness-references) keeps
+# what diffusers makes, which takes most of the time once; OURS (/tmp/likeness-pictures) what BUILD/likeness makes.
+# PYTHON must have torch, diffusers, transformers, peft, scipy, torchsde, numpy and Pillow. Exit status 1 where
+# any part is not within its bound.
+set -u
+build=$1
+refs=${REFS:-/tmp/likeness-references}
+ours=${OURS:-/tmp/likeness-pictures}
+export PYTHON=${PYTHON:-python3}
+tools=$(dirname "$0")
+parts=${PARTS:-$(cd "$tools" && ls ./*.sh | sed 's|^\./||; s|\.sh$||; /^run$/d' | LC_ALL=C sort | tr '\n' ' ')lora}
+mkdir -p "$refs" "$ours"
+
+# The model that mix.sh lets take turns with the pocket model.
+tuned() {
+    [ -f "$refs/tuned/model_index.json" ] ||
+        "$build/likeness" train -m "$tools/../../models/pocket" --instance_data_dir "$tools/../../examples/subject" \
+            --instance_prompt "a photo of sks dog" --max_train_steps 40 --learning_rate 1e-4 --seed 7 \
+            --output_dir "$refs/tuned" >/dev/null
+}
+
+part() { # NAME
+    case $1 in
+    lora) "$PYTHON" "$tools/lora.py" "$build/likeness" "$ours/lora" ;;
+    mix) tuned && PROMPTS=2 "$tools/mix.sh" "$build" "$refs/tuned" "$refs/mix" "$ours/mix" ;;
+    *) "$tools/$1.sh" "$build" "$refs" "$ours" ;;
+    esac
+}
+
+status=0
+table="| comparison | result | within its bound |"$'\n'"|---|---|---|"
+for name in $parts; do
+    echo "== $name"
+    start=$SECONDS
+    part "$name" >"$ours/$name.log" 2>&1 && good=yes || { good=NO; status=1; }
+    cat "$ours/$name.log"
+    echo "   ($((SECONDS - start)) s)"
+    # the last line of each of a part's comparisons of pictures, or the last line of all
+    result=$(grep -E '^[0-9]+ pictures: ' "$ours/$name.log" | paste -sd ';' | sed 's/;/; /g')
+    table+=$'\n'"| $name | ${result:-$(tail -n 1 "$ours/$name.log")} | $good |"
+done
+printf '\n%s\n' "$table"
+exit $status
