@@ -166,6 +166,7 @@ def worst(have, want):
     return max(float((have[k].double() - want[k].double()).abs().max() / want[k].double().abs().max()) for k in want)
 
 
+found = []
 failed = False
 for make, by_diffusers in ((kohya, True), (diffusers_old, True), (diffusers_new, True), (peft, True),
                            (peft_alpha, True), (locon_mid, False), (loha, False), (lokr, False)):
@@ -194,4 +195,6 @@ for make, by_diffusers in ((kohya, True), (diffusers_old, True), (diffusers_new,
         bad = bad or worst(ours, theirs) > 1e-6
     print(line + ("  FAILED" if bad else ""), flush=True)
     failed = failed or bad
+    found.append(max(worst(ours, want), worst(ours, theirs) if by_diffusers else 0))
+print(f"{len(found)} spellings: worst relative difference of a changed weight {max(found):.1e}")
 sys.exit(failed)
