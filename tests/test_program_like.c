@@ -44,7 +44,7 @@ static void test_again(void **state)
     assert_null(strstr(last.err, "warning"));
     drop("x.png");
     assert_int_equal(TOY("eta.png", "-p", "a", "--sampler", "ddim", "--eta", "0.5", "--spacing",
-                         "trailing", "--steps", "2"),
+                         "trailing", "--steps", "4", "--deep-cache", "2"),
                      0);
     assert_int_equal(TOY("x.png", "--like", "eta.png"), 0);
     assert_true(same_file("x.png", "eta.png"));

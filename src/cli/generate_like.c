@@ -105,6 +105,7 @@ int like_read(task *t, int argc, char **argv)
         {"Schedule", OPTION_TEXT, &t->schedule},
         {"Precision", OPTION_TEXT, &t->precision},
         {"Denoising strength", OPTION_DOUBLE, &t->strength},
+        {"Deep cache", OPTION_INT, &t->deep_cache},
         {NULL, OPTION_FLAG, NULL},
     };
     if (!is_ours(t)) t->prompt_syntax = "a1111"; /* whose programs read prompts so */
