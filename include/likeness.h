@@ -432,8 +432,18 @@ typedef struct lk_generate_options {
      * anew, and the rest kept, as diffusers' StableDiffusionInpaintPipeline does. An inpainting
      * model (9 input channels) reads it, and makes no picture without. */
     const lk_image *mask;
+    /* A second pass over a larger picture, as AUTOMATIC1111's "Hires. fix" makes it: the latents
+     * grow by this factor (0: none), are noised by the same seed, and steps are made again, by the
+     * model of a schedule's last step. lk_image_initial is the first pass's. */
+    double hires;
+    int hires_steps;            /* 0: as many as steps */
+    double hires_strength;      /* 0 to 1; 0.7 */
+    const char *hires_upscaler; /* "latent" (NULL), "latent-antialiased", "latent-bicubic",
+                                   "latent-bicubic-antialiased", "latent-nearest",
+                                   "latent-nearest-exact" */
 } lk_generate_options;
-/* How many of its steps a picture really makes; 0: its strength leaves none. */
+/* How many of its steps a picture really makes (of two passes the first), which a schedule counts;
+ * 0: its strength leaves none. */
 LK_API int lk_generate_steps(const lk_generate_options *options);
 /* Sets `sampler` by a name that any of these programs has for it, and `sigmas` where it names them
  * too ("DPM++ 2M Karras"). The error names the nearest. */

@@ -121,6 +121,7 @@ static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate
                                                       .guidance = 7.5f,
                                                       .picture = 1,
                                                       .strength = 0.8,
+                                                      .hires_strength = 0.7,
                                                       .pictures = 1};
 
 void lk_generate_defaults_sized(lk_generate_options *o, size_t size)
@@ -162,6 +163,10 @@ generate_options api_options_in(const lk_generate_options *o)
         .latents = o->latents ? o->latents->data : NULL,
         .init = o->init_image ? &o->init_image->image : NULL,
         .strength = o->strength,
+        .hires = o->hires,
+        .hires_steps = o->hires_steps,
+        .hires_strength = o->hires_strength,
+        .hires_upscaler = o->hires_upscaler,
         .mask = o->mask ? &o->mask->image : NULL,
         .sampler =
             {

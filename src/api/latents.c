@@ -71,7 +71,7 @@ bool lk_image_save_latents(const lk_image *p, const char *path, lk_error *caller
                                            "%s: this picture was not generated here, so it has "
                                            "no latents",
                                            path);
-    return api_report(ok && latents_write(path, p->initial.data, p->final.data, p->initial.shape,
-                                          p->settings, &e),
+    return api_report(ok && latents_write(path, p->initial.data, p->initial.shape, p->final.data,
+                                          p->final.shape, p->settings, &e),
                       &e, caller);
 }

@@ -10,6 +10,7 @@
 
 #include "base/platform.h"
 #include "base/threads.h"
+#include "generate/hires.h"
 #include "model/hash.h"
 
 static const lk_job job_defaults = {.size = sizeof(lk_job), .count = 1};
@@ -222,7 +223,7 @@ static bool take_jobs(many *m, const lk_job *const *jobs, error *e)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has a schedule and no names", i);
         t->steps = t->o.from ? t->o.from->state.step : 0;
         generate_options in = api_options_in(&t->o);
-        m->steps += generate_steps(&in) - t->steps;
+        m->steps += generate_steps(&in) + hires_steps(&in) - t->steps;
     }
     return true;
 }

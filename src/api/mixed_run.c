@@ -182,6 +182,7 @@ bool mixed_size(mixed *t, int *together, bool *small, error *e)
 static bool keep(lk_image **out, const mixed *t, int k, generate_result *made, error *e)
 {
     const int shape[3] = {made->channels, made->height, made->width};
+    const int begun[3] = {made->channels, made->begun_height, made->begun_width};
     image_job job = {t->generators, t->name, t->count, mix_of(t), &t->in[k]};
     lk_image *p = *out = calloc(1, sizeof *p);
     if (!p) return error_memory(e, "a picture", sizeof *p);
@@ -189,7 +190,7 @@ static bool keep(lk_image **out, const mixed *t, int k, generate_result *made, e
     p->initial.data = made->initial;
     p->final.data = made->final;
     *made = (generate_result){0};
-    memcpy(p->initial.shape, shape, sizeof shape);
+    memcpy(p->initial.shape, begun, sizeof begun);
     memcpy(p->final.shape, shape, sizeof shape);
     return parameters_text(&p->settings, &job, &p->image, e);
 }

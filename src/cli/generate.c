@@ -316,6 +316,20 @@ static bool has_random_seed(const char *list)
     return false;
 }
 
+/* --batch: every seed, and those after it. */
+static bool batch_seeds(task *t)
+{
+    size_t n = (size_t)t->batch, count = t->seed_count * n;
+    if (n == 1) return true;
+    uint64_t *all = malloc(count * sizeof *all);
+    for (size_t i = 0; all && i < count; i++) all[i] = t->seeds[i / n] + i % n;
+    if (!all) return false;
+    lk_free(t->seeds);
+    t->seeds = all;
+    t->seed_count = count;
+    return true;
+}
+
 static int prepare(task *t)
 {
     if (t->init_latents && !lk_latents_open(&t->latents, t->init_latents, &t->error))
@@ -323,6 +337,7 @@ static int prepare(task *t)
     t->base.latents = t->latents;
     if (!open_images(t)) return failed(t);
     if (!lk_seeds_parse(&t->seeds, &t->seed_count, t->seed_text, &t->error)) return failed(t);
+    if (!batch_seeds(t)) return no_memory();
     for (size_t i = 0; has_random_seed(t->seed_text) && i < t->seed_count; i++)
         fprintf(stderr, "seed %llu\n", (unsigned long long)t->seeds[i]);
     if (t->sweep_text && !lk_sweep_parse(&t->sweep, t->sweep_text, &t->base, &t->error))
@@ -378,6 +393,8 @@ int command_generate(int argc, char **argv)
     t.context_options.log = tell_warning;
     t.guidance = t.base.guidance;
     t.strength = t.base.strength;
+    t.hires_strength = t.base.hires_strength;
+    t.batch = 1;
     int status = like_read(&t, argc, argv);
     if (status == STATUS_DONE) status = generate_flags_read(&t, argc, argv);
     if (status == STATUS_DONE) status = like_settle(&t);

@@ -24,10 +24,11 @@ typedef struct task {
     model_list models;
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
         *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid,
-        *prompt_syntax, *init_image, *mask;
+        *prompt_syntax, *init_image, *mask, *hires_upscaler;
     int width, height, steps, clip_skip, deep_cache, threads;
     float guidance, guidance_rescale, eta;
-    double strength;
+    double strength, hires, hires_strength;
+    int hires_steps, batch;
     lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
     lk_generate_options base;

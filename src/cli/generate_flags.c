@@ -14,6 +14,7 @@ const char generate_help[] =
     "                             any length (default plain: signs are text, as in diffusers)\n"
     "  -s, --seed SEEDS           42, or 42,43,44, or 42-45 (default 42); one picture for each;\n"
     "                             -1: a random one, which is told and recorded\n"
+    "  -b, --batch N              N pictures from every seed on: 42 and -b 3 are 42,43,44\n"
     "      --like PICTURE         as that picture says of itself; what flags say goes first. A\n"
     "                             model other than pocket is given with -m\n"
     "  -W, --width N  -H, --height N   default: what the model was trained on\n"
@@ -46,6 +47,14 @@ const char generate_help[] =
     "      --strength X           0 to 1: how much of it (default 0.8): so large a share of the\n"
     "                             steps is made, and a schedule counts these\n"
     "      --mask FILE            of its size: what is white is made anew, the rest kept\n"
+    "\n"
+    "Larger\n"
+    "      --hires X              a second pass over latents X times as large, as AUTOMATIC1111's\n"
+    "                             Hires. fix; a schedule's last model makes it\n"
+    "      --hires-steps N        (default: as --steps)  --hires-strength X  (default 0.7)\n"
+    "      --hires-upscaler NAME  latent (the default), latent-antialiased, latent-bicubic,\n"
+    "                             latent-bicubic-antialiased, latent-nearest, "
+    "latent-nearest-exact\n"
     "\n"
     "How\n"
     "      --sampler NAME         likeness samplers lists them (default: the model's); also with\n"
@@ -100,6 +109,11 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"-i --init_image --init_img", OPTION_TEXT, &t->init_image},
         {"--strength --denoising_strength", OPTION_DOUBLE, &t->strength},
         {"--mask --mask_image", OPTION_TEXT, &t->mask},
+        {"--hires --hires_scale --hr_scale", OPTION_DOUBLE, &t->hires},
+        {"--hires_steps", OPTION_INT, &t->hires_steps},
+        {"--hires_strength --hires_denoising_strength", OPTION_DOUBLE, &t->hires_strength},
+        {"--hires_upscaler", OPTION_TEXT, &t->hires_upscaler},
+        {"-b --batch --batch_count", OPTION_INT, &t->batch},
         {"--save_latents", OPTION_TEXT, &t->save_latents},
         {"--precision", OPTION_TEXT, &t->precision},
         {"--device", OPTION_TEXT, &t->context_options.device},
@@ -169,5 +183,11 @@ int generate_flags_check(task *t)
     o->clip_skip = t->clip_skip;
     o->deep_cache = t->deep_cache;
     o->strength = t->strength;
+    o->hires = t->hires;
+    o->hires_steps = t->hires_steps;
+    o->hires_strength = t->hires_strength;
+    o->hires_upscaler = t->hires_upscaler;
+    if (t->batch < 1 || t->batch > 100000)
+        return fail(STATUS_WRONG_USAGE, "-b %d: give 1 to 100000 pictures a seed", t->batch);
     return STATUS_DONE;
 }

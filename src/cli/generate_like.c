@@ -88,6 +88,7 @@ int like_read(task *t, int argc, char **argv)
     int status = like_find(t, argc, argv), skip = 1;
     if (status != STATUS_DONE || !t->like) return status;
     if ((status = like_open(t)) != STATUS_DONE) return status;
+    bool two_passes = lk_settings_get(t->told, "Hires upscale") != NULL;
     const option list[] = {
         {"Steps", OPTION_INT, &t->steps},
         {"Sampler", OPTION_TEXT, &t->sampler},
@@ -104,7 +105,10 @@ int like_read(task *t, int argc, char **argv)
         {"Spacing", OPTION_TEXT, &t->spacing},
         {"Schedule", OPTION_TEXT, &t->schedule},
         {"Precision", OPTION_TEXT, &t->precision},
-        {"Denoising strength", OPTION_DOUBLE, &t->strength},
+        {"Denoising strength", OPTION_DOUBLE, two_passes ? &t->hires_strength : &t->strength},
+        {"Hires upscale", OPTION_DOUBLE, &t->hires},
+        {"Hires steps", OPTION_INT, &t->hires_steps},
+        {"Hires upscaler", OPTION_TEXT, &t->hires_upscaler},
         {"Deep cache", OPTION_INT, &t->deep_cache},
         {NULL, OPTION_FLAG, NULL},
     };

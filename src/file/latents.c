@@ -46,21 +46,26 @@ bool latents_read(float **data, int shape[3], const char *path, error *e)
     return ok;
 }
 
-bool latents_write(const char *path, const float *initial, const float *final, const int shape[3],
-                   const char *settings, error *e)
+static uint64_t bytes_of(const int shape[3])
 {
-    uint64_t bytes = sizeof(float) * (uint64_t)shape[0] * (uint64_t)shape[1] * (uint64_t)shape[2];
+    return sizeof(float) * (uint64_t)shape[0] * (uint64_t)shape[1] * (uint64_t)shape[2];
+}
+
+bool latents_write(const char *path, const float *initial, const int initial_shape[3],
+                   const float *final, const int shape[3], const char *settings, error *e)
+{
+    const int *begun = initial_shape;
     safetensors_entry entry[2] = {
         {.name = "latents",
          .rank = 4,
-         .dim = {1, shape[0], shape[1], shape[2]},
+         .dim = {1, begun[0], begun[1], begun[2]},
          .data = initial,
-         .bytes = bytes},
+         .bytes = bytes_of(begun)},
         {.name = "final",
          .rank = 4,
          .dim = {1, shape[0], shape[1], shape[2]},
          .data = final,
-         .bytes = bytes},
+         .bytes = bytes_of(shape)},
     };
     safetensors_pair about = {SETTINGS_KEY, settings};
     return safetensors_write(path, entry, 2, &about, settings ? 1 : 0, e);

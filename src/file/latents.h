@@ -11,8 +11,8 @@
 /* "latents": shape is C, h, w; *data malloc'ed, NULL on failure. */
 bool latents_read(float **data, int shape[3], const char *path, error *e);
 /* settings: NULL, or the picture's. */
-bool latents_write(const char *path, const float *initial, const float *final, const int shape[3],
-                   const char *settings, error *e);
+bool latents_write(const char *path, const float *initial, const int initial_shape[3],
+                   const float *final, const int shape[3], const char *settings, error *e);
 /* The settings in such a file, malloc'ed; NULL: it has none, or is no such file. */
 char *latents_settings(const char *path);
 

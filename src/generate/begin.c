@@ -17,6 +17,7 @@
 int generate_steps(const generate_options *o)
 {
     int steps = o->sampler.steps;
+    if (o->last_steps) return o->last_steps;
     if (!o->init || !(o->strength < 1)) return steps;
     return o->strength > 0 ? (int)(steps * o->strength) : 0;
 }
@@ -228,6 +229,11 @@ bool begin_draw(const job *j, job_image *p, error *e)
     size_t n = job_numbers(j);
     if (!allocate_noise(j, p, e)) return false;
     rng_seed(&p->rng, p->o->seed);
+    if (p->o->clean) {
+        p->clean = malloc(n * sizeof *p->clean);
+        if (!p->clean) return error_memory(e, "latents", n * sizeof *p->clean);
+        memcpy(p->clean, p->o->clean, n * sizeof *p->clean);
+    }
     if (p->o->init) return draw_from_image(j, p, e);
     if (p->o->latents)
         memcpy(p->noise, p->o->latents, n * sizeof *p->noise);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generate/hires.h"
 #include "generate/job.h"
 #include "pipeline/fit.h"
 #include "pipeline/layout.h"
@@ -62,13 +63,35 @@ void generator_latents(const generator *g, int width, int height, int shape[3])
 
 /* ---- checking ---- */
 
+/* The job that is largest of what the options want: the second pass, where there is one. */
+static bool open_largest(job *j, generator *const *models, int count, const mix *m,
+                         const generate_options *o, error *e)
+{
+    generate_options second;
+    mix turns;
+    const model *first = generator_model(models[m ? m->step[0].model[0] : 0]);
+    *j = (job){0};
+    if (o->hires == 0) return job_open(j, models, count, m, o, 1, NULL, e);
+    bool ok = hires_second(&second, &turns, m, o, first, e) &&
+              job_open(j, models, count, m ? &turns : NULL, &second, 1, NULL, e);
+    j->mix = NULL; /* gone, and not asked for what a size is */
+    mix_close(&turns);
+    return ok;
+}
+
 bool generator_check_mixed(generator *const *models, int count, const mix *m,
                            const generate_options *o, char **notes, error *e)
 {
     job j;
+    generate_options one = *o;
     if (notes) *notes = NULL;
-    bool ok = job_open(&j, models, count, m, o, 1, notes, e);
+    one.hires = 0;
+    bool ok = job_open(&j, models, count, m, &one, 1, notes, e);
     job_close(&j);
+    if (ok && o->hires != 0) {
+        ok = open_largest(&j, models, count, m, o, e);
+        job_close(&j);
+    }
     if (!ok && notes) { /* notes are for a check that went well */
         free(*notes);
         *notes = NULL;
@@ -93,6 +116,13 @@ static bool same_reading(const generate_options *a, const generate_options *b)
             (same_text(a->prompt, b->prompt) && same_text(a->negative, b->negative)));
 }
 
+static bool same_hires(const generate_options *a, const generate_options *b)
+{
+    return a->hires == b->hires && a->hires_steps == b->hires_steps &&
+           a->hires_strength == b->hires_strength && a->last_steps == b->last_steps &&
+           same_text(a->hires_upscaler, b->hires_upscaler);
+}
+
 bool generate_alike(const generate_options *a, const generate_options *b)
 {
     const sampler_options *s = &a->sampler, *t = &b->sampler;
@@ -101,8 +131,8 @@ bool generate_alike(const generate_options *a, const generate_options *b)
            a->deep_cache == b->deep_cache && same_reading(a, b) && s->kind == t->kind &&
            s->steps == t->steps && s->has_spacing == t->has_spacing &&
            (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
-           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0) && a->init == b->init &&
-           a->mask == b->mask && (!a->init || a->strength == b->strength);
+           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0) && same_hires(a, b) &&
+           a->init == b->init && a->mask == b->mask && (!a->init || a->strength == b->strength);
 }
 
 /* ---- running ---- */
@@ -121,6 +151,8 @@ static bool result_start(const job *j, const job_image *p, generate_result *out,
     out->channels = j->channels;
     out->height = j->height;
     out->width = j->width;
+    out->begun_height = j->height;
+    out->begun_width = j->width;
     out->initial = malloc(bytes);
     out->final = malloc(bytes);
     if (!out->initial || !out->final) return error_memory(e, "latents", 2 * bytes);
@@ -152,6 +184,7 @@ static bool finish(const job *j, const job_image *p, generate_result *out, error
 {
     generator *last = job_last(j);
     memcpy(out->final, sampler_latent(p->sampler), job_numbers(j) * sizeof(float));
+    if (p->o->undecoded) return true;
     if (!fit_conditional(last->on.model)) return image_of_sample(j, p, &out->picture, e);
     return decoder_run(last->decoder, out->final, &out->picture, e);
 }
@@ -160,6 +193,7 @@ bool generator_run_together(generator *const *models, int count, const mix *m,
                             const generate_options *o, int pictures, generate_result *out, error *e)
 {
     job j;
+    if (o->hires != 0) return hires_run(models, count, m, o, pictures, out, e);
     memset(out, 0, (size_t)pictures * sizeof *out);
     bool ok = job_open(&j, models, count, m, o, pictures, NULL, e) && read_texts(&j, e) &&
               start(&j, out, e) && loop_run(&j, e);
@@ -188,7 +222,7 @@ bool generator_is_small(generator *const *models, int count, const mix *m,
                         const generate_options *o)
 {
     job j;
-    bool small = job_open(&j, models, count, m, o, 1, NULL, NULL) &&
+    bool small = open_largest(&j, models, count, m, o, NULL) &&
                  denoiser_bytes(job_first(&j)->denoiser) <= TOGETHER_BYTES / 2;
     job_close(&j);
     return small;
@@ -198,8 +232,7 @@ int generator_together(generator *const *models, int count, const mix *m, const 
 {
     job j;
     int most = 1;
-    if (job_open(&j, models, count, m, o, 1, NULL, NULL) &&
-        job_first(&j)->on.device->batches_alike) {
+    if (open_largest(&j, models, count, m, o, NULL) && job_first(&j)->on.device->batches_alike) {
         size_t one = denoiser_bytes(job_first(&j)->denoiser), fit = one ? TOGETHER_BYTES / one : 1;
         most = fit < 1 ? 1 : fit > TOGETHER_MOST ? TOGETHER_MOST : (int)fit;
     }

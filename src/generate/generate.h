@@ -37,16 +37,6 @@ typedef struct generate_snapshot {
 /* A copy in one block of its own, to be freed with free(); NULL when memory is out. */
 generate_snapshot *generate_snapshot_copy(const generate_snapshot *s);
 
-/* How latents grow before a second pass: torch's interpolate, AUTOMATIC1111's names. */
-typedef enum latent_upscaler {
-    UPSCALE_BILINEAR, /* "Latent" */
-    UPSCALE_BILINEAR_ANTIALIASED,
-    UPSCALE_BICUBIC,
-    UPSCALE_BICUBIC_ANTIALIASED,
-    UPSCALE_NEAREST,
-    UPSCALE_NEAREST_EXACT,
-} latent_upscaler;
-
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
     uint64_t seed;
@@ -66,12 +56,23 @@ typedef struct generate_options {
     const image *init; /* NULL: none; else the run begins with this picture, noised by: */
     double strength;   /* 0 to 1: this share of the steps is made, the last ones */
     const image *mask; /* NULL: none; else of init's size, and white is what is made anew */
+    /* A second pass (hires.h): its size by this one's, 0: none; its steps, 0: as many; what share
+     * of a run they are; how latents grow, NULL: "latent". */
+    double hires, hires_strength;
+    int hires_steps;
+    const char *hires_upscaler;
+    /* hires.c's: the second pass's latents, and how many of its steps are made (0: it is none);
+     * whether nothing is decoded. */
+    const float *clean;
+    int last_steps;
+    bool undecoded;
 } generate_options;
 
 typedef struct generate_result {
     image picture;
-    int channels, height, width; /* of the latents */
-    float *initial, *final;      /* latents [C,h,w] before the first and after the last step */
+    int channels, height, width;   /* of the latents */
+    int begun_height, begun_width; /* of the first ones: smaller where there was a second pass */
+    float *initial, *final;        /* latents [C,h,w] before the first and after the last step */
 } generate_result;
 
 /* Both are borrowed and must outlive the generator. */

@@ -10,6 +10,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "base/sha256.h"
+#include "generate/hires.h"
 #include "generate/settings.h"
 #include "generate/sigma_text.h"
 #include "model/hash.h"
@@ -154,6 +155,16 @@ static bool set_image(settings *s, const char *key, const image *m, error *e)
     return settings_set(s, e, key, "%.*s", SHORT_HASH, hex);
 }
 
+static bool set_hires(settings *s, const generate_options *o, error *e)
+{
+    latent_upscaler how;
+    upscaler_parse(&how, o->hires_upscaler);
+    return settings_set(s, e, "Denoising strength", "%s", number_exact(o->hires_strength).text) &&
+           settings_set(s, e, "Hires upscale", "%s", number_exact(o->hires).text) &&
+           (!o->hires_steps || settings_set(s, e, "Hires steps", "%d", o->hires_steps)) &&
+           settings_set(s, e, "Hires upscaler", "%s", upscaler_label(how));
+}
+
 static bool set_init(settings *s, const generate_options *o, error *e)
 {
     return settings_set(s, e, "Denoising strength", "%s", number_exact(o->strength).text) &&
@@ -178,6 +189,9 @@ static bool set_latents(settings *s, const generator *g, const generate_options 
 static bool fill(settings *s, const image_job *j, const image *made, error *e)
 {
     const generate_options *o = j->options;
+    /* of a picture in two passes the first one's */
+    const int size[] = {o->hires > 0 && o->width ? o->width : made->width,
+                        o->hires > 0 && o->height ? o->height : made->height};
     int alone = model_alone(j);
     const generator *g = j->models[alone < 0 ? j->mix->step[0].model[0] : alone];
     if (!sampler_kind_known(o->sampler.kind))
@@ -191,8 +205,9 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
              (o->syntax == PROMPT_PLAIN ||
               settings_set(s, e, "Prompt syntax", "%s", prompt_syntax_name(o->syntax)));
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
-         settings_set(s, e, "Size", "%dx%d", made->width, made->height) && set_model(s, j, g, e) &&
-         (alone >= 0 || set_turns(s, j, e)) && (!o->init || set_init(s, o, e)) && set_rare(s, o, e);
+         settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
+         (alone >= 0 || set_turns(s, j, e)) && (!o->init || set_init(s, o, e)) &&
+         (o->hires == 0 || set_hires(s, o, e)) && set_rare(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
     dtype precision = generator_device(g)->weight_type;

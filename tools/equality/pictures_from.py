@@ -10,6 +10,9 @@ DIR/strength/<slug>-<strength>-<seed>.png     DDIM at other strengths and seeds,
 DIR/inpaint/<slug>-<sampler>-20-42.png        StableDiffusionInpaintPipeline at strength 0.75, blended latents
 DIR/whole/<slug>-<sampler>-20-42.png          the same at strength 1
 DIR/nine/<slug>-<sampler>-20-42.png           the same with 9 input channels, strength 0.75; nine-whole: strength 1
+DIR/hires/<slug>-<sampler>-20-42.png          from text, then again over latents 1.5 times as large, as AUTOMATIC1111 does:
+                                              the last 20 of int(20 / 0.7) steps, noise of the same seed
+DIR/hires/<slug>-<upscaler>-42.png            the same by DDIM, 8 of int(8 / 0.6) steps, otherwise enlarged
 """
 import argparse
 import json
@@ -23,6 +26,8 @@ from reference_pictures import SAMPLERS, Path, slug
 PROMPT = "a photo of a dog"
 KARRAS = ("euler", "heun", "lms", "dpm2", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "deis")
 FEW = ("ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "dpm2", "dpmpp_2m", "unipc", "lcm")
+UPSCALERS = {"latent-antialiased": dict(mode="bilinear", antialias=True), "latent-bicubic": dict(mode="bicubic"),
+             "latent-nearest-exact": dict(mode="nearest-exact")}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -84,6 +89,30 @@ def jobs():
             yield folder, name, model, sampler, {}, dict(strength=strength, mask=True)
 
 
+def hires(dir, where, torch, diffusers):
+    """The pictures in two passes."""
+    from torch.nn.functional import interpolate
+    at = os.path.join(where, "plms")
+    first = diffusers.StableDiffusionPipeline.from_pretrained(at, torch_dtype=torch.float32, safety_checker=None)
+    second = diffusers.StableDiffusionImg2ImgPipeline(**first.components)
+    own = dict(first.scheduler.config)
+    rows = [(s, s + "-20", dict(mode="bilinear"), 20, 0.7) for s in ("ddim", "pndm", "euler_a", "dpmpp_2m", "heun")]
+    rows += [("ddim", name, how, 8, 0.6) for name, how in UPSCALERS.items()]
+    os.makedirs(os.path.join(dir, "hires"), exist_ok=True)
+    for sampler, name, how, steps, strength in rows:
+        for pipe in (first, second):
+            pipe.set_progress_bar_config(disable=True)
+            pipe.scheduler = getattr(diffusers, SAMPLERS[sampler]).from_config(own)
+        latents = first(PROMPT, num_inference_steps=20, guidance_scale=7.5, output_type="latent",
+                        generator=torch.Generator("cpu").manual_seed(42)).images
+        latents = interpolate(latents, size=(24, 24), **how)
+        all_steps = int(steps / strength)
+        picture = second(PROMPT, image=latents, strength=(steps + 0.5) / all_steps, num_inference_steps=all_steps,
+                         guidance_scale=7.5, generator=torch.Generator("cpu").manual_seed(42)).images[0]
+        picture.save(os.path.join(dir, "hires", f"{slug(PROMPT)}-{name}-42.png"))
+        print(f"hires/{slug(PROMPT)}-{name}-42.png", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
@@ -100,6 +129,8 @@ def main():
     where = os.path.join(a.dir, "inputs")
     inputs(where, a.model)
     init, mask = (Image.open(os.path.join(where, f"{n}.png")).convert("RGB") for n in ("init", "mask"))
+    if a.part in ("", "hires"):
+        hires(a.dir, where, torch, diffusers)
     pipes = {}
     for folder, name, model, sampler, extra, call in jobs():
         if a.part and a.part != folder:

@@ -35,8 +35,15 @@ make_with plms inpaint -s 42 --strength 0.75 $mask --sweep "sampler=$all steps=2
 make_with plms whole -s 42 --strength 1 $mask --sweep "sampler=$few,pndm steps=20"
 make_with inpainting nine -s 42 --strength 0.75 $mask --sweep "sampler=$few steps=20"
 make_with inpainting nine-whole -s 42 --strength 1 $mask --sweep "sampler=$few steps=20"
+"$build/likeness" generate -m "$refs/inputs/plms" -t "${THREADS:-0}" -p "a photo of a dog" -s 42 -o "$ours/hires/" \
+    --hires 1.5 --sweep "sampler=ddim,pndm,euler_a,dpmpp_2m,heun steps=20" || exit 1
+for upscaler in latent-antialiased latent-bicubic latent-nearest-exact; do
+    "$build/likeness" generate -m "$refs/inputs/plms" -t "${THREADS:-0}" -p "a photo of a dog" -s 42 --sampler ddim \
+        --steps 20 --hires 1.5 --hires-steps 8 --hires-strength 0.6 --hires-upscaler $upscaler \
+        -o "$ours/hires/a-photo-of-a-dog-$upscaler-42.png" || exit 1
+done
 status=0
-for folder in img2img strength inpaint whole nine nine-whole; do
+for folder in img2img strength inpaint whole nine nine-whole hires; do
     echo "$folder:"
     "$python" "$tools/compare_pictures.py" "$refs/$folder" "$ours/$folder" || status=1
 done
