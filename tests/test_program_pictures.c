@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_program_pictures: likeness generate from pictures (--init-image, --strength, --mask), in two
+ * passes (--hires), and several of a seed (--batch). */
+#include "file/image.h"
+#include "program.h"
+#include "support.h"
+#include "toy.h"
+
+static char toy_path[300];
+
+#define TOY(name, ...)                                                                             \
+    likeness("generate", "-m", toy_path, "-t", "1", "-p", "a dog", "--steps", "4", "-o", name,     \
+             __VA_ARGS__, NULL)
+
+static bool same_file(const char *a, const char *b)
+{
+    char line[1300];
+    snprintf(line, sizeof line, "cmp -s %s %s", in_folder(a), in_folder(b));
+    return system(line) == 0;
+}
+
+static void paint(const char *name, int width, int height, int kind)
+{
+    image m;
+    error e = {0};
+    assert_true(image_new(&m, width, height, &e));
+    for (int i = 0; i < 3 * width * height; i++)
+        m.pixels[i] = kind ? (uint8_t)(i % (3 * width) < width ? 0 : 255) : (uint8_t)(i * 7 % 251);
+    assert_true(image_write(&m, in_folder(name), NULL, 90, &e));
+    image_free(&m);
+}
+
+static void test_from_a_picture(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("from.png", "--init-image", "init.png", "--strength", "0.5"), 0);
+    likeness("inspect", "from.png", NULL);
+    says(last.out, "40x32");
+    says(last.out, "Denoising strength: 0.5, Init image hash: ");
+    assert_int_equal(TOY("again.png", "--like", "from.png", "-i", "init.png"), 0);
+    assert_true(same_file("again.png", "from.png"));
+    assert_int_equal(TOY("again.png", "--like", "from.png", "-i", "mask.png", "--overwrite"), 0);
+    says(last.err, "\"Init image hash\" was ");
+    assert_int_equal(TOY("masked.png", "-i", "init.png", "--strength", "0.5", "--mask", "mask.png"),
+                     0);
+    assert_false(same_file("masked.png", "from.png"));
+    likeness("inspect", "masked.png", NULL);
+    says(last.out, "Mask hash: ");
+    /* the same name for another strength is refused, and what is read is never written over */
+    TOY("from.png", "--init-image", "init.png", "--strength", "0.75");
+    assert_int_equal(last.status, 1);
+    TOY("init.png", "--init-image", "init.png", "--overwrite");
+    assert_int_equal(last.status, 2);
+    says(last.err, "is what this run reads");
+    /* a schedule counts the steps that are made */
+    char a[320], b[320];
+    snprintf(a, sizeof a, "a=%s", toy_path);
+    snprintf(b, sizeof b, "b=%s", toy_path);
+    likeness("generate", "-m", a, "-m", b, "-p", "a dog", "--steps", "4", "--schedule",
+             "a x1, b x1", "-i", "init.png", "--strength", "0.5", "-o", "x.png", NULL);
+    done();
+    drop("x.png");
+    likeness("generate", "-m", a, "-m", b, "-p", "a dog", "--steps", "4", "--schedule",
+             "a x3, b rest", "-i", "init.png", "--strength", "0.5", "-o", "x.png", NULL);
+    failed(2, "has more steps than the run, which has 2");
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    TOY("x.png", "-i", "init.png", "--strength", "1.2");
+    failed(2, "strength is 1.2; give a number from 0 to 1");
+    TOY("x.png", "-i", "init.png", "--strength", "0.2");
+    failed(2, "strength 0.2 of 4 steps leaves none to make");
+    TOY("x.png", "-i", "init.png", "--mask", "small.png");
+    failed(2, "the mask is 8x8, the picture 41x33");
+    TOY("x.png", "--mask", "mask.png");
+    failed(2, "give that picture with --init-image");
+    TOY("x.png", "-i", "none.png");
+    failed(1, "none.png: cannot open");
+    TOY("x.png", "--hires", "1");
+    failed(2, "hires is 1; give a number above 1");
+    TOY("x.png", "-b", "0");
+    failed(2, "-b 0: give 1 to 100000");
+}
+
+static void test_hires(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("large.png", "--hires", "2", "--hires-steps", "2", "--save-latents",
+                         "large.safetensors"),
+                     0);
+    likeness("inspect", "large.png", NULL);
+    says(last.out, "64x64");
+    says(last.out, "Size: 32x32, ");
+    says(last.out, "Hires upscale: 2, Hires steps: 2, Hires upscaler: Latent");
+    assert_int_equal(TOY("again.png", "--like", "large.png", "--overwrite"), 0);
+    assert_true(same_file("again.png", "large.png"));
+    /* the noise that it began with is the small picture's */
+    assert_int_equal(TOY("small-again.png", "--init-latents", "large.safetensors"), 0);
+}
+
+static void test_batch(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("few/", "-s", "7,20", "-b", "2"), 0);
+    assert_true(exists("few/a-dog-7.png") && exists("few/a-dog-8.png"));
+    assert_true(exists("few/a-dog-20.png") && exists("few/a-dog-21.png"));
+    assert_int_equal(TOY("eight.png", "-s", "8"), 0);
+    assert_true(same_file("few/a-dog-8.png", "eight.png"));
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    error e = {0};
+    snprintf(folder, sizeof folder, "%s", scratch_dir());
+    snprintf(toy_path, sizeof toy_path, "%s/toy", folder);
+    if (!toy_stable_diffusion(toy_path, &e)) return -1;
+    paint("init.png", 41, 33, 0);
+    paint("mask.png", 41, 33, 1);
+    paint("small.png", 8, 8, 1);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_from_a_picture),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hires),
+        cmocka_unit_test(test_batch),
+    };
+    return cmocka_run_group_tests(tests, prepare, NULL);
+}
