@@ -751,6 +751,9 @@ LK_API bool lk_train_set(lk_train_options *options, const char *name, const char
  */
 LK_API bool lk_train_determines(const lk_train_options *options, const char *name);
 
+/* The learning rate, or what it is where the options have none. */
+LK_API double lk_train_learning_rate(const lk_train_options *options);
+
 /* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is.
  * output_dir becomes a diffusers folder of the trained model (of a LoRA, which is named in
  * lk_model_options.loras then, pytorch_lora_weights.safetensors), with train.jsonl, train.json,

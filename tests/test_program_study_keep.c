@@ -377,6 +377,49 @@ static void test_commands(void **state)
     run("grep -q 'likeness study plan.json -o . --precision bf16' p/report.html");
 }
 
+/* A LoRA and a training of all weights, side by side; what is trained from a LoRA's model too. The
+ * LoRA is kept, or trained anew, as a model is. */
+static void test_lora(void **state)
+{
+    (void)state;
+    static const char training[] =
+        "{\"train\": {\"model\": \"%s\", \"instance_data_dir\": \"" SOURCE_DIR
+        "/examples/subject\", \"instance_prompt\": \"a\", \"train_batch_size\": 1, "
+        "\"learning_rate\": 0.02, \"max_train_steps\": 3%s}}";
+    char text[4096], full[600], lora[600], more[600];
+    run("rm -rf o");
+    for (int rank = 4; rank <= 8; rank += 4) {
+        char settings[60];
+        snprintf(settings, sizeof settings, ", \"lora_rank\": %d, \"train_text_encoder\": true",
+                 rank);
+        snprintf(full, sizeof full, training, "base", "");
+        snprintf(lora, sizeof lora, training, "base", settings);
+        snprintf(more, sizeof more, training, "lora", ", \"lora_rank\": 2");
+        int n = snprintf(text, sizeof text,
+                         "{\"defaults\": {\"steps\": 3, \"guidance\": 3, \"prompt\": \"a dog\"}, "
+                         "\"models\": {\"base\": {\"path\": \"toy\"}, \"full\": %s, \"lora\": %s, "
+                         "\"more\": %s}, \"sections\": [{\"id\": \"all\", \"title\": \"All\", "
+                         "\"rows\": {\"schedule\": [\"base\", \"full\", \"lora\", \"more\", "
+                         "\"base x1, lora rest\"]}, \"columns\": {\"seed\": [1]}}], "
+                         "\"measures\": {\"noises\": 1}}",
+                         full, lora, more);
+        assert_true(n < (int)sizeof text);
+        write_file(in_folder("lora.json"), text, (size_t)n);
+        study("lora.json", "o");
+        if (rank == 4) check_commands("o", 5);
+        snprintf(text, sizeof text,
+                 "grep -q 'LoRA of rank %d (alpha %d) beside the attentions of the UNet and text "
+                 "encoder' o/report.html",
+                 rank, rank);
+        run(text);
+        likeness("study", "lora.json", "-o", "o", "-t", "1", NULL);
+        done();
+        assert_null(strstr(last.err, "to be trained"));
+    }
+    assert_int_equal(count_files("o/models/lora.*"), 1);
+    assert_int_equal(count_files("o/models/full.*"), 0);
+}
+
 /* A model has one hash: on the page, by inspect, and in the manifest of the class pictures it made.
  */
 static void test_hash(void **state)
@@ -547,15 +590,23 @@ static int set_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign_model),   cmocka_unit_test(test_foreign_files),
-        cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_class_folder),
-        cmocka_unit_test(test_class_maker),     cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_cosmetic),        cmocka_unit_test(test_changed),
-        cmocka_unit_test(test_precision),       cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_commands),        cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_interrupts),      cmocka_unit_test(test_validation),
-        cmocka_unit_test(test_photos_wrong),    cmocka_unit_test(test_photos),
-        cmocka_unit_test(test_photos_plan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_foreign_model),
+                                       cmocka_unit_test(test_foreign_files),
+                                       cmocka_unit_test(test_foreign_folders),
+                                       cmocka_unit_test(test_class_folder),
+                                       cmocka_unit_test(test_class_maker),
+                                       cmocka_unit_test(test_killed),
+                                       cmocka_unit_test(test_cosmetic),
+                                       cmocka_unit_test(test_changed),
+                                       cmocka_unit_test(test_precision),
+                                       cmocka_unit_test(test_plan),
+                                       cmocka_unit_test(test_commands),
+                                       cmocka_unit_test(test_hash),
+                                       cmocka_unit_test(test_lora),
+                                       cmocka_unit_test(test_interrupts),
+                                       cmocka_unit_test(test_validation),
+                                       cmocka_unit_test(test_photos_wrong),
+                                       cmocka_unit_test(test_photos),
+                                       cmocka_unit_test(test_photos_plan)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -118,6 +118,21 @@ static void test_settings(void **state)
     KEEPS(s, class_prompt, "a dog");
     KEEPS(s, num_class_images, 7);
     KEEPS(s, prior_loss_weight, .5);
+    CHANGES(s, lora_rank, 4);
+    KEEPS(s, lora_alpha, 2);
+    KEEPS(s, learning_rate, 5e-6); /* the default */
+    KEEPS(s, output_kohya_format, true);
+    /* trainings of all weights keep the names that they had before there were LoRAs */
+    char *text = text_with(&s, "base", "no");
+    assert_null(strstr(text, "lora"));
+    free(text);
+    s.lora_rank = 4;
+    CHANGES(s, lora_rank, 8);
+    CHANGES(s, lora_alpha, 2);
+    CHANGES(s, learning_rate, 5e-6);
+    KEEPS(s, learning_rate, 5e-4); /* the defaults */
+    KEEPS(s, lora_alpha, 4);
+    s.lora_rank = 0;
     s.max_train_steps = 0;
     CHANGES(s, num_train_epochs, 7);
     s.lr_scheduler = RATE_POLYNOMIAL;

@@ -106,6 +106,14 @@ bool lk_train_determines(const lk_train_options *options, const char *name)
     return train_setting_determines(&s, name);
 }
 
+double lk_train_learning_rate(const lk_train_options *options)
+{
+    lk_train_options own = train_defaults();
+    api_options(&own, sizeof own, options, "lk_train_options", NULL);
+    train_settings s = api_train_settings(&own);
+    return train_learning_rate(&s);
+}
+
 bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size)
 {
     static const char *const groups[] = {

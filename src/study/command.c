@@ -9,6 +9,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "study/trained_mark.h"
 
 /* A word of a shell's line: as it is where nothing in it is special, else in single quotes. */
 static void write_word(FILE *out, const char *text)
@@ -28,25 +29,35 @@ static void write_word(FILE *out, const char *text)
     fputc('\'', out);
 }
 
-/* -m NAME=PATH, or -m PATH where it is alone; nothing for the default model alone. */
-static void write_model(FILE *out, const study_model *m, bool alone)
+/* -m NAME=PATH, or -m PATH where it is alone; nothing for the default model alone. A LoRA's is the
+ * model that it was trained from. */
+static void write_model(FILE *out, const study_plan *p, const char *name, const study_model *m,
+                        bool alone)
 {
+    while (!m->path && m->train.lora_rank) m = &p->model[m->base];
     bool is_default = m->path && strcmp(m->path, "pocket") == 0;
     if (alone && is_default) return;
     fputs(" -m ", out);
-    if (!alone) fprintf(out, "%s=", m->name); /* letters, digits, -, _ and . */
+    if (!alone) fprintf(out, "%s=", name); /* letters, digits, -, _ and . */
     if (m->path)
         write_word(out, m->path);
     else
         fprintf(out, "models/%s", m->name);
 }
 
-/* --lora FILE:0.8, or --lora NAME=FILE:0.8 */
-static void write_loras(FILE *out, const study_model *m, bool alone)
+/* --lora FILE:0.8, or --lora NAME=FILE:0.8; first what the model that it was trained from has. */
+static void write_loras(FILE *out, const study_plan *p, const char *name, const study_model *m,
+                        bool alone)
 {
+    if (!m->path && m->train.lora_rank) {
+        write_loras(out, p, name, &p->model[m->base], alone);
+        fputs(" --lora ", out);
+        if (!alone) fprintf(out, "%s=", name);
+        fprintf(out, "models/%s/" TRAINED_LORA, m->name);
+    }
     for (int i = 0; i < m->loras; i++) {
         fputs(" --lora ", out);
-        if (!alone) fprintf(out, "%s=", m->name);
+        if (!alone) fprintf(out, "%s=", name);
         write_word(out, m->lora[i].path);
         fprintf(out, ":%s", number_exact_float(m->lora[i].weight).text);
     }
@@ -56,14 +67,14 @@ static void write_models(FILE *out, const study_plan *p, const study_cell *c)
 {
     int alone = cell_model(c);
     if (alone >= 0) {
-        write_model(out, &p->model[alone], true);
-        write_loras(out, &p->model[alone], true);
+        write_model(out, p, NULL, &p->model[alone], true);
+        write_loras(out, p, NULL, &p->model[alone], true);
         return;
     }
     for (int i = 0; i < p->models; i++) {
         if (!cell_uses(c, i)) continue;
-        write_model(out, &p->model[i], false);
-        write_loras(out, &p->model[i], false);
+        write_model(out, p, p->model[i].name, &p->model[i], false);
+        write_loras(out, p, p->model[i].name, &p->model[i], false);
     }
     fputs(" --schedule ", out);
     write_word(out, c->schedule);

@@ -257,8 +257,8 @@ static void write_model_table(page *p)
         const study_model *m = &plan->model[i];
         html_print(p->out, "<tr><th scope=\"row\">%s</th><td>", m->name);
         if (is_trained(m))
-            html_print(p->out, "%s, %lld steps of DreamBooth%s", plan->model[m->base].name,
-                       (long long)m->train.max_train_steps,
+            html_print(p->out, "%s, %lld steps of DreamBooth%s%s", plan->model[m->base].name,
+                       (long long)m->train.max_train_steps, m->train.lora_rank ? ", a LoRA" : "",
                        m->train.with_prior_preservation ? " with prior preservation" : "");
         else
             html_text(p->out, m->path);

@@ -51,7 +51,8 @@ static void write_batch(FILE *out, const study_plan *plan, const study_model *m)
 static void write_rate(FILE *out, const study_plan *plan, const study_model *m)
 {
     (void)plan;
-    html_print(out, "%g, %s", m->train.learning_rate, lk_rate_schedule_name(m->train.lr_scheduler));
+    html_print(out, "%g, %s", lk_train_learning_rate(&m->train),
+               lk_rate_schedule_name(m->train.lr_scheduler));
     if (m->train.lr_scheduler != LK_RATE_CONSTANT)
         html_print(out, ", %lld steps of warm-up", (long long)m->train.lr_warmup_steps);
 }
@@ -71,6 +72,10 @@ static void write_clip(FILE *out, const study_plan *plan, const study_model *m)
 static void write_parts(FILE *out, const study_plan *plan, const study_model *m)
 {
     (void)plan;
+    if (m->train.lora_rank)
+        html_print(out, "LoRA of rank %d (alpha %g) beside the attentions of the ",
+                   m->train.lora_rank,
+                   m->train.lora_alpha > 0 ? m->train.lora_alpha : m->train.lora_rank);
     fputs(m->train.train_text_encoder ? "UNet and text encoder" : "UNet", out);
 }
 static void write_extras(FILE *out, const study_plan *plan, const study_model *m)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * trained: opening and training a study's models. A model is whole when its folder has the mark of
- * its request (trained_mark.h) and its model_index.json, written last, is there too. */
+ * its request (trained_mark.h) and its model_index.json, written last, is there too; a LoRA, when
+ * its file is. */
 #include "study/trained.h"
 
 #include <stdarg.h>
@@ -113,6 +114,27 @@ static bool open_one(study_models *m, int i, const study_source *s, const char *
     return m->is_ready[i] || engine_failed(&why, e);
 }
 
+/* What a training left in its folder: a model, or a LoRA for the model that it started from. */
+static bool open_trained(study_models *m, int i, const study_source *s, const char *folder,
+                         error *e)
+{
+    const study_model *t = &s->plan->model[i];
+    lk_error why = {0};
+    lk_lora lora = {.weight = 1};
+    lk_model_options o;
+    if (!t->train.lora_rank) return open_one(m, i, s, folder, e);
+    char *path = path_join(folder, TRAINED_LORA);
+    if (!path) return error_memory(e, folder, strlen(folder));
+    lk_model_defaults(&o);
+    lora.path = path;
+    o.base = m->open[t->base];
+    o.loras = &lora;
+    o.lora_count = 1;
+    m->is_ready[i] = lk_model_open(&m->open[i], s->context, &o, &why);
+    free(path);
+    return m->is_ready[i] || engine_failed(&why, e);
+}
+
 /* The seconds of train.jsonl's lines. */
 static double training_seconds(const char *folder)
 {
@@ -171,7 +193,9 @@ static bool find_trained(study_models *m, const study_source *s, int i, error *e
                                                                           : NULL;
     if (ok && found) {
         m->seconds[i] = training_seconds(found);
-        ok = open_one(m, i, s, found, e);
+        /* beside a base that is still to be trained a LoRA is opened when that is done */
+        const study_model *t = &s->plan->model[i];
+        if (!t->train.lora_rank || m->is_ready[t->base]) ok = open_trained(m, i, s, found, e);
     }
     free(aside);
     return ok;
@@ -302,6 +326,7 @@ bool study_models_train(study_models *m, int i, const study_source *s, const tra
     lk_error why = {0};
     lk_train_options o = t->train;
     size_t there;
+    if (m->state[i] == TRAINED_WHOLE) return open_trained(m, i, s, m->folder[i], e);
     o.output_dir = m->folder[i];
     o.class_data_dir = m->class_folder[i];
     o.progress = events->progress;
@@ -318,5 +343,5 @@ bool study_models_train(study_models *m, int i, const study_source *s, const tra
     if (!checkpoints(&there, m->folder[i], true, e)) return false;
     m->seconds[i] = training_seconds(m->folder[i]);
     m->state[i] = TRAINED_WHOLE;
-    return open_one(m, i, s, m->folder[i], e);
+    return open_trained(m, i, s, m->folder[i], e);
 }

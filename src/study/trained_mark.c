@@ -59,7 +59,9 @@ trained_state trained_look(const char *folder, const char *key)
     else if (strcmp(json_string_value(json_object_get(mark, "determined_by")), key) != 0)
         state = TRAINED_OTHER;
     else
-        state = path_is_in(folder, "model_index.json") ? TRAINED_WHOLE : TRAINED_BEGUN;
+        state = path_is_in(folder, "model_index.json") || path_is_in(folder, TRAINED_LORA)
+                    ? TRAINED_WHOLE
+                    : TRAINED_BEGUN;
     json_decref(mark);
     return state;
 }

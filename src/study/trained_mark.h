@@ -10,6 +10,9 @@
 
 #include "base/error.h"
 
+/* What a training of a LoRA leaves in place of a model. */
+#define TRAINED_LORA "pytorch_lora_weights.safetensors"
+
 typedef enum trained_state {
     TRAINED_NOTHING, /* not there, or empty */
     TRAINED_FOREIGN, /* without a mark */
