@@ -100,6 +100,7 @@ int like_read(task *t, int argc, char **argv)
         {"Size-1", OPTION_INT, &t->width},
         {"Size-2", OPTION_INT, &t->height},
         {"Clip skip", OPTION_INT, &skip},
+        {"Deep cache", OPTION_INT, &t->deep_cache},
         {"Eta", OPTION_FLOAT, &t->eta},
         {"Variance", OPTION_TEXT, &t->variance},
         {"Spacing", OPTION_TEXT, &t->spacing},
