@@ -37,7 +37,8 @@ static void test_again(void **state)
     (void)state;
     assert_int_equal(TOY("first.png", "-p", "a dog, 2 cats: \"x\"", "-n", "rain, snow", "-s", "7",
                          "--steps", "3", "--sampler", "DPM++ 2M Karras", "--guidance", "3.3",
-                         "--guidance_rescale", "0.25", "-W", "48", "--clip-skip", "1", "--deep-cache", "2"),
+                         "--guidance_rescale", "0.25", "-W", "48", "--clip-skip", "1",
+                         "--deep-cache", "2"),
                      0);
     assert_int_equal(TOY("x.png", "--like", "first.png"), 0);
     assert_true(same_file("x.png", "first.png"));
