@@ -253,6 +253,16 @@ LK_API void lk_model_describe_sized(const lk_model *model, lk_model_info *info, 
  * call reads all of them, with the context's threads. */
 LK_API const char *lk_model_hash(lk_model *model);
 
+/* ---- ControlNet ---- */
+
+/* A network that joins the UNet and makes pictures follow another: its edges, its depth, a pose. Of
+ * Stable Diffusion 1.x: a diffusers folder, or a file in diffusers' or the original names. Never
+ * changes once it is open; pictures that were made with it may outlive it. */
+typedef struct lk_controlnet lk_controlnet;
+LK_API bool lk_controlnet_open(lk_controlnet **out, lk_context *context, const char *path,
+                               lk_error *error);
+LK_API void lk_controlnet_close(lk_controlnet **net); /* while nothing is made with it */
+
 /* ---- latents ---- */
 
 /* Float32 [C, h, w], as PyTorch lays them out ([1, C, h, w]), in the units that the UNet reads (the
@@ -392,6 +402,13 @@ LK_API bool lk_snapshot_copy(lk_snapshot **out, const lk_snapshot *snapshot, lk_
 LK_API void lk_snapshot_close(lk_snapshot **snapshot);    /* of a copy */
 LK_API int lk_snapshot_step(const lk_snapshot *snapshot); /* steps that are done */
 
+/* A ControlNet at work. */
+typedef struct lk_control {
+    lk_controlnet *net;
+    const lk_image *picture; /* what it sees, of any size: it is resized */
+    float scale;             /* of what it adds: 1 as it was trained, 0 nothing */
+} lk_control;
+
 typedef struct lk_generate_options {
     size_t size;
     const char *prompt, *negative; /* NULL: empty */
@@ -441,6 +458,8 @@ typedef struct lk_generate_options {
     const char *hires_upscaler; /* "latent" (NULL), "latent-antialiased", "latent-bicubic",
                                    "latent-bicubic-antialiased", "latent-nearest",
                                    "latent-nearest-exact" */
+    const lk_control *controls; /* what they add is summed */
+    int control_count;
 } lk_generate_options;
 /* How many of its steps a picture really makes (of two passes the first), which a schedule counts;
  * 0: its strength leaves none. */

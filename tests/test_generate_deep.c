@@ -14,6 +14,7 @@
 
 enum { STEPS = 6, MODELS = 2, SIDE = 16, LATENT = 4 * SIDE * SIDE };
 
+static const denoiser_extras deep_extra = {.deep = true};
 static const char *const names[MODELS] = {"base", "tuned"};
 static device *cpu;
 static model *opened[MODELS], *plain;
@@ -97,7 +98,7 @@ static void check_network(const model *m, int texts)
     fill_random(states, numbers, 1);
     fill_random(x[0], MOST, 2);
     fill_random(x[1], MOST, 3);
-    expect(denoiser_open(&n, &on, 2, texts, SIDE, SIDE, DENOISE_DEEP, &e) &&
+    expect(denoiser_open(&n, &on, 2, texts, 0, SIDE, SIDE, &deep_extra, &e) &&
                (!m->tokens || denoiser_read(n, states, &e)) &&
                denoiser_run(n, x[0], 500, whole[0], "here", &e) &&
                denoiser_run_shallow(n, x[0], 500, shallow[0], "here", &e) &&
@@ -112,8 +113,8 @@ static void check_network(const model *m, int texts)
                denoiser_run_shallow(n, x[1], 480, whole[1], "here", &e),
            &e);
     assert_memory_equal(whole[1], shallow[1], sizeof whole[1]);
-    assert_true(denoiser_is(n, 2, texts, SIDE, SIDE, DENOISE_DEEP) &&
-                !denoiser_is(n, 2, texts, SIDE, SIDE, 0));
+    assert_true(denoiser_is(n, 2, texts, 0, SIDE, SIDE, &deep_extra) &&
+                !denoiser_is(n, 2, texts, 0, SIDE, SIDE, NULL));
     denoiser_close(&n);
     free(deep);
     free(states);

@@ -115,7 +115,7 @@ static void cached_text(void **state)
         snprintf(name, sizeof name, "kv%zu", i);
         in[i] = graph_input(b.g, name, kv[i]->type, kv[i]->rank, kv[i]->dim);
     }
-    tensor *y = unet_build_cached(b.g, &golden_unet, x, t, in, 1, NULL);
+    tensor *y = unet_build_cached(b.g, &golden_unet, x, t, in, 1, NULL, NULL);
     graph_output(b.g, y);
     bench_ready(&text);
     bench_ready(&b);

@@ -128,7 +128,8 @@ static denoiser *denoiser_for(int batch, int seed)
     size_t numbers;
     error e = {0};
     float *states = text_by_formula(batch, seed, &numbers);
-    expect(denoiser_open(&n, &toy, batch, 1, 0, SIDE, SIDE, 0, &e) && denoiser_read(n, states, &e),
+    expect(denoiser_open(&n, &toy, batch, 1, 0, SIDE, SIDE, NULL, &e) &&
+               denoiser_read(n, states, &e),
            &e);
     free(states);
     return n;
@@ -190,9 +191,9 @@ static void test_batch(void **state)
     (void)state;
     float *states = text_by_formula(2, 3, &numbers);
     fill(x, MOST, 1);
-    expect(denoiser_open(&both, &toy, 2, 1, 0, SIDE, SIDE, 0, &e) &&
+    expect(denoiser_open(&both, &toy, 2, 1, 0, SIDE, SIDE, NULL, &e) &&
                denoiser_read(both, states, &e) &&
-               denoiser_open(&single, &toy, 1, 1, 0, SIDE, SIDE, 0, &e) &&
+               denoiser_open(&single, &toy, 1, 1, 0, SIDE, SIDE, NULL, &e) &&
                denoiser_read(single, states + numbers / 2, &e) &&
                denoiser_run(both, x, 77, pair, "here", &e) &&
                denoiser_run(single, x + one, 77, alone, "here", &e),
@@ -216,9 +217,9 @@ static void test_texts_of_a_sample(void **state)
     float *states = text_by_formula(SAMPLES * TEXTS, 3, &numbers);
     fill(x, SAMPLES * one, 1);
     for (size_t k = 0; k < all; k++) memcpy(twice + k * one, x + k / TEXTS * one, one * sizeof *x);
-    expect(denoiser_open(&shared, &toy, SAMPLES, TEXTS, 0, SIDE, SIDE, 0, &e) &&
+    expect(denoiser_open(&shared, &toy, SAMPLES, TEXTS, 0, SIDE, SIDE, NULL, &e) &&
                denoiser_read(shared, states, &e) &&
-               denoiser_open(&apart, &toy, SAMPLES * TEXTS, 1, 0, SIDE, SIDE, 0, &e) &&
+               denoiser_open(&apart, &toy, SAMPLES * TEXTS, 1, 0, SIDE, SIDE, NULL, &e) &&
                denoiser_read(apart, states, &e) &&
                denoiser_run(shared, x, 77.5f, out, "here", &e) &&
                denoiser_run(apart, twice, 77.5f, wanted, "here", &e),
@@ -226,8 +227,8 @@ static void test_texts_of_a_sample(void **state)
     for (size_t k = 0; k < all; k++)
         assert_true(samples_alike(toy.device, out + k * one, wanted + k * one, one));
     assert_memory_not_equal(out, out + one, one * sizeof *out);
-    assert_true(denoiser_is(shared, SAMPLES, TEXTS, 0, SIDE, SIDE, 0) &&
-                !denoiser_is(shared, SAMPLES * TEXTS, 1, 0, SIDE, SIDE, 0));
+    assert_true(denoiser_is(shared, SAMPLES, TEXTS, 0, SIDE, SIDE, NULL) &&
+                !denoiser_is(shared, SAMPLES * TEXTS, 1, 0, SIDE, SIDE, NULL));
     free(states);
     denoiser_close(&shared);
     denoiser_close(&apart);
@@ -308,7 +309,7 @@ static void *work(void *user)
     w->ok = w->ok && text_encode(&own, ids, 1, 0, w->states, &w->e) &&
             encoder_open(&in, &own, width, height, &w->e) &&
             encoder_run(in, pixels, w->latent, w->latent + MOST / 2, "picture", &w->e) &&
-            denoiser_open(&n, &own, 1, 1, 0, SIDE, SIDE, 0, &w->e) &&
+            denoiser_open(&n, &own, 1, 1, 0, SIDE, SIDE, NULL, &w->e) &&
             denoiser_read(n, w->states, &w->e) &&
             denoiser_run(n, x, 33.5f, w->out, "here", &w->e) &&
             decoder_open(&back, &own, SIDE, SIDE, &w->e) &&
@@ -366,7 +367,8 @@ static void test_blame(void **state)
     (void)state;
     fill(x, MOST, 1);
     x[5] = NAN;
-    expect(denoiser_open(&n, &toy, 2, 1, 0, SIDE, SIDE, 0, &e) && denoiser_read(n, states, &e), &e);
+    expect(denoiser_open(&n, &toy, 2, 1, 0, SIDE, SIDE, NULL, &e) && denoiser_read(n, states, &e),
+           &e);
     assert_false(denoiser_run(n, x, 5, out, "step 3", &e));
     assert_int_equal(e.code, ERROR_NUMERIC);
     assert_memory_equal(e.text, "step 3: input latents", 21);

@@ -366,6 +366,10 @@ static void test_bad_values(void **state)
     failed(2, "clip skip");
     TOY("-p", "a", "--deep-cache", "-1");
     failed(2, "deep-cache");
+    TOY("-p", "a", "--control", "nothing");
+    failed(2, "FILE:IMAGE");
+    TOY("-p", "a", "--control", "nothing:nowhere.png:0.5");
+    failed(1, "nowhere.png");
     TOY("-p", "a", "-t", "-3");
     failed(2, "thread");
     TOY("-p", "a", "--sweep", "sampler=ddim colour=red");

@@ -35,7 +35,7 @@ static bool predict(pipeline *p, const char *prompt, float *out, error *e)
     bool ok = ids && text &&
               tokenizer_encode(p->model->tokens, prompt, p->model->clip.positions, ids, NULL, e) &&
               text_encode(p, ids, 1, 0, text, e) &&
-              denoiser_open(&d, p, 1, 1, 0, SIDE, SIDE, 0, e) && denoiser_read(d, text, e) &&
+              denoiser_open(&d, p, 1, 1, 0, SIDE, SIDE, NULL, e) && denoiser_read(d, text, e) &&
               denoiser_run(d, x, 500, out, "a prediction", e);
     denoiser_close(&d);
     free(ids);

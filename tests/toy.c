@@ -9,6 +9,7 @@
 
 #include "base/platform.h"
 #include "file/safetensors.h"
+#include "model/controlnet.h"
 
 static const char clip_json[] =
     "{\"architectures\": [\"CLIPTextModel\"], \"hidden_act\": \"quick_gelu\", \"hidden_size\": 32,"
@@ -51,6 +52,12 @@ static const char ddpm_scheduler_json[] =
     "{\"_class_name\": \"DDPMScheduler\", \"beta_start\": 0.0001, \"beta_end\": 0.02,"
     " \"beta_schedule\": \"linear\", \"num_train_timesteps\": 1000, \"clip_sample\": true,"
     " \"variance_type\": \"fixed_large\"}";
+
+static const char control_json[] =
+    "{\"_class_name\": \"ControlNetModel\", \"in_channels\": 4, \"block_out_channels\": [16, 32],"
+    " \"layers_per_block\": 1, \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"
+    " \"cross_attention_dim\": 32, \"attention_head_dim\": 2, \"norm_num_groups\": 8,"
+    " \"conditioning_embedding_out_channels\": [16, 32]}";
 
 static bool write_text(const char *folder, const char *name, const char *text, size_t size,
                        error *e)
@@ -203,4 +210,26 @@ bool toy_unconditional(const char *folder, error *e)
            write_text(folder, "scheduler_config.json", ddpm_scheduler_json,
                       sizeof ddpm_scheduler_json - 1, e) &&
            write_network(folder, "", ddpm_json, sizeof ddpm_json - 1, e);
+}
+
+bool toy_controlnet(const char *folder, error *e)
+{
+    char *config = path_join(folder, "config.json");
+    controlnet_config c;
+    tensor *out[8];
+    graph *g = NULL;
+    bool ok = config && path_make_dir(folder, e) &&
+              write_text(folder, "config.json", control_json, sizeof control_json - 1, e) &&
+              controlnet_config_read(&c, config, e) && graph_open(&g, DTYPE_F32, e);
+    if (ok) {
+        tensor *picture = graph_input(g, "picture", DTYPE_F32, 4, (int64_t[]){1, 32, 32, 3});
+        controlnet_build(g, &c, graph_input(g, "x", DTYPE_F32, 4, (int64_t[]){1, 16, 16, 4}),
+                         graph_input(g, "t", DTYPE_F32, 1, (int64_t[]){1}),
+                         graph_input(g, "text", DTYPE_F32, 3, (int64_t[]){1, 16, 32}), NULL, 1,
+                         controlnet_build_hint(g, &c, picture), out);
+    }
+    ok = ok && write_weights(g, folder, "diffusion_pytorch_model.safetensors", e);
+    graph_close(&g);
+    free(config);
+    return ok;
 }

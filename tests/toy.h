@@ -13,5 +13,7 @@ bool toy_stable_diffusion(const char *folder, error *e);
 bool toy_inpainting(const char *folder, error *e);
 /* UNet2DModel, pictures of 16x16, files flat at the root. */
 bool toy_unconditional(const char *folder, error *e);
+/* A ControlNet of the first: ControlNetModel. */
+bool toy_controlnet(const char *folder, error *e);
 
 #endif

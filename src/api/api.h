@@ -54,6 +54,11 @@ struct lk_model {
     bool closed;    /* by the caller */
 };
 
+struct lk_controlnet {
+    controlnet *net;
+    device_weights *weights; /* as lk_model's */
+};
+
 struct lk_latents {
     int shape[3]; /* C, h, w */
     float *data;  /* NULL: none */
@@ -113,6 +118,11 @@ void model_release(lk_model *m);
 bool generate_options_take(lk_generate_options *own, const lk_generate_options *given, error *e);
 /* But for callbacks, and what to go on from. */
 generate_options api_options_in(const lk_generate_options *o);
+
+/* ---- controlnet.c ---- */
+
+/* The options' ControlNets, malloc'ed (also on failure); NULL: there are none. */
+bool api_controls(control **out, const lk_generate_options *o, error *e);
 
 /* ---- train.c ---- */
 

@@ -56,6 +56,16 @@ typedef struct many {
 /* ---- a worker ---- */
 
 /* Made by one call of mixed_run: the same models in the same turns, the same steps. */
+static bool same_controls(const lk_generate_options *a, const lk_generate_options *b)
+{
+    bool same = a->control_count == b->control_count;
+    for (int i = 0; same && i < a->control_count; i++)
+        same = a->controls[i].net == b->controls[i].net &&
+               a->controls[i].picture == b->controls[i].picture &&
+               a->controls[i].scale == b->controls[i].scale;
+    return same;
+}
+
 static bool alike(const task *a, const task *b)
 {
     generate_options x = api_options_in(&a->o), y = api_options_in(&b->o);
@@ -67,7 +77,7 @@ static bool alike(const task *a, const task *b)
     if (!schedules || s->count != t->count || s->names != t->names) return false;
     for (int i = 0; i < s->count; i++)
         if (s->models[i] != t->models[i]) return false;
-    return generate_alike(&x, &y);
+    return generate_alike(&x, &y) && same_controls(&a->o, &b->o);
 }
 
 /* The next jobs for a worker, from *begin: how many; 0: there are none. Towards the end fewer at

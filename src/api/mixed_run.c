@@ -13,6 +13,7 @@ struct mixed_image {
     mixed *mixed;
     int k;
     lk_generate_options o;
+    control *controls; /* of o; NULL: none */
     api_watch watch;
 };
 
@@ -63,7 +64,10 @@ static bool open_images(mixed *t, error *e)
         p->mixed = t;
         p->k = k;
         if (!generate_options_take(&p->o, t->given[k], e)) return false;
+        if (!api_controls(&p->controls, &p->o, e)) return false;
         t->in[k] = api_options_in(&p->o);
+        t->in[k].controls = p->controls;
+        t->in[k].control_count = p->o.control_count;
         t->in[k].from = p->o.from ? &p->o.from->state : NULL;
         if (!generate_strength_check(&t->in[k], e)) return false;
     }
@@ -107,6 +111,7 @@ static void mixed_close(mixed *t)
 {
     mix_close(&t->mix);
     free(t->generators);
+    for (int k = 0; t->picture && k < t->pictures; k++) free(t->picture[k].controls);
     free(t->picture);
     free(t->in);
     if (t->entered) session_leave(t->session);

@@ -75,6 +75,7 @@ static bool list_inputs(task *t)
     ok = ok && (!t->init_image || text_list_add(&t->outputs.inputs, t->init_image));
     ok = ok && (!t->mask || text_list_add(&t->outputs.inputs, t->mask));
     ok = ok && (!t->vae || text_list_add(&t->outputs.inputs, t->vae));
+    ok = ok && controls_list_inputs(t, &t->outputs.inputs);
     for (size_t i = 0; ok && i < t->models.loras.count; i++)
         ok = text_list_add(&t->outputs.inputs, t->models.lora[i].path);
     for (size_t i = 0; ok && i < t->models.embeddings.count; i++)
@@ -349,6 +350,7 @@ static int prepare(task *t)
     }
     if (status == STATUS_DONE) status = schedule_check(t);
     if (status == STATUS_DONE) status = open_all(t);
+    if (status == STATUS_DONE) status = controls_open_all(t);
     if (status == STATUS_DONE) status = generate_cells_make(t);
     if (status == STATUS_DONE) status = generate_cells_names(t);
     if (status == STATUS_DONE) status = rows_check(t);
@@ -373,6 +375,7 @@ static void task_free(task *t)
     output_close(&t->grid_file);
     outputs_close(&t->outputs);
     models_close(&t->models);
+    controls_close_all(t);
     workplace_close(&t->work);
     lk_latents_close(&t->latents);
     lk_image_close(&t->init);

@@ -20,7 +20,7 @@ typedef struct cell {
 typedef struct task {
     /* flags */
     bool help;
-    text_list prompts, rest;
+    text_list prompts, rest, control_given;
     model_list models;
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
         *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid,
@@ -38,6 +38,9 @@ typedef struct task {
     lk_sweep *sweep;
     lk_latents *latents;
     lk_image *init, *mask_image;
+    lk_control *control; /* [control_given.count], as are: */
+    char **control_text; /* FILE, NUL, IMAGE; malloc'ed */
+    lk_image **control_picture;
     char *schedule_read; /* the schedule, its models with LoRAs under one name each */
     cell *cells;         /* rows x seed_count, row by row: prompts, and in each its settings */
     size_t rows, count;
@@ -51,6 +54,11 @@ typedef struct task {
     int status;  /* of writing them */
     lk_error error;
 } task;
+
+/* ---- controls.c ---- */
+int controls_open_all(task *t); /* the workplace is open; a status */
+bool controls_list_inputs(const task *t, text_list *inputs);
+void controls_close_all(task *t);
 
 /* ---- generate.c ---- */
 int no_memory(void);                         /* says so */

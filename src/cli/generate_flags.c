@@ -33,6 +33,9 @@ const char generate_help[] =
     "                             \"base x15, base+0.8*dog rest\", \"base+0.8*dog+0.3*style\"\n"
     "      --embedding [WORD=]FILE   a textual inversion: prompts may use its word (of the file,\n"
     "                             or the file's name)\n"
+    "      --control FILE:IMAGE[:0.8]   a ControlNet of Stable Diffusion 1, and the picture "
+    "(edges,\n"
+    "                             depth, ...) that it sees; may be given several times\n"
     "      --vae PATH             another autoencoder, folder or file\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
@@ -124,6 +127,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--sweep", OPTION_TEXT, &t->sweep_text},
         {"--lora", OPTION_TEXTS, &t->models.loras},
         {"--embedding", OPTION_TEXTS, &t->models.embeddings},
+        {"--control", OPTION_TEXTS, &t->control_given},
         {"--vae", OPTION_TEXT, &t->vae},
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
         {NULL, OPTION_FLAG, NULL},

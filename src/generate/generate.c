@@ -123,13 +123,23 @@ static bool same_hires(const generate_options *a, const generate_options *b)
            same_text(a->hires_upscaler, b->hires_upscaler);
 }
 
+static bool same_controls(const generate_options *a, const generate_options *b)
+{
+    bool same = a->control_count == b->control_count;
+    for (int i = 0; same && i < a->control_count; i++)
+        same = a->controls[i].net == b->controls[i].net &&
+               a->controls[i].picture == b->controls[i].picture &&
+               a->controls[i].scale == b->controls[i].scale;
+    return same;
+}
+
 bool generate_alike(const generate_options *a, const generate_options *b)
 {
     const sampler_options *s = &a->sampler, *t = &b->sampler;
     return a->width == b->width && a->height == b->height &&
            (a->guidance > 1) == (b->guidance > 1) && a->clip_skip == b->clip_skip &&
-           a->deep_cache == b->deep_cache && same_reading(a, b) && s->kind == t->kind &&
-           s->steps == t->steps && s->has_spacing == t->has_spacing &&
+           a->deep_cache == b->deep_cache && same_controls(a, b) && same_reading(a, b) &&
+           s->kind == t->kind && s->steps == t->steps && s->has_spacing == t->has_spacing &&
            (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
            (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0) && same_hires(a, b) &&
            a->init == b->init && a->mask == b->mask && (!a->init || a->strength == b->strength);

@@ -12,6 +12,7 @@
 #include "generate/sampler.h"
 #include "generate/script.h"
 #include "model/model.h"
+#include "pipeline/control.h"
 
 typedef struct generator generator;
 
@@ -44,7 +45,9 @@ typedef struct generate_options {
     sampler_options sampler;
     float guidance; /* off at 1 and below */
     float guidance_rescale;
-    int clip_skip;  /* layers left out at the end, as in diffusers */
+    int clip_skip;           /* layers left out at the end, as in diffusers */
+    const control *controls; /* ControlNets */
+    int control_count;
     int deep_cache; /* the whole network every so many evaluations; 0, 1: always */
     prompt_syntax syntax;
     const float *latents;          /* the noise to start from, [C,h,w]; NULL: drawn from the seed */
@@ -103,9 +106,9 @@ bool generator_run(generator *g, const generate_options *o, generate_result *out
 bool generator_run_mixed(generator *const *models, int count, const mix *m,
                          const generate_options *o, generate_result *out, error *e);
 /* Whether two pictures of the same models can take their steps together: size, guided or not, clip
- * skip, deep cache, sampler, steps and spacing, how prompts are read, and the step that they go on
- * from, are the same; the prompts themselves where their syntax lets them differ in length and
- * parts. */
+ * skip, deep cache, ControlNets, sampler, steps and spacing, how prompts are read, and the step
+ * that they go on from, are the same; the prompts themselves where their syntax lets them differ in
+ * length and parts. */
 bool generate_alike(const generate_options *a, const generate_options *b);
 /* Pictures that are alike, in one evaluation a step: o and out [pictures]. Each has the bytes that
  * it has alone where the device promises so (batches_alike). Each one's progress is told. All fail

@@ -73,6 +73,24 @@ static bool is_counted(const job *j, int k, const device_weights *copy)
     return false;
 }
 
+/* Of ControlNets, which all models share. */
+static bool controls_to_come(const job *j, double *bytes, error *e)
+{
+    const generate_options *o = j->picture[0].o;
+    *bytes = 0;
+    for (int i = 0; i < o->control_count; i++) {
+        device_weights *copy;
+        const controlnet *net = o->controls[i].net;
+        bool counted = false;
+        for (int k = 0; k < i; k++) counted |= o->controls[k].net == net;
+        if (counted) continue;
+        if (!device_weights_open(job_first(j)->on.device, &net->weights, &copy, e)) return false;
+        *bytes += copies_to_come(copy);
+        device_weights_close(&copy);
+    }
+    return true;
+}
+
 static bool memory_check(device *d, double need, int width, int height, error *e)
 {
     double have = (double)d->memory_left(d);
@@ -102,6 +120,7 @@ static bool memory_check_planned(const job *j, error *e)
 {
     const generator *last = job_last(j);
     double blocks = 0, weights = 0, picture = 0, text = 0;
+    if (!controls_to_come(j, &weights, e)) return false;
     for (int k = 0; k < j->model_count; k++) {
         const generator *g = j->models[k];
         if (!job_asks(j, k)) continue;
@@ -188,13 +207,14 @@ static bool check_variance(const job_image *p, const model *m, error *e)
 /* Plans for the job's size, unless that is what was planned last. */
 static bool plan(generator *g, const job *j, error *e)
 {
-    unsigned with = j->picture[0].o->deep_cache > 1 ? DENOISE_DEEP : 0;
+    const generate_options *o = j->picture[0].o;
+    denoiser_extras with = {o->deep_cache > 1, o->controls, o->control_count};
     if (j->scripted && !script_cut(g, j, e)) return false;
     int tokens = j->scripted ? g->script.recital.tokens : 0;
-    if (!denoiser_is(g->denoiser, j->count, j->parts, tokens, j->height, j->width, with)) {
+    if (!denoiser_is(g->denoiser, j->count, j->parts, tokens, j->height, j->width, &with)) {
         denoiser_close(&g->denoiser);
         if (!denoiser_open(&g->denoiser, &g->on, j->count, j->parts, tokens, j->height, j->width,
-                           with, e))
+                           &with, e))
             return false;
     }
     if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;

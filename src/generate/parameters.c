@@ -18,9 +18,9 @@
 enum { SHORT_HASH = 10 }; /* digits of a hash, as AUTOMATIC1111 shows them */
 
 /* The name people know a model by: the last part of its path, without .safetensors. */
-static void model_name(char out[256], const generator *g)
+static void name_of_path(char out[256], const char *path)
 {
-    const char suffix[] = ".safetensors", *path = generator_model(g)->path;
+    const char suffix[] = ".safetensors";
     size_t end = strlen(path), m = sizeof suffix - 1;
     while (end > 1 && path[end - 1] == '/') end--;
     size_t start = end;
@@ -28,6 +28,11 @@ static void model_name(char out[256], const generator *g)
     size_t n = end - start;
     if (n > m && memcmp(path + end - m, suffix, m) == 0) n -= m;
     snprintf(out, 256, "%.*s", (int)n, path + start);
+}
+
+static void model_name(char out[256], const generator *g)
+{
+    name_of_path(out, generator_model(g)->path);
 }
 
 /* The model that makes the whole picture alone, or -1. */
@@ -172,6 +177,26 @@ static bool set_init(settings *s, const generate_options *o, error *e)
            (!o->mask || set_image(s, "Mask hash", o->mask, e));
 }
 
+/* "Model: name 0123456789, Picture: 0123456789, Weight: 1" of each, the pictures' bytes hashed. */
+static bool set_controls(settings *s, const generate_options *o, error *e)
+{
+    for (int i = 0; i < o->control_count; i++) {
+        const control *c = &o->controls[i];
+        char key[32], name[256], hex[65];
+        sha256 hash;
+        sha256_start(&hash);
+        sha256_add(&hash, c->picture->pixels,
+                   (size_t)c->picture->width * (size_t)c->picture->height * 3);
+        sha256_end(&hash, hex);
+        name_of_path(name, c->net->path);
+        snprintf(key, sizeof key, "ControlNet %d", i);
+        if (!settings_set(s, e, key, "Model: %s %.*s, Picture: %.*s, Weight: %s", name, SHORT_HASH,
+                          c->net->hash, SHORT_HASH, hex, number_exact_float(c->scale).text))
+            return false;
+    }
+    return true;
+}
+
 /* Which noise it began with: the first digits of its bytes' hash. */
 static bool set_latents(settings *s, const generator *g, const generate_options *o, error *e)
 {
@@ -207,7 +232,7 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
          (alone >= 0 || set_turns(s, j, e)) && (!o->init || set_init(s, o, e)) &&
-         (o->hires == 0 || set_hires(s, o, e)) && set_rare(s, o, e);
+         (o->hires == 0 || set_hires(s, o, e)) && set_rare(s, o, e) && set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
     dtype precision = generator_device(g)->weight_type;

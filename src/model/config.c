@@ -196,9 +196,6 @@ static void unet_conditional(fields *f, unet_config *c)
     int width[CONFIG_MAX_BLOCKS];
     block_types(f, "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D", "aaad", c->blocks,
                 c->down_attention);
-    if (f->ok)
-        block_types(f, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", "uaaa", c->blocks,
-                    c->up_attention);
     field_int_or_list(f, "layers_per_block", c->layers, c->blocks, 2, 1, MAX_LAYERS);
     field_int_or_list(f, "attention_head_dim", c->heads, c->blocks, 8, 1, MAX_CHANNELS);
     field_int_or_list(f, "transformer_layers_per_block", c->transformer_layers, c->blocks, 1, 1,
@@ -213,6 +210,12 @@ static void unet_conditional(fields *f, unet_config *c)
                               f->where);
     c->linear_projection = field_bool(f, "use_linear_projection", false);
     check_only(f, conditional_only, sizeof conditional_only / sizeof *conditional_only);
+}
+
+static void unet_conditional_up(fields *f, unet_config *c)
+{
+    block_types(f, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", "uaaa", c->blocks,
+                c->up_attention);
 }
 
 static void unet_unconditional(fields *f, unet_config *c)
@@ -272,6 +275,25 @@ static int unet_sample_size(fields *f, bool conditional)
     return size;
 }
 
+/* What UNets of both kinds and ControlNets have. */
+static void unet_common(fields *f, unet_config *c)
+{
+    static const int channels[2][4] = {{224, 448, 672, 896}, {320, 640, 1280, 1280}};
+    c->blocks = field_int_list(f, "block_out_channels", c->channels, CONFIG_MAX_BLOCKS, 1,
+                               MAX_CHANNELS);
+    if (!field(f, "block_out_channels")) {
+        c->blocks = 4;
+        memcpy(c->channels, channels[c->conditional], sizeof channels[0]);
+    }
+    if (!f->ok) return;
+    c->in_channels = field_int(f, "in_channels", c->conditional ? 4 : 3, 1, MAX_CHANNELS);
+    c->groups = field_int(f, "norm_num_groups", 32, 1, MAX_CHANNELS);
+    c->eps = field_float(f, "norm_eps", 1e-5f);
+    c->downsample_padding = field_int(f, "downsample_padding", 1, 0, 1);
+    c->flip_sin_to_cos = field_bool(f, "flip_sin_to_cos", true);
+    c->freq_shift = field_float(f, "freq_shift", 0);
+}
+
 bool unet_config_read(unet_config *c, const char *path, error *e)
 {
     return unet_config_parse(c, NULL, path, e);
@@ -307,22 +329,11 @@ bool unet_config_parse(unet_config *c, const char *text, const char *path, error
     if (!f.ok || !unet_family(&f, class_name) ||
         !unet_is_conditional(&f, class_name, &c->conditional))
         goto done;
-    static const int channels[2][4] = {{224, 448, 672, 896}, {320, 640, 1280, 1280}};
-    c->blocks = field_int_list(&f, "block_out_channels", c->channels, CONFIG_MAX_BLOCKS, 1,
-                               MAX_CHANNELS);
-    if (!field(&f, "block_out_channels")) {
-        c->blocks = 4;
-        memcpy(c->channels, channels[c->conditional], sizeof channels[0]);
-    }
+    unet_common(&f, c);
     if (!f.ok) goto done;
-    c->in_channels = field_int(&f, "in_channels", c->conditional ? 4 : 3, 1, MAX_CHANNELS);
     c->out_channels = field_int(&f, "out_channels", c->conditional ? 4 : 3, 1, MAX_CHANNELS);
-    c->groups = field_int(&f, "norm_num_groups", 32, 1, MAX_CHANNELS);
-    c->eps = field_float(&f, "norm_eps", 1e-5f);
-    c->downsample_padding = field_int(&f, "downsample_padding", 1, 0, 1);
-    c->flip_sin_to_cos = field_bool(&f, "flip_sin_to_cos", true);
-    c->freq_shift = field_float(&f, "freq_shift", 0);
     if (f.ok) (c->conditional ? unet_conditional : unet_unconditional)(&f, c);
+    if (f.ok && c->conditional) unet_conditional_up(&f, c);
     if (f.ok) unet_mid(&f, c);
     check_only(&f, unet_only, sizeof unet_only / sizeof *unet_only);
     check_silu(&f);
@@ -331,6 +342,53 @@ bool unet_config_parse(unet_config *c, const char *text, const char *path, error
 done:
     fields_close(&f);
     return f.ok;
+}
+
+static const int hint_sd1[] = {16, 32, 96, 256};
+
+bool controlnet_config_read(controlnet_config *c, const char *path, error *e)
+{
+    static const only_field only[] = {{"controlnet_conditioning_channel_order", "\"rgb\""},
+                                      {"global_pool_conditions", "false"},
+                                      {"conditioning_channels", "3"}};
+    fields f;
+    unet_config *u = &c->unet;
+    memset(c, 0, sizeof *c);
+    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
+    const char *class_name = field_text(&f, "_class_name", "");
+    if (f.ok && strcmp(class_name, "ControlNetModel") != 0)
+        f.ok = error_set(e, ERROR_MODEL, "%s: \"_class_name\" is \"%.60s\", not ControlNetModel",
+                         f.where, class_name);
+    if (f.ok && unet_family(&f, class_name)) {
+        u->conditional = true;
+        unet_common(&f, u);
+        u->out_channels = u->in_channels;
+        u->sample_size = 64;
+    }
+    if (f.ok) unet_conditional(&f, u);
+    for (int i = 0; i < u->blocks; i++) u->up_attention[i] = u->down_attention[u->blocks - 1 - i];
+    if (f.ok) unet_mid(&f, u);
+    if (f.ok && !u->mid_block) f.ok = error_set(e, ERROR_MODEL, "%s: has no middle block", f.where);
+    check_only(&f, unet_only, sizeof unet_only / sizeof *unet_only);
+    check_only(&f, only, sizeof only / sizeof *only);
+    check_silu(&f);
+    unet_check_division(&f, u);
+    if (f.ok)
+        c->hints = field_int_list(&f, "conditioning_embedding_out_channels", c->hint,
+                                  CONFIG_MAX_BLOCKS, 1, MAX_CHANNELS);
+    if (f.ok && !field(&f, "conditioning_embedding_out_channels")) {
+        c->hints = 4;
+        memcpy(c->hint, hint_sd1, sizeof hint_sd1);
+    }
+    fields_close(&f);
+    return f.ok;
+}
+
+void controlnet_config_sd1(controlnet_config *c)
+{
+    unet_config_sd1(&c->unet);
+    c->hints = 4;
+    memcpy(c->hint, hint_sd1, sizeof hint_sd1);
 }
 
 void unet_config_sd1(unet_config *c)

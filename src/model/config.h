@@ -49,6 +49,12 @@ typedef struct unet_config {
     lora_branch lora;
 } unet_config;
 
+/* diffusers ControlNetModel: a UNet's way down and middle; its way up is not used. */
+typedef struct controlnet_config {
+    unet_config unet;
+    int hints, hint[CONFIG_MAX_BLOCKS]; /* channels of the picture's way down, one a size */
+} controlnet_config;
+
 typedef struct vae_config {
     int in_channels, out_channels, latent_channels, sample_size;
     int blocks;
@@ -126,6 +132,7 @@ typedef struct scheduler_config {
  * Stable Diffusion 2, inpainting, ...) is refused by that name. */
 bool clip_config_read(clip_config *c, const char *path, error *e);
 bool unet_config_read(unet_config *c, const char *path, error *e);
+bool controlnet_config_read(controlnet_config *c, const char *path, error *e);
 bool vae_config_read(vae_config *c, const char *path, error *e);
 bool scheduler_config_read(scheduler_config *c, const char *path, error *e);
 /* The same of a text in memory; path: for messages. */
@@ -137,6 +144,7 @@ void scheduler_config_close(scheduler_config *c); /* frees trained_betas */
 /* Stable Diffusion 1.x, for single files. */
 void clip_config_sd1(clip_config *c);
 void unet_config_sd1(unet_config *c);
+void controlnet_config_sd1(controlnet_config *c);
 void vae_config_sd1(vae_config *c);
 void scheduler_config_sd1(scheduler_config *c);
 

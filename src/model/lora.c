@@ -76,7 +76,8 @@ static bool add_target(merging *g, int which, size_t index, const char *weight_n
  * transformers 5 has them. */
 static bool list_targets(merging *g)
 {
-    const naming original = {NETWORK_UNET, true, "", &g->m->unet, NULL};
+    const naming original = {
+        .network = NETWORK_UNET, .ldm = true, .prefix = "", .unet = &g->m->unet};
     size_t most = 2 * (g->set[0]->count + g->set[1]->count) + 1;
     char name[NAME_LENGTH];
     g->target = arena_alloc(&g->passing, most * sizeof *g->target);

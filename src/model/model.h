@@ -71,14 +71,25 @@ tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t
 size_t unet_text_count(const unet_config *c);
 void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv);
 /* Each sample of x under `texts` texts, kv's samples: t is [1], and what comes before the first
- * text is computed once. -> [B * texts,h,w,out]. kv is NULL where there is no text. deep (may be
- * NULL): is set to the activations [B * texts,h,w,C] that the last layer of all reads. */
+ * text is computed once. -> [B * texts,h,w,out]. kv is NULL where there is no text. control:
+ * NULL, or what ControlNets add to each skip and, the last, to the middle (unet_skip_count + 1).
+ * deep (may be NULL): is set to the activations [B * texts,h,w,C] that the last layer of all reads.
+ */
 tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv,
-                          int texts, tensor **deep);
+                          int texts, tensor *const *control, tensor **deep);
 /* DeepCache: what is outermost of the same network alone (first convolution, last layer, output),
- * upon the deep activations of an earlier evaluation; kv: the last unet_text_last of all. */
+ * upon the deep activations of an earlier evaluation; kv: the last unet_text_last of all; control:
+ * NULL, or the first of all. */
 tensor *unet_build_shallow(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *deep,
-                           tensor *const *kv, int texts);
+                           tensor *const *kv, int texts, tensor *control);
+/* The way down and the middle alone, as a ControlNet has them: the middle's activations, and the
+ * skips (unet_skip_count), all [B * texts,..]. hint [1 or B,h,w,C] joins the first convolution.
+ * The text comes as context or as kv (NULL: as the other), of which these have fewer. */
+int unet_skip_count(const unet_config *c);
+tensor *unet_build_lower(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context,
+                         tensor *const *kv, int texts, tensor *hint, tensor **skip);
+size_t unet_text_count_lower(const unet_config *c);
+void unet_build_text_lower(graph *g, const unet_config *c, tensor *context, tensor **kv);
 size_t unet_text_last(const unet_config *c);
 /* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as
  * diffusers'. */

@@ -96,6 +96,27 @@ static void unet_name(const unet_config *c, const char *name, char out[NAME_LENG
     }
 }
 
+/* ---- a ControlNet's original names ---- */
+
+/* hints: sizes of the picture's way down, which has a convolution at every second place. */
+static void controlnet_name(const unet_config *c, int hints, const char *name,
+                            char out[NAME_LENGTH])
+{
+    int i, at = 0;
+    if (sscanf(name, "controlnet_cond_embedding.blocks.%d.%n", &i, &at) == 1 && at)
+        snprintf(out, NAME_LENGTH, "input_hint_block.%d.%s", 2 + 2 * i, name + at);
+    else if (sscanf(name, "controlnet_down_blocks.%d.%n", &i, &at) == 1 && at)
+        snprintf(out, NAME_LENGTH, "zero_convs.%d.0.%s", i, name + at);
+    else if (!strncmp(name, "controlnet_mid_block.", 21))
+        snprintf(out, NAME_LENGTH, "middle_block_out.0.%s", name + 21);
+    else if (!strncmp(name, "controlnet_cond_embedding.conv_in.", 34))
+        snprintf(out, NAME_LENGTH, "input_hint_block.0.%s", name + 34);
+    else if (!strncmp(name, "controlnet_cond_embedding.conv_out.", 35))
+        snprintf(out, NAME_LENGTH, "input_hint_block.%d.%s", 4 * hints - 2, name + 35);
+    else
+        unet_name(c, name, out);
+}
+
 /* ---- the VAE's original names ---- */
 
 static const rename_pair vae_part[] = {
@@ -178,6 +199,8 @@ bool naming_spell(const naming *n, const char *canonical, int attempt, char out[
             return false;
     } else if (n->ldm && n->network == NETWORK_UNET) {
         unet_name(n->unet, canonical, name);
+    } else if (n->ldm && n->network == NETWORK_CONTROLNET) {
+        controlnet_name(n->unet, n->hints, canonical, name);
     } else if (n->ldm && n->network == NETWORK_VAE) {
         vae_name(n->vae, canonical, name);
     }

@@ -13,7 +13,13 @@
 
 enum { NAME_LENGTH = 256 };
 
-typedef enum network { NETWORK_CLIP, NETWORK_UNET, NETWORK_VAE, NETWORK_VIT } network;
+typedef enum network {
+    NETWORK_CLIP,
+    NETWORK_UNET,
+    NETWORK_VAE,
+    NETWORK_VIT,
+    NETWORK_CONTROLNET
+} network;
 
 typedef struct naming {
     network network;
@@ -21,6 +27,7 @@ typedef struct naming {
     const char *prefix;      /* before every name; "" for none */
     const unet_config *unet; /* block counts, for the network at hand; unused else */
     const vae_config *vae;
+    int hints; /* of a ControlNet's configuration */
 } naming;
 
 /* The attempt-th spelling (0, 1, ...) of a canonical name; false where there is no such attempt. */

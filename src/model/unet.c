@@ -24,7 +24,9 @@ typedef struct unet_state {
     int texts; /* of each sample that the text has not told apart yet; 1 from there on */
     tensor *skip[MAX_SKIPS];
     int skips;
-    tensor **deep; /* NULL, or set to what the last layer reads beside the first skip */
+    tensor *hint; /* a ControlNet's: NULL, or the picture that joins the first convolution */
+    tensor *const *control; /* NULL, or what is added to each skip and, the last, to the middle */
+    tensor **deep;          /* NULL, or set to what the last layer reads beside the first skip */
 } unet_state;
 
 static void push(unet_state *u, tensor *x)
@@ -209,6 +211,7 @@ static tensor *first_layer(const scope *s, unet_state *u, tensor *x, tensor *t)
     u->temb = cast_compute(s->g, unary(s->g, temb, UNARY_SILU));
 
     x = nn_conv(s, "conv_in", x, width, 1, pad_same, NULL);
+    if (u->hint) x = add(s->g, x, u->hint);
     push(u, x);
     return x;
 }
@@ -219,7 +222,11 @@ static tensor *lower_half(const scope *s, unet_state *u, tensor *x, tensor *t)
     const unet_config *c = u->c;
     x = first_layer(s, u, x, t);
     for (int i = 0; i < c->blocks; i++) x = down_block(s, u, x, i);
-    return mid_block(s, u, x);
+    x = mid_block(s, u, x);
+    if (!u->control) return x;
+    x = tell_apart(s, u, x);
+    for (int i = 0; i < u->skips; i++) u->skip[i] = add(s->g, u->skip[i], u->control[i]);
+    return add(s->g, x, u->control[u->skips]);
 }
 
 static tensor *last_layer(const scope *s, unet_state *u, tensor *x)
@@ -245,21 +252,40 @@ tensor *unet_build(graph *g, const unet_config *c, tensor *x, tensor *t, tensor 
 }
 
 tensor *unet_build_cached(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *const *kv,
-                          int texts, tensor **deep)
+                          int texts, tensor *const *control, tensor **deep)
 {
-    unet_state u = {.c = c, .kv = kv, .texts = texts, .deep = deep};
+    unet_state u = {.c = c, .kv = kv, .texts = texts, .control = control, .deep = deep};
     return unet_record(g, &u, x, t);
 }
 
 tensor *unet_build_shallow(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *deep,
-                           tensor *const *kv, int texts)
+                           tensor *const *kv, int texts, tensor *control)
 {
     int last = c->blocks - 1;
     unet_state u = {.c = c, .kv = kv, .texts = texts};
     scope s = scope_root(g), block = scope_in(&s, "up_blocks.%d", last);
     x = tell_apart(&s, &u, first_layer(&s, &u, x, t));
+    if (control) x = add(g, x, control);
     x = unet_layer(&block, &u, deep, x, 0, c->layers[0], c->up_attention[last]);
     return last_layer(&s, &u, x);
+}
+
+int unet_skip_count(const unet_config *c)
+{
+    int count = c->blocks;
+    for (int i = 0; i < c->blocks; i++) count += c->layers[i];
+    return count;
+}
+
+tensor *unet_build_lower(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context,
+                         tensor *const *kv, int texts, tensor *hint, tensor **skip)
+{
+    unet_state u = {.c = c, .context = context, .kv = kv, .texts = texts, .hint = hint};
+    scope s = scope_root(g);
+    x = tell_apart(&s, &u, lower_half(&s, &u, x, t));
+    assert(u.skips == unet_skip_count(c));
+    for (int i = 0; i < u.skips; i++) skip[i] = u.skip[i];
+    return x;
 }
 
 tensor *unet_build_features(graph *g, const unet_config *c, tensor *x, tensor *t, tensor *context,
@@ -290,7 +316,7 @@ static size_t text_block(const scope *s, const unet_config *c, int level, int at
     return n;
 }
 
-static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor **kv)
+static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor **kv, bool lower)
 {
     scope root = scope_root(g);
     size_t n = 0;
@@ -303,7 +329,7 @@ static size_t text_walk(graph *g, const unet_config *c, tensor *context, tensor 
     scope mid = scope_in(&root, "mid_block");
     if (c->mid_block && c->mid_attention)
         n += text_block(&mid, c, c->blocks - 1, 1, context, kv ? kv + n : NULL);
-    for (int i = 0; i < c->blocks; i++) {
+    for (int i = 0; !lower && i < c->blocks; i++) {
         scope block = scope_in(&root, "up_blocks.%d", i);
         int level = c->blocks - 1 - i;
         if (c->up_attention[i])
@@ -318,9 +344,16 @@ size_t unet_text_last(const unet_config *c)
                                                             : 0;
 }
 
-size_t unet_text_count(const unet_config *c) { return text_walk(NULL, c, NULL, NULL); }
+size_t unet_text_count(const unet_config *c) { return text_walk(NULL, c, NULL, NULL, false); }
 
 void unet_build_text(graph *g, const unet_config *c, tensor *context, tensor **kv)
 {
-    text_walk(g, c, context, kv);
+    text_walk(g, c, context, kv, false);
+}
+
+size_t unet_text_count_lower(const unet_config *c) { return text_walk(NULL, c, NULL, NULL, true); }
+
+void unet_build_text_lower(graph *g, const unet_config *c, tensor *context, tensor **kv)
+{
+    text_walk(g, c, context, kv, true);
 }

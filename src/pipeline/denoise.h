@@ -4,25 +4,29 @@
 #ifndef LIKENESS_PIPELINE_DENOISE_H
 #define LIKENESS_PIPELINE_DENOISE_H
 
-#include "pipeline/pipeline.h"
+#include "pipeline/control.h"
 
 typedef struct denoiser denoiser;
 
-/* What an evaluation can do besides: flags. */
-enum denoiser_with { DENOISE_DEEP = 1 /* deep features are kept, for denoiser_run_shallow */ };
+/* What an evaluation does besides. */
+typedef struct denoiser_extras {
+    bool deep;           /* deep features are kept, for denoiser_run_shallow */
+    const control *list; /* ControlNets that join in, and what they see */
+    int controls;
+} denoiser_extras;
 
 /* Planned, so that denoiser_bytes is known; memory is taken by the first prediction, and held until
  * denoiser_release. batch: samples, each under `texts` texts (1 where there is none) of N tokens
- * (0: as many as the text encoder reads); height, width: of the latents; with: flags of
- * denoiser_with. */
+ * (0: as many as the text encoder reads); height, width: of the latents; with: NULL: nothing
+ * besides. */
 bool denoiser_open(denoiser **out, const pipeline *p, int batch, int texts, int tokens, int height,
-                   int width, unsigned with, error *e);
+                   int width, const denoiser_extras *with, error *e);
 void denoiser_close(denoiser **n);
 void denoiser_release(denoiser *n);
 size_t denoiser_bytes(const denoiser *n);
 /* Of these; false where n is NULL. */
 bool denoiser_is(const denoiser *n, int batch, int texts, int tokens, int height, int width,
-                 unsigned with);
+                 const denoiser_extras *with);
 
 /* The texts' states [B * texts,N,hidden], each sample's one behind the other: cross-attention's
  * keys and values are computed here. Once at least before the first prediction of a model that
