@@ -460,6 +460,10 @@ typedef struct lk_generate_options {
                                    "latent-nearest-exact" */
     const lk_control *controls; /* what they add is summed */
     int control_count;
+    /* A picture that is larger than those that the autoencoder was trained on is decoded (and
+     * init_image encoded) in tiles that overlap by a quarter, as diffusers' enable_vae_tiling has
+     * it: no more memory than for one of them, and nearly the same picture. */
+    bool tile;
 } lk_generate_options;
 /* How many of its steps a picture really makes (of two passes the first), which a schedule counts;
  * 0: its strength leaves none. */

@@ -440,6 +440,31 @@ static void test_paints_only(void **state)
     mix_close(&m);
 }
 
+static uint64_t no_memory_left(device *d)
+{
+    (void)d;
+    return 0;
+}
+
+/* Where tiles would help, the refusal says so. */
+static void test_names_tiles(void **state)
+{
+    (void)state;
+    uint64_t (*left)(device *) = cpu->memory_left;
+    for (int large = 0; large < 2; large++)
+        for (int tile = 0; tile < 2; tile++) {
+            error e = {0};
+            generate_options o = options(NULL, NULL, 1);
+            o.width = large ? 64 : SIDE;
+            o.tile = tile;
+            cpu->memory_left = no_memory_left;
+            assert_false(generator_check(of_toy, &o, NULL, &e));
+            cpu->memory_left = left;
+            assert_int_equal(e.code, ERROR_MEMORY);
+            assert_int_equal(strstr(e.text, "--tile, ") != NULL, large && !tile);
+        }
+}
+
 /* Every allocation in turn. */
 static void test_memory(void **state)
 {
@@ -513,11 +538,12 @@ static int close_toys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_diffusers), cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_steps),     cmocka_unit_test(test_together),
-        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_inpainting),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_paints_only),
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_diffusers),   cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_steps),       cmocka_unit_test(test_together),
+        cmocka_unit_test(test_sizes),       cmocka_unit_test(test_inpainting),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_paints_only),
+        cmocka_unit_test(test_memory),      cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_names_tiles),
     };
     return cmocka_run_group_tests(tests, open_toys, close_toys);
 }

@@ -101,6 +101,23 @@ static void test_hires(void **state)
     assert_int_equal(TOY("small-again.png", "--init-latents", "large.safetensors"), 0);
 }
 
+/* What is no larger than a tile is as ever; a larger one says that it is not. */
+static void test_tile(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("plain.png", "-W", "32"), 0);
+    assert_int_equal(TOY("tiled.png", "-W", "32", "--tile"), 0);
+    assert_true(same_file("plain.png", "tiled.png"));
+    assert_int_equal(TOY("tiled-large.png", "-W", "72", "-H", "56", "--tile"), 0);
+    likeness("inspect", "tiled-large.png", NULL);
+    says(last.out, "VAE tiling: True");
+    assert_int_equal(TOY("again.png", "--like", "tiled-large.png", "--overwrite"), 0);
+    assert_true(same_file("again.png", "tiled-large.png"));
+    assert_int_equal(TOY("plain-large.png", "-W", "72", "-H", "56"), 0);
+    assert_false(same_pixels("plain-large.png", "tiled-large.png"));
+    assert_int_equal(TOY("tiled-from.png", "-i", "init.png", "-W", "72", "--tile"), 0);
+}
+
 static void test_batch(void **state)
 {
     (void)state;
@@ -127,9 +144,8 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_from_a_picture),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_hires),
+        cmocka_unit_test(test_from_a_picture), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hires),          cmocka_unit_test(test_tile),
         cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);

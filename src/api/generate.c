@@ -163,6 +163,7 @@ generate_options api_options_in(const lk_generate_options *o)
         .latents = o->latents ? o->latents->data : NULL,
         .init = o->init_image ? &o->init_image->image : NULL,
         .strength = o->strength,
+        .tile = o->tile,
         .hires = o->hires,
         .hires_steps = o->hires_steps,
         .hires_strength = o->hires_strength,

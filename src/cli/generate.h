@@ -29,6 +29,7 @@ typedef struct task {
     float guidance, guidance_rescale, eta;
     double strength, hires, hires_strength;
     int hires_steps, batch;
+    bool tile;
     lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
     lk_generate_options base;

@@ -58,6 +58,7 @@ const char generate_help[] =
     "      --hires-upscaler NAME  latent (the default), latent-antialiased, latent-bicubic,\n"
     "                             latent-bicubic-antialiased, latent-nearest, "
     "latent-nearest-exact\n"
+    "      --tile                 large pictures through the autoencoder in tiles: less memory\n"
     "\n"
     "How\n"
     "      --sampler NAME         likeness samplers lists them (default: the model's); also with\n"
@@ -113,6 +114,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--strength --denoising_strength", OPTION_DOUBLE, &t->strength},
         {"--mask --mask_image", OPTION_TEXT, &t->mask},
         {"--hires --hires_scale --hr_scale", OPTION_DOUBLE, &t->hires},
+        {"--tile --vae_tiling", OPTION_FLAG, &t->tile},
         {"--hires_steps", OPTION_INT, &t->hires_steps},
         {"--hires_strength --hires_denoising_strength", OPTION_DOUBLE, &t->hires_strength},
         {"--hires_upscaler", OPTION_TEXT, &t->hires_upscaler},
@@ -187,6 +189,7 @@ int generate_flags_check(task *t)
     o->clip_skip = t->clip_skip;
     o->deep_cache = t->deep_cache;
     o->strength = t->strength;
+    o->tile = t->tile;
     o->hires = t->hires;
     o->hires_steps = t->hires_steps;
     o->hires_strength = t->hires_strength;

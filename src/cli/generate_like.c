@@ -107,6 +107,7 @@ int like_read(task *t, int argc, char **argv)
         {"Schedule", OPTION_TEXT, &t->schedule},
         {"Precision", OPTION_TEXT, &t->precision},
         {"Denoising strength", OPTION_DOUBLE, two_passes ? &t->hires_strength : &t->strength},
+        {"VAE tiling", OPTION_FLAG, &t->tile},
         {"Hires upscale", OPTION_DOUBLE, &t->hires},
         {"Hires steps", OPTION_INT, &t->hires_steps},
         {"Hires upscaler", OPTION_TEXT, &t->hires_upscaler},

@@ -106,14 +106,19 @@ static bool encode(generator *g, encoded *x, const float *pixels, const job *j, 
     encoder *network = NULL;
     sha256_start(&hash);
     sha256_add(&hash, pixels, 3 * (size_t)width * (size_t)height * sizeof *pixels);
+    sha256_add(&hash, &j->width, sizeof j->width);
+    sha256_add(&hash, (bool[]){job_tiles(j)}, sizeof(bool));
     sha256_end(&hash, key);
     if (x->n == n && strcmp(x->key, key) == 0) return true;
     forget(x);
     x->mean = malloc(2 * n * sizeof *x->mean);
     if (!x->mean) return error_memory(e, "a picture's latents", 2 * n * sizeof *x->mean);
     x->deviation = x->mean + n;
-    bool ok = encoder_open(&network, &g->on, width, height, e) &&
-              encoder_run(network, pixels, x->mean, x->deviation, "encoding the picture", e);
+    static const char what[] = "encoding the picture";
+    bool ok = job_tiles(j)
+                  ? tiles_encode(&g->on, pixels, width, height, x->mean, x->deviation, what, e)
+                  : encoder_open(&network, &g->on, width, height, e) &&
+                        encoder_run(network, pixels, x->mean, x->deviation, what, e);
     encoder_close(&network);
     if (!ok) {
         forget(x);

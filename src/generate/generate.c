@@ -33,6 +33,7 @@ void generator_close(generator **g)
     if (!*g) return;
     denoiser_close(&(*g)->denoiser);
     decoder_close(&(*g)->decoder);
+    tiled_decoder_close(&(*g)->tiled);
     text_forget(&(*g)->text);
     script_state_close(&(*g)->script);
     begin_forget(*g);
@@ -141,8 +142,9 @@ bool generate_alike(const generate_options *a, const generate_options *b)
            a->deep_cache == b->deep_cache && same_controls(a, b) && same_reading(a, b) &&
            s->kind == t->kind && s->steps == t->steps && s->has_spacing == t->has_spacing &&
            (!s->has_spacing || s->spacing == t->spacing) && same_text(s->sigmas, t->sigmas) &&
-           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0) && same_hires(a, b) &&
-           a->init == b->init && a->mask == b->mask && (!a->init || a->strength == b->strength);
+           (a->from ? a->from->step : 0) == (b->from ? b->from->step : 0) && a->tile == b->tile &&
+           same_hires(a, b) && a->init == b->init && a->mask == b->mask &&
+           (!a->init || a->strength == b->strength);
 }
 
 /* ---- running ---- */
@@ -196,6 +198,7 @@ static bool finish(const job *j, const job_image *p, generate_result *out, error
     memcpy(out->final, sampler_latent(p->sampler), job_numbers(j) * sizeof(float));
     if (p->o->undecoded) return true;
     if (!fit_conditional(last->on.model)) return image_of_sample(j, p, &out->picture, e);
+    if (last->tiled) return tiled_decoder_run(last->tiled, out->final, &out->picture, e);
     return decoder_run(last->decoder, out->final, &out->picture, e);
 }
 

@@ -59,6 +59,7 @@ typedef struct generate_options {
     const image *init; /* NULL: none; else the run begins with this picture, noised by: */
     double strength;   /* 0 to 1: this share of the steps is made, the last ones */
     const image *mask; /* NULL: none; else of init's size, and white is what is made anew */
+    bool tile;         /* pictures that are larger than a tile are decoded and encoded in tiles */
     /* A second pass (hires.h): its size by this one's, 0: none; its steps, 0: as many; what share
      * of a run they are; how latents grow, NULL: "latent". */
     double hires, hires_strength;

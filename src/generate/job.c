@@ -24,6 +24,11 @@ bool job_asks(const job *j, int which)
     return !j->mix && which == 0;
 }
 
+bool job_tiles(const job *j)
+{
+    return j->picture[0].o->tile && tiles_needed(job_first(j)->on.model, j->height, j->width);
+}
+
 size_t job_numbers(const job *j)
 {
     return (size_t)j->channels * (size_t)j->height * (size_t)j->width;
@@ -91,15 +96,17 @@ static bool controls_to_come(const job *j, double *bytes, error *e)
     return true;
 }
 
-static bool memory_check(device *d, double need, int width, int height, error *e)
+/* tiles: whether decoding in them would help. */
+static bool memory_check(device *d, double need, int width, int height, bool tiles, error *e)
 {
     double have = (double)d->memory_left(d);
     if (need <= have) return true;
     return error_set(e, ERROR_MEMORY,
                      "a picture of %dx%d needs %s of %s and %s can be had; choose "
-                     "a smaller size (-W, -H), %s%sor close other programs",
+                     "a smaller size (-W, -H), %s%s%sor close other programs",
                      width, height, number_bytes(need).text,
                      d->apart ? "the device's memory" : "memory", number_bytes(have).text,
+                     tiles ? "--tile, " : "",
                      d->apart && d->weight_type == DTYPE_F32 ? "--precision f16, " : "",
                      d->apart ? "--device cpu, " : "");
 }
@@ -130,12 +137,16 @@ static bool memory_check_planned(const job *j, error *e)
         text = fmax(text, text_bytes(g));
     }
     if (fit_conditional(last->on.model)) {
-        picture = (double)decoder_bytes(last->decoder);
+        picture = (double)(last->tiled ? tiled_decoder_bytes(last->tiled)
+                                       : decoder_bytes(last->decoder));
         weights += copies_to_come(last->vae);
     }
     int factor = fit_factor(last->on.model);
     return memory_check(last->on.device, fmax(fmax(blocks, picture) + weights, text),
-                        j->width * factor, j->height * factor, e);
+                        j->width * factor, j->height * factor,
+                        !j->picture[0].o->tile && picture > blocks &&
+                            tiles_needed(last->on.model, j->height, j->width),
+                        e);
 }
 
 /* ---- the options ---- */
@@ -152,9 +163,12 @@ static bool check_size(job *j, const generate_options *o, const model *m, error 
                          width, height, multiple,
                          width < multiple ? multiple : width / multiple * multiple,
                          height < multiple ? multiple : height / multiple * multiple);
-    if (!memory_check(job_first(j)->on.device, fit_least_bytes(m, width, height), width, height, e))
-        return false;
     fit_latents(m, width, height, shape);
+    bool tiles = tiles_needed(m, shape[1], shape[2]);
+    double need = fit_least_bytes(m, width, height);
+    if (o->tile && tiles) need = fit_least_bytes(m, m->vae.sample_size, m->vae.sample_size);
+    if (!memory_check(job_first(j)->on.device, need, width, height, tiles && !o->tile, e))
+        return false;
     j->channels = shape[0];
     j->height = shape[1];
     j->width = shape[2];
@@ -217,7 +231,15 @@ static bool plan(generator *g, const job *j, error *e)
                            &with, e))
             return false;
     }
-    if (!fit_conditional(g->on.model) || decoder_is(g->decoder, j->height, j->width)) return true;
+    if (!fit_conditional(g->on.model)) return true;
+    if (job_tiles(j)) {
+        decoder_close(&g->decoder);
+        if (tiled_decoder_is(g->tiled, j->height, j->width)) return true;
+        tiled_decoder_close(&g->tiled);
+        return tiled_decoder_open(&g->tiled, &g->on, j->height, j->width, e);
+    }
+    tiled_decoder_close(&g->tiled);
+    if (decoder_is(g->decoder, j->height, j->width)) return true;
     decoder_close(&g->decoder);
     return decoder_open(&g->decoder, &g->on, j->height, j->width, e);
 }

@@ -10,6 +10,7 @@
 #include "generate/recital.h"
 #include "pipeline/decode.h"
 #include "pipeline/denoise.h"
+#include "pipeline/tiles.h"
 
 /* The texts that the denoiser's keys and values are of. */
 typedef struct text_state {
@@ -42,6 +43,7 @@ struct generator {
     device_weights *unet, *vae; /* the device's copies, kept from one denoiser to the next */
     denoiser *denoiser;         /* of the last size; NULL: none yet */
     decoder *decoder;
+    tiled_decoder *tiled; /* in its place where a picture is decoded in tiles */
     text_state text;
     script_state script;
     encoded encoded[ENCODED];
@@ -85,6 +87,7 @@ void job_close(job *j);
 generator *job_first(const job *j);     /* whose model begins */
 generator *job_last(const job *j);      /* whose model decodes */
 bool job_asks(const job *j, int which); /* whether any step does */
+bool job_tiles(const job *j);           /* whether its pictures are decoded in tiles */
 size_t job_numbers(const job *j);       /* of a picture's latents */
 /* The text of sample k of an evaluation, and whether it is an unconditional one. */
 const char *job_text(const job *j, int k, bool *negative);

@@ -160,6 +160,15 @@ static bool set_image(settings *s, const char *key, const image *m, error *e)
     return settings_set(s, e, key, "%.*s", SHORT_HASH, hex);
 }
 
+/* Where it changes the picture. */
+static bool set_tile(settings *s, const generator *g, const generate_options *o, const image *made,
+                     error *e)
+{
+    int side = generator_model(g)->vae.sample_size;
+    bool larger = made->width > side || made->height > side;
+    return !o->tile || !larger || settings_set(s, e, "VAE tiling", "True");
+}
+
 static bool set_hires(settings *s, const generate_options *o, error *e)
 {
     latent_upscaler how;
@@ -232,7 +241,8 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
          (alone >= 0 || set_turns(s, j, e)) && (!o->init || set_init(s, o, e)) &&
-         (o->hires == 0 || set_hires(s, o, e)) && set_rare(s, o, e) && set_controls(s, o, e);
+         (o->hires == 0 || set_hires(s, o, e)) && set_tile(s, g, o, made, e) && set_rare(s, o, e) &&
+         set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
     dtype precision = generator_device(g)->weight_type;

@@ -78,16 +78,22 @@ static bool write_latent(decoder *n, const float *latent, error *e)
     return ok;
 }
 
+bool decoder_values(decoder *n, const float *latent, float *y, error *e)
+{
+    bool ok = graph_bind(n->graph, &n->weights, 1, e) && graph_allocate(n->graph, e) &&
+              write_latent(n, latent, e) &&
+              pipeline_run(n->graph, n->image, y, "decoding the picture", e);
+    graph_release(n->graph);
+    return ok;
+}
+
 bool decoder_run(decoder *n, const float *latent, image *out, error *e)
 {
     size_t bytes = pipeline_elements(n->image) * sizeof(float);
-    if (!graph_bind(n->graph, &n->weights, 1, e)) return false;
     float *y = malloc(bytes);
-    bool ok = y || error_memory(e, "the decoded picture", bytes);
-    ok = ok && graph_allocate(n->graph, e) && write_latent(n, latent, e) &&
-         pipeline_run(n->graph, n->image, y, "decoding the picture", e);
-    graph_release(n->graph);
-    ok = ok && decode_pixels(out, y, (int)n->image->dim[2], (int)n->image->dim[1], e);
+    bool ok = (y || error_memory(e, "the decoded picture", bytes)) &&
+              decoder_values(n, latent, y, e) &&
+              decode_pixels(out, y, (int)n->image->dim[2], (int)n->image->dim[1], e);
     free(y);
     return ok;
 }

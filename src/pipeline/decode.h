@@ -20,5 +20,7 @@ bool decoder_is(const decoder *n, int height, int width); /* of these; false whe
 
 /* latent [C,h,w], as a run ends with it. Takes its memory, and gives it back. */
 bool decoder_run(decoder *n, const float *latent, image *out, error *e);
+/* The same before it is cut to 8 bits: y [H,W,3]. */
+bool decoder_values(decoder *n, const float *latent, float *y, error *e);
 
 #endif

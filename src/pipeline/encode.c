@@ -67,25 +67,35 @@ size_t encoder_bytes(const encoder *n)
     return graph_bytes(n->graph) + device_weights_bytes(n->weights);
 }
 
+bool encoder_moments(encoder *n, const float *pixels, float *out, const char *where, error *e)
+{
+    if (!graph_write(n->graph, n->picture, pixels, e) || !graph_run(n->graph, e) ||
+        !graph_read(n->graph, n->moments, out, e))
+        return false;
+    return pipeline_finite(out, pipeline_elements(n->moments)) ||
+           error_set(e, ERROR_NUMERIC,
+                     "%s: the autoencoder gives NaN or infinity for it; use another "
+                     "copy of the model, or precision f32",
+                     where);
+}
+
+void encode_posterior(const float *moment, size_t space, size_t channels, float *mean,
+                      float *deviation)
+{
+    for (size_t k = 0; k < channels; k++)
+        for (size_t i = 0; i < space; i++) {
+            float logvar = moment[i * 2 * channels + channels + k];
+            logvar = logvar < -30 ? -30 : logvar > 20 ? 20 : logvar;
+            mean[k * space + i] = moment[i * 2 * channels + k];
+            deviation[k * space + i] = expf(0.5f * logvar);
+        }
+}
+
 bool encoder_run(encoder *n, const float *pixels, float *mean, float *deviation, const char *where,
                  error *e)
 {
-    size_t channels = (size_t)n->moments->dim[3] / 2;
-    size_t space = (size_t)(n->moments->dim[1] * n->moments->dim[2]);
-    if (!graph_write(n->graph, n->picture, pixels, e) || !graph_run(n->graph, e) ||
-        !graph_read(n->graph, n->moments, n->moment, e))
-        return false;
-    if (!pipeline_finite(n->moment, pipeline_elements(n->moments)))
-        return error_set(e, ERROR_NUMERIC,
-                         "%s: the autoencoder gives NaN or infinity for it; use another "
-                         "copy of the model, or precision f32",
-                         where);
-    for (size_t k = 0; k < channels; k++)
-        for (size_t i = 0; i < space; i++) {
-            float logvar = n->moment[i * 2 * channels + channels + k];
-            logvar = logvar < -30 ? -30 : logvar > 20 ? 20 : logvar;
-            mean[k * space + i] = n->moment[i * 2 * channels + k];
-            deviation[k * space + i] = expf(0.5f * logvar);
-        }
+    if (!encoder_moments(n, pixels, n->moment, where, e)) return false;
+    encode_posterior(n->moment, (size_t)(n->moments->dim[1] * n->moments->dim[2]),
+                     (size_t)n->moments->dim[3] / 2, mean, deviation);
     return true;
 }

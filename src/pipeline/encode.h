@@ -20,6 +20,10 @@ size_t encoder_bytes(const encoder *n); /* of the device, while it is open */
 
 /* diffusers' DiagonalGaussianDistribution: pixels as above -> mean and deviation [C,h,w] each, not
  * scaled. where: whose picture, for messages. */
+/* What the network gives, before it is a distribution: [h,w,2C]. */
+bool encoder_moments(encoder *n, const float *pixels, float *out, const char *where, error *e);
+void encode_posterior(const float *moment, size_t space, size_t channels, float *mean,
+                      float *deviation);
 bool encoder_run(encoder *n, const float *pixels, float *mean, float *deviation, const char *where,
                  error *e);
 

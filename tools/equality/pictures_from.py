@@ -12,6 +12,7 @@ DIR/whole/<slug>-<sampler>-20-42.png          the same at strength 1
 DIR/nine/<slug>-<sampler>-20-42.png           the same with 9 input channels, strength 0.75; nine-whole: strength 1
 DIR/hires/<slug>-<sampler>-20-42.png          from text, then again over latents 1.5 times as large, as AUTOMATIC1111 does:
                                               the last 20 of int(20 / 0.7) steps, noise of the same seed
+DIR/tile/text.png, picture.png                 DDIM, 208x160, the autoencoder in tiles (enable_vae_tiling)
 DIR/hires/<slug>-<upscaler>-42.png            the same by DDIM, 8 of int(8 / 0.6) steps, otherwise enlarged
 """
 import argparse
@@ -113,6 +114,26 @@ def hires(dir, where, torch, diffusers):
         print(f"hires/{slug(PROMPT)}-{name}-42.png", flush=True)
 
 
+def tiled(dir, where, init, torch, diffusers):
+    """The autoencoder in tiles: 208x160 from text, and from a picture."""
+    at = os.path.join(where, "plms")
+    first = diffusers.StableDiffusionPipeline.from_pretrained(at, torch_dtype=torch.float32, safety_checker=None)
+    first.scheduler = diffusers.DDIMScheduler.from_config(first.scheduler.config)
+    first.vae.enable_tiling()
+    second = diffusers.StableDiffusionImg2ImgPipeline(**first.components)
+    how = dict(num_inference_steps=20, guidance_scale=7.5)
+    from PIL import Image
+    large = init.resize((208, 160), Image.LANCZOS)
+    pictures = {
+        "text": first(PROMPT, width=208, height=160, generator=torch.Generator("cpu").manual_seed(42), **how),
+        "picture": second(PROMPT, image=large, strength=0.6, generator=torch.Generator("cpu").manual_seed(42), **how),
+    }
+    os.makedirs(os.path.join(dir, "tile"), exist_ok=True)
+    for name, made in pictures.items():
+        made.images[0].save(os.path.join(dir, "tile", f"{name}.png"))
+        print(f"tile/{name}.png", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
@@ -131,6 +152,8 @@ def main():
     init, mask = (Image.open(os.path.join(where, f"{n}.png")).convert("RGB") for n in ("init", "mask"))
     if a.part in ("", "hires"):
         hires(a.dir, where, torch, diffusers)
+    if a.part in ("", "tile"):
+        tiled(a.dir, where, init, torch, diffusers)
     pipes = {}
     for folder, name, model, sampler, extra, call in jobs():
         if a.part and a.part != folder:

@@ -42,8 +42,12 @@ for upscaler in latent-antialiased latent-bicubic latent-nearest-exact; do
         --steps 20 --hires 1.5 --hires-steps 8 --hires-strength 0.6 --hires-upscaler $upscaler \
         -o "$ours/hires/a-photo-of-a-dog-$upscaler-42.png" || exit 1
 done
+"$build/likeness" generate -m "$refs/inputs/plms" -t "${THREADS:-0}" -p "a photo of a dog" -s 42 --sampler ddim --steps 20 \
+    -W 208 -H 160 --tile -o "$ours/tile/text.png" || exit 1
+"$build/likeness" generate -m "$refs/inputs/plms" -t "${THREADS:-0}" -p "a photo of a dog" -s 42 --sampler ddim --steps 20 \
+    -W 208 -H 160 --tile -i "$refs/inputs/init.png" --strength 0.6 -o "$ours/tile/picture.png" || exit 1
 status=0
-for folder in img2img strength inpaint whole nine nine-whole hires; do
+for folder in img2img strength inpaint whole nine nine-whole hires tile; do
     echo "$folder:"
     "$python" "$tools/compare_pictures.py" "$refs/$folder" "$ours/$folder" || status=1
 done
