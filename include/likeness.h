@@ -409,6 +409,11 @@ typedef struct lk_control {
     float scale;             /* of what it adds: 1 as it was trained, 0 nothing */
 } lk_control;
 
+/* Whose noise a seed gives: PyTorch's generator on the processor; or the one on a GPU (Philox),
+ * which AUTOMATIC1111 ("NV", "GPU") and stable-diffusion.cpp use. */
+typedef enum lk_rng { LK_RNG_CPU, LK_RNG_CUDA } lk_rng;
+LK_API bool lk_rng_parse(lk_rng *out, const char *name); /* "cpu", "cuda", "a1111", "nv", "gpu" */
+
 typedef struct lk_generate_options {
     size_t size;
     const char *prompt, *negative; /* NULL: empty */
@@ -464,6 +469,7 @@ typedef struct lk_generate_options {
      * init_image encoded) in tiles that overlap by a quarter, as diffusers' enable_vae_tiling has
      * it: no more memory than for one of them, and nearly the same picture. */
     bool tile;
+    lk_rng rng; /* what draws the noise, the first and the samplers' */
 } lk_generate_options;
 /* How many of its steps a picture really makes (of two passes the first), which a schedule counts;
  * 0: its strength leaves none. */

@@ -171,13 +171,39 @@ static void test_randn_rounded(void **state)
     }
 }
 
+/* Of torch.randn on a GPU, seed 0: 12 values (published with the emulation that AUTOMATIC1111 and
+ * stable-diffusion.cpp have), from which a GPU's own fast sine is a few units off. */
+static void test_randn_cuda(void **state)
+{
+    (void)state;
+    static const float want[] = {-0.92466259f, -0.42534415f, -2.6438457f,  0.14518388f,
+                                 -0.12086647f, -0.57972564f, -0.62285122f, -0.32838709f,
+                                 -1.07454231f, -0.36314407f, -1.67105067f, 2.26550497f};
+    float x[12], again[12], longer[300];
+    rng r;
+    rng_seed_cuda(&r, 0);
+    rng_randn(&r, x, 12);
+    for (int i = 0; i < 12; i++) close_to(x[i], want[i], 1e-6);
+    rng_randn(&r, again, 12); /* the next call has numbers of its own */
+    assert_memory_not_equal(x, again, sizeof x);
+    rng_seed_cuda(&r, 0);
+    rng_randn(&r, longer, 300); /* a number depends on its place alone */
+    assert_memory_equal(x, longer, sizeof x);
+    rng_seed_cuda(&r, 1ull << 32); /* all of the seed counts */
+    rng_randn(&r, again, 12);
+    assert_memory_not_equal(x, again, sizeof x);
+    rng_seed(&r, 42);
+    rng_randn(&r, longer, 300);
+    assert_true(longer[0] == 1.9269152879714966f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raw),           cmocka_unit_test(test_uniform),
         cmocka_unit_test(test_integers),      cmocka_unit_test(test_randn_small),
         cmocka_unit_test(test_randn_latent),  cmocka_unit_test(test_randn_tail),
-        cmocka_unit_test(test_randn_rounded),
+        cmocka_unit_test(test_randn_rounded), cmocka_unit_test(test_randn_cuda),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "file/safetensors.h"
+#include "base/random.h"
 #include "program.h"
 #include "support.h"
 #include "toy.h"
@@ -261,6 +262,49 @@ static void test_lora_merged(void **state)
     assert_false(exists("x.png"));
 }
 
+/* A GPU's noise, in the first latents and the sampler's own; told, so that --like has it again. */
+static void test_rng(void **state)
+{
+    (void)state;
+    TOY("--sampler", "ddpm", "-o", "cpu.png");
+    done();
+    TOY("--sampler", "ddpm", "--rng", "cpu", "-o", "cpu2.png");
+    done();
+    TOY("--sampler", "ddpm", "--rng", "cuda", "--save-latents", "cuda.safetensors", "-o",
+        "cuda.png");
+    done();
+    TOY("--sampler", "ddpm", "--rng", "A1111", "-o", "nv.png");
+    done();
+    assert_true(same_pixels("cpu.png", "cpu2.png") && same_pixels("cuda.png", "nv.png"));
+    assert_false(same_pixels("cpu.png", "cuda.png"));
+    likeness("inspect", "cuda.png", NULL);
+    done();
+    says(last.out, ", RNG: NV");
+    safetensors s;
+    error e = {0};
+    if (!safetensors_open(&s, in_folder("cuda.safetensors"), &e)) fail_msg("%s", e.text);
+    const safetensors_entry *latents = safetensors_find(&s, "latents");
+    float want[16];
+    rng r;
+    rng_seed_cuda(&r, 42);
+    rng_randn(&r, want, 16);
+    assert_non_null(latents);
+    assert_memory_equal(latents->data, want, sizeof want);
+    safetensors_close(&s);
+    likeness("generate", "-m", "toy", "--like", "cuda.png", "-o", "like.png", NULL);
+    done();
+    assert_true(same_pixels("like.png", "cuda.png"));
+    TOY("--rng", "dice", "-o", "x.png");
+    failed(2, "--rng dice: there are cpu, cuda, a1111");
+    /* noise of the sampler's alone, where the first is given */
+    TOY("--init-latents", "cuda.safetensors", "--rng", "cuda", "-o", "given.png");
+    done();
+    likeness("inspect", "given.png", NULL);
+    done();
+    says(last.out, "Initial latents: ");
+    says(last.out, ", RNG: NV");
+}
+
 static void write_told(const char *name, const char *key, const char *value)
 {
     static float zero[4];
@@ -318,9 +362,9 @@ static void test_one_file(void **state)
              folder);
     assert_int_equal(system(command), 0);
     likeness("generate", "-m", "own/one.safetensors", "-p", "a", "--steps", "1", "--tokenizer",
-             "toy/tokenizer", "-o", "given.png", NULL);
+             "toy/tokenizer", "-o", "told.png", NULL);
     done();
-    assert_true(same_pixels("folder.png", "given.png"));
+    assert_true(same_pixels("folder.png", "told.png"));
     likeness("generate", "-m", "own/one.safetensors", "-p", "a", "-o", "x.png", NULL);
     failed(1, "has a tokenizer of its own, which is not in the file");
 }
@@ -390,10 +434,10 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convert),      cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_lora),         cmocka_unit_test(test_lora_merged),
-        cmocka_unit_test(test_one_file),     cmocka_unit_test(test_vae_files),
-        cmocka_unit_test(test_other_images),
+        cmocka_unit_test(test_convert),   cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),      cmocka_unit_test(test_lora_merged),
+        cmocka_unit_test(test_one_file),  cmocka_unit_test(test_rng),
+        cmocka_unit_test(test_vae_files), cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

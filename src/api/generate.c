@@ -3,6 +3,8 @@
  * generate: lk_generate and what it can tell before it. */
 #include "api/api.h"
 
+#include <strings.h>
+
 #include <stddef.h>
 
 #include "generate/sigma_text.h"
@@ -115,6 +117,24 @@ const char *lk_prompt_syntax_name(lk_prompt_syntax s)
     return prompt_syntax_name((prompt_syntax)s);
 }
 
+bool lk_rng_parse(lk_rng *out, const char *name)
+{
+    static const struct {
+        const char *name;
+        lk_rng rng;
+    } names[] = {{"cpu", LK_RNG_CPU},
+                 {"cuda", LK_RNG_CUDA},
+                 {"a1111", LK_RNG_CUDA},
+                 {"nv", LK_RNG_CUDA},
+                 {"gpu", LK_RNG_CUDA}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcasecmp(name, names[i].name)) {
+            *out = names[i].rng;
+            return true;
+        }
+    return false;
+}
+
 static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate_options),
                                                       .sampler = LK_SAMPLER_MODEL,
                                                       .steps = 50,
@@ -160,6 +180,7 @@ generate_options api_options_in(const lk_generate_options *o)
         .clip_skip = o->clip_skip,
         .deep_cache = o->deep_cache == 1 ? 0 : o->deep_cache,
         .syntax = (prompt_syntax)o->prompt_syntax,
+        .cuda_noise = o->rng == LK_RNG_CUDA,
         .latents = o->latents ? o->latents->data : NULL,
         .init = o->init_image ? &o->init_image->image : NULL,
         .strength = o->strength,

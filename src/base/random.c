@@ -24,6 +24,16 @@ void rng_seed(rng *r, uint64_t seed)
     r->next = STATE_SIZE;
     r->has_spare = false;
     r->spare = 0;
+    r->is_cuda = false;
+    r->key[0] = r->key[1] = r->calls = 0;
+}
+
+void rng_seed_cuda(rng *r, uint64_t seed)
+{
+    rng_seed(r, 0);
+    r->is_cuda = true;
+    r->key[0] = (uint32_t)seed;
+    r->key[1] = (uint32_t)(seed >> 32);
 }
 
 static uint32_t twist(uint32_t high, uint32_t low)
@@ -138,8 +148,41 @@ static void normal_block(float *x)
     }
 }
 
+/* Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011): x becomes random. */
+static void philox(uint32_t x[4], const uint32_t key[2])
+{
+    uint32_t a = key[0], b = key[1];
+    for (int round = 0; round < 10; round++) {
+        uint64_t p = (uint64_t)x[0] * 0xd2511f53u, q = (uint64_t)x[2] * 0xcd9e8d57u;
+        x[0] = (uint32_t)(q >> 32) ^ x[1] ^ a;
+        x[2] = (uint32_t)(p >> 32) ^ x[3] ^ b;
+        x[1] = (uint32_t)q;
+        x[3] = (uint32_t)p;
+        a += 0x9e3779b9u;
+        b += 0xbb67ae85u;
+    }
+}
+
+/* Each number is a thread's: its own sequence (the counter's third word), of which this call takes
+ * one counter, and of that the first of cuRAND's normal values. */
+static void randn_cuda(rng *r, float *out, size_t n)
+{
+    const float unit = 0x1p-32f, turn = 0x1p-32f * (float)(2 * M_PI);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t x[4] = {r->calls, 0, (uint32_t)i, (uint32_t)((uint64_t)i >> 32)};
+        philox(x, r->key);
+        float u = fmaf((float)x[0], unit, unit / 2), v = fmaf((float)x[1], turn, turn / 2);
+        out[i] = sqrtf(-2 * logf(u)) * sinf(v);
+    }
+    r->calls++;
+}
+
 void rng_randn(rng *r, float *out, size_t n)
 {
+    if (r->is_cuda) {
+        randn_cuda(r, out, n);
+        return;
+    }
     if (n < BLOCK) {
         rng_randn_strided(r, out, n);
         return;

@@ -14,9 +14,14 @@ typedef struct rng {
     int next;
     bool has_spare; /* the sine value of the last small normal draw */
     double spare;
+    bool is_cuda; /* rng_seed_cuda: of the rest rng_randn alone serves */
+    uint32_t key[2], calls;
 } rng;
 
 void rng_seed(rng *r, uint64_t seed); /* torch.Generator("cpu").manual_seed; low 32 bits count */
+/* torch.Generator("cuda").manual_seed, for rng_randn of as many numbers as a GPU has threads for (a
+ * hundred thousand and more: of greater draws a GPU's own kind decides). */
+void rng_seed_cuda(rng *r, uint64_t seed);
 uint32_t rng_u32(rng *r);
 uint64_t rng_random64(rng *r); /* torch's full-range random_() for int64: 0 .. 2^63-1 */
 float rng_uniform(rng *r);     /* [0,1) */

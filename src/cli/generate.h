@@ -20,6 +20,7 @@ typedef struct cell {
 typedef struct task {
     /* flags */
     bool help;
+    const char *rng; /* --rng */
     text_list prompts, rest, control_given;
     model_list models;
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,

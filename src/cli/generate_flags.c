@@ -73,6 +73,9 @@ const char generate_help[] =
     "      --clip-skip N          leave out the text encoder's last N layers (default 0)\n"
     "      --deep-cache N         DeepCache: the whole network in every N-th evaluation only\n"
     "                             (3 is about twice as fast; default 1: always)\n"
+    "      --rng cpu|cuda|a1111   whose noise a seed gives: diffusers' (default), or that of a "
+    "GPU, as\n"
+    "                             AUTOMATIC1111 and stable-diffusion.cpp draw it\n"
     "      --init-latents FILE    start from this noise: safetensors, \"latents\" [1,4,h,w]\n"
     "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination\n"
     "\n"
@@ -105,6 +108,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"-W --width", OPTION_INT, &t->width},
         {"-H --height", OPTION_INT, &t->height},
         {"--eta", OPTION_FLOAT, &t->eta},
+        {"--rng", OPTION_TEXT, &t->rng},
         {"--variance", OPTION_TEXT, &t->variance},
         {"--spacing", OPTION_TEXT, &t->spacing},
         {"--clip_skip", OPTION_INT, &t->clip_skip},
@@ -164,6 +168,8 @@ int generate_flags_check(task *t)
                     "--variance %s: there are fixed_small, fixed_small_log, fixed_large, "
                     "fixed_large_log, learned, learned_range",
                     t->variance);
+    if (t->rng && !lk_rng_parse(&o->rng, t->rng))
+        return fail(STATUS_WRONG_USAGE, "--rng %s: there are cpu, cuda, a1111", t->rng);
     if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
         return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace",
                     t->spacing);

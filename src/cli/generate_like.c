@@ -102,6 +102,7 @@ int like_read(task *t, int argc, char **argv)
         {"Clip skip", OPTION_INT, &skip},
         {"Deep cache", OPTION_INT, &t->deep_cache},
         {"Eta", OPTION_FLOAT, &t->eta},
+        {"RNG", OPTION_TEXT, &t->rng},
         {"Variance", OPTION_TEXT, &t->variance},
         {"Spacing", OPTION_TEXT, &t->spacing},
         {"Schedule", OPTION_TEXT, &t->schedule},
@@ -114,7 +115,10 @@ int like_read(task *t, int argc, char **argv)
         {"Deep cache", OPTION_INT, &t->deep_cache},
         {NULL, OPTION_FLAG, NULL},
     };
-    if (!is_ours(t)) t->prompt_syntax = "a1111"; /* whose programs read prompts so */
+    if (!is_ours(t)) {
+        t->prompt_syntax = "a1111"; /* whose programs read prompts so */
+        t->rng = "a1111";           /* where they do not say otherwise */
+    }
     for (const option *o = list; status == STATUS_DONE && o->names; o++) {
         const char *text = lk_settings_get(t->told, o->names);
         char *flag = text ? text_format("--like %s: %s", t->like, o->names) : NULL;

@@ -233,7 +233,7 @@ bool begin_draw(const job *j, job_image *p, error *e)
 {
     size_t n = job_numbers(j);
     if (!allocate_noise(j, p, e)) return false;
-    rng_seed(&p->rng, p->o->seed);
+    (p->o->cuda_noise ? rng_seed_cuda : rng_seed)(&p->rng, p->o->seed);
     if (p->o->clean) {
         p->clean = malloc(n * sizeof *p->clean);
         if (!p->clean) return error_memory(e, "latents", n * sizeof *p->clean);

@@ -30,7 +30,8 @@ typedef struct generate_snapshot {
     sampler_kind kind; /* of the run, which the rest of it must be of too: */
     int steps;
     uint64_t seed;
-    int deep_cache;   /* generate_options' */
+    bool cuda_noise; /* generate_options', as this: */
+    int deep_cache;
     const void *deep; /* the deep features in force (generate/deep.h); size 0: none */
     size_t deep_size;
 } generate_snapshot;
@@ -41,6 +42,7 @@ generate_snapshot *generate_snapshot_copy(const generate_snapshot *s);
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
     uint64_t seed;
+    bool cuda_noise;   /* drawn as a GPU draws it; else as torch's processor generator */
     int width, height; /* 0: the model's own */
     sampler_options sampler;
     float guidance; /* off at 1 and below */

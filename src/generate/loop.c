@@ -169,6 +169,7 @@ static bool tell_reached(const job *j, const edge *r, int k, error *e)
                              .kind = p->o->sampler.kind,
                              .steps = p->o->sampler.steps,
                              .seed = p->o->seed,
+                             .cuda_noise = p->o->cuda_noise,
                              .deep_cache = p->o->deep_cache,
                              .deep = deep,
                              .deep_size = deep_size};
@@ -185,7 +186,9 @@ static bool is_of(const generate_snapshot *from, const generate_options *o, erro
         return error_set(e, ERROR_USAGE, "the run to go on from has deep cache %d; this one has %d",
                          from->deep_cache, o->deep_cache);
     if (from->kind == o->sampler.kind && from->steps == o->sampler.steps && from->seed == o->seed)
-        return true;
+        return from->cuda_noise == o->cuda_noise ||
+               error_set(e, ERROR_USAGE,
+                         "the run to go on from drew its noise by another generator");
     return error_set(e, ERROR_USAGE,
                      "the run to go on from is %s, %d steps, seed %llu; this is %s, %d "
                      "steps, seed %llu",

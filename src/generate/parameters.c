@@ -244,7 +244,9 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
          (o->hires == 0 || set_hires(s, o, e)) && set_tile(s, g, o, made, e) && set_rare(s, o, e) &&
          set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
-    ok = ok && (o->latents ? set_latents(s, g, o, e) : settings_set(s, e, "RNG", "CPU"));
+    ok = ok && (!o->latents || set_latents(s, g, o, e)) &&
+         ((o->latents && !o->cuda_noise) ||
+          settings_set(s, e, "RNG", "%s", o->cuda_noise ? "NV" : "CPU"));
     dtype precision = generator_device(g)->weight_type;
     if (precision != DTYPE_F32)
         ok = ok && settings_set(s, e, "Precision", "%s", precision_name(precision));

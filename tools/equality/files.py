@@ -99,13 +99,13 @@ for prefix, network in (("lora_unet_", base.unet), ("lora_te_", base.text_encode
     for name, module in network.named_modules():
         if name.endswith(("to_q", "to_k", "to_v", "to_out.0", "q_proj", "v_proj")):
             w = module.weight
-            name = name if prefix == "lora_unet_" or name.startswith("text_model.") else "text_model." + name
+            path, name = name, name if prefix == "lora_unet_" or name.startswith("text_model.") else "text_model." + name
             key = prefix + name.replace(".", "_")
-            layers |= {key + ".lora_down.weight": torch.randn(4, w.shape[1]) * 0.08,
-                       key + ".lora_up.weight": torch.randn(w.shape[0], 4) * 0.08, key + ".alpha": torch.tensor(4.0)}
+            down, up = torch.randn(4, w.shape[1]) * 0.08, torch.randn(w.shape[0], 4) * 0.08
+            network_of = fused.unet if network is base.unet else fused.text_encoder
+            network_of.get_submodule(path).weight.data += SCALE * up @ down
+            layers |= {key + ".lora_down.weight": down, key + ".lora_up.weight": up, key + ".alpha": torch.tensor(4.0)}
 save_file(layers, work / "dog.safetensors")
-fused.load_lora_weights(work, weight_name="dog.safetensors")
-fused.fuse_lora(lora_scale=SCALE)
 turns = ours("-m", f"base={pocket}", "--lora", f"dog={work / 'dog.safetensors'}", "--schedule",
              f"base x{SWITCH}, base+{SCALE}*dog rest")
 row("LoRA from step 9 on", turns, picture(base, fused))
