@@ -101,6 +101,40 @@ static void test_others(void **state)
     failed(2, "it was made with the model  (0123456789): say where it is with -m PATH");
 }
 
+/* The ControlNet and its picture have to be given again, and are compared. */
+static void test_control(void **state)
+{
+    (void)state;
+    error e = {0};
+    image m;
+    assert_true(toy_controlnet(in_folder("net"), &e) && image_new(&m, 20, 30, &e));
+    for (int i = 0; i < 20 * 30 * 3; i++) m.pixels[i] = (uint8_t)(i * 5);
+    assert_true(image_write(&m, in_folder("edges.png"), NULL, 90, &e));
+    image_free(&m);
+    assert_int_equal(TOY("c.png", "-p", "a", "--steps", "2", "--control", "net:edges.png:0.5"), 0);
+    assert_int_equal(TOY("x.png", "--like", "c.png", "--control", "net:edges.png:0.5"), 0);
+    assert_null(strstr(last.err, "warning"));
+    assert_true(same_file("x.png", "c.png"));
+    assert_int_equal(TOY("y.png", "--like", "c.png"), 0);
+    says(last.err, "\"ControlNet 0\" was Model: net ");
+    says(last.err, ", Weight: 0.5, here it is missing");
+    assert_false(same_file("y.png", "c.png"));
+    assert_int_equal(TOY("z.png", "--like", "c.png", "--control", "net:edges.png", "--control",
+                         "net:edges.png:0.5"),
+                     0);
+    says(last.err, "here it is Model: net ");
+    says(last.err, "\"ControlNet 1\" was not told, here it is ");
+    drop("c.png");
+    drop("x.png");
+    drop("y.png");
+    drop("z.png");
+    TOY("edges.png", "-p", "a", "--overwrite", "--control", "net:edges.png");
+    failed(2, "edges.png is what this run reads");
+    TOY("q.png", "-p", "a", "--control", "toy/unet:edges.png");
+    failed(1, "no ControlNet");
+    drop("edges.png");
+}
+
 static void test_bad_input(void **state)
 {
     (void)state;
@@ -150,7 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_again),  TEST(test_flags_go_first), TEST(test_schedule),
-        TEST(test_others), TEST(test_bad_input),
+        TEST(test_others), TEST(test_control),        TEST(test_bad_input),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

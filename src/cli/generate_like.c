@@ -63,6 +63,9 @@ static bool is_known(const char *key)
     return false;
 }
 
+/* "ControlNet 0" and so on, which are given by --control and compared. */
+static bool is_control(const char *key) { return strncmp(key, "ControlNet ", 11) == 0; }
+
 /* One line about all that the picture says and no flag here can do. */
 static int tell_unknown(const task *t, const option *list)
 {
@@ -71,7 +74,7 @@ static int tell_unknown(const task *t, const option *list)
     for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++) {
         const option *o = list;
         while (o->names && strcmp(o->names, key) != 0) o++;
-        if (o->names || is_known(key)) continue;
+        if (o->names || is_known(key) || (is_ours(t) && is_control(key))) continue;
         char *longer = text_format("%s%s%s: %s", line ? line : "", line ? ", " : "", key, value);
         free(line);
         if (!(line = longer)) return no_memory();
@@ -152,19 +155,27 @@ int like_settle(task *t)
 
 /* ---- comparing ---- */
 
-/* Weights and noise that the picture names and that are not the ones here. */
+static void compare_key(const task *t, const lk_settings *now, const char *key)
+{
+    const char *then = lk_settings_get(t->told, key), *here = lk_settings_get(now, key);
+    if (then == here || (then && here && strcmp(then, here) == 0)) return;
+    fail(STATUS_DONE,
+         "warning: --like %s: the picture will be another: \"%s\" was %s, here it is %s", t->like,
+         key, then ? then : "not told", here ? here : "missing");
+}
+
+/* Weights, noise and pictures that the picture names and that are not the ones here. */
 static void compare(const task *t, const lk_settings *now)
 {
     static const char *const keys[] = {"Model hash",      "Models",    "Lora hashes",
                                        "Lora weights",    "TI hashes", "Initial latents",
                                        "Init image hash", "Mask hash"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const char *then = lk_settings_get(t->told, keys[i]), *here = lk_settings_get(now, keys[i]);
-        if (then == here || (then && here && strcmp(then, here) == 0)) continue;
-        fail(STATUS_DONE,
-             "warning: --like %s: the picture will be another: \"%s\" was %s, here it is %s",
-             t->like, keys[i], then ? then : "not told", here ? here : "missing");
-    }
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) compare_key(t, now, keys[i]);
+    const char *key, *value;
+    for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++)
+        if (is_control(key)) compare_key(t, now, key);
+    for (size_t i = 0; lk_settings_at(now, i, &key, &value); i++)
+        if (is_control(key) && !lk_settings_get(t->told, key)) compare_key(t, now, key);
 }
 
 int like_check(task *t)

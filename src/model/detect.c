@@ -32,7 +32,6 @@ static const mark single_marks[] = {
     {UNET "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 1, 1024, "Stable Diffusion 2"},
     {UNET "input_blocks.0.0.weight", 1, 9, "an inpainting model (9 input channels)"},
     {UNET "input_blocks.0.0.weight", 1, 8, "an InstructPix2Pix model (8 input channels)"},
-    {"control_model.input_blocks.0.0.weight", -1, 0, "a ControlNet"},
     {"emb_params", -1, 0, "a textual-inversion embedding"},
 };
 
@@ -43,6 +42,12 @@ static bool has_part(const weight_files *files, const char *prefix)
 
 bool detect_single(const weight_files *files, const char *path, error *e)
 {
+    if (weight_files_find(files, "control_model.input_blocks.0.0.weight"))
+        return error_set(
+            e, ERROR_MODEL,
+            "%s: this is a ControlNet, not a model: give it with --control FILE:IMAGE, "
+            "and the model with -m",
+            path);
     for (size_t i = 0; i < sizeof single_marks / sizeof *single_marks; i++) {
         const mark *m = &single_marks[i];
         const safetensors_entry *found = weight_files_find(files, m->name);
