@@ -301,9 +301,9 @@ static void test_same_pictures(void **state)
 static void test_other_pictures(void **state)
 {
     (void)state;
-    static const char *const others[] = {"(ab:1.5) cd",       "[ab|ef] cd",   "ab BREAK cd",
-                                         "ab cd AND ef",      "ab cd:0.5",    "[ab:ef:0.5] cd",
-                                         "[ab cd:ef gh:0.3]", "ab cd, ab cd, ab cd, ab cd"};
+    static const char *const others[] = {
+        "(ab:1.5) cd", "[ab|ef] cd",     "ab BREAK cd",       "ab cd AND ef",
+        "ab cd:0.5",   "[ab:ef:0.5] cd", "[ab cd:ef gh:0.3]", "ab cd, ab cd, ab cd, ab cd"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         print_message("%s: %g\n", others[i], difference(others[i], "ab cd"));
         assert_true(difference(others[i], "ab cd") > 1e-5);
@@ -462,7 +462,8 @@ static int setup(void **state)
     char path[300];
     error e = {0};
     snprintf(path, sizeof path, "%s/toy", scratch_dir());
-    bool ok = toy_stable_diffusion(path, &e) && device_open(&cpu, test_device(), &(device_options){.threads = 1}, &e) &&
+    bool ok = toy_stable_diffusion(path, &e) &&
+              device_open(&cpu, test_device(), &(device_options){.threads = 1}, &e) &&
               model_open(&toy, path, NULL, NULL, &e) && generator_open(&own, cpu, toy, &e);
     if (!ok) print_error("%s\n", e.text);
     return ok ? 0 : -1;
@@ -480,14 +481,14 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_weights),        cmocka_unit_test(test_edits),
-        cmocka_unit_test(test_evaluations),    cmocka_unit_test(test_scripts),
-        cmocka_unit_test(test_chunks),         cmocka_unit_test(test_placeholder),
-        cmocka_unit_test(test_bad_texts),      cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_same_pictures),  cmocka_unit_test(test_other_pictures),
-        cmocka_unit_test(test_gone_on_from),   cmocka_unit_test(test_together),
-        cmocka_unit_test(test_mixed),          cmocka_unit_test(test_unguided),
-        cmocka_unit_test(test_bad_prompts),    cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_weights),       cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_evaluations),   cmocka_unit_test(test_scripts),
+        cmocka_unit_test(test_chunks),        cmocka_unit_test(test_placeholder),
+        cmocka_unit_test(test_bad_texts),     cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_same_pictures), cmocka_unit_test(test_other_pictures),
+        cmocka_unit_test(test_gone_on_from),  cmocka_unit_test(test_together),
+        cmocka_unit_test(test_mixed),         cmocka_unit_test(test_unguided),
+        cmocka_unit_test(test_bad_prompts),   cmocka_unit_test(test_notes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
