@@ -391,6 +391,14 @@ LK_API const char *lk_sigmas_name(const char *sigmas);  /* "karras" for "Karras"
 LK_API const char *lk_sigmas_label(const char *sigmas); /* "Karras", as AUTOMATIC1111 writes it */
 LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
 LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
+/* A "<lora:name:0.8>" of a prompt in AUTOMATIC1111's syntax. */
+typedef struct lk_prompt_lora {
+    const char *name;
+    float weight;
+} lk_prompt_lora;
+/* Those of a prompt, in order: *list [*count] is one block, for lk_free. */
+LK_API bool lk_prompt_loras(lk_prompt_lora **list, size_t *count, const char *prompt,
+                            lk_error *error);
 /* "plain", "a1111" */
 LK_API bool lk_prompt_syntax_parse(lk_prompt_syntax *out, const char *name);
 LK_API const char *lk_prompt_syntax_name(lk_prompt_syntax syntax); /* NULL: there is none such */

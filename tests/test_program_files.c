@@ -169,6 +169,52 @@ static void test_lora(void **state)
 #define TURNS(...)                                                                                 \
     likeness("generate", "-m", "base=toy", "-p", "a", "--steps", "3", __VA_ARGS__, NULL)
 
+#define ASKS(prompt, ...)                                                                          \
+    likeness("generate", "-m", "toy", "--prompt-syntax", "a1111", "--steps", "1", "-p", prompt,    \
+             __VA_ARGS__, NULL)
+
+/* Asked for in the prompt: merged as with --lora, each prompt's into models of its own. */
+static void test_lora_tags(void)
+{
+    ASKS("a <lora:dog:0.5>", "--lora-dir", ".", "-o", "tag.png");
+    done();
+    assert_null(strstr(last.err, "warning"));
+    TOY("--lora", "dog.safetensors:0.5", "-o", "flag.png");
+    done();
+    TOY("-o", "untagged.png");
+    done();
+    assert_true(same_pixels("tag.png", "flag.png") && !same_pixels("tag.png", "untagged.png"));
+    likeness("inspect", "tag.png", NULL);
+    done();
+    says(last.out, "a <lora:dog:0.5>\n");
+    says(last.out, "Prompt syntax: a1111");
+    says(last.out, "Lora weights: \"dog: 0.5\"");
+    ASKS("a b <lora:dog:0.5>", "-p", "a b", "-p", "a b <lyco:dog:0.5:0.5>", "--lora-dir", ".", "-o",
+         "tags/");
+    done();
+    assert_true(same_pixels("tags/a-b-lora-dog-0-5-42.png", "tags/a-b-lyco-dog-0-5-0-5-42.png"));
+    assert_false(same_pixels("tags/a-b-42.png", "tags/a-b-lora-dog-0-5-42.png"));
+    ASKS("a <lora:dog>", "-o", "x.png");
+    failed(2, "the prompt's <lora:dog>: say with --lora-dir DIR where such files lie");
+    ASKS("a <lora:dogs:1>", "--lora-dir", ".", "-o", "x.png");
+    failed(1, "there is no dogs.safetensors, .pt or .ckpt in .; did you mean dog?");
+    ASKS("a <lora:../dog:1>", "--lora-dir", ".", "-o", "x.png");
+    failed(1, "there is no ../dog.safetensors");
+    ASKS("a <lora:dog:1>", "--lora-dir", "nowhere", "-o", "x.png");
+    failed(1, "--lora-dir nowhere: it is no folder that can be read");
+    ASKS("a <lora:dog:much>", "--lora-dir", ".", "-o", "x.png");
+    failed(2, "one number is taken as its weight, as in <lora:dog:0.8>");
+    ASKS("a <lora:dog:1:0.5>", "--lora-dir", ".", "-o", "x.png");
+    failed(2, "one number is taken as its weight");
+    ASKS("a <lora:dog:inf>", "--lora-dir", ".", "-o", "x.png");
+    failed(2, "one number is taken as its weight");
+    TOY("--lora-dir", ".", "-o", "x.png");
+    failed(2, "which --prompt-syntax a1111 reads");
+    ASKS("a <hypernet:dog:1>", "-o", "hypernet.png");
+    done();
+    says(last.err, "<hypernet:dog:1> is left out");
+}
+
 /* Beside the weights, switched on by the schedule: the picture is that of two whole models. */
 static void test_lora_turns(void)
 {
@@ -243,6 +289,7 @@ static void test_lora_merged(void **state)
     likeness("generate", "-m", "a=toy", "-m", "b=toy", "--lora", "b=dog.safetensors", "--schedule",
              "a x1, b x1", "-p", "a", "--steps", "2", "-o", "mixed.png", NULL);
     done();
+    test_lora_tags();
     test_lora_turns();
     likeness("convert", "toy", "baked", "--lora", "dog.safetensors:0.5", NULL);
     done();

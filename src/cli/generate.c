@@ -36,12 +36,12 @@ static char *join(char *const *label, size_t count)
 char *cell_settings(task *t, const cell *c)
 {
     char *text = NULL;
-    bool ok = t->schedule ? lk_generate_settings_mixed(&text, t->work.session, t->models.opened,
+    bool ok = t->schedule ? lk_generate_settings_mixed(&text, t->work.session, c->models,
                                                        (const char *const *)t->models.name,
                                                        (int)t->models.count, t->schedule,
                                                        &c->options, &t->error)
-                          : lk_generate_settings(&text, t->work.session, t->models.opened[0],
-                                                 &c->options, &t->error);
+                          : lk_generate_settings(&text, t->work.session, c->models[0], &c->options,
+                                                 &t->error);
     if (!ok) failed(t);
     return text;
 }
@@ -78,6 +78,9 @@ static bool list_inputs(task *t)
     ok = ok && controls_list_inputs(t, &t->outputs.inputs);
     for (size_t i = 0; ok && i < t->models.loras.count; i++)
         ok = text_list_add(&t->outputs.inputs, t->models.lora[i].path);
+    for (size_t s = 0; ok && s < t->set_count; s++)
+        for (size_t i = 0; ok && i < t->sets[s].count; i++)
+            ok = text_list_add(&t->outputs.inputs, t->sets[s].lora[i].path);
     for (size_t i = 0; ok && i < t->models.embeddings.count; i++)
         ok = text_list_add(&t->outputs.inputs, t->models.embedding[i].path);
     for (size_t i = 0; ok && i < t->models.count; i++)
@@ -144,8 +147,7 @@ static bool open_images(task *t)
 static int open_all(task *t)
 {
     lk_model_info info;
-    if (!workplace_open(&t->work, &t->context_options, &t->error) ||
-        !models_open(&t->models, t->work.context, t->vae, t->tokenizer, &t->error))
+    if (!workplace_open(&t->work, &t->context_options, &t->error) || !loras_open(t))
         return failed(t);
     lk_model_describe(t->models.opened[0], &info);
     if (!info.unconditional && !t->prompts.count)
@@ -180,11 +182,11 @@ static int rows_check(task *t)
     for (size_t r = 0; status == STATUS_DONE && r < t->rows; r++) {
         const cell *c = &t->cells[r * t->seed_count];
         char *notes = NULL;
-        bool ok = t->schedule ? lk_generate_check_mixed(t->work.session, t->models.opened,
+        bool ok = t->schedule ? lk_generate_check_mixed(t->work.session, c->models,
                                                         (const char *const *)t->models.name,
                                                         (int)t->models.count, t->schedule,
                                                         &c->options, &notes, &t->error)
-                              : lk_generate_check(t->work.session, t->models.opened[0], &c->options,
+                              : lk_generate_check(t->work.session, c->models[0], &c->options,
                                                   &notes, &t->error);
         if (!ok)
             status = failed(t);
@@ -244,7 +246,7 @@ static int run(task *t, lk_job *jobs, const lk_job **job)
     o.user = t;
     for (size_t i = 0; i < t->count; i++) {
         lk_job_defaults(&jobs[i]);
-        jobs[i].models = t->models.opened;
+        jobs[i].models = t->cells[i].models;
         jobs[i].names = (const char *const *)t->models.name;
         jobs[i].count = t->schedule ? (int)t->models.count : 1;
         jobs[i].schedule = t->schedule;
@@ -349,6 +351,7 @@ static int prepare(task *t)
         t->schedule = t->schedule_read;
     }
     if (status == STATUS_DONE) status = schedule_check(t);
+    if (status == STATUS_DONE) status = loras_find(t);
     if (status == STATUS_DONE) status = open_all(t);
     if (status == STATUS_DONE) status = controls_open_all(t);
     if (status == STATUS_DONE) status = generate_cells_make(t);
@@ -374,6 +377,7 @@ static void task_free(task *t)
     free(t->seed_label);
     output_close(&t->grid_file);
     outputs_close(&t->outputs);
+    loras_close(t);
     models_close(&t->models);
     controls_close_all(t);
     workplace_close(&t->work);

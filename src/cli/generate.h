@@ -13,9 +13,17 @@
 typedef struct cell {
     output out;
     lk_generate_options options;
+    lk_model *const *models;
     char *what;        /* "a photo of a dog, ddim-50, seed 42" */
     lk_image *picture; /* kept for the grid */
 } cell;
+
+/* The LoRAs that some prompts ask for, and the models opened with them. */
+typedef struct lora_set {
+    lk_lora *lora; /* [count], paths malloc'ed */
+    size_t count;
+    lk_model **opened; /* [models.count] */
+} lora_set;
 
 typedef struct task {
     /* flags */
@@ -25,7 +33,7 @@ typedef struct task {
     model_list models;
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
         *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid,
-        *prompt_syntax, *init_image, *mask, *hires_upscaler;
+        *prompt_syntax, *lora_dir, *init_image, *mask, *hires_upscaler;
     int width, height, steps, clip_skip, deep_cache, threads;
     float guidance, guidance_rescale, eta;
     double strength, hires, hires_strength;
@@ -33,6 +41,9 @@ typedef struct task {
     bool tile;
     lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
+    lora_set *sets; /* the first's models are models.opened */
+    size_t *set_of; /* [prompts.count] */
+    size_t set_count;
     lk_generate_options base;
     lk_context_options context_options;
     uint64_t *seeds;
@@ -67,6 +78,13 @@ int no_memory(void);                         /* says so */
 char *cell_settings(task *t, const cell *c); /* for lk_free; NULL after a line on stderr */
 /* Malloc'ed; NULL: no memory. */
 char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- generate_loras.c ---- */
+/* Which sets of LoRAs the prompts ask for; an unknown one is named. Returns a status. */
+int loras_find(task *t);
+/* Opens the models, with each set; t->error says what failed. */
+bool loras_open(task *t);
+void loras_close(task *t);
 
 /* ---- generate_flags.c ---- */
 enum { NOT_GIVEN = INT_MIN }; /* --steps */

@@ -87,6 +87,7 @@ int generate_cells_make(task *t)
             cell *c = &t->cells[r * t->seed_count + s];
             c->options = t->base;
             if (t->sweep) lk_sweep_apply(t->sweep, r % settings, &c->options);
+            c->models = t->sets[t->set_of[r / settings]].opened;
             c->options.prompt = prompt;
             c->options.seed = t->seeds[s];
             if (!cell_name(t, c, setting, label)) return no_memory();

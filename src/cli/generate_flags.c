@@ -31,6 +31,7 @@ const char generate_help[] =
     "                             with another NAME a schedule switches it on, beside the "
     "weights:\n"
     "                             \"base x15, base+0.8*dog rest\", \"base+0.8*dog+0.3*style\"\n"
+    "      --lora-dir DIR         where the prompts' <lora:name:0.8> lie (--prompt-syntax a1111)\n"
     "      --embedding [WORD=]FILE   a textual inversion: prompts may use its word (of the file,\n"
     "                             or the file's name)\n"
     "      --control FILE:IMAGE[:0.8]   a ControlNet of Stable Diffusion 1, and the picture "
@@ -131,6 +132,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--grid", OPTION_TEXT, &t->grid},
         {"--overwrite", OPTION_FLAG, &t->outputs.overwrite},
         {"--sweep", OPTION_TEXT, &t->sweep_text},
+        {"--lora_dir", OPTION_TEXT, &t->lora_dir},
         {"--lora", OPTION_TEXTS, &t->models.loras},
         {"--embedding", OPTION_TEXTS, &t->models.embeddings},
         {"--control", OPTION_TEXTS, &t->control_given},

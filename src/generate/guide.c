@@ -15,15 +15,28 @@ static double deviation(const float *x, size_t n)
     return sqrt(squares / (double)(n - 1));
 }
 
-/* The first of the conditional outputs becomes the one that they are together. */
-static void join(const guidance *how, float *output, int conditions, size_t n)
+/* What the k-th condition's part of the way is multiplied by, but for the scale. */
+static float weight_of(const guidance *how, int k) { return how->weight ? how->weight[k] : 1; }
+
+/* u becomes the guided output. */
+static void follow(const guidance *how, float *u, const float *c, int conditions, size_t n)
 {
-    const float *u = output;
-    float *c = output + n;
-    if (!how->weight || (conditions == 1 && how->weight[0] == 1)) return;
     for (size_t i = 0; i < n; i++) {
         float sum = u[i];
-        for (int k = 0; k < conditions; k++) sum += how->weight[k] * (c[(size_t)k * n + i] - u[i]);
+        for (int k = 0; k < conditions; k++)
+            sum += how->scale * weight_of(how, k) * (c[(size_t)k * n + i] - u[i]);
+        u[i] = sum;
+    }
+}
+
+/* The first of the conditional outputs becomes the one that they are together. */
+static void join(const guidance *how, const float *u, float *c, int conditions, size_t n)
+{
+    if (conditions == 1 && weight_of(how, 0) == 1) return;
+    for (size_t i = 0; i < n; i++) {
+        float sum = u[i];
+        for (int k = 0; k < conditions; k++)
+            sum += weight_of(how, k) * (c[(size_t)k * n + i] - u[i]);
         c[i] = sum;
     }
 }
@@ -32,11 +45,12 @@ void guide(const guidance *how, float *output, int batch, size_t channels, size_
            float *guided)
 {
     size_t n = channels * space;
-    float scale = how->scale, share = how->rescale;
+    float share = how->rescale;
     if (batch > 1) {
         float *u = output, *c = output + n;
-        join(how, output, batch - 1, n);
-        for (size_t i = 0; i < n; i++) u[i] = u[i] + scale * (c[i] - u[i]);
+        guidance one = {.scale = how->scale};
+        if (share > 0) join(how, u, c, batch - 1, n);
+        follow(share > 0 ? &one : how, u, c, share > 0 ? 1 : batch - 1, n);
         if (share > 0) {
             float ratio = (float)(deviation(c, n) / deviation(u, n));
             for (size_t i = 0; i < n; i++) u[i] = share * (u[i] * ratio) + (1 - share) * u[i];

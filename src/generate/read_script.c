@@ -91,12 +91,6 @@ bool script_read(generator *g, const job *j, error *e)
 
 /* ---- what does nothing ---- */
 
-static bool is_lora(const script_tag *t)
-{
-    return t->kind_length == 4 &&
-           (strncmp(t->kind, "lora", 4) == 0 || strncmp(t->kind, "lyco", 4) == 0);
-}
-
 /* Whether the model was opened with a LoRA of this name: "name: hash, other: hash". */
 static bool is_merged(const model *m, const script_tag *t)
 {
@@ -114,7 +108,8 @@ bool script_notes(char **notes, const model *m, const char *prompt, error *e)
     const char *at = text;
     bool ok = text || error_memory(e, "a prompt", strlen(prompt));
     for (script_tag t; ok && (t = script_next_tag(&at)).length;)
-        if (!is_lora(&t) || !is_merged(m, &t)) ok = prompt_note_tag(notes, t.at, t.length, e);
+        if (!script_tag_is_lora(&t) || !is_merged(m, &t))
+            ok = prompt_note_tag(notes, t.at, t.length, e);
     free(text);
     return ok;
 }

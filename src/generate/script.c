@@ -95,6 +95,27 @@ script_tag script_next_tag(const char **at)
     return (script_tag){0};
 }
 
+bool script_tag_is_lora(const script_tag *t)
+{
+    return t->kind_length == 4 &&
+           (strncmp(t->kind, "lora", 4) == 0 || strncmp(t->kind, "lyco", 4) == 0);
+}
+
+/* "0.8", or twice the same: AUTOMATIC1111's are of the text encoder and of the UNet. */
+bool script_tag_weight(const script_tag *t, float *weight, error *e)
+{
+    const char *end = t->more + t->more_length, *p = t->more;
+    double value = 1, other;
+    bool ok = !t->more_length || number_parse(p, &p, &value);
+    if (ok && *p == ':' && p < end) ok = number_parse(p + 1, &p, &other) && other == value;
+    *weight = (float)value;
+    return (ok && p == end && isfinite(*weight)) ||
+           error_set(e, ERROR_USAGE,
+                     "the prompt's %.*s: one number is taken as its weight, as in <lora:%.*s:0.8>",
+                     (int)(t->length < 200 ? t->length : 200), t->at,
+                     (int)(t->name_length < 100 ? t->name_length : 100), t->name);
+}
+
 static void take_tags_out(char *text)
 {
     char *to = text;

@@ -43,6 +43,9 @@ typedef struct script_tag {
 } script_tag;
 /* The next one at or after *at, which moves behind it. Comments are to be taken out before. */
 script_tag script_next_tag(const char **at);
+bool script_tag_is_lora(const script_tag *t); /* or lyco */
+/* The weight of such a one. False: it has none that is one number. */
+bool script_tag_weight(const script_tag *t, float *weight, error *e);
 /* The text without its comments, malloc'ed; NULL: no memory. */
 char *script_uncomment(const char *text);
 
