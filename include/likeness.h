@@ -478,6 +478,12 @@ typedef struct lk_generate_options {
      * it: no more memory than for one of them, and nearly the same picture. */
     bool tile;
     lk_rng rng; /* what draws the noise, the first and the samplers' */
+    /* Every so many steps (0: never) the growing picture is told, decoded from what the sampler
+     * foretells where it does, else from its latents; the last step's is the picture itself. By
+     * whichever thread makes it; it ends with the call, which may give it settings. Changes no
+     * picture. */
+    int preview_steps;
+    void (*preview)(void *user, lk_image *picture);
 } lk_generate_options;
 /* How many of its steps a picture really makes (of two passes the first), which a schedule counts;
  * 0: its strength leaves none. */

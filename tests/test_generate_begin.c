@@ -440,6 +440,39 @@ static void test_paints_only(void **state)
     mix_close(&m);
 }
 
+typedef struct shown {
+    int count;
+    uint8_t first[3 * SIDE * SIDE];
+} shown;
+
+static void on_preview(void *user, const image *picture)
+{
+    shown *s = user;
+    assert_int_equal(picture->width, SIDE);
+    if (!s->count++) memcpy(s->first, picture->pixels, sizeof s->first);
+}
+
+/* Every second step of five: two of them, and the picture as without. */
+static void test_previews(void **state)
+{
+    (void)state;
+    for (int k = 0; k < sampler_kind_count(); k++) {
+        generate_options o = options(NULL, NULL, 1);
+        o.sampler.kind = k;
+        shown s = {0};
+        generate_result plain = made_with(of_toy, &o);
+        o.preview = on_preview;
+        o.preview_steps = 2;
+        o.user = &s;
+        generate_result with = made_with(of_toy, &o);
+        assert_int_equal(s.count, 2);
+        assert_memory_equal(plain.final, with.final, NUMBERS * sizeof(float));
+        assert_memory_equal(plain.picture.pixels, with.picture.pixels, sizeof s.first);
+        assert_true(memcmp(s.first, with.picture.pixels, sizeof s.first) != 0);
+        generate_result_free(&plain), generate_result_free(&with);
+    }
+}
+
 static uint64_t no_memory_left(device *d)
 {
     (void)d;
@@ -538,12 +571,12 @@ static int close_toys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_diffusers),   cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_steps),       cmocka_unit_test(test_together),
-        cmocka_unit_test(test_sizes),       cmocka_unit_test(test_inpainting),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_paints_only),
-        cmocka_unit_test(test_memory),      cmocka_unit_test(test_settings),
-        cmocka_unit_test(test_names_tiles),
+        cmocka_unit_test(test_diffusers), cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_steps),     cmocka_unit_test(test_together),
+        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_inpainting),
+        cmocka_unit_test(test_refused),   cmocka_unit_test(test_paints_only),
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_previews),  cmocka_unit_test(test_names_tiles),
     };
     return cmocka_run_group_tests(tests, open_toys, close_toys);
 }

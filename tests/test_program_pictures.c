@@ -118,6 +118,24 @@ static void test_tile(void **state)
     assert_int_equal(TOY("tiled-from.png", "-i", "init.png", "-W", "72", "--tile"), 0);
 }
 
+/* Previews change no byte, leave nothing, and take no other file's place. */
+static void test_preview(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("shown.png", "--preview", "1"), 0);
+    assert_false(exists("shown-preview.png"));
+    assert_int_equal(TOY("unshown.png", "-s", "42"), 0);
+    assert_true(same_file("shown.png", "unshown.png"));
+    assert_int_equal(TOY("shown.png", "--preview", "2", "--hires", "2", "--overwrite"), 0);
+    paint("kept-preview.png", 8, 8, 0);
+    TOY("kept.png", "--preview", "1");
+    assert_int_equal(last.status, 1);
+    says(last.err, "kept-preview.png is there, and is no preview");
+    assert_false(exists("kept.png"));
+    TOY("x.png", "--preview", "-1");
+    failed(2, "--preview -1: steps cannot be negative");
+}
+
 static void test_batch(void **state)
 {
     (void)state;
@@ -146,7 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_from_a_picture), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_hires),          cmocka_unit_test(test_tile),
-        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_preview),        cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -134,6 +134,14 @@ static void on_reached(void *user, const generate_snapshot *state)
     p->o.reached(p->o.user, &now);
 }
 
+static void on_preview(void *user, const image *picture)
+{
+    const struct mixed_image *p = user;
+    lk_image now = {.image = *picture};
+    p->o.preview(p->o.user, &now);
+    free(now.settings);
+}
+
 static void listen(mixed *t)
 {
     for (int k = 0; k < t->pictures; k++) {
@@ -143,6 +151,8 @@ static void listen(mixed *t)
         p->watch.pictures = p->o.pictures;
         t->in[k].progress = on_progress;
         t->in[k].reached = p->o.reached ? on_reached : NULL;
+        t->in[k].preview = p->o.preview && p->o.preview_steps > 0 ? on_preview : NULL;
+        t->in[k].preview_steps = p->o.preview_steps;
         t->in[k].user = p;
     }
 }

@@ -230,6 +230,7 @@ static int on_made(void *user, size_t i, lk_image *picture)
     progress_clear(&t->line);
     c->picture = picture;
     if (!cell_save(t, c)) return t->status = STATUS_FAILED;
+    preview_remove(c);
     puts(c->out.path[0]);
     fflush(stdout);
     t->made++;
@@ -360,6 +361,7 @@ static int prepare(task *t)
     if (status == STATUS_DONE) status = like_check(t);
     if (status == STATUS_DONE) status = outputs_check(t);
     if (status == STATUS_DONE) status = folders_check(t);
+    if (status == STATUS_DONE) status = previews_settle(t);
     return status;
 }
 
@@ -367,6 +369,7 @@ static void task_free(task *t)
 {
     for (size_t i = 0; t->cells && i < t->count; i++) {
         free(t->cells[i].what);
+        free(t->cells[i].preview);
         output_close(&t->cells[i].out);
         lk_image_close(&t->cells[i].picture);
     }

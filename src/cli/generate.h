@@ -16,6 +16,7 @@ typedef struct cell {
     lk_model *const *models;
     char *what;        /* "a photo of a dog, ddim-50, seed 42" */
     lk_image *picture; /* kept for the grid */
+    char *preview;     /* where --preview writes; NULL: nowhere */
 } cell;
 
 /* The LoRAs that some prompts ask for, and the models opened with them. */
@@ -39,6 +40,7 @@ typedef struct task {
     double strength, hires, hires_strength;
     int hires_steps, batch;
     bool tile;
+    int preview;
     lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
     lora_set *sets; /* the first's models are models.opened */
@@ -85,6 +87,11 @@ int loras_find(task *t);
 /* Opens the models, with each set; t->error says what failed. */
 bool loras_open(task *t);
 void loras_close(task *t);
+
+/* ---- generate_preview.c ---- */
+/* With the outputs settled: where previews go, and that nothing else lies there. */
+int previews_settle(task *t);
+void preview_remove(const cell *c); /* its picture is there */
 
 /* ---- generate_flags.c ---- */
 enum { NOT_GIVEN = INT_MIN }; /* --steps */

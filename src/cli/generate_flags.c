@@ -83,6 +83,9 @@ const char generate_help[] =
     "Where (folders are made)\n"
     "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
     "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
+    "      --preview N            every N steps the growing picture, beside it as "
+    "NAME-preview.png;\n"
+    "                             gone when the picture is there\n"
     "      --grid FILE.png        also one labelled grid: a column for each seed\n"
     "      --overwrite            write over files that other settings made\n"
     "\n"
@@ -119,6 +122,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--strength --denoising_strength", OPTION_DOUBLE, &t->strength},
         {"--mask --mask_image", OPTION_TEXT, &t->mask},
         {"--hires --hires_scale --hr_scale", OPTION_DOUBLE, &t->hires},
+        {"--preview --preview_steps", OPTION_INT, &t->preview},
         {"--tile --vae_tiling", OPTION_FLAG, &t->tile},
         {"--hires_steps", OPTION_INT, &t->hires_steps},
         {"--hires_strength --hires_denoising_strength", OPTION_DOUBLE, &t->hires_strength},
@@ -198,6 +202,9 @@ int generate_flags_check(task *t)
     o->deep_cache = t->deep_cache;
     o->strength = t->strength;
     o->tile = t->tile;
+    if (t->preview < 0)
+        return fail(STATUS_WRONG_USAGE, "--preview %d: steps cannot be negative", t->preview);
+    o->preview_steps = t->preview;
     o->hires = t->hires;
     o->hires_steps = t->hires_steps;
     o->hires_strength = t->hires_strength;

@@ -180,26 +180,30 @@ static bool start(const job *j, generate_result *out, error *e)
     return true;
 }
 
-/* Unconditional: the last sample [3,s,s] is the picture. */
-static bool image_of_sample(const job *j, const job_image *p, image *out, error *e)
+/* Unconditional: the sample [3,s,s] is the picture. */
+static bool image_of_sample(const job *j, const float *x, image *out, error *e)
 {
     size_t n = job_numbers(j);
     float *y = malloc(n * sizeof *y);
     if (!y) return error_memory(e, "the picture", n * sizeof *y);
-    layout_channels_last(y, sampler_latent(p->sampler), 3, n / 3);
+    layout_channels_last(y, x, 3, n / 3);
     bool ok = decode_pixels(out, y, j->width, j->height, e);
     free(y);
     return ok;
 }
 
-static bool finish(const job *j, const job_image *p, generate_result *out, error *e)
+bool job_decode(const job *j, const float *latent, image *out, error *e)
 {
     generator *last = job_last(j);
+    if (!fit_conditional(last->on.model)) return image_of_sample(j, latent, out, e);
+    if (last->tiled) return tiled_decoder_run(last->tiled, latent, out, e);
+    return decoder_run(last->decoder, latent, out, e);
+}
+
+static bool finish(const job *j, const job_image *p, generate_result *out, error *e)
+{
     memcpy(out->final, sampler_latent(p->sampler), job_numbers(j) * sizeof(float));
-    if (p->o->undecoded) return true;
-    if (!fit_conditional(last->on.model)) return image_of_sample(j, p, &out->picture, e);
-    if (last->tiled) return tiled_decoder_run(last->tiled, out->final, &out->picture, e);
-    return decoder_run(last->decoder, out->final, &out->picture, e);
+    return p->o->undecoded || job_decode(j, out->final, &out->picture, e);
 }
 
 bool generator_run_together(generator *const *models, int count, const mix *m,

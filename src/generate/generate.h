@@ -58,6 +58,10 @@ typedef struct generate_options {
     /* NULL, or told the state after each step; what it points to is gone afterwards. */
     void (*reached)(void *user, const generate_snapshot *state);
     void *user;
+    /* NULL, or told the growing picture after every so many steps but the last; it is gone after.
+     */
+    void (*preview)(void *user, const image *picture);
+    int preview_steps;
     const image *init; /* NULL: none; else the run begins with this picture, noised by: */
     double strength;   /* 0 to 1: this share of the steps is made, the last ones */
     const image *mask; /* NULL: none; else of init's size, and white is what is made anew */

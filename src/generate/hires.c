@@ -120,10 +120,17 @@ static void tell_reached(void *user, const generate_snapshot *state)
     b->o->reached(b->o->user, state);
 }
 
+static void tell_preview(void *user, const image *picture)
+{
+    const both *b = user;
+    b->o->preview(b->o->user, picture);
+}
+
 static void listen(generate_options *pass, both *b)
 {
     if (pass->progress) pass->progress = tell;
     if (pass->reached) pass->reached = tell_reached;
+    if (pass->preview) pass->preview = tell_preview;
     pass->user = b;
 }
 

@@ -141,9 +141,11 @@ static bool memory_check_planned(const job *j, error *e)
                                        : decoder_bytes(last->decoder));
         weights += copies_to_come(last->vae);
     }
+    /* a preview is decoded while the denoisers have their memory */
+    double both = j->picture[0].o->preview ? blocks + picture : fmax(blocks, picture);
     int factor = fit_factor(last->on.model);
-    return memory_check(last->on.device, fmax(fmax(blocks, picture) + weights, text),
-                        j->width * factor, j->height * factor,
+    return memory_check(last->on.device, fmax(both + weights, text), j->width * factor,
+                        j->height * factor,
                         !j->picture[0].o->tile && picture > blocks &&
                             tiles_needed(last->on.model, j->height, j->width),
                         e);

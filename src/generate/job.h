@@ -93,6 +93,9 @@ size_t job_numbers(const job *j);       /* of a picture's latents */
 const char *job_text(const job *j, int k, bool *negative);
 static inline int job_batch(const job *j) { return j->count * j->parts; }
 
+/* ---- generate.c ---- */
+bool job_decode(const job *j, const float *latent, image *out, error *e);
+
 /* ---- read.c ---- */
 /* Reads the job's prompts, for every model that is asked, unless it has them read already. */
 bool read_texts(const job *j, error *e);

@@ -214,6 +214,21 @@ static bool begin(job *j, edge *r, error *e)
     return deep_load(&r->deep, j, e);
 }
 
+/* What the picture grows to be: as the last output foretold it, where the sampler knows that. What
+ * cannot be shown is no failure of the picture. */
+static void preview(const job *j, const job_image *p)
+{
+    int done = sampler_done(p->sampler);
+    const float *x = sampler_foretold(p->sampler);
+    image picture = {0};
+    if (!p->o->preview || p->o->preview_steps < 1 || done % p->o->preview_steps ||
+        done == sampler_steps(p->sampler))
+        return;
+    if (!x) x = sampler_latent(p->sampler);
+    if (job_decode(j, x, &picture, NULL)) p->o->preview(p->o->user, &picture);
+    image_free(&picture);
+}
+
 /* After a step. */
 static bool step_done(const job *j, const edge *r, error *e)
 {
@@ -225,6 +240,7 @@ static bool step_done(const job *j, const edge *r, error *e)
                              "settings (sampler, spacing, guidance)",
                              sampler_done(p->sampler), sampler_steps(p->sampler));
         if (!tell_reached(j, r, k, e)) return false;
+        preview(j, p);
     }
     return progress(j, e);
 }
