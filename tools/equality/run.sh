@@ -3,7 +3,7 @@
 # run.sh BUILD: what `make equality` does: every comparison of this folder on the pocket model, one after the other, and
 # at the end a table of them (as docs/EQUALITY.md has it). PARTS chooses (all). REFS (/tmp/likeness-references) keeps
 # what diffusers makes, which takes most of the time once; OURS (/tmp/likeness-pictures) what BUILD/likeness makes.
-# PYTHON must have torch, diffusers, transformers, peft, scipy, torchsde, numpy and Pillow. Exit status 1 where
+# PYTHON must have torch, diffusers, transformers, peft, scipy, torchsde, gguf, numpy and Pillow. Exit status 1 where
 # any part is not within its bound.
 set -u
 build=$1
