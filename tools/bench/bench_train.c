@@ -108,7 +108,8 @@ static bool bench(char **argv, int argc, error *e)
                           .gradients = true};
         t.device = d;
         t.model = m;
-        ok = parameters_open(&t.parameters, d, m, &t.settings, e) &&
+        const weight_set none = {0};
+        ok = parameters_open(&t.parameters, d, &m->unet_weights, &none, &t.settings, e) &&
              time_forward(&t, o, repeats, &forward, e) &&
              time_steps(&t, o, repeats, &network, &update, &least, e);
     }
