@@ -66,7 +66,9 @@ static bool record_training(const bench *b, device *d, recording *r, size_t *byt
     k.t.settings.optimizer = OPTIMIZER_ADAMW_8BIT;
     k.t.rate = k.t.settings.learning_rate;
     k.t.total = b->repeats;
-    bool ok = parameters_open(&k.t.parameters, d, b->model, &k.t.settings, e) &&
+    const weight_set none = {0};
+    bool ok = parameters_open(&k.t.parameters, d, &b->model->unet_weights, &none, &k.t.settings,
+                              e) &&
               step_open(&k.s, d, b->model, &o, e) && graph_allocate(k.s.graph, e) &&
               recording_make(r, d, b->repeats, step_again, &k, e);
     if (ok) *bytes = graph_bytes(k.s.graph);
