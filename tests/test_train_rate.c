@@ -134,7 +134,11 @@ static void test_defaults(void **state)
     (void)state;
     train_settings s;
     train_settings_defaults(&s);
-    assert_true(s.learning_rate == 5e-6 && s.train_batch_size == 4 && s.lr_warmup_steps == 500);
+    assert_true(train_learning_rate(&s) == 5e-6 && s.train_batch_size == 4 &&
+                s.lr_warmup_steps == 500);
+    s.lora_rank = 4;
+    assert_true(train_learning_rate(&s) == 5e-4);
+    s.lora_rank = 0;
     assert_true(s.adam_beta1 == .9 && s.adam_beta2 == .999 && s.adam_epsilon == 1e-8);
     assert_true(s.num_class_images == 100 && s.checkpointing_steps == 500 && s.cache_latents);
     assert_true(!s.has_seed && !s.snr_gamma && !s.offset_noise && s.offset_noise_factor == .1);
@@ -171,7 +175,7 @@ static void test_texts(void **state)
 static void test_numbers(void **state)
 {
     (void)state;
-    static const double rates[] = {0, -0.0, -1e-6, (double)NAN, (double)INFINITY};
+    static const double rates[] = {-1e-6, -1, (double)NAN, (double)INFINITY}; /* 0: unset */
     for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
         BAD("--learning_rate", learning_rate = rates[i]);
     BAD("--train_batch_size must be at least 1, not 0", train_batch_size = 0);
