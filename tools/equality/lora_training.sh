@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# lora_training.sh BUILD [WORK]: LoRAs that BUILD/likeness trained on the pocket model, in diffusers' and in kohya's names, with
+# lora_training.sh BUILD [REFS [OURS]]: LoRAs that BUILD/likeness trained on the pocket model, in diffusers' and in kohya's names, with
 # and without the text encoder, are loaded by diffusers (load_lora_weights) and by --lora: the pictures may not differ by
 # more than one grey level. Then one that train_reference.py trained with PEFT for 50 steps beside ours of the same
 # settings: their matrices' products and their pictures. PYTHON must have torch, diffusers, peft, numpy and Pillow.
 set -u
 build=$1
-work=${2:-/tmp/likeness-lora-training}
+work=${3:-/tmp/likeness-pictures}/lora-training # all of it is made anew
 python=${PYTHON:-python3}
 tools=$(cd "$(dirname "$0")" && pwd)
 root=$tools/../..

@@ -25,6 +25,7 @@ tuned() {
 part() { # NAME
     case $1 in
     lora) "$PYTHON" "$tools/lora.py" "$build/likeness" "$ours/lora" ;;
+    pictures) "$tools/pictures.sh" "$build" "$refs/pictures" "$ours/pictures" ;;
     mix) tuned && PROMPTS=2 "$tools/mix.sh" "$build" "$refs/tuned" "$refs/mix" "$ours/mix" ;;
     *) "$tools/$1.sh" "$build" "$refs" "$ours" ;;
     esac
