@@ -46,7 +46,7 @@ set_target_properties(likeness-cuda-emulated PROPERTIES LINKER_LANGUAGE CXX)
 add_dependencies(tests likeness-cuda-emulated)
 
 set(emulated LIKENESS_CUDA=$<TARGET_FILE:likeness-cuda-emulated>)
-foreach(test device_memory graph_record graph_gradient graph_threads graph_update model_networks model_gradients pipeline_parts generate_half)
+foreach(test device_memory graph_record graph_gradient graph_threads graph_update model_networks model_gradients pipeline_parts generate_half generate_taesd)
   add_test(NAME test_${test}_cuda COMMAND test_${test})
   set_tests_properties(test_${test}_cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
                        ENVIRONMENT "LIKENESS_TEST_DEVICE=cuda;${emulated}")

@@ -231,6 +231,11 @@ typedef struct lk_model_options {
      * has too. Only those that the LoRAs change are there twice, in memory and on the device. It
      * may be closed before. */
     lk_model *base;
+    /* NULL, or a tiny autoencoder (TAESD of Stable Diffusion 1: a diffusers folder, or a file in
+     * diffusers' or the original names) that makes pictures of latents in place of the model's own,
+     * which still encodes. That of Stable Diffusion XL has the same tensors: it is not told apart.
+     */
+    const char *taesd;
 } lk_model_options;
 
 typedef struct lk_model_info {

@@ -148,6 +148,7 @@ static void pointwise(const op_call *call, double *const in[], double *y)
         case OP_UNARY:
             y[i] = call->params.unary == UNARY_SILU   ? silu(in[0][i])
                    : call->params.unary == UNARY_GELU ? gelu(in[0][i])
+                   : call->params.unary == UNARY_RELU ? fmax(in[0][i], 0)
                                                       : quick_gelu(in[0][i]);
             break;
         case OP_GEGLU: {

@@ -120,6 +120,7 @@ static void unary(const op_call *call, const double *x, const double *dy, double
     for (size_t i = 0; i < array_count(&call->in[0]); i++)
         dx[i] = dy[i] * (call->params.unary == UNARY_SILU   ? silu_slope(x[i])
                          : call->params.unary == UNARY_GELU ? gelu_slope(x[i])
+                         : call->params.unary == UNARY_RELU ? x[i] > 0
                                                             : quick_gelu_slope(x[i]));
 }
 

@@ -197,6 +197,8 @@ static const half_case cases[] = {
         {OP_UNARY_GRAD, "y0", "0"}),
     ONE("gelu", OP_UNARY, .unary = UNARY_GELU, HALF(5, 32), HALF(5, 32),
         {OP_UNARY_GRAD, "y0", "0"}),
+    ONE("relu", OP_UNARY, .unary = UNARY_RELU, HALF(5, 32), HALF(5, 32),
+        {OP_UNARY_GRAD, "y0", "0"}),
     ONE("quick gelu", OP_UNARY, .unary = UNARY_QUICK_GELU, HALF(5, 32), HALF(5, 32),
         {OP_UNARY_GRAD, "y0", "0"}),
     ONE("geglu", OP_GEGLU, .stride = 0, HALF(3, 5, 22), HALF(3, 5, 11), {OP_GEGLU_GRAD, "y0", "0"}),

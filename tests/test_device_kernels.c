@@ -128,7 +128,9 @@ static const struct test_case cases[] = {
     UNARY_CASE("silu", F32, UNARY_SILU),
     UNARY_CASE("gelu", F32, UNARY_GELU),
     UNARY_CASE("quick gelu", F32, UNARY_QUICK_GELU),
+    UNARY_CASE("relu", F32, UNARY_RELU),
     UNARY_CASE("silu bf16", BF16, UNARY_SILU),
+    UNARY_CASE("relu bf16", BF16, UNARY_RELU),
     {ONE("geglu", OP_GEGLU, F32(2, 7, 38), F32(2, 7, 19)), .spread = 3, .grad = OP_GEGLU_GRAD,
      .grad_in = "y0", .grad_out = "0"},
     {ONE("geglu large", OP_GEGLU, F32(2, 50, 640), F32(2, 50, 320)), .spread = 3,
@@ -652,8 +654,8 @@ static void test_unary_exact(void **state)
     float *x = allocate(N * sizeof *x), *y = allocate(N * sizeof *y);
     double *xd = allocate(N * sizeof *xd), *yd = allocate(N * sizeof *yd);
     for (int i = 0; i < N; i++) xd[i] = (double)(x[i] = (float)(i - N / 2) / (N / 2) * 20);
-    static const char *const names[] = {"silu", "gelu", "quick gelu"};
-    for (int kind = UNARY_SILU; kind <= UNARY_QUICK_GELU; kind++) {
+    static const char *const names[] = {"silu", "gelu", "quick gelu", "relu"};
+    for (int kind = UNARY_SILU; kind <= UNARY_RELU; kind++) {
         op_call call = {.kind = OP_UNARY,
                         .in_count = 1,
                         .out_count = 1,
@@ -678,8 +680,11 @@ static void test_unary_exact(void **state)
         .kind = OP_UNARY, .in_count = 1, .out_count = 1, .in = {F32(4)}, .out = {F32(4)}};
     operand_put(&call.in[0], odd);
     operand_put(&call.out[0], out);
-    run_call(d, &call);
-    assert_true(isnan(out[0]) && isinf(out[1]) && fabsf(out[2]) < 1e-30f && out[3] == 0);
+    for (int kind = UNARY_SILU; kind <= UNARY_RELU; kind++) {
+        call.params.unary = (unary_kind)kind;
+        run_call(d, &call);
+        assert_true(isnan(out[0]) && isinf(out[1]) && fabsf(out[2]) < 1e-30f && out[3] == 0);
+    }
     free(x), free(y), free(xd), free(yd);
     device_close(&d);
 }

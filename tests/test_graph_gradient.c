@@ -197,7 +197,7 @@ static void test_norms(void **state)
 static void test_pointwise(void **state)
 {
     (void)state;
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         graph *g = fresh();
         tensor *x = INPUT(g, "x", 2, 3, 5, 6), *y = NULL;
         switch (i) {
@@ -205,6 +205,7 @@ static void test_pointwise(void **state)
         case 1: y = unary(g, x, UNARY_GELU); break;
         case 2: y = unary(g, x, UNARY_QUICK_GELU); break;
         case 3: y = geglu(g, x); break;
+        case 9: y = unary(g, x, UNARY_RELU); break;
         case 4: y = add(g, x, INPUT(g, "z", 2, 3, 5, 6)); break;
         case 5: y = add(g, x, INPUT(g, "z", 1, 5, 6)); break;
         case 6: y = add(g, x, WEIGHT(g, "w", 5, 6)); break;

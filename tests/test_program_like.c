@@ -135,6 +135,34 @@ static void test_control(void **state)
     drop("edges.png");
 }
 
+/* Which tiny autoencoder decoded is told and compared; its pictures do not go over the VAE's. */
+static void test_taesd(void **state)
+{
+    (void)state;
+    char tiny[1000];
+    snprintf(tiny, sizeof tiny, "%s", fixture_path("model/taesd"));
+    assert_int_equal(TOY("t.png", "-p", "a", "--steps", "2", "--taesd", tiny), 0);
+    assert_int_equal(likeness("inspect", "t.png", NULL), 0);
+    says(last.out, ", VAE: taesd, ");
+    assert_int_equal(TOY("x.png", "--like", "t.png", "--taesd", tiny), 0);
+    assert_null(strstr(last.err, "warning"));
+    assert_true(same_file("x.png", "t.png"));
+    drop("x.png");
+    TOY("t.png", "-p", "a", "--steps", "2");
+    failed(1, "t.png");
+    assert_int_equal(TOY("y.png", "--like", "t.png"), 0);
+    says(last.err, "\"VAE hash\" was ");
+    says(last.err, "here it is missing");
+    assert_false(same_file("y.png", "t.png"));
+    drop("y.png");
+    TOY("q.png", "-p", "a", "--taesd", "toy/vae");
+    failed(1, "give it with --vae");
+    snprintf(tiny, sizeof tiny, "%s/taesd_decoder.pth", fixture_path("model/taesd"));
+    assert_int_equal(likeness("inspect", tiny, NULL), 0);
+    says(last.out, "a tiny autoencoder (original names), to be given with --taesd");
+    drop("t.png");
+}
+
 static void test_bad_input(void **state)
 {
     (void)state;
@@ -183,8 +211,8 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_again),  TEST(test_flags_go_first), TEST(test_schedule),
-        TEST(test_others), TEST(test_control),        TEST(test_bad_input),
+        TEST(test_again),   TEST(test_flags_go_first), TEST(test_schedule),  TEST(test_others),
+        TEST(test_control), TEST(test_taesd),          TEST(test_bad_input),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

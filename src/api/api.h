@@ -47,7 +47,7 @@ struct lk_model {
     model *model;
     /* A share in the device's copies, so that they last as long as the model; not of the text
      * encoder's, which is needed for a moment a prompt and would be in memory beside the UNet's. */
-    device_weights *weights[2];
+    device_weights *weights[3];
     lk_model *base; /* whose weights it has; NULL: its own. A share in it */
     int shares;     /* sessions that keep something for it, models that have its weights, and the
                        caller, until he closes it */

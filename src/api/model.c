@@ -12,6 +12,7 @@
 #include "model/hash.h"
 #include "model/inversion.h"
 #include "model/lora.h"
+#include "model/taesd.h"
 #include "pipeline/fit.h"
 
 static const lk_model_options model_defaults = {.size = sizeof(lk_model_options)};
@@ -23,10 +24,12 @@ void lk_model_defaults_sized(lk_model_options *o, size_t size)
 
 static bool open_weights(lk_model *m, device *d, error *e)
 {
-    const weight_set *set[] = {&m->model->unet_weights, &m->model->vae_weights};
+    const taesd *tiny = m->model->tiny;
+    const weight_set *set[] = {&m->model->unet_weights, &m->model->vae_weights,
+                               tiny ? &tiny->weights : NULL};
     bool ok = true;
-    for (int i = 0; ok && i < 2; i++)
-        ok = !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
+    for (int i = 0; ok && i < 3; i++)
+        ok = !set[i] || !set[i]->count || device_weights_open(d, set[i], &m->weights[i], e);
     return ok;
 }
 
@@ -78,10 +81,10 @@ static bool add_embeddings(lk_model *m, const lk_model_options *o, error *e)
 /* The model that the options name as another's base: its weights, and a share in it. */
 static bool derive(lk_model *m, lk_context *c, const lk_model_options *o, error *e)
 {
-    if (o->path || o->vae || o->tokenizer || o->embedding_count)
+    if (o->path || o->vae || o->tokenizer || o->embedding_count || o->taesd)
         return error_set(e, ERROR_USAGE,
                          "a model that has another's weights takes LoRAs, and neither path, "
-                         "autoencoder, tokenizer nor embeddings");
+                         "autoencoders, tokenizer nor embeddings");
     if (o->base->context != c)
         return error_set(e, ERROR_USAGE, "%s: is open in another context", o->base->model->path);
     if (!model_derive(&m->model, o->base->model, e)) return false;
@@ -103,6 +106,7 @@ static bool open_model(lk_model *m, lk_context *c, const lk_model_options *o, er
               model_open_with(&m->model, path, o->vae, o->tokenizer, c->device->pool, &watch.work,
                               e) &&
               add_loras(m, c, o, e) && add_embeddings(m, o, e) && fit_model(m->model, e) &&
+              (!o->taesd || model_set_taesd(m->model, o->taesd, c->device->pool, e)) &&
               open_weights(m, c->device, e);
     free(pocket);
     return ok;

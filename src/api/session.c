@@ -144,7 +144,7 @@ generator *session_generator(lk_session *s, lk_model *m, error *e)
 void model_release(lk_model *m)
 {
     if (--m->shares) return;
-    for (int i = 0; i < 2; i++) device_weights_close(&m->weights[i]);
+    for (int i = 0; i < 3; i++) device_weights_close(&m->weights[i]);
     model_close(&m->model);
     if (m->base) model_release(m->base);
     free(m);

@@ -88,6 +88,7 @@ void workplace_close(workplace *w); /* after the models */
 typedef struct model_list {
     text_list given;      /* the values of -m: PATH or NAME=PATH */
     text_list embeddings; /* of --embedding: [TOKEN=]FILE */
+    const char *taesd;    /* of --taesd; NULL: none */
     text_list loras;      /* of --lora: [NAME=]FILE[:WEIGHT] */
     size_t count,
         given_count;   /* the first are of -m, the others have LoRAs beside these's weights */

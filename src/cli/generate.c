@@ -75,6 +75,7 @@ static bool list_inputs(task *t)
     ok = ok && (!t->init_image || text_list_add(&t->outputs.inputs, t->init_image));
     ok = ok && (!t->mask || text_list_add(&t->outputs.inputs, t->mask));
     ok = ok && (!t->vae || text_list_add(&t->outputs.inputs, t->vae));
+    ok = ok && (!t->models.taesd || text_list_add(&t->outputs.inputs, t->models.taesd));
     ok = ok && controls_list_inputs(t, &t->outputs.inputs);
     for (size_t i = 0; ok && i < t->models.loras.count; i++)
         ok = text_list_add(&t->outputs.inputs, t->models.lora[i].path);

@@ -38,6 +38,9 @@ const char generate_help[] =
     "(edges,\n"
     "                             depth, ...) that it sees; may be given several times\n"
     "      --vae PATH             another autoencoder, folder or file\n"
+    "      --taesd PATH           a tiny autoencoder decodes: soon, not as exactly (taesd of "
+    "Stable\n"
+    "                             Diffusion 1; XL's looks the same inside and is not told apart)\n"
     "      --tokenizer DIR        tokenizer files for a single-file model\n"
     "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
     "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
@@ -141,6 +144,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--embedding", OPTION_TEXTS, &t->models.embeddings},
         {"--control", OPTION_TEXTS, &t->control_given},
         {"--vae", OPTION_TEXT, &t->vae},
+        {"--taesd", OPTION_TEXT, &t->models.taesd},
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
         {NULL, OPTION_FLAG, NULL},
     };

@@ -169,7 +169,7 @@ static void compare(const task *t, const lk_settings *now)
 {
     static const char *const keys[] = {"Model hash",      "Models",    "Lora hashes",
                                        "Lora weights",    "TI hashes", "Initial latents",
-                                       "Init image hash", "Mask hash"};
+                                       "Init image hash", "Mask hash", "VAE hash"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) compare_key(t, now, keys[i]);
     const char *key, *value;
     for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++)

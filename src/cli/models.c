@@ -255,6 +255,7 @@ bool models_open(model_list *list, lk_context *context, const char *vae, const c
     lk_model_defaults(&o);
     o.vae = vae;
     o.tokenizer = tokenizer;
+    o.taesd = list->taesd;
     o.embeddings = list->embedding;
     o.embedding_count = (int)list->embeddings.count;
     lk_lora *its = calloc(list->loras.count + 1, sizeof *its);

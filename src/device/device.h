@@ -161,7 +161,7 @@ typedef enum op_kind {
     OP_KIND_COUNT
 } op_kind;
 
-typedef enum unary_kind { UNARY_SILU, UNARY_GELU, UNARY_QUICK_GELU } unary_kind;
+typedef enum unary_kind { UNARY_SILU, UNARY_GELU, UNARY_QUICK_GELU, UNARY_RELU } unary_kind;
 
 typedef struct op_params {
     int stride; /* convolution */

@@ -20,7 +20,7 @@ bool generator_open(generator **out, device *d, const model *m, error *e)
     if (!g) return error_memory(e, "a generator", sizeof *g);
     g->on = (pipeline){.device = d, .model = m};
     if (device_weights_open(d, &m->unet_weights, &g->unet, e) &&
-        device_weights_open(d, &m->vae_weights, &g->vae, e)) {
+        device_weights_open(d, decoder_weights(m), &g->vae, e)) {
         *out = g;
         return true;
     }

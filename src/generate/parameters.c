@@ -14,6 +14,7 @@
 #include "generate/settings.h"
 #include "generate/sigma_text.h"
 #include "model/hash.h"
+#include "model/taesd.h"
 
 enum { SHORT_HASH = 10 }; /* digits of a hash, as AUTOMATIC1111 shows them */
 
@@ -117,6 +118,17 @@ static bool set_model(settings *s, const image_job *j, const generator *g, error
            (!m->lora_hashes || (settings_set(s, e, "Lora hashes", "%s", m->lora_hashes) &&
                                 settings_set(s, e, "Lora weights", "%s", m->lora_weights))) &&
            (!m->inversion_hashes || settings_set(s, e, "TI hashes", "%s", m->inversion_hashes));
+}
+
+/* What decodes, where it is not the model's own. */
+static bool set_decoder(settings *s, const image_job *j, error *e)
+{
+    char name[256];
+    const taesd *tiny = generator_model(j->models[j->mix ? mix_last_model(j->mix) : 0])->tiny;
+    if (!tiny) return true;
+    name_of_path(name, tiny->path);
+    return settings_set(s, e, "VAE hash", "%.*s", SHORT_HASH, tiny->hash) &&
+           settings_set(s, e, "VAE", "%s", name);
 }
 
 static bool set_sigmas(settings *s, const sampler_options *how, error *e)
@@ -240,9 +252,9 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
               settings_set(s, e, "Prompt syntax", "%s", prompt_syntax_name(o->syntax)));
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
-         (alone >= 0 || set_turns(s, j, e)) && (!o->init || set_init(s, o, e)) &&
-         (o->hires == 0 || set_hires(s, o, e)) && set_tile(s, g, o, made, e) && set_rare(s, o, e) &&
-         set_controls(s, o, e);
+         set_decoder(s, j, e) && (alone >= 0 || set_turns(s, j, e)) &&
+         (!o->init || set_init(s, o, e)) && (o->hires == 0 || set_hires(s, o, e)) &&
+         set_tile(s, g, o, made, e) && set_rare(s, o, e) && set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (!o->latents || set_latents(s, g, o, e)) &&
          ((o->latents && !o->cuda_noise) ||

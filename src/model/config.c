@@ -415,6 +415,56 @@ void unet_config_sd1(unet_config *c)
     };
 }
 
+/* ---- the tiny autoencoder ---- */
+
+bool taesd_config_read(taesd_config *c, const char *path, error *e)
+{
+    static const only_field only[] = {{"act_fn", "\"relu\""},
+                                      {"upsample_fn", "\"nearest\""},
+                                      {"upsampling_scaling_factor", "2"},
+                                      {"out_channels", "3"},
+                                      {"shift_factor", "0.0"}};
+    fields f;
+    int width[CONFIG_MAX_BLOCKS];
+    taesd_config_sd1(c);
+    if (!fields_open(&f, path, CONFIG_LIMIT, e)) return false;
+    const char *class_name = field_text(&f, "_class_name", "");
+    if (f.ok && strcmp(class_name, "AutoencoderTiny") != 0)
+        f.ok = error_set(e, ERROR_MODEL, "%s: \"_class_name\" is \"%.60s\", not AutoencoderTiny",
+                         f.where, class_name);
+    check_only(&f, only, sizeof only / sizeof *only);
+    c->latent_channels = field_int(&f, "latent_channels", 4, 1, MAX_CHANNELS);
+    c->scaling_factor = field_float(&f, "scaling_factor", 1);
+    if (f.ok && field(&f, "num_decoder_blocks"))
+        c->stages = field_int_list(&f, "num_decoder_blocks", c->blocks, CONFIG_MAX_BLOCKS, 1,
+                                   MAX_LAYERS);
+    if (f.ok && field(&f, "decoder_block_out_channels")) {
+        int count = field_int_list(&f, "decoder_block_out_channels", width, CONFIG_MAX_BLOCKS, 1,
+                                   MAX_CHANNELS);
+        bool even = count == c->stages;
+        for (int i = 1; i < count; i++) even = even && width[i] == width[0];
+        if (f.ok && !even)
+            f.ok = error_set(e, ERROR_MODEL,
+                             "%s: \"decoder_block_out_channels\" should be one number, once for "
+                             "each of \"num_decoder_blocks\"",
+                             f.where);
+        c->channels = width[0];
+    }
+    if (f.ok && !(c->scaling_factor > 0))
+        f.ok = error_set(e, ERROR_MODEL, "%s: \"scaling_factor\" should be above 0", f.where);
+    fields_close(&f);
+    return f.ok;
+}
+
+void taesd_config_sd1(taesd_config *c)
+{
+    *c = (taesd_config){.latent_channels = 4,
+                        .channels = 64,
+                        .stages = 4,
+                        .blocks = {3, 3, 3, 1},
+                        .scaling_factor = 1};
+}
+
 /* ---- VAE ---- */
 
 bool vae_config_parse(vae_config *c, const char *text, const char *path, error *e)
@@ -426,7 +476,7 @@ bool vae_config_parse(vae_config *c, const char *text, const char *path, error *
     if (f.ok && strcmp(class_name, "AutoencoderKL"))
         f.ok = error_set(e, ERROR_MODEL,
                          "%s: \"_class_name\" is \"%.60s\", which is not supported "
-                         "(only AutoencoderKL is)",
+                         "(only AutoencoderKL is; AutoencoderTiny is given with --taesd)",
                          path, class_name);
     c->blocks = field_int_list(&f, "block_out_channels", c->channels, CONFIG_MAX_BLOCKS, 1,
                                MAX_CHANNELS);

@@ -65,6 +65,14 @@ typedef struct vae_config {
     bool quant_conv, post_quant_conv, mid_attention;
 } vae_config;
 
+/* AutoencoderTiny's decoder */
+typedef struct taesd_config {
+    int latent_channels, channels; /* the same in all stages */
+    int stages;
+    int blocks[CONFIG_MAX_BLOCKS]; /* of a stage; behind each but the last it doubles the size */
+    float scaling_factor;
+} taesd_config;
+
 typedef enum beta_schedule {
     BETA_LINEAR,
     BETA_SCALED_LINEAR,
@@ -134,6 +142,7 @@ bool clip_config_read(clip_config *c, const char *path, error *e);
 bool unet_config_read(unet_config *c, const char *path, error *e);
 bool controlnet_config_read(controlnet_config *c, const char *path, error *e);
 bool vae_config_read(vae_config *c, const char *path, error *e);
+bool taesd_config_read(taesd_config *c, const char *path, error *e);
 bool scheduler_config_read(scheduler_config *c, const char *path, error *e);
 /* The same of a text in memory; path: for messages. */
 bool clip_config_parse(clip_config *c, const char *text, const char *path, error *e);
@@ -146,6 +155,7 @@ void clip_config_sd1(clip_config *c);
 void unet_config_sd1(unet_config *c);
 void controlnet_config_sd1(controlnet_config *c);
 void vae_config_sd1(vae_config *c);
+void taesd_config_sd1(taesd_config *c);
 void scheduler_config_sd1(scheduler_config *c);
 
 #endif

@@ -76,6 +76,11 @@ bool detect_single(const weight_files *files, const char *path, error *e)
                          "%s: this is only a VAE; give a model with -m, and this with "
                          "--vae",
                          path);
+    if (detect_taesd(files, &vae))
+        return error_set(e, ERROR_MODEL,
+                         "%s: this is only a tiny autoencoder; give a model with -m, and this with "
+                         "--taesd",
+                         path);
     if (!has_part(files, UNET))
         return error_set(
             e, ERROR_MODEL,
@@ -138,10 +143,32 @@ bool detect_describe(char **text, const char *path, error *e)
     else if (!has_part(files, UNET) && detect_vae(files, &vae))
         snprintf(what, sizeof what, "a VAE (%s names), to be given with --vae",
                  vae.ldm ? "original" : "diffusers'");
+    else if (detect_taesd(files, &vae))
+        snprintf(what, sizeof what, "a tiny autoencoder (%s names), to be given with --taesd",
+                 vae.ldm ? "original" : "diffusers'");
     weight_files_release(&files);
     if (!*what) return true;
     *text = string_format("%s\n  %-14s%s\n", path, "file", what);
     return *text || error_memory(e, path, sizeof what);
+}
+
+bool detect_taesd(const weight_files *files, naming *out)
+{
+    static const char *const prefixes[] = {"", "decoder.", "taesd_decoder."};
+    *out = (naming){.network = NETWORK_TAESD, .prefix = ""};
+    if (weight_files_find(files, "decoder.layers.2.conv.0.weight")) return true;
+    out->ldm = true;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        for (int first = 0; first < 2; first++) { /* what has no weights may be counted or not */
+            char conv[64], block[64];
+            snprintf(conv, sizeof conv, "%s%d.weight", prefixes[i], first);
+            snprintf(block, sizeof block, "%s%d.conv.0.weight", prefixes[i], first + 2);
+            if (!weight_files_find(files, conv) || !weight_files_find(files, block)) continue;
+            out->prefix = prefixes[i];
+            out->first = first;
+            return true;
+        }
+    return false;
 }
 
 bool detect_vae(const weight_files *files, naming *out)

@@ -13,11 +13,13 @@ bool detect_single(const weight_files *files, const char *path, error *e);
  * passes. */
 bool detect_folder(const char *folder, error *e);
 
-/* What a single file is that is no model but belongs to one (a LoRA, a VAE), in lines for people,
- * malloc'ed; *text NULL: it is neither, or a folder. */
+/* What a single file is that is no model but belongs to one (a LoRA, a VAE, a tiny autoencoder), in
+ * lines for people, malloc'ed; *text NULL: it is none of these, or a folder. */
 bool detect_describe(char **text, const char *path, error *e);
 
 /* Where a VAE's tensors are in a single file: the names' prefix and style. */
 bool detect_vae(const weight_files *files, naming *out);
+/* The same of a tiny autoencoder's decoder. */
+bool detect_taesd(const weight_files *files, naming *out);
 
 #endif

@@ -11,6 +11,7 @@
 #include "model/detect.h"
 #include "model/find.h"
 #include "model/load.h"
+#include "model/taesd.h"
 #include "model/told.h"
 
 enum { CONFIG_LIMIT = 1 << 20 };
@@ -168,10 +169,13 @@ static bool open_vae_in(model *m, weight_files *files, const char *path, const v
 {
     naming names;
     if (!detect_vae(files, &names))
-        return error_set(e, ERROR_MODEL,
-                         "%s: has no VAE; give one with --vae (a folder or a "
-                         ".safetensors file)",
-                         path);
+        return detect_taesd(files, &names)
+                   ? error_set(e, ERROR_MODEL,
+                               "%s: this is a tiny autoencoder: give it with --taesd", path)
+                   : error_set(e, ERROR_MODEL,
+                               "%s: has no VAE; give one with --vae (a folder or a "
+                               ".safetensors file)",
+                               path);
     if (sizes)
         m->vae = *sizes;
     else
@@ -589,6 +593,7 @@ void model_close(model **handle)
     weight_set_close(&m->unet_weights);
     if (!m->base) {
         weight_set_close(&m->vae_weights);
+        taesd_close(&m->tiny);
         tokenizer_close(&m->tokens);
         scheduler_config_close(&m->scheduler);
     }

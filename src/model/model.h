@@ -25,6 +25,7 @@ typedef struct model {
     scheduler_config scheduler;
     tokenizer *tokens;                                  /* NULL when unconditional */
     weight_set clip_weights, unet_weights, vae_weights; /* count 0 where absent */
+    struct taesd *tiny;      /* decodes in place of the VAE; NULL: the VAE does */
     thread_pool *pool;       /* while it is opened: who looks at its weights; NULL: one thread */
     const work_watch *watch; /* while it is opened; NULL: nobody watches */
     char *lora_hashes;  /* "name: 0123456789ab, ..." of what was merged into it; NULL: nothing */

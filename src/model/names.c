@@ -117,6 +117,16 @@ static void controlnet_name(const unet_config *c, int hints, const char *name,
         unet_name(c, name, out);
 }
 
+/* ---- a tiny autoencoder's original names ---- */
+
+/* decoder.layers.N: numbered from `first`, behind the clamp. */
+static void taesd_name(int first, const char *name, char out[NAME_LENGTH])
+{
+    int i, at = 0;
+    if (sscanf(name, "decoder.layers.%d.%n", &i, &at) == 1 && at)
+        snprintf(out, NAME_LENGTH, "%d.%s", first + i, name + at);
+}
+
 /* ---- the VAE's original names ---- */
 
 static const rename_pair vae_part[] = {
@@ -201,6 +211,8 @@ bool naming_spell(const naming *n, const char *canonical, int attempt, char out[
         unet_name(n->unet, canonical, name);
     } else if (n->ldm && n->network == NETWORK_CONTROLNET) {
         controlnet_name(n->unet, n->hints, canonical, name);
+    } else if (n->ldm && n->network == NETWORK_TAESD) {
+        taesd_name(n->first, canonical, name);
     } else if (n->ldm && n->network == NETWORK_VAE) {
         vae_name(n->vae, canonical, name);
     }
@@ -230,6 +242,7 @@ bool naming_ignores(const naming *n, const char *name)
                begins(name, "pooler.") || !strcmp(name, "embeddings.mask_token");
     case NETWORK_VAE: /* the discriminator of its training */
         return n->ldm && (begins(name, "loss.") || begins(name, "model_ema."));
+    case NETWORK_TAESD: return !n->ldm && begins(name, "encoder.");
     default: return false;
     }
 }

@@ -18,7 +18,8 @@ typedef enum network {
     NETWORK_UNET,
     NETWORK_VAE,
     NETWORK_VIT,
-    NETWORK_CONTROLNET
+    NETWORK_CONTROLNET,
+    NETWORK_TAESD
 } network;
 
 typedef struct naming {
@@ -28,6 +29,7 @@ typedef struct naming {
     const unet_config *unet; /* block counts, for the network at hand; unused else */
     const vae_config *vae;
     int hints; /* of a ControlNet's configuration */
+    int first; /* a TAESD's original number of its first layer */
 } naming;
 
 /* The attempt-th spelling (0, 1, ...) of a canonical name; false where there is no such attempt. */

@@ -7,6 +7,9 @@
 #include "file/image.h"
 #include "pipeline/pipeline.h"
 
+/* Of what decodes: the tiny autoencoder, or the VAE. */
+const weight_set *decoder_weights(const model *m);
+
 /* diffusers' VaeImageProcessor: y [height,width,3] in -1..1 -> a picture, rounded half to even. */
 bool decode_pixels(image *out, const float *y, int width, int height, error *e);
 

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "model/taesd.h"
+
 bool fit_conditional(const model *m) { return m->kind == MODEL_STABLE_DIFFUSION; }
 
 int fit_factor(const model *m) { return fit_conditional(m) ? 1 << (m->vae.blocks - 1) : 1; }
@@ -28,7 +30,9 @@ void fit_latents(const model *m, int width, int height, int shape[3])
 
 double fit_least_bytes(const model *m, int width, int height)
 {
-    int channels = fit_conditional(m) ? m->vae.channels[0] : m->unet.channels[0];
+    int channels = m->tiny              ? m->tiny->config.channels
+                   : fit_conditional(m) ? m->vae.channels[0]
+                                        : m->unet.channels[0];
     return (double)width * height * channels * 2 * sizeof(float);
 }
 

@@ -14,7 +14,7 @@
 #include "problem.h"
 
 _Static_assert((int)KERNEL_SILU == UNARY_SILU && (int)KERNEL_GELU == UNARY_GELU &&
-                   (int)KERNEL_QUICK_GELU == UNARY_QUICK_GELU,
+                   (int)KERNEL_QUICK_GELU == UNARY_QUICK_GELU && (int)KERNEL_RELU == UNARY_RELU,
                "the device's and the kernels' are the same");
 
 static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
@@ -205,7 +205,7 @@ static void test_layer_norm(void **state)
 static void test_unary(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 3; kind++)
+    for (int kind = 0; kind <= KERNEL_RELU; kind++)
         for (int t = 0; t < TYPES; t++)
             for (int64_t n = 77; n < 3000; n += 1023) {
                 problem p = problem_of(OP_UNARY, n % 2 == 0);

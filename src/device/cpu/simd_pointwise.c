@@ -16,6 +16,7 @@ SIMD vf unary_of(unary_kind kind, vf x)
     switch (kind) {
     case UNARY_SILU: return x * vf_sigmoid(x);
     case UNARY_GELU: return x * vf_normal(x, &density);
+    case UNARY_RELU: return vf_max(vf_zero(), x); /* NaN stays NaN */
     default: return x * vf_sigmoid(x * vf_set(1.702f));
     }
 }
@@ -33,6 +34,7 @@ SIMD vf slope_of(unary_kind kind, vf x)
         vf gelu;
         return gelu_slope(x, &gelu);
     }
+    if (kind == UNARY_RELU) return vf_select(x > vf_zero(), ONE, vf_zero());
     vf steep = vf_set(kind == UNARY_SILU ? 1.0f : 1.702f);
     vf s = vf_sigmoid(x * steep);
     return s * (ONE + steep * x * (ONE - s));
@@ -59,6 +61,7 @@ static void unary(unary_kind kind, view x, view y, int64_t i, int64_t n)
     case UNARY_SILU: unary_run(UNARY_SILU, x, y, i, i + n); break;
     case UNARY_GELU: unary_run(UNARY_GELU, x, y, i, i + n); break;
     case UNARY_QUICK_GELU: unary_run(UNARY_QUICK_GELU, x, y, i, i + n); break;
+    case UNARY_RELU: unary_run(UNARY_RELU, x, y, i, i + n); break;
     }
 }
 
@@ -76,6 +79,7 @@ static void unary_grad(unary_kind kind, view dy, view x, view dx, int64_t i, int
     case UNARY_SILU: unary_grad_run(UNARY_SILU, dy, x, dx, i, i + n); break;
     case UNARY_GELU: unary_grad_run(UNARY_GELU, dy, x, dx, i, i + n); break;
     case UNARY_QUICK_GELU: unary_grad_run(UNARY_QUICK_GELU, dy, x, dx, i, i + n); break;
+    case UNARY_RELU: unary_grad_run(UNARY_RELU, dy, x, dx, i, i + n); break;
     }
 }
 

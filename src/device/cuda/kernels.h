@@ -81,7 +81,7 @@ void layer_norm_grad_launch(const layer_norm_grad_args *a, void *scratch, gpu_st
 /* ---- pointwise (pointwise.cu) ---- */
 
 /* unary_kind of device.h, which C++ cannot include */
-enum { KERNEL_SILU, KERNEL_GELU, KERNEL_QUICK_GELU };
+enum { KERNEL_SILU, KERNEL_GELU, KERNEL_QUICK_GELU, KERNEL_RELU };
 
 typedef struct unary_args {
     gpu_view x, y; /* [count]; y may be x */

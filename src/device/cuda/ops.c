@@ -134,7 +134,8 @@ static int unary_of(const op_call *call)
 {
     static const int kinds[] = {[UNARY_SILU] = KERNEL_SILU,
                                 [UNARY_GELU] = KERNEL_GELU,
-                                [UNARY_QUICK_GELU] = KERNEL_QUICK_GELU};
+                                [UNARY_QUICK_GELU] = KERNEL_QUICK_GELU,
+                                [UNARY_RELU] = KERNEL_RELU};
     return kinds[call->params.unary];
 }
 

@@ -8,6 +8,7 @@ DEVICE float unary_of(int kind, float x)
 {
     if (kind == KERNEL_SILU) return silu_of(x);
     if (kind == KERNEL_GELU) return gelu_of(x);
+    if (kind == KERNEL_RELU) return x < 0 ? 0 : x; /* NaN stays NaN */
     return x * sigmoid(1.702f * x);
 }
 
@@ -15,6 +16,7 @@ DEVICE float unary_slope(int kind, float x)
 {
     if (kind == KERNEL_SILU) return silu_slope(x);
     if (kind == KERNEL_GELU) return gelu_slope(x);
+    if (kind == KERNEL_RELU) return x > 0 ? 1.0f : 0.0f;
     float s = sigmoid(1.702f * x);
     return s * (1.0f + 1.702f * x * (1.0f - s));
 }
