@@ -99,6 +99,35 @@ static void run(const model *m, const generate_options *o, generate_result *out)
     generator_close(&g);
 }
 
+static void keep_preview(void *user, const image *picture)
+{
+    image *kept = user;
+    error e = {0};
+    expect(image_new(kept, picture->width, picture->height, &e), &e);
+    memcpy(kept->pixels, picture->pixels, (size_t)picture->width * (size_t)picture->height * 3);
+}
+
+/* It decodes the growing picture too. */
+static void test_preview(void **state)
+{
+    (void)state;
+    const model *by[] = {opened, with};
+    generate_options o = options();
+    generate_result r;
+    image kept[2] = {0};
+    o.preview = keep_preview;
+    o.preview_steps = 1;
+    for (int k = 0; k < 2; k++) {
+        o.user = &kept[k];
+        run(by[k], &o, &r);
+        assert_non_null(kept[k].pixels);
+        generate_result_free(&r);
+    }
+    assert_true(memcmp(kept[0].pixels, kept[1].pixels, 32 * 32 * 3) != 0);
+    image_free(&kept[0]);
+    image_free(&kept[1]);
+}
+
 /* The same latents, another picture: the decoder's of them. */
 static void test_run(void **state)
 {
@@ -343,8 +372,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_diffusers), cmocka_unit_test(test_run),
-        cmocka_unit_test(test_settings),  cmocka_unit_test(test_names),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_others),
+        cmocka_unit_test(test_preview),   cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_names),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_others),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
