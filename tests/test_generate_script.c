@@ -180,6 +180,27 @@ static void test_placeholder(void **state)
     tokenizer_close(&t);
 }
 
+/* Capital letters or small ones, in the word or the prompt: all vectors. */
+static void test_placeholder_case(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"a QQX dog", "a qqx dog", "a Qqx dog"};
+    tokenizer *t = NULL;
+    error e = {0};
+    int32_t first, second;
+    assert_true(tokenizer_open(&t, SOURCE_DIR "/models/pocket/tokenizer", &e) &&
+                tokenizer_add(t, "QQX", &first, &e) && tokenizer_add(t, "QQX_1", &second, &e));
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
+        chunks got;
+        assert_true(chunks_make(&got, t, 8, prompts[i], &e));
+        assert_int_equal(got.ids[2], first);
+        assert_int_equal(got.ids[3], second);
+        assert_int_equal(got.ids[4], tokenizer_token(t, "dog</w>"));
+        chunks_close(&got);
+    }
+    tokenizer_close(&t);
+}
+
 /* ---- bad input ---- */
 
 static void refuse(const char *prompt, const char *words)
@@ -481,14 +502,23 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_weights),       cmocka_unit_test(test_edits),
-        cmocka_unit_test(test_evaluations),   cmocka_unit_test(test_scripts),
-        cmocka_unit_test(test_chunks),        cmocka_unit_test(test_placeholder),
-        cmocka_unit_test(test_bad_texts),     cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_same_pictures), cmocka_unit_test(test_other_pictures),
-        cmocka_unit_test(test_gone_on_from),  cmocka_unit_test(test_together),
-        cmocka_unit_test(test_mixed),         cmocka_unit_test(test_unguided),
-        cmocka_unit_test(test_bad_prompts),   cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_evaluations),
+        cmocka_unit_test(test_scripts),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_placeholder),
+        cmocka_unit_test(test_placeholder_case),
+        cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_same_pictures),
+        cmocka_unit_test(test_other_pictures),
+        cmocka_unit_test(test_gone_on_from),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_unguided),
+        cmocka_unit_test(test_bad_prompts),
+        cmocka_unit_test(test_notes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -107,6 +107,25 @@ static void words(void **state)
     model_close(&m);
 }
 
+/* A tensor alone has no name in its file; the file's is the word. */
+static void bare(void **state)
+{
+    (void)state;
+    float row[12];
+    int32_t ids[8];
+    error e = {0};
+    model *m = toy();
+    int32_t size = tokenizer_vocab_size(m->tokens);
+    for (int i = 0; i < 12; i++) row[i] = (float)i / 8;
+    const inversion_choice list[] = {{fixture_path("torch/bare.pt"), NULL}};
+    check(model_add_inversions(m, list, 1, &e), &e);
+    check(tokenizer_encode_prompt(m->tokens, "bare", 8, ids, NULL, &e), &e);
+    assert_int_equal(ids[1], size);
+    expect_row(m, size, row);
+    assert_int_equal(strncmp(m->inversion_hashes, "bare: ", 6), 0);
+    model_close(&m);
+}
+
 static void refused(const inversion_choice *list, size_t count, const char *part)
 {
     model *m = toy();
@@ -129,7 +148,8 @@ static void refusals(void **state)
     refused((inversion_choice[]){{in_base("b.safetensors"), NULL}}, 1,
             "is 13 wide, this model's is 12");
     write_rows("b.safetensors", "<sks>", 80, 12, data);
-    refused((inversion_choice[]){{in_base("b.safetensors"), NULL}}, 1, "is no row of numbers");
+    refused((inversion_choice[]){{in_base("b.safetensors"), NULL}}, 1, "80 vectors; 1 to 75 fit");
+    refused((inversion_choice[]){{in_base("a.safetensors"), ""}}, 1, "there is no word");
     write_rows("b.safetensors", "clip_g", 1, 12, data);
     refused((inversion_choice[]){{in_base("b.safetensors"), NULL}}, 1, "Stable Diffusion XL");
     refused((inversion_choice[]){{fixture_path("torch/zip.pt"), NULL}}, 1, "it holds 15 tensors");
@@ -146,6 +166,7 @@ static void refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(words), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(words), cmocka_unit_test(bare),
+                                       cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

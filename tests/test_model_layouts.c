@@ -409,6 +409,10 @@ static void bad_tensors(void **state)
     layout_write(joined(base, "b"), "new", false, all_missing);
     refused(joined(base, "b"), NULL, ERROR_MODEL, "319 missing (");
     refused(joined(base, "b"), NULL, ERROR_MODEL, ", ...)");
+    error e = {0};
+    model *m;
+    assert_false(model_open(&m, joined(base, "b"), NULL, NULL, &e));
+    assert_true(strlen(e.text) < 400); /* of 319 some are enough */
     layout_write(joined(base, "c"), "new", false, with_nan);
     refused(joined(base, "c"), NULL, ERROR_NUMERIC,
             "c/unet: tensor mid_block.resnets.0.conv1.weight holds a NaN or an infinity");
@@ -598,8 +602,7 @@ static void a_single_file_of_other_sizes(void **state)
     layout_write(base, "single", false, NULL);
     refused(joined(base, "model.safetensors"), NULL, ERROR_MODEL,
             "(UNet of Stable Diffusion 1): its tensors do not fit the network: ");
-    refused(joined(base, "model.safetensors"), NULL, ERROR_MODEL,
-            "is 8x4x3x3, should be 320x4x3x3");
+    refused(joined(base, "model.safetensors"), NULL, ERROR_MODEL, "is 32x8, should be 1280x320");
 }
 
 static void a_single_file_wants_a_tokenizer(void **state)

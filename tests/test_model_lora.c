@@ -429,6 +429,13 @@ static void refusals(void **state)
     PUT(&f, FLAT_CONV ".lora_up.weight", 16, 4);
     refused(&f, "which is 16x16x3x3 here");
     PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16);
+    PUT(&f, FLAT_QUERY ".lora_up.weight", 16, 2);
+    refused(&f, "lora_down.weight is of rank 4 and ");
+    float *huge = PUT(&f, FLAT_QUERY ".lora_down.weight", 1, 16);
+    PUT(&f, FLAT_QUERY ".lora_up.weight", 16, 1);
+    for (int i = 0; i < 16; i++) huge[i] = 1e30f;
+    refused(&f, "with it, at weight 1, ");
+    PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16);
     refused(&f, "the other parts of its change are missing");
     PUT(&f, "lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", 4, 16);
     refused(&f, "for Stable Diffusion XL");
@@ -453,6 +460,26 @@ static void refusals(void **state)
     refused(&f, "is for a model of other sizes");
     PUT(&f, FLAT_CONV ".lokr_w1", 4, 4);
     refused(&f, "lacks one of its factors");
+}
+
+/* An alpha that is a whole number is the number that it says. */
+static void whole_alpha(void **state)
+{
+    (void)state;
+    parts f = {.count = 0};
+    int64_t two = 2;
+    const float *down = PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16),
+                *up = PUT(&f, FLAT_QUERY ".lora_up.weight", 16, 4);
+    PUT(&f, FLAT_QUERY ".alpha", 1);
+    f.entry[2] = (safetensors_entry){
+        .name = FLAT_QUERY ".alpha", .type = DTYPE_I64, .data = &two, .bytes = sizeof two};
+    write_parts(&f, NULL, 0);
+    model *m = merged(1, NULL);
+    double *by = times(up, down, 16, 4, 16);
+    expect_change(m, QUERY, by, 0.5);
+    free(by);
+    model_close(&m);
+    free_parts(&f);
 }
 
 static void unmatched(void **state)
@@ -516,7 +543,8 @@ int main(void)
         cmocka_unit_test(peft_settings), cmocka_unit_test(cloneofsimo),
         cmocka_unit_test(with_cores),    cmocka_unit_test(loha),
         cmocka_unit_test(lokr),          cmocka_unit_test(refusals),
-        cmocka_unit_test(unmatched),     cmocka_unit_test(allocations),
+        cmocka_unit_test(whole_alpha),   cmocka_unit_test(unmatched),
+        cmocka_unit_test(allocations),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

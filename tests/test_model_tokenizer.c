@@ -263,6 +263,23 @@ static void placeholders_are_written_out(void **state)
     tokenizer_close(&t);
 }
 
+/* diffusers' conversion finds words as they were found in the prompt, which is in small letters:
+ * a word with a capital one is its first vector alone. */
+static void capital_placeholders(void **state)
+{
+    (void)state;
+    error e = {0};
+    tokenizer *t;
+    int32_t ids[8], first, second;
+    assert_true(tokenizer_open(&t, fixture_path("model/tokenizer/encoder"), &e));
+    assert_true(tokenizer_add(t, "QQX", &first, &e) && tokenizer_add(t, "QQX_1", &second, &e));
+    assert_true(tokenizer_encode_prompt(t, "QQX", 8, ids, NULL, &e));
+    assert_true(ids[1] == first && ids[2] != second);
+    assert_true(tokenizer_encode_prompt(t, "qqx", 8, ids, NULL, &e));
+    assert_true(ids[1] == first && ids[2] != second);
+    tokenizer_close(&t);
+}
+
 static const char *path_of(const char *folder, const char *name)
 {
     static char path[400];
@@ -370,6 +387,7 @@ int main(void)
         cmocka_unit_test(bad_text_is_refused),
         cmocka_unit_test(added_words_equal_transformers),
         cmocka_unit_test(placeholders_are_written_out),
+        cmocka_unit_test(capital_placeholders),
         cmocka_unit_test(both_file_forms_are_read),
         cmocka_unit_test(bad_files_are_refused),
     };

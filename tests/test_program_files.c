@@ -68,6 +68,51 @@ static void test_convert(void **state)
     assert_false(exists("bad"));
 }
 
+/* OUT is what its name says, and a flag of another form is no flag. */
+static void test_convert_places(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(in_folder("isdir.safetensors"), 0700), 0);
+    CONVERT("toy", "isdir.safetensors");
+    failed(2, "isdir.safetensors is a folder");
+    CONVERT("toy", "isdir.safetensors", "--overwrite");
+    failed(2, "isdir.safetensors is a folder");
+    assert_int_equal(rmdir(in_folder("isdir.safetensors")), 0);
+    CONVERT("-m", "a=toy", "--merge", "a", "-o", "mg.safetensors");
+    failed(2, "--merge writes a folder");
+    assert_false(exists("mg.safetensors"));
+    CONVERT("toy", "-");
+    failed(2, "not to standard output");
+    assert_false(exists("-"));
+    CONVERT("toy", "bad", "--rank", "32");
+    failed(2, "--rank is for --extract-lora");
+    CONVERT("-m", "a=toy", "--merge", "a", "-o", "bad", "--clamp-quantile", "0.99");
+    failed(2, "--clamp-quantile is for --extract-lora");
+    assert_false(exists("bad"));
+}
+
+/* What was asked of the sampler and means nothing to it is said, and not told in the picture. */
+static void test_sampler_notes(void **state)
+{
+    (void)state;
+    likeness("generate", "-m", "toy", "-p", "a", "--steps", "1", "--sampler", "euler", "--eta",
+             "0.5", "--variance", "fixed_large", "-o", "eta.png", NULL);
+    done();
+    says(last.err, "warning: eta means nothing to the sampler euler");
+    says(last.err, "warning: variance means nothing to the sampler euler");
+    likeness("generate", "-m", "toy", "-p", "a", "--sampler", "euler", "--sigmas", "7,2,0",
+             "--spacing", "trailing", "-o", "spacing.png", NULL);
+    done();
+    says(last.err, "warning: spacing means nothing beside a list of sigmas");
+    likeness("inspect", "spacing.png", NULL);
+    done();
+    assert_null(strstr(last.out, "Spacing"));
+    likeness("generate", "-m", "toy", "-p", "a", "--steps", "1", "--sampler", "ddim", "--eta",
+             "0.5", "--spacing", "trailing", "-o", "heard.png", NULL);
+    done();
+    assert_null(strstr(last.err, "means nothing"));
+}
+
 #define TRAIN(...)                                                                                 \
     likeness("train", "-m", "toy", "--instance_prompt", "a dog", "--max_train_steps", "1",         \
              "--train_batch_size", "1", "--output_dir", "taught", __VA_ARGS__, NULL)
@@ -302,6 +347,12 @@ static void test_lora_merged(void **state)
     failed(1, "lora.safetensors: is for a model of other sizes");
     TOY("-o", "x.png", "--lora", "dog.safetensors:high");
     failed(2, "\"high\" is no number");
+    TOY("-o", "x.png", "--lora", "");
+    failed(2, "there is no file");
+    TOY("-o", "x.png", "--embedding", "=dog.safetensors");
+    failed(2, "WORD=FILE is right");
+    TOY("-o", "x.png", "--lora", "dog.safetensors:1e30");
+    failed(1, "dog.safetensors: with it, at weight 1e+30, ");
     TOY("-o", "x.png", "--lora", "nowhere.safetensors");
     failed(1, "nowhere.safetensors");
     TOY("-o", "x.png", "--lora", "without.png");
@@ -481,10 +532,11 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convert),   cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_lora),      cmocka_unit_test(test_lora_merged),
-        cmocka_unit_test(test_one_file),  cmocka_unit_test(test_rng),
-        cmocka_unit_test(test_vae_files), cmocka_unit_test(test_other_images),
+        cmocka_unit_test(test_convert),       cmocka_unit_test(test_convert_places),
+        cmocka_unit_test(test_sampler_notes), cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),          cmocka_unit_test(test_lora_merged),
+        cmocka_unit_test(test_one_file),      cmocka_unit_test(test_rng),
+        cmocka_unit_test(test_vae_files),     cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

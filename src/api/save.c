@@ -21,12 +21,17 @@ static bool is_single(const char *path)
 {
     static const char ending[] = ".safetensors";
     size_t length = strlen(path), n = sizeof ending - 1;
-    return length > n && !strcasecmp(path + length - n, ending) && !path_is_dir(path);
+    return length > n && !strcasecmp(path + length - n, ending);
 }
 
 static bool save_single(lk_session *s, const model *m, const char *path, const dtype *as,
                         const work_watch *watch, error *e)
 {
+    if (path_is_dir(path))
+        return error_set(e, ERROR_USAGE,
+                         "%s: is a folder, and a name that ends so is one file; choose another "
+                         "name",
+                         path);
     if (path_is_same(m->path, path))
         return error_set(e, ERROR_USAGE, "%s: the model itself lies there; choose another name",
                          path);

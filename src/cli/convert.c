@@ -2,10 +2,13 @@
  *
  * convert: likeness convert: a model in another form, and models made out of models (--merge). */
 #include <dirent.h>
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -34,7 +37,7 @@ static const char help[] =
     "  -m, --model NAME=PATH      diffusers folder, .safetensors or .ckpt file; pocket: the "
     "pocket\n"
     "                             model\n"
-    "  -o, --output DIR           made if it is not there\n"
+    "  -o, --output DIR           made if it is not there; one file: convert DIR OUT.safetensors\n"
     "\n"
     "--extract-lora: what a training changed as a LoRA in kohya's spelling, by the first singular\n"
     "values of each layer's difference. How much of it is kept is told.\n"
@@ -46,10 +49,14 @@ static const char help[] =
     "\n"
     "      --overwrite            also where something is there already\n";
 
+enum { NOT_GIVEN = INT_MIN }; /* --rank */
+
 typedef struct task {
     bool help, overwrite, extract;
     lk_extract_options how;
-    char *word[2]; /* NAME=PATH of --extract-lora */
+    int rank;        /* NOT_GIVEN */
+    double quantile; /* NaN: not given */
+    char *word[2];   /* NAME=PATH of --extract-lora */
     const char *merge, *output, *dtype, *vae, *tokenizer;
     text_list rest;
     model_list models;
@@ -63,8 +70,8 @@ static int flags_read(task *t, int argc, char **argv)
         {"-h --help", OPTION_FLAG, &t->help},
         {"--merge", OPTION_TEXT, &t->merge},
         {"--extract_lora", OPTION_FLAG, &t->extract},
-        {"--rank", OPTION_INT, &t->how.rank},
-        {"--clamp_quantile", OPTION_DOUBLE, &t->how.quantile},
+        {"--rank", OPTION_INT, &t->rank},
+        {"--clamp_quantile", OPTION_DOUBLE, &t->quantile},
         {"-m --model", OPTION_TEXTS, &t->models.given},
         {"-o --output", OPTION_TEXT, &t->output},
         {"--overwrite", OPTION_FLAG, &t->overwrite},
@@ -86,6 +93,12 @@ static bool is_vacant(const char *path)
     while (entries <= 2 && readdir(folder)) entries++; /* . and .. */
     closedir(folder);
     return entries <= 2;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat there;
+    return stat(path, &there) == 0 && S_ISDIR(there.st_mode);
 }
 
 static int on_work(void *user, const lk_progress *p)
@@ -126,6 +139,10 @@ static int merge(task *t)
         return fail(STATUS_WRONG_USAGE,
                     "%s is for likeness convert IN OUT; what --merge writes can be converted so",
                     other);
+    if (ends_with(t->output, ".safetensors"))
+        return fail(STATUS_WRONG_USAGE,
+                    "-o %s: --merge writes a folder; then likeness convert FOLDER %s", t->output,
+                    t->output);
     if (!t->overwrite && !is_vacant(t->output))
         return fail(STATUS_FAILED, "%s is not empty; choose another folder, or say --overwrite",
                     t->output);
@@ -180,6 +197,8 @@ static int extract(task *t)
     lk_context_defaults(&context);
     t->how.progress = on_work;
     t->how.dtype = t->dtype;
+    if (t->rank != NOT_GIVEN) t->how.rank = t->rank;
+    if (!isnan(t->quantile)) t->how.quantile = t->quantile;
     interrupt_watch();
     if (!workplace_open(&t->work, &context, &t->error) ||
         !models_open(&t->models, t->work.context, NULL, NULL, &t->error) ||
@@ -202,6 +221,15 @@ static int output_check(const task *t, const char *path)
             return fail(STATUS_WRONG_USAGE,
                         "%s: %s is read, not written; there are FILE.safetensors and folders", path,
                         others[i]);
+    if (!*path || !strcmp(path, "-"))
+        return fail(STATUS_WRONG_USAGE,
+                    "OUT is \"%s\": a model goes to a folder or FILE.safetensors, not to standard "
+                    "output",
+                    path);
+    if (ends_with(path, ".safetensors") && is_folder(path))
+        return fail(STATUS_WRONG_USAGE,
+                    "%s is a folder, and a name that ends so is one file; choose another name",
+                    path);
     if (t->overwrite) return STATUS_DONE;
     if (ends_with(path, ".safetensors") && access(path, F_OK) == 0)
         return fail(STATUS_FAILED, "%s is there already; choose another name, or say --overwrite",
@@ -242,6 +270,9 @@ static int convert(task *t)
 static int work(task *t)
 {
     if (t->extract) return extract(t);
+    if (t->rank != NOT_GIVEN || !isnan(t->quantile))
+        return fail(STATUS_WRONG_USAGE, "%s is for --extract-lora",
+                    t->rank != NOT_GIVEN ? "--rank" : "--clamp-quantile");
     if (t->merge) return merge(t);
     if (t->rest.count == 2) return convert(t);
     return fail(STATUS_WRONG_USAGE,
@@ -251,7 +282,7 @@ static int work(task *t)
 
 int command_convert(int argc, char **argv)
 {
-    task t = {0};
+    task t = {.rank = NOT_GIVEN, .quantile = NAN};
     lk_extract_defaults(&t.how);
     int status = flags_read(&t, argc, argv);
     if (status == STATUS_DONE && t.help)

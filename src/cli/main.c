@@ -18,7 +18,7 @@ static const char help[] =
     "  generate   pictures from a prompt\n"
     "  train      teach a model a subject from about five pictures (DreamBooth)\n"
     "  study      the whole comparison, measured, as one page (report.html)\n"
-    "  convert    models blended into one\n"
+    "  convert    a model in another form, models blended into one, a LoRA out of two\n"
     "  inspect    what a model is, or the settings inside a picture\n"
     "  samplers   how a picture can be reached, and what each takes\n"
     "  devices    what pictures can be made on\n"

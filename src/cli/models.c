@@ -49,6 +49,7 @@ static int model_read(model_list *list, size_t i, const char *needs_names)
 static int lora_read(model_list *list, size_t i)
 {
     const char *word = list->loras.item[i], *file = word;
+    if (!*word) return fail(STATUS_WRONG_USAGE, "--lora \"\": there is no file; FILE:0.8 is right");
     size_t n = access(word, F_OK) == 0 ? 0 : name_length(word);
     list->lora_model[i] = SIZE_MAX;
     for (size_t k = 0; n && k < list->count; k++)
@@ -89,6 +90,8 @@ static int embeddings_read(model_list *list)
     for (size_t i = 0; i < n; i++) {
         const char *word = list->embeddings.item[i];
         const char *equals = access(word, F_OK) == 0 ? NULL : strchr(word, '=');
+        if (!*word || equals == word || (equals && !equals[1]))
+            return fail(STATUS_WRONG_USAGE, "--embedding \"%s\": FILE or WORD=FILE is right", word);
         list->embedding[i].path = equals ? equals + 1 : word;
         if (!equals) continue;
         list->embedding[i].token = strndup(word, (size_t)(equals - word));

@@ -194,7 +194,8 @@ static const char *other_kind(const mapped_file *map)
 {
     static const char
         *const pickle = " but a PyTorch pickle (.ckpt, .pth, .pt, .bin), which is read "
-                        "as a model, an autoencoder or a LoRA only";
+                        "only where it is whole and of tensors; fetch it again, or take "
+                        ".safetensors";
     static const struct {
         const char *start;
         size_t size;

@@ -32,6 +32,7 @@ typedef struct safetensors {
     size_t count;
     safetensors_pair *metadata; /* __metadata__, file order */
     size_t metadata_count;
+    bool bare; /* PyTorch's: a tensor alone, which has no name in the file */
 } safetensors;
 
 /* On failure *out is empty and needs no close. Messages name the file and the tensor. */

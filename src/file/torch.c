@@ -203,6 +203,7 @@ static bool collect(reader *r, pickle_value *root)
     place p = {.length = 0};
     safetensors *out = r->out;
     if (!walk(r, weights_of(root), &p, 0)) return false;
+    out->bare = root->kind == PICKLE_TENSOR;
     if (!out->count)
         return error_set(r->e, ERROR_FORMAT, "%s: is a PyTorch file without tensors", r->path);
     qsort(out->entry, out->count, sizeof *out->entry, compare_names);

@@ -10,6 +10,7 @@
 #include "base/number.h"
 #include "base/platform.h"
 #include "generate/prompt.h"
+#include "generate/sigma_text.h"
 #include "pipeline/fit.h"
 
 generator *job_first(const job *j) { return j->models[j->mix ? j->mix->step[0].model[0] : 0]; }
@@ -199,6 +200,30 @@ static bool check_text(const job_image *p, const model *m, char **notes, error *
     return ok;
 }
 
+/* What was asked of the sampler and means nothing to it. */
+static bool sampler_notes(char **notes, const sampler_options *how, error *e)
+{
+    sigma_kind kind;
+    int listed = 0;
+    bool ok = !how->sigmas || sigmas_read(how->sigmas, &kind, &listed, e);
+    if (ok && how->eta > 0 && !sampler_kind_has_eta(how->kind))
+        ok = prompt_note_line(notes,
+                              string_format("eta means nothing to the sampler %s: it is left out",
+                                            sampler_kind_name(how->kind)),
+                              e);
+    if (ok && how->has_variance && !sampler_kind_has_variance(how->kind))
+        ok = prompt_note_line(
+            notes,
+            string_format("variance means nothing to the sampler %s: it is left out",
+                          sampler_kind_name(how->kind)),
+            e);
+    if (ok && how->has_spacing && listed)
+        ok = prompt_note_line(
+            notes, string_format("spacing means nothing beside a list of sigmas: it is left out"),
+            e);
+    return ok;
+}
+
 /* A learned variance is a second half of the network's output channels; the sampler must know of
  * it. */
 static bool check_variance(const job_image *p, const model *m, error *e)
@@ -269,7 +294,9 @@ static bool open_image(job_image *p, const generate_options *o, const model *fir
                      .prompt = o->prompt ? o->prompt : "",
                      .negative = o->negative ? o->negative : "",
                      .guidance = {.scale = o->guidance, .rescale = o->guidance_rescale}};
-    if (!check_text(p, first, notes, e) || !begin_check(o, first, e)) return false;
+    if (!check_text(p, first, notes, e) || !begin_check(o, first, e) ||
+        (notes && !sampler_notes(notes, &o->sampler, e)))
+        return false;
     sampler_options how = o->sampler;
     how.skip = how.steps - generate_steps(o);
     return sampler_open(&p->sampler, &first->scheduler, &how, e) && check_variance(p, first, e);

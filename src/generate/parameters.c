@@ -154,7 +154,7 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
     if (sampler_kind_has_variance(how->kind) && how->has_variance)
         ok = ok && settings_set(s, e, "Variance", "%s", variance_name(how->variance));
     if (o->deep_cache > 1) ok = ok && settings_set(s, e, "Deep cache", "%d", o->deep_cache);
-    if (how->has_spacing)
+    if (how->has_spacing && !(how->sigmas && !sigmas_label(how->sigmas))) /* a list has none */
         ok = ok && settings_set(s, e, "Spacing", "%s", spacing_name(how->spacing));
     return ok;
 }

@@ -97,8 +97,7 @@ static int shown(const char *text, size_t length)
     return (int)n;
 }
 
-/* *notes becomes itself and the line, which is freed. */
-static bool add_line(char **notes, char *line, error *e)
+bool prompt_note_line(char **notes, char *line, error *e)
 {
     char *both = line ? string_format("%s%s\n", *notes ? *notes : "", line) : NULL;
     free(line);
@@ -121,20 +120,21 @@ static bool note_signs(char **notes, const char *what, const char *text, error *
                      (size_t)n < s.length ? "..." : "");
     }
     if (!count) return true;
-    return add_line(notes,
-                    string_format("the %s is read literally: %s%s are words like others here, not "
-                                  "commands (--prompt-syntax a1111 reads them as such)",
-                                  what, list, count > SIGNS_SHOWN ? ", ..." : ""),
-                    e);
+    return prompt_note_line(
+        notes,
+        string_format("the %s is read literally: %s%s are words like others here, not "
+                      "commands (--prompt-syntax a1111 reads them as such)",
+                      what, list, count > SIGNS_SHOWN ? ", ..." : ""),
+        e);
 }
 
 bool prompt_note_tag(char **notes, const char *tag, size_t length, error *e)
 {
     int n = shown(tag, length);
-    return add_line(notes,
-                    string_format("%.*s%s is left out: the model was not opened with it", n, tag,
-                                  (size_t)n < length ? "..." : ""),
-                    e);
+    return prompt_note_line(notes,
+                            string_format("%.*s%s is left out: the model was not opened with it", n,
+                                          tag, (size_t)n < length ? "..." : ""),
+                            e);
 }
 
 static size_t count_words(const char *text)
@@ -186,7 +186,7 @@ static bool note_cut(char **notes, const model *m, const char *what, const char 
     if (within)
         snprintf(inside, sizeof inside, "from \"%.*s%s\" on, within ", k, cut,
                  (size_t)k < left ? "..." : "");
-    return add_line(
+    return prompt_note_line(
         notes,
         string_format("the %s is too long for the model, which reads %d tokens: it is cut "
                       "%s\"%.*s%s\"%s",

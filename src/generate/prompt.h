@@ -11,6 +11,8 @@
 /* Adds such lines (each with its newline) to *notes, which is malloc'ed or NULL. what: "prompt",
  * "negative prompt". False: no memory, or a text that no tokenizer takes. */
 bool prompt_notes(char **notes, const model *m, const char *what, const char *text, error *e);
+/* Adds a line (malloc'ed; freed here), such as one of these. False: no memory, as for NULL. */
+bool prompt_note_line(char **notes, char *line, error *e);
 /* The same of a "<lora:name:0.8>" or its kin, which is no part of the text. */
 bool prompt_note_tag(char **notes, const char *tag, size_t length, error *e);
 

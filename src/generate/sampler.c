@@ -45,8 +45,8 @@ static bool check_sigmas(const sampler_options *o, sigma_kind *kind, error *e)
                          "samplers says so of); leave --sigmas out",
                          sampler_kind_name(o->kind));
     if (steps && steps != o->steps)
-        return error_set(e, ERROR_USAGE, "sigmas list %d steps, but steps is %d; make them equal",
-                         steps, o->steps);
+        return error_set(e, ERROR_USAGE, "sigmas list %d step%s, but steps is %d; make them equal",
+                         steps, steps == 1 ? "" : "s", o->steps);
     return true;
 }
 

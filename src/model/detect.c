@@ -32,12 +32,22 @@ static const mark single_marks[] = {
     {UNET "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 1, 1024, "Stable Diffusion 2"},
     {UNET "input_blocks.0.0.weight", 1, 9, "an inpainting model (9 input channels)"},
     {UNET "input_blocks.0.0.weight", 1, 8, "an InstructPix2Pix model (8 input channels)"},
-    {"emb_params", -1, 0, "a textual-inversion embedding"},
 };
 
 static bool has_part(const weight_files *files, const char *prefix)
 {
     return weight_files_have_prefix(files, prefix);
+}
+
+/* diffusers' file of one tensor, a row or some, under the word; AUTOMATIC1111's names. */
+static bool is_inversion(const weight_files *files)
+{
+    const safetensors_entry *first = weight_files_entry(files, 0);
+    bool alone = first && !weight_files_entry(files, 1);
+    return weight_files_find(files, "emb_params") ||
+           weight_files_find(files, "string_to_param.*") ||
+           (alone && first->rank >= 1 && first->rank <= 2 &&
+            first->dim[first->rank - 1] % 64 == 0 && (first->rank == 1 || first->dim[0] <= 75));
 }
 
 bool detect_single(const weight_files *files, const char *path, error *e)
@@ -56,6 +66,11 @@ bool detect_single(const weight_files *files, const char *path, error *e)
                              m->what);
     }
     naming vae;
+    if (is_inversion(files))
+        return error_set(e, ERROR_MODEL,
+                         "%s: this is a textual inversion, a word for a model: give the model with "
+                         "-m, and this with --embedding",
+                         path);
     adapter a = adapter_look(files);
     if (a.what) {
         char text[200];
@@ -140,6 +155,8 @@ bool detect_describe(char **text, const char *path, error *e)
     adapter a = adapter_look(files);
     if (a.what)
         adapter_text(&a, what, sizeof what);
+    else if (is_inversion(files))
+        snprintf(what, sizeof what, "a textual inversion, to be given with --embedding");
     else if (!has_part(files, UNET) && detect_vae(files, &vae))
         snprintf(what, sizeof what, "a VAE (%s names), to be given with --vae",
                  vae.ldm ? "original" : "diffusers'");

@@ -49,12 +49,13 @@ static const safetensors_entry *find_rows(const safetensors *f, const char *path
 }
 
 /* AUTOMATIC1111's files are called by their name, diffusers' say what the word is. */
-static void name_rows(rows *r, const inversion_choice *c, const safetensors_entry *t)
+static void name_rows(rows *r, const inversion_choice *c, const safetensors_entry *t, bool bare)
 {
     const char *slash = strrchr(c->path, '/'), *name = slash ? slash + 1 : c->path;
     const char *dot = strrchr(name, '.');
     int length = (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name));
-    bool named = strcmp(t->name, "string_to_param.*") != 0 && strcmp(t->name, "emb_params") != 0;
+    bool named = strcmp(t->name, "string_to_param.*") != 0 && strcmp(t->name, "emb_params") != 0 &&
+                 !bare;
     if (c->token)
         snprintf(r->token, sizeof r->token, "%s", c->token);
     else if (named)
@@ -67,7 +68,11 @@ static bool take_rows(rows *r, const model *m, const inversion_choice *c,
                       const safetensors_entry *t, arena *memory, error *e)
 {
     int64_t wide = t->rank ? t->dim[t->rank - 1] : 0, n = t->rank == 2 ? t->dim[0] : 1;
-    if (t->rank < 1 || t->rank > 2 || n < 1 || n > ROWS_MAX ||
+    if (t->rank == 2 && (n < 1 || n > ROWS_MAX))
+        return error_set(e, ERROR_MODEL,
+                         "%s: is a textual inversion of %lld vectors; 1 to %d fit into a prompt",
+                         c->path, (long long)n, ROWS_MAX);
+    if (t->rank < 1 || t->rank > 2 ||
         (t->type != DTYPE_F32 && t->type != DTYPE_F16 && t->type != DTYPE_BF16 &&
          t->type != DTYPE_F64))
         return error_set(e, ERROR_MODEL, "%s: is no textual inversion: %.100s is no row of numbers",
@@ -76,7 +81,6 @@ static bool take_rows(rows *r, const model *m, const inversion_choice *c,
         return error_set(e, ERROR_MODEL,
                          "%s: is for a text encoder that is %lld wide, this model's is %d", c->path,
                          (long long)wide, m->clip.hidden);
-    name_rows(r, c, t);
     r->count = (int)n;
     size_t numbers = (size_t)(n * wide);
     void *aligned = arena_alloc(memory, (size_t)t->bytes);
@@ -124,6 +128,7 @@ static bool read_file(rows *r, model *m, const inversion_choice *c, arena *memor
     safetensors f;
     if (!tensors_open(&f, c->path, e)) return false;
     const safetensors_entry *t = find_rows(&f, c->path, e);
+    if (t) name_rows(r, c, t, f.bare);
     bool ok = t && take_rows(r, m, c, t, memory, e) && add_words(r, m, c->path, e) &&
               tell(m, r, &f.map, e);
     safetensors_close(&f);

@@ -85,7 +85,7 @@ typedef struct complaint {
     char text[560];
 } complaint;
 
-enum { COMPLAINT_NAMES = 10 };
+enum { COMPLAINT_NAMES = 3 };
 
 __attribute__((format(printf, 2, 3))) static void complain(complaint *c, const char *format, ...)
 {

@@ -19,6 +19,8 @@
 #include "model/lora_names.h"
 #include "model/overlay.h"
 
+#define WEIGHT_MAX 65504.0f /* what float16, in which models are given away, can hold */
+
 enum { NETWORKS = 2, SHOWN = 3, HASH_DIGITS = 12, RANK_MAX = 4096 };
 
 /* ---- what can be changed ---- */
@@ -350,6 +352,11 @@ static bool change_of_lora(const merging *g, const change *c, const weight *w, c
     bool ok = matrix_read(g, c->part[LORA_UP], &up) && matrix_read(g, c->part[LORA_DOWN], &down) &&
               (!core || matrix_read(g, core, &mid));
     *rank = down.rows;
+    if (ok && up.columns != down.rows)
+        ok = error_set(g->e, ERROR_MODEL,
+                       "%s: is damaged: %.150s is of rank %lld and %.150s of rank %lld",
+                       g->lora->path, c->part[LORA_DOWN]->name, (long long)down.rows,
+                       c->part[LORA_UP]->name, (long long)up.columns);
     if (ok && (down.rows > RANK_MAX || !is_shaped(&up, dim[0], down.rows, 1) ||
                !is_shaped(&down, down.rows, dim[1], core ? 1 : dim[2]) ||
                (core && !is_shaped(&mid, down.rows, down.rows, dim[2]))))
@@ -469,6 +476,22 @@ static double peft_number(const merging *g, int which, const char *name, const c
     return json_is_number(value) ? json_number_value(value) : fallback;
 }
 
+/* The one number of an alpha, NaN where it is not one; some trainers write a whole number. */
+static bool read_alpha(const merging *g, const safetensors_entry *t, double *out)
+{
+    matrix m;
+    if (t->type == DTYPE_I64) {
+        int64_t whole = 0;
+        if (t->bytes == sizeof whole) memcpy(&whole, t->data, sizeof whole);
+        *out = t->bytes == sizeof whole ? (double)whole : NAN;
+        return true;
+    }
+    if (!matrix_read(g, t, &m)) return false;
+    *out = m.rows * m.columns * m.depth == 1 ? (double)m.data[0] : NAN;
+    matrix_free(&m);
+    return true;
+}
+
 /* strength * alpha / rank; without an alpha it is the rank. */
 static bool scale_of(const merging *g, const change *c, int which, const weight *w, int64_t rank,
                      float *out)
@@ -480,11 +503,7 @@ static bool scale_of(const merging *g, const change *c, int which, const weight 
         return true;
     }
     if (c->part[LORA_ALPHA]) {
-        matrix m;
-        if (!matrix_read(g, c->part[LORA_ALPHA], &m)) return false;
-        bool one = m.rows * m.columns * m.depth == 1;
-        alpha = one ? (double)m.data[0] : NAN;
-        matrix_free(&m);
+        if (!read_alpha(g, c->part[LORA_ALPHA], &alpha)) return false;
     } else if (g->settings) {
         snprintf(module, sizeof module, "%.*s", (int)(strlen(w->name) - strlen(".weight")),
                  w->name);
@@ -559,11 +578,17 @@ static bool merge_one(merging *g, int which, size_t index)
               (copy = copy_of(g, which, index));
     for (int64_t i = 0; ok && i < n; i++) {
         copy[i] += scale * by.data[i];
-        ok = isfinite(copy[i]);
+        ok = fabsf(copy[i]) <= WEIGHT_MAX; /* no NaN is */
+        if (!ok && !isfinite(by.data[i]))
+            error_set(g->e, ERROR_NUMERIC, "%s: with it %s holds a NaN or an infinity",
+                      g->lora->path, w->name);
+        else if (!ok)
+            error_set(g->e, ERROR_NUMERIC,
+                      "%s: with it, at weight %s, %s holds %s, which no weight is: give a smaller "
+                      "weight, or another copy of it",
+                      g->lora->path, number_exact_float(g->lora->weight).text, w->name,
+                      number_exact_float(copy[i]).text);
     }
-    if (!ok && copy)
-        error_set(g->e, ERROR_NUMERIC, "%s: with it %s holds a NaN or an infinity", g->lora->path,
-                  w->name);
     matrix_free(&by);
     return ok;
 }

@@ -8,6 +8,7 @@
  * text and merges by pair, make loading and look-ups quick. */
 #include "model/tokenizer.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -532,7 +533,9 @@ bool tokenizer_add(tokenizer *t, const char *word, int32_t *id, error *e)
 {
     static const char where[] = "the tokenizer";
     size_t count = t->added.count;
-    if (!*word || token_id(t, word, strlen(word)) >= 0)
+    if (!*word)
+        return error_set(e, ERROR_USAGE, "there is no word before the =; WORD=FILE is right");
+    if (token_id(t, word, strlen(word)) >= 0)
         return error_set(e, ERROR_MODEL,
                          "the tokenizer has a token \"%.60s\" already; give it another name", word);
     if (4 * (t->token_count + 1) > 3 * (t->token_mask + 1))
@@ -779,7 +782,8 @@ static bool holds(const int32_t *ids, int count, int32_t id)
     return false;
 }
 
-/* diffusers' TextualInversionLoaderMixin.maybe_convert_prompt: *text is malloc'ed. */
+/* diffusers' TextualInversionLoaderMixin.maybe_convert_prompt: *text is malloc'ed. Its words are as
+ * they were found, which of a word with capital letters is the small ones: it is no placeholder. */
 static bool expand(const tokenizer *t, char **text, error *e)
 {
     int room = 4 * (int)strlen(*text) + 16;
@@ -789,7 +793,8 @@ static bool expand(const tokenizer *t, char **text, error *e)
     for (size_t i = 0; ok && i < t->added.count; i++) {
         const added_token *a = &t->added.item[i];
         char *all = NULL;
-        ok = !holds(ids, room, a->id) || whole_placeholder(t, a->text, &all, e);
+        ok = strcmp(a->match, a->text) != 0 || !holds(ids, room, a->id) ||
+             whole_placeholder(t, a->text, &all, e);
         if (ok && all) ok = replace(text, a->text, all, e);
         free(all);
     }
@@ -816,27 +821,6 @@ bool tokenizer_encode_prompt(const tokenizer *t, const char *text, int length, i
     return ok;
 }
 
-bool tokenizer_encode_whole(const tokenizer *t, const char *text, int32_t **ids, int *count,
-                            error *e)
-{
-    char *whole = NULL;
-    encoder s = {.t = t, .e = e};
-    *ids = NULL;
-    bool ok = written_out(t, text, &whole, e);
-    s.room = ok ? 4 * (int)strlen(whole) + 16 : 0;
-    s.ids = malloc((size_t)s.room * sizeof *s.ids + 1);
-    ok = ok && (s.ids || error_memory(e, "the prompt", (size_t)s.room * sizeof *s.ids)) &&
-         run_encoder(&s, whole);
-    *count = s.count;
-    if (ok)
-        *ids = s.ids;
-    else
-        free(s.ids);
-    encoder_close(&s);
-    free(whole);
-    return ok;
-}
-
 static const char *added_text(const tokenizer *t, int32_t id)
 {
     for (size_t i = 0; i < t->added.count; i++)
@@ -851,6 +835,51 @@ static bool follows(const char *word, const char *first, int number)
     char end[16];
     snprintf(end, sizeof end, "_%d", number);
     return word && strncmp(word, first, n) == 0 && strcmp(word + n, end) == 0;
+}
+
+/* The id of "<first>_<number>"; -1: there is none. */
+static int32_t follower(const tokenizer *t, const char *first, int number)
+{
+    for (size_t i = 0; first && i < t->added.count; i++)
+        if (follows(t->added.item[i].text, first, number)) return t->added.item[i].id;
+    return -1;
+}
+
+/* Puts all vectors of every placeholder behind its first, to `to` unless that is NULL, and gives
+ * how many ids there are then. */
+static int put_followers(const tokenizer *t, const int32_t *ids, int count, int32_t *to)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        const char *first = added_text(t, ids[i]);
+        int32_t id = ids[i];
+        for (int k = 1; id >= 0; k++) {
+            if (to) to[n] = id;
+            n++;
+            id = follower(t, first, k);
+        }
+    }
+    return n;
+}
+
+bool tokenizer_encode_whole(const tokenizer *t, const char *text, int32_t **ids, int *count,
+                            error *e)
+{
+    size_t room = 4 * strlen(text) + 16;
+    encoder s = {.t = t, .e = e};
+    *ids = NULL;
+    *count = 0;
+    s.ids = malloc(room * sizeof *s.ids);
+    s.room = room > INT_MAX ? INT_MAX : (int)room;
+    bool ok = (s.ids || error_memory(e, "the prompt", room * sizeof *s.ids)) &&
+              run_encoder(&s, text);
+    int whole = ok ? put_followers(t, s.ids, s.count, NULL) : 0;
+    if (ok) *ids = malloc((size_t)(whole + 1) * sizeof **ids);
+    ok = ok && (*ids || error_memory(e, "the prompt", (size_t)whole * sizeof **ids));
+    if (ok) *count = put_followers(t, s.ids, s.count, *ids);
+    free(s.ids);
+    encoder_close(&s);
+    return ok;
 }
 
 int tokenizer_placeholder(const tokenizer *t, const int32_t *ids, int count)

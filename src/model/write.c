@@ -35,10 +35,12 @@ static bool put_piece(const writing *t, const weight *w, size_t at, size_t n, dt
     if (type == DTYPE_F32) return file_writer_put(out, value, n * sizeof *value, e);
     convert_from_float(half, type, value, n);
     for (size_t i = 0; i < n; i++)
-        if (isfinite(value[i]) && (half[i] & 0x7fff) == 0x7c00 && type == DTYPE_F16)
-            return error_set(e, ERROR_NUMERIC,
-                             "%s: %s holds %s, and float16 ends at 65504; write it in f32 or bf16",
-                             t->path, w->name, number_exact_float(value[i]).text);
+        if (isfinite(value[i]) && (half[i] & 0x7fff) == (type == DTYPE_F16 ? 0x7c00 : 0x7f80))
+            return error_set(e, ERROR_NUMERIC, "%s: %s holds %s, and %s; write it in f32%s",
+                             t->path, w->name, number_exact_float(value[i]).text,
+                             type == DTYPE_F16 ? "float16 ends at 65504"
+                                               : "bfloat16 ends at 3.39e38",
+                             type == DTYPE_F16 ? " or bf16" : "");
     return file_writer_put(out, half, n * sizeof *half, e);
 }
 
