@@ -96,7 +96,7 @@ static void test_bad_sweep(void **state)
     check_bad_sweep(
         "stepz=3",
         "sweep: there is no setting \"stepz\"; there are sampler, sigmas, steps, guidance, "
-        "guidance_rescale, eta, variance, spacing, clip_skip, width, height");
+        "guidance_rescale, eta, variance, spacing, clip_skip, width, height, strength");
     check_bad_sweep("steps",
                     "sweep: \"steps\" should be a setting and its values, such as steps=200,50");
     check_bad_sweep("sampler=ddim,eular",

@@ -71,7 +71,7 @@ static void test_edits(void **state)
         edits got;
         error e = {0};
         print_message("%s\n", text_at(row, 0));
-        assert_true(edits_read(&got, text_at(row, 0), (int)number_at(row, 1), &e));
+        assert_true(edits_read(&got, text_at(row, 0), (int)number_at(row, 1), 0, &e));
         assert_int_equal(got.count, json_array_size(wanted));
         for (int k = 0; k < got.count; k++) {
             const json_t *row_of = json_array_get(wanted, (size_t)k);
@@ -89,7 +89,7 @@ static void test_evaluations(void **state)
     (void)state;
     edits got;
     error e = {0};
-    assert_true(edits_read(&got, "[a:b:3]", 10, &e));
+    assert_true(edits_read(&got, "[a:b:3]", 10, 0, &e));
     for (int i = 0; i < 10; i++) assert_int_equal(edits_at(&got, i), i > 3);
     assert_int_equal(edits_at(&got, 12), 1);
     edits_close(&got);
@@ -104,7 +104,7 @@ static void test_scripts(void **state)
         script got;
         error e = {0};
         print_message("%s\n", text_at(row, 0));
-        assert_true(script_open(&got, text_at(row, 0), "x AND y:2 # z", 3, &e));
+        assert_true(script_open(&got, text_at(row, 0), "x AND y:2 # z", 3, 0, &e));
         assert_int_equal(got.conditions, json_array_size(wanted));
         for (int k = 0; k < got.conditions; k++) {
             const json_t *part = json_array_get(wanted, (size_t)k);
@@ -208,7 +208,7 @@ static void refuse(const char *prompt, const char *words)
     script s;
     error e = {0};
     emphasis runs;
-    bool ok = script_open(&s, prompt, "", 10, &e);
+    bool ok = script_open(&s, prompt, "", 10, 0, &e);
     if (ok) script_close(&s);
     ok = ok && emphasis_read(&runs, prompt, &e);
     if (ok) emphasis_close(&runs);
@@ -246,13 +246,13 @@ static void test_deep(void **state)
     text[DEEP] = 'a';
     for (int i = 0; i < DEEP; i++) memcpy(text + DEEP + 1 + 3 * i, ":2]", 3);
     text[4 * DEEP + 1] = 0;
-    assert_true(edits_read(&got, text, 5, &e));
+    assert_true(edits_read(&got, text, 5, 0, &e));
     assert_int_equal(got.count, 2);
     assert_string_equal(got.item[0].text, "");
     assert_string_equal(got.item[1].text, "a");
     edits_close(&got);
     text[DEEP] = 0;
-    assert_true(edits_read(&got, text, 5, &e) && emphasis_read(&runs, text, &e));
+    assert_true(edits_read(&got, text, 5, 0, &e) && emphasis_read(&runs, text, &e));
     assert_int_equal(got.count, 1);
     assert_string_equal(got.item[0].text, text);
     assert_string_equal(runs.run[0].text, "");

@@ -28,6 +28,7 @@ static void options_out(lk_generate_options *o, const generate_options *in)
     o->guidance = in->guidance;
     o->guidance_rescale = in->guidance_rescale;
     o->clip_skip = in->clip_skip;
+    o->strength = in->strength;
     o->sampler = (lk_sampler)s->kind;
     o->steps = s->steps;
     o->eta = s->eta;

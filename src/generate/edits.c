@@ -33,7 +33,7 @@ typedef struct frame {
 typedef struct reader {
     sign *list;
     frame *stack;
-    int count, depth, evaluations;
+    int count, depth, evaluations, before;
     bool literal; /* a | outside of turns, a \ at the end: all of it is text */
     bool turns;
 } reader;
@@ -101,7 +101,10 @@ static bool when_between(const reader *r, int from, int to, int *out)
     memcpy(copy, p, (size_t)(q - p));
     copy[q - p] = '\0';
     if (!number_parse(copy, NULL, &value)) return false;
-    if (strchr(copy, '.')) value *= r->evaluations;
+    if (strchr(copy, '.'))
+        value = (value - (r->before ? 1 : 0)) * r->evaluations;
+    else
+        value -= r->before;
     *out = value >= r->evaluations ? r->evaluations : value > 0 ? (int)value : 0;
     return true;
 }
@@ -248,12 +251,13 @@ void edits_close(edits *l)
     *l = (edits){0};
 }
 
-bool edits_read(edits *out, const char *text, int evaluations, error *e)
+bool edits_read(edits *out, const char *text, int evaluations, int before, error *e)
 {
     size_t n = strlen(text) + 1, most = (size_t)evaluations + 1;
     reader r = {.list = calloc(n, sizeof *r.list),
                 .stack = malloc(n * sizeof *r.stack),
-                .evaluations = evaluations};
+                .evaluations = evaluations,
+                .before = before};
     bool *ends = calloc(most, sizeof *ends);
     *out = (edits){.item = calloc(most, sizeof *out->item)};
     bool ok = (r.list && r.stack && ends && out->item) ||

@@ -71,10 +71,10 @@ typedef struct generate_options {
     double hires, hires_strength;
     int hires_steps;
     const char *hires_upscaler;
-    /* hires.c's: the second pass's latents, and how many of its steps are made (0: it is none);
-     * whether nothing is decoded. */
+    /* hires.c's: the second pass's latents, how many of its steps are made (0: it is none), and
+     * the first one's steps; whether nothing is decoded. */
     const float *clean;
-    int last_steps;
+    int last_steps, first_steps;
     bool undecoded;
 } generate_options;
 

@@ -20,7 +20,7 @@ int hires_steps(const generate_options *o)
 }
 
 /* int(width * scale), as AUTOMATIC1111 cuts it. */
-static int grown(int side, double scale) { return (int)(side * scale); }
+int hires_side(int side, double scale) { return (int)(side * scale); }
 
 static bool check_list(const generate_options *o, error *e)
 {
@@ -64,8 +64,8 @@ bool hires_check(const generate_options *o, const model *m, error *e)
     fit_size(m, &own[0], &own[1], &multiple);
     if (!width) width = own[0];
     if (!height) height = own[1];
-    width = grown(width, o->hires);
-    height = grown(height, o->hires);
+    width = hires_side(width, o->hires);
+    height = hires_side(height, o->hires);
     return ((width % multiple == 0 && height % multiple == 0) ||
             error_set(e, ERROR_USAGE,
                       "--hires makes this %dx%d, and both sides must be multiples of %d; choose "
@@ -83,11 +83,12 @@ bool hires_second(generate_options *out, mix *turns, const mix *m, const generat
     fit_size(first, &own[0], &own[1], &multiple);
     *out = *o;
     out->hires = 0;
-    out->width = grown(o->width ? o->width : own[0], o->hires);
-    out->height = grown(o->height ? o->height : own[1], o->hires);
+    out->width = hires_side(o->width ? o->width : own[0], o->hires);
+    out->height = hires_side(o->height ? o->height : own[1], o->hires);
     /* so many that the share of them is what is made: setup_img2img_steps */
     out->sampler.steps = (int)(made / fmin(o->hires_strength, MOST_STRENGTH));
     out->last_steps = made;
+    out->first_steps = o->sampler.steps;
     out->latents = NULL;
     out->from = NULL;
     out->reached = NULL;

@@ -21,8 +21,8 @@ typedef struct text_state {
 
 /* The script in AUTOMATIC1111's syntax that a model has cut, and perhaps read. */
 typedef struct script_state {
-    char *prompt, *negative; /* NULL: none */
-    int evaluations, clip_skip;
+    char *prompt, *negative;            /* NULL: none */
+    int evaluations, before, clip_skip; /* before: of a first pass */
     bool guided; /* whether the options ask for guidance, whatever the script does */
     script script;
     recital recital;

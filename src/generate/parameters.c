@@ -173,11 +173,12 @@ static bool set_image(settings *s, const char *key, const image *m, error *e)
 }
 
 /* Where it changes the picture. */
-static bool set_tile(settings *s, const generator *g, const generate_options *o, const image *made,
+static bool set_tile(settings *s, const generator *g, const generate_options *o, const int size[2],
                      error *e)
 {
-    int side = generator_model(g)->vae.sample_size;
-    bool larger = made->width > side || made->height > side;
+    int side = generator_model(g)->vae.sample_size, larger = false;
+    for (int i = 0; i < 2; i++)
+        larger |= (o->hires > 0 ? hires_side(size[i], o->hires) : size[i]) > side;
     return !o->tile || !larger || settings_set(s, e, "VAE tiling", "True");
 }
 
@@ -254,7 +255,7 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
          settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
          set_decoder(s, j, e) && (alone >= 0 || set_turns(s, j, e)) &&
          (!o->init || set_init(s, o, e)) && (o->hires == 0 || set_hires(s, o, e)) &&
-         set_tile(s, g, o, made, e) && set_rare(s, o, e) && set_controls(s, o, e);
+         set_tile(s, g, o, size, e) && set_rare(s, o, e) && set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (!o->latents || set_latents(s, g, o, e)) &&
          ((o->latents && !o->cuda_noise) ||

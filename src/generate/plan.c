@@ -32,6 +32,7 @@ typedef enum sweep_key {
     KEY_CLIP_SKIP,
     KEY_WIDTH,
     KEY_HEIGHT,
+    KEY_STRENGTH,
     KEY_COUNT,
 } sweep_key;
 
@@ -53,6 +54,8 @@ static const struct {
     {"clip_skip", KEY_CLIP_SKIP},
     {"width", KEY_WIDTH},
     {"height", KEY_HEIGHT},
+    {"strength", KEY_STRENGTH},
+    {"denoising_strength", KEY_STRENGTH},
 };
 
 static bool find_key(sweep_key *out, const char *name)
@@ -77,11 +80,19 @@ static bool read_int(int *out, const char *text, int low)
     return true;
 }
 
-static bool read_float(float *out, const char *text, double high)
+static bool read_double(double *out, const char *text, double high)
 {
     const char *end;
     double value;
     if (!number_parse(text, &end, &value) || *end || !(value >= 0 && value <= high)) return false;
+    *out = value;
+    return true;
+}
+
+static bool read_float(float *out, const char *text, double high)
+{
+    double value;
+    if (!read_double(&value, text, high)) return false;
     *out = (float)value;
     return true;
 }
@@ -108,6 +119,7 @@ static const char *apply(generate_options *o, sweep_key key, const char *value,
     case KEY_ETA: return read_float(&s->eta, value, 1) ? NULL : share;
     case KEY_WIDTH: return read_int(&o->width, value, 1) ? NULL : size;
     case KEY_HEIGHT: return read_int(&o->height, value, 1) ? NULL : size;
+    case KEY_STRENGTH: return read_double(&o->strength, value, 1) ? NULL : share;
     case KEY_CLIP_SKIP:
         return read_int(&o->clip_skip, value, 0) ? NULL : "a whole number from 0 on";
     case KEY_VARIANCE:
@@ -153,6 +165,7 @@ static void describe(char *name, char *label, size_t size, sweep_key key, bool a
     case KEY_VARIANCE: snprintf(label, size, "%s", variance_name(s->variance)); break;
     case KEY_SPACING: snprintf(label, size, "%s", spacing_name(s->spacing)); break;
     case KEY_CLIP_SKIP: snprintf(label, size, "clip skip %d", o->clip_skip); break;
+    case KEY_STRENGTH: snprintf(label, size, "strength %s", number_exact(o->strength).text); break;
     case KEY_WIDTH: snprintf(label, size, "width %d", o->width); break;
     default: snprintf(label, size, "height %d", o->height); break;
     }
@@ -173,10 +186,12 @@ typedef struct axis {
 
 static bool unknown_key(error *e, const char *name)
 {
-    return error_set(e, ERROR_USAGE,
-                     "sweep: there is no setting \"%.*s\"; there are sampler, sigmas, steps, "
-                     "guidance, guidance_rescale, eta, variance, spacing, clip_skip, width, height",
-                     SHOWN, name);
+    return error_set(
+        e, ERROR_USAGE,
+        "sweep: there is no setting \"%.*s\"; there are sampler, sigmas, steps, "
+        "guidance, guidance_rescale, eta, variance, spacing, clip_skip, width, height, "
+        "strength",
+        SHOWN, name);
 }
 
 /* "key=a,b,c", of which every value is tried; the commas become NULs. */
@@ -207,7 +222,8 @@ static bool read_axis(axis *out, char *word, error *e)
 }
 
 /* Splits text (changing it) at its spaces into one axis a word. */
-static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *text, error *e)
+static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *text,
+                      const generate_options *base, error *e)
 {
     char *rest;
     *count = 0;
@@ -215,6 +231,11 @@ static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *t
     for (char *word = strtok_r(text, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest)) {
         axis next;
         if (!read_axis(&next, word, e)) return false;
+        if (next.key == KEY_STRENGTH && !base->init)
+            return error_set(e, ERROR_USAGE,
+                             "sweep: %s is of a picture that is changed; give that picture with "
+                             "--init-image",
+                             word);
         for (size_t i = 0; i < *count; i++)
             if (axes[i].key == next.key)
                 return error_set(e, ERROR_USAGE,
@@ -274,7 +295,7 @@ bool sweep_parse(sweep *out, const char *text, const generate_options *base, err
     size_t count = 0, rows = 0;
     *out = (sweep){0};
     char *copy = strdup(text);
-    bool ok = copy ? read_axes(axes, &count, &rows, copy, e)
+    bool ok = copy ? read_axes(axes, &count, &rows, copy, base, e)
                    : error_memory(e, "a sweep", strlen(text));
     if (ok) {
         out->row = calloc(rows, sizeof *out->row);

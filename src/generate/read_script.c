@@ -23,11 +23,19 @@ void script_state_close(script_state *s)
     *s = (script_state){0};
 }
 
-/* As AUTOMATIC1111 counts them: the last steps of some samplers have fewer. */
+/* As AUTOMATIC1111 counts them: the last steps of some samplers have fewer, and a run that begins
+ * with a picture counts those that it does not make, at its end. */
 static int evaluations_of(const job *j)
 {
-    const job_image *p = &j->picture[0];
-    return sampler_steps(p->sampler) * sampler_kind_evaluations(p->o->sampler.kind);
+    const generate_options *o = j->picture[0].o;
+    return (o->last_steps ? o->last_steps : o->sampler.steps) *
+           sampler_kind_evaluations(o->sampler.kind);
+}
+
+static int evaluations_before(const job *j)
+{
+    const generate_options *o = j->picture[0].o;
+    return o->first_steps * sampler_kind_evaluations(o->sampler.kind);
 }
 
 static bool is_script_of(const script_state *s, const job *j)
@@ -35,7 +43,8 @@ static bool is_script_of(const script_state *s, const job *j)
     const job_image *p = &j->picture[0];
     return s->prompt && strcmp(s->prompt, p->prompt) == 0 &&
            strcmp(s->negative, p->negative) == 0 && s->clip_skip == p->o->clip_skip &&
-           s->evaluations == evaluations_of(j) && s->guided == (p->o->guidance > 1);
+           s->evaluations == evaluations_of(j) && s->before == evaluations_before(j) &&
+           s->guided == (p->o->guidance > 1);
 }
 
 bool script_cut(generator *g, const job *j, error *e)
@@ -46,12 +55,13 @@ bool script_cut(generator *g, const job *j, error *e)
     script_state_close(s);
     script_unturn(s);
     s->evaluations = evaluations_of(j);
+    s->before = evaluations_before(j);
     s->clip_skip = p->o->clip_skip;
     s->guided = p->o->guidance > 1;
     s->prompt = strdup(p->prompt);
     s->negative = strdup(p->negative);
     bool ok = (s->prompt && s->negative) || error_memory(e, "a prompt", strlen(p->prompt));
-    ok = ok && script_open(&s->script, p->prompt, p->negative, s->evaluations, e);
+    ok = ok && script_open(&s->script, p->prompt, p->negative, s->evaluations, s->before, e);
     bool one = ok && s->script.conditions == 1 && s->script.part[1].weight == 1;
     ok = ok && recital_open(&s->recital, &s->script, g->on.model, s->guided || !one, e);
     if (!ok) script_state_close(s);

@@ -167,19 +167,19 @@ static bool read_weight(char *text, float *weight, error *e)
 }
 
 static bool add_part(script *s, const char *text, size_t length, bool weighted, int evaluations,
-                     error *e)
+                     int before, error *e)
 {
     script_part *p = &s->part[s->conditions];
     char *own = strndup(text, length);
     p->weight = 1;
     bool ok = own || error_memory(e, "a prompt", length);
     ok = ok && (!weighted || read_weight(own, &p->weight, e)) &&
-         edits_read(&p->texts, own, evaluations, e);
+         edits_read(&p->texts, own, evaluations, before, e);
     free(own);
     return ok;
 }
 
-static bool add_prompt(script *s, const char *text, int evaluations, error *e)
+static bool add_prompt(script *s, const char *text, int evaluations, int before, error *e)
 {
     const char *end = text + strlen(text), *from = text, *at = text;
     for (bool more = true; more;) {
@@ -188,7 +188,7 @@ static bool add_prompt(script *s, const char *text, int evaluations, error *e)
                              SCRIPT_PARTS);
         more = prompt_find_word(PROMPT_AND, text, end, &at);
         s->conditions++;
-        if (!add_part(s, from, (size_t)((more ? at : end) - from), true, evaluations, e))
+        if (!add_part(s, from, (size_t)((more ? at : end) - from), true, evaluations, before, e))
             return false;
         if (more) from = at += strlen(PROMPT_AND);
     }
@@ -202,15 +202,16 @@ static bool is_short(const char *what, const char *text, error *e)
                      strlen(text), SCRIPT_BYTES);
 }
 
-bool script_open(script *s, const char *prompt, const char *negative, int evaluations, error *e)
+bool script_open(script *s, const char *prompt, const char *negative, int evaluations, int before,
+                 error *e)
 {
     *s = (script){.part = calloc(SCRIPT_PARTS + 1, sizeof *s->part)};
     bool ok = is_short("prompt", prompt, e) && is_short("negative prompt", negative, e);
     char *yes = script_uncomment(prompt), *no = script_uncomment(negative);
     ok = ok && ((s->part && yes && no) || error_memory(e, "a prompt", strlen(prompt)));
     if (ok) take_tags_out(yes);
-    ok = ok && add_part(s, no, strlen(no), false, evaluations, e) &&
-         add_prompt(s, yes, evaluations, e);
+    ok = ok && add_part(s, no, strlen(no), false, evaluations, before, e) &&
+         add_prompt(s, yes, evaluations, before, e);
     free(yes);
     free(no);
     if (!ok) script_close(s);

@@ -31,7 +31,9 @@ typedef struct script {
 
 enum { SCRIPT_PARTS = 32, SCRIPT_BYTES = 32 << 10 };
 
-bool script_open(script *s, const char *prompt, const char *negative, int evaluations, error *e);
+/* evaluations, before: of the run, and of a pass before it (edits.h). */
+bool script_open(script *s, const char *prompt, const char *negative, int evaluations, int before,
+                 error *e);
 void script_close(script *s);
 
 /* A "<kind:name:more>" of a text; length 0: there is none. */

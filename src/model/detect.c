@@ -30,7 +30,6 @@ static const mark single_marks[] = {
     {UNET "label_emb.0.0.weight", -1, 0, "Stable Diffusion XL"},
     {"cond_stage_model.model.token_embedding.weight", -1, 0, "Stable Diffusion 2"},
     {UNET "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 1, 1024, "Stable Diffusion 2"},
-    {UNET "input_blocks.0.0.weight", 1, 9, "an inpainting model (9 input channels)"},
     {UNET "input_blocks.0.0.weight", 1, 8, "an InstructPix2Pix model (8 input channels)"},
 };
 
@@ -115,7 +114,6 @@ bool detect_folder(const char *folder, error *e)
     } known[] = {{"StableDiffusionXL", "Stable Diffusion XL"},
                  {"StableDiffusion3", "Stable Diffusion 3"},
                  {"Flux", "Flux"},
-                 {"Inpaint", "an inpainting model"},
                  {"InstructPix2Pix", "an InstructPix2Pix model"},
                  {"Upscale", "an upscaling model"},
                  {"Depth2Img", "a depth-conditioned model"},

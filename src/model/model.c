@@ -449,6 +449,16 @@ static bool its_vae(vae_config *vae, const model *m, bool told, const single_siz
     return true;
 }
 
+/* An inpainting model's network (9 channels) differs from others' in its first convolution alone.
+ */
+static void see_channels(model *m, const weight_files *files)
+{
+    const safetensors_entry *first = weight_files_find(
+        files, "model.diffusion_model.input_blocks.0.0.weight");
+    if (first && first->rank == 4 && first->dim[1] == 2 * m->unet.in_channels + 1)
+        m->unet.in_channels = (int)first->dim[1];
+}
+
 static bool open_single(model **out, const char *path, const char *vae_path,
                         const char *tokenizer_path, const single_sizes *sizes, bool to_look,
                         thread_pool *pool, const work_watch *watch, error *e)
@@ -469,10 +479,11 @@ static bool open_single(model **out, const char *path, const char *vae_path,
     vae_config vae;
     bool told = false;
     bool ok = weight_files_open(&files, &m->path, 1, e) && detect_single(files, path, e) &&
-              (sizes || told_read(m, files, &told, e)) && its_vae(&vae, m, told, sizes) &&
-              open_single_networks(m, files, vae_path, vae.blocks ? &vae : NULL, e) &&
-              (to_look || open_single_tokenizer(m, tokenizer_path, told_tokenizer(files), e)) &&
-              finish_stable_diffusion(m, e);
+              (sizes || told_read(m, files, &told, e)) && its_vae(&vae, m, told, sizes);
+    if (ok && !told) see_channels(m, files);
+    ok = ok && open_single_networks(m, files, vae_path, vae.blocks ? &vae : NULL, e) &&
+         (to_look || open_single_tokenizer(m, tokenizer_path, told_tokenizer(files), e)) &&
+         finish_stable_diffusion(m, e);
     /* Files that predict v say so by an empty tensor of that name, since nothing else in them
      * differs. */
     if (ok && !told && weight_files_find(files, "v_pred")) {

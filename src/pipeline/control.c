@@ -27,6 +27,7 @@ struct controls {
     pipeline on;
     control_shape shape;
     int outputs, count;
+    float *latents; /* [B,h,w,C] of what an inpainting network reads; NULL: it is none */
     bool active;
     link item[];
 };
@@ -38,7 +39,7 @@ bool control_fits(const control *c, const model *m, error *e)
         return error_set(e, ERROR_USAGE, "%s is an unconditional model: it takes no ControlNet",
                          m->path);
     if (!isfinite(c->scale)) return error_set(e, ERROR_USAGE, "a ControlNet's scale: no number");
-    bool same = a->blocks == b->blocks && a->in_channels == b->in_channels &&
+    bool same = a->blocks == b->blocks && a->in_channels == m->vae.latent_channels &&
                 a->cross_dim == b->cross_dim && 1 << (c->net->config.hints - 1) == fit_factor(m);
     for (int i = 0; same && i < a->blocks; i++)
         same = a->channels[i] == b->channels[i] && a->layers[i] == b->layers[i];
@@ -118,6 +119,18 @@ static bool open_link(link *k, const controls *c, const control *from, const lin
            plan_text(k, c, e) && plan_hint(k, c, e) && plan_main(k, c, before, e);
 }
 
+static size_t latent_places(const controls *c)
+{
+    return (size_t)c->shape.batch * (size_t)c->shape.height * (size_t)c->shape.width;
+}
+
+static bool allocate_latents(controls *c, error *e)
+{
+    size_t n = latent_places(c) * (size_t)c->on.model->vae.latent_channels;
+    c->latents = malloc(n * sizeof *c->latents);
+    return c->latents || error_memory(e, "latents", n * sizeof *c->latents);
+}
+
 bool controls_open(controls **out, const pipeline *p, const control *list, int count,
                    const control_shape *shape, error *e)
 {
@@ -127,7 +140,7 @@ bool controls_open(controls **out, const pipeline *p, const control *list, int c
     c->on = *p;
     c->shape = *shape;
     c->outputs = unet_skip_count(&p->model->unet) + 1;
-    bool ok = true;
+    bool ok = !model_inpaints(p->model) || allocate_latents(c, e);
     for (int i = 0; ok && i < count; i++) {
         ok = control_fits(&list[i], p->model, e);
         c->count += ok;
@@ -154,6 +167,7 @@ void controls_close(controls **handle)
         free(k->out);
         controlnet_close(&k->net);
     }
+    free(c->latents);
     free(c);
     *handle = NULL;
 }
@@ -242,9 +256,22 @@ static bool activate(controls *c, error *e)
     return c->active = ok;
 }
 
+/* What ControlNets read of an inpainting network's x: no mask (StableDiffusionControlNetInpaint's
+ * control_model_input). */
+static const float *latents_of(controls *c, const float *x)
+{
+    const model *m = c->on.model;
+    size_t from = (size_t)m->unet.in_channels, to = (size_t)m->vae.latent_channels;
+    if (!c->latents) return x;
+    for (size_t i = 0, n = latent_places(c); i < n; i++)
+        memcpy(c->latents + i * to, x + i * from, to * sizeof *x);
+    return c->latents;
+}
+
 bool controls_run(controls *c, const float *x, float t, error *e)
 {
     if (!activate(c, e)) return false;
+    x = latents_of(c, x);
     for (int i = 0; i < c->count; i++) {
         link *k = &c->item[i], *before = i ? &c->item[i - 1] : NULL;
         for (int o = 0; before && o < c->outputs; o++)

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     memcpy(text, data, size);
     text[size] = 0;
-    bool ok = script_open(&s, text, text, EVALUATIONS, &e);
+    bool ok = script_open(&s, text, text, EVALUATIONS, 0, &e);
     fuzz_check(ok, &e);
     for (int i = 0; ok && i <= s.conditions; i++) cut(pocket, &s.part[i].texts);
     script_close(&s);
