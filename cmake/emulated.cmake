@@ -24,10 +24,12 @@ target_link_libraries(cuda_kernels_emulated PUBLIC room_base)
 
 file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cuda/test_*.c
      ${CMAKE_SOURCE_DIR}/tests/cuda/test_*.cpp)
+add_library(tests_cuda_problem OBJECT EXCLUDE_FROM_ALL tests/cuda/problem.c)
+target_include_directories(tests_cuda_problem PRIVATE src tests tests/cuda)
 foreach(source ${cuda_tests})
   get_filename_component(test ${source} NAME_WE)
   string(REPLACE test_ test_cuda_ test ${test})
-  add_executable(${test} EXCLUDE_FROM_ALL ${source} tests/cuda/problem.c tests/reference.c)
+  add_executable(${test} EXCLUDE_FROM_ALL ${source} $<TARGET_OBJECTS:tests_cuda_problem> $<TARGET_OBJECTS:tests_reference>)
   target_include_directories(${test} PRIVATE tests)
   target_link_libraries(${test} PRIVATE cuda_kernels_emulated room_device ${CMOCKA_LIBRARY})
   add_test(NAME ${test} COMMAND ${test})

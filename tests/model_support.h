@@ -68,14 +68,16 @@ static inline void check(bool ok, const error *e)
     if (!ok) fail_msg("%s", e->text);
 }
 
+/* On a processor that has no products of bfloat16, its device does them in other words. */
 static inline bench bench_open_in(dtype precision)
 {
     bench b = {.fill = fill_by_formula};
     error e = {0};
     check(device_open(&b.d, test_device(), &(device_options){.threads = 2, .precision = precision},
-                      &e) &&
-              graph_open(&b.g, b.d->compute, &e),
+                      &e),
           &e);
+    if (strcmp(test_device(), "cpu") == 0) b.d->compute = precision;
+    check(graph_open(&b.g, b.d->compute, &e), &e);
     return b;
 }
 

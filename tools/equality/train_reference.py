@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The judge of `likeness train`: trains as diffusers' examples/dreambooth/train_dreambooth.py does, on the CPU in
-float32, and writes down what every micro-step drew and lost.
+float32 (or, for what autocast does to the UNet, --mixed_precision bf16), and writes down what every micro-step drew and lost.
 
 python tools/equality/train_reference.py --pretrained_model_name_or_path models/pocket --instance_data_dir examples/subject \\
     --instance_prompt "a photo of sks dog" --resolution 128 --train_batch_size 1 --max_train_steps 50 --seed 7 \\
@@ -63,6 +63,7 @@ def flags():
                           ("snr_gamma", None), ("prior_loss_weight", 1.0), ("lora_alpha", None)):
         p.add_argument("--" + name, type=float, default=default)
     p.add_argument("--lr_scheduler", default="constant")
+    p.add_argument("--mixed_precision", default="no")
     return p
 
 
@@ -227,8 +228,7 @@ def train(a):
     if a.threads:
         torch.set_num_threads(a.threads)
     folder = a.pretrained_model_name_or_path
-    accelerator = Accelerator(gradient_accumulation_steps=a.gradient_accumulation_steps, mixed_precision="no",
-                              cpu=True)
+    accelerator = Accelerator(gradient_accumulation_steps=a.gradient_accumulation_steps, mixed_precision=a.mixed_precision, cpu=True)
     if a.seed is not None:
         set_seed(a.seed)
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
