@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run_wide.sh [FOLDER [TEST...]]: runs tests of AVX-512 and AVX512-BF16 on a processor that has neither, for what they
 # compute, not for how fast: Bochs is a whole PC with them, at some ten million instructions a second. In it a kernel
