@@ -323,6 +323,9 @@ LK_API bool lk_image_save_latents(const lk_image *picture, const char *path, lk_
 /* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL:
  * it says none, or is no such file. */
 LK_API char *lk_file_settings(const char *path);
+/* A file's SHA-256 in hex. AUTOMATIC1111's "Model hash" is the first 10 digits of a model's file.
+ */
+LK_API bool lk_file_hash(char out[65], const char *path, lk_error *error);
 /* A text of settings with one more key (2 or more letters), for lk_free. */
 LK_API bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
                             lk_error *error);

@@ -98,6 +98,8 @@ static void test_round_trip(void **state)
         "Size: 5",
         "key: \"a\\",
         "not Negative prompt: this",
+        "Negative prompt: this",
+        "a\n Negative prompt:this ",
         "bad \xFF\xC3 bytes",
     };
     size_t count = sizeof texts / sizeof *texts;

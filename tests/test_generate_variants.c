@@ -41,6 +41,9 @@ static void forms(void **state)
     variant *v;
     assert_int_equal(read_one("base x15, tuned rest", "base x15, tuned rest", &v), 0);
     assert_null(v);
+    /* what is no name stays as it is, for mix_parse to say so */
+    assert_int_equal(
+        read_one("base+0.8*dogs x3, base|cat rest", "base+0.8*dogs x3, base|cat rest", &v), 0);
     assert_int_equal(read_one("base x15,base+.8*dog rest", "base x15, base+0.8*dog rest", &v), 1);
     assert_string_equal(v[0].name, "base+0.8*dog");
     assert_int_equal(v[0].model, 0);

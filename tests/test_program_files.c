@@ -285,7 +285,7 @@ static void test_lora_turns(void)
     TURNS("--lora", "dog=dog.safetensors", "--schedule", "base x1, cat+dog rest", "-o", "x.png");
     failed(2, "names cat, and no model has that name");
     TURNS("--lora", "dog=dog.safetensors", "--schedule", "base", "-o", "x.png");
-    failed(2, "no such LoRA in a schedule");
+    failed(2, "the schedule \"base\" never uses dog");
     TURNS("--lora", "dog=dog.safetensors:0.5", "--schedule", "base+dog", "-o", "x.png");
     failed(2, "gets its weight from the schedule");
     TURNS("--lora", "dog=dog.safetensors", "--lora", "dog=dog.safetensors", "--schedule",

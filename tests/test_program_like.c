@@ -3,10 +3,15 @@
  * test_program_like: likeness generate --like, a picture made again from what it says of itself. */
 #include <unistd.h>
 
+#include "base/random.h"
+#include "base/sha256.h"
 #include "file/image.h"
+#include "file/safetensors.h"
 #include "program.h"
 #include "support.h"
 #include "toy.h"
+
+enum { HIDDEN = 32 }; /* the toy's text encoder's */
 
 static char toy_path[300];
 
@@ -20,6 +25,37 @@ static bool same_file(const char *a, const char *b)
     char line[1300];
     snprintf(line, sizeof line, "cmp -s %s %s", in_folder(a), in_folder(b));
     return system(line) == 0;
+}
+
+#define A_LORA "A.safetensors"
+#define A_WORD "zz.safetensors"
+
+/* Random weights: a LoRA of the toy, and a textual inversion of one row. */
+static void write_extras(void)
+{
+    static float down[4 * 32], up[32 * 4], row[HIDDEN];
+    error e = {0};
+    fill_random(down, 4 * 32, 1);
+    fill_random(up, 32 * 4, 2);
+    fill_random(row, HIDDEN, 3);
+#define TENSOR(text, a, b, what)                                                                   \
+    {                                                                                              \
+        .name = text, .rank = 2, .dim = {a, b}, .data = what, .bytes = sizeof what                 \
+    }
+#define PROJ "lora_unet_mid_block_attentions_0_proj_in."
+    const safetensors_entry lora[] = {TENSOR(PROJ "lora_down.weight", 4, 32, down),
+                                      TENSOR(PROJ "lora_up.weight", 32, 4, up)},
+                            word[] = {TENSOR("emb_params", 1, HIDDEN, row)};
+    assert_true(safetensors_write(in_folder(A_LORA), lora, 2, NULL, 0, &e));
+    assert_true(safetensors_write(in_folder(A_WORD), word, 1, NULL, 0, &e));
+}
+
+/* The last run said these lines on stderr, and nothing but its progress behind them. */
+static void warned(const char *lines)
+{
+    size_t n = strlen(lines);
+    if (strncmp(last.err, lines, n) != 0 || strncmp(last.err + n, "picture 1 ", 10) != 0)
+        fail_msg("%s", last.err);
 }
 
 /* first.png with another text about itself, at other.png. */
@@ -79,7 +115,136 @@ static void test_schedule(void **state)
     assert_true(same_file("x.png", "mixed.png"));
     drop("x.png");
     likeness("generate", "--like", "mixed.png", "-o", "x.png", NULL);
-    failed(2, "it was made by several models (base=toy ");
+    failed(2, "by the schedule \"base x3, tuned x1\"; say where each is: -m base=PATH (toy ");
+    says(last.err, ") -m tuned=PATH (toy2 ");
+    likeness("generate", "--like", "mixed.png", "-m", "tuned=toy2", "-o", "x.png", NULL);
+    failed(2, "say where each is: -m base=PATH (toy ");
+    assert_null(strstr(last.err, "tuned=PATH"));
+}
+
+/* A LoRA of the schedule belongs to the models that are asked for, in a schedule of one part too.
+ */
+static void test_schedule_lora(void **state)
+{
+    (void)state;
+#define BASE(name, ...)                                                                            \
+    likeness("generate", "-m", "base=toy", "-t", "1", "-o", name, __VA_ARGS__, NULL)
+    write_extras();
+    static const char *const schedules[] = {"base+0.5*d", "base x1, base+0.5*d rest"};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(BASE("turns.png", "-p", "a", "--steps", "2", "--lora", "d=" A_LORA,
+                              "--schedule", schedules[i], "--overwrite"),
+                         0);
+        assert_int_equal(BASE("x.png", "--like", "turns.png", "--lora", "d=" A_LORA), 0);
+        assert_true(same_file("x.png", "turns.png"));
+        warned("");
+        drop("x.png");
+        likeness("generate", "--like", "turns.png", "-o", "x.png", NULL);
+        failed(2, "say where each is: -m base=PATH (toy");
+        says(last.err, ") --lora d=FILE; its LoRAs are A: ");
+        assert_null(strstr(last.err, "-m base+"));
+        BASE("x.png", "--like", "turns.png");
+        failed(2, "say where each is: --lora d=FILE; its LoRAs are A: ");
+    }
+    drop("turns.png");
+}
+
+/* What a schedule never uses, and how it is quoted. */
+static void test_schedule_unused(void **state)
+{
+    (void)state;
+    assert_int_equal(likeness("generate", TWO, "-t", "1", "-p", "a", "--steps", "1", "--schedule",
+                              "base", "-o", "x.png", NULL),
+                     0);
+    warned("likeness: warning: -m tuned=toy2: the schedule \"base\" never "
+           "uses tuned\n");
+    drop("x.png");
+    write_extras();
+    BASE("x.png", "-p", "a", "--steps", "1", "--lora", "d=" A_LORA, "--schedule", "base");
+    failed(2, "the schedule \"base\" never uses d, and no model has that name");
+    assert_int_equal(likeness("generate", TWO, "-t", "1", "-p", "a", "--steps", "1", "--schedule",
+                              "base+d", "--lora", "d=" A_LORA, "-o", "x.png", NULL),
+                     0);
+    says(last.err, "never uses tuned\n");
+    assert_null(strstr(last.err, "never uses base"));
+    drop("x.png");
+    BASE("x.png", "-p", "a", "--steps", "1", "--schedule", "base+0.8*d x1");
+    failed(2, "base+0.8*d x1");
+}
+
+/* LoRAs, embeddings and VAE are named where they are not given again. */
+static void test_extras(void **state)
+{
+    (void)state;
+#define WITH "--lora", A_LORA ":0.5", "--embedding", A_WORD, "--vae", "toy2"
+    write_extras();
+    assert_int_equal(TOY("w.png", "-p", "a ZZ", "--steps", "1", WITH), 0);
+    warned("");
+    assert_int_equal(TOY("x.png", "--like", "w.png", WITH), 0);
+    warned("");
+    assert_true(same_file("x.png", "w.png"));
+    drop("x.png");
+    assert_int_equal(TOY("x.png", "--like", "w.png"), 0);
+    warned("likeness: warning: --like w.png: the picture will be another: it "
+           "was made with --lora A:0.5 --embedding zz --vae toy2, which is "
+           "not given here\n");
+    drop("x.png");
+    assert_int_equal(
+        TOY("x.png", "--like", "w.png", "--lora", A_LORA, "--embedding", A_WORD, "--vae", "toy2"),
+        0);
+    says(last.err, "\"Lora weights\" was A: 0.5, here it is A: 1\n");
+    drop("x.png");
+    drop("w.png");
+#define POCKET(rest)                                                                               \
+    "a\nSteps: 2, Sampler: DDIM, Seed: 1, Model hash: 0123456789, Model: " rest                    \
+    ", Version: likeness 0.1.0"
+    say(POCKET("pocket, Lora hashes: \"A: 0123456789ab, B, C: 0123456789cd\", Lora weights: \"A: "
+               "0.7, B, C: 1\", VAE: mse.pt"));
+    likeness("generate", "--like", "other.png", "-o", "x.png", NULL);
+    failed(2, "it was made with --lora A:0.7 --lora B, C:1 --vae mse.pt: give that too, each by "
+              "its file's path");
+    say(POCKET("dog, Lora hashes: \"A: 0123456789ab\""));
+    likeness("generate", "--like", "other.png", "-o", "x.png", NULL);
+    failed(2, "made with the model dog (0123456789) and --lora A: say where it is with -m PATH");
+    say(POCKET("pocket"));
+    likeness("generate", "--like", "other.png", "-o", "x.png", NULL);
+    failed(2, "it was made with the model pocket (0123456789): say where it is with -m PATH");
+}
+
+static void test_unused_embedding(void **state)
+{
+    (void)state;
+    write_extras();
+    assert_int_equal(TOY("x.png", "-p", "a", "--steps", "1", "--embedding", "<q>=" A_WORD,
+                         "--embedding", A_WORD),
+                     0);
+    warned("likeness: warning: --embedding <q>=" A_WORD ": no prompt has its word: <q>\n"
+           "likeness: warning: --embedding " A_WORD ": no prompt has its word: zz\n");
+    drop("x.png");
+    assert_int_equal(TOY("x.png", "-p", "a", "-n", "a zz", "--steps", "1", "--embedding", A_WORD),
+                     0);
+    warned("");
+}
+
+/* Prompts that the text's form does not show as they are. */
+static void test_prompts(void **state)
+{
+    (void)state;
+    static const char *const prompts[][2] = {
+        {"", "rain"},
+        {"", ""},
+        {"a\nNegative prompt: b", "c"},
+        {"a", "b\n Negative prompt: c"},
+    };
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
+        assert_int_equal(
+            TOY("p.png", "-p", prompts[i][0], "-n", prompts[i][1], "--steps", "1", "--overwrite"),
+            0);
+        assert_int_equal(TOY("x.png", "--like", "p.png"), 0);
+        assert_true(same_file("x.png", "p.png"));
+        drop("x.png");
+    }
+    drop("p.png");
 }
 
 static void test_others(void **state)
@@ -92,13 +257,48 @@ static void test_others(void **state)
     assert_null(strstr(last.err, "Model hash")); /* theirs is another kind of hash */
     drop("x.png");
     say("a dog\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 32x32, Model hash: "
-        "0123456789, Lora hashes: \"a: b\", Version: likeness 0.1.0");
+        "0123456789, Initial latents: b, Version: likeness 0.1.0");
     assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
     says(last.err, "\"Model hash\" was 0123456789, here it is ");
-    says(last.err, "\"Lora hashes\" was a: b, here it is missing");
+    says(last.err, "\"Initial latents\" was b, here it is missing");
     drop("x.png");
     likeness("generate", "--like", "other.png", "-o", "x.png", NULL);
     failed(2, "it was made with the model  (0123456789): say where it is with -m PATH");
+}
+
+/* AUTOMATIC1111's hash of a model is its file's. */
+static void test_their_model(void **state)
+{
+    (void)state;
+#define ONE "one.safetensors"
+#define LIKE_ONE                                                                                   \
+    likeness("generate", "-m", ONE, "--tokenizer", "toy/tokenizer", "-t", "1", "--like",           \
+             "other.png", "-o", "x.png", NULL)
+#define THEIRS "a\nSteps: 1, Sampler: Euler, Seed: 1, Size: 32x32, Model hash: %s, Model: v1-5"
+    error e = {0};
+    char hash[65], text[300];
+    assert_int_equal(likeness("convert", "toy", ONE, NULL), 0);
+    assert_true(sha256_file(hash, in_folder(ONE), &e));
+    hash[10] = '\0';
+    snprintf(text, sizeof text, THEIRS, hash);
+    say(text);
+    assert_int_equal(LIKE_ONE, 0);
+    warned("");
+    drop("x.png");
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    says(last.err, "it was made with the model v1-5 (");
+    says(last.err, "), which cannot be compared with /");
+    drop("x.png");
+    snprintf(text, sizeof text, THEIRS, "0123456789");
+    say(text);
+    assert_int_equal(LIKE_ONE, 0);
+    says(last.err,
+         "the picture will be another: it was made with the model v1-5 (0123456789), " ONE " is ");
+    drop("x.png");
+    snprintf(text, sizeof text, THEIRS, "81761151"); /* the old one, of a part of the file */
+    say(text);
+    assert_int_equal(LIKE_ONE, 0);
+    says(last.err, "(81761151), which cannot be compared with " ONE "\n");
 }
 
 /* The ControlNet and its picture have to be given again, and are compared. */
@@ -151,8 +351,8 @@ static void test_taesd(void **state)
     TOY("t.png", "-p", "a", "--steps", "2");
     failed(1, "t.png");
     assert_int_equal(TOY("y.png", "--like", "t.png"), 0);
-    says(last.err, "\"VAE hash\" was ");
-    says(last.err, "here it is missing");
+    says(last.err, "it was made with --taesd taesd, which is not given here");
+    assert_null(strstr(last.err, "hash\" was"));
     assert_false(same_file("y.png", "t.png"));
     drop("y.png");
     TOY("q.png", "-p", "a", "--taesd", "toy/vae");
@@ -211,8 +411,13 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_again),   TEST(test_flags_go_first), TEST(test_schedule),  TEST(test_others),
-        TEST(test_control), TEST(test_taesd),          TEST(test_bad_input),
+        TEST(test_again),         TEST(test_flags_go_first),
+        TEST(test_schedule),      TEST(test_others),
+        TEST(test_control),       TEST(test_bad_input),
+        TEST(test_schedule_lora), TEST(test_schedule_unused),
+        TEST(test_extras),        TEST(test_unused_embedding),
+        TEST(test_prompts),       TEST(test_their_model),
+        TEST(test_taesd),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

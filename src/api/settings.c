@@ -8,6 +8,7 @@
 
 #include "api/api.h"
 #include "base/platform.h"
+#include "base/sha256.h"
 #include "file/latents.h"
 
 struct lk_settings {
@@ -35,6 +36,14 @@ char *lk_file_settings(const char *path)
     if (!image_read(&picture, &text, path, NULL)) return latents_settings(path);
     image_free(&picture);
     return text;
+}
+
+bool lk_file_hash(char out[65], const char *path, lk_error *caller)
+{
+    error e = {0};
+    bool ok = (path || error_set(&e, ERROR_USAGE, "no file is given")) &&
+              sha256_file(out, path, &e);
+    return api_report(ok, &e, caller);
 }
 
 bool lk_settings_open(lk_settings **out, const char *text, lk_error *caller)

@@ -100,6 +100,7 @@ typedef struct model_list {
     size_t *lora_model;      /* [loras.count]: which model it is for; SIZE_MAX: for all */
     char **lora_name;        /* [loras.count], malloc'ed: what the schedule calls it; or NULL */
     lk_schedule_variant *variant; /* [count - given_count] */
+    const char *schedule;         /* that asks for them; NULL: there is none */
 } model_list;
 
 /* Fills name, path, lora and lora_model. needs_names: the flag for whose sake every model must have

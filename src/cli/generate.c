@@ -120,6 +120,26 @@ static int folders_check(task *t)
 
 /* ---- work ---------------------------------------------------------------------------------- */
 
+/* Marks the models of -m whose turn comes in the schedule of so many steps. */
+static bool schedule_mark(task *t, int steps, bool *used)
+{
+    const model_list *m = &t->models;
+    lk_schedule *s = NULL;
+    if (!lk_schedule_open(&s, t->schedule, (const char *const *)m->name, (int)m->count, steps,
+                          &t->error))
+        return false;
+    for (int i = 0; i < lk_schedule_steps(s); i++) {
+        const lk_schedule_step *step = lk_schedule_at(s, i);
+        for (int k = 0; k < step->parts; k++) {
+            size_t which = (size_t)step->model[k];
+            used[which < m->given_count ? which
+                                        : (size_t)m->variant[which - m->given_count].model] = true;
+        }
+    }
+    lk_schedule_close(&s);
+    return true;
+}
+
 /* Each setting may have its own number of steps. */
 static int schedule_check(task *t)
 {
@@ -133,6 +153,23 @@ static int schedule_check(task *t)
             return failed(t);
     }
     return STATUS_DONE;
+}
+
+/* A model that no step asks for is told. */
+static int unused_check(task *t)
+{
+    const model_list *m = &t->models;
+    bool *used = t->schedule ? calloc(m->count, sizeof *used) : NULL, ok = true;
+    if (!t->schedule) return STATUS_DONE;
+    if (!used) return no_memory();
+    for (size_t r = 0; ok && r < t->rows; r++)
+        ok = schedule_mark(t, lk_generate_steps(&t->cells[r * t->seed_count].options), used);
+    for (size_t i = 0; ok && i < m->given_count; i++)
+        if (!used[i])
+            fail(STATUS_DONE, "warning: -m %s: the schedule \"%s\" never uses %s", m->given.item[i],
+                 t->schedule, m->name[i]);
+    free(used);
+    return ok ? STATUS_DONE : failed(t);
 }
 
 static bool open_images(task *t)
@@ -197,6 +234,38 @@ static int rows_check(task *t)
     }
     for (size_t i = 0; i < said.count; i++) free((char *)(uintptr_t)said.item[i]);
     free(said.item);
+    return status;
+}
+
+static bool is_in_prompts(const task *t, const char *word)
+{
+    bool found = t->negative && strcasestr(t->negative, word);
+    for (size_t i = 0; !found && i < t->prompts.count; i++)
+        found = strcasestr(t->prompts.item[i], word) != NULL;
+    return found;
+}
+
+/* An embedding does nothing where no prompt has its word, which only its file may tell. */
+static int embeddings_check(task *t)
+{
+    lk_settings *now = NULL;
+    char *text = t->models.embeddings.count ? cell_settings(t, &t->cells[0]) : NULL;
+    if (!t->models.embeddings.count) return STATUS_DONE;
+    if (!text) return STATUS_FAILED;
+    int status = lk_settings_open(&now, text, &t->error) ? STATUS_DONE : failed(t);
+    const char *at = now ? lk_settings_get(now, "TI hashes") : NULL;
+    for (size_t i = 0, n; at && *at && status == STATUS_DONE; at += n, i++) {
+        n = hash_item(at, LORA_DIGITS);
+        char *word = strndup(at, n > LORA_DIGITS + 2 ? n - LORA_DIGITS - 2 : n);
+        if (!word) status = no_memory();
+        if (word && i < t->models.embeddings.count && !is_in_prompts(t, word))
+            fail(STATUS_DONE, "warning: --embedding %s: no prompt has its word: %s",
+                 t->models.embeddings.item[i], word);
+        free(word);
+        n += strspn(at + n, ", ");
+    }
+    lk_settings_close(&now);
+    lk_free(text);
     return status;
 }
 
@@ -359,6 +428,8 @@ static int prepare(task *t)
     if (status == STATUS_DONE) status = generate_cells_make(t);
     if (status == STATUS_DONE) status = generate_cells_names(t);
     if (status == STATUS_DONE) status = rows_check(t);
+    if (status == STATUS_DONE) status = unused_check(t);
+    if (status == STATUS_DONE) status = embeddings_check(t);
     if (status == STATUS_DONE) status = like_check(t);
     if (status == STATUS_DONE) status = outputs_check(t);
     if (status == STATUS_DONE) status = folders_check(t);

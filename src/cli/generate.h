@@ -100,13 +100,22 @@ int generate_flags_read(task *t, int argc, char **argv);
 /* Names of choices, and numbers that no model could take. */
 int generate_flags_check(task *t);
 
+/* ---- generate_like_check.c ---- */
+/* Digits of the hashes in "Models", and in "Lora hashes" and "TI hashes". */
+enum { MODEL_DIGITS = 10, LORA_DIGITS = 12 };
+/* The length of the first item of a list of names that end with such hashes; names may have commas.
+ */
+size_t hash_item(const char *list, size_t digits);
+/* With the models open and cells made: whether they are those of --like's picture. */
+int like_check(task *t);
+
 /* ---- generate_like.c ---- */
 /* Where the words have --like: what that picture says of itself becomes the defaults of flags. */
 int like_read(task *t, int argc, char **argv);
 /* After the flags: what their own value makes meaningless of the picture's. */
 int like_settle(task *t);
-/* With the models open and cells made: whether they are those of the picture. */
-int like_check(task *t);
+bool like_is_ours(const task *t);      /* whether this program made the picture */
+bool like_is_control(const char *key); /* "ControlNet 0" and so on */
 
 /* ---- generate_cells.c ---- */
 /* Fills cells and row labels from prompts, sweep and seeds. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * generate_like: --like PICTURE, a picture made again from what it says of itself. Its settings
- * become the defaults of flags; what no flag can say (which weights) is compared. */
+ * become the defaults of flags. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static int like_open(task *t)
     return status;
 }
 
-static bool is_ours(const task *t)
+bool like_is_ours(const task *t)
 {
     const char *version = lk_settings_get(t->told, "Version");
     return version && strncmp(version, "likeness ", 9) == 0;
@@ -64,7 +64,7 @@ static bool is_known(const char *key)
 }
 
 /* "ControlNet 0" and so on, which are given by --control and compared. */
-static bool is_control(const char *key) { return strncmp(key, "ControlNet ", 11) == 0; }
+bool like_is_control(const char *key) { return strncmp(key, "ControlNet ", 11) == 0; }
 
 /* One line about all that the picture says and no flag here can do. */
 static int tell_unknown(const task *t, const option *list)
@@ -74,7 +74,7 @@ static int tell_unknown(const task *t, const option *list)
     for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++) {
         const option *o = list;
         while (o->names && strcmp(o->names, key) != 0) o++;
-        if (o->names || is_known(key) || (is_ours(t) && is_control(key))) continue;
+        if (o->names || is_known(key) || (like_is_ours(t) && like_is_control(key))) continue;
         char *longer = text_format("%s%s%s: %s", line ? line : "", line ? ", " : "", key, value);
         free(line);
         if (!(line = longer)) return no_memory();
@@ -118,7 +118,7 @@ int like_read(task *t, int argc, char **argv)
         {"Deep cache", OPTION_INT, &t->deep_cache},
         {NULL, OPTION_FLAG, NULL},
     };
-    if (!is_ours(t)) {
+    if (!like_is_ours(t)) {
         t->prompt_syntax = "a1111"; /* whose programs read prompts so */
         t->rng = "a1111";           /* where they do not say otherwise */
     }
@@ -135,6 +135,81 @@ int like_read(task *t, int argc, char **argv)
     return status == STATUS_DONE ? tell_unknown(t, list) : status;
 }
 
+/* Whether one of -m or --lora has the name: NAME=PATH. */
+static bool is_named(const text_list *given, const char *name, size_t n)
+{
+    for (size_t i = 0; i < given->count; i++)
+        if (strncmp(given->item[i], name, n) == 0 && given->item[i][n] == '=') return true;
+    return false;
+}
+
+/* Adds " -m NAME=PATH (what)" to the text, once. False when memory is out. */
+static bool ask_for(char **text, const char *flag, const char *name, size_t n, const char *path,
+                    const char *what, size_t length)
+{
+    char *ask = text_format(" %s %.*s=%s", flag, (int)n, name, path);
+    bool known = ask && strstr(*text, ask);
+    char *longer = !ask || known ? NULL
+                                 : text_format("%s%s%s%.*s%s", *text, ask, length ? " (" : "",
+                                               (int)length, what, length ? ")" : "");
+    free(ask);
+    if (!longer) return known;
+    free(*text);
+    *text = longer;
+    return true;
+}
+
+/* One of "Models", "base=pocket 0123456789" or "base+0.8*dog=pocket 0123456789", whose hash is not
+ * base's: the flags that it wants and that are not given. */
+static bool ask_for_model(const task *t, char **text, const char *item, size_t n)
+{
+    const char *end = memchr(item, '=', n), *at = item;
+    if (!end) return true;
+    size_t name = strcspn(item, "+=");
+    size_t told = n - (size_t)(end + 1 - item), hash = MODEL_DIGITS + 1;
+    bool ok = is_named(&t->models.given, item, name) ||
+              ask_for(text, "-m", item, name, "PATH", end + 1,
+                      item[name] == '+' && told > hash ? told - hash : told);
+    for (at += name; ok && *at == '+'; at += name) {
+        const char *lora = ++at;
+        name = strcspn(at, "+*=");
+        if (at[name] == '*') {
+            lora = at + name + 1;
+            name = strcspn(lora, "+=");
+            at = lora;
+        }
+        ok = is_named(&t->models.loras, lora, name) ||
+             ask_for(text, "--lora", lora, name, "FILE", "", 0);
+    }
+    return ok;
+}
+
+/* A schedule that is the picture's needs the models that are. */
+static int schedule_settle(const task *t)
+{
+    const char *at = lk_settings_get(t->told, "Models"),
+               *loras = lk_settings_get(t->told, "Lora hashes");
+    if (!at || !t->schedule || t->schedule != lk_settings_get(t->told, "Schedule"))
+        return STATUS_DONE;
+    char *text = strdup("");
+    bool ok = text;
+    for (size_t n; ok && *at; at += n) {
+        n = hash_item(at, MODEL_DIGITS);
+        ok = ask_for_model(t, &text, at, n);
+        n += strspn(at + n, ", ");
+    }
+    bool asks = ok && strstr(text, " --lora ");
+    int status = !ok     ? no_memory()
+                 : *text ? fail(STATUS_WRONG_USAGE,
+                                "--like %s: it was made by the schedule \"%s\"; say where each is:"
+                                "%s%s%s",
+                                t->like, t->schedule, text, asks && loras ? "; its LoRAs are " : "",
+                                asks && loras ? loras : "")
+                         : STATUS_DONE;
+    free(text);
+    return status;
+}
+
 int like_settle(task *t)
 {
     if (!t->told) return STATUS_DONE;
@@ -143,63 +218,8 @@ int like_settle(task *t)
     bool its_sigmas = t->sigmas == lk_settings_get(t->told, "Schedule type") ||
                       t->sigmas == lk_settings_get(t->told, "Sigmas");
     if (t->sampler != sampler && its_sigmas) t->sigmas = NULL;
-    if (!t->prompts.count && *prompt && !text_list_add(&t->prompts, prompt)) return no_memory();
-    const char *models = lk_settings_get(t->told, "Models");
-    if (t->schedule && models && !t->models.given.count)
-        return fail(STATUS_WRONG_USAGE,
-                    "--like %s: it was made by several models (%s); say where each is: -m "
-                    "NAME=PATH",
-                    t->like, models);
-    return STATUS_DONE;
-}
-
-/* ---- comparing ---- */
-
-static void compare_key(const task *t, const lk_settings *now, const char *key)
-{
-    const char *then = lk_settings_get(t->told, key), *here = lk_settings_get(now, key);
-    if (then == here || (then && here && strcmp(then, here) == 0)) return;
-    fail(STATUS_DONE,
-         "warning: --like %s: the picture will be another: \"%s\" was %s, here it is %s", t->like,
-         key, then ? then : "not told", here ? here : "missing");
-}
-
-/* Weights, noise and pictures that the picture names and that are not the ones here. */
-static void compare(const task *t, const lk_settings *now)
-{
-    static const char *const keys[] = {"Model hash",      "Models",    "Lora hashes",
-                                       "Lora weights",    "TI hashes", "Initial latents",
-                                       "Init image hash", "Mask hash", "VAE hash"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) compare_key(t, now, keys[i]);
-    const char *key, *value;
-    for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++)
-        if (is_control(key)) compare_key(t, now, key);
-    for (size_t i = 0; lk_settings_at(now, i, &key, &value); i++)
-        if (is_control(key) && !lk_settings_get(t->told, key)) compare_key(t, now, key);
-}
-
-int like_check(task *t)
-{
-    if (!t->told) return STATUS_DONE;
-    lk_settings *now = NULL;
-    char *text = cell_settings(t, &t->cells[0]);
-    if (!text) return STATUS_FAILED;
-    int status = STATUS_DONE;
-    const char *then = lk_settings_get(t->told, "Model hash"), *here = NULL,
-               *name = lk_settings_get(t->told, "Model");
-    if (!lk_settings_open(&now, text, &t->error)) {
-        status = fail_error(&t->error);
-    } else {
-        here = lk_settings_get(now, "Model hash");
-        if (!t->models.given.count && then && here && strcmp(then, here) != 0)
-            status = fail(STATUS_WRONG_USAGE,
-                          "--like %s: it was made with the model %s (%s): say where it is with -m "
-                          "PATH, or take another: -m pocket",
-                          t->like, name ? name : "", then);
-        else if (is_ours(t))
-            compare(t, now);
-    }
-    lk_settings_close(&now);
-    lk_free(text);
-    return status;
+    /* an unconditional model's has neither prompt nor guidance */
+    bool has_prompt = *prompt || lk_settings_get(t->told, "CFG scale");
+    if (!t->prompts.count && has_prompt && !text_list_add(&t->prompts, prompt)) return no_memory();
+    return schedule_settle(t);
 }

@@ -182,6 +182,7 @@ int models_read_schedule(model_list *list, const char *text, char **schedule)
     int *which = calloc(list->loras.count + 1, sizeof *which), named = 0, found = 0;
     lk_error error = {0};
     int status = STATUS_DONE;
+    list->schedule = text;
     for (size_t i = 0; name && which && i < list->loras.count; i++)
         if (list->lora_name[i]) {
             name[named] = list->lora_name[i];
@@ -268,10 +269,17 @@ bool models_open(model_list *list, lk_context *context, const char *vae, const c
         if (list->lora_name[i] && !is_asked(list, i)) {
             ok = false;
             error->code = LK_USAGE;
-            snprintf(error->text, sizeof error->text,
-                     "--lora %.800s: there is no such file, no model of that name, and no such "
-                     "LoRA in a schedule (\"base x15, base+0.8*%.200s rest\")",
-                     list->loras.item[i], list->lora_name[i]);
+            if (list->schedule)
+                snprintf(error->text, sizeof error->text,
+                         "--lora %.400s: the schedule \"%.400s\" never uses %.100s, and no model "
+                         "has that name; \"base x15, base+0.8*%.100s rest\" would use it",
+                         list->loras.item[i], list->schedule, list->lora_name[i],
+                         list->lora_name[i]);
+            else
+                snprintf(error->text, sizeof error->text,
+                         "--lora %.800s: there is no such file, no model of that name, and no such "
+                         "LoRA in a schedule (\"base x15, base+0.8*%.200s rest\")",
+                         list->loras.item[i], list->lora_name[i]);
         }
     for (size_t i = 0; ok && i < list->count; i++) {
         bool is_variant = i >= list->given_count;

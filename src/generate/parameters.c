@@ -18,17 +18,23 @@
 
 enum { SHORT_HASH = 10 }; /* digits of a hash, as AUTOMATIC1111 shows them */
 
+/* The last part of a path. */
+static void last_of_path(char out[256], const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') start--;
+    snprintf(out, 256, "%.*s", (int)(end - start), path + start);
+}
+
 /* The name people know a model by: the last part of its path, without .safetensors. */
 static void name_of_path(char out[256], const char *path)
 {
     const char suffix[] = ".safetensors";
-    size_t end = strlen(path), m = sizeof suffix - 1;
-    while (end > 1 && path[end - 1] == '/') end--;
-    size_t start = end;
-    while (start > 0 && path[start - 1] != '/') start--;
-    size_t n = end - start;
-    if (n > m && memcmp(path + end - m, suffix, m) == 0) n -= m;
-    snprintf(out, 256, "%.*s", (int)n, path + start);
+    last_of_path(out, path);
+    size_t n = strlen(out), m = sizeof suffix - 1;
+    if (n > m && strcmp(out + n - m, suffix) == 0) out[n - m] = '\0';
 }
 
 static void model_name(char out[256], const generator *g)
@@ -44,6 +50,13 @@ static int model_alone(const image_job *j)
     bool alone = s->terms == 1 && s->share[0] == 1;
     for (int i = 1; alone && i < j->mix->count; i++) alone = mix_step_equal(s, &j->mix->step[i]);
     return alone ? s->model[0] : -1;
+}
+
+/* Whether the models and their turns must be told: one with LoRAs of the schedule is no model that
+ * could be given by itself. */
+static bool has_turns(const image_job *j, int alone)
+{
+    return alone < 0 || (j->mix && generator_model(j->models[alone])->base);
 }
 
 static bool is_asked(const mix *m, int which)
@@ -113,8 +126,11 @@ static bool set_model(settings *s, const image_job *j, const generator *g, error
     model_name(name, g);
     hash_of(g, hash);
     const model *m = with_loras(j, generator_model(g));
-    return settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) &&
-           settings_set(s, e, "Model", "%s", name) &&
+    if (!settings_set(s, e, "Model hash", "%.*s", SHORT_HASH, hash) ||
+        !settings_set(s, e, "Model", "%s", name))
+        return false;
+    if (m->vae_given) last_of_path(name, m->vae_given);
+    return (!m->vae_given || settings_set(s, e, "VAE", "%s", name)) &&
            (!m->lora_hashes || (settings_set(s, e, "Lora hashes", "%s", m->lora_hashes) &&
                                 settings_set(s, e, "Lora weights", "%s", m->lora_weights))) &&
            (!m->inversion_hashes || settings_set(s, e, "TI hashes", "%s", m->inversion_hashes));
@@ -253,7 +269,7 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
               settings_set(s, e, "Prompt syntax", "%s", prompt_syntax_name(o->syntax)));
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
-         set_decoder(s, j, e) && (alone >= 0 || set_turns(s, j, e)) &&
+         set_decoder(s, j, e) && (!has_turns(j, alone) || set_turns(s, j, e)) &&
          (!o->init || set_init(s, o, e)) && (o->hires == 0 || set_hires(s, o, e)) &&
          set_tile(s, g, o, size, e) && set_rare(s, o, e) && set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */

@@ -183,11 +183,27 @@ bool settings_add(char **out, const char *text, const char *key, const char *val
     return b.data || no_memory(e, b.room);
 }
 
+/* Whether one of a prompt's lines would be read as the beginning of the negative prompt. */
+static bool has_mark(const char *prompt)
+{
+    const char *end = prompt + strlen(prompt), *stop;
+    for (const char *at = prompt; at < end; at = stop + 1) {
+        stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop) stop = end;
+        piece line = strip(at, stop);
+        if (line.length >= strlen(negative_mark) &&
+            !memcmp(line.at, negative_mark, strlen(negative_mark)))
+            return true;
+    }
+    return false;
+}
+
 bool settings_write(char **out, const settings *s, error *e)
 {
     builder b = {.data = malloc(256), .room = 256};
+    const char *prompt = s->prompt ? s->prompt : "", *negative = s->negative ? s->negative : "";
     if (b.data) *b.data = '\0';
-    add(&b, s->prompt ? s->prompt : "");
+    add(&b, prompt);
     if (s->negative && *s->negative) {
         add(&b, "\nNegative prompt: ");
         add(&b, s->negative);
@@ -196,6 +212,12 @@ bool settings_write(char **out, const settings *s, error *e)
     for (size_t i = 0; i < s->count; i++) {
         if (i) add(&b, ", ");
         add_pair(&b, s->list[i].key, s->list[i].value);
+    }
+    if (s->count && (has_mark(prompt) || has_mark(negative))) { /* these keys are read last */
+        add(&b, ", ");
+        add_pair(&b, "Prompt", prompt);
+        add(&b, ", ");
+        add_pair(&b, "Negative prompt", negative);
     }
     *out = b.data;
     if (!b.data) return no_memory(e, b.room);

@@ -8,8 +8,8 @@
  *     Steps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 42, Size: 512x512, Model: "a, b"
  *
  * Its reader takes the last line for settings when it finds at least 3 there, so write that many.
- * Ends of lines lose their spaces, and a prompt's line that begins with "Negative prompt:" is what
- * it says. */
+ * Ends of lines lose their spaces. Where a prompt's line begins with "Negative prompt:", both
+ * prompts stand among the settings too (keys "Prompt", "Negative prompt"), which are read last. */
 #ifndef LIKENESS_GENERATE_SETTINGS_H
 #define LIKENESS_GENERATE_SETTINGS_H
 

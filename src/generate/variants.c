@@ -150,7 +150,11 @@ static bool read_all(reader *r)
         const char *from = r->at;
         for (bool more = true; more;)
             if (!read_model(r, &more)) return false;
-        if (r->at > from && *r->at && *r->at != ',') fputc(' ', r->out);
+        const char *word = r->at; /* the end of what stands before it */
+        while (word > from && isspace((unsigned char)word[-1])) word--;
+        bool behind_sign = word > from && strchr("+|", word[-1]);
+        if (word < r->at && word > from && !behind_sign && *r->at && *r->at != ',')
+            fputc(' ', r->out);
         while (*r->at && *r->at != ',') fputc(*r->at++, r->out);
         if (*r->at == ',') {
             fputs(", ", r->out);

@@ -210,6 +210,7 @@ static bool vae_config_beside(const char *file, char **out, error *e)
  * in Stable Diffusion 1's sizes. */
 static bool open_vae_path(model *m, const char *path, const vae_config *sizes, error *e)
 {
+    if (!(m->vae_given = strdup(path))) return error_memory(e, path, strlen(path));
     if (path_is_dir(path)) {
         char *folder = component_dir(path, "vae");
         bool ok = folder ? open_vae_folder(m, folder, e) : error_memory(e, path, strlen(path));
@@ -578,11 +579,12 @@ bool model_derive(model **out, const model *base, error *e)
     m->base = base;
     m->copied = 0;
     m->clip_weights = m->unet_weights = (weight_set){0};
-    m->tokenizer_folder = m->vae_folder = NULL;
+    m->tokenizer_folder = m->vae_folder = m->vae_given = NULL;
     m->lora_hashes = m->lora_weights = m->inversion_hashes = NULL;
     memset(m->told, 0, sizeof m->told);
     bool ok = copy_text(&m->tokenizer_folder, base->tokenizer_folder, e) &&
               copy_text(&m->vae_folder, base->vae_folder, e) &&
+              copy_text(&m->vae_given, base->vae_given, e) &&
               copy_text(&m->lora_hashes, base->lora_hashes, e) &&
               copy_text(&m->lora_weights, base->lora_weights, e) &&
               copy_text(&m->inversion_hashes, base->inversion_hashes, e) &&
@@ -610,6 +612,7 @@ void model_close(model **handle)
     }
     free(m->tokenizer_folder);
     free(m->vae_folder);
+    free(m->vae_given);
     free(m->path);
     free(m->lora_hashes);
     free(m->lora_weights);

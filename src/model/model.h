@@ -19,6 +19,7 @@ typedef struct model {
     const char *format;     /* "diffusers folder", "single file (LDM names)", ... */
     char *tokenizer_folder; /* where the tokenizer's files lie; NULL when unconditional */
     char *vae_folder;       /* where the VAE's config.json lies; NULL: it came from a single file */
+    char *vae_given;        /* the path of a VAE that is not the checkpoint's own; NULL: it is */
     clip_config clip;
     unet_config unet;
     vae_config vae;
