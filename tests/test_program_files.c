@@ -32,6 +32,12 @@ static void make_folder_of_pipe(const char *name)
     assert_int_equal(mkfifo(path, 0600), 0);
 }
 
+static void write_tensors(const char *name, const safetensors_entry *entry, size_t count)
+{
+    error e = {0};
+    if (!safetensors_write(in_folder(name), entry, count, NULL, 0, &e)) fail_msg("%s", e.text);
+}
+
 /* ---- other forms --------------------------------------------------------------------------- */
 
 #define CONVERT(...) likeness("convert", __VA_ARGS__, NULL)
@@ -88,6 +94,29 @@ static void test_convert_places(void **state)
     failed(2, "--rank is for --extract-lora");
     CONVERT("-m", "a=toy", "--merge", "a", "-o", "bad", "--clamp-quantile", "0.99");
     failed(2, "--clamp-quantile is for --extract-lora");
+    assert_false(exists("bad"));
+}
+
+/* What is called a picture and is none, and a word for a model. */
+static void test_inspect_kinds(void **state)
+{
+    (void)state;
+    static float row[64];
+    FILE *f = fopen(in_folder("empty.png"), "wb");
+    assert_non_null(f);
+    fclose(f);
+    likeness("inspect", "empty.png", NULL);
+    failed(1, "empty.png: is no picture: it is empty");
+    const safetensors_entry word = {
+        .name = "emb_params", .rank = 2, .dim = {1, 64}, .data = row, .bytes = sizeof row};
+    write_tensors("word.safetensors", &word, 1);
+    likeness("inspect", "word.safetensors", NULL);
+    done();
+    says(last.out, "a textual inversion, to be given with --embedding");
+    CONVERT("word.safetensors", "bad");
+    failed(1, "with --embedding");
+    CONVERT("-m", "a=toy", "--merge", "1e39*a", "-o", "bad");
+    failed(2, "is no number");
     assert_false(exists("bad"));
 }
 
@@ -162,12 +191,6 @@ static void test_pipes(void **state)
 }
 
 /* ---- what files are ------------------------------------------------------------------------ */
-
-static void write_tensors(const char *name, const safetensors_entry *entry, size_t count)
-{
-    error e = {0};
-    if (!safetensors_write(in_folder(name), entry, count, NULL, 0, &e)) fail_msg("%s", e.text);
-}
 
 /* A LoRA is named wherever a model is wanted, and described where it is looked at. */
 static void test_lora(void **state)
@@ -533,10 +556,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_convert),       cmocka_unit_test(test_convert_places),
-        cmocka_unit_test(test_sampler_notes), cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_lora),          cmocka_unit_test(test_lora_merged),
-        cmocka_unit_test(test_one_file),      cmocka_unit_test(test_rng),
-        cmocka_unit_test(test_vae_files),     cmocka_unit_test(test_other_images),
+        cmocka_unit_test(test_sampler_notes), cmocka_unit_test(test_inspect_kinds),
+        cmocka_unit_test(test_pipes),         cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_lora_merged),   cmocka_unit_test(test_one_file),
+        cmocka_unit_test(test_rng),           cmocka_unit_test(test_vae_files),
+        cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

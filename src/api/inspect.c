@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/platform.h"
 #include "generate/describe.h"
@@ -17,6 +18,16 @@ static bool is_image(const char *path)
     unsigned char head[16];
     size_t n;
     return file_begin(path, head, sizeof head, &n, NULL) && image_known(head, n);
+}
+
+/* Whether a file that is no picture is called like one. */
+static bool is_called_image(const char *path)
+{
+    static const char *const endings[] = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"};
+    const char *dot = strrchr(path, '.');
+    for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
+        if (!strcasecmp(dot, endings[i])) return true;
+    return false;
 }
 
 static const lk_inspect_options inspect_defaults = {.size = sizeof(lk_inspect_options)};
@@ -47,6 +58,10 @@ static char *inspect_model(const char *path, const lk_inspect_options *o, error 
     char *text = NULL;
     api_watch watch;
     int cores = cpu_count();
+    if (path_is_file(path) && is_called_image(path)) {
+        error_set(e, ERROR_FORMAT, "%s: is no picture: it is empty, cut short or damaged", path);
+        return NULL;
+    }
     api_watch_start(&watch, o->progress, o->user, NULL);
     if (path_exists(path) && !detect_describe(&text, path, e)) return NULL;
     if (!text &&

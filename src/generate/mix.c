@@ -73,7 +73,7 @@ static bool read_term(reader *r, mix_step *s)
     const char *after = end;
     while (isspace((unsigned char)*after)) after++;
     bool weighted = end > r->at && *after == '*';
-    if (weighted && !isfinite(share)) return wrong(r, "has a weight that is no number");
+    if (weighted && !isfinite((float)share)) return wrong(r, "has a weight that is no number");
     if (weighted) r->at = after + 1;
     s->share[s->terms] = weighted ? (float)share : 1;
     return read_name(r, &s->model[s->terms++]);
