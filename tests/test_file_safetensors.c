@@ -217,7 +217,7 @@ static void test_lengths_like_pickles(void **state)
     write_bytes("\x80\2\x8a\nl\xfc\x9c"
                 "F\xf9 j\xa8P\x19.",
                 14, "", 0); /* torch.save of old */
-    expect_refused("PyTorch pickle");
+    expect_refused("PyTorch pickle (.ckpt, .pth, .pt, .bin), which is read only where it is whole");
 }
 
 static void test_not_ours(void **state)

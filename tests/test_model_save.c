@@ -442,6 +442,13 @@ static void too_large(void **state)
     type = DTYPE_BF16;
     e = (error){0};
     check(weights_write(&set, &type, out.text, NULL, &e), &e);
+    static const float larger[] = {1, 2, 3.4e38f};
+    w.data = larger;
+    type = DTYPE_BF16;
+    error wide = {0};
+    assert_false(weights_write(&set, &type, out.text, NULL, &wide));
+    assert_int_equal(wide.code, ERROR_NUMERIC);
+    assert_non_null(strstr(wide.text, "and bfloat16 ends at 3.39e38"));
 }
 
 static void other_vae(void **state)

@@ -117,6 +117,8 @@ static void test_inspect_kinds(void **state)
     failed(1, "with --embedding");
     CONVERT("-m", "a=toy", "--merge", "1e39*a", "-o", "bad");
     failed(2, "is no number");
+    CONVERT("-m", "a=toy", "--merge", "3e38*a+3e38*a", "-o", "bad");
+    failed(1, "give smaller weights in the sum");
     assert_false(exists("bad"));
 }
 

@@ -102,9 +102,11 @@ bool weights_merge(weight_set *out, const weight_set *const *set, const float *s
     }
     ok = weights_check_finite(out, "the blend", NULL, NULL, e);
     if (!ok) weight_set_close(out);
-    if (!ok && e && e->code == ERROR_NUMERIC) /* the models' own were looked at */
+    if (!ok && e && e->code == ERROR_NUMERIC) { /* the models' own were looked at */
+        *e = (error){0};
         error_set(e, ERROR_NUMERIC,
                   "the blend holds numbers past float32's end; give smaller weights in the sum");
+    }
     return ok;
 }
 
