@@ -115,7 +115,6 @@ int like_read(task *t, int argc, char **argv)
         {"Hires upscale", OPTION_DOUBLE, &t->hires},
         {"Hires steps", OPTION_INT, &t->hires_steps},
         {"Hires upscaler", OPTION_TEXT, &t->hires_upscaler},
-        {"Deep cache", OPTION_INT, &t->deep_cache},
         {NULL, OPTION_FLAG, NULL},
     };
     if (!like_is_ours(t)) {
