@@ -131,9 +131,9 @@ bool model_write_single(const model *m, const dtype *as, const char *path, const
 {
     if (!model_refuse_unsavable(m, e)) return false;
     const naming names[] = {
-        {NETWORK_UNET, true, "model.diffusion_model.", &m->unet, NULL, 0},
-        {NETWORK_CLIP, true, "cond_stage_model.transformer.", NULL, NULL, 0},
-        {NETWORK_VAE, true, "first_stage_model.", NULL, &m->vae, 0},
+        {NETWORK_UNET, true, "model.diffusion_model.", &m->unet, NULL, 0, 0},
+        {NETWORK_CLIP, true, "cond_stage_model.transformer.", NULL, NULL, 0, 0},
+        {NETWORK_VAE, true, "first_stage_model.", NULL, &m->vae, 0, 0},
     };
     const weight_set *const sets[] = {&m->unet_weights, &m->clip_weights, &m->vae_weights, NULL};
     size_t total = m->unet_weights.count + m->clip_weights.count + m->vae_weights.count + 2,

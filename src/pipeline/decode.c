@@ -40,9 +40,9 @@ static bool plan(decoder *n, error *e)
     int64_t shape[4] = {1, n->height, n->width, c->latent_channels};
     if (!graph_open(&n->graph, n->on.device->compute, e)) return false;
     n->latent = graph_input(n->graph, "latents", DTYPE_F32, 4, shape);
-    tensor *image = tiny ? taesd_build(n->graph, &tiny->config, n->latent)
-                         : vae_build_decoder(n->graph, c, n->latent);
-    n->image = cast(n->graph, image, DTYPE_F32);
+    tensor *made = tiny ? taesd_build(n->graph, &tiny->config, n->latent)
+                        : vae_build_decoder(n->graph, c, n->latent);
+    n->image = cast(n->graph, made, DTYPE_F32);
     graph_output(n->graph, n->image);
     return graph_plan(n->graph, n->on.device, e);
 }
