@@ -729,7 +729,7 @@ typedef struct lk_train_options {
     int train_batch_size, gradient_accumulation_steps;
     int64_t max_train_steps; /* 0: num_train_epochs decides */
     int num_train_epochs;
-    double learning_rate; /* 0: 5e-6; of a LoRA 5e-4 */
+    double learning_rate; /* 0: 5e-6; of a LoRA or a textual inversion 5e-4 */
     bool scale_lr;
     lk_rate_schedule lr_scheduler;
     int64_t lr_warmup_steps;
@@ -764,6 +764,11 @@ typedef struct lk_train_options {
     int lora_rank; /* above 0: a LoRA of this rank is trained, as train_dreambooth_lora.py does */
     double lora_alpha;        /* 0: the rank */
     bool output_kohya_format; /* besides pytorch_lora_weights.safetensors, in kohya's names */
+    bool textual_inversion;   /* a new word is trained alone, as textual_inversion.py does */
+    const char *placeholder_token, *initializer_token; /* the word; what it begins as */
+    const char *learnable_property;                    /* "object" (NULL) or "style" */
+    int num_vectors;                                   /* rows of the word: 1 */
+    int repeats; /* of the pictures in an epoch of it: 100 */
 } lk_train_options;
 
 #define lk_train_defaults(options) lk_train_defaults_sized((options), sizeof *(options))
@@ -786,8 +791,8 @@ typedef struct lk_train_setting {
     char range[160];    /* "a number above 0"; of a choice what there is, "a, b, c" */
     char standard[160]; /* the default as text; "": none */
     const char *value;  /* what stands for it in help: "N", "DIR"; NULL of a switch */
-    const char *group;  /* what it is beside in help: "What", "LoRA", "Prior", "Length", "How",
-                          "Where" */
+    const char *group;  /* what it is beside in help: "What", "LoRA", "Textual inversion",
+                          "Prior", "Length", "How", "Where" */
     const char *help;   /* what it does, in a line */
     bool determines;    /* can change a byte of the trained model */
 } lk_train_setting;
@@ -807,7 +812,8 @@ LK_API double lk_train_learning_rate(const lk_train_options *options);
 
 /* Trains the model's UNet (and text encoder) on a subject; the model itself stays as it is.
  * output_dir becomes a diffusers folder of the trained model (of a LoRA, which is named in
- * lk_model_options.loras then, pytorch_lora_weights.safetensors), with train.jsonl, train.json,
+ * lk_model_options.loras then, pytorch_lora_weights.safetensors; of a textual inversion
+ * learned_embeds.safetensors), with train.jsonl, train.json,
  * checkpoint-N and validation beside it. NaN stops it (LK_NUMERIC); what was good is kept.
  * Warnings, the forecast and what is written are told to the log. */
 LK_API bool lk_train(lk_session *session, lk_model *model, const lk_train_options *options,

@@ -197,6 +197,23 @@ static void test_randn_cuda(void **state)
     assert_true(longer[0] == 1.9269152879714966f);
 }
 
+/* Of Python's random.seed(s), random.choice(range(27)). */
+static void test_choice(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t seed;
+        uint32_t want[12];
+    } of[] = {{0, {12, 24, 13, 1, 8, 16, 15, 12, 25, 26, 9, 15}},
+              {207, {16, 21, 21, 19, 7, 23, 5, 0, 21, 11, 4, 22}},
+              {1099511627781, {16, 16, 8, 21, 0, 16, 24, 26, 26, 25, 24, 1}}};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        rng r;
+        rng_seed_python(&r, of[k].seed);
+        for (int i = 0; i < 12; i++) assert_int_equal(rng_choice(&r, 27), of[k].want[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_integers),      cmocka_unit_test(test_randn_small),
         cmocka_unit_test(test_randn_latent),  cmocka_unit_test(test_randn_tail),
         cmocka_unit_test(test_randn_rounded), cmocka_unit_test(test_randn_cuda),
+        cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -122,9 +122,14 @@ static void test_settings(void **state)
     KEEPS(s, lora_alpha, 2);
     KEEPS(s, learning_rate, 5e-6); /* the default */
     KEEPS(s, output_kohya_format, true);
+    CHANGES(s, textual_inversion, true);
+    KEEPS(s, placeholder_token, "<dog>");
+    KEEPS(s, num_vectors, 2);
+    KEEPS(s, repeats, 2);
     /* trainings of all weights keep the names that they had before there were LoRAs */
     char *text = text_with(&s, "base", "no");
     assert_null(strstr(text, "lora"));
+    assert_null(strstr(text, "inversion"));
     free(text);
     s.lora_rank = 4;
     CHANGES(s, lora_rank, 8);
@@ -133,6 +138,14 @@ static void test_settings(void **state)
     KEEPS(s, learning_rate, 5e-4); /* the defaults */
     KEEPS(s, lora_alpha, 4);
     s.lora_rank = 0;
+    s.textual_inversion = true;
+    CHANGES(s, placeholder_token, "<dog>");
+    CHANGES(s, initializer_token, "dog");
+    CHANGES(s, learnable_property, "style");
+    KEEPS(s, learnable_property, "object"); /* the default */
+    CHANGES(s, num_vectors, 2);
+    CHANGES(s, repeats, 2);
+    s.textual_inversion = false;
     s.max_train_steps = 0;
     CHANGES(s, num_train_epochs, 7);
     s.lr_scheduler = RATE_POLYNOMIAL;

@@ -8,6 +8,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
+#include "train/inversion.h"
 #include "train/lora.h"
 #include "train/parameters.h"
 #include "train/request.h"
@@ -32,6 +33,13 @@ size_t lk_train_memory(const lk_model *m, const lk_train_options *given)
     lora_sets lora;
     const weight_set *unet = &m->model->unet_weights,
                      *clip = s.train_text_encoder ? &m->model->clip_weights : &none;
+    if (s.textual_inversion) {
+        inversion v;
+        if (!inversion_open(&v, m->model, &s, NULL)) return 0;
+        parameter_sizes z = parameters_sizes(&none, &v.begins, &s);
+        inversion_close(&v);
+        return z.weights + z.states + z.sums;
+    }
     if (!lora_open(&lora, m->model, &s, NULL)) return 0;
     parameter_sizes z = s.lora_rank ? parameters_sizes(&lora.unet, &lora.clip, &s)
                                     : parameters_sizes(unet, clip, &s);

@@ -28,6 +28,36 @@ void rng_seed(rng *r, uint64_t seed)
     r->key[0] = r->key[1] = r->calls = 0;
 }
 
+/* MT19937's init_by_array, of the seed's 32-bit digits. */
+void rng_seed_python(rng *r, uint64_t seed)
+{
+    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, digits = key[1] ? 2 : 1;
+    uint32_t i = 1, k, *s = r->state;
+    rng_seed(r, 19650218);
+    for (k = 0; k < STATE_SIZE; k++) {
+        s[i] = (s[i] ^ (s[i - 1] ^ s[i - 1] >> 30) * 1664525u) + key[k % digits] + k % digits;
+        if (++i < STATE_SIZE) continue;
+        s[0] = s[STATE_SIZE - 1];
+        i = 1;
+    }
+    for (k = 1; k < STATE_SIZE; k++) {
+        s[i] = (s[i] ^ (s[i - 1] ^ s[i - 1] >> 30) * 1566083941u) - i;
+        if (++i < STATE_SIZE) continue;
+        s[0] = s[STATE_SIZE - 1];
+        i = 1;
+    }
+    s[0] = 0x80000000u;
+}
+
+uint32_t rng_choice(rng *r, uint32_t n)
+{
+    uint32_t bits = 0, k;
+    while (bits < 32 && n >> bits) bits++;
+    do k = rng_u32(r) >> (32 - bits);
+    while (k >= n);
+    return k;
+}
+
 void rng_seed_cuda(rng *r, uint64_t seed)
 {
     rng_seed(r, 0);

@@ -26,6 +26,8 @@ static const struct section {
      "      --vae PATH                      another autoencoder, folder or file\n"
      "      --tokenizer DIR                 tokenizer files for a single-file model\n"},
     {"LoRA", "LoRA: small matrices beside the weights, in place of all weights", ""},
+    {"Textual inversion",
+     "Textual inversion: a new word for the model as it is, in place of all weights", ""},
     {"Prior", "Prior preservation: what the model knew of the class", ""},
     {"Length",
      "How long and how fast: 400 to 800 steps at 5e-6 to 2e-6 are usual for Stable Diffusion 1.x, "
@@ -290,7 +292,9 @@ static int work(task *t, lk_context_options *context)
     progress_clear(&t->line);
     if (!ok) return fail_error(&t->error);
     printf("%s%s\n", t->options.output_dir,
-           t->options.lora_rank ? "/pytorch_lora_weights.safetensors" : "");
+           t->options.textual_inversion ? "/learned_embeds.safetensors"
+           : t->options.lora_rank       ? "/pytorch_lora_weights.safetensors"
+                                        : "");
     return STATUS_DONE;
 }
 

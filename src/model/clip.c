@@ -21,19 +21,24 @@ static tensor *clip_layer(const scope *s, const clip_config *c, tensor *x)
 
 /* clip_skip as in StableDiffusionPipeline.encode_prompt: the last clip_skip layers are left out,
  * the final norm is not. */
-tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip)
+tensor *clip_build_rows(graph *g, const clip_config *c, tensor *rows, int clip_skip)
 {
     scope root = scope_root(g);
     root.lora = c->lora;
     scope text = scope_in(&root, "text_model");
     scope embeddings = scope_in(&text, "embeddings");
-    int64_t tokens[2] = {c->vocab, c->hidden}, positions[2] = {c->positions, c->hidden};
-    tensor *x = add(g,
-                    embedding(g, ids, nn_weight(&embeddings, "token_embedding.weight", 2, tokens)),
-                    nn_weight(&embeddings, "position_embedding.weight", 2, positions));
+    int64_t positions[2] = {c->positions, c->hidden};
+    tensor *x = add(g, rows, nn_weight(&embeddings, "position_embedding.weight", 2, positions));
     for (int i = 0; i < c->layers - clip_skip; i++) {
         scope layer = scope_in(&text, "encoder.layers.%d", i);
         x = clip_layer(&layer, c, x);
     }
     return nn_layer_norm(&text, "final_layer_norm", x, c->eps);
+}
+
+tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip)
+{
+    int64_t tokens[2] = {c->vocab, c->hidden};
+    tensor *table = graph_weight(g, CLIP_TOKENS, 2, tokens);
+    return clip_build_rows(g, c, embedding(g, ids, table), clip_skip);
 }

@@ -95,7 +95,10 @@ void unet_build_text_lower(graph *g, const unet_config *c, tensor *context, tens
 size_t unet_text_last(const unet_config *c);
 /* ids I32 [B,N] -> last hidden state after the final layer norm [B,N,hidden]; clip_skip as
  * diffusers'. */
+#define CLIP_TOKENS "text_model.embeddings.token_embedding.weight"
 tensor *clip_build(graph *g, const clip_config *c, tensor *ids, int clip_skip);
+/* The same of the tokens' rows [B,N,hidden] of that embedding. */
+tensor *clip_build_rows(graph *g, const clip_config *c, tensor *rows, int clip_skip);
 /* image F32 [B,H,W,3] in -1..1 -> moments [B,h,w,2*latent] (mean, logvar; logvar not clamped). */
 tensor *vae_build_encoder(graph *g, const vae_config *c, tensor *image);
 /* latent [B,h,w,latent], already divided by scaling_factor -> [B,H,W,3]. */

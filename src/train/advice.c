@@ -93,6 +93,7 @@ static bool tell_length(const teller *to, const trainer *t, error *e)
     double size = 0;
     for (size_t i = 0; i < set->count; i++) size += (double)weight_elements(&set->item[i]);
     const struct usual *u = usual;
+    if (t->settings.textual_inversion) return true; /* its rows are next to nothing themselves */
     while (u->is_lora != (t->settings.lora_rank > 0) || size < u->parameters) u++;
     if (t->total >= u->steps && (double)t->total * t->rate >= u->way) return true;
     return tell_line(

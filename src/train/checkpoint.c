@@ -29,6 +29,7 @@ enum { FILES = 3 };
 static const char *hashed_file(const trainer *t, int i)
 {
     bool is_lora = t->settings.lora_rank > 0;
+    if (t->settings.textual_inversion && i < 2) return i ? NULL : INVERSION_FILE;
     if (i == 0) return is_lora ? LORA_FILE : UNET_FILE;
     if (i == 1) return is_lora || !t->settings.train_text_encoder ? NULL : CLIP_FILE;
     return OPTIMIZER_FILE;
@@ -190,6 +191,21 @@ static bool load_optimizer(trainer *t, const char *folder, error *e)
     return ok;
 }
 
+static bool load_inversion(trained_set *set, const train_settings *s, const char *folder, error *e)
+{
+    device *d = set->device;
+    const weight *w = &set->set.item[0];
+    char *path = path_join(folder, INVERSION_FILE);
+    if (!path) return error_memory(e, folder, strlen(folder));
+    float *rows = inversion_read(path, w, s, e);
+    bool ok = rows && d->upload(d, &set->weights, set->at[0], rows,
+                                (size_t)weight_elements(w) * sizeof *rows, e);
+    device_weights_touch(set->copy, 0);
+    free(rows);
+    free(path);
+    return ok;
+}
+
 /* spell: how the file calls a weight; malloc'ed. */
 static bool load_weight(trained_set *set, size_t i, const safetensors *file, char *spelled,
                         const char *path, error *e)
@@ -341,6 +357,15 @@ static bool save_lora(const trainer *t, const char *folder, char hash[65], error
     return ok;
 }
 
+static bool save_inversion(const trainer *t, const char *folder, char hash[65], error *e)
+{
+    char *path = path_join(folder, INVERSION_FILE);
+    bool ok = path ? inversion_write(path, &t->parameters.clip.set, &t->settings, hash, e)
+                   : error_memory(e, folder, strlen(folder));
+    free(path);
+    return ok;
+}
+
 static bool save_networks(const trainer *t, const char *folder, file_hashes *hashes, error *e)
 {
     char *unet = path_join(folder, "unet"), *clip = path_join(folder, "text_encoder");
@@ -357,8 +382,9 @@ static bool save_into(const checkpoint_owner *o, trainer *t, const char *folder,
 {
     file_hashes hashes;
     bool ok = path_make_dir(folder, e) && parameters_show(&t->parameters, e) &&
-              (t->settings.lora_rank ? save_lora(t, folder, hashes.of[0], e)
-                                     : save_networks(t, folder, &hashes, e));
+              (t->settings.textual_inversion ? save_inversion(t, folder, hashes.of[0], e)
+               : t->settings.lora_rank       ? save_lora(t, folder, hashes.of[0], e)
+                                             : save_networks(t, folder, &hashes, e));
     parameters_hide(&t->parameters);
     return ok && save_optimizer(t, folder, hashes.of[2], e) &&
            save_manifest(o, t, folder, &hashes, e);
@@ -382,6 +408,10 @@ bool checkpoint_save(const checkpoint_owner *o, trainer *t, error *e)
 bool checkpoint_load(const checkpoint_owner *o, trainer *t, const char *path, error *e)
 {
     const char *unet = hashed_file(t, 0), *clip = hashed_file(t, 1);
+    if (t->settings.textual_inversion)
+        return load_manifest(o, t, path, e) &&
+               load_inversion(&t->parameters.clip, &t->settings, path, e) &&
+               load_optimizer(t, path, e);
     return load_manifest(o, t, path, e) && load_weights(t, &t->parameters.unet, path, unet, e) &&
            (!t->settings.train_text_encoder ||
             load_weights(t, &t->parameters.clip, path, clip ? clip : unet, e)) &&

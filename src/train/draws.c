@@ -62,6 +62,23 @@ bool draws_open(draws *d, uint64_t seed, const photo_set *instances, const photo
     return error_memory(e, "the order of the pictures", length * (sizeof *d->order));
 }
 
+bool draws_repeat(draws *d, uint64_t seed, uint32_t repeats, uint32_t prompts, error *e)
+{
+    uint64_t length = (uint64_t)(d->instances->count - d->instances->mirrored) * repeats;
+    if (length > UINT32_MAX / 8)
+        return error_set(e, ERROR_USAGE, "--repeats %u of %zu pictures is too much; 100 is usual",
+                         repeats, d->instances->count - d->instances->mirrored);
+    d->length = (uint32_t)length;
+    d->prompts = prompts;
+    rng_seed_python(&d->python, seed);
+    free(d->order);
+    free(d->ahead);
+    d->order = calloc(d->length, sizeof *d->order);
+    d->ahead = calloc(room_ahead(d), sizeof *d->ahead);
+    return (d->order && d->ahead) ||
+           error_memory(e, "the order of the pictures", d->length * sizeof *d->order);
+}
+
 void draws_close(draws *d)
 {
     free(d->order);
@@ -86,7 +103,13 @@ static crop draw_crop(draws *d, const photo *p, int resolution)
 
 static example load_example(draws *d, uint32_t index)
 {
-    example x = {.instance = index % (uint32_t)d->instances->count};
+    uint32_t pictures = (uint32_t)(d->instances->count - d->instances->mirrored);
+    example x = {.instance = index % pictures};
+    if (d->prompts) {
+        x.prompt = rng_choice(&d->python, d->prompts);
+        if (rng_uniform(&d->random) < 0.5f) x.instance += pictures;
+        return x;
+    }
     x.instance_crop = draw_crop(d, &d->instances->item[x.instance], d->instances->resolution);
     if (d->classes) {
         x.class_image = index % (uint32_t)d->classes->count;
@@ -142,7 +165,9 @@ static uint32_t get_u32(const uint8_t **at)
 
 static size_t size_of_state(const draws *d, uint32_t ahead_count)
 {
-    return FIXED_SIZE + 4 * ((size_t)d->length + (size_t)EXAMPLE_WORDS * ahead_count);
+    size_t words = (size_t)d->length + (size_t)EXAMPLE_WORDS * ahead_count;
+    if (d->prompts) words += (size_t)ahead_count + STATE_SIZE + 1;
+    return FIXED_SIZE + 4 * words;
 }
 
 bool draws_save(const draws *d, void **data, size_t *size, error *e)
@@ -182,6 +207,11 @@ bool draws_save(const draws *d, void **data, size_t *size, error *e)
         put_u32(&at, (uint32_t)x->instance_crop.left);
         put_u32(&at, (uint32_t)x->class_crop.top);
         put_u32(&at, (uint32_t)x->class_crop.left);
+    }
+    if (d->prompts) {
+        for (uint32_t i = 0; i < d->ahead_count; i++) put_u32(&at, d->ahead[i].prompt);
+        for (int i = 0; i < STATE_SIZE; i++) put_u32(&at, d->python.state[i]);
+        put_u32(&at, (uint32_t)d->python.next);
     }
     assert((size_t)(at - (uint8_t *)*data) == *size);
     return true;
@@ -236,7 +266,13 @@ static bool read_lists(draws *to, const uint8_t *at)
             !crop_fits(to->classes, x->class_image, x->class_crop))
             return false;
     }
-    return true;
+    if (!to->prompts) return true;
+    for (uint32_t i = 0; i < to->ahead_count; i++)
+        if ((to->ahead[i].prompt = get_u32(&at)) >= to->prompts) return false;
+    for (int i = 0; i < STATE_SIZE; i++) to->python.state[i] = get_u32(&at);
+    uint32_t next = get_u32(&at);
+    to->python.next = (int)next;
+    return next <= STATE_SIZE;
 }
 
 /* The run that the state is of, against d's. */

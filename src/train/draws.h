@@ -15,6 +15,7 @@
 typedef struct example {
     uint32_t instance, class_image; /* indices into the photo sets */
     crop instance_crop, class_crop;
+    uint32_t prompt; /* a textual inversion's: of how many draws.prompts says */
 } example;
 
 /* All of its state is in `random`, the numbers and the two arrays, so that a checkpoint can hold
@@ -24,6 +25,8 @@ typedef struct draws {
                    from it */
     const photo_set *instances, *classes; /* classes NULL: no prior preservation */
     bool center_crop;
+    uint32_t prompts; /* draws_repeat: that one is chosen of; else 0 */
+    rng python;       /* the choice's own generator */
     uint32_t length, batch; /* examples of an epoch: max(instances, classes); a batch */
     uint32_t *order;        /* [length] this epoch's permutation */
     uint32_t fetched;       /* examples of this epoch loaded so far */
@@ -36,6 +39,9 @@ typedef struct draws {
 /* The photo sets are borrowed. */
 bool draws_open(draws *d, uint64_t seed, const photo_set *instances, const photo_set *classes,
                 bool center_crop, uint32_t batch, error *e);
+/* Before the first draw, as textual_inversion.py: every picture so often in an epoch, mirrored or
+ * not, under one of so many prompts. Instances are mirrored ones too. */
+bool draws_repeat(draws *d, uint64_t seed, uint32_t repeats, uint32_t prompts, error *e);
 void draws_close(draws *d);
 /* Gives the next batch (out: [batch]); *count is smaller than batch at an epoch's end. *last: this
  * is the epoch's last batch (it always synchronises). Begins epochs by itself. The order of draws

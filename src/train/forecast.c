@@ -116,6 +116,9 @@ double forecast_result(const trainer *t)
 {
     const model *m = t->model;
     const train_settings *s = &t->settings;
+    if (s->textual_inversion)
+        return (double)parameters_sizes(&(weight_set){0}, &t->inversion.begins, s).weights +
+               small_files;
     if (s->lora_rank)
         return (s->output_kohya_format ? 2 : 1) *
                    (double)parameters_sizes(&t->lora.unet, &t->lora.clip, s).weights +

@@ -179,6 +179,24 @@ static bool save_lora(run *r, error *e)
     return ok;
 }
 
+static bool save_inversion(run *r, error *e)
+{
+    trainer *t = &r->trainer;
+    char *path = path_join(t->settings.output_dir, INVERSION_FILE);
+    bool ok = (path || error_memory(e, "a file's name", 64)) && parameters_show(&t->parameters, e) &&
+              inversion_write(path, &t->parameters.clip.set, &t->settings, NULL, e);
+    parameters_hide(&t->parameters);
+    free(path);
+    return ok;
+}
+
+static bool save_result(run *r, error *e)
+{
+    const train_settings *s = &r->trainer.settings;
+    if (s->textual_inversion) return save_inversion(r, e);
+    return s->lora_rank ? save_lora(r, e) : save_model(r, e);
+}
+
 /* Sleeps a little at a time; false: it is to stop. */
 static bool wait_for_room(run *r, error *e)
 {
@@ -199,7 +217,7 @@ bool keep_result(run *r, error *e)
         bool fits;
         error why = {0};
         if (!make_room(r, bytes, 0, &fits, e)) return false;
-        if (r->trainer.settings.lora_rank ? save_lora(r, &why) : save_model(r, &why)) break;
+        if (save_result(r, &why)) break;
         if (fits || why.code != ERROR_FILE || clock_seconds() - began > result_patience)
             return error_set(e, why.code, "%s", why.text);
         if (!said)
@@ -211,7 +229,10 @@ bool keep_result(run *r, error *e)
     }
     r->output.saved_steps = r->trainer.done;
     run_goes_on(r, TRAIN_SAVING, 1, 1, NULL);
-    if (r->trainer.settings.lora_rank)
+    if (r->trainer.settings.textual_inversion)
+        run_say(r, "%s/%s: the trained word %s", folder, INVERSION_FILE,
+                r->trainer.settings.placeholder_token);
+    else if (r->trainer.settings.lora_rank)
         run_say(r, "%s/%s: the trained LoRA", folder, LORA_FILE);
     else
         run_say(r, "%s: the trained model", folder);

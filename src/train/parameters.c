@@ -140,7 +140,7 @@ bool parameters_open(parameters *p, device *d, const weight_set *unet, const wei
                      const train_settings *s, error *e)
 {
     *p = (parameters){0};
-    if (trained_open(&p->unet, d, unet, s, e) &&
+    if ((!unet->count || trained_open(&p->unet, d, unet, s, e)) &&
         (!clip->count || trained_open(&p->clip, d, clip, s, e)))
         return true;
     parameters_close(p);

@@ -22,7 +22,7 @@ typedef struct trained_set {
 } trained_set;
 
 typedef struct parameters {
-    trained_set unet, clip; /* clip: count 0 where the text encoder is not trained */
+    trained_set unet, clip; /* count 0 where that network is not trained */
 } parameters;
 
 /* What parameters_open will take, for the forecast. */

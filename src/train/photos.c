@@ -87,9 +87,39 @@ static bool resize_shorter(image *m, int resolution, const char *path, error *e)
     return true;
 }
 
+/* textual_inversion.py's: the middle, or all of it, to a square. */
+static bool resize_square(image *m, int resolution, bool center, error *e)
+{
+    image part = {0}, out;
+    int side = m->width < m->height ? m->width : m->height, top = (m->height - side) / 2,
+        left = (m->width - side) / 2;
+    if (center) {
+        /* Python's [(h - side) // 2 : (h + side) // 2], which is the side */
+        if (!image_new(&part, side, side, e)) return false;
+        for (int y = 0; y < side; y++)
+            memcpy(part.pixels + 3 * (size_t)side * (size_t)y,
+                   m->pixels + 3 * ((size_t)m->width * (size_t)(top + y) + (size_t)left),
+                   3 * (size_t)side);
+    }
+    bool ok = image_resize(&out, center ? &part : m, resolution, resolution, RESIZE_BICUBIC, e);
+    image_free(&part);
+    if (!ok) return false;
+    out.frames = m->frames;
+    image_free(m);
+    *m = out;
+    return true;
+}
+
+static bool resize_to(const photo_set *s, image *m, const char *path, error *e)
+{
+    return s->shape == PHOTO_SHORTER
+               ? resize_shorter(m, s->resolution, path, e)
+               : resize_square(m, s->resolution, s->shape == PHOTO_CENTER_SQUARE, e);
+}
+
 /* *is_image is false where the file is to be skipped; on failure p holds nothing. */
-static bool photo_read(photo *p, bool *is_image, const char *name, const char *path, int resolution,
-                       error *e)
+static bool photo_read(const photo_set *set, photo *p, bool *is_image, const char *name,
+                       const char *path, error *e)
 {
     bool known;
     *p = (photo){0};
@@ -98,7 +128,7 @@ static bool photo_read(photo *p, bool *is_image, const char *name, const char *p
     if (!known && !named_as_image(name)) return true;
     *is_image = true;
     if (!image_read(&p->picture, NULL, path, e)) return false;
-    if (resize_shorter(&p->picture, resolution, path, e)) {
+    if (resize_to(set, &p->picture, path, e)) {
         p->path = strdup(path);
         if (p->path) return true;
         error_memory(e, path, strlen(path) + 1);
@@ -163,7 +193,7 @@ static bool read_one(photo_set *out, skipping *skipped, const char *folder, cons
     if (no_file(name, path))
         ok = true;
     else
-        ok = photo_read(&out->item[out->count], &is_image, name, path, out->resolution, e);
+        ok = photo_read(out, &out->item[out->count], &is_image, name, path, e);
     free(path);
     if (!ok) return false;
     if (is_image)
@@ -194,11 +224,11 @@ bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t l
     return photo_set_open_watched(out, folder, resolution, limit, what, NULL, e);
 }
 
-bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, size_t limit,
-                            const char *what, const train_watch *watch, error *e)
+/* Into a set that says its resolution and shape. */
+static bool open_folder(photo_set *out, const char *folder, size_t limit, const char *what,
+                        const train_watch *watch, error *e)
 {
-    assert(resolution >= 1);
-    *out = (photo_set){.resolution = resolution};
+    assert(out->resolution >= 1);
     folder_names n;
     bool found;
     if (!names_read(&n, folder, &found, e)) return false;
@@ -209,6 +239,13 @@ bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, 
     folder_list_free(&n);
     if (!ok) photo_set_close(out);
     return ok;
+}
+
+bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, size_t limit,
+                            const char *what, const train_watch *watch, error *e)
+{
+    *out = (photo_set){.resolution = resolution};
+    return open_folder(out, folder, limit, what, watch, e);
 }
 
 void photo_hash(const image *m, char hex[65])
@@ -222,28 +259,76 @@ void photo_hash(const image *m, char hex[65])
     sha256_end(&hash, hex);
 }
 
-static bool photo_copy(photo *p, const image *m, size_t number, int resolution, error *e)
+static bool photo_copy(const photo_set *set, photo *p, const image *m, size_t number, error *e)
 {
     *p = (photo){.path = string_format("picture-%zu", number)};
     if (!p->path) return error_memory(e, "a picture's name", 32);
     photo_hash(m, p->sha256);
     if (!image_new(&p->picture, m->width, m->height, e)) return false;
     memcpy(p->picture.pixels, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
-    return resize_shorter(&p->picture, resolution, p->path, e);
+    return resize_to(set, &p->picture, p->path, e);
+}
+
+static bool copy_all(photo_set *out, const image *const *pictures, size_t count, error *e)
+{
+    out->item = calloc(count + 1, sizeof *out->item);
+    bool ok = out->item || error_memory(e, "pictures", count * sizeof *out->item);
+    for (size_t i = 0; ok && i < count; i++) {
+        out->count = i + 1;
+        ok = photo_copy(out, &out->item[i], pictures[i], i + 1, e);
+    }
+    if (!ok) photo_set_close(out);
+    return ok;
 }
 
 bool photo_set_copy(photo_set *out, const image *const *pictures, size_t count, int resolution,
                     error *e)
 {
     *out = (photo_set){.resolution = resolution};
-    out->item = calloc(count + 1, sizeof *out->item);
-    bool ok = out->item || error_memory(e, "pictures", count * sizeof *out->item);
-    for (size_t i = 0; ok && i < count; i++) {
-        out->count = i + 1;
-        ok = photo_copy(&out->item[i], pictures[i], i + 1, resolution, e);
+    return copy_all(out, pictures, count, e);
+}
+
+static bool mirror(photo *to, const photo *from, error *e)
+{
+    const image *m = &from->picture;
+    *to = (photo){.path = strdup(from->path)};
+    memcpy(to->sha256, from->sha256, sizeof to->sha256);
+    if (!to->path) return error_memory(e, "a picture's name", strlen(from->path));
+    if (!image_new(&to->picture, m->width, m->height, e)) return false;
+    for (int y = 0; y < m->height; y++)
+        for (int x = 0; x < m->width; x++) {
+            size_t row = (size_t)y * (size_t)m->width;
+            memcpy(to->picture.pixels + 3 * (row + (size_t)x),
+                   m->pixels + 3 * (row + (size_t)(m->width - 1 - x)), 3);
+        }
+    return true;
+}
+
+static bool mirror_all(photo_set *s, error *e)
+{
+    size_t n = s->count;
+    photo *item = realloc(s->item, 2 * n * sizeof *item);
+    if (!item) return error_memory(e, "mirrored pictures", 2 * n * sizeof *item);
+    s->item = item;
+    for (; s->mirrored < n; s->mirrored++) {
+        s->count++;
+        if (!mirror(&item[n + s->mirrored], &item[s->mirrored], e)) return false;
     }
-    if (!ok) photo_set_close(out);
-    return ok;
+    return true;
+}
+
+bool photo_set_open_square(photo_set *out, const char *folder, const image *const *pictures,
+                           size_t count, int resolution, bool center_crop, const train_watch *watch,
+                           error *e)
+{
+    *out = (photo_set){.resolution = resolution,
+                       .shape = center_crop ? PHOTO_CENTER_SQUARE : PHOTO_SQUARE};
+    if (!(count ? copy_all(out, pictures, count, e)
+                : open_folder(out, folder, 0, "instance", watch, e)))
+        return false;
+    if (mirror_all(out, e)) return true;
+    photo_set_close(out);
+    return false;
 }
 
 void photo_set_close(photo_set *s)

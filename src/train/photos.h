@@ -17,10 +17,19 @@ typedef struct photo {
     char sha256[65]; /* of the file's bytes */
 } photo;
 
+/* What becomes of a picture's sides. */
+typedef enum photo_shape {
+    PHOTO_SHORTER,       /* the shorter becomes the resolution */
+    PHOTO_SQUARE,        /* both do, with Pillow's bicubic, whatever they were */
+    PHOTO_CENTER_SQUARE, /* both do, of the middle */
+} photo_shape;
+
 typedef struct photo_set {
     photo *item;
     size_t count;
+    size_t mirrored; /* the last so many are the others, left to right */
     int resolution;
+    photo_shape shape;
     char *skipped; /* one line naming what lies in the folder but is no picture; NULL: nothing */
 } photo_set;
 
@@ -35,6 +44,11 @@ bool photo_set_open(photo_set *out, const char *folder, int resolution, size_t l
 /* The same, with somebody watching who may stop it. */
 bool photo_set_open_watched(photo_set *out, const char *folder, int resolution, size_t limit,
                             const char *what, const train_watch *watch, error *e);
+/* As textual_inversion.py has them: square, of their middle where center_crop says so, and each
+ * mirrored too. In memory where pictures are given, else of the folder. */
+bool photo_set_open_square(photo_set *out, const char *folder, const image *const *pictures,
+                           size_t count, int resolution, bool center_crop, const train_watch *watch,
+                           error *e);
 /* The same of pictures in memory, which are copied: "picture-1" and on, hashed by their sizes and
  * pixels. */
 bool photo_set_copy(photo_set *out, const image *const *pictures, size_t count, int resolution,

@@ -21,6 +21,7 @@ static json_t *determining_settings(const train_request *r)
     json_decref(all);
     /* trainings of all weights are called as they were before there were others */
     if (!s.lora_rank) json_object_del(some, "lora_rank");
+    if (!s.textual_inversion) json_object_del(some, "textual_inversion");
     return some;
 }
 

@@ -275,7 +275,7 @@ static bool check_texts(const train_settings *s, error *e)
         return error_set(e, ERROR_USAGE,
                          "--instance_data_dir is missing; name the folder with the "
                          "pictures of your subject");
-    if (missing(s->instance_prompt))
+    if (missing(s->instance_prompt) && !s->textual_inversion)
         return error_set(e, ERROR_USAGE,
                          "--instance_prompt is missing; say what the pictures "
                          "show, such as \"a photo of sks dog\"");
@@ -287,6 +287,40 @@ static bool check_texts(const train_settings *s, error *e)
                          "--resume_from_checkpoint is empty; give \"latest\" or a "
                          "checkpoint's folder");
     return true;
+}
+
+/* What a textual inversion is not trained with. */
+static const char *beside_inversion(const train_settings *s)
+{
+    return s->lora_rank                      ? "--lora_rank"
+           : s->train_text_encoder           ? "--train_text_encoder"
+           : s->prior_from_base              ? "--prior_from_base"
+           : s->with_prior_preservation      ? "--with_prior_preservation"
+           : s->validation_prompt            ? "--validation_prompt"
+           : s->optimizer == OPTIMIZER_ADAMW_F16 ? "--optimizer_precision fp16"
+           : s->instance_prompt              ? "--instance_prompt (its prompts are its own)"
+                                             : NULL;
+}
+
+static bool check_inversion(const train_settings *s, error *e)
+{
+    const char *property = s->learnable_property;
+    if (!s->textual_inversion)
+        return (!s->placeholder_token && !s->initializer_token && !property) ||
+               error_set(e, ERROR_USAGE,
+                         "--placeholder_token, --initializer_token and --learnable_property are "
+                         "for --textual_inversion; give that too, or leave them out");
+    if (beside_inversion(s))
+        return error_set(e, ERROR_USAGE,
+                         "--textual_inversion is not trained with %s; leave one of them out",
+                         beside_inversion(s));
+    if (missing(s->placeholder_token) || missing(s->initializer_token))
+        return error_set(e, ERROR_USAGE,
+                         "--textual_inversion needs --placeholder_token, the new word, such as "
+                         "\"<dog>\", and --initializer_token, a word that it begins as, such as "
+                         "dog");
+    return !property || strcmp(property, "object") == 0 || strcmp(property, "style") == 0 ||
+           error_set(e, ERROR_USAGE, "--learnable_property %s: there are object, style", property);
 }
 
 static bool check_prior(const train_settings *s, error *e)
@@ -315,7 +349,9 @@ static bool check_prior(const train_settings *s, error *e)
 
 double train_learning_rate(const train_settings *s)
 {
-    return s->learning_rate > 0 ? s->learning_rate : s->lora_rank ? 5e-4 : 5e-6;
+    return s->learning_rate > 0                      ? s->learning_rate
+           : s->lora_rank || s->textual_inversion ? 5e-4
+                                                  : 5e-6;
 }
 
 void train_settings_resolve(train_settings *s)
@@ -323,6 +359,7 @@ void train_settings_resolve(train_settings *s)
     s->learning_rate = train_learning_rate(s);
     if (!(s->lora_alpha > 0)) s->lora_alpha = s->lora_rank;
     if (s->prior_from_base) s->with_prior_preservation = true;
+    if (s->textual_inversion && !s->learnable_property) s->learnable_property = "object";
 }
 
 /* What the schedule makes of the rate; scale_lr multiplies it only by 1 or more. */
@@ -343,7 +380,7 @@ static bool check_rate(const train_settings *s, error *e)
 
 bool train_settings_check(const train_settings *s, error *e)
 {
-    if (!check_texts(s, e) || !check_prior(s, e)) return false;
+    if (!check_texts(s, e) || !check_prior(s, e) || !check_inversion(s, e)) return false;
     for (const train_setting *t = train_setting_list; t->name; t++)
         if (!in_range(t, number_at(s, t), false)) return wrong_range(t, number_at(s, t), e);
     return check_rate(s, e);
@@ -361,6 +398,7 @@ static bool has_effect(const train_settings *s, setting_effect effect)
     case EFFECT_WITH_CYCLES: return s->lr_scheduler == RATE_COSINE_WITH_RESTARTS;
     case EFFECT_WITH_POWER: return s->lr_scheduler == RATE_POLYNOMIAL;
     case EFFECT_WITH_OFFSET: return s->offset_noise;
+    case EFFECT_WITH_INVERSION: return s->textual_inversion;
     case EFFECT_WITH_LORA: return s->lora_rank > 0;
     case EFFECT_WITH_PRIOR: return s->with_prior_preservation || s->prior_from_base;
     case EFFECT_WITH_CLASS_PICTURES: return s->with_prior_preservation && !s->prior_from_base;

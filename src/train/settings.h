@@ -31,7 +31,7 @@ typedef struct train_settings {
     int gradient_accumulation_steps; /* 1 */
     int64_t max_train_steps;         /* 0: num_train_epochs decides */
     int num_train_epochs;            /* 1 */
-    double learning_rate;            /* 0: 5e-6, with lora_rank 5e-4 */
+    double learning_rate;            /* 0: 5e-6, with lora_rank or textual_inversion 5e-4 */
     bool scale_lr;
     rate_schedule lr_scheduler; /* constant */
     int64_t lr_warmup_steps;    /* 500; constant has none */
@@ -46,6 +46,11 @@ typedef struct train_settings {
     int lora_rank;     /* 0: all weights are trained */
     double lora_alpha; /* 0: the rank */
     bool output_kohya_format;
+    bool textual_inversion; /* rows of the text encoder's embedding are trained, nothing else */
+    const char *placeholder_token, *initializer_token; /* needed with it */
+    const char *learnable_property;                    /* "object" or "style" */
+    int num_vectors;                                   /* 1 */
+    int repeats;                                       /* of the pictures in an epoch: 100 */
     bool gradient_checkpointing;
     double snr_gamma; /* 0: off */
     bool offset_noise;
@@ -98,6 +103,7 @@ typedef enum setting_effect {
     EFFECT_WITH_POWER,  /* under schedules that have it */
     EFFECT_WITH_OFFSET, /* with offset noise */
     EFFECT_WITH_LORA,
+    EFFECT_WITH_INVERSION,
     EFFECT_WITH_PRIOR,
     EFFECT_WITH_CLASS_PICTURES,
 } setting_effect;
@@ -114,6 +120,7 @@ typedef struct setting_range {
 typedef enum setting_group {
     GROUP_WHAT,
     GROUP_LORA,
+    GROUP_INVERSION,
     GROUP_PRIOR,
     GROUP_LENGTH,
     GROUP_HOW,

@@ -32,7 +32,7 @@ SETTING(num_train_epochs, INT, WITH_EPOCHS, 1, AT_LEAST(1), NULL, "N", LENGTH,
         "times through the pictures")
 SETTING(learning_rate, DOUBLE, ALWAYS, 0, NUMBER_ABOVE_OR_UNSET(0),
         "try 5e-6, or 2e-6 together with --train_text_encoder", "X", LENGTH,
-        "how far an update goes (default: 5e-6; with --lora_rank 5e-4)")
+        "how far an update goes (default: 5e-6; with --lora_rank or --textual_inversion 5e-4)")
 SETTING(scale_lr, BOOL, ALWAYS, 0, ANY, NULL, NULL, LENGTH, "times the pictures of an update")
 SETTING(lr_scheduler, SCHEDULE, ALWAYS, RATE_CONSTANT, ANY, NULL, "NAME", LENGTH,
         "how the rate goes on")
@@ -64,6 +64,17 @@ SETTING(lora_alpha, DOUBLE, WITH_LORA, 0, NUMBER_ABOVE_OR_UNSET(0), "leave it ou
         "X", LORA, "they count X / rank times (default: the rank, so once)")
 SETTING(output_kohya_format, BOOL, NEVER, 0, ANY, NULL, NULL, LORA,
         "in kohya's names too, for other programs")
+SETTING(textual_inversion, BOOL, ALWAYS, 0, ANY, NULL, NULL, INVERSION,
+        "a new word's rows of the text encoder's embedding alone")
+SETTING(placeholder_token, TEXT, WITH_INVERSION, 0, ANY, NULL, "TEXT", INVERSION,
+        "the new word: \"<dog>\"")
+SETTING(initializer_token, TEXT, WITH_INVERSION, 0, ANY, NULL, "TEXT", INVERSION,
+        "the word that it begins as: dog")
+SETTING(learnable_property, TEXT, WITH_INVERSION, 0, ANY, NULL, "NAME", INVERSION,
+        "object or style: what the prompts say that it is (default: object)")
+SETTING(num_vectors, INT, WITH_INVERSION, 1, AT_LEAST(1), NULL, "N", INVERSION, "rows of the word")
+SETTING(repeats, INT, WITH_INVERSION, 100, AT_LEAST(1), NULL, "N", INVERSION,
+        "of every picture in an epoch")
 SETTING(gradient_checkpointing, BOOL, NEVER, 0, ANY, NULL, NULL, HOW, "less memory, more time")
 SETTING(snr_gamma, DOUBLE, ALWAYS, 0, NUMBER_FROM_OR_NONE(0),
         "5 is usual, and without the flag it is off", "X", HOW,

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "train/inversion.h"
 #include "train/lora.h"
 
 static void record_inputs(step_graph *s, const model *m)
@@ -14,7 +15,12 @@ static void record_inputs(step_graph *s, const model *m)
     graph *g = s->graph;
     s->x = graph_input(g, "latents", DTYPE_F32, 4, map);
     s->t = graph_input(g, "timesteps", DTYPE_F32, 1, &n);
-    if (o->train_text_encoder)
+    if (o->vectors) {
+        s->rows = graph_input(g, "token rows", DTYPE_F32, 3,
+                              (int64_t[]){n, m->clip.positions, m->clip.hidden});
+        s->places = graph_input(g, "places", DTYPE_F32, 3,
+                                (int64_t[]){n, m->clip.positions, o->vectors});
+    } else if (o->train_text_encoder)
         s->ids = graph_input(g, "tokens", DTYPE_I32, 2, (int64_t[]){n, m->clip.positions});
     else
         s->context = graph_input(g, "text embedding", DTYPE_F32, 3,
@@ -35,10 +41,23 @@ static bool record_gradients(step_graph *s, error *e)
     if (!s->grad || !s->trained) return error_memory(e, "the gradients", all * sizeof *s->grad);
     for (size_t i = 0; i < all; i++) {
         const tensor *w = graph_weight_at(g, i);
-        if (!s->options.lora.rank || lora_is_part(w->name))
+        bool trained = s->options.vectors ? inversion_is_part(w->name)
+                                          : !s->options.lora.rank || lora_is_part(w->name);
+        if (trained)
             s->trained[s->count++] = (tensor *)(uintptr_t)w;
     }
     return graph_gradient(g, s->loss, s->start, s->trained, s->count, s->grad, e);
+}
+
+static tensor *record_text(const step_graph *s, const clip_config *c)
+{
+    graph *g = s->graph;
+    if (s->ids) return cast(g, clip_build(g, c, s->ids, 0), DTYPE_F32);
+    if (!s->rows) return s->context;
+    int64_t learned[2] = {c->hidden, s->options.vectors};
+    tensor *rows = linear(g, s->places, graph_weight(g, INVERSION_WEIGHT, 2, learned), NULL,
+                          s->rows);
+    return cast(g, clip_build_rows(g, c, rows, 0), DTYPE_F32);
 }
 
 static bool record_all(step_graph *s, const model *m, error *e)
@@ -49,8 +68,7 @@ static bool record_all(step_graph *s, const model *m, error *e)
     clip.lora = unet.lora = s->options.lora;
     if (!s->options.recompute) graph_keep_all(g);
     record_inputs(s, m);
-    tensor *context = s->context;
-    if (s->ids) context = cast(g, clip_build(g, &clip, s->ids, 0), DTYPE_F32);
+    tensor *context = record_text(s, &clip);
     tensor *out = cast(g, unet_build(g, &unet, s->x, s->t, context), DTYPE_F32);
     if (!s->options.gradients) {
         s->prediction = out;

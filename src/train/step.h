@@ -14,6 +14,7 @@ typedef struct step_options {
     bool recompute;          /* gradient checkpointing */
     bool gradients;          /* false: the prediction alone (prior_from_base's target) */
     lora_branch lora;        /* rank 0: all weights are trained */
+    int vectors; /* of a textual inversion, which alone is trained; the text goes in as rows */
 } step_options;
 
 /* Latents and predictions are channels-last. All but graph are the graph's. */
@@ -23,7 +24,9 @@ typedef struct step_graph {
     tensor *x;              /* [S,h,w,C] noised latents */
     tensor *t;              /* [S] timesteps */
     tensor *ids;            /* [S,N] tokens, or */
-    tensor *context;        /* [S,N,hidden] embeddings */
+    tensor *context;        /* [S,N,hidden] embeddings, or */
+    tensor *rows;           /* [S,N,hidden] of the tokens; 0 where a trained one stands: */
+    tensor *places;         /* [S,N,vectors] 1 where it is this one */
     tensor *target;         /* [S,h,w,C] */
     tensor *weight;         /* [S]: the loss is the mean of weight * mse */
     tensor *start;          /* [1]: what gradients are multiplied with (accumulation) */

@@ -25,6 +25,7 @@ struct trainer_buffers {
     float *noisy, *target;           /* maps */
     int32_t *ids;
     float *context;
+    float *places; /* a textual inversion's: [S,N,vectors] */
     size_t plane; /* C*h*w */
     int channels, height, width, samples;
 };
@@ -36,7 +37,7 @@ static void buffers_close(struct trainer_buffers *b)
     if (!b) return;
     free(b->batch), free(b->latents), free(b->noise), free(b->offset);
     free(b->t), free(b->weight), free(b->each), free(b->noisy), free(b->target);
-    free(b->ids), free(b->context);
+    free(b->ids), free(b->context), free(b->places);
     free(b);
 }
 
@@ -70,8 +71,9 @@ static bool buffers_open(trainer *t, error *e)
     b->target = malloc(n * b->plane * sizeof(float));
     b->ids = malloc(text * sizeof *b->ids);
     b->context = malloc(text * (size_t)m->clip.hidden * sizeof(float));
+    b->places = malloc(text * (size_t)t->settings.num_vectors * sizeof *b->places);
     return (b->batch && b->latents && b->noise && b->offset && b->t && b->weight && b->each &&
-            b->noisy && b->target && b->ids && b->context) ||
+            b->noisy && b->target && b->ids && b->context && b->places) ||
            error_memory(e, "a batch", 4 * n * b->plane * sizeof(float));
 }
 
@@ -83,6 +85,9 @@ static bool has_class_images(const trainer *t)
 static bool open_photos(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
+    if (s->textual_inversion)
+        return photo_set_open_square(&t->instances, s->instance_data_dir, s->instance_images,
+                                     s->instance_count, s->resolution, s->center_crop, t->watch, e);
     if (s->instance_count)
         return photo_set_copy(&t->instances, s->instance_images, s->instance_count, s->resolution,
                               e);
@@ -101,12 +106,15 @@ static bool open_latents(trainer *t, error *e)
         return false;
     return draws_open(&t->draws, s->seed, &t->instances, classes, s->center_crop,
                       (uint32_t)s->train_batch_size, e) &&
+           (!s->textual_inversion || draws_repeat(&t->draws, s->seed, (uint32_t)s->repeats,
+                                                  t->inversion.prompts, e)) &&
            latents_open(&t->latents, t->device, t->model, &o, e);
 }
 
 static bool open_texts(trainer *t, error *e)
 {
     const train_settings *s = &t->settings;
+    if (s->textual_inversion) return true; /* it has its own */
     return prompt_text_open(&t->instance_text, t->device, t->model, s->instance_prompt, e) &&
            (!has_prior(t) ||
             prompt_text_open(&t->class_text, t->device, t->model, s->class_prompt, e));
@@ -165,7 +173,8 @@ static step_options options_for(const trainer *t, int samples)
                           .train_text_encoder = t->settings.train_text_encoder,
                           .recompute = t->settings.gradient_checkpointing,
                           .gradients = true,
-                          .lora = lora_branch_of(&t->settings)};
+                          .lora = lora_branch_of(&t->settings),
+                          .vectors = t->settings.textual_inversion ? t->settings.num_vectors : 0};
 }
 
 /* Of the base's prediction. */
@@ -210,9 +219,22 @@ static const weight_set none;
 const weight_set *trainer_begins(const trainer *t, bool is_clip)
 {
     bool is_lora = t->settings.lora_rank > 0;
+    if (t->settings.textual_inversion) return is_clip ? &t->inversion.begins : &none;
     if (!is_clip) return is_lora ? &t->lora.unet : &t->model->unet_weights;
     if (!t->settings.train_text_encoder) return &none;
     return is_lora ? &t->lora.clip : &t->model->clip_weights;
+}
+
+/* Whether gradients pass through the base's text encoder, and it is not trained. */
+static bool clip_is_frozen(const train_settings *s)
+{
+    return s->textual_inversion || (s->lora_rank && s->train_text_encoder);
+}
+
+/* Whether they pass so through its UNet. */
+static bool unet_is_frozen(const train_settings *s)
+{
+    return s->textual_inversion || s->lora_rank;
 }
 
 /* Of the base as it stands beside a LoRA, and under prior_from_base. */
@@ -221,9 +243,9 @@ static double base_bytes(const trainer *t)
     const train_settings *s = &t->settings;
     const model *m = t->model;
     double sum = 0;
-    if (s->lora_rank || s->prior_from_base)
-        sum += copies_of(t, &m->unet_weights, s->lora_rank ? WEIGHT_FROZEN : WEIGHT_READ);
-    if (s->lora_rank && s->train_text_encoder) sum += copies_of(t, &m->clip_weights, WEIGHT_FROZEN);
+    if (unet_is_frozen(s) || s->prior_from_base)
+        sum += copies_of(t, &m->unet_weights, unet_is_frozen(s) ? WEIGHT_FROZEN : WEIGHT_READ);
+    if (clip_is_frozen(s)) sum += copies_of(t, &m->clip_weights, WEIGHT_FROZEN);
     return sum;
 }
 
@@ -282,9 +304,9 @@ static bool open_steps(trainer *t, error *e)
     const train_settings *s = &t->settings;
     const model *m = t->model;
     if (!step_open(&t->steps[0], t->device, m, &o, e) ||
-        ((s->lora_rank || s->prior_from_base) &&
+        ((unet_is_frozen(s) || s->prior_from_base) &&
          !device_weights_open(t->device, &m->unet_weights, &t->base, e)) ||
-        (s->lora_rank && s->train_text_encoder &&
+        (clip_is_frozen(s) &&
          !device_weights_open(t->device, &m->clip_weights, &t->base_clip, e)))
         return false;
     if (!s->prior_from_base) return true;
@@ -314,12 +336,14 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
                          m->path);
     bool ok = train_settings_check(s, e);
     train_settings_resolve(&t->settings);
-    if (ok && lora_open(&t->lora, m, s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
+    if (ok && lora_open(&t->lora, m, s, e) && inversion_open(&t->inversion, m, s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
         open_photos(t, e) && open_texts(t, e) &&
         noise_schedule_open(&t->schedule, &m->scheduler, e) && buffers_open(t, e) &&
         open_steps(t, e) && check_memory(t, e)) {
         size_t classes = has_class_images(t) ? (size_t)s->num_class_images : 0;
-        count_updates(t, classes > t->instances.count ? classes : t->instances.count);
+        size_t own = t->instances.count - t->instances.mirrored;
+        if (s->textual_inversion) own *= (size_t)s->repeats;
+        count_updates(t, classes > own ? classes : own);
         return true;
     }
     trainer_close(t);
@@ -367,6 +391,7 @@ void trainer_close(trainer *t)
     device_weights_close(&t->base);
     device_weights_close(&t->base_clip);
     lora_close(&t->lora);
+    inversion_close(&t->inversion);
     noise_schedule_close(&t->schedule);
     prompt_text_close(&t->instance_text);
     prompt_text_close(&t->class_text);
@@ -509,8 +534,24 @@ static step_graph *step_for(trainer *t, step_graph *steps, int samples, const st
     return s;
 }
 
+static bool write_rows(trainer *t, const step_graph *s, error *e)
+{
+    struct trainer_buffers *b = t->buffers;
+    size_t positions = (size_t)t->model->clip.positions;
+    size_t numbers = positions * (size_t)t->model->clip.hidden;
+    size_t places = positions * (size_t)s->options.vectors;
+    for (int k = 0; k < s->options.samples; k++) {
+        const inversion_prompt *p = &t->inversion.prompt[b->batch[k].prompt];
+        memcpy(b->context + (size_t)k * numbers, p->rows, numbers * sizeof(float));
+        memcpy(b->places + (size_t)k * places, p->places, places * sizeof(float));
+    }
+    return graph_write(s->graph, s->rows, b->context, e) &&
+           graph_write(s->graph, s->places, b->places, e);
+}
+
 static bool write_text(trainer *t, const step_graph *s, int count, bool all_class, error *e)
 {
+    if (s->rows) return write_rows(t, s, e);
     struct trainer_buffers *b = t->buffers;
     size_t positions = (size_t)t->model->clip.positions;
     size_t numbers = positions * (size_t)t->model->clip.hidden;
@@ -540,7 +581,7 @@ static bool run_step(trainer *t, step_graph *s, int count, error *e)
 {
     struct trainer_buffers *b = t->buffers;
     device_weights *all[] = {t->parameters.unet.copy, t->parameters.clip.copy,
-                             t->settings.lora_rank ? t->base : NULL, t->base_clip},
+                             unet_is_frozen(&t->settings) ? t->base : NULL, t->base_clip},
                    *sets[4];
     size_t n = 0;
     float start = loss_scale(&t->scaler) / (float)t->settings.gradient_accumulation_steps;

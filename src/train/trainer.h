@@ -8,6 +8,7 @@
 
 #include "model/schedule.h"
 #include "train/draws.h"
+#include "train/inversion.h"
 #include "train/latents.h"
 #include "train/lora.h"
 #include "train/parameters.h"
@@ -27,9 +28,12 @@ typedef struct trainer {
     latents *latents;
     noise_schedule schedule;
     lora_sets lora; /* what is trained in place of the model's weights; empty: they are */
+    inversion inversion; /* or this */
     parameters parameters;
-    device_weights *base; /* the base's UNet, beside a LoRA or for prior_from_base; else NULL */
-    device_weights *base_clip; /* its text encoder, beside a LoRA of it; else NULL */
+    device_weights *base; /* the base's UNet, beside a LoRA or an inversion, or for
+                             prior_from_base; else NULL */
+    device_weights *base_clip; /* its text encoder, beside a LoRA of it or an inversion; else
+                                  NULL */
     prompt_text instance_text, class_text;
     step_graph steps[TRAINER_STEPS];
     step_graph priors[TRAINER_STEPS]; /* prior_from_base: the base's prediction */

@@ -3,6 +3,7 @@
  * update: the second half of a training step, and its guard. */
 #include "train/update.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,7 +221,8 @@ bool update_run(trainer *t, step_graph *s, train_report *r, error *e)
     update_job u = {.tensor = s->updates,
                     .count = s->update_count,
                     .unscale = 1 / loss_scale(&t->scaler),
-                    .max_norm = o->max_grad_norm,
+                    /* textual_inversion.py does not clip */
+                    .max_norm = o->textual_inversion ? INFINITY : o->max_grad_norm,
                     .step = {.step = made + 1,
                              .rate = rate,
                              .beta1 = o->adam_beta1,
