@@ -768,7 +768,7 @@ typedef struct lk_train_options {
     const char *placeholder_token, *initializer_token; /* the word; what it begins as */
     const char *learnable_property;                    /* "object" (NULL) or "style" */
     int num_vectors;                                   /* rows of the word: 1 */
-    int repeats; /* of the pictures in an epoch of it: 100 */
+    int repeats;                                       /* of the pictures in an epoch of it: 100 */
 } lk_train_options;
 
 #define lk_train_defaults(options) lk_train_defaults_sized((options), sizeof *(options))

@@ -307,6 +307,12 @@ static void test_request(void **state)
     base.resolution = 32;
     assert_int_equal(strlen(base.name), 64);
     assert_true(lk_train_check(&o, &why) && lk_train_memory(toy, &o) > 0);
+    lk_train_options word = o; /* some rows, in place of all weights */
+    word.textual_inversion = true;
+    assert_int_equal(lk_train_memory(toy, &word), 0); /* of no word */
+    word.placeholder_token = "<new>";
+    word.initializer_token = "a";
+    assert_true(lk_train_memory(toy, &word) > 0 && lk_train_memory(toy, &word) < 4096);
     char *first = request(&o, &base);
     o.output_dir = "elsewhere"; /* changes no byte of the result */
     o.checkpointing_steps = 7;

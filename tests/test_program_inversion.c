@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_program_inversion: likeness train --textual_inversion as a user runs it: what it leaves, that
+ * test_program_inversion: likeness train --textual_inversion as a user runs it: what it leaves,
+ * that
  * --embedding reads it, resuming byte for byte, and bad input. Its losses are
  * test_train_inversion's business. */
 #include <stdlib.h>
@@ -196,8 +197,8 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_run),    cmocka_unit_test(test_begins), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_bad),    cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_run), cmocka_unit_test(test_begins),  cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_bad), cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -117,8 +117,9 @@ double lk_train_learning_rate(const lk_train_options *options)
 bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t size)
 {
     static const char *const groups[] = {
-        [GROUP_WHAT] = "What",     [GROUP_LORA] = "LoRA", [GROUP_INVERSION] = "Textual inversion", [GROUP_PRIOR] = "Prior",
-        [GROUP_LENGTH] = "Length", [GROUP_HOW] = "How",   [GROUP_WHERE] = "Where"};
+        [GROUP_WHAT] = "What",   [GROUP_LORA] = "LoRA",     [GROUP_INVERSION] = "Textual inversion",
+        [GROUP_PRIOR] = "Prior", [GROUP_LENGTH] = "Length", [GROUP_HOW] = "How",
+        [GROUP_WHERE] = "Where"};
     static const lk_setting_type types[] = {
         [SETTING_BOOL] = LK_SETTING_SWITCH,     [SETTING_INT] = LK_SETTING_WHOLE,
         [SETTING_LONG] = LK_SETTING_WHOLE,      [SETTING_SEED] = LK_SETTING_WHOLE,

@@ -21,7 +21,7 @@ typedef struct rng {
 /* Python's random.seed(seed); of the rest rng_choice alone is Python's. */
 void rng_seed_python(rng *r, uint64_t seed);
 uint32_t rng_choice(rng *r, uint32_t n); /* the place that Python's random.choice takes, n > 0 */
-void rng_seed(rng *r, uint64_t seed); /* torch.Generator("cpu").manual_seed; low 32 bits count */
+void rng_seed(rng *r, uint64_t seed);    /* torch.Generator("cpu").manual_seed; low 32 bits count */
 /* torch.Generator("cuda").manual_seed, for rng_randn of as many numbers as a GPU has threads for (a
  * hundred thousand and more: of greater draws a GPU's own kind decides). */
 void rng_seed_cuda(rng *r, uint64_t seed);

@@ -12,10 +12,9 @@ enum { CHECKPOINT_EVERY = 100 }; /* steps; only for going on after a kill */
 
 /* Keys of a training that are no settings of it; and its settings that a study does not take. */
 static const char *const own_keys[] = {"model", "use_8bit_adam"};
-static const char *const no_keys[] = {"output_dir",        "resume_from_checkpoint",
-                                      "textual_inversion", "placeholder_token",
-                                      "initializer_token", "learnable_property",
-                                      "num_vectors",       "repeats"};
+static const char *const no_keys[] = {
+    "output_dir",        "resume_from_checkpoint", "textual_inversion", "placeholder_token",
+    "initializer_token", "learnable_property",     "num_vectors",       "repeats"};
 
 enum {
     OWN_KEYS = sizeof own_keys / sizeof *own_keys,

@@ -62,13 +62,18 @@ bool draws_open(draws *d, uint64_t seed, const photo_set *instances, const photo
     return error_memory(e, "the order of the pictures", length * (sizeof *d->order));
 }
 
+bool draws_can_repeat(const photo_set *instances, uint32_t repeats, error *e)
+{
+    size_t pictures = instances->count - instances->mirrored;
+    return (uint64_t)pictures * repeats <= UINT32_MAX / 8 ||
+           error_set(e, ERROR_USAGE, "--repeats %u of %zu pictures is too much; 100 is usual",
+                     repeats, pictures);
+}
+
 bool draws_repeat(draws *d, uint64_t seed, uint32_t repeats, uint32_t prompts, error *e)
 {
-    uint64_t length = (uint64_t)(d->instances->count - d->instances->mirrored) * repeats;
-    if (length > UINT32_MAX / 8)
-        return error_set(e, ERROR_USAGE, "--repeats %u of %zu pictures is too much; 100 is usual",
-                         repeats, d->instances->count - d->instances->mirrored);
-    d->length = (uint32_t)length;
+    if (!draws_can_repeat(d->instances, repeats, e)) return false;
+    d->length = (uint32_t)(d->instances->count - d->instances->mirrored) * repeats;
     d->prompts = prompts;
     rng_seed_python(&d->python, seed);
     free(d->order);

@@ -25,8 +25,8 @@ typedef struct draws {
                    from it */
     const photo_set *instances, *classes; /* classes NULL: no prior preservation */
     bool center_crop;
-    uint32_t prompts; /* draws_repeat: that one is chosen of; else 0 */
-    rng python;       /* the choice's own generator */
+    uint32_t prompts;       /* draws_repeat: that one is chosen of; else 0 */
+    rng python;             /* the choice's own generator */
     uint32_t length, batch; /* examples of an epoch: max(instances, classes); a batch */
     uint32_t *order;        /* [length] this epoch's permutation */
     uint32_t fetched;       /* examples of this epoch loaded so far */
@@ -42,6 +42,8 @@ bool draws_open(draws *d, uint64_t seed, const photo_set *instances, const photo
 /* Before the first draw, as textual_inversion.py: every picture so often in an epoch, mirrored or
  * not, under one of so many prompts. Instances are mirrored ones too. */
 bool draws_repeat(draws *d, uint64_t seed, uint32_t repeats, uint32_t prompts, error *e);
+/* Whether that is not too much. */
+bool draws_can_repeat(const photo_set *instances, uint32_t repeats, error *e);
 void draws_close(draws *d);
 /* Gives the next batch (out: [batch]); *count is smaller than batch at an epoch's end. *last: this
  * is the epoch's last batch (it always synchronises). Begins epochs by itself. The order of draws

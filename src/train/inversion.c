@@ -68,7 +68,7 @@ static void read_row(const weight *table, int32_t id, float *out)
 
 static void memory_free(void *storage)
 {
-    arena_free(storage);
+    if (storage) arena_free(storage);
     free(storage);
 }
 
@@ -76,13 +76,11 @@ static bool begin(inversion *v, const weight *table, int32_t id, int vectors, er
 {
     size_t wide = (size_t)table->dim[1], n = (size_t)vectors;
     arena *memory = calloc(1, sizeof *memory);
-    v->begins = (weight_set){.item = calloc(1, sizeof *v->begins.item),
-                             .storage = memory,
-                             .storage_free = memory_free};
+    v->begins = (weight_set){
+        .item = calloc(1, sizeof *v->begins.item), .storage = memory, .storage_free = memory_free};
     float *row = malloc(wide * sizeof *row);
-    float *data = memory && n < SIZE_MAX / 8 / wide
-                      ? arena_alloc(memory, n * wide * sizeof *data)
-                      : NULL;
+    float *data = memory && n < SIZE_MAX / 8 / wide ? arena_alloc(memory, n * wide * sizeof *data)
+                                                    : NULL;
     bool ok = v->begins.item && row && data;
     if (ok) {
         read_row(table, id, row);
@@ -136,6 +134,11 @@ bool inversion_open(inversion *v, const model *m, const train_settings *s, error
                            : sizeof object_prompts / sizeof *object_prompts;
     const weight *table = weight_find(&m->clip_weights, CLIP_TOKENS);
     int32_t id = 0;
+    if (!table || !s->placeholder_token || !s->initializer_token || s->num_vectors < 1)
+        return error_set(e, ERROR_USAGE,
+                         "%s: a new word needs a model with a text encoder, --placeholder_token, "
+                         "--initializer_token and --num_vectors of at least 1",
+                         m->path);
     if (s->num_vectors > m->clip.positions - 2)
         return error_set(e, ERROR_USAGE,
                          "--num_vectors %d is more than the %d tokens that the model reads",
@@ -201,8 +204,9 @@ float *inversion_read(const char *path, const weight *learned, const train_setti
     float *rows = malloc(bytes), *out = malloc(bytes);
     bool fits = from && from->type == DTYPE_F32 && from->bytes == bytes;
     if (!fits)
-        error_set(e, ERROR_FORMAT, "%s: %s is not in it as it is trained here; resume from another "
-                                   "checkpoint",
+        error_set(e, ERROR_FORMAT,
+                  "%s: %s is not in it as it is trained here; resume from another "
+                  "checkpoint",
                   path, s->placeholder_token);
     else if (!rows || !out)
         error_memory(e, path, bytes);

@@ -18,13 +18,14 @@ typedef struct inversion_prompt {
 } inversion_prompt;
 
 typedef struct inversion {
-    weight_set begins; /* the rows as columns [hidden, vectors], as the word begins; count 0: none */
+    weight_set
+        begins; /* the rows as columns [hidden, vectors], as the word begins; count 0: none */
     inversion_prompt *prompt;
     uint32_t prompts;
 } inversion;
 
-/* Nothing where the settings ask for none. Refuses a word that the model's tokenizer has, and one to
- * begin as that is not a token. */
+/* Nothing where the settings ask for none. Refuses a word that the model's tokenizer has, and one
+ * to begin as that is not a token. */
 bool inversion_open(inversion *v, const model *m, const train_settings *s, error *e);
 void inversion_close(inversion *v);
 bool inversion_is_part(const char *name); /* of a graph's weights */

@@ -183,7 +183,8 @@ static bool save_inversion(run *r, error *e)
 {
     trainer *t = &r->trainer;
     char *path = path_join(t->settings.output_dir, INVERSION_FILE);
-    bool ok = (path || error_memory(e, "a file's name", 64)) && parameters_show(&t->parameters, e) &&
+    bool ok = (path || error_memory(e, "a file's name", 64)) &&
+              parameters_show(&t->parameters, e) &&
               inversion_write(path, &t->parameters.clip.set, &t->settings, NULL, e);
     parameters_hide(&t->parameters);
     free(path);

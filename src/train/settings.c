@@ -292,14 +292,14 @@ static bool check_texts(const train_settings *s, error *e)
 /* What a textual inversion is not trained with. */
 static const char *beside_inversion(const train_settings *s)
 {
-    return s->lora_rank                      ? "--lora_rank"
-           : s->train_text_encoder           ? "--train_text_encoder"
-           : s->prior_from_base              ? "--prior_from_base"
-           : s->with_prior_preservation      ? "--with_prior_preservation"
-           : s->validation_prompt            ? "--validation_prompt"
+    return s->lora_rank                          ? "--lora_rank"
+           : s->train_text_encoder               ? "--train_text_encoder"
+           : s->prior_from_base                  ? "--prior_from_base"
+           : s->with_prior_preservation          ? "--with_prior_preservation"
+           : s->validation_prompt                ? "--validation_prompt"
            : s->optimizer == OPTIMIZER_ADAMW_F16 ? "--optimizer_precision fp16"
-           : s->instance_prompt              ? "--instance_prompt (its prompts are its own)"
-                                             : NULL;
+           : s->instance_prompt                  ? "--instance_prompt (its prompts are its own)"
+                                                 : NULL;
 }
 
 static bool check_inversion(const train_settings *s, error *e)
@@ -349,7 +349,7 @@ static bool check_prior(const train_settings *s, error *e)
 
 double train_learning_rate(const train_settings *s)
 {
-    return s->learning_rate > 0                      ? s->learning_rate
+    return s->learning_rate > 0                   ? s->learning_rate
            : s->lora_rank || s->textual_inversion ? 5e-4
                                                   : 5e-6;
 }

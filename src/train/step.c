@@ -43,8 +43,7 @@ static bool record_gradients(step_graph *s, error *e)
         const tensor *w = graph_weight_at(g, i);
         bool trained = s->options.vectors ? inversion_is_part(w->name)
                                           : !s->options.lora.rank || lora_is_part(w->name);
-        if (trained)
-            s->trained[s->count++] = (tensor *)(uintptr_t)w;
+        if (trained) s->trained[s->count++] = (tensor *)(uintptr_t)w;
     }
     return graph_gradient(g, s->loss, s->start, s->trained, s->count, s->grad, e);
 }

@@ -225,15 +225,15 @@ static void say_needs(run *r)
     train_needs n = trainer_needs(t);
     double space = (double)folder_space(r->owner.output_dir), kept = forecast_result(t);
     size_t pictures = t->instances.count - t->instances.mirrored;
-    run_say(
-        r,
-        "%lld step%s on %zu picture%s%s; %smemory about %s (weights and optimizer %s, "
-        "gradients and activations %s); latents %s",
-        (long long)t->total, t->total == 1 ? "" : "s", pictures,
-        pictures == 1 ? "" : "s", t->classes.count ? " and as many class pictures" : "",
-        t->device->apart ? "the device's " : "", number_bytes(n.total).text,
-        number_bytes(n.weights).text, number_bytes(n.gradients_and_activations + n.encoder).text,
-        latents_cached(t->latents) ? "computed once" : "computed each step");
+    run_say(r,
+            "%lld step%s on %zu picture%s%s; %smemory about %s (weights and optimizer %s, "
+            "gradients and activations %s); latents %s",
+            (long long)t->total, t->total == 1 ? "" : "s", pictures, pictures == 1 ? "" : "s",
+            t->classes.count ? " and as many class pictures" : "",
+            t->device->apart ? "the device's " : "", number_bytes(n.total).text,
+            number_bytes(n.weights).text,
+            number_bytes(n.gradients_and_activations + n.encoder).text,
+            latents_cached(t->latents) ? "computed once" : "computed each step");
     if (space < kept + checkpoint_bytes(t))
         run_say(r,
                 "warning: %s: the disk has %s left; beside the trained model (%s) there is no room "

@@ -26,7 +26,7 @@ struct trainer_buffers {
     int32_t *ids;
     float *context;
     float *places; /* a textual inversion's: [S,N,vectors] */
-    size_t plane; /* C*h*w */
+    size_t plane;  /* C*h*w */
     int channels, height, width, samples;
 };
 
@@ -106,8 +106,8 @@ static bool open_latents(trainer *t, error *e)
         return false;
     return draws_open(&t->draws, s->seed, &t->instances, classes, s->center_crop,
                       (uint32_t)s->train_batch_size, e) &&
-           (!s->textual_inversion || draws_repeat(&t->draws, s->seed, (uint32_t)s->repeats,
-                                                  t->inversion.prompts, e)) &&
+           (!s->textual_inversion ||
+            draws_repeat(&t->draws, s->seed, (uint32_t)s->repeats, t->inversion.prompts, e)) &&
            latents_open(&t->latents, t->device, t->model, &o, e);
 }
 
@@ -232,10 +232,7 @@ static bool clip_is_frozen(const train_settings *s)
 }
 
 /* Whether they pass so through its UNet. */
-static bool unet_is_frozen(const train_settings *s)
-{
-    return s->textual_inversion || s->lora_rank;
-}
+static bool unet_is_frozen(const train_settings *s) { return s->textual_inversion || s->lora_rank; }
 
 /* Of the base as it stands beside a LoRA, and under prior_from_base. */
 static double base_bytes(const trainer *t)
@@ -306,8 +303,7 @@ static bool open_steps(trainer *t, error *e)
     if (!step_open(&t->steps[0], t->device, m, &o, e) ||
         ((unet_is_frozen(s) || s->prior_from_base) &&
          !device_weights_open(t->device, &m->unet_weights, &t->base, e)) ||
-        (clip_is_frozen(s) &&
-         !device_weights_open(t->device, &m->clip_weights, &t->base_clip, e)))
+        (clip_is_frozen(s) && !device_weights_open(t->device, &m->clip_weights, &t->base_clip, e)))
         return false;
     if (!s->prior_from_base) return true;
     o = prior_options(t, o.samples / 2);
@@ -336,10 +332,11 @@ bool trainer_open(trainer *t, device *d, const model *m, const train_settings *s
                          m->path);
     bool ok = train_settings_check(s, e);
     train_settings_resolve(&t->settings);
-    if (ok && lora_open(&t->lora, m, s, e) && inversion_open(&t->inversion, m, s, e) && check_resolution(t, e) && check_memory_least(t, e) &&
-        open_photos(t, e) && open_texts(t, e) &&
-        noise_schedule_open(&t->schedule, &m->scheduler, e) && buffers_open(t, e) &&
-        open_steps(t, e) && check_memory(t, e)) {
+    if (ok && lora_open(&t->lora, m, s, e) && inversion_open(&t->inversion, m, s, e) &&
+        check_resolution(t, e) && check_memory_least(t, e) && open_photos(t, e) &&
+        (!s->textual_inversion || draws_can_repeat(&t->instances, (uint32_t)s->repeats, e)) &&
+        open_texts(t, e) && noise_schedule_open(&t->schedule, &m->scheduler, e) &&
+        buffers_open(t, e) && open_steps(t, e) && check_memory(t, e)) {
         size_t classes = has_class_images(t) ? (size_t)s->num_class_images : 0;
         size_t own = t->instances.count - t->instances.mirrored;
         if (s->textual_inversion) own *= (size_t)s->repeats;

@@ -27,11 +27,11 @@ typedef struct trainer {
     draws draws;
     latents *latents;
     noise_schedule schedule;
-    lora_sets lora; /* what is trained in place of the model's weights; empty: they are */
+    lora_sets lora;      /* what is trained in place of the model's weights; empty: they are */
     inversion inversion; /* or this */
     parameters parameters;
-    device_weights *base; /* the base's UNet, beside a LoRA or an inversion, or for
-                             prior_from_base; else NULL */
+    device_weights *base;      /* the base's UNet, beside a LoRA or an inversion, or for
+                                  prior_from_base; else NULL */
     device_weights *base_clip; /* its text encoder, beside a LoRA of it or an inversion; else
                                   NULL */
     prompt_text instance_text, class_text;
