@@ -36,7 +36,7 @@ table="| comparison | result | within its bound |"$'\n'"|---|---|---|"
 for name in $parts; do
     echo "== $name"
     start=$SECONDS
-    part "$name" >"$ours/$name.log" 2>&1 && good=yes || { good=NO; status=1; }
+    part "$name" >"$ours/$name.log" 2>"$ours/$name.err" && good=yes || { good=NO; status=1; tail -n 5 "$ours/$name.err"; }
     cat "$ours/$name.log"
     echo "   ($((SECONDS - start)) s)"
     # the last line of each of a part's comparisons of pictures, or the last line of all
