@@ -52,11 +52,11 @@ static int model_alone(const image_job *j)
     return alone ? s->model[0] : -1;
 }
 
-/* Whether the models and their turns must be told: one with LoRAs of the schedule is no model that
- * could be given by itself. */
+/* Whether its models take turns, or it is of one whose name is a sum ("base+0.8*dog"): only a
+ * schedule makes it again. */
 static bool has_turns(const image_job *j, int alone)
 {
-    return alone < 0 || (j->mix && generator_model(j->models[alone])->base);
+    return alone < 0 || (j->mix && strchr(j->names[alone], '+'));
 }
 
 static bool is_asked(const mix *m, int which)
