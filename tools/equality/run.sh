@@ -31,6 +31,14 @@ part() { # NAME
     esac
 }
 
+# A row of the table for each of a part's comparisons of pictures, else the last line that it printed.
+rows() { # NAME GOOD
+    local rows
+    rows=$(sed -nE "s/^([0-9]+) pictures: worst ([0-9]+) grey levels, [0-9]+ over the limit of ([0-9]+); PSNR median \
+([^ ]+) dB, least ([^ ]+) dB.*/| $1 (limit \3) | \1 pictures: worst \2, \4 dB in the median, \5 least | $2 |/p" "$ours/$1.log")
+    echo "${rows:-"| $1 | $(tail -n 1 "$ours/$1.log") | $2 |"}" | sed 's/ (limit 1)//; s/(limit 255)/(not diffusers'"'"': what it costs)/'
+}
+
 status=0
 table="| comparison | result | within its bound |"$'\n'"|---|---|---|"
 for name in $parts; do
@@ -39,9 +47,7 @@ for name in $parts; do
     part "$name" >"$ours/$name.log" 2>"$ours/$name.err" && good=yes || { good=NO; status=1; tail -n 5 "$ours/$name.err"; }
     cat "$ours/$name.log"
     echo "   ($((SECONDS - start)) s)"
-    # the last line of each of a part's comparisons of pictures, or the last line of all
-    result=$(grep -E '^[0-9]+ pictures: ' "$ours/$name.log" | paste -sd ';' | sed 's/;/; /g')
-    table+=$'\n'"| $name | ${result:-$(tail -n 1 "$ours/$name.log")} | $good |"
+    table+=$'\n'$(rows "$name" $good)
 done
 printf '\n%s\n' "$table"
 exit $status
