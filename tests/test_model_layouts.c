@@ -426,7 +426,8 @@ static void bad_folders(void **state)
     char base[200];
     fresh(base);
     char good[700], index[700];
-    refused(joined(base, "nothing"), NULL, ERROR_FILE, "no such model");
+    refused(joined(base, "nothing"), NULL, ERROR_FILE,
+            "no such model (a diffusers folder, or a .safetensors, .ckpt or .gguf file)");
     refused(base, NULL, ERROR_FILE, "not a model: no config.json");
     snprintf(good, sizeof good, "%s/good", base);
     layout_write(good, "new", false, NULL);

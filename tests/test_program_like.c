@@ -301,6 +301,49 @@ static void test_their_model(void **state)
     says(last.err, "(81761151), which cannot be compared with " ONE "\n");
 }
 
+/* Files that AUTOMATIC1111's picture was made with and that are not given, and what has no flag. */
+static void test_their_extras(void **state)
+{
+    (void)state;
+#define THEIR_OTHER(more) "a zz\nSteps: 2, Sampler: Euler, Seed: 1, Size: 32x32, " more
+#define ANOTHER "likeness: warning: --like other.png: the picture will be another: it was made "
+    char text[600], hash[100];
+    write_extras();
+    say(THEIR_OTHER("Denoising strength: 0.5"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned(ANOTHER "from a picture (Denoising strength 0.5) that is not given: -i FILE\n");
+    drop("x.png");
+    assert_int_equal(TOY("x.png", "--like", "other.png", "-i", "first.png"), 0);
+    warned("");
+    drop("x.png");
+    say(THEIR_OTHER("Denoising strength: 0.5, Hires upscale: 2"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned("");
+    drop("x.png");
+    say(THEIR_OTHER("VAE hash: 735e4c3a44, VAE: mse.pt, Lora hashes: \"dog: 0123456789ab\", TI "
+                    "hashes: \"zz: ab0123456789\", Refiner: fine [0123456789], Refiner switch "
+                    "at: 0.8"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned("likeness: warning: --like other.png: what it also says is not done here: Refiner: fine "
+           "[0123456789], Refiner switch at: 0.8\n" ANOTHER
+           "with --lora dog --embedding zz --vae mse.pt, which is not given here\n");
+    drop("x.png");
+    assert_int_equal(TOY("w.png", "-p", "a", "--steps", "1", "--lora", A_LORA), 0);
+    assert_int_equal(likeness("inspect", "w.png", NULL), 0);
+    const char *at = strstr(last.out, "Lora hashes: A: ");
+    if (!at) at = strstr(last.out, "Lora hashes: \"A: ");
+    assert_non_null(at);
+    snprintf(hash, sizeof hash, "%.12s", strstr(at, "A: ") + 3);
+    snprintf(text, sizeof text, THEIR_OTHER("Lora hashes: \"other name: %s\""), hash);
+    say(text);
+    assert_int_equal(TOY("x.png", "--like", "other.png", "--lora", A_LORA), 0);
+    warned("");
+    drop("x.png");
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned(ANOTHER "with --lora other name, which is not given here\n");
+    drop("w.png");
+}
+
 /* The ControlNet and its picture have to be given again, and are compared. */
 static void test_control(void **state)
 {
@@ -417,7 +460,7 @@ int main(void)
         TEST(test_schedule_lora), TEST(test_schedule_unused),
         TEST(test_extras),        TEST(test_unused_embedding),
         TEST(test_prompts),       TEST(test_their_model),
-        TEST(test_taesd),
+        TEST(test_taesd),         TEST(test_their_extras),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

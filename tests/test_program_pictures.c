@@ -81,6 +81,16 @@ static void test_refused(void **state)
     failed(1, "none.png: cannot open");
     TOY("x.png", "--hires", "1");
     failed(2, "hires is 1; give a number above 1");
+    TOY("x.png", "--strength", "0.8");
+    failed(2, "--strength is of a picture that is changed: give it with -i FILE");
+    TOY("x.png", "--hires-steps", "2");
+    failed(2, "--hires-steps is of a second pass");
+    TOY("x.png", "--hires-strength", "0.7");
+    failed(2, "--hires-strength is of a second pass");
+    TOY("x.png", "--hires-upscaler", "latent");
+    failed(2, "--hires-upscaler is of a second pass");
+    TOY("x.png", "--like", "from.png", "--strength", "0.5");
+    failed(2, "--strength is of a picture");
     TOY("x.png", "-b", "0");
     failed(2, "-b 0: give 1 to 100000");
 }

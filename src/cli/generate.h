@@ -39,6 +39,8 @@ typedef struct task {
     float guidance, guidance_rescale, eta;
     double strength, hires, hires_strength;
     int hires_steps, batch;
+    bool strength_given;     /* by a flag */
+    const char *hires_given; /* a flag that wants --hires, or NULL */
     bool tile;
     int preview;
     lk_settings *told; /* what --like's picture says; NULL: no --like */

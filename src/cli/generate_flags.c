@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * generate_flags: the flags of likeness generate, and what they say when asked for help. */
+#include <math.h>
+
 #include "cli/generate.h"
 
 const char generate_help[] =
@@ -20,7 +22,8 @@ const char generate_help[] =
     "  -W, --width N  -H, --height N   default: what the model was trained on\n"
     "\n"
     "With\n"
-    "  -m, --model PATH           diffusers folder, .safetensors or .ckpt file (default: pocket)\n"
+    "  -m, --model PATH           diffusers folder, .safetensors, .ckpt or .gguf file (default:\n"
+    "                             pocket)\n"
     "  -m NAME=PATH ...           several models, for a schedule\n"
     "      --schedule \"base x15, tuned x35\"   which predicts which steps (the last: tuned "
     "rest);\n"
@@ -100,6 +103,10 @@ const char generate_help[] =
     "that -o, --grid or --save-latents names is refused before the work.\n";
 int generate_flags_read(task *t, int argc, char **argv)
 {
+    /* apart from what --like's picture says: lone_check is of flags */
+    double strength = NAN, hires_strength = NAN;
+    int hires_steps = NOT_GIVEN;
+    const char *upscaler = NULL;
     const option list[] = {
         {"-h --help", OPTION_FLAG, &t->help},
         {"-p --prompt", OPTION_TEXTS, &t->prompts},
@@ -124,14 +131,14 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--deep_cache", OPTION_INT, &t->deep_cache},
         {"--init_latents", OPTION_TEXT, &t->init_latents},
         {"-i --init_image --init_img", OPTION_TEXT, &t->init_image},
-        {"--strength --denoising_strength", OPTION_DOUBLE, &t->strength},
+        {"--strength --denoising_strength", OPTION_DOUBLE, &strength},
         {"--mask --mask_image", OPTION_TEXT, &t->mask},
         {"--hires --hires_scale --hr_scale", OPTION_DOUBLE, &t->hires},
         {"--preview --preview_steps", OPTION_INT, &t->preview},
         {"--tile --vae_tiling", OPTION_FLAG, &t->tile},
-        {"--hires_steps", OPTION_INT, &t->hires_steps},
-        {"--hires_strength --hires_denoising_strength", OPTION_DOUBLE, &t->hires_strength},
-        {"--hires_upscaler", OPTION_TEXT, &t->hires_upscaler},
+        {"--hires_steps", OPTION_INT, &hires_steps},
+        {"--hires_strength --hires_denoising_strength", OPTION_DOUBLE, &hires_strength},
+        {"--hires_upscaler", OPTION_TEXT, &upscaler},
         {"-b --batch --batch_count", OPTION_INT, &t->batch},
         {"--save_latents", OPTION_TEXT, &t->save_latents},
         {"--precision", OPTION_TEXT, &t->precision},
@@ -150,7 +157,31 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--tokenizer", OPTION_TEXT, &t->tokenizer},
         {NULL, OPTION_FLAG, NULL},
     };
-    return options_parse(list, argc, argv, "generate", &t->rest);
+    int status = options_parse(list, argc, argv, "generate", &t->rest);
+    t->strength_given = !isnan(strength);
+    t->hires_given = upscaler                   ? "--hires-upscaler"
+                     : !isnan(hires_strength)   ? "--hires-strength"
+                     : hires_steps != NOT_GIVEN ? "--hires-steps"
+                                                : NULL;
+    if (t->strength_given) t->strength = strength;
+    if (!isnan(hires_strength)) t->hires_strength = hires_strength;
+    if (hires_steps != NOT_GIVEN) t->hires_steps = hires_steps;
+    if (upscaler) t->hires_upscaler = upscaler;
+    return status;
+}
+
+/* Flags that would do nothing without another. */
+static int lone_check(const task *t)
+{
+    if (t->strength_given && !t->init_image)
+        return fail(STATUS_WRONG_USAGE, "--strength is of a picture that is changed: give it with "
+                                        "-i FILE");
+    if (t->hires_given && t->hires == 0)
+        return fail(STATUS_WRONG_USAGE,
+                    "%s is of a second pass: give that with --hires, as in "
+                    "--hires 2",
+                    t->hires_given);
+    return STATUS_DONE;
 }
 
 /* A list of sigmas says how many steps there are, unless the user does. */
@@ -172,6 +203,7 @@ int generate_flags_check(task *t)
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p",
                     t->rest.item[0]);
+    if (lone_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;
     if (t->sampler && !lk_sampler_choose(o, t->sampler, &t->error))
         return fail(STATUS_WRONG_USAGE, "--sampler: %s", t->error.text);
     if (sigmas_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;

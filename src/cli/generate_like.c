@@ -53,10 +53,10 @@ bool like_is_ours(const task *t)
 static bool is_known(const char *key)
 {
     static const char *const known[] = {
-        "Version",         "Model",      "Model hash", "Models",    "Lora hashes",
-        "Lora weights",    "Hashes",     "Refiner",    "TI hashes", "Refiner switch at",
-        "Initial latents", "RNG",        "VAE",        "VAE hash",  "Schedule type",
-        "Created Date",    "Batch size", "Batch pos",  "Mask hash", "Init image hash",
+        "Version",      "Model",      "Model hash",      "Models",    "Lora hashes",
+        "Lora weights", "Hashes",     "TI hashes",       "RNG",       "Initial latents",
+        "VAE",          "VAE hash",   "Mask hash",       "Batch pos", "Schedule type",
+        "Created Date", "Batch size", "Init image hash",
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(key, known[i]) == 0) return true;

@@ -71,6 +71,7 @@ static bool lose_items(lost *l, const char *flag, const char *list, const char *
 static bool find_lost(lost *l, const lk_settings *a, const lk_settings *b, bool ours)
 {
     const char *vae = lk_settings_get(a, "VAE");
+    if (!vae && !ours) vae = lk_settings_get(a, "VAE hash");
     bool gone = vae && !lk_settings_get(b, "VAE");
     l->tiny = gone && ours && lk_settings_get(a, "VAE hash");
     l->vae = gone && !l->tiny;
@@ -102,16 +103,21 @@ static void compare_key(const task *t, const lk_settings *now, const char *key)
          key, then ? then : "not told", here ? here : "missing");
 }
 
-/* Weights, noise and pictures that the picture names and that are not the ones here. What follows
- * from a missing file is told as that. */
-static void compare(const task *t, const lk_settings *now, const lost *gone)
+static void tell_lost(const task *t, const lost *gone)
 {
-    static const char *const keys[] = {"Models", "Initial latents", "Init image hash", "Mask hash"};
     if (gone->text)
         fail(STATUS_DONE,
              "warning: --like %s: the picture will be another: it was made with %s, which is not "
              "given here",
              t->like, gone->text);
+}
+
+/* Weights, noise and pictures that the picture names and that are not the ones here. What follows
+ * from a missing file is told as that. */
+static void compare(const task *t, const lk_settings *now, const lost *gone)
+{
+    static const char *const keys[] = {"Models", "Initial latents", "Init image hash", "Mask hash"};
+    tell_lost(t, gone);
     if (!changes_model(gone)) compare_key(t, now, "Model hash");
     if (!gone->lora) compare_key(t, now, "Lora hashes");
     if (!gone->lora) compare_key(t, now, "Lora weights");
@@ -124,6 +130,20 @@ static void compare(const task *t, const lk_settings *now, const lost *gone)
         if (like_is_control(key)) compare_key(t, now, key);
     for (size_t i = 0; lk_settings_at(now, i, &key, &value); i++)
         if (like_is_control(key) && !lk_settings_get(t->told, key)) compare_key(t, now, key);
+}
+
+/* AUTOMATIC1111 tells of the picture that one was made from only how much of it was changed, and
+ * the same of a second pass. */
+static void tell_lost_picture(const task *t)
+{
+    const char *strength = lk_settings_get(t->told, "Denoising strength"), *key, *value;
+    if (!strength || t->init_image) return;
+    for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++)
+        if (strncmp(key, "Hires ", 6) == 0 || strncmp(key, "First pass ", 11) == 0) return;
+    fail(STATUS_DONE,
+         "warning: --like %s: the picture will be another: it was made from a picture (Denoising "
+         "strength %s) that is not given: -i FILE",
+         t->like, strength);
 }
 
 /* AUTOMATIC1111's hash of a model is one of its file, and its older ones of a part of it. */
@@ -184,8 +204,11 @@ static int check(task *t, const lk_settings *now)
         status = refuse(t, now, &gone, &more);
     else if (like_is_ours(t))
         compare(t, now, &gone);
-    else
+    else {
+        tell_lost(t, &gone);
+        tell_lost_picture(t);
         status = compare_theirs(t);
+    }
     free(gone.text);
     free(more.text);
     return status;

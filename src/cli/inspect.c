@@ -9,8 +9,8 @@
 static const char help[] =
     "likeness inspect MODEL|PICTURE...\n"
     "\n"
-    "MODEL    a diffusers folder, a .safetensors or .ckpt file: what it is, its networks' sizes,\n"
-    "         the type of its weights, its hash; or all that is missing or wrong.\n"
+    "MODEL    a diffusers folder, a .safetensors, .ckpt or .gguf file: what it is, its networks'\n"
+    "         sizes, the type of its weights, its hash; or all that is missing or wrong.\n"
     "PICTURE  PNG, JPEG, WebP and others: its size and the settings it was made with.\n";
 
 int command_inspect(int argc, char **argv)

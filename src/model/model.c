@@ -515,7 +515,8 @@ static bool open_path(model **out, const char *path, const char *vae_path,
     *out = NULL;
     if (!path_exists(path))
         return error_set(e, ERROR_FILE,
-                         "%s: no such model (a diffusers folder, or a .safetensors or .ckpt file)",
+                         "%s: no such model (a diffusers folder, or a .safetensors, .ckpt or .gguf "
+                         "file)",
                          path);
     if (!path_is_dir(path))
         return open_single(out, path, vae_path, tokenizer_path, NULL, to_look, pool, watch, e);
