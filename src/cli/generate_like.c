@@ -66,6 +66,13 @@ static bool is_known(const char *key)
 /* "ControlNet 0" and so on, which are given by --control and compared. */
 bool like_is_control(const char *key) { return strncmp(key, "ControlNet ", 11) == 0; }
 
+/* Of our own pictures: given by --control and compared, or told by the schedule as well. */
+static bool is_known_ours(const char *key)
+{
+    return like_is_control(key) || strcmp(key, "Refiner") == 0 ||
+           strcmp(key, "Refiner switch at") == 0;
+}
+
 /* One line about all that the picture says and no flag here can do. */
 static int tell_unknown(const task *t, const option *list)
 {
@@ -74,7 +81,7 @@ static int tell_unknown(const task *t, const option *list)
     for (size_t i = 0; lk_settings_at(t->told, i, &key, &value); i++) {
         const option *o = list;
         while (o->names && strcmp(o->names, key) != 0) o++;
-        if (o->names || is_known(key) || (like_is_ours(t) && like_is_control(key))) continue;
+        if (o->names || is_known(key) || (like_is_ours(t) && is_known_ours(key))) continue;
         char *longer = text_format("%s%s%s: %s", line ? line : "", line ? ", " : "", key, value);
         free(line);
         if (!(line = longer)) return no_memory();
