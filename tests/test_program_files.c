@@ -87,6 +87,11 @@ static void test_convert_places(void **state)
     CONVERT("-m", "a=toy", "--merge", "a", "-o", "mg.safetensors");
     failed(2, "--merge writes a folder");
     assert_false(exists("mg.safetensors"));
+    CONVERT("toy", "not/yet/there.safetensors");
+    done();
+    assert_true(exists("not/yet/there.safetensors"));
+    CONVERT("toy", "not/yet/there.safetensors/one.safetensors");
+    failed(1, "there.safetensors");
     CONVERT("toy", "-");
     failed(2, "not to standard output");
     assert_false(exists("-"));
@@ -95,6 +100,29 @@ static void test_convert_places(void **state)
     CONVERT("-m", "a=toy", "--merge", "a", "-o", "bad", "--clamp-quantile", "0.99");
     failed(2, "--clamp-quantile is for --extract-lora");
     assert_false(exists("bad"));
+}
+
+/* Folders that go beside a model are told as their files are. */
+static void test_inspect_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *class_name, *words;
+    } rows[] = {{"ControlNetModel", "a ControlNet, to be given with --control FOLDER:IMAGE\n"},
+                {"AutoencoderTiny", "a tiny autoencoder, to be given with --taesd FOLDER\n"},
+                {"AutoencoderKL", "a VAE, to be given with --vae FOLDER\n"}};
+    assert_int_equal(mkdir(in_folder("part"), 0700), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        FILE *f = fopen(in_folder("part/config.json"), "wb");
+        assert_non_null(f);
+        fprintf(f, "{\"_class_name\": \"%s\"}", rows[i].class_name);
+        fclose(f);
+        likeness("inspect", "part", NULL);
+        done();
+        says(last.out, rows[i].words);
+        likeness("generate", "-m", "part", "-p", "a", "-o", "x.png", NULL);
+        failed(1, "not a model: give the model with -m, and this with --");
+    }
 }
 
 /* What is called a picture and is none, and a word for a model. */
@@ -558,11 +586,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_convert),       cmocka_unit_test(test_convert_places),
-        cmocka_unit_test(test_sampler_notes), cmocka_unit_test(test_inspect_kinds),
-        cmocka_unit_test(test_pipes),         cmocka_unit_test(test_lora),
-        cmocka_unit_test(test_lora_merged),   cmocka_unit_test(test_one_file),
-        cmocka_unit_test(test_rng),           cmocka_unit_test(test_vae_files),
-        cmocka_unit_test(test_other_images),
+        cmocka_unit_test(test_inspect_parts), cmocka_unit_test(test_sampler_notes),
+        cmocka_unit_test(test_inspect_kinds), cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_lora),          cmocka_unit_test(test_lora_merged),
+        cmocka_unit_test(test_one_file),      cmocka_unit_test(test_rng),
+        cmocka_unit_test(test_vae_files),     cmocka_unit_test(test_other_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

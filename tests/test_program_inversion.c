@@ -58,6 +58,12 @@ static void test_run(void **state)
     assert_string_equal(s.entry[0].name, "<new>");
     assert_true(s.entry[0].rank == 2 && s.entry[0].dim[0] == 2 && s.entry[0].dim[1] == 32);
     safetensors_close(&s);
+    likeness("inspect", "run/" FILE_NAME, NULL);
+    done();
+    says(last.out, "a textual inversion, to be given with --embedding");
+    likeness("inspect", "run", NULL);
+    done();
+    says(last.out, "a textual inversion, to be given with --embedding FOLDER/" FILE_NAME);
     picture("<new>", "run/" FILE_NAME, "new.png");
     picture("a a", NULL, "old.png");
     assert_false(same_pixels("new.png", "old.png"));
@@ -155,6 +161,16 @@ static void test_bad(void **state)
     likeness("train", "-m", toy_path, "--instance_data_dir", SUBJECT, "--instance_prompt", "a dog",
              "--output_dir", "bad", WORD, NULL);
     refuses(2, "are for --textual_inversion; give that too");
+    static const char *const alone[] = {"--num_vectors", "--repeats"};
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
+        likeness("train", "-m", toy_path, "--instance_data_dir", SUBJECT, "--instance_prompt",
+                 "a dog", "--output_dir", "bad", alone[i], "4", NULL);
+        refuses(2, "are for --textual_inversion; give that too");
+    }
+    TRAIN("bad", WORD, "--lora_alpha", "3");
+    refuses(2, "--textual_inversion is not trained with --lora_alpha");
+    TRAIN("bad", WORD, "--output_kohya_format");
+    refuses(2, "--textual_inversion is not trained with --output_kohya_format");
     snprintf(ddpm, sizeof ddpm, "%s/ddpm", folder);
     if (!toy_unconditional(ddpm, &e)) fail_msg("%s", e.text);
     likeness("train", "-m", ddpm, "--instance_data_dir", SUBJECT, "--textual_inversion", WORD,

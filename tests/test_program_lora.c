@@ -56,6 +56,11 @@ static void test_run(void **state)
     done();
     assert_string_equal(last.out, "run/" FILE_NAME "\n");
     says(last.err, "the trained LoRA");
+    likeness("inspect", "run", NULL);
+    done();
+    says(last.out, "a LoRA, to be given with --lora FOLDER/" FILE_NAME);
+    likeness("generate", "-m", "run", "-p", "a", "-o", "bad.png", NULL);
+    failed(1, "run: this is a LoRA, not a model: give the model with -m, and this with --lora");
     assert_true(exists("run/checkpoint-2/" FILE_NAME) && exists("run/train.jsonl"));
     assert_true(exists("run/validation/step-000004-0.png"));
     assert_false(exists("run/model_index.json") || exists("run/checkpoint-2/unet"));
@@ -163,6 +168,10 @@ static void test_bad(void **state)
     TRAIN(toy_path, "bad", "--lora_rank", "33");
     refuses(2, "--lora_rank 33 is more than down_blocks.1.attentions.0.transformer_blocks.0.attn1",
             "bad");
+    TRAIN(toy_path, "bad", "--lora_alpha", "3");
+    refuses(2, "are for --lora_rank; give that too", "bad");
+    TRAIN(toy_path, "bad", "--output_kohya_format");
+    refuses(2, "are for --lora_rank; give that too", "bad");
     TRAIN(toy_path, "bad", "--lora_rank", "4", "--lora_alpha", "-1");
     refuses(2, "--lora_alpha must be a number above 0, not -1", "bad");
     TRAIN(toy_path, "bad", "--lora_rank", "4", "--lora_dropout", "0.1");

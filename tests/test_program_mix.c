@@ -299,6 +299,9 @@ static void test_extract(void **state)
     done();
     assert_true(difference("back/text_encoder/model.safetensors",
                            "toy/text_encoder/model.safetensors") > 1e-4);
+    CONVERT("--extract-lora", "toy", "toy2", "-o", "not/there/x.safetensors", "--rank", "2");
+    done();
+    assert_true(exists("not/there/x.safetensors"));
     CONVERT("--extract-lora", "toy", "toy2", "-o", "x.safetensors");
     failed(1, "x.safetensors is there already");
     CONVERT("--extract-lora", "toy", "toy2", "-o", "x.safetensors", "--rank", "0", "--overwrite");

@@ -466,6 +466,9 @@ static void test_advice(void **state)
                    "model of this "
                    "size are about 300 steps at 1e-4");
     assert_null(strstr(last.err, "0.0001499"));
+    RUN("advice-far", "--learning_rate", "1e-2"); /* as few, and a long way */
+    done();
+    assert_null(strstr(last.err, "next to nothing"));
     likeness("train", "-m", toy_path, "-t", "1", "--instance_data_dir", SUBJECT,
              "--instance_prompt", "a long way before sks dog", "--output_dir", "cut",
              "--max_train_steps", "1", "--validation_prompt", "sks dog on a beach at noon", NULL);

@@ -203,6 +203,7 @@ static int extract(task *t)
     interrupt_watch();
     if (!workplace_open(&t->work, &context, &t->error) ||
         !models_open(&t->models, t->work.context, NULL, NULL, &t->error) ||
+        !lk_can_write(t->output, true, &t->error) ||
         !lk_lora_extract(t->work.session, t->models.opened[0], t->models.opened[1], t->output,
                          &t->how, &kept, &t->error))
         return fail_error(&t->error);
@@ -263,6 +264,7 @@ static int convert(task *t)
     interrupt_watch();
     if (!workplace_open(&t->work, &context, &t->error) ||
         !models_open(&t->models, t->work.context, t->vae, t->tokenizer, &t->error) ||
+        (ends_with(out, ".safetensors") && !lk_can_write(out, true, &t->error)) ||
         !lk_model_save(t->work.session, t->models.opened[0], out, &options, &t->error))
         return fail_error(&t->error);
     return told(out);

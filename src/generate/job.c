@@ -159,6 +159,11 @@ static bool check_size(job *j, const generate_options *o, const model *m, error 
     int width, height, multiple, shape[3];
     fit_size(m, &width, &height, &multiple);
     begin_size(o, m, &width, &height);
+    if (o->init && ((!o->width && !width) || (!o->height && !height)))
+        return error_set(e, ERROR_USAGE,
+                         "the init image is %dx%d, too small: this model needs %dx%d at least; "
+                         "give a larger one, or a size (--width, --height)",
+                         o->init->width, o->init->height, multiple, multiple);
     if (width < multiple || height < multiple || width % multiple || height % multiple)
         return error_set(e, ERROR_USAGE,
                          "a size of %dx%d: width and height must be multiples of %d "

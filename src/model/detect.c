@@ -38,7 +38,8 @@ static bool has_part(const weight_files *files, const char *prefix)
     return weight_files_have_prefix(files, prefix);
 }
 
-/* diffusers' file of one tensor, a row or some, under the word; AUTOMATIC1111's names. */
+/* diffusers' file of one tensor, a row or some, under the word, which has no dots as the names of
+ * weights do, whatever the model's width; AUTOMATIC1111's names. */
 static bool is_inversion(const weight_files *files)
 {
     const safetensors_entry *first = weight_files_entry(files, 0);
@@ -46,7 +47,8 @@ static bool is_inversion(const weight_files *files)
     return weight_files_find(files, "emb_params") ||
            weight_files_find(files, "string_to_param.*") ||
            (alone && first->rank >= 1 && first->rank <= 2 &&
-            first->dim[first->rank - 1] % 64 == 0 && (first->rank == 1 || first->dim[0] <= 75));
+            (first->dim[first->rank - 1] % 64 == 0 || !strchr(first->name, '.')) &&
+            (first->rank == 1 || first->dim[0] <= 75));
 }
 
 bool detect_single(const weight_files *files, const char *path, error *e)
@@ -107,8 +109,52 @@ bool detect_single(const weight_files *files, const char *path, error *e)
     return true;
 }
 
+/* What is no model but goes beside one, by its config.json's class, or by the file in it. */
+static const struct part {
+    const char *class_name, *file, *what, *flag;
+} parts[] = {{"ControlNetModel", "config.json", "a ControlNet", "--control FOLDER:IMAGE"},
+             {"AutoencoderTiny", "config.json", "a tiny autoencoder", "--taesd FOLDER"},
+             {"AutoencoderKL", "config.json", "a VAE", "--vae FOLDER"},
+             {NULL, "pytorch_lora_weights.safetensors", "a LoRA",
+              "--lora FOLDER/pytorch_lora_weights.safetensors"},
+             {NULL, "learned_embeds.safetensors", "a textual inversion",
+              "--embedding FOLDER/learned_embeds.safetensors"}};
+
+static bool is_there(const char *folder, const char *name)
+{
+    char *path = path_join(folder, name);
+    bool there = path && path_is_file(path);
+    free(path);
+    return there;
+}
+
+/* NULL: none of them, or a model that such a file lies in. */
+static const struct part *part_in(const char *folder)
+{
+    const struct part *found = NULL;
+    bool config = is_there(folder, "config.json");
+    fields f;
+    if (is_there(folder, "model_index.json") || is_there(folder, "unet/config.json")) return NULL;
+    char *path = config ? path_join(folder, "config.json") : NULL;
+    error unread = {0}; /* what cannot be read is told where a model is wanted of it */
+    bool open = path && fields_open(&f, path, 1 << 20, &unread);
+    const char *class_name = open ? field_text(&f, "_class_name", "") : "";
+    for (size_t i = 0; !found && i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].class_name ? strcmp(class_name, parts[i].class_name) == 0
+                                : !config && is_there(folder, parts[i].file))
+            found = &parts[i];
+    if (open) fields_close(&f);
+    free(path);
+    return found;
+}
+
 bool detect_folder(const char *folder, error *e)
 {
+    const struct part *part = part_in(folder);
+    if (part)
+        return error_set(e, ERROR_MODEL,
+                         "%s: this is %s, not a model: give the model with -m, and this with %s",
+                         folder, part->what, part->flag);
     static const struct {
         const char *class_part, *what;
     } known[] = {{"StableDiffusionXL", "Stable Diffusion XL"},
@@ -148,7 +194,13 @@ bool detect_describe(char **text, const char *path, error *e)
     naming vae;
     char what[200] = "";
     *text = NULL;
-    if (path_is_dir(path)) return true;
+    if (path_is_dir(path)) {
+        const struct part *part = part_in(path);
+        if (!part) return true;
+        *text = string_format("%s\n  %-14s%s, to be given with %s\n", path, "folder", part->what,
+                              part->flag);
+        return *text || error_memory(e, path, sizeof what);
+    }
     if (!weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e)) return false;
     adapter a = adapter_look(files);
     if (a.what)

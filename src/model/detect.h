@@ -9,12 +9,12 @@
 
 /* Refuses a single file that is not Stable Diffusion 1.x in the original names. */
 bool detect_single(const weight_files *files, const char *path, error *e);
-/* Refuses a folder whose model_index.json names a pipeline we do not run. A folder without it
- * passes. */
+/* Refuses a folder whose model_index.json names a pipeline we do not run, and one without it that
+ * goes beside a model (a ControlNet, an autoencoder, what a LoRA's or word's training left). */
 bool detect_folder(const char *folder, error *e);
 
-/* What a single file is that is no model but belongs to one (a LoRA, a VAE, a tiny autoencoder), in
- * lines for people, malloc'ed; *text NULL: it is none of these, or a folder. */
+/* What a single file or folder is that is no model but belongs to one (a LoRA, a VAE, a tiny
+ * autoencoder), in lines for people, malloc'ed; *text NULL: it is none of these. */
 bool detect_describe(char **text, const char *path, error *e);
 
 /* Where a VAE's tensors are in a single file: the names' prefix and style. */

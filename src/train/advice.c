@@ -78,13 +78,12 @@ static bool tell_warmup(const teller *to, const trainer *t, error *e)
 static const struct usual {
     bool is_lora;
     double parameters; /* of the UNet, from here on */
-    int64_t steps;     /* fewer, or */
-    double way;        /* a shorter way, steps times rate, change next to nothing */
+    double way;        /* a shorter one, steps times rate, changes next to nothing */
     const char *text;
 } usual[] = {
-    {true, 0, 50, 1e-2, "500 to 1000 steps at 1e-4 to 5e-4"},
-    {false, 1e8, 50, 2e-4, "400 to 800 steps at 5e-6 to 2e-6"},
-    {false, 0, 30, 3e-3, "300 steps at 1e-4 to 1.5e-4"},
+    {true, 0, 1e-2, "500 to 1000 steps at 1e-4 to 5e-4"},
+    {false, 1e8, 2e-4, "400 to 800 steps at 5e-6 to 2e-6"},
+    {false, 0, 3e-3, "300 steps at 1e-4 to 1.5e-4"},
 };
 
 static bool tell_length(const teller *to, const trainer *t, error *e)
@@ -95,7 +94,7 @@ static bool tell_length(const teller *to, const trainer *t, error *e)
     const struct usual *u = usual;
     if (t->settings.textual_inversion) return true; /* its rows are next to nothing themselves */
     while (u->is_lora != (t->settings.lora_rank > 0) || size < u->parameters) u++;
-    if (t->total >= u->steps && (double)t->total * t->rate >= u->way) return true;
+    if ((double)t->total * t->rate >= u->way) return true;
     return tell_line(
         to,
         string_format("%lld step%s at a learning rate of %s will change next to nothing; usual "

@@ -263,6 +263,14 @@ bool train_setting_set(train_settings *s, const char *name, const char *text, er
 
 /* ---- checked ---- */
 
+/* Whether the number of that name is not its default. */
+static bool differs(const train_settings *s, const char *name)
+{
+    for (const train_setting *t = train_setting_list; t->name; t++)
+        if (strcmp(t->name, name) == 0) return number_at(s, t) != t->standard;
+    return false;
+}
+
 static bool missing(const char *text) { return !text || !*text; }
 
 static bool check_texts(const train_settings *s, error *e)
@@ -293,6 +301,8 @@ static bool check_texts(const train_settings *s, error *e)
 static const char *beside_inversion(const train_settings *s)
 {
     return s->lora_rank                          ? "--lora_rank"
+           : s->lora_alpha > 0                   ? "--lora_alpha"
+           : s->output_kohya_format              ? "--output_kohya_format"
            : s->train_text_encoder               ? "--train_text_encoder"
            : s->prior_from_base                  ? "--prior_from_base"
            : s->with_prior_preservation          ? "--with_prior_preservation"
@@ -302,14 +312,28 @@ static const char *beside_inversion(const train_settings *s)
                                                  : NULL;
 }
 
+/* What only a textual inversion has, and only a LoRA: given without it, all weights would be
+ * trained in its place, and nothing said so. */
+static bool check_alone(const train_settings *s, error *e)
+{
+    if (!s->textual_inversion &&
+        (s->placeholder_token || s->initializer_token || s->learnable_property ||
+         differs(s, "num_vectors") || differs(s, "repeats")))
+        return error_set(e, ERROR_USAGE,
+                         "--placeholder_token, --initializer_token, --learnable_property, "
+                         "--num_vectors and --repeats are for --textual_inversion; give that too, "
+                         "or leave them out");
+    return s->textual_inversion || s->lora_rank ||
+           (!(s->lora_alpha > 0) && !s->output_kohya_format) ||
+           error_set(e, ERROR_USAGE,
+                     "--lora_alpha and --output_kohya_format are for --lora_rank; give that too, "
+                     "or leave them out");
+}
+
 static bool check_inversion(const train_settings *s, error *e)
 {
     const char *property = s->learnable_property;
-    if (!s->textual_inversion)
-        return (!s->placeholder_token && !s->initializer_token && !property) ||
-               error_set(e, ERROR_USAGE,
-                         "--placeholder_token, --initializer_token and --learnable_property are "
-                         "for --textual_inversion; give that too, or leave them out");
+    if (!s->textual_inversion) return true;
     if (beside_inversion(s))
         return error_set(e, ERROR_USAGE,
                          "--textual_inversion is not trained with %s; leave one of them out",
@@ -383,7 +407,7 @@ bool train_settings_check(const train_settings *s, error *e)
     if (!check_texts(s, e) || !check_prior(s, e) || !check_inversion(s, e)) return false;
     for (const train_setting *t = train_setting_list; t->name; t++)
         if (!in_range(t, number_at(s, t), false)) return wrong_range(t, number_at(s, t), e);
-    return check_rate(s, e);
+    return check_alone(s, e) && check_rate(s, e);
 }
 
 /* ---- what determines the result ---- */
