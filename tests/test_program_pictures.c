@@ -71,7 +71,7 @@ static void test_refused(void **state)
     (void)state;
     paint("dot.png", 1, 1, 0);
     TOY("x.png", "-i", "dot.png");
-    failed(2, "the init image is 1x1, too small: this model needs 8x8 at least");
+    failed(2, "the init image is 1x1, too small: this model needs 2x2 at least");
     TOY("x.png", "-i", "init.png", "--strength", "1.2");
     failed(2, "strength is 1.2; give a number from 0 to 1");
     TOY("x.png", "-i", "init.png", "--strength", "0.2");

@@ -38,8 +38,8 @@ static bool has_part(const weight_files *files, const char *prefix)
     return weight_files_have_prefix(files, prefix);
 }
 
-/* diffusers' file of one tensor, a row or some, under the word, which has no dots as the names of
- * weights do, whatever the model's width; AUTOMATIC1111's names. */
+/* diffusers' file of one tensor, a row or some, under the word, of a small model's width too where
+ * it has no dots or colons, as the names of weights do; AUTOMATIC1111's names. */
 static bool is_inversion(const weight_files *files)
 {
     const safetensors_entry *first = weight_files_entry(files, 0);
@@ -47,7 +47,7 @@ static bool is_inversion(const weight_files *files)
     return weight_files_find(files, "emb_params") ||
            weight_files_find(files, "string_to_param.*") ||
            (alone && first->rank >= 1 && first->rank <= 2 &&
-            (first->dim[first->rank - 1] % 64 == 0 || !strchr(first->name, '.')) &&
+            first->dim[first->rank - 1] % (strpbrk(first->name, ".:") ? 64 : 16) == 0 &&
             (first->rank == 1 || first->dim[0] <= 75));
 }
 
