@@ -409,7 +409,7 @@ static void test_refused(void **state)
     o.latents = noise;
     expect_refused(of_toy, &o, "--init-latents), not both");
     o = options(&tiny, NULL, 0.5);
-    expect_refused(of_toy, &o, "a size of 0x0");
+    expect_refused(of_toy, &o, "the init image is 1x1, too small");
     if (!model_open(&ddpm, path_ddpm, NULL, NULL, &e) || !generator_open(&of_ddpm, cpu, ddpm, &e))
         fail_msg("%s", e.text);
     o = options(&init, NULL, 0.5);
