@@ -94,7 +94,8 @@ static void resume_check(const char *name, const char *a, const char *b, const c
           "--resume_from_checkpoint", "latest", a, b, c);
     done();
     says(last.err, "going on from");
-    static const char *const files[] = {FILE_NAME, "checkpoint-4/" FILE_NAME,
+    static const char of_checkpoint[] = "checkpoint-4/" FILE_NAME;
+    static const char *const files[] = {FILE_NAME, of_checkpoint,
                                         "checkpoint-4/optimizer.safetensors"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(x, sizeof x, "%s/%s", whole, files[i]);
