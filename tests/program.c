@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/platform.h"
 #include "file/image.h"
 #include "support.h"
 
@@ -210,4 +211,23 @@ bool same_pixels(const char *a, const char *b)
     image_free(&x);
     image_free(&y);
     return same;
+}
+
+bool same_file(const char *a, const char *b)
+{
+    mapped_file x, y;
+    error e = {0};
+    if (!file_map(&x, in_folder(a), &e) || !file_map(&y, in_folder(b), &e)) fail_msg("%s", e.text);
+    bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
+    file_unmap(&x);
+    file_unmap(&y);
+    return same;
+}
+
+void same_in(const char *a, const char *b, const char *name)
+{
+    char x[300], y[300];
+    snprintf(x, sizeof x, "%s/%s", a, name);
+    snprintf(y, sizeof y, "%s/%s", b, name);
+    if (!same_file(x, y)) fail_msg("%s and %s differ", x, y);
 }

@@ -42,6 +42,9 @@ void failed(int status, const char *words);
 void says(const char *text, const char *words);
 void done(void);                                /* the last run exited with 0 */
 bool same_pixels(const char *a, const char *b); /* two pictures of the folder */
+bool same_file(const char *a, const char *b);   /* two files of it, byte for byte */
+/* Fails where the files of this name in two folders of it differ. */
+void same_in(const char *a, const char *b, const char *name);
 
 /* The arguments of a training of the toy at toy_path, on one thread, that a test runs as a child.
  */

@@ -23,16 +23,6 @@ static char toy_path[300];
              NULL)
 #define WORD "--placeholder_token", "<new>", "--initializer_token", "a"
 
-static void same_file(const char *a, const char *b)
-{
-    mapped_file x, y;
-    error e = {0};
-    if (!file_map(&x, in_folder(a), &e) || !file_map(&y, in_folder(b), &e)) fail_msg("%s", e.text);
-    if (x.size != y.size || memcmp(x.data, y.data, x.size) != 0) fail_msg("%s and %s differ", a, b);
-    file_unmap(&x);
-    file_unmap(&y);
-}
-
 static void picture(const char *prompt, const char *embedding, const char *out)
 {
     likeness("generate", "-m", toy_path, "-p", prompt, "-t", "1", "-s", "5", "--steps", "4", "-o",
@@ -83,7 +73,7 @@ static void test_begins(void **state)
 /* 4 updates at once, and 2 + 2, leave the same bytes. */
 static void resume_check(const char *name, const char *a, const char *b, const char *c)
 {
-    char whole[40], parts[40], x[120], y[120];
+    char whole[40], parts[40];
     snprintf(whole, sizeof whole, "%s-whole", name);
     snprintf(parts, sizeof parts, "%s-parts", name);
     TRAIN(whole, WORD, "--checkpointing_steps", "2", "--max_train_steps", "4", a, b, c);
@@ -97,11 +87,7 @@ static void resume_check(const char *name, const char *a, const char *b, const c
     static const char of_checkpoint[] = "checkpoint-4/" FILE_NAME;
     static const char *const files[] = {FILE_NAME, of_checkpoint,
                                         "checkpoint-4/optimizer.safetensors"};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(x, sizeof x, "%s/%s", whole, files[i]);
-        snprintf(y, sizeof y, "%s/%s", parts, files[i]);
-        same_file(x, y);
-    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) same_in(whole, parts, files[i]);
 }
 
 static void test_resume(void **state)
@@ -113,7 +99,7 @@ static void test_resume(void **state)
     done();
     TRAIN("recomputed", WORD, "--max_train_steps", "2", "--gradient_checkpointing");
     done();
-    same_file("kept/" FILE_NAME, "recomputed/" FILE_NAME);
+    same_in("kept", "recomputed", FILE_NAME);
 }
 
 /* ---- bad input ---- */

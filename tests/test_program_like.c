@@ -19,14 +19,6 @@ static char toy_path[300];
 #define TOY(name, ...)                                                                             \
     likeness("generate", "-m", toy_path, "-t", "1", "-o", name, __VA_ARGS__, NULL)
 
-/* The bytes of one file of the folder are another's. */
-static bool same_file(const char *a, const char *b)
-{
-    char line[1300];
-    snprintf(line, sizeof line, "cmp -s %s %s", in_folder(a), in_folder(b));
-    return system(line) == 0;
-}
-
 #define A_LORA "A.safetensors"
 #define A_WORD "zz.safetensors"
 

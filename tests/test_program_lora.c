@@ -21,16 +21,6 @@ static char toy_path[300];
              "a photo of sks dog", "--output_dir", out, "--seed", "5", "--train_batch_size", "2",  \
              __VA_ARGS__, NULL)
 
-static void same_file(const char *a, const char *b)
-{
-    mapped_file x, y;
-    error e = {0};
-    if (!file_map(&x, in_folder(a), &e) || !file_map(&y, in_folder(b), &e)) fail_msg("%s", e.text);
-    if (x.size != y.size || memcmp(x.data, y.data, x.size) != 0) fail_msg("%s and %s differ", a, b);
-    file_unmap(&x);
-    file_unmap(&y);
-}
-
 static void has_tensor(const char *file, const char *name, int64_t rows, int64_t columns)
 {
     safetensors s;
@@ -108,7 +98,7 @@ static void test_read_back(void **state)
 /* 6 updates at once, and 3 + 3, leave the same bytes. */
 static void resume_check(const char *name, const char *a, const char *b, const char *c)
 {
-    char whole[40], parts[40], x[120], y[120];
+    char whole[40], parts[40];
     snprintf(whole, sizeof whole, "%s-whole", name);
     snprintf(parts, sizeof parts, "%s-parts", name);
     TRAIN(toy_path, whole, "--lora_rank", "4", "--checkpointing_steps", "3", "--max_train_steps",
@@ -124,11 +114,7 @@ static void resume_check(const char *name, const char *a, const char *b, const c
     static const char of_checkpoint[] = "checkpoint-6/" FILE_NAME;
     static const char *const files[] = {FILE_NAME, of_checkpoint,
                                         "checkpoint-6/optimizer.safetensors"};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(x, sizeof x, "%s/%s", whole, files[i]);
-        snprintf(y, sizeof y, "%s/%s", parts, files[i]);
-        same_file(x, y);
-    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) same_in(whole, parts, files[i]);
 }
 
 static void test_resume(void **state)
@@ -148,7 +134,7 @@ static void test_checkpointing(void **state)
     TRAIN(toy_path, "recomputed", "--lora_rank", "2", "--max_train_steps", "3",
           "--gradient_checkpointing");
     done();
-    same_file("kept/" FILE_NAME, "recomputed/" FILE_NAME);
+    same_in("kept", "recomputed", FILE_NAME);
 }
 
 /* ---- bad input ---- */

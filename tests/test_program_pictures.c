@@ -13,13 +13,6 @@ static char toy_path[300];
     likeness("generate", "-m", toy_path, "-t", "1", "-p", "a dog", "--steps", "4", "-o", name,     \
              __VA_ARGS__, NULL)
 
-static bool same_file(const char *a, const char *b)
-{
-    char line[1300];
-    snprintf(line, sizeof line, "cmp -s %s %s", in_folder(a), in_folder(b));
-    return system(line) == 0;
-}
-
 static void paint(const char *name, int width, int height, int kind)
 {
     image m;

@@ -28,25 +28,6 @@ static char toy_path[300];
              "a photo of sks dog", "--output_dir", out, "--seed", "5", "--train_batch_size", "2",  \
              "--learning_rate", "1e-3", __VA_ARGS__, NULL)
 
-static bool same_file(const char *a, const char *b)
-{
-    mapped_file x, y;
-    error e = {0};
-    if (!file_map(&x, in_folder(a), &e) || !file_map(&y, in_folder(b), &e)) fail_msg("%s", e.text);
-    bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
-    file_unmap(&x);
-    file_unmap(&y);
-    return same;
-}
-
-static void same_in(const char *a, const char *b, const char *name)
-{
-    char x[300], y[300];
-    snprintf(x, sizeof x, "%s/%s", a, name);
-    snprintf(y, sizeof y, "%s/%s", b, name);
-    if (!same_file(x, y)) fail_msg("%s and %s differ", x, y);
-}
-
 static int lines_of(const char *name)
 {
     char text[MAX_TEXT];

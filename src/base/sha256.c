@@ -128,6 +128,14 @@ void sha256_end(sha256 *s, char hex[65])
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", s->state[i]);
 }
 
+void sha256_of(char hex[65], const void *data, size_t size)
+{
+    sha256 hash;
+    sha256_start(&hash);
+    if (size) sha256_add(&hash, data, size);
+    sha256_end(&hash, hex);
+}
+
 /* What has been read is given back as it goes: the file does not count as this process's memory. */
 enum { READ_AT_ONCE = 16 << 20 };
 

@@ -19,6 +19,8 @@ typedef struct sha256 {
 void sha256_start(sha256 *s);
 void sha256_add(sha256 *s, const void *data, size_t size);
 void sha256_end(sha256 *s, char hex[65]);
+/* The hash of one piece of memory; data may be NULL where size is 0. */
+void sha256_of(char hex[65], const void *data, size_t size);
 /* The hash of a whole file. */
 bool sha256_file(char hex[65], const char *path, error *e);
 

@@ -221,11 +221,8 @@ static bool set_controls(settings *s, const generate_options *o, error *e)
     for (int i = 0; i < o->control_count; i++) {
         const control *c = &o->controls[i];
         char key[32], name[256], hex[65];
-        sha256 hash;
-        sha256_start(&hash);
-        sha256_add(&hash, c->picture->pixels,
-                   (size_t)c->picture->width * (size_t)c->picture->height * 3);
-        sha256_end(&hash, hex);
+        sha256_of(hex, c->picture->pixels,
+                  (size_t)c->picture->width * (size_t)c->picture->height * 3);
         name_of_path(name, c->net->path);
         snprintf(key, sizeof key, "ControlNet %d", i);
         if (!settings_set(s, e, key, "Model: %s %.*s, Picture: %.*s, Weight: %s", name, SHORT_HASH,
@@ -240,12 +237,9 @@ static bool set_latents(settings *s, const generator *g, const generate_options 
 {
     int shape[3];
     char hex[65];
-    sha256 hash;
     generator_latents(g, o->width, o->height, shape);
-    sha256_start(&hash);
-    sha256_add(&hash, o->latents,
-               (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * sizeof *o->latents);
-    sha256_end(&hash, hex);
+    sha256_of(hex, o->latents,
+              (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * sizeof *o->latents);
     return settings_set(s, e, "Initial latents", "%.*s", SHORT_HASH, hex);
 }
 

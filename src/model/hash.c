@@ -28,11 +28,8 @@ static size_t weight_bytes(const weight *w)
 static void hash_data(void *context, int piece, int worker)
 {
     group *g = context;
-    sha256 data;
     (void)worker;
-    sha256_start(&data);
-    sha256_add(&data, g->item[piece].data, weight_bytes(&g->item[piece]));
-    sha256_end(&data, g->hex[piece]);
+    sha256_of(g->hex[piece], g->item[piece].data, weight_bytes(&g->item[piece]));
 }
 
 static void add_weight(sha256 *s, const weight *w, const char hex[65])

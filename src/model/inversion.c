@@ -110,10 +110,7 @@ static bool add_words(rows *r, model *m, const char *path, error *e)
 static bool tell(model *m, const rows *r, const mapped_file *map, error *e)
 {
     char hash[65];
-    sha256 sum;
-    sha256_start(&sum);
-    sha256_add(&sum, map->data, map->size);
-    sha256_end(&sum, hash);
+    sha256_of(hash, map->data, map->size);
     const char *before = m->inversion_hashes;
     char *text = string_format("%s%s%s: %.*s", before ? before : "", before ? ", " : "", r->token,
                                HASH_DIGITS, hash);

@@ -625,14 +625,11 @@ static char *name_and_hash(const merging *g)
     const mapped_file *map = &g->file.map;
     size_t begin = 0;
     char hash[65];
-    sha256 sum;
     if (map->size > 8 && map->data[8] == '{') {
         for (int i = 8; i-- > 0;) begin = begin << 8 | map->data[i];
         begin += 8;
     }
-    sha256_start(&sum);
-    sha256_add(&sum, map->data + begin, map->size - begin);
-    sha256_end(&sum, hash);
+    sha256_of(hash, map->data + begin, map->size - begin);
     return string_format("%.*s: %.*s",
                          (int)(dot && dot > name ? dot - name : (ptrdiff_t)strlen(name)), name,
                          HASH_DIGITS, hash);

@@ -23,12 +23,7 @@ bool told_tokenizer_of(const char *folder, char name[65])
     char *path = path_join(folder, "merges.txt"), *text = NULL;
     size_t size = 0;
     bool ok = path && path_is_file(path) && file_read(path, MERGES_LIMIT, &text, &size, NULL);
-    if (ok) {
-        sha256 sum;
-        sha256_start(&sum);
-        sha256_add(&sum, text, size);
-        sha256_end(&sum, name);
-    }
+    if (ok) sha256_of(name, text, size);
     free(text);
     free(path);
     return ok;

@@ -130,14 +130,6 @@ bool study_folder_check(const study_place *at, const study_plan *p, error *e)
 
 /* ---- the mark and the plan ------------------------------------------------------------------- */
 
-static void hash_text(const char *text, char out[65])
-{
-    sha256 h;
-    sha256_start(&h);
-    sha256_add(&h, text, strlen(text));
-    sha256_end(&h, out);
-}
-
 /* Out of the way goes a plan that the study did not write: its name gets the begin of its hash. */
 static bool move_plan(const study_place *at, const char *path, const char *written, char **moved,
                       error *e)
@@ -166,7 +158,7 @@ static bool keep_plan(const study_place *at, const char *text, const json_t *mar
 {
     const char *written = json_string_value(json_object_get(mark, "plan"));
     char *path = path_join(at->folder, PLAN_FILE), hash[65];
-    hash_text(text, hash);
+    sha256_of(hash, text, strlen(text));
     json_t *new_mark = json_pack("{s:s, s:s}", "study", at->version, "plan", hash);
     bool ok = (path && new_mark) || error_memory(e, at->folder, 64);
     ok = ok && move_plan(at, path, written, moved, e) &&

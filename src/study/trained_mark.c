@@ -21,13 +21,7 @@
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-void trained_key(const char *request, char key[65])
-{
-    sha256 h;
-    sha256_start(&h);
-    sha256_add(&h, request, strlen(request));
-    sha256_end(&h, key);
-}
+void trained_key(const char *request, char key[65]) { sha256_of(key, request, strlen(request)); }
 
 /* For json_decref; NULL: there is none. */
 static json_t *read_mark(const char *folder)

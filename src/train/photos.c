@@ -55,11 +55,8 @@ static bool no_file(const char *name, const char *path)
 static bool look_at_bytes(char hex[65], bool *known, const char *path, error *e)
 {
     mapped_file file;
-    sha256 hash;
     if (!file_map(&file, path, e)) return false;
-    sha256_start(&hash);
-    if (file.size) sha256_add(&hash, file.data, file.size);
-    sha256_end(&hash, hex);
+    sha256_of(hex, file.data, file.size);
     *known = image_known(file.data, file.size);
     file_unmap(&file);
     return true;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "file/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -45,6 +46,26 @@ static inline void fuzz_close(fuzz_file *f) { close(f->fd); }
 static inline void fuzz_check(bool ok, const error *e)
 {
     if (!ok && !e->text[0]) abort();
+}
+
+/* Bytes as a file of tensors of one kind: opened or refused; of an opened one every byte can be
+ * read. */
+static inline void fuzz_tensors(const uint8_t *data, size_t size,
+                                bool (*open)(safetensors *, const char *, error *))
+{
+    error e = {0};
+    safetensors s;
+    fuzz_file f = fuzz_open(data, size);
+    bool ok = open(&s, f.path, &e);
+    fuzz_check(ok, &e);
+    for (size_t i = 0; ok && i < s.count; i++) {
+        const volatile uint8_t *bytes = s.entry[i].data;
+        if (safetensors_find(&s, s.entry[i].name) != &s.entry[i]) abort();
+        for (uint64_t k = 0; k < s.entry[i].bytes && k < 1 << 20; k++) (void)bytes[k];
+        if (s.entry[i].bytes) (void)bytes[s.entry[i].bytes - 1];
+    }
+    if (ok) safetensors_close(&s);
+    fuzz_close(&f);
 }
 
 #endif
