@@ -6,7 +6,6 @@
  * test_train_inversion's business. */
 #include <stdlib.h>
 
-#include "base/platform.h"
 #include "file/safetensors.h"
 #include "program.h"
 #include "support.h"

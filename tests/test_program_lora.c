@@ -4,7 +4,6 @@
  * reads it, resuming byte for byte, and bad input. Its losses are test_train_losses' business. */
 #include <stdlib.h>
 
-#include "base/platform.h"
 #include "file/safetensors.h"
 #include "program.h"
 #include "support.h"
