@@ -10,7 +10,7 @@
 #include "base/platform.h"
 #include "layout.h"
 #include "likeness.h"
-#include "study/command.h"
+#include "study/page/command.h"
 #include "study/engine.h"
 #include "toy.h"
 

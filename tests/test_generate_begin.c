@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "generate/parameters.h"
-#include "generate/sampler_row.h"
+#include "generate/samplers/row.h"
 #include "pipeline/encode.h"
 #include "pipeline/features.h"
 #include "foreign.h"

@@ -7,7 +7,7 @@
 #include <jansson.h>
 #include <math.h>
 
-#include "generate/sampler_row.h"
+#include "generate/samplers/row.h"
 
 /* Printed runs are of one constant noise (the build wraps rng_randn). */
 static bool constant_noise;

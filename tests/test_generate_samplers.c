@@ -8,9 +8,9 @@
 #include <jansson.h>
 #include <math.h>
 
-#include "generate/beta.h"
-#include "generate/sampler_row.h"
-#include "generate/sigma_text.h"
+#include "generate/samplers/beta.h"
+#include "generate/samplers/row.h"
+#include "generate/samplers/sigma_text.h"
 
 enum { VALUES = 16, KINDS = 32 };
 

@@ -8,8 +8,8 @@
 
 #include <jansson.h>
 
-#include "generate/chunks.h"
-#include "generate/emphasis.h"
+#include "generate/prompts/chunks.h"
+#include "generate/prompts/emphasis.h"
 #include "generate/generate.h"
 #include "toy.h"
 

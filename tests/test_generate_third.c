@@ -8,7 +8,7 @@
 
 #include "generate/parameters.h"
 #include "generate/plan.h"
-#include "generate/sampler_row.h"
+#include "generate/samplers/row.h"
 #include "foreign.h"
 #include "support.h"
 #include "toy.h"

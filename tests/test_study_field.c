@@ -6,9 +6,9 @@
 
 #include "model/vit.h"
 
-#include "study/field.h"
-#include "study/roles.h"
-#include "study/statistics.h"
+#include "study/measure/field.h"
+#include "study/claims/roles.h"
+#include "study/measure/statistics.h"
 
 enum {
     BASE,

@@ -5,8 +5,8 @@
  * docs/MEASURES.md has the whole evidence. */
 #include "support.h"
 
-#include "study/judge.h"
-#include "study/score.h"
+#include "study/measure/judge.h"
+#include "study/measure/score.h"
 
 enum { PHOTOS = 5, DOGS = 6, THINGS = 4, STEPS = 10 };
 

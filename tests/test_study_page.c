@@ -11,11 +11,11 @@
 
 #include "base/platform.h"
 #include "file/image.h"
-#include "study/chart.h"
-#include "study/html.h"
-#include "study/page.h"
-#include "study/roles.h"
-#include "study/statements.h"
+#include "study/page/chart.h"
+#include "study/page/html.h"
+#include "study/page/page.h"
+#include "study/claims/roles.h"
+#include "study/claims/statements.h"
 
 enum { MODELS = 3, SECTIONS = 4, PROMPTS = 6, SEEDS = 3, STEPS = 50, SWEEP = 11 };
 

@@ -4,8 +4,8 @@
  * of plans that are wrong. */
 #include "support.h"
 
-#include "study/command.h"
-#include "study/plan.h"
+#include "study/page/command.h"
+#include "study/plan/plan.h"
 
 static const char *plan_path(void)
 {

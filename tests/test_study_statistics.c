@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "study/statistics.h"
+#include "study/measure/statistics.h"
 
 static void near(double a, double b) { assert_true(fabs(a - b) <= 1e-6 * (1 + fabs(b))); }
 

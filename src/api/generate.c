@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#include "generate/sigma_text.h"
+#include "generate/samplers/sigma_text.h"
 
 _Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
 _Static_assert((int)LK_SAMPLER_MODEL == (int)SAMPLER_MODEL, "samplers are the same");

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "generate/script.h"
+#include "generate/prompts/script.h"
 
 /* Lists the LoRAs of a text that has no comments. */
 static bool list_loras(lk_prompt_lora **list, size_t *count, const char *text, error *e)

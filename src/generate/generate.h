@@ -9,8 +9,8 @@
 
 #include "file/image.h"
 #include "generate/mix.h"
-#include "generate/sampler.h"
-#include "generate/script.h"
+#include "generate/samplers/sampler.h"
+#include "generate/prompts/script.h"
 #include "model/model.h"
 #include "pipeline/control.h"
 
@@ -103,7 +103,7 @@ int generate_steps(const generate_options *o);
 bool generate_strength_check(const generate_options *o, error *e); /* whether it makes any */
 /* All that can be found wrong before the work begins: sizes, steps, the prompts' text, memory.
  * *notes (may be NULL): lines about what the model will not read as it may be meant
- * (generate/prompt.h), malloc'ed, or NULL. */
+ * (prompts/prompt.h), malloc'ed, or NULL. */
 bool generator_check(generator *g, const generate_options *o, char **notes, error *e);
 /* Makes one picture. On failure nothing is in out. */
 bool generator_run(generator *g, const generate_options *o, generate_result *out, error *e);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/number.h"
-#include "generate/sigma_text.h"
+#include "generate/samplers/sigma_text.h"
 #include "pipeline/fit.h"
 
 static const double MOST_STRENGTH = 0.999, MOST = 16;

@@ -9,8 +9,8 @@
 
 #include "base/number.h"
 #include "base/platform.h"
-#include "generate/prompt.h"
-#include "generate/sigma_text.h"
+#include "generate/prompts/prompt.h"
+#include "generate/samplers/sigma_text.h"
 #include "pipeline/fit.h"
 
 generator *job_first(const job *j) { return j->models[j->mix ? j->mix->step[0].model[0] : 0]; }

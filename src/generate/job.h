@@ -7,7 +7,7 @@
 
 #include "generate/generate.h"
 #include "generate/guide.h"
-#include "generate/recital.h"
+#include "generate/prompts/recital.h"
 #include "pipeline/decode.h"
 #include "pipeline/denoise.h"
 #include "pipeline/tiles.h"

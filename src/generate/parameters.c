@@ -12,7 +12,7 @@
 #include "base/sha256.h"
 #include "generate/hires.h"
 #include "generate/settings.h"
-#include "generate/sigma_text.h"
+#include "generate/samplers/sigma_text.h"
 #include "model/hash.h"
 #include "model/taesd.h"
 

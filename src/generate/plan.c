@@ -13,7 +13,7 @@
 
 #include "base/number.h"
 #include "base/platform.h"
-#include "generate/sigma_text.h"
+#include "generate/samplers/sigma_text.h"
 #include "model/characters.h"
 
 enum { SHOWN = 60 }; /* of a word in a message */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "generate/job.h"
-#include "generate/prompt.h"
+#include "generate/prompts/prompt.h"
 
 void script_unturn(script_state *s)
 {

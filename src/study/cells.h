@@ -6,7 +6,7 @@
 #define LIKENESS_STUDY_CELLS_H
 
 #include "study/crew.h"
-#include "study/plan.h"
+#include "plan/plan.h"
 
 /* Fills each cell's name: a hash of everything that determines the picture. model_hash:
  * [plan->models]. */

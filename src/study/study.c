@@ -16,10 +16,10 @@
 #include "base/platform.h"
 #include "file/json.h"
 #include "study/cells.h"
-#include "study/field.h"
+#include "measure/field.h"
 #include "study/pace.h"
-#include "study/page.h"
-#include "study/plan_read.h"
+#include "page/page.h"
+#include "plan/read.h"
 #include "study/study_folder.h"
 #include "study/trained.h"
 

@@ -6,8 +6,8 @@
 #ifndef LIKENESS_STUDY_STUDY_H
 #define LIKENESS_STUDY_STUDY_H
 
-#include "study/photos_plan.h"
-#include "study/plan.h"
+#include "plan/photos_plan.h"
+#include "plan/plan.h"
 
 typedef struct study_options {
     const char *plan;             /* JSON; with photos the template of their plan */

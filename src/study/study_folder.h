@@ -6,7 +6,7 @@
 #ifndef LIKENESS_STUDY_STUDY_FOLDER_H
 #define LIKENESS_STUDY_STUDY_FOLDER_H
 
-#include "study/plan.h"
+#include "plan/plan.h"
 
 typedef struct study_place {
     const char *folder, *plan; /* plan: the file that it was read from; NULL: none */

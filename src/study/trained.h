@@ -6,7 +6,7 @@
 #ifndef LIKENESS_STUDY_TRAINED_H
 #define LIKENESS_STUDY_TRAINED_H
 
-#include "study/plan.h"
+#include "plan/plan.h"
 #include "study/trained_mark.h"
 
 typedef struct study_models {

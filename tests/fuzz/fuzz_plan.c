@@ -3,7 +3,7 @@
  * Any bytes as a study's plan. */
 #include "fuzz.h"
 
-#include "study/plan.h"
+#include "study/plan/plan.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-#include "generate/chunks.h"
-#include "generate/script.h"
+#include "generate/prompts/chunks.h"
+#include "generate/prompts/script.h"
 
 enum { EVALUATIONS = 7, LENGTH = 9 };
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #include "file/image.h"
-#include "study/judge.h"
-#include "study/score.h"
+#include "study/measure/judge.h"
+#include "study/measure/score.h"
 
 typedef struct place {
     const char *path;

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plan_layers: one layer, read from an object, laid over another. */
+#include "layers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PART(member) offsetof(study_cell, member), sizeof(((study_cell *)0)->member)
+
+/* A model alone is a schedule too: both fill the same slot. */
+const setting_name layer_keys[KEYS] = {
+    [KEY_PROMPT] = {"prompt", PART(prompt), KEY_PROMPT},
+    [KEY_NEGATIVE] = {"negative", PART(negative), KEY_NEGATIVE},
+    [KEY_SEED] = {"seed", PART(seed), KEY_SEED},
+    [KEY_SAMPLER] = {"sampler", PART(sampler), KEY_SAMPLER},
+    [KEY_SIGMAS] = {"sigmas", PART(sigmas), KEY_SIGMAS},
+    [KEY_STEPS] = {"steps", PART(steps), KEY_STEPS},
+    [KEY_GUIDANCE] = {"guidance", PART(guidance), KEY_GUIDANCE},
+    [KEY_RESCALE] = {"guidance_rescale", PART(guidance_rescale), KEY_RESCALE},
+    [KEY_ETA] = {"eta", PART(eta), KEY_ETA},
+    [KEY_VARIANCE] = {"variance", PART(variance), KEY_VARIANCE},
+    [KEY_SPACING] = {"spacing", PART(spacing), KEY_SPACING},
+    [KEY_WIDTH] = {"width", PART(width), KEY_WIDTH},
+    [KEY_HEIGHT] = {"height", PART(height), KEY_HEIGHT},
+    [KEY_CLIP_SKIP] = {"clip_skip", PART(clip_skip), KEY_CLIP_SKIP},
+    [KEY_MODEL] = {"model", PART(schedule), KEY_SCHEDULE},
+    [KEY_SCHEDULE] = {"schedule", PART(schedule), KEY_SCHEDULE},
+};
+
+bool layer_has(const layer *l, setting_key slot) { return l->given >> slot & 1u; }
+
+/* A sampler, and its sigmas where the name says them. */
+static bool read_sampler(plan_reader *r, const char *word, study_cell *c)
+{
+    lk_generate_options o;
+    lk_error why = {0};
+    lk_generate_defaults(&o);
+    if (!lk_sampler_choose(&o, word, &why)) return plan_wrong(r, "\"sampler\": %.400s", why.text);
+    c->sampler = o.sampler;
+    c->sigmas = o.sigmas;
+    return true;
+}
+
+static bool read_sigmas(plan_reader *r, json_t *object, study_cell *c)
+{
+    lk_error why = {0};
+    if (!plan_read_text(r, object, "sigmas", true, NULL, &c->sigmas)) return false;
+    if (!lk_sigmas_check(c->sigmas, NULL, &why)) return plan_wrong(r, "%.400s", why.text);
+    const char *name = lk_sigmas_name(c->sigmas);
+    if (name) c->sigmas = name;
+    return true;
+}
+
+/* A word out of a few. */
+static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
+{
+    const char *word = field_text(f, layer_keys[k].name, ""), *list;
+    bool ok;
+    if (!f->ok) return false;
+    if (k == KEY_SAMPLER) return read_sampler(r, word, c);
+    if (k == KEY_VARIANCE) {
+        ok = lk_variance_parse(&c->variance, word);
+        list =
+            "fixed_small, fixed_small_log, fixed_large, fixed_large_log, learned or learned_range";
+    } else {
+        ok = lk_spacing_parse(&c->spacing, word);
+        list = "leading, trailing or linspace";
+    }
+    return ok ||
+           plan_wrong(r, "\"%s\" is \"%.60s\"; it should be %s", layer_keys[k].name, word, list);
+}
+
+/* One setting of an object, which has it. */
+static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_cell *c)
+{
+    fields f = {object, r->where, r->e, true};
+    const char *name = layer_keys[k].name;
+    switch (k) {
+    case KEY_PROMPT: return plan_read_text(r, object, name, false, "", &c->prompt);
+    case KEY_NEGATIVE: return plan_read_text(r, object, name, false, "", &c->negative);
+    case KEY_SEED: return plan_read_seed(r, json_object_get(object, name), &c->seed);
+    case KEY_STEPS: c->steps = field_int(&f, name, 0, 1, MAX_STEPS); return f.ok;
+    case KEY_GUIDANCE: return plan_read_share(r, &f, name, 1e6, &c->guidance);
+    case KEY_RESCALE: return plan_read_share(r, &f, name, 1, &c->guidance_rescale);
+    case KEY_ETA: return plan_read_share(r, &f, name, 1, &c->eta);
+    case KEY_WIDTH: c->width = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
+    case KEY_HEIGHT: c->height = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
+    case KEY_CLIP_SKIP: c->clip_skip = field_int(&f, name, 0, 0, 1000); return f.ok;
+    case KEY_MODEL:
+        if (!plan_read_text(r, object, name, true, NULL, &c->schedule)) return false;
+        return plan_find_model(r->plan, c->schedule) >= 0 ||
+               plan_unknown_model(r, name, c->schedule);
+    case KEY_SIGMAS: return read_sigmas(r, object, c);
+    case KEY_SCHEDULE: return plan_read_text(r, object, name, true, NULL, &c->schedule);
+    default: return read_word(r, &f, k, c);
+    }
+}
+
+bool layer_read(plan_reader *r, json_t *object, bool labelled, layer *out)
+{
+    const char *known[KEYS + 2] = {0};
+    int count = 0;
+    if (labelled) known[count++] = "label";
+    for (int k = 0; k < KEYS; k++) known[count++] = layer_keys[k].name;
+    *out = (layer){0};
+    if (!plan_keys_known(r, object, known)) return false;
+    for (int k = 0; k < KEYS; k++) {
+        const json_t *value = json_object_get(object, layer_keys[k].name);
+        if (!value || json_is_null(value)) continue;
+        if (k != KEY_SIGMAS && layer_has(out, layer_keys[k].slot))
+            return plan_wrong(r, "gives both \"model\" and \"schedule\"; leave one out");
+        if (!read_setting(r, object, (setting_key)k, &out->value)) return false;
+        out->given |= 1u << layer_keys[k].slot;
+        if (k == KEY_SAMPLER && out->value.sigmas) out->given |= 1u << KEY_SIGMAS;
+    }
+    return true;
+}
+
+void layer_lay(layer *below, const layer *above)
+{
+    for (int k = 0; k < KEYS; k++)
+        if (layer_keys[k].slot == (setting_key)k && layer_has(above, (setting_key)k))
+            memcpy((char *)&below->value + layer_keys[k].at,
+                   (const char *)&above->value + layer_keys[k].at, layer_keys[k].size);
+    below->given |= above->given;
+}
+
+bool layer_equal(const layer *a, const layer *b, setting_key k)
+{
+    const char *x = (const char *)&a->value + layer_keys[k].at,
+               *y = (const char *)&b->value + layer_keys[k].at;
+    if (k != KEY_PROMPT && k != KEY_NEGATIVE && k != KEY_SIGMAS && k != KEY_SCHEDULE)
+        return !memcmp(x, y, layer_keys[k].size);
+    const char *s, *t;
+    memcpy(&s, x, sizeof s);
+    memcpy(&t, y, sizeof t);
+    return strcmp(s, t) == 0;
+}
