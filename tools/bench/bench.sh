@@ -7,7 +7,8 @@
 #             float32 and bfloat16; diffusers' (the faster of its default and its channels_last layout), and OpenVINO's
 #             UNet, where PYTHON has openvino
 #   train     a DreamBooth training step of the UNet at batch 1, latents and text at hand, without and with gradient
-#             checkpointing; ours with 8-bit AdamW, diffusers' with bitsandbytes' and with torch's AdamW
+#             checkpointing; ours with 8-bit AdamW, diffusers' with bitsandbytes' and with torch's AdamW; then that of a
+#             LoRA of rank 4, diffusers' by PEFT
 #   small     a picture and a training step of the pocket model
 #   deal      how busy 8 to 64 cores would be (bench_deal.c); takes one core
 #
@@ -71,9 +72,8 @@ generate() {
 
 train() {
     for type in f32 $([ $native = yes ] && echo bf16); do
-        for checkpointing in no yes; do
-            "$build/bench_train" "$model" $type adamw8bit $checkpointing "$threads" "$repeats" "$size" \
-                >>"$work/ours-train" || exit 1
+        for row in "adamw8bit no" "adamw8bit yes" "lora no" "lora yes"; do
+            "$build/bench_train" "$model" $type $row "$threads" "$repeats" "$size" >>"$work/ours-train" || exit 1
         done
     done
     [ "$peer" = none ] && return
@@ -81,8 +81,10 @@ train() {
         "$python" "$tools/bench_train_diffusers.py" "$model" "${common[@]}" --types "$1" --optimizers "$2" \
             --checkpointing no,yes >>"$work/peer-train" || exit 1
     }
-    peer_train float32 "$([ "$peer" = fast ] || echo adamw8bit,)adamw"
-    [ $native = no ] || peer_train bfloat16 adamw8bit,adamw
+    local optimizers=adamw
+    ! has peft || optimizers+=,lora
+    peer_train float32 "$([ "$peer" = fast ] || echo adamw8bit,)$optimizers"
+    [ $native = no ] || peer_train bfloat16 adamw8bit,$optimizers
 }
 
 # The median of five runs of a command, in seconds.

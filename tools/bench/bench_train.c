@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench_train: times the training step of a model folder's UNet (DreamBooth, latents and text
- * at hand) and prints one line of JSON: the median seconds of forward, backward and update,
- * and this process's peak resident memory. tools/bench/bench.sh prints it beside the peer's.
+ * at hand; all weights, or as "lora" a LoRA of rank 4 with AdamW) and prints one line of JSON: the
+ * median seconds of forward, backward and update, and this process's peak resident memory.
+ * tools/bench/bench.sh prints it beside the peer's.
  *
- *   bench_train MODEL f32|bf16|f16 adamw|adamw8bit [no|yes: gradient checkpointing [THREADS=2
+ *   bench_train MODEL f32|bf16|f16 adamw|adamw8bit|lora [no|yes: gradient checkpointing [THREADS=2
  * [REPEATS=2 [SIZE=512 [DEVICE=cpu [BATCH=1]]]]]] */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,13 @@ static double median(double *seconds, int n)
     return seconds[n / 2];
 }
 
+/* The weights: what is trained, beside a LoRA the base's too. */
+static bool bind(trainer *t, step_graph *s, error *e)
+{
+    device_weights *sets[] = {t->parameters.unet.copy, t->base};
+    return graph_bind(s->graph, sets, t->base ? 2 : 1, e);
+}
+
 /* The forward pass alone, in a graph of its own that is gone afterwards. */
 static bool time_forward(trainer *t, step_options o, int repeats, double *seconds, error *e)
 {
@@ -34,7 +42,7 @@ static bool time_forward(trainer *t, step_options o, int repeats, double *second
     double each[MAX_REPEATS];
     o.gradients = false;
     bool ok = step_open(&s, t->device, t->model, &o, e) && graph_allocate(s.graph, e) &&
-              graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && step_fill(&s, e);
+              bind(t, &s, e) && step_fill(&s, e);
     for (int i = -1; ok && i < repeats; i++) {
         double began = clock_seconds();
         ok = graph_run(s.graph, e);
@@ -55,8 +63,7 @@ static bool time_steps(trainer *t, step_options o, int repeats, double *network,
     for (int i = -1; ok && i < repeats; i++) {
         train_report r = {0};
         double began = clock_seconds();
-        ok = graph_bind(s.graph, &t->parameters.unet.copy, 1, e) && step_fill(&s, e) &&
-             graph_run(s.graph, e);
+        ok = bind(t, &s, e) && step_fill(&s, e) && graph_run(s.graph, e);
         double ran = clock_seconds();
         ok = ok && update_run(t, &s, &r, e);
         if (i < 0) continue;
@@ -69,6 +76,21 @@ static bool time_steps(trainer *t, step_options o, int repeats, double *network,
     *network = median(each, repeats);
     *update = median(last, repeats);
     return true;
+}
+
+/* What is trained, as t's settings say. */
+static bool open_weights(trainer *t, error *e)
+{
+    const weight_set none = {0}, *unet = &t->model->unet_weights;
+    rng random;
+    rng_seed(&random, 0);
+    if (t->settings.lora_rank) {
+        if (!lora_open(&t->lora, t->model, &t->settings, e) || !lora_draw(&t->lora, &random, e) ||
+            !device_weights_open(t->device, unet, &t->base, e))
+            return false;
+        unet = &t->lora.unet;
+    }
+    return parameters_open(&t->parameters, t->device, unet, &none, &t->settings, e);
 }
 
 static bool bench(char **argv, int argc, error *e)
@@ -92,9 +114,13 @@ static bool bench(char **argv, int argc, error *e)
             MAX_REPEATS, STEP_BATCH);
     if (!precision_parse(&precision, argv[2]))
         return error_set(e, ERROR_USAGE, "there is no type %s", argv[2]);
+    if (strcmp(argv[3], "adamw") && strcmp(argv[3], "adamw8bit") && strcmp(argv[3], "lora"))
+        return error_set(e, ERROR_USAGE, "there is no optimizer %s", argv[3]);
     train_settings_defaults(&t.settings);
     t.settings.optimizer = strcmp(argv[3], "adamw8bit") ? OPTIMIZER_ADAMW : OPTIMIZER_ADAMW_8BIT;
-    t.rate = t.settings.learning_rate;
+    t.settings.lora_rank = strcmp(argv[3], "lora") ? 0 : 4;
+    train_settings_resolve(&t.settings);
+    t.rate = train_learning_rate(&t.settings);
     t.total = repeats + 1;
     device_options options = {.threads = threads, .precision = precision};
     bool ok = model_open(&m, argv[1], NULL, NULL, e) &&
@@ -105,12 +131,11 @@ static bool bench(char **argv, int argc, error *e)
                           .height = size / 8,
                           .width = size / 8,
                           .recompute = recompute,
-                          .gradients = true};
+                          .gradients = true,
+                          .lora = lora_branch_of(&t.settings)};
         t.device = d;
         t.model = m;
-        const weight_set none = {0};
-        ok = parameters_open(&t.parameters, d, &m->unet_weights, &none, &t.settings, e) &&
-             time_forward(&t, o, repeats, &forward, e) &&
+        ok = open_weights(&t, e) && time_forward(&t, o, repeats, &forward, e) &&
              time_steps(&t, o, repeats, &network, &update, &least, e);
     }
     if (ok)
@@ -122,6 +147,8 @@ static bool bench(char **argv, int argc, error *e)
                update, network + update, (double)memory_peak() / 1048576,
                ((double)left - (double)least) / 1048576, batch, d->name);
     parameters_close(&t.parameters);
+    device_weights_close(&t.base);
+    lora_close(&t.lora);
     device_close(&d);
     model_close(&m);
     return ok;
@@ -131,9 +158,10 @@ int main(int argc, char **argv)
 {
     error e = {0};
     if (argc < 4 || argc > 10) {
-        fprintf(stderr,
-                "use: bench_train MODEL f32|bf16|f16 adamw|adamw8bit [no|yes [THREADS [REPEATS "
-                "[SIZE [DEVICE [BATCH]]]]]]\n");
+        fprintf(
+            stderr,
+            "use: bench_train MODEL f32|bf16|f16 adamw|adamw8bit|lora [no|yes [THREADS [REPEATS "
+            "[SIZE [DEVICE [BATCH]]]]]]\n");
         return 2;
     }
     if (bench(argv, argc, &e)) return 0;

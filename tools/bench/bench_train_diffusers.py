@@ -2,13 +2,14 @@
 """Measures the peer's training step: diffusers on the CPU, the UNet of Stable Diffusion 1.5, batch 1.
 
 python tools/bench/bench_train_diffusers.py MODEL [--threads 2] [--warmup 1] [--repeats 2] [--size 512]
-    [--types float32,bfloat16] [--optimizers adamw8bit,adamw] [--checkpointing no,yes] [--layouts default,channels_last]
+    [--types float32,bfloat16] [--optimizers adamw8bit,adamw,lora] [--checkpointing no,yes] [--layouts default,channels_last]
     [-o OUT.json]
 
 A row is a process of its own, so that its peak memory is its own. Its step is train_dreambooth.py's with latents and
 text embedding at hand (random here): forward and loss, backward, then what ends the step, as "optimizer_s": clipping,
 AdamW8bit (bitsandbytes) or AdamW (torch), zeroing the gradients. Weights stay float32; bfloat16 is autocast. Seconds
-are medians over the repeats, after the warm-up. A float32 row with AdamW8bit peaks at 11.9 GB;
+are medians over the repeats, after the warm-up. "lora" is train_dreambooth_lora.py's: PEFT's LoRA of rank 4 on the
+attentions, torch's AdamW. A float32 row with AdamW8bit peaks at 11.9 GB;
 torch's AdamW keeps 5 GB more of state.
 Writes JSON: {"cpu": .., "threads": .., "rows": [{"row", "type", "layout", "optimizer", "checkpointing", "forward_s",
 "backward_s", "optimizer_s", "seconds", "peak_mb"}]}.
@@ -49,7 +50,12 @@ def measure(a):
         net.to(memory_format=torch.channels_last)
         noised = noised.contiguous(memory_format=torch.channels_last)
     context, t = torch.randn(1, 77, net.config.cross_attention_dim), torch.tensor([500])
-    parameters = list(net.parameters())
+    if a.optimizers == "lora":
+        from peft import LoraConfig
+        net.requires_grad_(False)
+        net.add_adapter(LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian",
+                                   target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
+    parameters = [p for p in net.parameters() if p.requires_grad]
     optimizer = make_optimizer(a.optimizers, parameters)
     steps = []
     for _ in range(a.warmup + a.repeats):
