@@ -407,6 +407,14 @@ typedef struct lk_prompt_lora {
 /* Those of a prompt, in order: *list [*count] is one block, for lk_free. */
 LK_API bool lk_prompt_loras(lk_prompt_lora **list, size_t *count, const char *prompt,
                             lk_error *error);
+/* A LoRA's file, by what prompts may call it: its name without the ending, or the one that its
+ * trainer gave it (kohya's ss_output_name; NULL: none). */
+typedef struct lk_lora_file {
+    const char *path, *name, *alias;
+} lk_lora_file;
+/* Those in a folder and in all below it (.safetensors, .pt, .ckpt), by path: *list [*count] is one
+ * block, for lk_free. */
+LK_API bool lk_lora_files(lk_lora_file **list, size_t *count, const char *folder, lk_error *error);
 /* "plain", "a1111" */
 LK_API bool lk_prompt_syntax_parse(lk_prompt_syntax *out, const char *name);
 LK_API const char *lk_prompt_syntax_name(lk_prompt_syntax syntax); /* NULL: there is none such */
@@ -425,9 +433,10 @@ typedef struct lk_control {
     float scale;             /* of what it adds: 1 as it was trained, 0 nothing */
 } lk_control;
 
-/* Whose noise a seed gives: PyTorch's generator on the processor; or the one on a GPU (Philox),
- * which AUTOMATIC1111 ("NV", "GPU") and stable-diffusion.cpp use. */
-typedef enum lk_rng { LK_RNG_CPU, LK_RNG_CUDA } lk_rng;
+/* Whose noise a seed gives: PyTorch's generator on the processor; the one on a GPU (Philox); or
+ * this as AUTOMATIC1111 ("NV", "GPU") and stable-diffusion.cpp use it, which differs where a
+ * picture is changed: its noise is the seed's first draw, with diffusers the second. */
+typedef enum lk_rng { LK_RNG_CPU, LK_RNG_CUDA, LK_RNG_A1111 } lk_rng;
 LK_API bool lk_rng_parse(lk_rng *out, const char *name); /* "cpu", "cuda", "a1111", "nv", "gpu" */
 
 typedef struct lk_generate_options {
@@ -492,6 +501,9 @@ typedef struct lk_generate_options {
      * picture. */
     int preview_steps;
     void (*preview)(void *user, lk_image *picture);
+    /* The samplers' own noise is that of seed + this: AUTOMATIC1111's "Eta noise seed delta" (its
+     * pictures' ENSD). 0: the seed's, behind the first noise. */
+    uint64_t noise_seed_delta;
 } lk_generate_options;
 /* How many of its steps a picture really makes (of two passes the first), which a schedule counts;
  * 0: its strength leaves none. */

@@ -210,6 +210,45 @@ static void test_masks(void **state)
     image_free(&init), image_free(&white), image_free(&black), image_free(&half);
 }
 
+/* A picture's noise is AUTOMATIC1111's first draw, diffusers' second; a delta is of what comes
+ * after it. With a white mask and strength 1 a run is one without a picture, so that it can be
+ * told. */
+static void test_orders_of_noise(void **state)
+{
+    (void)state;
+    image init = painted(SIDE, SIDE, 0), white = mask_of(SIDE, SIDE, 0);
+    float noise[2][NUMBERS];
+    rng r;
+    rng_seed_cuda(&r, 3);
+    for (int k = 0; k < 2; k++) rng_randn(&r, noise[k], NUMBERS);
+    generate_options from = options(&init, &white, 1), plain = options(NULL, NULL, 1);
+    assert_true(sampler_kind_parse(&from.sampler.kind, "euler_a"));
+    plain.sampler.kind = from.sampler.kind;
+    from.noise = plain.noise = NOISE_A1111;
+    for (int delta = 0; delta < 2; delta++) {
+        from.noise_delta = plain.noise_delta = delta ? 31337 : 0;
+        generate_result a = made_with(of_toy, &from), b = made_with(of_toy, &plain);
+        assert_memory_equal(a.initial, noise[0], sizeof noise[0]);
+        expect_same(&a, &b);
+        generate_options later = options(NULL, NULL, 1); /* its sampler's noise is a seed's first */
+        later.sampler.kind = from.sampler.kind;
+        later.noise = NOISE_A1111;
+        later.latents = noise[0];
+        later.seed = 3 + 31337;
+        generate_result c = made_with(of_toy, &later);
+        size_t bytes = NUMBERS * sizeof(float);
+        assert_int_equal(memcmp(a.final, c.final, bytes) == 0, delta);
+        generate_result_free(&a), generate_result_free(&b), generate_result_free(&c);
+    }
+    /* diffusers': the posterior's draw, the noise, and the masked picture's */
+    from.noise_delta = 0;
+    from.noise = NOISE_CUDA;
+    generate_result a = made_with(of_toy, &from);
+    assert_memory_equal(a.initial, noise[1], sizeof noise[1]);
+    generate_result_free(&a);
+    image_free(&init), image_free(&white);
+}
+
 typedef struct heard {
     int step, steps, told;
     generate_snapshot *kept;
@@ -571,12 +610,13 @@ static int close_toys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_diffusers), cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_steps),     cmocka_unit_test(test_together),
-        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_inpainting),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_paints_only),
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_settings),
-        cmocka_unit_test(test_previews),  cmocka_unit_test(test_names_tiles),
+        cmocka_unit_test(test_diffusers),   cmocka_unit_test(test_orders_of_noise),
+        cmocka_unit_test(test_masks),       cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_together),    cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_inpainting),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_paints_only), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_settings),    cmocka_unit_test(test_previews),
+        cmocka_unit_test(test_names_tiles),
     };
     return cmocka_run_group_tests(tests, open_toys, close_toys);
 }

@@ -359,7 +359,7 @@ static void test_misfits(void **state)
         .step = STEPS + 1, .kind = o.sampler.kind, .steps = STEPS, .seed = o.seed};
     assert_false(generator_run_mixed(generators, MODELS, &one, &o, &r, &e));
     assert_non_null(strstr(e.text, "cannot go on from step 7"));
-    o.cuda_noise = true;
+    o.noise = NOISE_CUDA;
     e = (error){0};
     assert_false(generator_run_mixed(generators, MODELS, &one, &o, &r, &e));
     assert_non_null(strstr(e.text, "drew its noise by another generator"));

@@ -271,6 +271,47 @@ static void test_lora(void **state)
     likeness("generate", "-m", "toy", "--prompt-syntax", "a1111", "--steps", "1", "-p", prompt,    \
              __VA_ARGS__, NULL)
 
+/* dog.safetensors at another path, with the name that its trainer gave it. */
+static void write_named(const char *name, const char *given)
+{
+    safetensors s;
+    error e = {0};
+    const safetensors_pair pair = {"ss_output_name", given};
+    if (!safetensors_open(&s, in_folder("dog.safetensors"), &e) ||
+        !safetensors_write(in_folder(name), s.entry, s.count, &pair, 1, &e))
+        fail_msg("%s", e.text);
+    safetensors_close(&s);
+}
+
+/* In folders below, by the file's name or its trainer's; what two are called is refused. */
+static void test_lora_folders(void)
+{
+    assert_int_equal(mkdir(in_folder("loras"), 0777), 0);
+    assert_int_equal(mkdir(in_folder("loras/animals"), 0777), 0);
+    assert_int_equal(symlink("..", in_folder("loras/animals/again")), 0);
+    write_named("loras/animals/hound.safetensors", "good dog");
+    ASKS("a <lora:hound:0.5>", "--lora-dir", "loras", "-o", "hound.png");
+    done();
+    ASKS("a <lora:good dog:0.5>", "--lora-dir", "loras/", "-o", "good.png");
+    done();
+    assert_null(strstr(last.err, "warning"));
+    assert_true(same_pixels("tag.png", "hound.png") && same_pixels("tag.png", "good.png"));
+    ASKS("a <lora:houn:0.5>", "--lora-dir", "loras", "-o", "x.png");
+    failed(1, "in loras; did you mean hound?");
+    /* a file's own name goes before another's alias */
+    write_named("loras/good dog.safetensors", "hound");
+    ASKS("a <lora:hound:0.5><lora:good dog:0.5>", "--lora-dir", "loras", "-o", "both.png");
+    done();
+    write_named("loras/hound.safetensors", "another");
+    ASKS("a <lora:hound:0.5>", "--lora-dir", "loras", "-o", "x.png");
+    failed(2, "<lora:hound>: loras/animals/hound.safetensors and loras/hound.safetensors are both "
+              "called so");
+    write_named("loras/more.safetensors", "another");
+    ASKS("a <lora:another:0.5>", "--lora-dir", "loras", "-o", "x.png");
+    failed(2,
+           "<lora:another>: loras/hound.safetensors and loras/more.safetensors are both called so");
+}
+
 /* Asked for in the prompt: merged as with --lora, each prompt's into models of its own. */
 static void test_lora_tags(void)
 {
@@ -299,7 +340,9 @@ static void test_lora_tags(void)
     ASKS("a <lora:../dog:1>", "--lora-dir", ".", "-o", "x.png");
     failed(1, "there is no ../dog.safetensors");
     ASKS("a <lora:dog:1>", "--lora-dir", "nowhere", "-o", "x.png");
-    failed(1, "--lora-dir nowhere: it is no folder that can be read");
+    failed(1, "--lora-dir nowhere: cannot open the folder");
+    ASKS("a", "--lora-dir", "nowhere", "-o", "x.png"); /* where no prompt has one, too */
+    failed(1, "--lora-dir nowhere: cannot open the folder");
     ASKS("a <lora:dog:much>", "--lora-dir", ".", "-o", "x.png");
     failed(2, "one number is taken as its weight, as in <lora:dog:0.8>");
     ASKS("a <lora:dog:1:0.5>", "--lora-dir", ".", "-o", "x.png");
@@ -388,6 +431,7 @@ static void test_lora_merged(void **state)
              "a x1, b x1", "-p", "a", "--steps", "2", "-o", "mixed.png", NULL);
     done();
     test_lora_tags();
+    test_lora_folders();
     test_lora_turns();
     likeness("convert", "toy", "baked", "--lora", "dog.safetensors:0.5", NULL);
     done();
@@ -445,6 +489,23 @@ static void test_rng(void **state)
     likeness("generate", "-m", "toy", "--like", "cuda.png", "-o", "like.png", NULL);
     done();
     assert_true(same_pixels("like.png", "cuda.png"));
+    /* the sampler's noise of another seed, told and made again */
+#define NOISY(...)                                                                                 \
+    likeness("generate", "-m", "toy", "-p", "a", "--steps", "3", "--sampler", "ddpm", "--rng",     \
+             "a1111", __VA_ARGS__, NULL)
+    NOISY("-o", "noisy.png");
+    done();
+    NOISY("--eta-noise-seed-delta", "31337", "-o", "ensd.png");
+    done();
+    assert_false(same_pixels("ensd.png", "noisy.png"));
+    likeness("inspect", "ensd.png", NULL);
+    done();
+    says(last.out, ", RNG: NV, ENSD: 31337");
+    likeness("generate", "-m", "toy", "--like", "ensd.png", "-o", "like2.png", NULL);
+    done();
+    assert_true(same_pixels("like2.png", "ensd.png"));
+    TOY("--eta-noise-seed-delta", "-1", "-o", "x.png");
+    failed(2, "--eta-noise-seed-delta -1: it cannot be negative");
     TOY("--rng", "dice", "-o", "x.png");
     failed(2, "--rng dice: there are cpu, cuda, a1111");
     /* noise of the sampler's alone, where the first is given */

@@ -124,9 +124,9 @@ bool lk_rng_parse(lk_rng *out, const char *name)
         lk_rng rng;
     } names[] = {{"cpu", LK_RNG_CPU},
                  {"cuda", LK_RNG_CUDA},
-                 {"a1111", LK_RNG_CUDA},
-                 {"nv", LK_RNG_CUDA},
-                 {"gpu", LK_RNG_CUDA}};
+                 {"a1111", LK_RNG_A1111},
+                 {"nv", LK_RNG_A1111},
+                 {"gpu", LK_RNG_A1111}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcasecmp(name, names[i].name)) {
             *out = names[i].rng;
@@ -162,6 +162,8 @@ bool generate_options_take(lk_generate_options *own, const lk_generate_options *
            (lk_prompt_syntax_name(own->prompt_syntax) ||
             error_set(e, ERROR_USAGE, "prompt syntax %d: there is none of this number",
                       (int)own->prompt_syntax)) &&
+           ((own->rng >= LK_RNG_CPU && own->rng <= LK_RNG_A1111) ||
+            error_set(e, ERROR_USAGE, "rng %d: there is none of this number", (int)own->rng)) &&
            ((own->spacing >= LK_SPACING_MODEL && own->spacing <= LK_SPACING_LINSPACE) ||
             error_set(e, ERROR_USAGE, "spacing %d: there is none of this number",
                       (int)own->spacing));
@@ -180,7 +182,8 @@ generate_options api_options_in(const lk_generate_options *o)
         .clip_skip = o->clip_skip,
         .deep_cache = o->deep_cache == 1 ? 0 : o->deep_cache,
         .syntax = (prompt_syntax)o->prompt_syntax,
-        .cuda_noise = o->rng == LK_RNG_CUDA,
+        .noise = (noise_source)o->rng,
+        .noise_delta = o->noise_seed_delta,
         .latents = o->latents ? o->latents->data : NULL,
         .init = o->init_image ? &o->init_image->image : NULL,
         .strength = o->strength,

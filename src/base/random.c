@@ -194,15 +194,16 @@ static void philox(uint32_t x[4], const uint32_t key[2])
 }
 
 /* Each number is a thread's: its own sequence (the counter's third word), of which this call takes
- * one counter, and of that the first of cuRAND's normal values. */
+ * one counter, and of that the first of cuRAND's normal values; in double, as AUTOMATIC1111 has it.
+ */
 static void randn_cuda(rng *r, float *out, size_t n)
 {
-    const float unit = 0x1p-32f, turn = 0x1p-32f * (float)(2 * M_PI);
+    const double unit = 0x1p-32, turn = 0x1p-32 * (double)(float)(2 * M_PI);
     for (size_t i = 0; i < n; i++) {
         uint32_t x[4] = {r->calls, 0, (uint32_t)i, (uint32_t)((uint64_t)i >> 32)};
         philox(x, r->key);
-        float u = fmaf((float)x[0], unit, unit / 2), v = fmaf((float)x[1], turn, turn / 2);
-        out[i] = sqrtf(-2 * logf(u)) * sinf(v);
+        double u = x[0] * unit + unit / 2, v = x[1] * turn + turn / 2;
+        out[i] = (float)(sqrt(-2 * log(u)) * sin(v));
     }
     r->calls++;
 }

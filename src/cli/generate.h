@@ -21,7 +21,7 @@ typedef struct cell {
 
 /* The LoRAs that some prompts ask for, and the models opened with them. */
 typedef struct lora_set {
-    lk_lora *lora; /* [count], paths malloc'ed */
+    lk_lora *lora; /* [count], paths of lora_file */
     size_t count;
     lk_model **opened; /* [models.count] */
 } lora_set;
@@ -35,7 +35,7 @@ typedef struct task {
     const char *like, *negative, *seed_text, *schedule, *vae, *tokenizer, *precision, *sampler,
         *variance, *spacing, *sigmas, *init_latents, *save_latents, *output, *sweep_text, *grid,
         *prompt_syntax, *lora_dir, *init_image, *mask, *hires_upscaler;
-    int width, height, steps, clip_skip, deep_cache, threads;
+    int width, height, steps, clip_skip, deep_cache, threads, noise_delta;
     float guidance, guidance_rescale, eta;
     double strength, hires, hires_strength;
     int hires_steps, batch;
@@ -45,8 +45,10 @@ typedef struct task {
     int preview;
     lk_settings *told; /* what --like's picture says; NULL: no --like */
     /* what they mean */
-    lora_set *sets; /* the first's models are models.opened */
-    size_t *set_of; /* [prompts.count] */
+    lora_set *sets;          /* the first's models are models.opened */
+    size_t *set_of;          /* [prompts.count] */
+    lk_lora_file *lora_file; /* what --lora-dir has */
+    size_t lora_file_count;
     size_t set_count;
     lk_generate_options base;
     lk_context_options context_options;

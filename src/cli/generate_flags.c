@@ -34,7 +34,8 @@ const char generate_help[] =
     "                             with another NAME a schedule switches it on, beside the "
     "weights:\n"
     "                             \"base x15, base+0.8*dog rest\", \"base+0.8*dog+0.3*style\"\n"
-    "      --lora-dir DIR         where the prompts' <lora:name:0.8> lie (--prompt-syntax a1111)\n"
+    "      --lora-dir DIR         where the prompts' <lora:name:0.8> lie, in folders below it too\n"
+    "                             (--prompt-syntax a1111)\n"
     "      --embedding [WORD=]FILE   a textual inversion: prompts may use its word (of the file,\n"
     "                             or the file's name); of several vectors all are read where it\n"
     "                             has no capital letter, as by diffusers, or with\n"
@@ -84,7 +85,10 @@ const char generate_help[] =
     "                             (3 is about twice as fast; default 1: always)\n"
     "      --rng cpu|cuda|a1111   whose noise a seed gives: diffusers' (default), or that of a "
     "GPU, as\n"
-    "                             AUTOMATIC1111 and stable-diffusion.cpp draw it\n"
+    "                             AUTOMATIC1111 and stable-diffusion.cpp draw it (cuda: and\n"
+    "                             diffusers, where a picture is changed)\n"
+    "      --eta-noise-seed-delta N   AUTOMATIC1111's (its ENSD): the sampler's own noise is of\n"
+    "                             the seed + N (default 0: off)\n"
     "      --init-latents FILE    start from this noise: safetensors, \"latents\" [1,4,h,w]\n"
     "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination\n"
     "\n"
@@ -125,6 +129,7 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"-H --height", OPTION_INT, &t->height},
         {"--eta", OPTION_FLOAT, &t->eta},
         {"--rng", OPTION_TEXT, &t->rng},
+        {"--eta_noise_seed_delta --ensd", OPTION_INT, &t->noise_delta},
         {"--variance", OPTION_TEXT, &t->variance},
         {"--spacing", OPTION_TEXT, &t->spacing},
         {"--clip_skip", OPTION_INT, &t->clip_skip},
@@ -214,6 +219,10 @@ int generate_flags_check(task *t)
                     t->variance);
     if (t->rng && !lk_rng_parse(&o->rng, t->rng))
         return fail(STATUS_WRONG_USAGE, "--rng %s: there are cpu, cuda, a1111", t->rng);
+    if (t->noise_delta < 0)
+        return fail(STATUS_WRONG_USAGE, "--eta-noise-seed-delta %d: it cannot be negative",
+                    t->noise_delta);
+    o->noise_seed_delta = (uint64_t)t->noise_delta;
     if (t->spacing && !lk_spacing_parse(&o->spacing, t->spacing))
         return fail(STATUS_WRONG_USAGE, "--spacing %s: there are leading, trailing, linspace",
                     t->spacing);

@@ -113,6 +113,7 @@ int like_read(task *t, int argc, char **argv)
         {"Deep cache", OPTION_INT, &t->deep_cache},
         {"Eta", OPTION_FLOAT, &t->eta},
         {"RNG", OPTION_TEXT, &t->rng},
+        {"ENSD", OPTION_INT, &t->noise_delta},
         {"Variance", OPTION_TEXT, &t->variance},
         {"Spacing", OPTION_TEXT, &t->spacing},
         {"Schedule", OPTION_TEXT, &t->schedule},

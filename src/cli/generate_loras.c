@@ -2,75 +2,58 @@
  *
  * generate_loras: "<lora:name:0.8>" in prompts: the files of --lora-dir, merged into models that
  * are opened once for every set of them. */
-#include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/generate.h"
 
-static const char *const endings[] = {".safetensors", ".pt", ".ckpt"};
-enum { ENDINGS = sizeof endings / sizeof *endings, FAR = 1000 };
+enum { FAR = 1000 };
 
 /* ---- files ---- */
 
-/* The length of a file's name without its ending; 0: it is no LoRA's. */
-static size_t stem(const char *file)
-{
-    size_t n = strlen(file);
-    for (int i = 0; i < ENDINGS; i++) {
-        size_t m = strlen(endings[i]);
-        if (n > m && strcmp(file + n - m, endings[i]) == 0) return n - m;
-    }
-    return 0;
-}
-
 static int no_file(const task *t, const char *name)
 {
-    char nearest[256] = "";
-    const char *at;
+    const char *nearest = NULL, *at;
     int best = FAR;
-    DIR *folder = opendir(t->lora_dir);
-    if (!folder)
-        return fail(STATUS_FAILED, "--lora-dir %s: it is no folder that can be read", t->lora_dir);
-    for (struct dirent *d; (d = readdir(folder));) {
-        char its[256];
-        size_t n = stem(d->d_name);
-        snprintf(its, sizeof its, "%.*s", (int)n, d->d_name);
-        if (n && name_nearest(its, name, strlen(name), &at, &best))
-            memcpy(nearest, its, sizeof nearest);
-    }
-    closedir(folder);
+    for (size_t i = 0; i < t->lora_file_count; i++)
+        if (name_nearest(t->lora_file[i].name, name, strlen(name), &at, &best))
+            nearest = t->lora_file[i].name;
     return fail(STATUS_FAILED,
                 "the prompt's <lora:%s>: there is no %s.safetensors, .pt or .ckpt in %s%s%s%s",
-                name, name, t->lora_dir, *nearest ? "; did you mean " : "", nearest,
-                *nearest ? "?" : "");
+                name, name, t->lora_dir, nearest ? "; did you mean " : "", nearest ? nearest : "",
+                nearest ? "?" : "");
 }
 
-static int find_file(const task *t, const char *name, char **path)
+static const char *name_of(const lk_lora_file *f, bool alias) { return alias ? f->alias : f->name; }
+
+/* AUTOMATIC1111's two names of a file; that of the file itself goes first. */
+static int find_file(const task *t, const char *name, const char **path)
 {
     *path = NULL;
     if (!t->lora_dir)
         return fail(STATUS_WRONG_USAGE,
                     "the prompt's <lora:%s>: say with --lora-dir DIR where such files lie", name);
-    for (int i = 0; i < ENDINGS && !strchr(name, '/'); i++) {
-        free(*path);
-        *path = text_format("%s/%s%s", t->lora_dir, name, endings[i]);
-        if (!*path) return no_memory();
-        if (access(*path, F_OK) == 0) return STATUS_DONE;
-    }
-    free(*path);
-    *path = NULL;
-    return no_file(t, name);
+    for (int alias = 0; alias < 2 && !*path; alias++)
+        for (size_t i = 0; i < t->lora_file_count; i++) {
+            const lk_lora_file *f = &t->lora_file[i];
+            const char *its = name_of(f, alias);
+            if (!its || strcmp(its, name) != 0) continue;
+            if (*path)
+                return fail(STATUS_WRONG_USAGE,
+                            "the prompt's <lora:%s>: %s and %s are both called so; rename one, or "
+                            "give one with --lora",
+                            name, *path, f->path);
+            *path = f->path;
+        }
+    return *path ? STATUS_DONE : no_file(t, name);
 }
 
 /* ---- sets ---- */
 
 static void set_close(lora_set *s)
 {
-    for (size_t i = 0; i < s->count; i++) free((char *)(uintptr_t)s->lora[i].path);
     free(s->lora);
     *s = (lora_set){0};
 }
@@ -85,7 +68,7 @@ static int set_read(task *t, lora_set *s, const char *prompt)
     s->lora = calloc(count + 1, sizeof *s->lora);
     if (!s->lora) status = no_memory();
     for (size_t i = 0; status == STATUS_DONE && i < count; i++) {
-        char *path;
+        const char *path;
         status = find_file(t, list[i].name, &path);
         if (status == STATUS_DONE) s->lora[s->count++] = (lk_lora){path, list[i].weight};
     }
@@ -110,6 +93,10 @@ int loras_find(task *t)
         return fail(STATUS_WRONG_USAGE,
                     "--lora-dir is for <lora:name:0.8> in prompts, which --prompt-syntax a1111 "
                     "reads");
+    if (t->lora_dir && !lk_lora_files(&t->lora_file, &t->lora_file_count, t->lora_dir, &t->error)) {
+        fail(STATUS_FAILED, "--lora-dir %s", t->error.text);
+        return STATUS_FAILED;
+    }
     t->sets = calloc(prompts, sizeof *t->sets);
     t->set_of = calloc(prompts, sizeof *t->set_of);
     if (!t->sets || !t->set_of) return no_memory();
@@ -177,4 +164,5 @@ void loras_close(task *t)
     }
     free(t->sets);
     free(t->set_of);
+    lk_free(t->lora_file);
 }

@@ -129,10 +129,18 @@ static bool encode(generator *g, encoded *x, const float *pixels, const job *j, 
     return true;
 }
 
-/* latent_dist.sample(generator) * scaling_factor */
-static bool draw_latents(float **out, const generator *g, const encoded *x, rng *r, error *e)
+static void seed(rng *r, const generate_options *o, uint64_t more)
+{
+    (o->noise == NOISE_CPU ? rng_seed : rng_seed_cuda)(r, o->seed + more);
+}
+
+/* latent_dist.sample(generator) * scaling_factor. AUTOMATIC1111 draws it from what no seed decides,
+ * stable-diffusion.cpp from the seed, which it sets anew for the noise: so it is here. */
+static bool draw_latents(float **out, const generator *g, const encoded *x, job_image *p, error *e)
 {
     float scaling = g->on.model->vae.scaling_factor;
+    rng own, *r = &p->rng;
+    if (p->o->noise == NOISE_A1111) seed(r = &own, p->o, 0);
     float *z = *out = malloc(x->n * sizeof *z);
     if (!z) return error_memory(e, "latents", x->n * sizeof *z);
     rng_randn(r, z, x->n);
@@ -191,7 +199,8 @@ static bool draw_masked(const job *j, job_image *p, float *pixels, error *e)
     if (!ok) return false;
     if (model_inpaints(g->on.model))
         return encode(g, &g->encoded[1], pixels, j, e) &&
-               draw_latents(&p->masked, g, &g->encoded[1], &p->rng, e);
+               draw_latents(&p->masked, g, &g->encoded[1], p, e);
+    if (p->o->noise == NOISE_A1111) return true;
     float *unused = malloc(job_numbers(j) * sizeof *unused);
     if (!unused) return error_memory(e, "latents", job_numbers(j) * sizeof *unused);
     rng_randn(&p->rng, unused, job_numbers(j));
@@ -206,7 +215,7 @@ static bool draw_from_pixels(const job *j, job_image *p, float *pixels, error *e
     /* an inpainting model that makes all steps does not look at the picture itself */
     if (!(masked && model_inpaints(g->on.model) && p->o->strength == 1) &&
         (!encode(g, &g->encoded[0], pixels, j, e) ||
-         !draw_latents(&p->clean, g, &g->encoded[0], &p->rng, e)))
+         !draw_latents(&p->clean, g, &g->encoded[0], p, e)))
         return false;
     rng_randn(&p->rng, p->noise, job_numbers(j));
     return !masked || draw_masked(j, p, pixels, e);
@@ -229,11 +238,9 @@ static bool draw_from_image(const job *j, job_image *p, error *e)
     return ok;
 }
 
-bool begin_draw(const job *j, job_image *p, error *e)
+static bool draw(const job *j, job_image *p, error *e)
 {
     size_t n = job_numbers(j);
-    if (!allocate_noise(j, p, e)) return false;
-    (p->o->cuda_noise ? rng_seed_cuda : rng_seed)(&p->rng, p->o->seed);
     if (p->o->clean) {
         p->clean = malloc(n * sizeof *p->clean);
         if (!p->clean) return error_memory(e, "latents", n * sizeof *p->clean);
@@ -246,6 +253,15 @@ bool begin_draw(const job *j, job_image *p, error *e)
         rng_randn(&p->rng, p->noise, n); /* torch.randn([1,C,h,w]) */
     return pipeline_finite(p->noise, n) ||
            error_set(e, ERROR_NUMERIC, "the initial latents hold NaN or infinity");
+}
+
+bool begin_draw(const job *j, job_image *p, error *e)
+{
+    if (!allocate_noise(j, p, e)) return false;
+    seed(&p->rng, p->o, 0);
+    if (!draw(j, p, e)) return false;
+    if (p->o->noise_delta) seed(&p->rng, p->o, p->o->noise_delta);
+    return true;
 }
 
 /* Inpainting of strength 1 begins with noise alone; a picture without a mask always counts. */

@@ -19,6 +19,11 @@ typedef struct generator generator;
 /* Called before the first step (step 0) and after each; true asks to stop. */
 typedef bool (*generate_progress)(void *user, int step, int steps);
 
+/* Whose noise a seed gives. The last two differ in what begins with a picture: diffusers draws its
+ * latents first, and then the noise; AUTOMATIC1111 and stable-diffusion.cpp's noise is the first
+ * draw, whatever the latents took. */
+typedef enum noise_source { NOISE_CPU, NOISE_CUDA, NOISE_A1111 } noise_source;
+
 /* A run after some of its steps: what the rest follows from. */
 typedef struct generate_snapshot {
     int step;            /* steps that are done */
@@ -30,7 +35,8 @@ typedef struct generate_snapshot {
     sampler_kind kind; /* of the run, which the rest of it must be of too: */
     int steps;
     uint64_t seed;
-    bool cuda_noise; /* generate_options', as this: */
+    noise_source noise; /* generate_options', as these: */
+    uint64_t noise_delta;
     int deep_cache;
     const void *deep; /* the deep features in force (generate/deep.h); size 0: none */
     size_t deep_size;
@@ -42,8 +48,9 @@ generate_snapshot *generate_snapshot_copy(const generate_snapshot *s);
 typedef struct generate_options {
     const char *prompt, *negative; /* UTF-8; NULL: empty */
     uint64_t seed;
-    bool cuda_noise;   /* drawn as a GPU draws it; else as torch's processor generator */
-    int width, height; /* 0: the model's own */
+    noise_source noise;
+    uint64_t noise_delta; /* the sampler's noise is of seed + this (AUTOMATIC1111's ENSD); 0: off */
+    int width, height;    /* 0: the model's own */
     sampler_options sampler;
     float guidance; /* off at 1 and below */
     float guidance_rescale;

@@ -169,7 +169,8 @@ static bool tell_reached(const job *j, const edge *r, int k, error *e)
                              .kind = p->o->sampler.kind,
                              .steps = p->o->sampler.steps,
                              .seed = p->o->seed,
-                             .cuda_noise = p->o->cuda_noise,
+                             .noise = p->o->noise,
+                             .noise_delta = p->o->noise_delta,
                              .deep_cache = p->o->deep_cache,
                              .deep = deep,
                              .deep_size = deep_size};
@@ -186,7 +187,7 @@ static bool is_of(const generate_snapshot *from, const generate_options *o, erro
         return error_set(e, ERROR_USAGE, "the run to go on from has deep cache %d; this one has %d",
                          from->deep_cache, o->deep_cache);
     if (from->kind == o->sampler.kind && from->steps == o->sampler.steps && from->seed == o->seed)
-        return from->cuda_noise == o->cuda_noise ||
+        return (from->noise == o->noise && from->noise_delta == o->noise_delta) ||
                error_set(e, ERROR_USAGE,
                          "the run to go on from drew its noise by another generator");
     return error_set(e, ERROR_USAGE,

@@ -243,6 +243,14 @@ static bool set_latents(settings *s, const generator *g, const generate_options 
     return settings_set(s, e, "Initial latents", "%.*s", SHORT_HASH, hex);
 }
 
+/* What the other program would draw the same; a picture's beginning by diffusers' order it cannot.
+ */
+static const char *noise_name(const generate_options *o)
+{
+    if (o->noise == NOISE_CPU) return "CPU";
+    return o->noise == NOISE_CUDA && o->init ? "CUDA" : "NV";
+}
+
 static bool fill(settings *s, const image_job *j, const image *made, error *e)
 {
     const generate_options *o = j->options;
@@ -268,8 +276,10 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
          set_tile(s, g, o, size, e) && set_rare(s, o, e) && set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (!o->latents || set_latents(s, g, o, e)) &&
-         ((o->latents && !o->cuda_noise) ||
-          settings_set(s, e, "RNG", "%s", o->cuda_noise ? "NV" : "CPU"));
+         ((o->latents && o->noise == NOISE_CPU) ||
+          settings_set(s, e, "RNG", "%s", noise_name(o))) &&
+         (!o->noise_delta ||
+          settings_set(s, e, "ENSD", "%llu", (unsigned long long)o->noise_delta));
     dtype precision = generator_device(g)->weight_type;
     if (precision != DTYPE_F32)
         ok = ok && settings_set(s, e, "Precision", "%s", precision_name(precision));

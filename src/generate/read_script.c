@@ -101,10 +101,21 @@ bool script_read(generator *g, const job *j, error *e)
 
 /* ---- what does nothing ---- */
 
+static bool is_alias(const model *m, const script_tag *t)
+{
+    const char *p = m->lora_aliases;
+    while (p && (p = strchr(p, '\n'))) {
+        p++;
+        if (strncmp(p, t->name, t->name_length) == 0 && p[t->name_length] == '\n') return true;
+    }
+    return false;
+}
+
 /* Whether the model was opened with a LoRA of this name: "name: hash, other: hash". */
 static bool is_merged(const model *m, const script_tag *t)
 {
     const char *p = m->lora_hashes;
+    if (is_alias(m, t)) return true;
     while (p && (strncmp(p, t->name, t->name_length) != 0 || p[t->name_length] != ':')) {
         p = strstr(p, ", ");
         if (p) p += 2;

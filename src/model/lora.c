@@ -16,6 +16,7 @@
 #include "base/sha256.h"
 #include "file/json.h"
 #include "file/torch.h"
+#include "model/lora_list.h"
 #include "model/lora_names.h"
 #include "model/overlay.h"
 
@@ -648,8 +649,39 @@ static bool add_text(char **list, const char *between, char *text)
 }
 
 typedef struct told {
-    char *notes, *hashes, *weights;
+    char *notes, *hashes, *weights, *aliases;
 } told;
+
+static void told_close(told *t)
+{
+    free(t->notes);
+    free(t->hashes);
+    free(t->weights);
+    free(t->aliases);
+    *t = (told){0};
+}
+
+/* What the model says already, of the one that it derives from. */
+static bool told_before(told *t, const model *m, error *e)
+{
+    const char *const from[] = {m->lora_hashes, m->lora_weights, m->lora_aliases};
+    char **const to[] = {&t->hashes, &t->weights, &t->aliases};
+    for (int i = 0; i < 3; i++)
+        if (from[i] && !(*to[i] = strdup(from[i])))
+            return error_memory(e, m->path, strlen(from[i]));
+    return true;
+}
+
+static void told_give(told *t, model *m, char **notes)
+{
+    free(m->lora_hashes);
+    free(m->lora_weights);
+    free(m->lora_aliases);
+    m->lora_hashes = t->hashes;
+    m->lora_weights = t->weights;
+    m->lora_aliases = t->aliases;
+    *notes = t->notes;
+}
 
 static bool tell(merging *g, told *t)
 {
@@ -667,6 +699,8 @@ static bool tell(merging *g, told *t)
                             string_format("%.*s: %s", (int)(colon - hash), hash,
                                           number_exact_float(g->lora->weight).text));
     ok = add_text(&t->hashes, ", ", hash) && ok;
+    const char *alias = lora_alias(&g->file);
+    if (alias) ok = add_text(&t->aliases, "", string_format("\n%s\n", alias)) && ok;
     return (ok && colon) || error_memory(g->e, g->lora->path, 64);
 }
 
@@ -712,19 +746,10 @@ bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_poo
     told t = {0};
     *notes = NULL;
     if (!count) return true;
-    if (m->lora_hashes && m->lora_weights) { /* of the model that it derives from */
-        t.hashes = strdup(m->lora_hashes);
-        t.weights = strdup(m->lora_weights);
-        if (!t.hashes || !t.weights) {
-            free(t.hashes);
-            free(t.weights);
-            return error_memory(e, m->path, strlen(m->lora_hashes));
-        }
-    }
     if (m->kind != MODEL_STABLE_DIFFUSION)
         return error_set(e, ERROR_MODEL, "%s: is an unconditional model, which LoRAs are not for",
                          m->path);
-    bool ok = start(&g);
+    bool ok = told_before(&t, m, e) && start(&g);
     for (size_t i = 0; ok && i < count; i++) {
         g.lora = &list[i];
         ok = isfinite(list[i].weight) ||
@@ -736,16 +761,10 @@ bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_poo
     }
     ok = ok && replace_sets(&g, m);
     if (ok) {
-        free(m->lora_hashes);
-        free(m->lora_weights);
         m->copied = g.copied;
-        m->lora_hashes = t.hashes;
-        m->lora_weights = t.weights;
-        *notes = t.notes;
+        told_give(&t, m, notes);
     } else {
-        free(t.hashes);
-        free(t.weights);
-        free(t.notes);
+        told_close(&t);
     }
     arena_free(&g.memory);
     arena_free(&g.passing);

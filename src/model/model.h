@@ -31,6 +31,7 @@ typedef struct model {
     const work_watch *watch; /* while it is opened; NULL: nobody watches */
     char *lora_hashes;  /* "name: 0123456789ab, ..." of what was merged into it; NULL: nothing */
     char *lora_weights; /* "name: 0.8, ..." */
+    char *lora_aliases; /* "\nother name\n...": what else prompts call them (lora_list.h) */
     char *inversion_hashes; /* the same of textual inversions */
     char *told[4];          /* of a single file that tells its configurations, in told.c's order */
     char *hash;             /* [65], kept by model_hash, "" until then; NULL: it is not kept */
