@@ -215,8 +215,7 @@ typedef struct lk_embedding {
 typedef struct lk_model_options {
     size_t size;
     /* A diffusers folder, a .safetensors or .ckpt file; NULL: the pocket model, found in
-     * $LIKENESS_MODELS,
-     * beside the library or program as it is installed or built. */
+     * $LIKENESS_MODELS, beside the library or program as it is installed or built. */
     const char *path;
     const char *vae;       /* NULL, or a folder or file whose autoencoder replaces the model's */
     const char *tokenizer; /* NULL, or the tokenizer folder for a single file */
@@ -384,10 +383,9 @@ LK_API int lk_sampler_count(void);
 LK_API bool lk_sampler_parse(lk_sampler *out, const char *name);
 LK_API bool lk_variance_parse(lk_variance *out, const char *name);
 LK_API bool lk_spacing_parse(lk_spacing *out, const char *name);
-LK_API const char *lk_sampler_name(
-    lk_sampler sampler); /* "ddim"; NULL: there is none of this number */
-LK_API const char *lk_sampler_label(
-    lk_sampler sampler); /* "DDIM", as in pictures' settings; or NULL */
+/* "ddim", and "DDIM", as in pictures' settings; NULL: there is none of this number. */
+LK_API const char *lk_sampler_name(lk_sampler sampler);
+LK_API const char *lk_sampler_label(lk_sampler sampler);
 /* Whether the option of that name means something to it. */
 LK_API bool lk_sampler_has_eta(lk_sampler sampler);
 LK_API bool lk_sampler_has_variance(lk_sampler sampler);
@@ -407,8 +405,7 @@ typedef struct lk_prompt_lora {
 /* Those of a prompt, in order: *list [*count] is one block, for lk_free. */
 LK_API bool lk_prompt_loras(lk_prompt_lora **list, size_t *count, const char *prompt,
                             lk_error *error);
-/* A LoRA's file, by what prompts may call it: its name without the ending, or the one that its
- * trainer gave it (kohya's ss_output_name; NULL: none). */
+/* A LoRA's file, and what prompts may call it: alias is kohya's ss_output_name in it, or NULL. */
 typedef struct lk_lora_file {
     const char *path, *name, *alias;
 } lk_lora_file;
