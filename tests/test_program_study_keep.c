@@ -377,6 +377,29 @@ static void test_commands(void **state)
     run("grep -q 'likeness study plan.json -o . --precision bf16' p/report.html");
 }
 
+/* With and without a deep cache, in turns too: under other names, kept, and each by its command. */
+static void test_deep_cache(void **state)
+{
+    (void)state;
+    run("rm -rf p");
+    write_plan("plan.json", "", "\"prompt\": \"a dog\"");
+    run("sed 's/.columns.: {.seed.: .1.}/\"columns\": {\"deep_cache\": [1, 2]}/' plan.json "
+        ">deep.json && sed 's/.columns.: {.seed.: .1.}/\"columns\": {\"seed\": [0]}/' plan.json "
+        ">whole.json");
+    study("whole.json", "p");
+    likeness("study", "deep.json", "-o", "p", "-t", "1", "--dry-run", NULL);
+    done();
+    says(last.out, "6 pictures in all, 3 of them to be made");
+    study("deep.json", "p");
+    nothing_to_do("deep.json", "p");
+    check_commands("p", 6);
+    run("grep -q '<dt>deep cache</dt><dd>2</dd>' p/report.html");
+    run("grep -q 'scope=.col.>deep cache 2</th>' p/report.html");
+    run("grep -q '<h3>Deep cache 2</h3>' p/report.html");
+    run("grep -q '\"deep_cache\": 2' p/measures.json");
+    run("cut -d, -f10 p/cells.csv | sort -u | tr '\\n' ' ' | grep -q '1 2 deep_cache'");
+}
+
 /* A LoRA and a training of all weights, side by side; what is trained from a LoRA's model too. The
  * LoRA is kept, or trained anew, as a model is. */
 static void test_lora(void **state)
@@ -601,6 +624,7 @@ int main(void)
                                        cmocka_unit_test(test_precision),
                                        cmocka_unit_test(test_plan),
                                        cmocka_unit_test(test_commands),
+                                       cmocka_unit_test(test_deep_cache),
                                        cmocka_unit_test(test_hash),
                                        cmocka_unit_test(test_lora),
                                        cmocka_unit_test(test_interrupts),

@@ -83,8 +83,9 @@ static const char *const schedules[] = {"base",
                                         "base x6"};
 enum { SCHEDULES = sizeof schedules / sizeof *schedules, SEEDS = 2 };
 
-/* One section: schedules x seeds, the last row being the first again under another text. */
-static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_sampler kind)
+/* One section: schedules x seeds, the last row being the first again under another text; or, where
+ * every is above 0, schedules x (without, and with a deep cache of so many). */
+static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_sampler kind, int every)
 {
     lk_error why = {0};
     *p = (study_plan){.models = MODELS,
@@ -95,7 +96,8 @@ static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_samp
     for (int i = 0; i < SCHEDULES * SEEDS; i++) {
         cell[i] = (study_cell){.prompt = "a dog",
                                .negative = "",
-                               .seed = 7 + (uint64_t)(i % SEEDS),
+                               .seed = 7 + (uint64_t)(every ? 0 : i % SEEDS),
+                               .deep_cache = i % SEEDS * every,
                                .sampler = kind,
                                .steps = STEPS,
                                .guidance = 3,
@@ -132,14 +134,14 @@ static void check_alone(world *w, const study_cell *c)
 }
 
 /* By so many sessions. */
-static void check_sampler(world *w, lk_sampler kind, int sessions)
+static void check_sampler(world *w, lk_sampler kind, int every, int sessions)
 {
     error e = {0};
     study_plan p;
     study_section s;
     study_cell cell[SCHEDULES * SEEDS];
     cell_work work;
-    plan_fill(&p, &s, cell, kind);
+    plan_fill(&p, &s, cell, kind, every);
     cells_name(&p, hashes, LK_F32);
     assert_string_equal(cell[0].name, cell[SCHEDULES * SEEDS - SEEDS].name);
     assert_string_not_equal(cell[0].name, cell[1].name);
@@ -178,7 +180,7 @@ static void test_ddim(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDIM, 1);
+    check_sampler(&w, LK_DDIM, 0, 1);
     world_close(&w);
 }
 
@@ -188,7 +190,7 @@ static void test_ddpm(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDPM, 1);
+    check_sampler(&w, LK_DDPM, 0, 1);
     world_close(&w);
 }
 
@@ -197,8 +199,31 @@ static void test_side_by_side(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDPM, 3);
+    check_sampler(&w, LK_DDPM, 0, 3);
     world_close(&w);
+}
+
+/* A run goes on with its own deep features, and never from one with another cache. */
+static void test_deep_cache(void **state)
+{
+    (void)state;
+    world w;
+    world_open(&w);
+    check_sampler(&w, LK_DDIM, 3, 1);
+    world_close(&w);
+}
+
+/* What the first studies have in their folders is found under its name by all later ones. */
+static void test_old_names(void **state)
+{
+    (void)state;
+    study_plan p;
+    study_section s;
+    study_cell cell[SCHEDULES * SEEDS];
+    plan_fill(&p, &s, cell, LK_DDIM, 0);
+    cells_name(&p, hashes, LK_F32);
+    assert_string_equal(cell[0].name, "5b65c3c891099c67");
+    for (int i = 0; i < SCHEDULES * SEEDS; i++) lk_schedule_close(&cell[i].mix);
 }
 
 /* A picture that cannot be made keeps no other; what a piece shares with the rest is told once. */
@@ -214,7 +239,7 @@ static void test_one_fails(void **state)
     crew many;
     int bad;
     world_open(&w);
-    plan_fill(&p, &s, cell, LK_DDIM);
+    plan_fill(&p, &s, cell, LK_DDIM, 0);
     cell[3].width = 33; /* no size of this model */
     cells_name(&p, hashes, LK_F32);
     assert_true(cells_plan(&work, &p, w.folder, &e) && crew_open(&many, w.context, 2, &e));
@@ -235,8 +260,9 @@ static void test_one_fails(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ddim), cmocka_unit_test(test_ddpm),
-                                       cmocka_unit_test(test_side_by_side),
-                                       cmocka_unit_test(test_one_fails)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ddim),         cmocka_unit_test(test_ddpm),
+        cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_deep_cache),
+        cmocka_unit_test(test_old_names),    cmocka_unit_test(test_one_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,22 +155,6 @@ static void make_cells(void)
            sizeof cell[0].name); /* the same picture in another section */
 }
 
-/* The toy's latents are small beside the noise. */
-static void scale_latents(const char *in)
-{
-    char *path = path_join(in, "vae/config.json"), *text;
-    size_t size;
-    error e = {0};
-    assert_true(path && file_read(path, 1 << 16, &text, &size, &e));
-    char *at_scale = strstr(text, "\"scaling_factor\": 1.0");
-    assert_non_null(at_scale);
-    memcpy(at_scale + strlen("\"scaling_factor\": "), "30 ", 3);
-    FILE *f = fopen(path, "w");
-    assert_int_equal(fwrite(text, 1, size, f), size);
-    fclose(f);
-    free(text), free(path);
-}
-
 static void open_model(lk_model **out, const char *path)
 {
     lk_error why = {0};

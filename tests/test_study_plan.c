@@ -180,6 +180,7 @@ static void test_axes(void **state)
     CHECK_LABELS("{\"width\": [64]}", "width 64");
     CHECK_LABELS("{\"height\": [64]}", "height 64");
     CHECK_LABELS("{\"clip_skip\": [1]}", "clip skip 1");
+    CHECK_LABELS("{\"deep_cache\": [1, 2, 3]}", "no deep cache", "deep cache 2", "deep cache 3");
     CHECK_LABELS("{\"model\": [\"base\", \"tuned\"]}", "base", "tuned");
     CHECK_LABELS("{\"schedule\": [\"base|tuned\"]}", "base|tuned");
     CHECK_LABELS("{\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 50]}}",
@@ -356,7 +357,7 @@ static void test_bad_top(void **state)
               ": defaults: unknown key \"stepz\"; there are "
               "prompt, negative, seed, sampler, sigmas, steps, guidance, guidance_rescale, eta, "
               "variance, spacing, "
-              "width, height, clip_skip, model, schedule");
+              "width, height, clip_skip, deep_cache, model, schedule");
     check_bad("{\"measures\": {\"noises\": 0}}",
               ": measures: \"noises\" is 0; it should be in 1..1000");
     check_bad("{\"measures\": {\"draws\": 1}}",
@@ -515,6 +516,12 @@ static void test_bad_axes(void **state)
               AT ".rows.eta[0]: \"eta\" is 2; it should be a number from 0 to 1");
     check_bad(ROWS("{\"width\": [0]}"),
               AT ".rows.width[0]: \"width\" is 0; it should be in 1..16384");
+    check_bad(ROWS("{\"deep_cache\": [0]}"),
+              AT ".rows.deep_cache[0]: \"deep_cache\" is 0; it should be in 1..10000");
+    check_bad(ROWS("{\"deep_cache\": [1, 2.5]}"),
+              AT ".rows.deep_cache[1]: \"deep_cache\" should be an integer, not a number");
+    check_bad(ROWS("{\"deep_cache\": [2, 2]}"),
+              AT ".rows: two entries are labelled \"deep cache 2\"; give each its own label");
     check_bad(ROWS("{\"prompt\": [7]}"),
               AT ".rows.prompt[0]: \"prompt\" should be a string, not an integer");
     check_bad(ROWS("{\"steps\": [5, 5]}"),

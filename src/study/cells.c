@@ -18,6 +18,14 @@
 
 static void add_text(sha256 *h, const char *text) { sha256_add(h, text, strlen(text) + 1); }
 
+/* What the first studies did not know stands behind what they did, where a cell has it. */
+static void add_number(sha256 *h, const char *name, double value)
+{
+    number_text n = number_exact(value);
+    sha256_add(h, name, strlen(name));
+    sha256_add(h, n.text, strlen(n.text));
+}
+
 /* Everything but the mix. The numbers' places are as they were in the first studies, whose pictures
  * count. */
 static void hash_settings(sha256 *h, const study_cell *c)
@@ -30,7 +38,9 @@ static void hash_settings(sha256 *h, const study_cell *c)
              c->spacing ? (int)c->spacing - 1 : 0, number_rounded((double)c->guidance, 9).text,
              number_rounded((double)c->guidance_rescale, 9).text, c->width, c->height,
              c->clip_skip);
-    add_text(h, line);
+    sha256_add(h, line, strlen(line));
+    if (c->deep_cache) add_number(h, " deep cache ", c->deep_cache);
+    add_text(h, "");
     if (c->sigmas) add_text(h, c->sigmas);
     add_text(h, c->prompt);
     add_text(h, c->negative);

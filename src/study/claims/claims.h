@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * claims: what the files that make statements share (claims_samplers.c, claims_models.c,
- * claims_switches.c; statements.c puts them in order). */
+ * claims_switches.c, claims_deep.c; statements.c puts them in order). */
 #ifndef LIKENESS_STUDY_CLAIMS_H
 #define LIKENESS_STUDY_CLAIMS_H
 
@@ -30,6 +30,7 @@ void claim_end(claims *c, verdict v);
 void claims_samplers(claims *c);
 void claims_models(claims *c);
 void claims_switches(claims *c);
+void claims_deep(claims *c);
 
 /* Which side of a value the whole interval is on; neither where there is no interval. */
 bool is_above(const estimate *e, double value);

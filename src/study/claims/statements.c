@@ -132,6 +132,7 @@ bool statements_make(statements *out, arena *memory, const study_plan *p, const 
     claims_samplers(&c);
     claims_models(&c);
     claims_switches(&c);
+    claims_deep(&c);
     bool ok = !ferror(c.out) && !c.no_memory;
     if (fclose(c.out) != 0) ok = false;
     char *kept = ok ? arena_alloc(memory, size + 1) : NULL;

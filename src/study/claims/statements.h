@@ -28,6 +28,9 @@ typedef struct statements {
     int count;
 } statements;
 
+/* The first shown section where this model alone makes pictures with a deep cache; -1: none. */
+int deep_section(const study_plan *p, int model);
+
 /* In the order of the page. Text is of the arena. False: memory is out. */
 bool statements_make(statements *out, arena *memory, const study_plan *p, const study_measures *m);
 

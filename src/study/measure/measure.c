@@ -20,7 +20,7 @@ typedef struct sample {
     int n;
 } sample;
 
-enum { SAMPLES = 4 };
+enum { SAMPLES = 5 };
 
 typedef struct tables {
     const measure_source *source;
@@ -403,6 +403,83 @@ static bool fill_crossing(tables *t, const char *prompt, error *e)
     return true;
 }
 
+/* ---- deep cache ------------------------------------------------------------------------------ */
+
+/* The same picture without a deep cache; -1: there is none. */
+static int without_cache(const tables *t, int i)
+{
+    for (int k = 0; k < t->all.cells; k++)
+        if (!t->cell[k]->deep_cache && t->all.picture[k].alone == t->all.picture[i].alone &&
+            cells_alike(t->cell[i], t->cell[k], ANY_DEEP))
+            return k;
+    return -1;
+}
+
+/* Of the pictures [n] those with the row's deep cache. subject -1: no shares. */
+static bool fill_cache(tables *t, const deep_row *of, const int *set, int n, error *e)
+{
+    deep_row row = *of;
+    start(t);
+    for (int i = 0; i < n; i++) {
+        int whole = without_cache(t, set[i]);
+        double pixels, drift;
+        if (t->cell[set[i]]->deep_cache != of->deep_cache) continue;
+        if (!relative_distance(t, set[i], whole, whole, &drift, &pixels, e)) return false;
+        take(&t->s[0], pixels);
+        take(&t->s[1], drift);
+        if (of->subject < 0) continue;
+        take(&t->s[2], share_of(t, whole, of->subject));
+        take(&t->s[3], share_of(t, set[i], of->subject));
+        take(&t->s[4], share_of(t, set[i], of->subject) - share_of(t, whole, of->subject));
+    }
+    row.pixels = estimated(&t->s[0]);
+    row.drift = estimated(&t->s[1]);
+    row.whole = estimated(&t->s[2]);
+    row.reused = estimated(&t->s[3]);
+    row.share = estimated(&t->s[4]);
+    t->out->deep[t->out->deeps++] = row;
+    return true;
+}
+
+static bool fill_caches(tables *t, int subject, int which, const char *prompt, error *e)
+{
+    int n = 0;
+    for (int i = 0; i < t->all.cells; i++)
+        if (is_of(t, i, prompt) && t->cell[i]->deep_cache && t->all.picture[i].alone == which &&
+            without_cache(t, i) >= 0)
+            t->set[n++] = i;
+    n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_DEEP);
+    for (int i = 0; i < n; i++) {
+        int every = t->cell[t->set[i]]->deep_cache;
+        bool is_first = true;
+        for (int k = 0; k < i && is_first; k++) is_first = t->cell[t->set[k]]->deep_cache != every;
+        deep_row row = {.subject = subject, .model = which, .prompt = prompt, .deep_cache = every};
+        if (is_first && !fill_cache(t, &row, t->set, n, e)) return false;
+    }
+    return true;
+}
+
+static bool has_model(const measured_subject *j, int which)
+{
+    bool has = which == j->base;
+    for (int k = 0; k < j->models && !has; k++) has = which == j->model[k];
+    return has;
+}
+
+/* A model's rows for each subject that it has a part in; else one. */
+static bool fill_deep(tables *t, int which, error *e)
+{
+    bool ok = true, any = false;
+    for (int j = 0; j < t->all.subjects; j++) {
+        if (!has_model(&t->all.subject[j], which)) continue;
+        any = true;
+        for (int k = 0; ok && k < t->prompts; k++) ok = fill_caches(t, j, which, t->prompt[k], e);
+    }
+    for (int k = 0; ok && !any && k < t->prompts; k++)
+        ok = fill_caches(t, -1, which, t->prompt[k], e);
+    return ok;
+}
+
 /* ---- diversity ------------------------------------------------------------------------------- */
 
 /* For each picture [n] its mean distance to the others. */
@@ -545,6 +622,7 @@ static bool fill(tables *t, error *e)
             ok = fill_structure(t, s, t->prompt[k], e);
         ok = ok && fill_crossing(t, t->prompt[k], e) && fill_diversity(t, t->prompt[k], e);
     }
+    for (int which = 0; ok && which < t->source->plan->models; which++) ok = fill_deep(t, which, e);
     ok = ok && field_measure(t->out, &t->all, t->source, e) && make_again(t, e);
     if (ok) fill_cells(t);
     if (ok) list_subjects(t);
@@ -595,10 +673,11 @@ static bool make_room(tables *t, error *e)
     m->switches = calloc(3 * cells, sizeof *m->switches);
     m->structure = calloc(cells, sizeof *m->structure);
     m->crossing = calloc(cells, sizeof *m->crossing);
+    m->deep = calloc(cells * subjects, sizeof *m->deep); /* a picture gives at most one of each */
     m->diversity = calloc(models * prompts, sizeof *m->diversity);
     m->cell_share = malloc(((size_t)m->cells + 1) * subjects * sizeof *m->cell_share);
     return (m->subject && m->likeness && m->change && m->contrast && m->wording && m->switches &&
-            m->structure && m->crossing && m->diversity && m->cell_share) ||
+            m->structure && m->crossing && m->deep && m->diversity && m->cell_share) ||
            error_memory(e, "a study's tables", models * models * prompts * sizeof *m->contrast);
 }
 
@@ -619,7 +698,8 @@ void study_measures_close(study_measures *m)
 {
     for (int i = 0; i < m->subjects; i++) free((int *)(uintptr_t)m->subject[i].model);
     free(m->subject), free(m->likeness), free(m->change), free(m->contrast), free(m->wording);
-    free(m->switches), free(m->structure), free(m->crossing), free(m->diversity);
+    free(m->switches), free(m->structure), free(m->crossing), free(m->deep);
+    free(m->diversity);
     free(m->field), free(m->cell_share);
     *m = (study_measures){0};
 }

@@ -100,6 +100,17 @@ typedef struct crossing_row { /* two samplers from the same noise at the same nu
     estimate kept; /* DDPM's picture against DDIM's, as structure_row.kept */
 } crossing_row;
 
+typedef struct deep_row { /* a model's pictures with a deep cache against those without, in pairs of
+                             equal noise */
+    int subject, model;   /* subject -1: of none */
+    const char *prompt;
+    int deep_cache;
+    estimate whole, reused; /* share without, and with: % */
+    estimate share;         /* their difference, % points */
+    estimate pixels;        /* root mean square difference, grey levels of 255 */
+    estimate drift;         /* the same as % of the distance between two seeds without */
+} deep_row;
+
 typedef struct diversity_row { /* between the seeds of a model and prompt */
     int model;
     const char *prompt;
@@ -132,6 +143,8 @@ typedef struct study_measures {
     int structures;
     crossing_row *crossing;
     int crossings;
+    deep_row *deep;
+    int deeps;
     diversity_row *diversity;
     int diversities;
     field_row *field;

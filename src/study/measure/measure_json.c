@@ -109,6 +109,17 @@ static json_t *crossing_json(const source *s, int i)
                      of(r->kept));
 }
 
+static json_t *deep_json(const source *s, int i)
+{
+    const deep_row *r = &s->m->deep[i];
+    json_t *row = json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o}", "model",
+                            name_of(s, r->model), "prompt", r->prompt, "deep_cache", r->deep_cache,
+                            "whole", of(r->whole), "reused", of(r->reused), "share", of(r->share),
+                            "pixels", of(r->pixels), "drift", of(r->drift));
+    if (row && r->subject >= 0) json_object_set_new(row, "subject", json_integer(r->subject));
+    return row;
+}
+
 static json_t *diversity_json(const source *s, int i)
 {
     const diversity_row *r = &s->m->diversity[i];
@@ -151,6 +162,7 @@ bool study_measures_write(const study_measures *m, const study_plan *p, const ch
                put_rows(j, "switches", m->switch_count, &s, switch_json) &&
                put_rows(j, "structure", m->structures, &s, structure_json) &&
                put_rows(j, "crossing", m->crossings, &s, crossing_json) &&
+               put_rows(j, "deep_cache", m->deeps, &s, deep_json) &&
                put_rows(j, "diversity", m->diversities, &s, diversity_json) &&
                put_rows(j, "field", m->fields, &s, field_json) &&
                (!m->repeated ||

@@ -43,7 +43,7 @@ typedef struct measured {
 } measured;
 
 /* What two cells may differ in. */
-enum { ANY_SEED = 1, ANY_MIX = 2, ANY_STEPS = 4, ANY_PROMPT = 8, ANY_SAMPLER = 16 };
+enum { ANY_SEED = 1, ANY_MIX = 2, ANY_STEPS = 4, ANY_PROMPT = 8, ANY_SAMPLER = 16, ANY_DEEP = 32 };
 bool cells_alike(const study_cell *a, const study_cell *b, int any);
 /* Of a set of pictures only those stay whose settings, but for `any`, most have; the first such
  * where there are several. Returns how many. */

@@ -549,5 +549,6 @@ void figures_section(page *p, int section)
         drift_chart(p, s);
         diversity_chart(p, s);
     }
+    figures_deep(p, section);
     fputs("</div>\n", p->out);
 }

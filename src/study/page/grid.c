@@ -32,6 +32,7 @@ static void write_alt(FILE *out, const study_cell *c)
     if (*c->prompt) html_print(out, "\xe2\x80\x9c%s\xe2\x80\x9d, ", c->prompt);
     html_print(out, "%s, seed %llu, %s, %d steps", c->schedule, (unsigned long long)c->seed,
                lk_sampler_label(c->sampler), c->steps);
+    if (c->deep_cache) html_print(out, ", deep cache %d", c->deep_cache);
 }
 
 static void write_settings(FILE *out, const study_cell *c)
@@ -52,6 +53,7 @@ static void write_settings(FILE *out, const study_cell *c)
     if (*c->prompt) html_print(out, "<dt>prompt</dt><dd>%s</dd>", c->prompt);
     if (*c->negative) html_print(out, "<dt>negative</dt><dd>%s</dd>", c->negative);
     if (c->clip_skip) html_print(out, "<dt>clip skip</dt><dd>%d</dd>", c->clip_skip);
+    if (c->deep_cache) html_print(out, "<dt>deep cache</dt><dd>%d</dd>", c->deep_cache);
 }
 
 /* Its share of every subject, where it was measured; index: of the cell in the study. */

@@ -179,7 +179,7 @@ static void write_field(page *p)
 static bool any_measured(const page_source *s)
 {
     const study_measures *m = s->measures;
-    return m->likenesses || m->changes || m->structures || m->diversities || m->fields;
+    return m->likenesses || m->changes || m->structures || m->deeps || m->diversities || m->fields;
 }
 
 static void write_measures(page *p)
@@ -452,8 +452,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     csv_text(out, c->prompt);
     fputc(',', out);
     csv_text(out, c->negative);
-    fprintf(out, ",%llu,%s,%d,%s,", (unsigned long long)c->seed, lk_sampler_name(c->sampler),
-            c->steps, number_exact_float(c->guidance).text);
+    fprintf(out, ",%llu,%s,%d,%s,%d,", (unsigned long long)c->seed, lk_sampler_name(c->sampler),
+            c->steps, number_exact_float(c->guidance).text, c->deep_cache ? c->deep_cache : 1);
     csv_text(out, c->schedule);
     fputc(',', out);
     csv_models(p, c);
@@ -473,7 +473,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
 static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
-    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,schedule,models,file",
+    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,deep_cache,"
+          "schedule,models,file",
           p->out);
     for (int i = 0; i < p->s->measures->subjects; i++)
         fprintf(p->out, ",share_of_subject_%d", i + 1);

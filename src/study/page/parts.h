@@ -40,6 +40,7 @@ bool page_any_trained(const study_plan *plan);
 /* Charts, and what to know to read them. Each writes nothing where there is nothing to show. */
 void figures_losses(page *p);
 void figures_section(page *p, int section);
+void figures_deep(page *p, int section);
 
 extern const char page_style[], page_script[];
 

@@ -63,6 +63,9 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
     case KEY_WIDTH: *out = arena_format(a, "width %d", c->width); break;
     case KEY_HEIGHT: *out = arena_format(a, "height %d", c->height); break;
     case KEY_CLIP_SKIP: *out = arena_format(a, "clip skip %d", c->clip_skip); break;
+    case KEY_DEEP_CACHE:
+        *out = c->deep_cache ? arena_format(a, "deep cache %d", c->deep_cache) : "no deep cache";
+        break;
     default: *out = c->schedule; break;
     }
     return *out || plan_no_memory(r);

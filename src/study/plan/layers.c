@@ -24,6 +24,7 @@ const setting_name layer_keys[KEYS] = {
     [KEY_WIDTH] = {"width", PART(width), KEY_WIDTH},
     [KEY_HEIGHT] = {"height", PART(height), KEY_HEIGHT},
     [KEY_CLIP_SKIP] = {"clip_skip", PART(clip_skip), KEY_CLIP_SKIP},
+    [KEY_DEEP_CACHE] = {"deep_cache", PART(deep_cache), KEY_DEEP_CACHE},
     [KEY_MODEL] = {"model", PART(schedule), KEY_SCHEDULE},
     [KEY_SCHEDULE] = {"schedule", PART(schedule), KEY_SCHEDULE},
 };
@@ -71,6 +72,14 @@ static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
            plan_wrong(r, "\"%s\" is \"%.60s\"; it should be %s", layer_keys[k].name, word, list);
 }
 
+/* 1 is none, as no key is. */
+static bool read_deep_cache(fields *f, study_cell *c)
+{
+    c->deep_cache = field_int(f, "deep_cache", 0, 1, MAX_STEPS);
+    if (c->deep_cache == 1) c->deep_cache = 0;
+    return f->ok;
+}
+
 /* One setting of an object, which has it. */
 static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_cell *c)
 {
@@ -87,6 +96,7 @@ static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_ce
     case KEY_WIDTH: c->width = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
     case KEY_HEIGHT: c->height = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
     case KEY_CLIP_SKIP: c->clip_skip = field_int(&f, name, 0, 0, 1000); return f.ok;
+    case KEY_DEEP_CACHE: return read_deep_cache(&f, c);
     case KEY_MODEL:
         if (!plan_read_text(r, object, name, true, NULL, &c->schedule)) return false;
         return plan_find_model(r->plan, c->schedule) >= 0 ||

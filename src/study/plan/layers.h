@@ -23,6 +23,7 @@ typedef enum setting_key {
     KEY_WIDTH,
     KEY_HEIGHT,
     KEY_CLIP_SKIP,
+    KEY_DEEP_CACHE,
     KEY_MODEL,
     KEY_SCHEDULE,
 } setting_key;

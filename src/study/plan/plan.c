@@ -187,5 +187,6 @@ lk_generate_options cell_options(const study_cell *c)
     o.guidance = c->guidance;
     o.guidance_rescale = c->guidance_rescale;
     o.clip_skip = c->clip_skip;
+    o.deep_cache = c->deep_cache;
     return o;
 }
