@@ -199,8 +199,8 @@ LK_API void lk_session_resume(lk_session *session);
 /* Never changes once it is open. */
 typedef struct lk_model lk_model;
 
-/* What is merged into a model's weights when it is opened: a LoRA, LoCon, LoHa or LoKr for Stable
- * Diffusion 1, in kohya's, diffusers', PEFT's or cloneofsimo's spelling. */
+/* What is merged into a model's weights when it is opened: a LoRA, DoRA, LoCon, LoHa, LoKr for
+ * Stable Diffusion 1, in kohya's, diffusers', PEFT's or cloneofsimo's spelling. */
 typedef struct lk_lora {
     const char *path;
     float weight; /* of its change: 1 as it was trained, 0 none; may be any number */

@@ -401,6 +401,113 @@ static void lokr(void **state)
     free_parts(&f);
 }
 
+/* ---- DoRA ---- */
+
+/* What m (W + scale * by) / |W + scale * by| adds to W; lengths of W's outputs, or of its inputs.
+ */
+static double *to_lengths(const char *name, const double *by, double scale, const float *length,
+                          bool by_input)
+{
+    model *plain = toy();
+    const weight *w = find_in(plain, name);
+    int64_t rows = w->dim[0], columns = w->dim[1], places = weight_elements(w) / rows / columns;
+    double *out = calloc((size_t)(rows * columns * places), sizeof *out), norm[64] = {0};
+    const float *is = w->data;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t k = 0; k < columns; k++)
+                for (int64_t p = 0; p < places; p++) {
+                    int64_t at = (i * columns + k) * places + p, c = by_input ? k : i;
+                    double x = (double)is[at] + scale * by[at];
+                    if (pass)
+                        out[at] = (double)length[c] / sqrt(norm[c]) * x - (double)is[at];
+                    else
+                        norm[c] += x * x;
+                }
+    model_close(&plain);
+    return out;
+}
+
+/* Lengths of outputs and of inputs, as PEFT and LyCORIS write them; at half the weight half of the
+ * way is gone. */
+static void lengths(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *up, *down, *length, *weight;
+        int64_t shape[4];
+        int rank, places;
+        bool by_input;
+    } rows[] = {
+        {"unet." QUERY ".lora_B.weight",
+         "unet." QUERY ".lora_A.weight",
+         "unet." QUERY ".lora_magnitude_vector",
+         QUERY,
+         {16},
+         1,
+         1,
+         false},
+        {"base_model.model." QUERY ".lora_B.default.weight",
+         "base_model.model." QUERY ".lora_A.default.weight",
+         "base_model.model." QUERY ".lora_magnitude_vector.default.weight",
+         QUERY,
+         {16},
+         1,
+         1,
+         false},
+        {"unet." CONV ".lora_B.weight",
+         "unet." CONV ".lora_A.weight",
+         "unet." CONV ".lora_magnitude_vector",
+         CONV,
+         {1, 16, 1, 1},
+         4,
+         9,
+         false},
+        {FLAT_QUERY ".lora_up.weight",
+         FLAT_QUERY ".lora_down.weight",
+         FLAT_QUERY ".dora_scale",
+         QUERY,
+         {1, 16},
+         2,
+         1,
+         true},
+        {FLAT_CONV ".lora_up.weight",
+         FLAT_CONV ".lora_down.weight",
+         FLAT_CONV ".dora_scale",
+         CONV,
+         {1, 16, 1, 1},
+         4,
+         9,
+         true},
+        {FLAT_CONV ".lora_up.weight",
+         FLAT_CONV ".lora_down.weight",
+         FLAT_CONV ".dora_scale",
+         CONV,
+         {16, 1, 1, 1},
+         4,
+         9,
+         false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        parts f = {.count = 0};
+        const float *up = PUT(&f, rows[i].up, 16, 3),
+                    *down = rows[i].places == 1 ? PUT(&f, rows[i].down, 3, 16)
+                                                : PUT(&f, rows[i].down, 3, 16, 3, 3),
+                    *length = put(&f, rows[i].length, rows[i].rank, rows[i].shape);
+        write_parts(&f, NULL, 0);
+        double *by = times(up, down, 16, 3, 16 * rows[i].places),
+               *more = to_lengths(rows[i].weight, by, 1, length, rows[i].by_input);
+        for (int half = 0; half < 2; half++) {
+            model *m = merged(half ? 0.5f : 1, NULL);
+            expect_change(m, rows[i].weight, more, half ? 0.5 : 1);
+            assert_int_equal(count_changed(m), 1);
+            model_close(&m);
+        }
+        free(by), free(more);
+        free_parts(&f);
+    }
+}
+
 /* ---- what is refused ---- */
 
 static void refused(parts *f, const char *part)
@@ -443,7 +550,15 @@ static void refusals(void **state)
     PUT(&f, "lora_unet_elsewhere.lora_up.weight", 16, 4);
     refused(&f, "none of its 2 tensors changes anything in this model (lora_unet_elsewhere.");
     PUT(&f, FLAT_QUERY ".dora_scale", 16, 1);
-    refused(&f, "is a DoRA, which is not read");
+    refused(&f, "the other parts of its change are missing");
+    PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16);
+    PUT(&f, FLAT_QUERY ".lora_up.weight", 16, 4);
+    PUT(&f, FLAT_QUERY ".dora_scale", 12, 1);
+    refused(&f, "is for a model of other sizes");
+    PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16);
+    PUT(&f, FLAT_QUERY ".lora_up.weight", 16, 4);
+    PUT(&f, FLAT_QUERY ".dora_scale", 1, 16)[3] = INFINITY;
+    refused(&f, "holds a NaN or an infinity");
     PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16);
     PUT(&f, "unet." QUERY ".lora_A.weight", 4, 16);
     refused(&f, "change the same");
@@ -539,12 +654,12 @@ static void allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spellings),     cmocka_unit_test(kohya),
-        cmocka_unit_test(peft_settings), cmocka_unit_test(cloneofsimo),
-        cmocka_unit_test(with_cores),    cmocka_unit_test(loha),
-        cmocka_unit_test(lokr),          cmocka_unit_test(refusals),
-        cmocka_unit_test(whole_alpha),   cmocka_unit_test(unmatched),
-        cmocka_unit_test(allocations),
+        cmocka_unit_test(spellings),   cmocka_unit_test(lengths),
+        cmocka_unit_test(kohya),       cmocka_unit_test(peft_settings),
+        cmocka_unit_test(cloneofsimo), cmocka_unit_test(with_cores),
+        cmocka_unit_test(loha),        cmocka_unit_test(lokr),
+        cmocka_unit_test(refusals),    cmocka_unit_test(whole_alpha),
+        cmocka_unit_test(unmatched),   cmocka_unit_test(allocations),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * lora: see lora.h. Formulas are those of kohya's networks, of LyCORIS (LoCon, LoHa, LoKr) and of
- * PEFT: a weight [out, in, kh, kw] becomes weight + strength * alpha / rank * change. All sums are
- * float32, each number's in one order. */
+ * PEFT: a weight [out, in, kh, kw] becomes weight + strength * alpha / rank * change, or what
+ * dora.h makes of that. All sums are float32, each number's in one order. */
 #include "model/lora.h"
 
 #include <math.h>
@@ -16,6 +16,7 @@
 #include "base/sha256.h"
 #include "file/json.h"
 #include "file/torch.h"
+#include "model/dora.h"
 #include "model/lora_list.h"
 #include "model/lora_names.h"
 #include "model/overlay.h"
@@ -181,8 +182,6 @@ static bool put_part(merging *g, int which, size_t index, lora_part part,
 static bool sort_part(merging *g, const safetensors_entry *t, const count_list *counted_in)
 {
     lora_name n;
-    if (strstr(t->name, "dora_scale") || strstr(t->name, "lora_magnitude_vector"))
-        return fail_file(g, ERROR_MODEL, "is a DoRA, which is not read");
     if (!lora_name_read(&n, t->name)) {
         note_unmatched(g, t->name);
         return true;
@@ -493,16 +492,14 @@ static bool read_alpha(const merging *g, const safetensors_entry *t, double *out
     return true;
 }
 
-/* strength * alpha / rank; without an alpha it is the rank. */
+/* alpha / rank; without an alpha it is the rank. */
 static bool scale_of(const merging *g, const change *c, int which, const weight *w, int64_t rank,
-                     float *out)
+                     double *out)
 {
     double alpha = (double)rank, divisor = (double)rank;
     char module[NAME_LENGTH], key[64];
-    if (!rank) {
-        *out = g->lora->weight;
-        return true;
-    }
+    *out = 1;
+    if (!rank) return true;
     if (c->part[LORA_ALPHA]) {
         if (!read_alpha(g, c->part[LORA_ALPHA], &alpha)) return false;
     } else if (g->settings) {
@@ -515,7 +512,7 @@ static bool scale_of(const merging *g, const change *c, int which, const weight 
     if (!isfinite(alpha))
         return error_set(g->e, ERROR_MODEL, "%s: the alpha of %.150s is no number", g->lora->path,
                          c->name);
-    *out = (float)((double)g->lora->weight * (alpha / divisor));
+    *out = alpha / divisor;
     return true;
 }
 
@@ -567,29 +564,56 @@ static bool find_change(const merging *g, const change *c, const weight *w, cons
                      c->name);
 }
 
+/* A DoRA's lengths are of outputs ([out], PEFT's kernels [1,out,1,1]), or of inputs ([1,in]), which
+ * only dora_scale can be. */
+static bool merge_dora(merging *g, const change *c, const weight *w, const int64_t dim[3],
+                       const matrix *by, double scale, float *copy)
+{
+    const safetensors_entry *t = c->part[DORA_OUTPUT] ? c->part[DORA_OUTPUT] : c->part[DORA_SCALE];
+    matrix m = {0};
+    if (!matrix_read(g, t, &m)) return false;
+    bool by_input = t == c->part[DORA_SCALE] && m.rows == 1 && t->rank > 1;
+    bool ok = m.rows * m.columns * m.depth == dim[by_input] || misfit(g, c, w);
+    ok = ok &&
+         dora_merge(copy, by->data, dim, (float)scale, m.data, by_input, g->lora->weight, g->e);
+    matrix_free(&m);
+    return ok;
+}
+
+/* No NaN, and nothing that is out of all measure. */
+static bool check_copy(const merging *g, const weight *w, const float *copy, const matrix *by)
+{
+    int64_t n = weight_elements(w), i = 0;
+    while (i < n && fabsf(copy[i]) <= WEIGHT_MAX) i++;
+    if (i == n) return true;
+    if (!isfinite(by->data[i]) || !isfinite(copy[i]))
+        return error_set(g->e, ERROR_NUMERIC, "%s: with it %s holds a NaN or an infinity",
+                         g->lora->path, w->name);
+    return error_set(g->e, ERROR_NUMERIC,
+                     "%s: with it, at weight %s, %s holds %s, which no weight is: give a smaller "
+                     "weight, or another copy of it",
+                     g->lora->path, number_exact_float(g->lora->weight).text, w->name,
+                     number_exact_float(copy[i]).text);
+}
+
 static bool merge_one(merging *g, int which, size_t index)
 {
     const change *c = &g->change[which][index];
     const weight *w = &g->set[which]->item[index];
     int64_t dim[3] = {w->dim[0], w->dim[1], 1}, rank = 0, n = weight_elements(w);
-    float scale = 0, *copy = NULL;
+    double scale = 0;
+    float *copy = NULL;
     matrix by = {0};
     for (int d = 2; d < w->rank; d++) dim[2] *= w->dim[d];
     bool ok = find_change(g, c, w, dim, &by, &rank) && scale_of(g, c, which, w, rank, &scale) &&
               (copy = copy_of(g, which, index));
-    for (int64_t i = 0; ok && i < n; i++) {
-        copy[i] += scale * by.data[i];
-        ok = fabsf(copy[i]) <= WEIGHT_MAX; /* no NaN is */
-        if (!ok && !isfinite(by.data[i]))
-            error_set(g->e, ERROR_NUMERIC, "%s: with it %s holds a NaN or an infinity",
-                      g->lora->path, w->name);
-        else if (!ok)
-            error_set(g->e, ERROR_NUMERIC,
-                      "%s: with it, at weight %s, %s holds %s, which no weight is: give a smaller "
-                      "weight, or another copy of it",
-                      g->lora->path, number_exact_float(g->lora->weight).text, w->name,
-                      number_exact_float(copy[i]).text);
+    if (ok && (c->part[DORA_OUTPUT] || c->part[DORA_SCALE])) {
+        ok = merge_dora(g, c, w, dim, &by, scale, copy);
+    } else if (ok) {
+        float factor = (float)((double)g->lora->weight * scale);
+        for (int64_t i = 0; i < n; i++) copy[i] += factor * by.data[i];
     }
+    ok = ok && check_copy(g, w, copy, &by);
     matrix_free(&by);
     return ok;
 }

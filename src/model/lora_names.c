@@ -16,6 +16,10 @@ static const struct ending {
     {".lora_up.weight", LORA_UP},
     {".lora_mid.weight", LORA_MID},
     {".alpha", LORA_ALPHA},
+    {".dora_scale", DORA_SCALE},
+    {".lora_magnitude_vector", DORA_OUTPUT},
+    {".lora_magnitude_vector.weight", DORA_OUTPUT},
+    {".lora_magnitude_vector.default.weight", DORA_OUTPUT},
     {"_lora.down.weight", LORA_DOWN},
     {"_lora.up.weight", LORA_UP},
     {".lora.down.weight", LORA_DOWN},
@@ -127,7 +131,7 @@ bool lora_name_read(lora_name *out, const char *name)
     *out = (lora_name){.part = e->part, .network = p->network, .index = -1};
     snprintf(out->key, sizeof out->key, "%.*s", (int)(length - end - begin), name + begin);
     if (p->open && !strncmp(out->key, "text_model.", 11)) out->network = NETWORK_CLIP;
-    if (e->text[0] == '_') from_processor(out);
+    if (e->text[0] == '_' || strstr(out->key, ".processor.")) from_processor(out);
     flatten(out->key);
     return true;
 }

@@ -13,6 +13,8 @@ typedef enum lora_part {
     LORA_UP,   /* lora_B */
     LORA_MID,
     LORA_ALPHA,
+    DORA_OUTPUT, /* lora_magnitude_vector: of each output */
+    DORA_SCALE,  /* dora_scale: of outputs or inputs, as its shape says */
     LOHA_1A,
     LOHA_1B,
     LOHA_2A,

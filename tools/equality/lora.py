@@ -16,7 +16,6 @@ program, work = sys.argv[1], pathlib.Path(sys.argv[2])
 pocket = pathlib.Path(__file__).parent.parent.parent / "models/pocket"
 work.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(7)
-SCALE = 0.8
 
 
 def pipeline():
@@ -162,6 +161,36 @@ def lokr():
     return out, want, None
 
 
+def dora(spelling):
+    """Lengths beside directions (DoRA): PEFT's, of outputs; LyCORIS', of inputs in the older files."""
+    out, want = {}, {}
+    for name in LAYERS + CONVOLUTIONS:
+        weight = unet[name + ".weight"]
+        down, up = pair(weight)
+        merged = weight.double() + change(weight, down, up) * (1 if spelling == "peft" else 2 / 4)
+        axes = [d for d in range(weight.dim()) if d != (0 if spelling == "peft" else 1)]
+        norm = merged.pow(2).sum(axes, keepdim=True).sqrt()
+        length = (norm * (1 + 0.3 * torch.rand(norm.shape))).float()
+        want[name + ".weight"] = length.double() / norm * merged - weight.double()
+        if spelling == "peft":
+            length = length.transpose(0, 1) if weight.dim() == 4 else length[:, 0]
+            out |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up,
+                    f"unet.{name}.lora_magnitude_vector": length}
+        else:
+            key = "lora_unet_" + flat(name)
+            out |= {key + ".lora_down.weight": down, key + ".lora_up.weight": up, key + ".alpha": torch.tensor(2.0),
+                    key + ".dora_scale": length}
+    return out, want, None
+
+
+def dora_peft():
+    return dora("peft")
+
+
+def dora_lycoris():
+    return dora("lycoris")
+
+
 def worst(have, want):
     return max(float((have[k].double() - want[k].double()).abs().max() / want[k].double().abs().max()) for k in want)
 
@@ -169,7 +198,9 @@ def worst(have, want):
 found = []
 failed = False
 for make, by_diffusers in ((kohya, True), (diffusers_old, True), (diffusers_new, True), (peft, True),
-                           (peft_alpha, True), (locon_mid, False), (loha, False), (lokr, False)):
+                           (peft_alpha, True), (locon_mid, False), (loha, False), (lokr, False), (dora_peft, True),
+                           (dora_lycoris, False)):
+    SCALE = 1.0 if make is dora_peft else 0.8  # PEFT's is of the change alone, another thing than A1111's and ours
     tensors, changes, metadata = make()
     path = work / f"{make.__name__}.safetensors"
     save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
