@@ -182,38 +182,37 @@ static void test_rows(void **state)
     study_measures_close(&m);
 }
 
-static const statement *find(const statements *all, const char *group, const char *claim)
+#define NEAR "&rsquo;s pictures are nearly those of the whole network."
+#define DRAWS " still draws the subject under <q>a sks dog</q>."
+
+static const statement *find(const statements *all, const char *claim)
 {
     for (int i = 0; i < all->count; i++)
-        if (!strcmp(all->list[i].group, group) && !strcmp(all->list[i].claim, claim))
-            return &all->list[i];
-    fail_msg("%s: %s", group, claim);
+        if (!strcmp(all->list[i].claim, claim)) return &all->list[i];
+    fail_msg("%s", claim);
     return NULL;
 }
 
 static void test_statements(void **state)
 {
-    static const char learnt[] = "<i>tuned</i> still draws the subject.",
-                      near[] = "<i>tuned</i>&rsquo;s pictures are nearly those of the whole "
-                               "network.";
     study_measures m;
     statements all;
     arena memory = {0};
     (void)state;
     measure(&m);
     assert_true(statements_make(&all, &memory, &plan, &m));
-    const statement *three = find(&all, "Deep cache 3", learnt),
-                    *five = find(&all, "Deep cache 5", learnt);
+    const statement *three = find(&all, "At deep cache 3 <i>tuned</i>" DRAWS),
+                    *five = find(&all, "At deep cache 5 <i>tuned</i>" DRAWS);
     assert_int_equal(three->verdict, VERDICT_SHOWN);
     assert_int_equal(five->verdict, VERDICT_NOT_SHOWN);
     assert_int_equal(three->section, 0);
-    assert_non_null(strstr(three->answer, "Under <q>a sks dog</q> its pictures are "));
+    assert_string_equal(three->group, "Deep cache 3");
+    assert_non_null(strstr(three->answer, "Its pictures are "));
     assert_non_null(strstr(three->answer, " points ("));
-    assert_int_equal(find(&all, "Deep cache 5", near)->verdict, VERDICT_NOT_SHOWN);
-    assert_non_null(strstr(find(&all, "Deep cache 3", near)->answer,
+    assert_int_equal(find(&all, "At deep cache 5 <i>tuned</i>" NEAR)->verdict, VERDICT_NOT_SHOWN);
+    assert_non_null(strstr(find(&all, "At deep cache 3 <i>tuned</i>" NEAR)->answer,
                            "Reusing deep features in 2 of 3 evaluations, they differ by "));
-    find(&all, "Deep cache 3",
-         "<i>base</i>&rsquo;s pictures are nearly those of the whole network.");
+    find(&all, "At deep cache 3 <i>base</i>" NEAR);
     study_measures_close(&m);
     arena_free(&memory);
 
@@ -229,9 +228,7 @@ static void test_statements(void **state)
     assert_true(m.subjects == 0 && m.deeps == 1 && m.deep[0].subject == -1);
     assert_int_equal(m.deep[0].share.n, 0);
     assert_true(statements_make(&all, &memory, &plan, &m));
-    const statement *alike = find(
-        &all, "Deep cache 3",
-        "<i>base</i>&rsquo;s pictures are nearly those of the whole network.");
+    const statement *alike = find(&all, "At deep cache 3 <i>base</i>" NEAR);
     assert_int_equal(alike->verdict, VERDICT_SHOWN);
     assert_null(strstr(alike->answer, "Likeness"));
     study_measures_close(&m);

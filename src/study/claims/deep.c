@@ -66,8 +66,9 @@ static void said_near(claims *c, int model, int every, const char *group)
     }
     if (!n) return;
     claim_begin(c, deep_section(c->plan, model), group);
-    html_print(c->out, "<i>%s</i>&rsquo;s pictures are nearly those of the whole network.",
-               claim_name(c, model));
+    html_print(c->out,
+               "At deep cache %d <i>%s</i>&rsquo;s pictures are nearly those of the whole network.",
+               every, claim_name(c, model));
     claim_answer(c);
     html_print(c->out, "Reusing deep features in %d of %d evaluations, they differ by ", every - 1,
                every);
@@ -88,12 +89,13 @@ static void said_subject(claims *c, const deep_row *r, const char *group)
     const subject_row *s = &c->m->subject[r->subject];
     bool measured = s->tells_apart && has_interval(&r->reused);
     claim_begin(c, deep_section(c->plan, r->model), group);
-    html_print(c->out, "<i>%s</i> still draws the subject.", claim_name(c, r->model));
+    html_print(c->out, "At deep cache %d <i>%s</i> still draws the subject under ", r->deep_cache,
+               claim_name(c, r->model));
+    put_quoted(c, r->prompt);
+    fputc('.', c->out);
     claim_answer(c);
     if (s->tells_apart) {
-        fputs("Under ", c->out);
-        put_quoted(c, r->prompt);
-        fputs(" its pictures are ", c->out);
+        fputs("Its pictures are ", c->out);
         put_share(c, &r->reused);
         fputs(" of the way from the class to the subject, those of the whole network ", c->out);
         put_share(c, &r->whole);
