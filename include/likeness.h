@@ -435,6 +435,7 @@ typedef struct lk_control {
  * picture is changed: its noise is the seed's first draw, with diffusers the second. */
 typedef enum lk_rng { LK_RNG_CPU, LK_RNG_CUDA, LK_RNG_A1111 } lk_rng;
 LK_API bool lk_rng_parse(lk_rng *out, const char *name); /* "cpu", "cuda", "a1111", "nv", "gpu" */
+LK_API const char *lk_rng_name(lk_rng rng); /* the first three; NULL: there is none such */
 
 typedef struct lk_generate_options {
     size_t size;

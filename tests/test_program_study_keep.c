@@ -377,27 +377,39 @@ static void test_commands(void **state)
     run("grep -q 'likeness study plan.json -o . --precision bf16' p/report.html");
 }
 
-/* With and without a deep cache, in turns too: under other names, kept, and each by its command. */
-static void test_deep_cache(void **state)
+/* Settings that later studies know: what an older one left is kept, each makes a picture of its
+ * own, in turns too, and the command of each that picture. */
+static void test_settings(void **state)
 {
     (void)state;
+    static const char columns[] =
+        "[{\"label\": \"as ever\", \"seed\": 0},"
+        " {\"label\": \"cached\", \"deep_cache\": 2},"
+        " {\"label\": \"signs\", \"prompt_syntax\": \"a1111\", \"prompt\": \"a (dog:1.3) AND "
+        "[sea]\"},"
+        " {\"label\": \"noise\", \"rng\": \"a1111\"}]";
+    char command[2000];
     run("rm -rf p");
     write_plan("plan.json", "", "\"prompt\": \"a dog\"");
-    run("sed 's/.columns.: {.seed.: .1.}/\"columns\": {\"deep_cache\": [1, 2]}/' plan.json "
-        ">deep.json && sed 's/.columns.: {.seed.: .1.}/\"columns\": {\"seed\": [0]}/' plan.json "
-        ">whole.json");
-    study("whole.json", "p");
-    likeness("study", "deep.json", "-o", "p", "-t", "1", "--dry-run", NULL);
+    run("sed 's/.seed.: .1./\"seed\": [0]/' plan.json >old.json");
+    snprintf(command, sizeof command,
+             "sed 's/\"columns\": {.seed.: .1.}/\"columns\": %s/' plan.json >new.json", columns);
+    run(command);
+    study("old.json", "p");
+    likeness("study", "new.json", "-o", "p", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "6 pictures in all, 3 of them to be made");
-    study("deep.json", "p");
-    nothing_to_do("deep.json", "p");
-    check_commands("p", 6);
+    says(last.out, "12 pictures in all, 9 of them to be made");
+    study("new.json", "p");
+    nothing_to_do("new.json", "p");
+    check_commands("p", 12);
     run("grep -q '<dt>deep cache</dt><dd>2</dd>' p/report.html");
-    run("grep -q 'scope=.col.>deep cache 2</th>' p/report.html");
+    run("grep -q '<dt>prompts as</dt><dd>a1111</dd>' p/report.html");
+    run("grep -q '<dt>noise of</dt><dd>a1111</dd>' p/report.html");
     run("grep -q '<h3>Deep cache 2</h3>' p/report.html");
     run("grep -q '\"deep_cache\": 2' p/measures.json");
-    run("cut -d, -f10 p/cells.csv | sort -u | tr '\\n' ' ' | grep -q '1 2 deep_cache'");
+    run("grep -q ',0,ddim,3,3,2,plain,cpu,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,a1111,cpu,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,a1111,base,' p/cells.csv");
 }
 
 /* A LoRA and a training of all weights, side by side; what is trained from a LoRA's model too. The
@@ -624,7 +636,7 @@ int main(void)
                                        cmocka_unit_test(test_precision),
                                        cmocka_unit_test(test_plan),
                                        cmocka_unit_test(test_commands),
-                                       cmocka_unit_test(test_deep_cache),
+                                       cmocka_unit_test(test_settings),
                                        cmocka_unit_test(test_hash),
                                        cmocka_unit_test(test_lora),
                                        cmocka_unit_test(test_interrupts),

@@ -83,9 +83,22 @@ static const char *const schedules[] = {"base",
                                         "base x6"};
 enum { SCHEDULES = sizeof schedules / sizeof *schedules, SEEDS = 2 };
 
-/* One section: schedules x seeds, the last row being the first again under another text; or, where
- * every is above 0, schedules x (without, and with a deep cache of so many). */
-static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_sampler kind, int every)
+/* What two columns differ in. */
+typedef enum columns { SEED, CACHE, SIGNS } columns;
+
+static void set_column(study_cell *c, columns by, int column)
+{
+    static const char *const signs[SEEDS] = {"a (dog:1.3)", "a dog AND a cat"};
+    if (by == SEED) c->seed += (uint64_t)column;
+    if (by == CACHE) c->deep_cache = 3 * column;
+    if (by != SIGNS) return;
+    c->prompt_syntax = LK_PROMPT_A1111;
+    c->prompt = signs[column];
+}
+
+/* One section: schedules x two columns, the last row being the first again under another text. */
+static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_sampler kind,
+                      columns by)
 {
     lk_error why = {0};
     *p = (study_plan){.models = MODELS,
@@ -96,12 +109,12 @@ static void plan_fill(study_plan *p, study_section *s, study_cell *cell, lk_samp
     for (int i = 0; i < SCHEDULES * SEEDS; i++) {
         cell[i] = (study_cell){.prompt = "a dog",
                                .negative = "",
-                               .seed = 7 + (uint64_t)(every ? 0 : i % SEEDS),
-                               .deep_cache = i % SEEDS * every,
+                               .seed = 7,
                                .sampler = kind,
                                .steps = STEPS,
                                .guidance = 3,
                                .schedule = schedules[i / SEEDS]};
+        set_column(&cell[i], by, i % SEEDS);
         if (!lk_schedule_open(&cell[i].mix, cell[i].schedule, names, MODELS, STEPS, &why))
             fail_msg("%s", why.text);
     }
@@ -134,14 +147,14 @@ static void check_alone(world *w, const study_cell *c)
 }
 
 /* By so many sessions. */
-static void check_sampler(world *w, lk_sampler kind, int every, int sessions)
+static void check_sampler(world *w, lk_sampler kind, columns by, int sessions)
 {
     error e = {0};
     study_plan p;
     study_section s;
     study_cell cell[SCHEDULES * SEEDS];
     cell_work work;
-    plan_fill(&p, &s, cell, kind, every);
+    plan_fill(&p, &s, cell, kind, by);
     cells_name(&p, hashes, LK_F32);
     assert_string_equal(cell[0].name, cell[SCHEDULES * SEEDS - SEEDS].name);
     assert_string_not_equal(cell[0].name, cell[1].name);
@@ -180,7 +193,7 @@ static void test_ddim(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDIM, 0, 1);
+    check_sampler(&w, LK_DDIM, SEED, 1);
     world_close(&w);
 }
 
@@ -190,7 +203,7 @@ static void test_ddpm(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDPM, 0, 1);
+    check_sampler(&w, LK_DDPM, SEED, 1);
     world_close(&w);
 }
 
@@ -199,7 +212,7 @@ static void test_side_by_side(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDPM, 0, 3);
+    check_sampler(&w, LK_DDPM, SEED, 3);
     world_close(&w);
 }
 
@@ -209,7 +222,17 @@ static void test_deep_cache(void **state)
     (void)state;
     world w;
     world_open(&w);
-    check_sampler(&w, LK_DDIM, 3, 1);
+    check_sampler(&w, LK_DDIM, CACHE, 1);
+    world_close(&w);
+}
+
+/* Prompts of several lengths and parts take no steps together. */
+static void test_signs(void **state)
+{
+    (void)state;
+    world w;
+    world_open(&w);
+    check_sampler(&w, LK_DDIM, SIGNS, 1);
     world_close(&w);
 }
 
@@ -220,7 +243,7 @@ static void test_old_names(void **state)
     study_plan p;
     study_section s;
     study_cell cell[SCHEDULES * SEEDS];
-    plan_fill(&p, &s, cell, LK_DDIM, 0);
+    plan_fill(&p, &s, cell, LK_DDIM, SEED);
     cells_name(&p, hashes, LK_F32);
     assert_string_equal(cell[0].name, "5b65c3c891099c67");
     for (int i = 0; i < SCHEDULES * SEEDS; i++) lk_schedule_close(&cell[i].mix);
@@ -239,7 +262,7 @@ static void test_one_fails(void **state)
     crew many;
     int bad;
     world_open(&w);
-    plan_fill(&p, &s, cell, LK_DDIM, 0);
+    plan_fill(&p, &s, cell, LK_DDIM, SEED);
     cell[3].width = 33; /* no size of this model */
     cells_name(&p, hashes, LK_F32);
     assert_true(cells_plan(&work, &p, w.folder, &e) && crew_open(&many, w.context, 2, &e));
@@ -263,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ddim),         cmocka_unit_test(test_ddpm),
         cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_deep_cache),
-        cmocka_unit_test(test_old_names),    cmocka_unit_test(test_one_fails)};
+        cmocka_unit_test(test_signs),        cmocka_unit_test(test_old_names),
+        cmocka_unit_test(test_one_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

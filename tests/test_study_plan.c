@@ -181,6 +181,10 @@ static void test_axes(void **state)
     CHECK_LABELS("{\"height\": [64]}", "height 64");
     CHECK_LABELS("{\"clip_skip\": [1]}", "clip skip 1");
     CHECK_LABELS("{\"deep_cache\": [1, 2, 3]}", "no deep cache", "deep cache 2", "deep cache 3");
+    CHECK_LABELS("{\"prompt_syntax\": [\"plain\", \"a1111\"]}", "prompts as plain",
+                 "prompts as a1111");
+    CHECK_LABELS("{\"rng\": [\"cpu\", \"cuda\", \"NV\"]}", "noise of cpu", "noise of cuda",
+                 "noise of a1111");
     CHECK_LABELS("{\"model\": [\"base\", \"tuned\"]}", "base", "tuned");
     CHECK_LABELS("{\"schedule\": [\"base|tuned\"]}", "base|tuned");
     CHECK_LABELS("{\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 50]}}",
@@ -357,7 +361,7 @@ static void test_bad_top(void **state)
               ": defaults: unknown key \"stepz\"; there are "
               "prompt, negative, seed, sampler, sigmas, steps, guidance, guidance_rescale, eta, "
               "variance, spacing, "
-              "width, height, clip_skip, deep_cache, model, schedule");
+              "width, height, clip_skip, deep_cache, prompt_syntax, rng, model, schedule");
     check_bad("{\"measures\": {\"noises\": 0}}",
               ": measures: \"noises\" is 0; it should be in 1..1000");
     check_bad("{\"measures\": {\"draws\": 1}}",
@@ -522,6 +526,17 @@ static void test_bad_axes(void **state)
               AT ".rows.deep_cache[1]: \"deep_cache\" should be an integer, not a number");
     check_bad(ROWS("{\"deep_cache\": [2, 2]}"),
               AT ".rows: two entries are labelled \"deep cache 2\"; give each its own label");
+    check_bad(ROWS("{\"prompt_syntax\": [\"comfy\"]}"),
+              AT ".rows.prompt_syntax[0]: \"prompt_syntax\" is \"comfy\"; it should be plain or "
+                 "a1111");
+    check_bad(ROWS("{\"rng\": [\"mps\"]}"),
+              AT ".rows.rng[0]: \"rng\" is \"mps\"; it should be cpu, cuda or a1111");
+    check_bad(ROWS("{\"rng\": [1]}"),
+              AT ".rows.rng[0]: \"rng\" should be a string, not an integer");
+    check_bad(SECTION("\"settings\": {\"model\": \"base\", \"prompt_syntax\": \"a1111\"}, "
+                      "\"rows\": {\"prompt\": [\"a cat\", \"a <lora:fur:0.8> cat\"]}, "
+                      "\"columns\": {\"seed\": [1]}"),
+              AT ".rows[1] x columns[0]: \"prompt\" names <lora:fur>; give it to the model ...");
     check_bad(ROWS("{\"prompt\": [7]}"),
               AT ".rows.prompt[0]: \"prompt\" should be a string, not an integer");
     check_bad(ROWS("{\"steps\": [5, 5]}"),

@@ -117,22 +117,28 @@ const char *lk_prompt_syntax_name(lk_prompt_syntax s)
     return prompt_syntax_name((prompt_syntax)s);
 }
 
+static const struct {
+    const char *name;
+    lk_rng rng;
+} rngs[] = {{"cpu", LK_RNG_CPU},
+            {"cuda", LK_RNG_CUDA},
+            {"a1111", LK_RNG_A1111},
+            {"nv", LK_RNG_A1111},
+            {"gpu", LK_RNG_A1111}};
+
 bool lk_rng_parse(lk_rng *out, const char *name)
 {
-    static const struct {
-        const char *name;
-        lk_rng rng;
-    } names[] = {{"cpu", LK_RNG_CPU},
-                 {"cuda", LK_RNG_CUDA},
-                 {"a1111", LK_RNG_A1111},
-                 {"nv", LK_RNG_A1111},
-                 {"gpu", LK_RNG_A1111}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcasecmp(name, names[i].name)) {
-            *out = names[i].rng;
+    for (size_t i = 0; i < sizeof rngs / sizeof *rngs; i++)
+        if (!strcasecmp(name, rngs[i].name)) {
+            *out = rngs[i].rng;
             return true;
         }
     return false;
+}
+
+const char *lk_rng_name(lk_rng r)
+{
+    return r >= LK_RNG_CPU && r <= LK_RNG_A1111 ? rngs[r].name : NULL;
 }
 
 static const lk_generate_options generate_defaults = {.size = sizeof(lk_generate_options),

@@ -40,6 +40,8 @@ static void hash_settings(sha256 *h, const study_cell *c)
              c->clip_skip);
     sha256_add(h, line, strlen(line));
     if (c->deep_cache) add_number(h, " deep cache ", c->deep_cache);
+    if (c->prompt_syntax) add_number(h, " prompt syntax ", c->prompt_syntax);
+    if (c->rng) add_number(h, " rng ", c->rng);
     add_text(h, "");
     if (c->sigmas) add_text(h, c->sigmas);
     add_text(h, c->prompt);
@@ -407,7 +409,7 @@ static int compare_groups(const void *a, const void *b)
     return by_shape ? by_shape : x->begin - y->begin;
 }
 
-/* Of each picture all but its seed and its texts. */
+/* Of each picture all but its seed and, where they may differ, its texts. */
 static void find_shape(const cell_work *w, group *g)
 {
     sha256 h;
@@ -415,7 +417,7 @@ static void find_shape(const cell_work *w, group *g)
     for (int i = g->begin; i < g->end; i++) {
         study_cell c = *w->task[i].cell;
         c.seed = 0;
-        c.prompt = c.negative = "";
+        if (c.prompt_syntax == LK_PROMPT_PLAIN) c.prompt = c.negative = "";
         hash_settings(&h, &c);
         add_text(&h, c.schedule);
         add_text(&h, number_exact(w->task[i].shared).text);

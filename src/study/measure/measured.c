@@ -42,6 +42,7 @@ bool cells_alike(const study_cell *a, const study_cell *b, int any)
     return ((any & ANY_SEED) || a->seed == b->seed) && samplers_alike(a, b, any) &&
            a->guidance == b->guidance && a->guidance_rescale == b->guidance_rescale &&
            a->width == b->width && a->height == b->height && a->clip_skip == b->clip_skip &&
+           a->prompt_syntax == b->prompt_syntax && a->rng == b->rng &&
            ((any & ANY_DEEP) || a->deep_cache == b->deep_cache) &&
            ((any & ANY_PROMPT) || strcmp(a->prompt, b->prompt) == 0) &&
            strcmp(a->negative, b->negative) == 0 && mixes_alike(a->mix, b->mix, any);

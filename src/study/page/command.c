@@ -91,6 +91,9 @@ static void write_sampling(FILE *out, const study_cell *c)
     if (c->sigmas) fprintf(out, " --sigmas %s", c->sigmas);
     if (c->spacing) fprintf(out, " --spacing %s", lk_spacing_name(c->spacing));
     if (c->clip_skip) fprintf(out, " --clip-skip %d", c->clip_skip);
+    if (c->prompt_syntax)
+        fprintf(out, " --prompt-syntax %s", lk_prompt_syntax_name(c->prompt_syntax));
+    if (c->rng) fprintf(out, " --rng %s", lk_rng_name(c->rng));
     if (c->deep_cache) fprintf(out, " --deep-cache %d", c->deep_cache);
     if (c->width) fprintf(out, " -W %d", c->width);
     if (c->height) fprintf(out, " -H %d", c->height);

@@ -32,6 +32,9 @@ static void write_alt(FILE *out, const study_cell *c)
     if (*c->prompt) html_print(out, "\xe2\x80\x9c%s\xe2\x80\x9d, ", c->prompt);
     html_print(out, "%s, seed %llu, %s, %d steps", c->schedule, (unsigned long long)c->seed,
                lk_sampler_label(c->sampler), c->steps);
+    if (c->prompt_syntax)
+        html_print(out, ", prompts as %s", lk_prompt_syntax_name(c->prompt_syntax));
+    if (c->rng) html_print(out, ", noise of %s", lk_rng_name(c->rng));
     if (c->deep_cache) html_print(out, ", deep cache %d", c->deep_cache);
 }
 
@@ -53,6 +56,9 @@ static void write_settings(FILE *out, const study_cell *c)
     if (*c->prompt) html_print(out, "<dt>prompt</dt><dd>%s</dd>", c->prompt);
     if (*c->negative) html_print(out, "<dt>negative</dt><dd>%s</dd>", c->negative);
     if (c->clip_skip) html_print(out, "<dt>clip skip</dt><dd>%d</dd>", c->clip_skip);
+    if (c->prompt_syntax)
+        html_print(out, "<dt>prompts as</dt><dd>%s</dd>", lk_prompt_syntax_name(c->prompt_syntax));
+    if (c->rng) html_print(out, "<dt>noise of</dt><dd>%s</dd>", lk_rng_name(c->rng));
     if (c->deep_cache) html_print(out, "<dt>deep cache</dt><dd>%d</dd>", c->deep_cache);
 }
 

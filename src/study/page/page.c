@@ -452,8 +452,10 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     csv_text(out, c->prompt);
     fputc(',', out);
     csv_text(out, c->negative);
-    fprintf(out, ",%llu,%s,%d,%s,%d,", (unsigned long long)c->seed, lk_sampler_name(c->sampler),
-            c->steps, number_exact_float(c->guidance).text, c->deep_cache ? c->deep_cache : 1);
+    fprintf(out, ",%llu,%s,%d,%s,%d,%s,%s,", (unsigned long long)c->seed,
+            lk_sampler_name(c->sampler), c->steps, number_exact_float(c->guidance).text,
+            c->deep_cache ? c->deep_cache : 1, lk_prompt_syntax_name(c->prompt_syntax),
+            lk_rng_name(c->rng));
     csv_text(out, c->schedule);
     fputc(',', out);
     csv_models(p, c);
@@ -473,7 +475,8 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
 static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
-    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,deep_cache,"
+    fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,deep_cache,prompt_syntax,"
+          "rng,"
           "schedule,models,file",
           p->out);
     for (int i = 0; i < p->s->measures->subjects; i++)

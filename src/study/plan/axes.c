@@ -66,6 +66,10 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
     case KEY_DEEP_CACHE:
         *out = c->deep_cache ? arena_format(a, "deep cache %d", c->deep_cache) : "no deep cache";
         break;
+    case KEY_PROMPT_SYNTAX:
+        *out = arena_format(a, "prompts as %s", lk_prompt_syntax_name(c->prompt_syntax));
+        break;
+    case KEY_RNG: *out = arena_format(a, "noise of %s", lk_rng_name(c->rng)); break;
     default: *out = c->schedule; break;
     }
     return *out || plan_no_memory(r);

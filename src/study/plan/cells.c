@@ -3,6 +3,7 @@
  * plan_cells: the cells of a section out of its layers. */
 #include "layers.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,27 @@ static bool make_mix(plan_reader *r, study_cell *c)
     return c->schedule || plan_no_memory(r);
 }
 
+/* A LoRA is a model's in a study: one that a prompt names would be left out. */
+static bool check_loras(const plan_reader *r, const study_cell *c)
+{
+    const char *const text[2] = {c->prompt, c->negative};
+    for (int i = 0; i < 2 && c->prompt_syntax == LK_PROMPT_A1111; i++) {
+        lk_error why = {0};
+        lk_prompt_lora *list;
+        size_t count;
+        char name[61] = "";
+        if (!lk_prompt_loras(&list, &count, text[i], &why)) return plan_no_memory(r);
+        if (count) snprintf(name, sizeof name, "%s", list[0].name);
+        lk_free(list);
+        if (count)
+            return plan_wrong(r,
+                              "\"%s\" names <lora:%s>; give it to the model (\"lora\" beside its "
+                              "\"path\"), and leave it out here",
+                              i ? "negative" : "prompt", name);
+    }
+    return true;
+}
+
 static bool make_cell(plan_reader *r, const layer *base, const layer *column, const layer *row,
                       study_cell *out)
 {
@@ -65,6 +87,7 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
     if (!lk_sampler_has_sigmas(c->sampler)) c->sigmas = NULL;
     lk_error why = {0};
     int listed = 0;
+    if (!check_loras(r, c)) return false;
     if (c->sigmas && !lk_sigmas_check(c->sigmas, &listed, &why))
         return plan_wrong(r, "%.600s", why.text);
     if (listed && listed != c->steps)

@@ -25,6 +25,8 @@ const setting_name layer_keys[KEYS] = {
     [KEY_HEIGHT] = {"height", PART(height), KEY_HEIGHT},
     [KEY_CLIP_SKIP] = {"clip_skip", PART(clip_skip), KEY_CLIP_SKIP},
     [KEY_DEEP_CACHE] = {"deep_cache", PART(deep_cache), KEY_DEEP_CACHE},
+    [KEY_PROMPT_SYNTAX] = {"prompt_syntax", PART(prompt_syntax), KEY_PROMPT_SYNTAX},
+    [KEY_RNG] = {"rng", PART(rng), KEY_RNG},
     [KEY_MODEL] = {"model", PART(schedule), KEY_SCHEDULE},
     [KEY_SCHEDULE] = {"schedule", PART(schedule), KEY_SCHEDULE},
 };
@@ -64,6 +66,12 @@ static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
         ok = lk_variance_parse(&c->variance, word);
         list =
             "fixed_small, fixed_small_log, fixed_large, fixed_large_log, learned or learned_range";
+    } else if (k == KEY_PROMPT_SYNTAX) {
+        ok = lk_prompt_syntax_parse(&c->prompt_syntax, word);
+        list = "plain or a1111";
+    } else if (k == KEY_RNG) {
+        ok = lk_rng_parse(&c->rng, word);
+        list = "cpu, cuda or a1111";
     } else {
         ok = lk_spacing_parse(&c->spacing, word);
         list = "leading, trailing or linspace";

@@ -24,6 +24,8 @@ typedef enum setting_key {
     KEY_HEIGHT,
     KEY_CLIP_SKIP,
     KEY_DEEP_CACHE,
+    KEY_PROMPT_SYNTAX,
+    KEY_RNG,
     KEY_MODEL,
     KEY_SCHEDULE,
 } setting_key;

@@ -188,5 +188,7 @@ lk_generate_options cell_options(const study_cell *c)
     o.guidance_rescale = c->guidance_rescale;
     o.clip_skip = c->clip_skip;
     o.deep_cache = c->deep_cache;
+    o.prompt_syntax = c->prompt_syntax;
+    o.rng = c->rng;
     return o;
 }

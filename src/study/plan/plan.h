@@ -31,7 +31,9 @@ typedef struct study_cell {
     float guidance, guidance_rescale;
     int width, height; /* 0: the model's own */
     int clip_skip;
-    int deep_cache;       /* 0: every evaluation is of the whole network */
+    int deep_cache; /* 0: every evaluation is of the whole network */
+    lk_prompt_syntax prompt_syntax;
+    lk_rng rng;
     lk_schedule *mix;     /* which model predicts which step; owned */
     const char *schedule; /* the same as text ("base", "base x15, tuned x35") */
     char name[17];        /* 16 hex digits of what determines it; filled by cells_name */
