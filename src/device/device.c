@@ -31,7 +31,7 @@ weight *weight_find(const weight_set *set, const char *name)
 void weight_set_close(weight_set *set)
 {
     free(set->item);
-    if (set->storage_free) set->storage_free(set->storage);
+    if (set->storage_free && set->storage) set->storage_free(set->storage);
     *set = (weight_set){0};
 }
 

@@ -278,7 +278,8 @@ static char *find_tokenizer(const char *file, const char *name)
     char *found = NULL;
     for (size_t i = 0; !found && i < sizeof places / sizeof *places; i++) {
         found = tokenizer_at(places[i].base, places[i].sub);
-        if (!found || !name || (told_tokenizer_of(found, its) && !strcmp(its, name))) continue;
+        if (!found || !name || (told_tokenizer_of(found, its, NULL) && !strcmp(its, name)))
+            continue;
         free(found);
         found = NULL;
     }

@@ -252,11 +252,12 @@ char *model_config_text(const model *m, int which, error *e)
         if (!(text = strdup(m->told[which]))) error_memory(e, m->path, CONFIG_LIMIT);
         return text;
     }
-    if (which == 2)
-        folder = m->vae_folder ? strdup(m->vae_folder) : NULL;
-    else if (from_folder(m))
-        folder = part_of_source(m, parts[which]);
-    if (folder) {
+    if (which == 2 ? m->vae_folder != NULL : from_folder(m)) {
+        folder = which == 2 ? strdup(m->vae_folder) : part_of_source(m, parts[which]);
+        if (!folder) {
+            error_memory(e, m->path, strlen(m->path));
+            return NULL;
+        }
         char *path = path_join(folder, which == 3 ? "scheduler_config.json" : "config.json");
         if (!path)
             error_memory(e, folder, 64);

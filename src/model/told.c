@@ -18,12 +18,13 @@ enum { CONFIG_LIMIT = 1 << 20, MERGES_LIMIT = 64 << 20 };
 static const char *const keys[] = {"likeness.unet", "likeness.text_encoder", "likeness.vae",
                                    "likeness.scheduler"};
 
-bool told_tokenizer_of(const char *folder, char name[65])
+bool told_tokenizer_of(const char *folder, char name[65], error *e)
 {
     char *path = path_join(folder, "merges.txt"), *text = NULL;
     size_t size = 0;
-    bool ok = path && path_is_file(path) && file_read(path, MERGES_LIMIT, &text, &size, NULL);
-    if (ok) sha256_of(name, text, size);
+    bool ok = path || error_memory(e, folder, strlen(folder)), there = ok && path_is_file(path);
+    *name = '\0';
+    if (there && (ok = file_read(path, MERGES_LIMIT, &text, &size, e))) sha256_of(name, text, size);
     free(text);
     free(path);
     return ok;
@@ -51,7 +52,8 @@ bool told_write(safetensors_pair pair[TOLD_PAIRS], size_t *count, const model *m
         if (!kept) return error_memory(e, m->path, CONFIG_LIMIT);
         pair[(*count)++] = (safetensors_pair){keys[i], kept};
     }
-    if (m->tokenizer_folder && told_tokenizer_of(m->tokenizer_folder, name)) {
+    if (m->tokenizer_folder && !told_tokenizer_of(m->tokenizer_folder, name, e)) return false;
+    if (m->tokenizer_folder && *name) {
         const char *kept = arena_strdup(memory, name);
         if (!kept) return error_memory(e, m->path, sizeof name);
         pair[(*count)++] = (safetensors_pair){TOKENIZER, kept};

@@ -17,7 +17,7 @@ bool told_write(safetensors_pair pair[TOLD_PAIRS], size_t *count, const model *m
 bool told_read(model *m, const weight_files *files, bool *told, error *e);
 /* The name of the tokenizer that the file needs; NULL: CLIP's, or it does not say. */
 const char *told_tokenizer(const weight_files *files);
-/* The name of the one in a folder: a hash of its merges; false where there is none. */
-bool told_tokenizer_of(const char *folder, char name[65]);
+/* The name of the one in a folder: a hash of its merges; "" where there is none. */
+bool told_tokenizer_of(const char *folder, char name[65], error *e);
 
 #endif
