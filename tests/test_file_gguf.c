@@ -232,6 +232,7 @@ static void cut(void **state)
     error e = {0};
     check(gguf_open(&s, path, &e), &e);
     safetensors_close(&s);
+    refused(&f, 0, "is empty");
     for (size_t n = 4; n < f.size; n++) refused(&f, n, path);
 }
 

@@ -216,6 +216,13 @@ static void test_settings(void **state)
     snprintf(wanted, sizeof wanted, "ControlNet 0: \"Model: control %.10s, Picture: ", net->hash);
     assert_non_null(strstr(text, wanted));
     assert_non_null(strstr(text, ", Weight: 0.5\""));
+    /* another picture of the same bytes */
+    char *other = NULL;
+    image flat = {.width = 2 * seen[0].width, .height = seen[0].height / 2, seen[0].pixels};
+    o.controls = (control[]){{net, &flat, 0.5f}};
+    expect(parameters_text(&other, &(image_job){&g, NULL, 1, NULL, &o}, &size, &e), &e);
+    assert_string_not_equal(other, text);
+    free(other);
     free(text);
 }
 

@@ -116,13 +116,14 @@ void model_release(lk_model *m);
 
 /* A caller's options, with defaults for what he does not know. */
 bool generate_options_take(lk_generate_options *own, const lk_generate_options *given, error *e);
-/* But for callbacks, and what to go on from. */
+/* But for callbacks, ControlNets, and what to go on from. */
 generate_options api_options_in(const lk_generate_options *o);
 
 /* ---- controlnet.c ---- */
 
-/* The options' ControlNets, malloc'ed (also on failure); NULL: there are none. */
-bool api_controls(control **out, const lk_generate_options *o, error *e);
+/* With what to go on from, and the ControlNets in a list that is the caller's to free() (also on
+ * failure; NULL: there are none). */
+bool api_options_all(generate_options *out, control **list, const lk_generate_options *o, error *e);
 
 /* ---- train.c ---- */
 

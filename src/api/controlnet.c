@@ -26,7 +26,7 @@ void lk_controlnet_close(lk_controlnet **net)
     *net = NULL;
 }
 
-bool api_controls(control **out, const lk_generate_options *o, error *e)
+static bool list_controls(control **out, const lk_generate_options *o, error *e)
 {
     *out = NULL;
     if (o->control_count < 0 || (o->control_count && !o->controls))
@@ -43,4 +43,14 @@ bool api_controls(control **out, const lk_generate_options *o, error *e)
         list[i] = (control){c->net->net, &c->picture->image, c->scale};
     }
     return true;
+}
+
+bool api_options_all(generate_options *out, control **list, const lk_generate_options *o, error *e)
+{
+    *out = api_options_in(o);
+    out->from = o->from ? &o->from->state : NULL;
+    out->control_count = o->control_count;
+    bool ok = list_controls(list, o, e);
+    out->controls = *list;
+    return ok;
 }

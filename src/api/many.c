@@ -30,6 +30,8 @@ void lk_many_defaults_sized(lk_many_options *o, size_t size)
 typedef struct task {
     lk_job job;
     lk_generate_options o;
+    generate_options in; /* the same */
+    control *controls;   /* of it; NULL: none */
     lk_image *made;
     int steps; /* of it that were counted */
 } task;
@@ -56,28 +58,15 @@ typedef struct many {
 /* ---- a worker ---- */
 
 /* Made by one call of mixed_run: the same models in the same turns, the same steps. */
-static bool same_controls(const lk_generate_options *a, const lk_generate_options *b)
-{
-    bool same = a->control_count == b->control_count;
-    for (int i = 0; same && i < a->control_count; i++)
-        same = a->controls[i].net == b->controls[i].net &&
-               a->controls[i].picture == b->controls[i].picture &&
-               a->controls[i].scale == b->controls[i].scale;
-    return same;
-}
-
 static bool alike(const task *a, const task *b)
 {
-    generate_options x = api_options_in(&a->o), y = api_options_in(&b->o);
-    x.from = a->o.from ? &a->o.from->state : NULL;
-    y.from = b->o.from ? &b->o.from->state : NULL;
     const lk_job *s = &a->job, *t = &b->job;
     bool schedules = !s->schedule == !t->schedule &&
                      (!s->schedule || strcmp(s->schedule, t->schedule) == 0);
     if (!schedules || s->count != t->count || s->names != t->names) return false;
     for (int i = 0; i < s->count; i++)
         if (s->models[i] != t->models[i]) return false;
-    return generate_alike(&x, &y) && same_controls(&a->o, &b->o);
+    return generate_alike(&a->in, &b->in);
 }
 
 /* The next jobs for a worker, from *begin: how many; 0: there are none. Towards the end fewer at
@@ -225,15 +214,15 @@ static bool take_jobs(many *m, const lk_job *const *jobs, error *e)
         task *t = &m->task[i];
         t->job = job_defaults;
         if (!api_options(&t->job, sizeof t->job, jobs[i], "lk_job", e) ||
-            !generate_options_take(&t->o, t->job.options, e))
+            !generate_options_take(&t->o, t->job.options, e) ||
+            !api_options_all(&t->in, &t->controls, &t->o, e))
             return false;
         if (t->job.count < 1 || !t->job.models)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has no model", i);
         if (t->job.schedule && !t->job.names)
             return error_set(e, ERROR_USAGE, "lk_job: job %zu has a schedule and no names", i);
         t->steps = t->o.from ? t->o.from->state.step : 0;
-        generate_options in = api_options_in(&t->o);
-        m->steps += generate_steps(&in) + hires_steps(&in) - t->steps;
+        m->steps += generate_steps(&t->in) + hires_steps(&t->in) - t->steps;
     }
     return true;
 }
@@ -294,7 +283,10 @@ static void close_all(many *m)
 {
     for (int i = 0; m->worker && m->workers > 1 && i < m->workers; i++)
         lk_session_close(&m->worker[i]);
-    for (size_t i = 0; m->task && i < m->count; i++) lk_image_close(&m->task[i].made);
+    for (size_t i = 0; m->task && i < m->count; i++) {
+        lk_image_close(&m->task[i].made);
+        free(m->task[i].controls);
+    }
     free(m->worker);
     free(m->task);
     pthread_mutex_destroy(&m->lock);

@@ -64,11 +64,7 @@ static bool open_images(mixed *t, error *e)
         p->mixed = t;
         p->k = k;
         if (!generate_options_take(&p->o, t->given[k], e)) return false;
-        if (!api_controls(&p->controls, &p->o, e)) return false;
-        t->in[k] = api_options_in(&p->o);
-        t->in[k].controls = p->controls;
-        t->in[k].control_count = p->o.control_count;
-        t->in[k].from = p->o.from ? &p->o.from->state : NULL;
+        if (!api_options_all(&t->in[k], &p->controls, &p->o, e)) return false;
         if (!generate_strength_check(&t->in[k], e)) return false;
     }
     return true;

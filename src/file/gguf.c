@@ -288,6 +288,7 @@ bool gguf_open(safetensors *out, const char *path, error *e)
 {
     *out = (safetensors){0};
     if (!file_map(&out->map, path, e)) return false;
+    if (!out->map.size) return error_set(e, ERROR_FORMAT, "%s: is empty", path);
     reader r = {out, out->map.data, out->map.data + out->map.size, ALIGNMENT, path, e};
     if (read_all(&r)) return true;
     safetensors_close(out);

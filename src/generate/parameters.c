@@ -176,16 +176,21 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
 }
 
 /* Which picture: the first digits of its size's and pixels' hash. */
-static bool set_image(settings *s, const char *key, const image *m, error *e)
+typedef struct image_name {
+    char text[65];
+} image_name;
+
+static image_name name_image(const image *m)
 {
-    char hex[65];
+    image_name out;
     sha256 hash;
     int32_t size[2] = {m->width, m->height};
     sha256_start(&hash);
     sha256_add(&hash, size, sizeof size);
     sha256_add(&hash, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
-    sha256_end(&hash, hex);
-    return settings_set(s, e, key, "%.*s", SHORT_HASH, hex);
+    sha256_end(&hash, out.text);
+    out.text[SHORT_HASH] = '\0';
+    return out;
 }
 
 /* Where it changes the picture. */
@@ -211,22 +216,21 @@ static bool set_hires(settings *s, const generate_options *o, error *e)
 static bool set_init(settings *s, const generate_options *o, error *e)
 {
     return settings_set(s, e, "Denoising strength", "%s", number_exact(o->strength).text) &&
-           set_image(s, "Init image hash", o->init, e) &&
-           (!o->mask || set_image(s, "Mask hash", o->mask, e));
+           settings_set(s, e, "Init image hash", "%s", name_image(o->init).text) &&
+           (!o->mask || settings_set(s, e, "Mask hash", "%s", name_image(o->mask).text));
 }
 
-/* "Model: name 0123456789, Picture: 0123456789, Weight: 1" of each, the pictures' bytes hashed. */
+/* "Model: name 0123456789, Picture: 0123456789, Weight: 1" of each. */
 static bool set_controls(settings *s, const generate_options *o, error *e)
 {
     for (int i = 0; i < o->control_count; i++) {
         const control *c = &o->controls[i];
-        char key[32], name[256], hex[65];
-        sha256_of(hex, c->picture->pixels,
-                  (size_t)c->picture->width * (size_t)c->picture->height * 3);
+        char key[32], name[256];
         name_of_path(name, c->net->path);
         snprintf(key, sizeof key, "ControlNet %d", i);
-        if (!settings_set(s, e, key, "Model: %s %.*s, Picture: %.*s, Weight: %s", name, SHORT_HASH,
-                          c->net->hash, SHORT_HASH, hex, number_exact_float(c->scale).text))
+        if (!settings_set(s, e, key, "Model: %s %.*s, Picture: %s, Weight: %s", name, SHORT_HASH,
+                          c->net->hash, name_image(c->picture).text,
+                          number_exact_float(c->scale).text))
             return false;
     }
     return true;

@@ -247,6 +247,8 @@ static bool matrix_make(const merging *g, matrix *out, int64_t rows, int64_t col
     return out->data || no_room(g, rows * columns * depth);
 }
 
+static void matrix_free(matrix *m) { free(m->data); }
+
 /* The numbers of a part as float32. */
 static bool matrix_read(const merging *g, const safetensors_entry *t, matrix *out)
 {
@@ -262,14 +264,16 @@ static bool matrix_read(const merging *g, const safetensors_entry *t, matrix *ou
     if (!matrix_make(g, out, t->rank > 0 ? t->dim[0] : 1, t->rank > 1 ? t->dim[1] : 1, depth))
         return false;
     void *aligned = malloc((size_t)t->bytes + 1);
-    if (!aligned) return no_room(g, (int64_t)t->bytes);
+    if (!aligned) {
+        matrix_free(out);
+        *out = (matrix){0};
+        return no_room(g, (int64_t)t->bytes);
+    }
     memcpy(aligned, t->data, (size_t)t->bytes);
     convert_to_float(out->data, aligned, t->type, (size_t)t->bytes / dtype_size(t->type));
     free(aligned);
     return true;
 }
-
-static void matrix_free(matrix *m) { free(m->data); }
 
 typedef struct multiplying {
     float *out;
