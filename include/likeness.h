@@ -389,6 +389,7 @@ LK_API const char *lk_sampler_label(lk_sampler sampler);
 /* Whether the option of that name means something to it. */
 LK_API bool lk_sampler_has_eta(lk_sampler sampler);
 LK_API bool lk_sampler_has_variance(lk_sampler sampler);
+LK_API bool lk_sampler_draws(lk_sampler sampler, float eta); /* whether its steps draw noise */
 LK_API bool lk_sampler_has_sigmas(lk_sampler sampler);
 LK_API int lk_sampler_evaluations(lk_sampler sampler); /* of the UNet in most steps; 0: none */
 /* What lk_generate_options takes for sigmas: *steps (may be NULL) is a list's, else 0. */

@@ -479,6 +479,48 @@ static void test_paints_only(void **state)
     mix_close(&m);
 }
 
+static void refuses_to_go_on(const generate_options *o, const char *why)
+{
+    generate_result r;
+    error e = {0};
+    assert_false(generator_run(of_toy, o, &r, &e));
+    if (!strstr(e.text, why)) fail_msg("%s", e.text);
+}
+
+/* A run goes on only from one that began as it does. */
+static void test_goes_on_from_its_own(void **state)
+{
+    (void)state;
+    image init = painted(SIDE, SIDE, 0), other = painted(SIDE, SIDE, 1),
+          mask = mask_of(SIDE, SIDE, 8);
+    float noise[NUMBERS];
+    heard h = {0};
+    generate_options o = options(&init, &mask, 0.8), next;
+    o.progress = on_progress;
+    o.reached = on_reached;
+    o.user = &h;
+    generate_result a = made_with(of_toy, &o);
+    assert_non_null(h.kept);
+    o = options(&init, &mask, 0.8);
+    o.from = h.kept;
+    generate_result b = made_with(of_toy, &o);
+    expect_same(&a, &b);
+    next = o, next.init = &other;
+    refuses_to_go_on(&next, "began with another picture, mask or latents than this one");
+    next = o, next.mask = NULL;
+    refuses_to_go_on(&next, "began with another picture, mask or latents");
+    next = o, next.strength = 0.85; /* of five steps four, too */
+    refuses_to_go_on(&next, "changes its picture at strength 0.8; this one has 0.85");
+    next = o, next.init = next.mask = NULL;
+    refuses_to_go_on(&next, "began with another picture, mask or latents");
+    fill_random(noise, NUMBERS, 1);
+    next.latents = noise;
+    refuses_to_go_on(&next, "began with another picture, mask or latents");
+    free(h.kept);
+    generate_result_free(&a), generate_result_free(&b);
+    image_free(&init), image_free(&other), image_free(&mask);
+}
+
 typedef struct shown {
     int count;
     uint8_t first[3 * SIDE * SIDE];
@@ -610,13 +652,13 @@ static int close_toys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_diffusers),   cmocka_unit_test(test_orders_of_noise),
-        cmocka_unit_test(test_masks),       cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_together),    cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_inpainting),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_paints_only), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_settings),    cmocka_unit_test(test_previews),
-        cmocka_unit_test(test_names_tiles),
+        cmocka_unit_test(test_diffusers),       cmocka_unit_test(test_goes_on_from_its_own),
+        cmocka_unit_test(test_orders_of_noise), cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_steps),           cmocka_unit_test(test_together),
+        cmocka_unit_test(test_sizes),           cmocka_unit_test(test_inpainting),
+        cmocka_unit_test(test_refused),         cmocka_unit_test(test_paints_only),
+        cmocka_unit_test(test_memory),          cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_previews),        cmocka_unit_test(test_names_tiles),
     };
     return cmocka_run_group_tests(tests, open_toys, close_toys);
 }

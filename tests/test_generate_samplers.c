@@ -372,6 +372,37 @@ static void test_sigmas(void **state)
               "it is made for 4 to 8");
 }
 
+/* Those that say so end elsewhere with another seed, the others do not. */
+static void test_draws(void **state)
+{
+    (void)state;
+    for (int k = 0; k < sampler_kind_count(); k++)
+        for (int eta = 0; eta < 2; eta++) {
+            float end[2][4];
+            for (uint64_t seed = 0; seed < 2; seed++) {
+                scheduler_config c;
+                sampler_options o = {.kind = (sampler_kind)k, .steps = 4, .eta = (float)eta};
+                sampler *s;
+                error e = {0};
+                evaluation at;
+                rng r;
+                rng_seed(&r, seed);
+                scheduler_config_sd1(&c);
+                if (!sampler_open(&s, &c, &o, &e)) fail_msg("%s", e.text);
+                assert_true(sampler_begin(s, (const float[]){1, -1, 0.5f, 0}, 4, NULL));
+                while (sampler_ask(s, &at)) {
+                    float m[4];
+                    for (int i = 0; i < 4; i++) m[i] = network(at.x[i], at.t);
+                    assert_true(sampler_tell(s, m, &r, NULL));
+                }
+                memcpy(end[seed], sampler_latent(s), sizeof end[seed]);
+                sampler_close(&s);
+            }
+            assert_int_equal(memcmp(end[0], end[1], sizeof end[0]) != 0,
+                             sampler_kind_draws((sampler_kind)k, (float)eta));
+        }
+}
+
 /* 1000 of 1001 leading points are all the first. */
 static void test_together(void **state)
 {
@@ -395,7 +426,7 @@ int main(void)
         cmocka_unit_test(test_going_on),  cmocka_unit_test(test_memory),
         cmocka_unit_test(test_names),     cmocka_unit_test(test_of_model),
         cmocka_unit_test(test_config),    cmocka_unit_test(test_sigmas),
-        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_draws),     cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

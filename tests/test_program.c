@@ -357,7 +357,7 @@ static void test_bad_values(void **state)
     TOY("-p", "a", "-W", "33");
     failed(2, "multiple");
     TOY("-p", "a", "-W", "-32");
-    failed(2, "negative");
+    failed(2, "-W and -H are sides in pixels");
     TOY("-p", "a", "-W", "200000", "-H", "200000");
     failed(1, "GiB");
     TOY("-p", "a", "-W", "2147483646", "-H", "2147483646");

@@ -308,6 +308,12 @@ static void test_their_extras(void **state)
     assert_int_equal(TOY("x.png", "--like", "other.png", "-i", "first.png"), 0);
     warned("");
     drop("x.png");
+    /* decoded by what is not given here */
+    say(THEIR_OTHER("VAE Decoder: TAESD"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned("likeness: warning: --like other.png: the picture will be another: a tiny autoencoder "
+           "decoded it (VAE Decoder: TAESD) that is not given: --taesd FILE\n");
+    drop("x.png");
     say(THEIR_OTHER("Denoising strength: 0.5, Hires upscale: 2"));
     assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
     warned("");

@@ -2,6 +2,9 @@
  *
  * test_program_pictures: likeness generate from pictures (--init-image, --strength, --mask), in two
  * passes (--hires), and several of a seed (--batch). */
+#include <signal.h>
+#include <time.h>
+
 #include "file/image.h"
 #include "program.h"
 #include "support.h"
@@ -142,6 +145,59 @@ static void test_preview(void **state)
     failed(2, "--preview -1: steps cannot be negative");
 }
 
+/* Whether a file of the folder is called so. */
+static bool any_preview(const char *where)
+{
+    char command[400];
+    snprintf(command, sizeof command, "test -n \"$(find %s -name '*-preview.png')\"",
+             in_folder(where));
+    return system(command) == 0;
+}
+
+/* What Ctrl-C leaves is finished. */
+static void test_stopped_preview(void **state)
+{
+    (void)state;
+    const char *args[] = {PROGRAM, "generate", "-m",        toy_path, "-t", "1",
+                          "-p",    "a",        "--steps",   "900",    "-o", "stop/",
+                          "-s",    "1-900",    "--preview", "1",      NULL};
+    pid_t child = start(args, 0);
+    for (int i = 0; i < 3000 && !(exists("stop") && any_preview("stop")); i++)
+        nanosleep(&(struct timespec){0, 5 * 1000 * 1000}, NULL);
+    assert_true(any_preview("stop"));
+    kill(child, SIGINT);
+    finish(child);
+    assert_int_equal(last.status, 130);
+    assert_false(any_preview("stop"));
+}
+
+/* What would do nothing is said or refused. */
+static void test_nothing_done(void **state)
+{
+    (void)state;
+    assert_int_equal(TOY("begun.png", "--save-latents", "begun.safetensors", "-s", "5"), 0);
+    TOY("equal/", "--init-latents", "begun.safetensors", "-b", "2");
+    assert_int_equal(last.status, 2);
+    says(last.err, "--init-latents begun.safetensors: all 2 seeds would begin with it, and DDIM "
+                   "draws no noise of its own: the pictures would be equal; give one seed");
+    assert_false(exists("equal"));
+    assert_int_equal(
+        TOY("drawn/", "--init-latents", "begun.safetensors", "-b", "2", "--sampler", "euler_a"), 0);
+    assert_false(same_pixels("drawn/a-dog-42.png", "drawn/a-dog-43.png"));
+    assert_int_equal(TOY("away.png", "-n", "cats", "--guidance", "1"), 0);
+    says(last.err, "the negative prompt is not read: guidance is 1, and leads away from it only "
+                   "above 1");
+    assert_int_equal(TOY("away2.png", "-n", "cats", "--guidance", "1.5"), 0);
+    assert_null(strstr(last.err, "negative"));
+    static const char *const flags[][2] = {{"-W", "0"}, {"-H", "0"}, {"-H", "-8"}};
+    for (int i = 0; i < 3; i++) {
+        TOY("x.png", flags[i][0], flags[i][1]);
+        failed(2, "-W and -H are sides in pixels: give multiples of 8, or neither, for the size ");
+    }
+    TOY("x.png", "--steps", "0");
+    failed(2, "steps is 0; give at least 1");
+}
+
 static void test_batch(void **state)
 {
     (void)state;
@@ -168,9 +224,10 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_from_a_picture), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_hires),          cmocka_unit_test(test_tile),
-        cmocka_unit_test(test_preview),        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_from_a_picture),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hires),           cmocka_unit_test(test_tile),
+        cmocka_unit_test(test_stopped_preview), cmocka_unit_test(test_nothing_done),
+        cmocka_unit_test(test_preview),         cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -36,6 +36,11 @@ bool lk_spacing_parse(lk_spacing *out, const char *name)
 
 int lk_sampler_count(void) { return sampler_kind_count(); }
 
+bool lk_sampler_draws(lk_sampler s, float eta)
+{
+    return sampler_kind_known(s) && sampler_kind_draws(s, eta);
+}
+
 bool lk_sampler_has_eta(lk_sampler s) { return sampler_kind_known(s) && sampler_kind_has_eta(s); }
 
 bool lk_sampler_has_sigmas(lk_sampler s)

@@ -374,6 +374,7 @@ static int work(task *t)
     progress_start(&t->line);
     interrupt_watch();
     int status = cells_run(t);
+    for (size_t i = 0; i < t->count; i++) preview_remove(&t->cells[i]);
     if (status == STATUS_DONE && t->grid) status = grid_write(t);
     if (status == STATUS_DONE && fflush(stdout) != 0)
         status = fail(STATUS_FAILED, "standard output cannot be written");
@@ -428,6 +429,7 @@ static int prepare(task *t)
     if (status == STATUS_DONE) status = generate_cells_make(t);
     if (status == STATUS_DONE) status = generate_cells_names(t);
     if (status == STATUS_DONE) status = rows_check(t);
+    if (status == STATUS_DONE) status = generate_cells_latents(t);
     if (status == STATUS_DONE) status = unused_check(t);
     if (status == STATUS_DONE) status = embeddings_check(t);
     if (status == STATUS_DONE) status = like_check(t);

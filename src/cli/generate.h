@@ -40,6 +40,7 @@ typedef struct task {
     double strength, hires, hires_strength;
     int hires_steps, batch;
     bool strength_given;     /* by a flag */
+    bool no_size;            /* a flag gives a side below 1 */
     const char *hires_given; /* a flag that wants --hires, or NULL */
     bool tile;
     int preview;
@@ -124,6 +125,8 @@ bool like_is_control(const char *key); /* "ControlNet 0" and so on */
 /* ---- generate_cells.c ---- */
 /* Fills cells and row labels from prompts, sweep and seeds. */
 int generate_cells_make(task *t);
+/* Refuses pictures that differ only in seeds that nothing is drawn from. */
+int generate_cells_latents(task *t);
 int generate_cells_names(const task *t);
 
 #endif

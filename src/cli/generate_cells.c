@@ -96,6 +96,31 @@ int generate_cells_make(task *t)
     return STATUS_DONE;
 }
 
+int generate_cells_latents(task *t)
+{
+    for (size_t i = 0; t->latents && t->seed_count > 1 && i < t->count; i += t->seed_count) {
+        const lk_generate_options *o = &t->cells[i].options;
+        lk_settings *said = NULL;
+        lk_sampler sampler = LK_SAMPLER_MODEL;
+        char *text = cell_settings(t, &t->cells[i]);
+        if (!text) return STATUS_FAILED;
+        bool ok = lk_settings_open(&said, text, &t->error);
+        const char *name = ok ? lk_settings_get(said, "Sampler") : NULL;
+        bool equal = name && lk_sampler_parse(&sampler, name) && o->hires == 0 &&
+                     !lk_sampler_draws(sampler, o->eta);
+        lk_settings_close(&said);
+        lk_free(text);
+        if (!ok) return fail_error(&t->error);
+        if (equal)
+            return fail(STATUS_WRONG_USAGE,
+                        "--init-latents %s: all %zu seeds would begin with it, and %s draws no "
+                        "noise of its own: the pictures would be equal; give one seed, or a "
+                        "sampler that draws (--sampler euler_a)",
+                        t->init_latents, t->seed_count, lk_sampler_label(sampler));
+    }
+    return STATUS_DONE;
+}
+
 int generate_cells_names(const task *t)
 {
     if (!is_folder(t->output) && !is_image_name(t->output))

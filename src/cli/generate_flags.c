@@ -97,7 +97,7 @@ const char generate_help[] =
     "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
     "      --preview N            every N steps the growing picture, beside it as "
     "NAME-preview.png;\n"
-    "                             gone when the picture is there\n"
+    "                             gone when the picture is there, or the run is stopped\n"
     "      --grid FILE.png        also one labelled grid: a column for each seed\n"
     "      --overwrite            write over files that other settings made\n"
     "\n"
@@ -109,7 +109,7 @@ int generate_flags_read(task *t, int argc, char **argv)
 {
     /* apart from what --like's picture says: lone_check is of flags */
     double strength = NAN, hires_strength = NAN;
-    int hires_steps = NOT_GIVEN;
+    int hires_steps = NOT_GIVEN, width = NOT_GIVEN, height = NOT_GIVEN;
     const char *upscaler = NULL;
     const option list[] = {
         {"-h --help", OPTION_FLAG, &t->help},
@@ -125,8 +125,8 @@ int generate_flags_read(task *t, int argc, char **argv)
         {"--sigmas --scheduler --schedule_type", OPTION_TEXT, &t->sigmas},
         {"--guidance --guidance_scale --cfg_scale", OPTION_FLOAT, &t->guidance},
         {"--guidance_rescale", OPTION_FLOAT, &t->guidance_rescale},
-        {"-W --width", OPTION_INT, &t->width},
-        {"-H --height", OPTION_INT, &t->height},
+        {"-W --width", OPTION_INT, &width},
+        {"-H --height", OPTION_INT, &height},
         {"--eta", OPTION_FLOAT, &t->eta},
         {"--rng", OPTION_TEXT, &t->rng},
         {"--eta_noise_seed_delta --ensd", OPTION_INT, &t->noise_delta},
@@ -168,6 +168,9 @@ int generate_flags_read(task *t, int argc, char **argv)
                      : !isnan(hires_strength)   ? "--hires-strength"
                      : hires_steps != NOT_GIVEN ? "--hires-steps"
                                                 : NULL;
+    t->no_size = (width != NOT_GIVEN && width < 1) || (height != NOT_GIVEN && height < 1);
+    if (width != NOT_GIVEN) t->width = width;
+    if (height != NOT_GIVEN) t->height = height;
     if (t->strength_given) t->strength = strength;
     if (!isnan(hires_strength)) t->hires_strength = hires_strength;
     if (hires_steps != NOT_GIVEN) t->hires_steps = hires_steps;
@@ -235,8 +238,10 @@ int generate_flags_check(task *t)
         return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
     if (t->deep_cache < 0)
         return fail(STATUS_WRONG_USAGE, "--deep-cache %d: 1 (off) or more", t->deep_cache);
-    if (t->width < 0 || t->height < 0)
-        return fail(STATUS_WRONG_USAGE, "-W and -H cannot be negative");
+    if (t->no_size)
+        return fail(STATUS_WRONG_USAGE,
+                    "-W and -H are sides in pixels: give multiples of 8, or neither, for the size "
+                    "that the model was trained on");
     t->context_options.threads = t->threads;
     o->negative = t->negative;
     o->width = t->width;

@@ -146,6 +146,16 @@ static void tell_lost_picture(const task *t)
          t->like, strength);
 }
 
+static void tell_lost_decoder(const task *t)
+{
+    const char *decoder = lk_settings_get(t->told, "VAE Decoder");
+    if (decoder && strcmp(decoder, "TAESD") == 0 && !t->models.taesd)
+        fail(STATUS_DONE,
+             "warning: --like %s: the picture will be another: a tiny autoencoder decoded it (VAE "
+             "Decoder: TAESD) that is not given: --taesd FILE",
+             t->like);
+}
+
 /* AUTOMATIC1111's hash of a model is one of its file, and its older ones of a part of it. */
 static int compare_theirs(task *t)
 {
@@ -207,6 +217,7 @@ static int check(task *t, const lk_settings *now)
     else {
         tell_lost(t, &gone);
         tell_lost_picture(t);
+        tell_lost_decoder(t);
         status = compare_theirs(t);
     }
     free(gone.text);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * generate_preview: --preview, the growing pictures beside where the whole ones go. They say of
- * themselves that they are previews, and only such are written over and removed. */
+ * themselves that they are previews, and only such are written over and removed: when their picture
+ * is there, or will not be. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,5 +49,5 @@ int previews_settle(task *t)
 
 void preview_remove(const cell *c)
 {
-    if (c->preview && !is_taken(c->preview)) unlink(c->preview);
+    if (c->preview && c->options.preview && !is_taken(c->preview)) unlink(c->preview);
 }

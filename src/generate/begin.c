@@ -264,6 +264,22 @@ bool begin_draw(const job *j, job_image *p, error *e)
     return true;
 }
 
+void begin_hash(job_image *p, size_t numbers)
+{
+    const image *given[] = {p->o->init, p->o->mask};
+    sha256 hash;
+    if (!p->o->init && !p->o->latents) return;
+    sha256_start(&hash);
+    for (int i = 0; i < 2; i++) {
+        if (!given[i]) continue;
+        size_t n = (size_t)given[i]->width * (size_t)given[i]->height;
+        sha256_add(&hash, &given[i]->width, sizeof given[i]->width);
+        sha256_add(&hash, given[i]->pixels, 3 * n);
+    }
+    if (p->o->latents) sha256_add(&hash, p->o->latents, numbers * sizeof *p->o->latents);
+    sha256_end(&hash, p->begun);
+}
+
 /* Inpainting of strength 1 begins with noise alone; a picture without a mask always counts. */
 void begin_from_image(const job_image *p)
 {

@@ -35,6 +35,8 @@ typedef struct generate_snapshot {
     sampler_kind kind; /* of the run, which the rest of it must be of too: */
     int steps;
     uint64_t seed;
+    char begun[65];     /* the hash of what was given to begin with: a picture, its mask, latents */
+    double strength;    /* of that picture; else 0 */
     noise_source noise; /* generate_options', as these: */
     uint64_t noise_delta;
     int deep_cache;

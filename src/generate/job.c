@@ -229,6 +229,17 @@ static bool sampler_notes(char **notes, const sampler_options *how, error *e)
     return ok;
 }
 
+/* A negative prompt is what guidance leads away from. */
+static bool negative_note(const job *j, char **notes, error *e)
+{
+    return j->parts > 1 || !*j->picture[0].negative || !fit_conditional(job_first(j)->on.model) ||
+           prompt_note_line(notes,
+                            string_format("the negative prompt is not read: guidance is %s, and "
+                                          "leads away from it only above 1",
+                                          number_exact_float(j->picture[0].o->guidance).text),
+                            e);
+}
+
 /* A learned variance is a second half of the network's output channels; the sampler must know of
  * it. */
 static bool check_variance(const job_image *p, const model *m, error *e)
@@ -349,6 +360,7 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
     for (int k = 0; k < pictures; k++)
         if (!open_image(&j->picture[k], &o[k], first, notes, e)) return false;
     if (j->scripted && !open_script(j, notes, e)) return false;
+    if (notes && !negative_note(j, notes, e)) return false;
     assert(!m || m->count == sampler_steps(j->picture[0].sampler));
     return plan_all(j, e) && memory_check_planned(j, e);
 }

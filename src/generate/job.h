@@ -56,11 +56,12 @@ typedef struct job_image {
     guidance guidance;
     sampler *sampler;
     rng rng;
-    float *noise;  /* [C,h,w], what the run begins with */
-    float *clean;  /* [C,h,w]: the latents of the picture that it begins with; NULL: none */
-    float *mask;   /* [h,w], 1: made anew; NULL: all of it is */
-    float *masked; /* [C,h,w]: latents of that picture without what is masked, where an inpainting
-                      network reads them */
+    float *noise;   /* [C,h,w], what the run begins with */
+    float *clean;   /* [C,h,w]: the latents of the picture that it begins with; NULL: none */
+    float *mask;    /* [h,w], 1: made anew; NULL: all of it is */
+    float *masked;  /* [C,h,w]: latents of that picture without what is masked, where an inpainting
+                       network reads them */
+    char begun[65]; /* as a snapshot has it, where one is told or gone on from */
 } job_image;
 
 /* Pictures that take every step together: sample k * parts of an evaluation is of picture k, and so
@@ -120,6 +121,7 @@ void begin_size(const generate_options *o, const model *m, int *width, int *heig
 bool begin_check(const generate_options *o, const model *m, error *e);
 /* Draws what the picture begins with, and encodes the pictures that it is made from. */
 bool begin_draw(const job *j, job_image *p, error *e);
+void begin_hash(job_image *p, size_t numbers); /* p->begun */
 /* After sampler_begin. */
 void begin_from_image(const job_image *p);
 void begin_forget(generator *g);

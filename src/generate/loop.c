@@ -169,11 +169,13 @@ static bool tell_reached(const job *j, const edge *r, int k, error *e)
                              .kind = p->o->sampler.kind,
                              .steps = p->o->sampler.steps,
                              .seed = p->o->seed,
+                             .strength = p->o->init ? p->o->strength : 0,
                              .noise = p->o->noise,
                              .noise_delta = p->o->noise_delta,
                              .deep_cache = p->o->deep_cache,
                              .deep = deep,
                              .deep_size = deep_size};
+    memcpy(now.begun, p->begun, sizeof now.begun);
     p->o->reached(p->o->user, &now);
     free(state);
     free(deep);
@@ -181,8 +183,18 @@ static bool tell_reached(const job *j, const edge *r, int k, error *e)
 }
 
 /* What a picture says of itself has to be so from its first step on. */
-static bool is_of(const generate_snapshot *from, const generate_options *o, error *e)
+static bool is_of(const generate_snapshot *from, const job_image *p, error *e)
 {
+    const generate_options *o = p->o;
+    if (strcmp(from->begun, p->begun) != 0)
+        return error_set(e, ERROR_USAGE,
+                         "the run to go on from began with another picture, mask or latents than "
+                         "this one");
+    if (o->init && from->strength != o->strength)
+        return error_set(e, ERROR_USAGE,
+                         "the run to go on from changes its picture at strength %s; this one has "
+                         "%s",
+                         number_exact(from->strength).text, number_exact(o->strength).text);
     if (from->deep_cache != o->deep_cache)
         return error_set(e, ERROR_USAGE, "the run to go on from has deep cache %d; this one has %d",
                          from->deep_cache, o->deep_cache);
@@ -204,9 +216,10 @@ static bool begin(job *j, edge *r, error *e)
         job_image *p = &j->picture[k];
         const generate_snapshot *from = p->o->from;
         if (!sampler_begin(p->sampler, p->noise, job_numbers(j), e)) return false;
+        if (from || p->o->reached) begin_hash(p, job_numbers(j));
         begin_from_image(p);
         if (!from) continue;
-        if (!is_of(from, p->o, e)) return false;
+        if (!is_of(from, p, e)) return false;
         if (!sampler_load(p->sampler, from->step, from->latent, from->sampler, from->sampler_size,
                           e))
             return false;

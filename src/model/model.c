@@ -461,6 +461,22 @@ static void see_channels(model *m, const weight_files *files)
         m->unet.in_channels = (int)first->dim[1];
 }
 
+/* A file that does not tell its sizes is taken for Stable Diffusion 1's. */
+static bool check_sizes(const model *m, const weight_files *files, error *e)
+{
+    const safetensors_entry *first = weight_files_find(files,
+                                                       "model.diffusion_model.time_embed.0.weight");
+    int64_t width = m->unet.channels[0], wide = 4 * width;
+    if (!first || first->rank != 2 || (first->dim[0] == wide && first->dim[1] == width))
+        return true;
+    return error_set(e, ERROR_MODEL,
+                     "%s: its UNet is not of Stable Diffusion 1's size (time_embed.0.weight is "
+                     "%lldx%lld, should be %lldx%lld), and no size is told in it: give the folder "
+                     "it was made from, or what likeness convert makes of that",
+                     m->path, (long long)first->dim[0], (long long)first->dim[1], (long long)wide,
+                     (long long)width);
+}
+
 static bool open_single(model **out, const char *path, const char *vae_path,
                         const char *tokenizer_path, const single_sizes *sizes, bool to_look,
                         thread_pool *pool, const work_watch *watch, error *e)
@@ -483,6 +499,7 @@ static bool open_single(model **out, const char *path, const char *vae_path,
     bool ok = weight_files_open(&files, &m->path, 1, e) && detect_single(files, path, e) &&
               (sizes || told_read(m, files, &told, e)) && its_vae(&vae, m, told, sizes);
     if (ok && !told) see_channels(m, files);
+    ok = ok && (told || sizes || check_sizes(m, files, e));
     ok = ok && open_single_networks(m, files, vae_path, vae.blocks ? &vae : NULL, e) &&
          (to_look || open_single_tokenizer(m, tokenizer_path, told_tokenizer(files), e)) &&
          finish_stable_diffusion(m, e);

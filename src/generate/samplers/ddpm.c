@@ -80,6 +80,7 @@ static bool tell_ddpm(sampler *s, const float *output, rng *r, error *e)
 const sampler_row sampler_ddpm = {
     .name = "ddpm",
     .label = "DDPM",
+    .draws = true,
     .aliases = (const char *const[]){"DDPMScheduler", NULL},
     .has_variance = true,
     .has_clean = true,

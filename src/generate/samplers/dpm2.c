@@ -139,6 +139,7 @@ const sampler_row sampler_dpm2 = {
 const sampler_row sampler_dpm2_a = {
     .name = "dpm2_a",
     .label = "DPM2 a",
+    .draws = true,
     .aliases = (const char *const[]){"KDPM2AncestralDiscreteScheduler", "sample_dpm_2_ancestral",
                                      "dpm_2_ancestral", "k_dpm_2_a", NULL},
     .has_sigmas = true,

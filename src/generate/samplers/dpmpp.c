@@ -94,6 +94,7 @@ const sampler_row sampler_dpmpp_2m = {
 const sampler_row sampler_dpmpp_2m_sde = {
     .name = "dpmpp_2m_sde",
     .label = "DPM++ 2M SDE",
+    .draws = true,
     .aliases = (const char *const[]){"sample_dpmpp_2m_sde", "k_dpmpp_2m_sde", NULL},
     .has_sigmas = true,
     .has_clean = true,

@@ -95,6 +95,7 @@ static void close_sde(sampler *s)
 const sampler_row sampler_dpmpp_sde = {
     .name = "dpmpp_sde",
     .label = "DPM++ SDE",
+    .draws = true,
     .aliases = (const char *const[]){"DPMSolverSDEScheduler", "sample_dpmpp_sde", "k_dpmpp_sde",
                                      NULL},
     .has_sigmas = true,

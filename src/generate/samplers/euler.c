@@ -71,6 +71,7 @@ const sampler_row sampler_euler = {
 const sampler_row sampler_euler_a = {
     .name = "euler_a",
     .label = "Euler a",
+    .draws = true,
     .aliases = (const char *const[]){"EulerAncestralDiscreteScheduler", "euler_ancestral",
                                      "sample_euler_ancestral", "k_euler_a", NULL},
     .has_sigmas = true,

@@ -90,6 +90,7 @@ static bool tell_tcd(sampler *s, const float *output, rng *r, error *e)
 const sampler_row sampler_lcm = {
     .name = "lcm",
     .label = "LCM",
+    .draws = true,
     .aliases = (const char *const[]){"LCMScheduler", "sample_lcm", NULL},
     .has_clean = true,
     .open = open_few,

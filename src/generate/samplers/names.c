@@ -147,6 +147,10 @@ bool sampler_of_model(sampler_kind *out, const scheduler_config *c, error *e)
 const char *sampler_kind_name(sampler_kind k) { return row_of(k)->name; }
 const char *sampler_kind_label(sampler_kind k) { return row_of(k)->label; }
 bool sampler_kind_has_eta(sampler_kind k) { return row_of(k)->has_eta; }
+bool sampler_kind_draws(sampler_kind k, float eta)
+{
+    return row_of(k)->draws || (row_of(k)->has_eta && eta > 0);
+}
 bool sampler_kind_has_variance(sampler_kind k) { return row_of(k)->has_variance; }
 bool sampler_kind_has_sigmas(sampler_kind k) { return row_of(k)->has_sigmas; }
 

@@ -17,8 +17,9 @@ typedef struct sampler_row {
     const char *name, *label;   /* "ddim", "DDIM" */
     const char *const *aliases; /* other names that are read, in any case; ends with NULL */
     bool has_eta, has_variance, has_sigmas; /* which options mean something to it */
-    bool has_clean;                         /* s->clean is what the last output foretold */
-    int evaluations;                        /* of the network in most steps; 0: one */
+    bool draws;      /* its steps draw noise; with has_eta where eta is above 0, too */
+    bool has_clean;  /* s->clean is what the last output foretold */
+    int evaluations; /* of the network in most steps; 0: one */
     spacing spacing; /* its class's own, where neither option nor config says */
     snr_rule no_snr;
     bool (*open)(sampler *s, const scheduler_config *c, const sampler_options *o, error *e);

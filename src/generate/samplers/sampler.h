@@ -53,6 +53,7 @@ const char *variance_name(variance v);
 const char *spacing_name(spacing s);
 /* Whether an option of that name means anything to it. */
 bool sampler_kind_has_eta(sampler_kind k);
+bool sampler_kind_draws(sampler_kind k, float eta); /* whether its steps draw noise */
 bool sampler_kind_has_variance(sampler_kind k);
 bool sampler_kind_has_sigmas(sampler_kind k);
 int sampler_kind_evaluations(sampler_kind k); /* of the network in most steps */
