@@ -592,6 +592,58 @@ static void test_trained(void **state)
     device_close(&d), device_close(&wide);
 }
 
+/* What the convolution of an upsampled map does without is zero: the same bytes as of any map; and
+ * other bytes where the map is none, so it does do without. */
+static void doubled_check(device *const d[DEVICES], const struct shape *s)
+{
+    struct data q = data_open(s, false);
+    void *ws, *bs, *xs;
+    weight w = weight_of(&q.w, q.wv, DTYPE_F32, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
+    device_weights *of_w = weights_alone(d[0], &w), *of_b = weights_alone(d[0], &b);
+    op_call call = {
+        .kind = OP_CONV2D,
+        .params = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1},
+        .in_count = 4,
+        .out_count = 1,
+        .in = {[1] = weight_array(of_w), [2] = weight_array(of_b), [3] = {.rank = -1}},
+        .out = {q.y}};
+    float *want = malloc(q.yn * sizeof *want), *got = malloc(q.yn * sizeof *got);
+    assert_true(want && got);
+    for (int doubled = 0; doubled < 2; doubled++) {
+        for (int64_t i = 0, c = s->c, width = s->w * c; doubled && i < (int64_t)q.xn; i++)
+            q.xv[i] = q.xv[i - i / width % 2 * width - i / c % s->w % 2 * c];
+        call.in[0] = with_data(q.x, q.xv, DTYPE_F32, &xs);
+        call.params.doubled = false;
+        call_run(d, &call, false, want);
+        call.params.doubled = true;
+        call_run(d, &call, false, got);
+        assert_int_equal(memcmp(got, want, q.yn * sizeof *got) == 0, doubled);
+        free(xs);
+    }
+    device_weights_close(&of_w), device_weights_close(&of_b);
+    free(want), free(got), free(ws), free(bs);
+    data_close(&q);
+}
+
+static void test_doubled(void **state)
+{
+    (void)state;
+    /* tiles of 4 and of 6 pixels a side, weights first and input first */
+    static const struct shape maps[] = {{2, 8, 6, 32, 48, 3, 1, 1, 1, true, false},
+                                        {2, 12, 16, 20, 9, 3, 1, 1, 1, true, false},
+                                        {1, 34, 40, 40, 20, 3, 1, 1, 1, true, false},
+                                        {1, 36, 36, 18, 70, 3, 1, 1, 1, true, false}};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        error e = {0};
+        device *d[DEVICES] = {device_of(levels[i], 1, DTYPE_F32)};
+        if (!d[0]) continue;
+        for (int k = 1; k < DEVICES; k++)
+            if (!device_open_beside(&d[k], d[0], threads_of[k], &e)) fail_msg("%s", e.text);
+        for (size_t k = 0; k < sizeof maps / sizeof maps[0]; k++) doubled_check(d, &maps[k]);
+        for (int k = DEVICES - 1; k >= 0; k--) device_close(&d[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -602,6 +654,7 @@ int main(void)
         cmocka_unit_test(test_avx512bf16),    cmocka_unit_test(test_avx512bf16_bf16),
         cmocka_unit_test(test_memory),        cmocka_unit_test(test_touch),
         cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_trained),
+        cmocka_unit_test(test_doubled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

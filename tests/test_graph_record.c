@@ -43,6 +43,14 @@ static void test_shapes(void **state)
                            1e-5f, true);
     assert_shape(n->from->out[1], DIMS(2, 3, 2));
     assert_shape(upsample(g, x, 9, 14), DIMS(2, 9, 14, 6));
+    static const struct {
+        int64_t height, width;
+    } sizes[] = {{9, 14}, {10, 13}, {10, 14}};
+    for (int i = 0; i < 3; i++) {
+        tensor *up = upsample(g, x, sizes[i].height, sizes[i].width);
+        assert_int_equal(conv2d(g, up, w, NULL, 1, pad1, NULL)->from->params.doubled, i == 2);
+    }
+    assert_false(conv2d(g, x, w, NULL, 1, pad1, NULL)->from->params.doubled);
     assert_shape(concat(g, x, slice(g, x, 2, 3)), DIMS(2, 5, 7, 9));
     assert_shape(geglu(g, x), DIMS(2, 5, 7, 3));
     tensor *rows = reshape(g, x, DIMS(2, 35, 6));

@@ -166,7 +166,8 @@ typedef enum unary_kind { UNARY_SILU, UNARY_GELU, UNARY_QUICK_GELU, UNARY_RELU }
 typedef struct op_params {
     int stride; /* convolution */
     int pad_top, pad_left, pad_bottom, pad_right;
-    int heads; /* attention */
+    bool doubled; /* convolution: x is an OP_UPSAMPLE to twice its size; a device may ignore it */
+    int heads;    /* attention */
     bool causal;
     int groups; /* group norm */
     bool silu;

@@ -185,6 +185,14 @@ tensor *linear_compute(graph *g, tensor *x, tensor *w, tensor *b)
     return linear_record(g, x, w, b, NULL, g->compute);
 }
 
+/* Whether every pixel of x stands there four times, in squares. */
+static bool is_doubled(const tensor *x)
+{
+    const node *n = x->from;
+    return n && n->kind == OP_UPSAMPLE && x->dim[1] == 2 * n->in[0]->dim[1] &&
+           x->dim[2] == 2 * n->in[0]->dim[2];
+}
+
 tensor *conv2d(graph *g, tensor *x, tensor *w, tensor *b, int stride, conv_pad pad, tensor *add_to)
 {
     bool padded = pad.top || pad.left || pad.bottom || pad.right;
@@ -196,6 +204,7 @@ tensor *conv2d(graph *g, tensor *x, tensor *w, tensor *b, int stride, conv_pad p
         .pad_left = pad.left,
         .pad_bottom = pad.bottom,
         .pad_right = pad.right,
+        .doubled = is_doubled(x),
         .type = DTYPE_F32,
     };
     tensor *in[] = {cast(g, x, g->compute), w, b, add_to ? cast(g, add_to, DTYPE_F32) : NULL};

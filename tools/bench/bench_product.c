@@ -25,12 +25,16 @@ static const struct shape shapes[] = {
     {"conv 960-320@64", OP_CONV2D, 2, 64, 960, 320, 3, 1},
     {"conv 1920-640@32", OP_CONV2D, 2, 32, 1920, 640, 3, 1},
     {"conv 2560-1280@16", OP_CONV2D, 2, 16, 2560, 1280, 3, 1},
+    {"conv 640@64 upsampled", OP_CONV2D, 2, 64, 640, 640, 3, 1},
+    {"conv 1280@32 upsampled", OP_CONV2D, 2, 32, 1280, 1280, 3, 1},
+    {"conv 1280@16 upsampled", OP_CONV2D, 2, 16, 1280, 1280, 3, 1},
     {"conv 4-320@64", OP_CONV2D, 2, 64, 4, 320, 3, 1},
     {"conv 320-4@64", OP_CONV2D, 2, 64, 320, 4, 3, 1},
     {"conv1x1 960-320@64", OP_CONV2D, 2, 64, 960, 320, 1, 1},
     {"vae 128@512", OP_CONV2D, 1, 512, 128, 128, 3, 1},
     {"vae 256@512", OP_CONV2D, 1, 512, 256, 256, 3, 1},
     {"vae 512@256", OP_CONV2D, 1, 256, 512, 512, 3, 1},
+    {"vae 512@256 upsampled", OP_CONV2D, 1, 256, 512, 512, 3, 1},
     {"vae 512@64", OP_CONV2D, 1, 64, 512, 512, 3, 1},
     {"vae 128-3@512", OP_CONV2D, 1, 512, 128, 3, 3, 1},
     {"linear 8192x320x320", OP_LINEAR, 1, 8192, 320, 320, 1, 1},
@@ -98,7 +102,8 @@ static op_call call_of(const struct shape *s, weight *w, float *x, float *y, flo
     array wa = {.w = w, .type = w->type, .rank = w->rank};
     memcpy(wa.dim, w->dim, sizeof wa.dim);
     op_call call = {.kind = s->kind, .in_count = 2, .out_count = 1};
-    call.params = (op_params){.stride = s->stride,
+    call.params = (op_params){.doubled = strstr(s->name, "upsampled") != NULL,
+                              .stride = s->stride,
                               .pad_top = (int)(s->k / 2),
                               .pad_left = (int)(s->k / 2),
                               .pad_bottom = (int)(s->k / 2),

@@ -71,7 +71,10 @@ static product describe(const op_call *call)
     const array *in = call->in, *out = call->out;
     product p;
     switch (call->kind) {
-    case OP_CONV2D: p = convolution(&call->params, &in[0], &out[0], &in[1]); break;
+    case OP_CONV2D:
+        p = convolution(&call->params, &in[0], &out[0], &in[1]);
+        p.doubled = call->params.doubled;
+        break;
     case OP_CONV2D_GRAD_X: p = reversed(convolution(&call->params, &out[0], &in[0], &in[1])); break;
     case OP_CONV2D_GRAD_W: p = convolution(&call->params, &in[1], &in[0], &out[0]); break;
     case OP_LINEAR: p = linear(&in[0], &out[0]); break;

@@ -62,6 +62,7 @@ typedef struct product {
     int stride; /* of the output over the input */
     int spread; /* distance of the input's pixels: the stride in a gradient by x */
     int pad_top, pad_left;
+    bool doubled;    /* the input's pixels are equal in squares of 2 x 2 */
     bool transposed; /* the weight is used as [c of the weight = o here] */
     dtype x_type, y_type, add_type;
     bool has_bias, has_add;
