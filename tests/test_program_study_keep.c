@@ -387,9 +387,16 @@ static void test_settings(void **state)
         " {\"label\": \"cached\", \"deep_cache\": 2},"
         " {\"label\": \"signs\", \"prompt_syntax\": \"a1111\", \"prompt\": \"a (dog:1.3) AND "
         "[sea]\"},"
-        " {\"label\": \"noise\", \"rng\": \"a1111\"}]";
+        " {\"label\": \"noise\", \"rng\": \"a1111\"},"
+        " {\"label\": \"changed\", \"init_image\": \"dog.png\", \"strength\": 0.7, \"width\": 32, "
+        "\"height\": 32},"
+        " {\"label\": \"masked\", \"init_image\": \"dog.png\", \"mask\": \"dog.png\", \"width\": "
+        "32, "
+        "\"height\": 32},"
+        " {\"label\": \"larger\", \"hires\": 2, \"hires_steps\": 2, \"hires_upscaler\": "
+        "\"latent-bicubic\"}]";
     char command[2000];
-    run("rm -rf p");
+    run("rm -rf p && cp " SOURCE_DIR "/examples/subject/01.png dog.png");
     write_plan("plan.json", "", "\"prompt\": \"a dog\"");
     run("sed 's/.seed.: .1./\"seed\": [0]/' plan.json >old.json");
     snprintf(command, sizeof command,
@@ -398,18 +405,28 @@ static void test_settings(void **state)
     study("old.json", "p");
     likeness("study", "new.json", "-o", "p", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "12 pictures in all, 9 of them to be made");
+    says(last.out, "21 pictures in all, 18 of them to be made: 54 steps");
     study("new.json", "p");
     nothing_to_do("new.json", "p");
-    check_commands("p", 12);
+    check_commands("p", 21);
     run("grep -q '<dt>deep cache</dt><dd>2</dd>' p/report.html");
     run("grep -q '<dt>prompts as</dt><dd>a1111</dd>' p/report.html");
     run("grep -q '<dt>noise of</dt><dd>a1111</dd>' p/report.html");
+    run("grep -q '<dt>strength</dt><dd>0.7: 2 steps</dd>' p/report.html");
+    run("grep -q '<dt>mask</dt><dd>/.*/dog.png</dd>' p/report.html");
+    run("grep -q '<dt>hires</dt><dd>2, 2 steps, strength 0.7, latent-bicubic</dd>' p/report.html");
     run("grep -q '<h3>Deep cache 2</h3>' p/report.html");
     run("grep -q '\"deep_cache\": 2' p/measures.json");
-    run("grep -q ',0,ddim,3,3,2,plain,cpu,base,' p/cells.csv");
-    run("grep -q ',0,ddim,3,3,1,a1111,cpu,base,' p/cells.csv");
-    run("grep -q ',0,ddim,3,3,1,plain,a1111,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,2,plain,cpu,,,,,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,a1111,cpu,,,,,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,a1111,,,,,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,cpu,/.*dog.png,0.8,/.*dog.png,,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,cpu,,,,2,base,' p/cells.csv");
+    run("touch dog.png"); /* the picture counts, not its file */
+    nothing_to_do("new.json", "p");
+    run("cp " SOURCE_DIR "/examples/subject/02.png dog.png");
+    likeness("study", "new.json", "-o", "p", "-t", "1", "--dry-run", NULL);
+    says(last.out, "21 pictures in all, 6 of them to be made");
 }
 
 /* A LoRA and a training of all weights, side by side; what is trained from a LoRA's model too. The

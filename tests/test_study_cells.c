@@ -236,6 +236,72 @@ static void test_signs(void **state)
     world_close(&w);
 }
 
+/* Two mixes that begin alike, of so many steps that are made: what each makes and tells. */
+static void check_two(world *w, const study_cell *how, const char *const mixes[2], int made,
+                      int second)
+{
+    error e = {0};
+    lk_error why = {0};
+    study_cell cell[2] = {*how, *how};
+    study_section s = {.rows = 2, .columns = 1, .cell = cell};
+    study_plan p = {.models = MODELS,
+                    .model_name = (const char **)(uintptr_t)names,
+                    .section = &s,
+                    .sections = 1};
+    cell_work work;
+    crew alone = {&w->session, 1};
+    cell_maker maker = {&alone, w->model, w->folder, stepped, w};
+    int bad;
+    for (int i = 0; i < 2; i++) {
+        cell[i].schedule = mixes[i];
+        if (!lk_schedule_open(&cell[i].mix, mixes[i], names, MODELS, made, &why))
+            fail_msg("%s", why.text);
+    }
+    cells_name(&p, hashes, LK_F32);
+    w->stepped = w->stop_after = 0;
+    assert_true(cells_plan(&work, &p, w->folder, &e));
+    assert_int_equal(work.steps, 2 * (made + second));
+    assert_int_equal(work.saved, 2);
+    if (!cells_make(&work, &maker, &p, &bad, &e)) fail_msg("%s", e.text);
+    assert_int_equal(bad, 0);
+    assert_int_equal(w->stepped, work.steps - work.saved);
+    cells_work_close(&work);
+    for (int i = 0; i < 2; i++) {
+        check_alone(w, &cell[i]);
+        lk_schedule_close(&cell[i].mix);
+    }
+}
+
+/* A picture that is changed, and one with a second pass, share what steps they have alike. */
+static void test_passes(void **state)
+{
+    static const char *const few[] = {"base x2, tuned rest", "base"};
+    static uint8_t pixels[40 * 40 * 3];
+    study_picture from = {.hash = "of it"};
+    study_cell c = {.prompt = "a dog",
+                    .negative = "",
+                    .seed = 7,
+                    .sampler = LK_DDIM,
+                    .steps = STEPS,
+                    .guidance = 3,
+                    .strength = 0.8};
+    lk_error why = {0};
+    world w;
+    (void)state;
+    world_open(&w);
+    for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * 7 % 251);
+    assert_true(lk_image_from_pixels(&from.image, pixels, 40, 40, 0, &why));
+    c.init = c.mask = &from;
+    check_two(&w, &c, few, 4, 0);
+    c.init = c.mask = NULL;
+    c.hires = 2;
+    c.hires_strength = 0.7;
+    c.hires_steps = 3;
+    check_two(&w, &c, few, STEPS, 3);
+    lk_image_close(&from.image);
+    world_close(&w);
+}
+
 /* What the first studies have in their folders is found under its name by all later ones. */
 static void test_old_names(void **state)
 {
@@ -286,7 +352,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ddim),         cmocka_unit_test(test_ddpm),
         cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_deep_cache),
-        cmocka_unit_test(test_signs),        cmocka_unit_test(test_old_names),
-        cmocka_unit_test(test_one_fails)};
+        cmocka_unit_test(test_signs),        cmocka_unit_test(test_passes),
+        cmocka_unit_test(test_old_names),    cmocka_unit_test(test_one_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

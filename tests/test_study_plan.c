@@ -185,6 +185,8 @@ static void test_axes(void **state)
                  "prompts as a1111");
     CHECK_LABELS("{\"rng\": [\"cpu\", \"cuda\", \"NV\"]}", "noise of cpu", "noise of cuda",
                  "noise of a1111");
+    CHECK_LABELS("{\"init_image\": [\"subject/01.png\", \"subject/02.png\"]}", "01.png", "02.png");
+    CHECK_LABELS("{\"hires\": [1, 2.5]}", "no hires", "hires 2.5");
     CHECK_LABELS("{\"model\": [\"base\", \"tuned\"]}", "base", "tuned");
     CHECK_LABELS("{\"schedule\": [\"base|tuned\"]}", "base|tuned");
     CHECK_LABELS("{\"switch\": {\"from\": \"base\", \"to\": \"tuned\", \"at\": [0, 50]}}",
@@ -304,6 +306,105 @@ static void test_layers(void **state)
     study_plan_close(&p);
 }
 
+#define FROM "\"model\": \"base\", \"init_image\": \"subject/01.png\""
+#define BY(settings, columns)                                                                      \
+    SECTION("\"settings\": {" settings "}, \"rows\": {\"prompt\": [\"a\"]}, "                      \
+            "\"columns\": " columns)
+
+/* A picture to begin with, its mask, and a second pass: read once, found in the plan that is kept,
+ * and only where they mean something. */
+static void test_passes(void **state)
+{
+    (void)state;
+    study_plan p;
+    read_plan(&p, BY(FROM ", \"mask\": \"subject/01.png\"", "{\"strength\": [0.5, 1]}"));
+    const study_cell *c = p.section[0].cell;
+    assert_string_equal(p.section[0].column_label[0], "strength 0.5");
+    assert_string_equal(c[0].init->path, SOURCE_DIR "/examples/subject/01.png");
+    assert_ptr_equal(c[0].init, c[1].mask);
+    assert_null(p.picture->next);
+    assert_int_equal(strlen(c[0].init->hash), 64);
+    assert_true(cell_steps(&c[0]) == 25 && cell_steps(&c[1]) == 50 && c[0].steps == 50);
+    lk_generate_options o = cell_options(&c[0]);
+    assert_true(o.init_image == c[0].init->image && o.mask == o.init_image && o.strength == 0.5);
+    char *command = command_of_cell(&p, &c[0], LK_F32);
+    assert_non_null(strstr(command, " -i " SOURCE_DIR "/examples/subject/01.png --strength 0.5 "
+                                    "--mask " SOURCE_DIR "/examples/subject/01.png "));
+    free(command);
+    study_plan_close(&p);
+
+    read_plan(&p, BY("\"model\": \"base\"", "{\"init_image\": [\"subject/01.png\", "
+                                            "\"subject/02.png\"]}"));
+    c = p.section[0].cell;
+    assert_true(c[0].strength == 0.8 && cell_steps(&c[0]) == 40);
+    assert_string_not_equal(c[0].init->hash, c[1].init->hash);
+    assert_non_null(strstr(p.text, "\"" SOURCE_DIR "/examples/subject/02.png\"")); /* in a list */
+    study_plan_close(&p);
+
+    /* a schedule counts the steps that are made */
+    read_plan(&p, BY("\"init_image\": \"subject/01.png\", \"strength\": 0.5",
+                     "{\"schedule\": [\"base x5, tuned x20\"]}"));
+    assert_string_equal(p.section[0].cell[0].schedule, "base x5, tuned x20");
+    study_plan_close(&p);
+
+    read_plan(&p, BY("\"model\": \"base\", \"hires_strength\": 0.5, \"hires_steps\": 20, "
+                     "\"hires_upscaler\": \"latent-nearest\"",
+                     "[{\"hires\": [1, 2]}, {\"steps\": [50, 20]}]"));
+    c = p.section[0].cell;
+    assert_true(c[0].hires == 0 && c[0].hires_strength == 0.7 && !c[0].hires_upscaler);
+    assert_true(cell_second_steps(&c[0]) == 0 && cell_second_steps(&c[2]) == 20);
+    assert_true(c[2].hires_steps == 20 && c[3].hires_steps == 0 && cell_second_steps(&c[3]) == 20);
+    command = command_of_cell(&p, &c[2], LK_F32);
+    assert_non_null(strstr(command, " --hires 2 --hires-strength 0.5 --hires-steps 20 "
+                                    "--hires-upscaler latent-nearest "));
+    free(command);
+    study_plan_close(&p);
+}
+
+static void test_bad_passes(void **state)
+{
+    (void)state;
+#define BASE "\"model\": \"base\""
+#define ONE "{\"seed\": [1]}"
+    check_bad(BY(BASE ", \"init_image\": \"no-such.png\"", ONE),
+              AT ".settings: \"init_image\": there is no /tmp/...");
+    check_bad(BY(BASE ", \"init_image\": \"plan.json\"", ONE),
+              AT ".settings: \"init_image\": /tmp/...");
+    check_bad(BY(BASE ", \"init_image\": \"\"", ONE), AT ".settings: \"init_image\" is empty");
+    check_bad(BY(BASE ", \"mask\": 1", ONE),
+              AT ".settings: \"mask\" should be a string, not an integer");
+    check_bad(BY(BASE ", \"mask\": \"subject/01.png\"", ONE),
+              AT ".rows[0] x columns[0]: has a \"mask\" and no \"init_image\", of which it is");
+    check_bad(BY(FROM ", \"mask\": \"" SOURCE_DIR "/tests/fixtures/image/dot.png\"", ONE), AT
+              ".rows[0] x columns[0]: the \"mask\" is 1x1, the \"init_image\" 256x256; give ...");
+    check_bad(BY(BASE, "{\"strength\": [0.5]}"),
+              AT ".rows[0] x columns[0]: has a \"strength\" and no \"init_image\", of which it is");
+    check_bad(BY(FROM, "{\"strength\": [0]}"), AT ".columns.strength[0]: \"strength\" is 0; it "
+                                                  "should be a number above 0, up to 1");
+    check_bad(BY(FROM, "{\"strength\": [0.5, 1.5]}"), AT
+              ".columns.strength[1]: \"strength\" is 1.5; it should be a number above 0, up to 1");
+    check_bad(BY(FROM, "{\"strength\": [\"much\"]}"),
+              AT ".columns.strength[0]: \"strength\" should be a number");
+    check_bad(BY(FROM, "{\"strength\": [0.01]}"),
+              AT ".rows[0] x columns[0]: \"strength\" 0.01 of 50 \"steps\" leaves none to make");
+    check_bad(BY(FROM ", \"strength\": 0.5", "{\"switch\": {\"from\": \"base\", \"to\": "
+                                             "\"tuned\", \"at\": [30]}}"),
+              AT ".rows[0] x columns[0]: the schedule \"base x30, tuned rest\" has more steps ...");
+    check_bad(BY(FROM, "{\"hires\": [2]}"),
+              AT ".rows[0] x columns[0]: has both \"init_image\" and \"hires\", ...");
+    check_bad(BY(BASE, "{\"hires\": [0.5]}"),
+              AT ".columns.hires[0]: \"hires\" is 0.5; it should be a number from 1, up to 16");
+    check_bad(BY(BASE, "{\"hires\": [17]}"), AT ".columns.hires[0]: \"hires\" is 17; ...");
+    check_bad(BY(BASE ", \"hires_steps\": 5", ONE),
+              AT ".rows[0] x columns[0]: has \"hires_steps\" and no \"hires\", of which it is");
+    check_bad(BY(BASE ", \"hires\": 2, \"hires_steps\": 0", ONE),
+              AT ".settings: \"hires_steps\" is 0; it should be in 1..10000");
+    check_bad(BY(BASE ", \"hires\": 2, \"hires_strength\": 2", ONE),
+              AT ".settings: \"hires_strength\" is 2; ...");
+    check_bad(BY(BASE ", \"hires\": 2, \"hires_upscaler\": \"ESRGAN\"", ONE),
+              AT ".settings: \"hires_upscaler\" is \"ESRGAN\"; it should be latent, ...");
+}
+
 static void test_training(void **state)
 {
     (void)state;
@@ -361,7 +462,9 @@ static void test_bad_top(void **state)
               ": defaults: unknown key \"stepz\"; there are "
               "prompt, negative, seed, sampler, sigmas, steps, guidance, guidance_rescale, eta, "
               "variance, spacing, "
-              "width, height, clip_skip, deep_cache, prompt_syntax, rng, model, schedule");
+              "width, height, clip_skip, deep_cache, prompt_syntax, rng, init_image, strength, "
+              "mask, hires, hires_steps, "
+              "hires_strength, hires_upscaler, model, schedule");
     check_bad("{\"measures\": {\"noises\": 0}}",
               ": measures: \"noises\" is 0; it should be in 1..1000");
     check_bad("{\"measures\": {\"draws\": 1}}",
@@ -636,6 +739,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report),     cmocka_unit_test(test_axes),
         cmocka_unit_test(test_parts),      cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_passes),     cmocka_unit_test(test_bad_passes),
         cmocka_unit_test(test_training),   cmocka_unit_test(test_bad_top),
         cmocka_unit_test(test_bad_models), cmocka_unit_test(test_bad_sections),
         cmocka_unit_test(test_bad_axes),   cmocka_unit_test(test_bad_schedules),

@@ -19,11 +19,15 @@
 static void add_text(sha256 *h, const char *text) { sha256_add(h, text, strlen(text) + 1); }
 
 /* What the first studies did not know stands behind what they did, where a cell has it. */
+static void add_word(sha256 *h, const char *name, const char *value)
+{
+    sha256_add(h, name, strlen(name));
+    sha256_add(h, value, strlen(value));
+}
+
 static void add_number(sha256 *h, const char *name, double value)
 {
-    number_text n = number_exact(value);
-    sha256_add(h, name, strlen(name));
-    sha256_add(h, n.text, strlen(n.text));
+    add_word(h, name, number_exact(value).text);
 }
 
 /* Everything but the mix. The numbers' places are as they were in the first studies, whose pictures
@@ -42,6 +46,17 @@ static void hash_settings(sha256 *h, const study_cell *c)
     if (c->deep_cache) add_number(h, " deep cache ", c->deep_cache);
     if (c->prompt_syntax) add_number(h, " prompt syntax ", c->prompt_syntax);
     if (c->rng) add_number(h, " rng ", c->rng);
+    if (c->init) {
+        add_word(h, " from ", c->init->hash);
+        add_number(h, " strength ", c->strength);
+    }
+    if (c->mask) add_word(h, " mask ", c->mask->hash);
+    if (c->hires > 0) {
+        add_number(h, " hires ", c->hires);
+        add_number(h, " steps ", cell_second_steps(c));
+        add_number(h, " strength ", c->hires_strength);
+        add_word(h, " by ", c->hires_upscaler ? c->hires_upscaler : "latent");
+    }
     add_text(h, "");
     if (c->sigmas) add_text(h, c->sigmas);
     add_text(h, c->prompt);
@@ -151,7 +166,7 @@ static void count_steps(cell_work *w)
 {
     for (int i = 0; i < w->count; i++) {
         const study_cell *c = w->task[i].cell, *before = i ? w->task[i - 1].cell : NULL;
-        w->steps += c->steps;
+        w->steps += cell_steps(c) + cell_second_steps(c);
         if (before && compare_settings(before, c) == 0)
             w->task[i].shared = lk_schedule_common(before->mix, c->mix);
         w->saved += w->task[i].shared;
@@ -238,7 +253,7 @@ typedef struct lanes {
  * exactly so many steps with it, all in between sharing no fewer. */
 static bool is_wanted(const making *m, int step)
 {
-    int least = m->all->work->task[m->at].cell->steps;
+    int least = cell_steps(m->all->work->task[m->at].cell);
     for (int i = m->at + 1; i < m->all->work->count && least > 0; i++) {
         int shared = m->all->work->task[i].shared;
         if (shared < least) least = shared;
@@ -320,7 +335,7 @@ static bool make_together(lanes *l, int first, int count, error *e)
         job[k].schedule = task->cell->schedule;
         job[k].options = &o[k];
         jobs[k] = &job[k];
-        l->steps += task->cell->steps - task->shared;
+        l->steps += cell_steps(task->cell) + cell_second_steps(task->cell) - task->shared;
     }
     lk_many_defaults(&many);
     many.made = save;
@@ -431,7 +446,9 @@ static void find_groups(all_making *all)
     for (int i = 0; i < w->count; i++) {
         if (!i || !w->task[i].shared) all->group[all->groups++].begin = i;
         all->group[all->groups - 1].end = i + 1;
-        all->group[all->groups - 1].steps += w->task[i].cell->steps - w->task[i].shared;
+        const study_cell *c = w->task[i].cell;
+        all->group[all->groups - 1].steps += cell_steps(c) + cell_second_steps(c) -
+                                             w->task[i].shared;
     }
     for (int i = 0; i < all->groups; i++) find_shape(w, &all->group[i]);
     qsort(all->group, (size_t)all->groups, sizeof *all->group, compare_groups);

@@ -224,7 +224,7 @@ static bool fill_wording(tables *t, int subject, int which, const char *prompt, 
 static int switch_at(const tables *t, int i, int first, int second)
 {
     int a, b, at;
-    if (t->all.picture[i].alone == first) return t->cell[i]->steps;
+    if (t->all.picture[i].alone == first) return cell_steps(t->cell[i]);
     if (t->all.picture[i].alone == second) return 0;
     if (t->all.picture[i].alone >= 0 || !lk_schedule_switch(t->cell[i]->mix, &a, &b, &at))
         return -1;
@@ -265,7 +265,7 @@ static bool fill_switches(tables *t, int subject, int first, int second, const c
             switch_at(t, i, first, second) >= 0)
             t->set[n++] = i;
     n = measured_usual(&t->all, t->set, n, ANY_SEED | ANY_MIX);
-    for (int steps = n ? t->cell[t->set[0]]->steps : 0, k = 0; n && k <= steps; k++) {
+    for (int steps = n ? cell_steps(t->cell[t->set[0]]) : 0, k = 0; n && k <= steps; k++) {
         int count = 0;
         for (int i = 0; i < t->all.cells; i++) {
             bool belongs = false;

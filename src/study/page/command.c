@@ -94,6 +94,21 @@ static void write_sampling(FILE *out, const study_cell *c)
     if (c->prompt_syntax)
         fprintf(out, " --prompt-syntax %s", lk_prompt_syntax_name(c->prompt_syntax));
     if (c->rng) fprintf(out, " --rng %s", lk_rng_name(c->rng));
+    if (c->init) {
+        fputs(" -i ", out);
+        write_word(out, c->init->path);
+        fprintf(out, " --strength %s", number_exact(c->strength).text);
+    }
+    if (c->mask) {
+        fputs(" --mask ", out);
+        write_word(out, c->mask->path);
+    }
+    if (c->hires > 0) {
+        fprintf(out, " --hires %s --hires-strength %s", number_exact(c->hires).text,
+                number_exact(c->hires_strength).text);
+        if (c->hires_steps) fprintf(out, " --hires-steps %d", c->hires_steps);
+        if (c->hires_upscaler) fprintf(out, " --hires-upscaler %s", c->hires_upscaler);
+    }
     if (c->deep_cache) fprintf(out, " --deep-cache %d", c->deep_cache);
     if (c->width) fprintf(out, " -W %d", c->width);
     if (c->height) fprintf(out, " -H %d", c->height);

@@ -350,7 +350,7 @@ static bool has_switch(const study_section *s, const switch_row *r)
     for (int k = 0; k < section_cells(s); k++) {
         const study_cell *c = &s->cell[k];
         int first, second, at;
-        if (strcmp(c->prompt, r->prompt) != 0 || c->steps != r->steps) continue;
+        if (strcmp(c->prompt, r->prompt) != 0 || cell_steps(c) != r->steps) continue;
         if (lk_schedule_switch(c->mix, &first, &second, &at) && first == r->first &&
             second == r->second && at == r->at)
             return true;

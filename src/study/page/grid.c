@@ -35,6 +35,8 @@ static void write_alt(FILE *out, const study_cell *c)
     if (c->prompt_syntax)
         html_print(out, ", prompts as %s", lk_prompt_syntax_name(c->prompt_syntax));
     if (c->rng) html_print(out, ", noise of %s", lk_rng_name(c->rng));
+    if (c->init) html_print(out, ", from a picture at strength %g", c->strength);
+    if (c->hires > 0) html_print(out, ", then %g times as large", c->hires);
     if (c->deep_cache) html_print(out, ", deep cache %d", c->deep_cache);
 }
 
@@ -59,6 +61,14 @@ static void write_settings(FILE *out, const study_cell *c)
     if (c->prompt_syntax)
         html_print(out, "<dt>prompts as</dt><dd>%s</dd>", lk_prompt_syntax_name(c->prompt_syntax));
     if (c->rng) html_print(out, "<dt>noise of</dt><dd>%s</dd>", lk_rng_name(c->rng));
+    if (c->init)
+        html_print(out, "<dt>begins with</dt><dd>%s</dd><dt>strength</dt><dd>%g: %d steps</dd>",
+                   c->init->path, c->strength, cell_steps(c));
+    if (c->mask) html_print(out, "<dt>mask</dt><dd>%s</dd>", c->mask->path);
+    if (c->hires > 0)
+        html_print(out, "<dt>hires</dt><dd>%g, %d steps, strength %g, %s</dd>", c->hires,
+                   cell_second_steps(c), c->hires_strength,
+                   c->hires_upscaler ? c->hires_upscaler : "latent");
     if (c->deep_cache) html_print(out, "<dt>deep cache</dt><dd>%d</dd>", c->deep_cache);
 }
 

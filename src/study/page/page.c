@@ -438,6 +438,19 @@ static void csv_models(page *p, const study_cell *c)
         }
 }
 
+static void csv_settings(page *p, const study_cell *c)
+{
+    FILE *out = p->out;
+    fprintf(out, ",%llu,%s,%d,%s,%d,%s,%s,", (unsigned long long)c->seed,
+            lk_sampler_name(c->sampler), c->steps, number_exact_float(c->guidance).text,
+            c->deep_cache ? c->deep_cache : 1, lk_prompt_syntax_name(c->prompt_syntax),
+            lk_rng_name(c->rng));
+    if (c->init) csv_text(out, c->init->path);
+    fprintf(out, ",%s,", c->init ? number_exact(c->strength).text : "");
+    if (c->mask) csv_text(out, c->mask->path);
+    fprintf(out, ",%s,", c->hires > 0 ? number_exact(c->hires).text : "");
+}
+
 static void csv_cell(page *p, const study_section *s, const study_cell *c, int at, int index)
 {
     FILE *out = p->out;
@@ -452,10 +465,7 @@ static void csv_cell(page *p, const study_section *s, const study_cell *c, int a
     csv_text(out, c->prompt);
     fputc(',', out);
     csv_text(out, c->negative);
-    fprintf(out, ",%llu,%s,%d,%s,%d,%s,%s,", (unsigned long long)c->seed,
-            lk_sampler_name(c->sampler), c->steps, number_exact_float(c->guidance).text,
-            c->deep_cache ? c->deep_cache : 1, lk_prompt_syntax_name(c->prompt_syntax),
-            lk_rng_name(c->rng));
+    csv_settings(p, c);
     csv_text(out, c->schedule);
     fputc(',', out);
     csv_models(p, c);
@@ -476,8 +486,7 @@ static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
     fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,deep_cache,prompt_syntax,"
-          "rng,"
-          "schedule,models,file",
+          "rng,init_image,strength,mask,hires,schedule,models,file",
           p->out);
     for (int i = 0; i < p->s->measures->subjects; i++)
         fprintf(p->out, ",share_of_subject_%d", i + 1);

@@ -31,6 +31,12 @@ static bool axis_levels(plan_reader *r, axis *out, int levels)
     return out->part || plan_no_memory(r);
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 /* What a shorthand's entry is called. */
 static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const char **out)
 {
@@ -69,6 +75,17 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
     case KEY_PROMPT_SYNTAX:
         *out = arena_format(a, "prompts as %s", lk_prompt_syntax_name(c->prompt_syntax));
         break;
+    case KEY_INIT_IMAGE: *out = base_name(c->init->path); break;
+    case KEY_STRENGTH: *out = arena_format(a, "strength %s", number_exact(c->strength).text); break;
+    case KEY_MASK: *out = arena_format(a, "mask %s", base_name(c->mask->path)); break;
+    case KEY_HIRES:
+        *out = c->hires ? arena_format(a, "hires %s", number_exact(c->hires).text) : "no hires";
+        break;
+    case KEY_HIRES_STEPS: *out = arena_format(a, "hires steps %d", c->hires_steps); break;
+    case KEY_HIRES_STRENGTH:
+        *out = arena_format(a, "hires strength %s", number_exact(c->hires_strength).text);
+        break;
+    case KEY_HIRES_UPSCALER: *out = c->hires_upscaler ? c->hires_upscaler : "latent"; break;
     case KEY_RNG: *out = arena_format(a, "noise of %s", lk_rng_name(c->rng)); break;
     default: *out = c->schedule; break;
     }
@@ -89,6 +106,10 @@ static bool read_values(plan_reader *r, setting_key k, json_t *list, axis *out)
         ok = ok && (json_object_set(one, layer_keys[k].name, value) == 0 || plan_no_memory(r));
         ok = ok && layer_read(r, one, false, &out->entry[i]) &&
              name_entry(r, k, &out->entry[i].value, &out->label[i]);
+        /* a path is whole now */
+        ok = ok &&
+             (json_array_set(list, (size_t)i, json_object_get(one, layer_keys[k].name)) == 0 ||
+              plan_no_memory(r));
         if (ok) plan_leave(r, place);
     }
     json_decref(one);

@@ -23,7 +23,9 @@ static bool make_mix(plan_reader *r, study_cell *c)
 {
     const study_plan *p = r->plan;
     lk_error why = {0};
-    if (!lk_schedule_open(&c->mix, c->schedule, p->model_name, p->models, c->steps, &why))
+    lk_generate_options o = cell_options(c);
+    int steps = lk_generate_steps(&o);
+    if (!lk_schedule_open(&c->mix, c->schedule, p->model_name, p->models, steps, &why))
         return wrong_schedule(r, &why);
     int alone = cell_model(c);
     if (alone >= 0) {
@@ -92,7 +94,8 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
         return plan_wrong(r, "%.600s", why.text);
     if (listed && listed != c->steps)
         return plan_wrong(r, "\"sigmas\" lists %d steps, but \"steps\" is %d", listed, c->steps);
-    r->steps += c->steps;
+    if (!plan_check_pass(r, &all)) return false;
+    r->steps += c->steps + cell_second_steps(c);
     if (r->steps > MAX_ALL_STEPS)
         return plan_wrong(r, "more than %d steps in all; make the study smaller or split it",
                           MAX_ALL_STEPS);

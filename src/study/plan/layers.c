@@ -27,6 +27,13 @@ const setting_name layer_keys[KEYS] = {
     [KEY_DEEP_CACHE] = {"deep_cache", PART(deep_cache), KEY_DEEP_CACHE},
     [KEY_PROMPT_SYNTAX] = {"prompt_syntax", PART(prompt_syntax), KEY_PROMPT_SYNTAX},
     [KEY_RNG] = {"rng", PART(rng), KEY_RNG},
+    [KEY_INIT_IMAGE] = {"init_image", PART(init), KEY_INIT_IMAGE},
+    [KEY_STRENGTH] = {"strength", PART(strength), KEY_STRENGTH},
+    [KEY_MASK] = {"mask", PART(mask), KEY_MASK},
+    [KEY_HIRES] = {"hires", PART(hires), KEY_HIRES},
+    [KEY_HIRES_STEPS] = {"hires_steps", PART(hires_steps), KEY_HIRES_STEPS},
+    [KEY_HIRES_STRENGTH] = {"hires_strength", PART(hires_strength), KEY_HIRES_STRENGTH},
+    [KEY_HIRES_UPSCALER] = {"hires_upscaler", PART(hires_upscaler), KEY_HIRES_UPSCALER},
     [KEY_MODEL] = {"model", PART(schedule), KEY_SCHEDULE},
     [KEY_SCHEDULE] = {"schedule", PART(schedule), KEY_SCHEDULE},
 };
@@ -109,6 +116,13 @@ static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_ce
         if (!plan_read_text(r, object, name, true, NULL, &c->schedule)) return false;
         return plan_find_model(r->plan, c->schedule) >= 0 ||
                plan_unknown_model(r, name, c->schedule);
+    case KEY_INIT_IMAGE:
+    case KEY_STRENGTH:
+    case KEY_MASK:
+    case KEY_HIRES:
+    case KEY_HIRES_STEPS:
+    case KEY_HIRES_STRENGTH:
+    case KEY_HIRES_UPSCALER: return plan_read_pass(r, object, k, c);
     case KEY_SIGMAS: return read_sigmas(r, object, c);
     case KEY_SCHEDULE: return plan_read_text(r, object, name, true, NULL, &c->schedule);
     default: return read_word(r, &f, k, c);

@@ -26,6 +26,13 @@ typedef enum setting_key {
     KEY_DEEP_CACHE,
     KEY_PROMPT_SYNTAX,
     KEY_RNG,
+    KEY_INIT_IMAGE,
+    KEY_STRENGTH,
+    KEY_MASK,
+    KEY_HIRES,
+    KEY_HIRES_STEPS,
+    KEY_HIRES_STRENGTH,
+    KEY_HIRES_UPSCALER,
     KEY_MODEL,
     KEY_SCHEDULE,
 } setting_key;
@@ -51,6 +58,11 @@ bool layer_has(const layer *l, setting_key slot);
 bool layer_read(plan_reader *r, json_t *object, bool labelled, layer *out);
 void layer_lay(layer *below, const layer *above);
 bool layer_equal(const layer *a, const layer *b, setting_key k);
+
+/* Of the keys from KEY_INIT_IMAGE to KEY_HIRES_UPSCALER one (plan_pictures.c); and what they are
+ * together in a cell, whose others are settled: what means nothing there is as if not given. */
+bool plan_read_pass(plan_reader *r, json_t *object, setting_key k, study_cell *c);
+bool plan_check_pass(const plan_reader *r, layer *all);
 
 /* Rows or columns: labels and settings, in the plan's memory. */
 typedef struct axis {

@@ -61,7 +61,12 @@ static bool read_section(plan_reader *r, json_t *object, const layer *defaults, 
 static bool read_sections(plan_reader *r, json_t *root)
 {
     study_plan *p = r->plan;
-    layer defaults = {.value = {.negative = "", .guidance = 7.5f, .steps = 50}}, own;
+    layer defaults = {.value = {.negative = "",
+                                .guidance = 7.5f,
+                                .steps = 50,
+                                .strength = 0.8,
+                                .hires_strength = 0.7}},
+          own;
     json_t *object = json_object_get(root, "defaults"), *list = json_object_get(root, "sections");
     if (object) {
         if (!plan_is_object(r, object, "defaults")) return false;
@@ -153,6 +158,7 @@ void study_plan_close(study_plan *p)
     for (int i = 0; i < p->sections; i++)
         for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++)
             lk_schedule_close(&p->section[i].cell[k].mix);
+    plan_close_pictures(p);
     arena_free(&p->memory);
     *p = (study_plan){0};
 }
@@ -167,6 +173,14 @@ bool cell_uses(const study_cell *c, int which)
             if (s->model[k] == which) return true;
     }
     return false;
+}
+
+int cell_steps(const study_cell *c) { return lk_schedule_steps(c->mix); }
+
+int cell_second_steps(const study_cell *c)
+{
+    if (c->hires == 0) return 0;
+    return c->hires_steps ? c->hires_steps : c->steps;
 }
 
 lk_generate_options cell_options(const study_cell *c)
@@ -190,5 +204,12 @@ lk_generate_options cell_options(const study_cell *c)
     o.deep_cache = c->deep_cache;
     o.prompt_syntax = c->prompt_syntax;
     o.rng = c->rng;
+    o.init_image = c->init ? c->init->image : NULL;
+    o.strength = c->strength;
+    o.mask = c->mask ? c->mask->image : NULL;
+    o.hires = c->hires;
+    o.hires_steps = c->hires_steps;
+    o.hires_strength = c->hires_strength;
+    o.hires_upscaler = c->hires_upscaler;
     return o;
 }

@@ -18,6 +18,14 @@ typedef struct study_model {
     lk_train_options train; /* trained: output_dir NULL (the study's business) */
 } study_model;
 
+/* A picture that a plan names. */
+typedef struct study_picture {
+    const char *path;
+    char hash[65]; /* of its size and pixels */
+    lk_image *image;
+    struct study_picture *next;
+} study_picture;
+
 /* One picture. Text belongs to the plan. */
 typedef struct study_cell {
     const char *prompt, *negative; /* "" where there is none */
@@ -34,10 +42,15 @@ typedef struct study_cell {
     int deep_cache; /* 0: every evaluation is of the whole network */
     lk_prompt_syntax prompt_syntax;
     lk_rng rng;
-    lk_schedule *mix;     /* which model predicts which step; owned */
-    const char *schedule; /* the same as text ("base", "base x15, tuned x35") */
-    char name[17];        /* 16 hex digits of what determines it; filled by cells_name */
-    const char *why;      /* it could not be made: why; NULL: it was. Filled by cells_make */
+    const study_picture *init, *mask; /* NULL: none */
+    double strength;                  /* 0.8 where there is no init */
+    double hires, hires_strength;     /* a second pass; 0: none, and 0.7 */
+    int hires_steps;                  /* 0: as many as steps */
+    const char *hires_upscaler;       /* NULL: latent */
+    lk_schedule *mix;                 /* which model predicts which step that is made; owned */
+    const char *schedule;             /* the same as text ("base", "base x15, tuned x35") */
+    char name[17];   /* 16 hex digits of what determines it; filled by cells_name */
+    const char *why; /* it could not be made: why; NULL: it was. Filled by cells_make */
 } study_cell;
 
 typedef struct study_section {
@@ -60,8 +73,9 @@ typedef struct study_plan {
     const char **model_name; /* [models], as lk_schedule_open takes them */
     study_section *section;
     int sections;
-    const char *text;   /* the whole plan as JSON that reads the same in any folder */
-    int measure_noises; /* draws of noise that a picture is looked at with (2) */
+    study_picture *picture; /* all that cells name; the first */
+    const char *text;       /* the whole plan as JSON that reads the same in any folder */
+    int measure_noises;     /* draws of noise that a picture is looked at with (2) */
     arena memory;
 } study_plan;
 
@@ -74,6 +88,10 @@ void study_plan_close(study_plan *p);
 /* Index of a model alone over the whole run, or -1. */
 int cell_model(const study_cell *c);
 bool cell_uses(const study_cell *c, int which); /* whether the model has a part in it */
+/* The steps that are made, which the schedule counts: fewer than c->steps of a picture that is
+ * changed; and those of its second pass. */
+int cell_steps(const study_cell *c);
+int cell_second_steps(const study_cell *c);
 /* All that it is made with but the schedule. */
 lk_generate_options cell_options(const study_cell *c);
 
