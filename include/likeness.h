@@ -232,8 +232,7 @@ typedef struct lk_model_options {
     lk_model *base;
     /* NULL, or a tiny autoencoder (TAESD of Stable Diffusion 1: a diffusers folder, or a file in
      * diffusers' or the original names) that makes pictures of latents in place of the model's own,
-     * which still encodes. That of Stable Diffusion XL has the same tensors: it is not told apart.
-     */
+     * which still encodes. That of Stable Diffusion XL has the same tensors, not told apart. */
     const char *taesd;
 } lk_model_options;
 
@@ -322,8 +321,7 @@ LK_API bool lk_image_save_latents(const lk_image *picture, const char *path, lk_
 /* The settings that a file says it was made with: a picture, or saved latents; for lk_free. NULL:
  * it says none, or is no such file. */
 LK_API char *lk_file_settings(const char *path);
-/* A file's SHA-256 in hex. AUTOMATIC1111's "Model hash" is the first 10 digits of a model's file.
- */
+/* A file's SHA-256 in hex. AUTOMATIC1111's "Model hash" is 10 digits of a model's file. */
 LK_API bool lk_file_hash(char out[65], const char *path, lk_error *error);
 /* A text of settings with one more key (2 or more letters), for lk_free. */
 LK_API bool lk_settings_add(char **out, const char *text, const char *key, const char *value,
@@ -403,22 +401,20 @@ typedef struct lk_prompt_lora {
     const char *name;
     float weight;
 } lk_prompt_lora;
-/* Those of a prompt, in order: *list [*count] is one block, for lk_free. */
+/* Those of a prompt, in order; *list [*count], as the next one's, is one block for lk_free. */
 LK_API bool lk_prompt_loras(lk_prompt_lora **list, size_t *count, const char *prompt,
                             lk_error *error);
 /* A LoRA's file, and what prompts may call it: alias is kohya's ss_output_name in it, or NULL. */
 typedef struct lk_lora_file {
     const char *path, *name, *alias;
 } lk_lora_file;
-/* Those in a folder and in all below it (.safetensors, .pt, .ckpt), by path: *list [*count] is one
- * block, for lk_free. */
+/* Those in a folder and in all below it (.safetensors, .pt, .ckpt), by path. */
 LK_API bool lk_lora_files(lk_lora_file **list, size_t *count, const char *folder, lk_error *error);
 /* "plain", "a1111" */
 LK_API bool lk_prompt_syntax_parse(lk_prompt_syntax *out, const char *name);
 LK_API const char *lk_prompt_syntax_name(lk_prompt_syntax syntax); /* NULL: there is none such */
 
-/* A run after some of its steps: latents, state of the random numbers, what the sampler remembers.
- */
+/* A run after some of its steps: latents, random numbers' state, what the sampler remembers. */
 typedef struct lk_snapshot lk_snapshot;
 LK_API bool lk_snapshot_copy(lk_snapshot **out, const lk_snapshot *snapshot, lk_error *error);
 LK_API void lk_snapshot_close(lk_snapshot **snapshot);    /* of a copy */
@@ -677,8 +673,7 @@ LK_API const char *lk_sweep_label(const lk_sweep *sweep, size_t i);
  * What no sweep can name (prompts, seed, latents, callbacks) stays. */
 LK_API void lk_sweep_apply(const lk_sweep *sweep, size_t i, lk_generate_options *options);
 /* "A photo of a dog!" -> "a-photo-of-a-dog", for lk_free; NULL when memory is out. Letters and
- * digits of every script stay; cut at `limit` bytes (10 or more; names of files have at most 255).
- */
+ * digits of every script stay; cut at `limit` bytes (10 or more; files' names have 255). */
 LK_API char *lk_slug(const char *text, size_t limit);
 /* Whether a file can be written at path, found out without leaving anything. make_folder: the
  * folders above it are made, and what killed runs left half-written beside it is removed. */
@@ -814,8 +809,7 @@ LK_API bool lk_train_setting_at_sized(size_t i, lk_train_setting *out, size_t si
  * of "-1" is any. LK_USAGE where there is no such setting, or the text is out of its range. */
 LK_API bool lk_train_set(lk_train_options *options, const char *name, const char *text,
                          lk_error *error);
-/* Whether this setting, beside the others of the options, can change a byte of the trained model.
- */
+/* Whether this setting, beside the others, can change a byte of the trained model. */
 LK_API bool lk_train_determines(const lk_train_options *options, const char *name);
 
 /* The learning rate, or what it is where the options have none. */
