@@ -38,6 +38,22 @@ static train_settings settings(train_optimizer optimizer)
     return s;
 }
 
+/* A LoRA's training, or a new word's. */
+static train_settings part_settings(bool word)
+{
+    train_settings s = settings(OPTIMIZER_ADAMW);
+    s.resolution = 8;
+    s.lora_rank = word ? 0 : 2;
+    s.train_text_encoder = s.lora_rank;
+    s.textual_inversion = word;
+    if (!word) return s;
+    s.instance_prompt = NULL;
+    s.placeholder_token = "<new>";
+    s.initializer_token = "a";
+    s.num_vectors = 2;
+    return s;
+}
+
 typedef struct history {
     double loss[STEPS], norm[STEPS];
 } history;
@@ -130,14 +146,53 @@ static void test_float16(void **state)
     agree(half, &s, 5e-3, 2e-2);
 }
 
-static void *weights_of(const trainer *t)
+/* A LoRA's matrices, and a new word's rows: the base's weights are rounded once, theirs are not. */
+static void test_float16_parts(void **state)
 {
-    const buffer *b = &t->parameters.unet.weights;
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        train_settings s = part_settings(k);
+        agree(half, &s, 5e-3, 2e-2);
+    }
+}
+
+static void *bytes_of(const buffer *b)
+{
     void *data = malloc(b->size);
     error e = {0};
     assert_non_null(data);
     if (!half->download(half, b, 0, data, b->size, &e)) fail_msg("%s", e.text);
     return data;
+}
+
+/* Of them too a step that is too large is skipped, and leaves their bytes. */
+static void test_overflow_parts(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        train_settings s = part_settings(k);
+        trainer t;
+        train_report r;
+        error e = {0};
+        s.max_train_steps = 40;
+        open_half(&t, &s);
+        const buffer *b = k ? &t.parameters.clip.weights : &t.parameters.unet.weights;
+        t.scaler.scale = 0x1p60f;
+        void *before = bytes_of(b), *after;
+        if (!trainer_batch(&t, &r, &e)) fail_msg("%s", e.text);
+        assert_true(r.skipped && isfinite(r.loss) && t.scaler.scale == 0x1p59f);
+        after = bytes_of(b);
+        assert_memory_equal(before, after, b->size);
+        free(after);
+        for (t.scaler.scale = LOSS_SCALE_FIRST, r.skipped = true; r.skipped;)
+            if (!trainer_batch(&t, &r, &e)) fail_msg("%s", e.text);
+        after = bytes_of(b);
+        assert_true(memcmp(before, after, b->size) != 0);
+        assert_true(trainer_finite(&t, &e));
+        free(before);
+        free(after);
+        trainer_close(&t);
+    }
 }
 
 /* Gradients that are really infinite: steps are skipped until the scale fits, then it learns. */
@@ -152,12 +207,12 @@ static void test_overflow(void **state)
     open_half(&t, &s);
     size_t size = t.parameters.unet.weights.size;
     float scale = t.scaler.scale = 0x1p22f; /* too large by some powers of two */
-    void *before = weights_of(&t), *after;
+    void *before = bytes_of(&t.parameters.unet.weights), *after;
     for (r.skipped = true; r.skipped; scale /= 2) {
         if (!trainer_batch(&t, &r, &e)) fail_msg("%s", e.text);
         assert_true(r.updated && r.loss_scale == scale && isfinite(r.loss));
         assert_int_equal(isfinite(r.norm), !r.skipped);
-        after = weights_of(&t);
+        after = bytes_of(&t.parameters.unet.weights);
         assert_int_equal(memcmp(before, after, size) == 0, r.skipped);
         free(after);
     }
@@ -477,6 +532,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float32),        cmocka_unit_test(test_8bit),
         cmocka_unit_test(test_half_optimizer), cmocka_unit_test(test_float16),
+        cmocka_unit_test(test_float16_parts),  cmocka_unit_test(test_overflow_parts),
         cmocka_unit_test(test_overflow),       cmocka_unit_test(test_refused_together),
         cmocka_unit_test(test_resume),         cmocka_unit_test(test_no_card),
         cmocka_unit_test(test_forecast),       cmocka_unit_test(test_forecast_pictures),

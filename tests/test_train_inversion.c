@@ -109,6 +109,40 @@ static double rows_off(trainer *t, const json_t *run)
     return worst / way;
 }
 
+/* The first run's losses in bfloat16 against autocast's, which rounds in other places (to 1/512).
+ */
+static void test_bfloat16(void **state)
+{
+    world *w = *state;
+    const json_t *run = json_array_get(json_object_get(w->runs, "runs"), 0);
+    size_t count = json_array_size(json_object_get(run, "loss_bf16"));
+    char folder[512];
+    train_settings s = settings_of(json_object_get(run, "settings"), folder);
+    double worst = 0, sum = 0;
+    device *d;
+    trainer t;
+    error e = {0};
+    if (strcmp(test_device(), "cpu") != 0) skip();
+    if (!device_open(&d, "cpu", &(device_options){.threads = 2, .precision = DTYPE_BF16}, &e))
+        fail_msg("%s", e.text);
+    /* a processor that has no products of bfloat16 does them in other words */
+    d->compute = DTYPE_BF16, d->batches_alike = false;
+    if (!trainer_open(&t, d, w->model, &s, NULL, &e) || !trainer_start(&t, &e))
+        fail_msg("%s", e.text);
+    for (size_t i = 0; i < count; i++) {
+        train_report r;
+        if (!trainer_batch(&t, &r, &e)) fail_msg("batch %zu: %s", i, e.text);
+        double far = off((double)r.loss, value_at(run, "loss_bf16", i));
+        worst = fmax(worst, far), sum += far;
+    }
+    assert_true(trainer_finite(&t, &e));
+    trainer_close(&t);
+    device_close(&d);
+    print_message("bfloat16: %zu losses within %.1e, on average %.1e\n", count, worst,
+                  sum / (double)count);
+    assert_true(count == 12 && worst <= 1e-2 && sum <= 5e-3 * (double)count);
+}
+
 static void check_run(world *w, const json_t *run)
 {
     const char *name = text(run, "name");
@@ -156,6 +190,7 @@ static void test_runs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs),
+                                       cmocka_unit_test(test_bfloat16)};
     return cmocka_run_group_tests(tests, world_open, world_close);
 }
