@@ -394,7 +394,7 @@ static void test_settings(void **state)
         "32, "
         "\"height\": 32},"
         " {\"label\": \"larger\", \"hires\": 2, \"hires_steps\": 2, \"hires_upscaler\": "
-        "\"latent-bicubic\"}]";
+        "\"latent-bicubic\", \"tile\": true}]";
     char command[2000];
     run("rm -rf p && cp " SOURCE_DIR "/examples/subject/01.png dog.png");
     write_plan("plan.json", "", "\"prompt\": \"a dog\"");
@@ -417,11 +417,11 @@ static void test_settings(void **state)
     run("grep -q '<dt>hires</dt><dd>2, 2 steps, strength 0.7, latent-bicubic</dd>' p/report.html");
     run("grep -q '<h3>Deep cache 2</h3>' p/report.html");
     run("grep -q '\"deep_cache\": 2' p/measures.json");
-    run("grep -q ',0,ddim,3,3,2,plain,cpu,,,,,base,' p/cells.csv");
-    run("grep -q ',0,ddim,3,3,1,a1111,cpu,,,,,base,' p/cells.csv");
-    run("grep -q ',0,ddim,3,3,1,plain,a1111,,,,,base,' p/cells.csv");
-    run("grep -q ',0,ddim,3,3,1,plain,cpu,/.*dog.png,0.8,/.*dog.png,,base,' p/cells.csv");
-    run("grep -q ',0,ddim,3,3,1,plain,cpu,,,,2,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,2,plain,cpu,,,,,false,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,a1111,cpu,,,,,false,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,a1111,,,,,false,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,cpu,/.*dog.png,0.8,/.*dog.png,,false,base,' p/cells.csv");
+    run("grep -q ',0,ddim,3,3,1,plain,cpu,,,,2,true,base,' p/cells.csv");
     run("touch dog.png"); /* the picture counts, not its file */
     nothing_to_do("new.json", "p");
     run("cp " SOURCE_DIR "/examples/subject/02.png dog.png");

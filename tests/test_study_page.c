@@ -810,11 +810,11 @@ static void test_csv(void **state)
     char *text = read_text(s.folder, "cells.csv");
     assert_int_equal(count(text, "\r\n"), s.pictures + 1);
     assert_non_null(strstr(text, "section,row,column,prompt,negative,seed,sampler,steps,guidance,"
-                                 "deep_cache,prompt_syntax,rng,init_image,strength,mask,hires,"
+                                 "deep_cache,prompt_syntax,rng,init_image,strength,mask,hires,tile,"
                                  "schedule,models,file,share_of_subject_1\r\n"));
     assert_non_null(strstr(text,
                            "samplers,\"DDPM, 200 steps\",seed 42,a photo of a dog,,42,ddpm,"
-                           "200,5,1,plain,cpu,,,,,base,base=0f3a742a15ff8020cbbc6d1a352aba65"
+                           "200,5,1,plain,cpu,,,,,false,base,base=0f3a742a15ff8020cbbc6d1a352aba65"
                            "1a7b2b7a87a30288035f5ae864ba3579,cells/0000000000abc000.png,\r\n"));
     assert_non_null(strstr(text, "\"blurry, \"\"dark\"\"\""));
     assert_non_null(strstr(text, "\"it's <b>\"\"bold\"\"</b> & more\""));

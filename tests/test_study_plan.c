@@ -186,6 +186,7 @@ static void test_axes(void **state)
     CHECK_LABELS("{\"rng\": [\"cpu\", \"cuda\", \"NV\"]}", "noise of cpu", "noise of cuda",
                  "noise of a1111");
     CHECK_LABELS("{\"init_image\": [\"subject/01.png\", \"subject/02.png\"]}", "01.png", "02.png");
+    CHECK_LABELS("{\"tile\": [false, true]}", "not in tiles", "in tiles");
     CHECK_LABELS("{\"hires\": [1, 2.5]}", "no hires", "hires 2.5");
     CHECK_LABELS("{\"model\": [\"base\", \"tuned\"]}", "base", "tuned");
     CHECK_LABELS("{\"schedule\": [\"base|tuned\"]}", "base|tuned");
@@ -395,6 +396,8 @@ static void test_bad_passes(void **state)
     check_bad(BY(BASE, "{\"hires\": [0.5]}"),
               AT ".columns.hires[0]: \"hires\" is 0.5; it should be a number from 1, up to 16");
     check_bad(BY(BASE, "{\"hires\": [17]}"), AT ".columns.hires[0]: \"hires\" is 17; ...");
+    check_bad(BY(BASE, "{\"tile\": [1]}"),
+              AT ".columns.tile[0]: \"tile\" should be true or false, not an integer");
     check_bad(BY(BASE ", \"hires_steps\": 5", ONE),
               AT ".rows[0] x columns[0]: has \"hires_steps\" and no \"hires\", of which it is");
     check_bad(BY(BASE ", \"hires\": 2, \"hires_steps\": 0", ONE),
@@ -464,7 +467,7 @@ static void test_bad_top(void **state)
               "variance, spacing, "
               "width, height, clip_skip, deep_cache, prompt_syntax, rng, init_image, strength, "
               "mask, hires, hires_steps, "
-              "hires_strength, hires_upscaler, model, schedule");
+              "hires_strength, hires_upscaler, tile, model, schedule");
     check_bad("{\"measures\": {\"noises\": 0}}",
               ": measures: \"noises\" is 0; it should be in 1..1000");
     check_bad("{\"measures\": {\"draws\": 1}}",

@@ -57,6 +57,7 @@ static void hash_settings(sha256 *h, const study_cell *c)
         add_number(h, " strength ", c->hires_strength);
         add_word(h, " by ", c->hires_upscaler ? c->hires_upscaler : "latent");
     }
+    if (c->tile) add_word(h, " tiles", "");
     add_text(h, "");
     if (c->sigmas) add_text(h, c->sigmas);
     add_text(h, c->prompt);

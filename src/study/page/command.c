@@ -109,6 +109,7 @@ static void write_sampling(FILE *out, const study_cell *c)
         if (c->hires_steps) fprintf(out, " --hires-steps %d", c->hires_steps);
         if (c->hires_upscaler) fprintf(out, " --hires-upscaler %s", c->hires_upscaler);
     }
+    if (c->tile) fputs(" --tile", out);
     if (c->deep_cache) fprintf(out, " --deep-cache %d", c->deep_cache);
     if (c->width) fprintf(out, " -W %d", c->width);
     if (c->height) fprintf(out, " -H %d", c->height);

@@ -37,6 +37,7 @@ static void write_alt(FILE *out, const study_cell *c)
     if (c->rng) html_print(out, ", noise of %s", lk_rng_name(c->rng));
     if (c->init) html_print(out, ", from a picture at strength %g", c->strength);
     if (c->hires > 0) html_print(out, ", then %g times as large", c->hires);
+    if (c->tile) fputs(", in tiles", out);
     if (c->deep_cache) html_print(out, ", deep cache %d", c->deep_cache);
 }
 
@@ -69,6 +70,7 @@ static void write_settings(FILE *out, const study_cell *c)
         html_print(out, "<dt>hires</dt><dd>%g, %d steps, strength %g, %s</dd>", c->hires,
                    cell_second_steps(c), c->hires_strength,
                    c->hires_upscaler ? c->hires_upscaler : "latent");
+    if (c->tile) fputs("<dt>autoencoder</dt><dd>in tiles</dd>", out);
     if (c->deep_cache) html_print(out, "<dt>deep cache</dt><dd>%d</dd>", c->deep_cache);
 }
 

@@ -448,7 +448,8 @@ static void csv_settings(page *p, const study_cell *c)
     if (c->init) csv_text(out, c->init->path);
     fprintf(out, ",%s,", c->init ? number_exact(c->strength).text : "");
     if (c->mask) csv_text(out, c->mask->path);
-    fprintf(out, ",%s,", c->hires > 0 ? number_exact(c->hires).text : "");
+    fprintf(out, ",%s,%s,", c->hires > 0 ? number_exact(c->hires).text : "",
+            c->tile ? "true" : "false");
 }
 
 static void csv_cell(page *p, const study_section *s, const study_cell *c, int at, int index)
@@ -486,7 +487,7 @@ static void write_csv(page *p)
 {
     const study_plan *plan = p->s->plan;
     fputs("section,row,column,prompt,negative,seed,sampler,steps,guidance,deep_cache,prompt_syntax,"
-          "rng,init_image,strength,mask,hires,schedule,models,file",
+          "rng,init_image,strength,mask,hires,tile,schedule,models,file",
           p->out);
     for (int i = 0; i < p->s->measures->subjects; i++)
         fprintf(p->out, ",share_of_subject_%d", i + 1);

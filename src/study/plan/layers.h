@@ -33,6 +33,7 @@ typedef enum setting_key {
     KEY_HIRES_STEPS,
     KEY_HIRES_STRENGTH,
     KEY_HIRES_UPSCALER,
+    KEY_TILE,
     KEY_MODEL,
     KEY_SCHEDULE,
 } setting_key;

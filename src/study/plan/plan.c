@@ -207,6 +207,7 @@ lk_generate_options cell_options(const study_cell *c)
     o.init_image = c->init ? c->init->image : NULL;
     o.strength = c->strength;
     o.mask = c->mask ? c->mask->image : NULL;
+    o.tile = c->tile;
     o.hires = c->hires;
     o.hires_steps = c->hires_steps;
     o.hires_strength = c->hires_strength;

@@ -46,11 +46,12 @@ typedef struct study_cell {
     double strength;                  /* 0.8 where there is no init */
     double hires, hires_strength;     /* a second pass; 0: none, and 0.7 */
     int hires_steps;                  /* 0: as many as steps */
-    const char *hires_upscaler;       /* NULL: latent */
-    lk_schedule *mix;                 /* which model predicts which step that is made; owned */
-    const char *schedule;             /* the same as text ("base", "base x15, tuned x35") */
-    char name[17];   /* 16 hex digits of what determines it; filled by cells_name */
-    const char *why; /* it could not be made: why; NULL: it was. Filled by cells_make */
+    bool tile;
+    const char *hires_upscaler; /* NULL: latent */
+    lk_schedule *mix;           /* which model predicts which step that is made; owned */
+    const char *schedule;       /* the same as text ("base", "base x15, tuned x35") */
+    char name[17];              /* 16 hex digits of what determines it; filled by cells_name */
+    const char *why;            /* it could not be made: why; NULL: it was. Filled by cells_make */
 } study_cell;
 
 typedef struct study_section {
