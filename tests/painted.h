@@ -32,8 +32,8 @@ static inline void paint(const char *path, int ground, int mark)
 /* The toy's latents, which are small beside the noise, are so no more: for a judge. */
 static inline void scale_latents(const char *in)
 {
-    char *path = path_join(in, "vae/config.json"), *text;
-    size_t size;
+    char *path = path_join(in, "vae/config.json"), *text = NULL;
+    size_t size = 0;
     error e = {0};
     assert_true(path && file_read(path, 1 << 16, &text, &size, &e));
     char *at_scale = strstr(text, "\"scaling_factor\": 1.0");

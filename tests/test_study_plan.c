@@ -711,7 +711,9 @@ static void test_memory(void **state)
     (void)state;
     if (!allocation_can_fail()) skip();
     write_plan(
-        SECTION("\"settings\": {\"model\": \"base\"}, \"rows\": [{\"prompt\": [\"a\", \"b\"]}, "
+        SECTION("\"settings\": {\"model\": \"base\", \"mask\": \"" SOURCE_DIR
+                "/tests/fixtures/image/dot.png\", \"init_image\": \"" SOURCE_DIR
+                "/tests/fixtures/image/dot.png\"}, \"rows\": [{\"prompt\": [\"a\", \"b\"]}, "
                 "{\"seed\": \"1-3\"}], \"columns\": {\"schedule\": [\"base x5, tuned rest\", "
                 "\"base|tuned\"]}"));
     study_plan p, empty = {0};
