@@ -429,6 +429,25 @@ static void test_settings(void **state)
     says(last.out, "21 pictures in all, 6 of them to be made");
 }
 
+/* A model whose pictures a tiny autoencoder makes, beside itself with its own, and in turns. */
+static void test_taesd(void **state)
+{
+    (void)state;
+    static const char plan[] =
+        "{\"defaults\": {\"steps\": 3, \"guidance\": 3, \"prompt\": \"a dog\"}, \"models\": "
+        "{\"base\": {\"path\": \"toy\"}, \"tiny\": {\"path\": \"toy\", \"taesd\": "
+        "\"tiny\"}}, \"sections\": [{\"id\": \"all\", \"title\": \"All\", \"rows\": "
+        "{\"schedule\": [\"base\", \"tiny\", \"base x1, tiny rest\", \"tiny x1, base rest\"]}, "
+        "\"columns\": {\"seed\": [1]}}], \"measures\": {\"noises\": 1}}";
+    run("rm -rf o tiny && cp -r " SOURCE_DIR "/tests/fixtures/model/taesd tiny");
+    write_file(in_folder("tiny.json"), plan, sizeof plan - 1);
+    study("tiny.json", "o");
+    run("[ $(ls o/cells | wc -l) = 4 ]");
+    check_commands("o", 4);
+    run("grep -q ', decoded by /.*/tiny</td>' o/report.html");
+    nothing_to_do("tiny.json", "o");
+}
+
 /* A LoRA and a training of all weights, side by side; what is trained from a LoRA's model too. The
  * LoRA is kept, or trained anew, as a model is. */
 static void test_lora(void **state)
@@ -654,6 +673,7 @@ int main(void)
                                        cmocka_unit_test(test_plan),
                                        cmocka_unit_test(test_commands),
                                        cmocka_unit_test(test_settings),
+                                       cmocka_unit_test(test_taesd),
                                        cmocka_unit_test(test_hash),
                                        cmocka_unit_test(test_lora),
                                        cmocka_unit_test(test_interrupts),

@@ -494,12 +494,21 @@ static void test_bad_models(void **state)
               ": models.a.lora[0]: \"weight\" should be ...");
     check_bad("{\"models\": {\"a\": {\"train\": {}, \"lora\": []}}}",
               ": models.a: \"lora\" belongs beside \"path\"");
+    check_bad("{\"models\": {\"a\": {\"train\": {}, \"taesd\": \"x\"}}}",
+              ": models.a: \"taesd\" belongs beside \"path\"");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"taesd\": \"no-such\"}}}",
+              ": models.a: \"taesd\": there is no /tmp/...");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"taesd\": 1}}}",
+              ": models.a: \"taesd\" should be a string, not an integer");
+    check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"taesd\": \"subject\"}, \"b\": "
+              "{\"train\": {\"model\": \"a\"}}}}",
+              ": models.b.train: \"model\" names \"a\", whose pictures a \"taesd\" makes; ...");
     check_bad("{\"models\": {\"a\": {\"path\": \"/no/such\"}}}",
               ": models.a: \"path\": there is no /no/such");
     check_bad("{\"models\": {\"a\": {\"path\": \"no-such\"}}}",
               ": models.a: \"path\": there is no /tmp/...");
     check_bad("{\"models\": {\"a\": {\"path\": \"pocket\", \"vae\": \"x\"}}}",
-              ": models.a: unknown key \"vae\"; there are path, lora, train, class_steps, "
+              ": models.a: unknown key \"vae\"; there are path, lora, taesd, train, class_steps, "
               "class_guidance");
     check_bad("{\"models\": {\"a\": {\"train\": {\"model\": \"a\"}}}}",
               ": models.a.train: \"model\" names the training itself; name an earlier model");

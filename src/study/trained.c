@@ -95,8 +95,9 @@ static bool make_request(study_models *m, const study_source *s, int i, error *e
 static lk_model *base_of(const study_models *m, const study_source *s, int i)
 {
     const study_model *of = s->plan->model;
-    for (int k = 0; of[i].loras && k < i; k++)
-        if (of[k].path && !of[k].loras && strcmp(of[k].path, of[i].path) == 0) return m->open[k];
+    for (int k = 0; of[i].loras && !of[i].taesd && k < i; k++)
+        if (of[k].path && !of[k].loras && !of[k].taesd && strcmp(of[k].path, of[i].path) == 0)
+            return m->open[k];
     return NULL;
 }
 
@@ -110,6 +111,7 @@ static bool open_one(study_models *m, int i, const study_source *s, const char *
     o.path = o.base ? NULL : path;
     o.loras = s->plan->model[i].lora;
     o.lora_count = s->plan->model[i].loras;
+    o.taesd = s->plan->model[i].taesd;
     m->is_ready[i] = lk_model_open(&m->open[i], s->context, &o, &why);
     return m->is_ready[i] || engine_failed(&why, e);
 }
@@ -153,6 +155,28 @@ static double training_seconds(const char *folder)
     return sum;
 }
 
+/* What is not among the weights that the model's hash is of. */
+static bool add_taesd(study_models *m, const study_source *s, int i, error *e)
+{
+    lk_error why = {0};
+    lk_generate_options o;
+    char *text = NULL, *both = NULL;
+    lk_settings *settings = NULL;
+    if (!s->plan->model[i].taesd) return true;
+    lk_generate_defaults(&o);
+    bool ok = lk_generate_settings(&text, s->session, m->open[i], &o, &why) &&
+              lk_settings_open(&settings, text, &why);
+    if (!ok) engine_failed(&why, e);
+    const char *tiny = ok ? lk_settings_get(settings, "VAE hash") : NULL;
+    if (ok) both = string_format("%s decoded by %s", m->key[i], tiny ? tiny : "");
+    if (ok && !both) ok = error_memory(e, "a model's name", 64);
+    if (ok) trained_key(both, m->key[i]);
+    lk_settings_close(&settings);
+    lk_free(text);
+    free(both);
+    return ok;
+}
+
 static bool open_path(study_models *m, const study_source *s, int i, error *e)
 {
     const char *path = s->plan->model[i].path;
@@ -162,7 +186,7 @@ static bool open_path(study_models *m, const study_source *s, int i, error *e)
     lk_model_describe(m->open[i], &info);
     m->folder[i] = strdup(info.path);
     snprintf(m->key[i], sizeof m->key[i], "%s", lk_model_hash(m->open[i]));
-    return m->folder[i] || error_memory(e, "a model's path", 64);
+    return (m->folder[i] || error_memory(e, "a model's path", 64)) && add_taesd(m, s, i, e);
 }
 
 static bool name_folders(study_models *m, const study_source *s, int i, error *e)

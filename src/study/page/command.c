@@ -63,6 +63,16 @@ static void write_loras(FILE *out, const study_plan *p, const char *name, const 
     }
 }
 
+/* The model of the last step decodes, and the flag is of all models. */
+static void write_taesd(FILE *out, const study_plan *p, const study_cell *c)
+{
+    const lk_schedule_step *last = lk_schedule_at(c->mix, cell_steps(c) - 1);
+    const char *taesd = p->model[last->model[last->parts - 1]].taesd;
+    if (!taesd) return;
+    fputs(" --taesd ", out);
+    write_word(out, taesd);
+}
+
 static void write_models(FILE *out, const study_plan *p, const study_cell *c)
 {
     int alone = cell_model(c);
@@ -137,6 +147,7 @@ char *command_of_cell(const study_plan *p, const study_cell *c, lk_precision pre
     if (!out) return NULL;
     fputs("likeness generate", out);
     write_models(out, p, c);
+    write_taesd(out, p, c);
     fputs(" -p ", out);
     write_word(out, c->prompt);
     if (*c->negative) {

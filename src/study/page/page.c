@@ -265,6 +265,7 @@ static void write_model_table(page *p)
         for (int k = 0; k < m->loras; k++)
             html_print(p->out, " + %s*%s", number_exact_float(m->lora[k].weight).text,
                        m->lora[k].path);
+        if (m->taesd) html_print(p->out, ", decoded by %s", m->taesd);
         html_print(p->out, "</td><td><code>%.16s</code></td></tr>\n", p->s->model_hash[i]);
     }
     fputs("</tbody></table></div>\n", p->out);

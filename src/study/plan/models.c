@@ -102,6 +102,11 @@ static bool read_base(plan_reader *r, json_t *object, json_t *models, study_mode
     const char *name;
     if (!plan_read_text(r, object, "model", true, NULL, &name)) return false;
     out->base = plan_find_model(r->plan, name);
+    if (out->base >= 0 && r->plan->model[out->base].taesd)
+        return plan_wrong(r,
+                          "\"model\" names \"%.60s\", whose pictures a \"taesd\" makes; train one "
+                          "that has none",
+                          name);
     if (out->base >= 0) return true;
     if (strcmp(name, out->name) == 0)
         return plan_wrong(r, "\"model\" names the training itself; name an earlier model");
@@ -176,7 +181,7 @@ static bool read_loras(plan_reader *r, json_t *list, study_model *out)
 
 static bool read_model(plan_reader *r, const char *name, json_t *object, json_t *models)
 {
-    static const char *const known[] = {"path",        "lora",           "train",
+    static const char *const known[] = {"path",        "lora",           "taesd", "train",
                                         "class_steps", "class_guidance", NULL};
     study_plan *p = r->plan;
     study_model *m = &p->model[p->models];
@@ -200,9 +205,12 @@ static bool read_model(plan_reader *r, const char *name, json_t *object, json_t 
         bool pocket = json_is_string(path) && strcmp(json_string_value(path), "pocket") == 0;
         m->path = "pocket";
         if (!pocket && !plan_read_path(r, object, "path", true, false, &m->path)) return false;
-        if (!read_loras(r, field(&f, "lora"), m)) return false;
+        if (!read_loras(r, field(&f, "lora"), m) ||
+            !plan_read_path(r, object, "taesd", false, false, &m->taesd))
+            return false;
     } else {
-        if (field(&f, "lora")) return plan_wrong(r, "\"lora\" belongs beside \"path\"");
+        const char *beside = field(&f, "lora") ? "lora" : field(&f, "taesd") ? "taesd" : NULL;
+        if (beside) return plan_wrong(r, "\"%s\" belongs beside \"path\"", beside);
         m->train.class_steps = field_int(&f, "class_steps", m->train.class_steps, 1, MAX_STEPS);
         if (field(&f, "class_guidance") &&
             !plan_read_share(r, &f, "class_guidance", 1e6, &m->train.class_guidance))

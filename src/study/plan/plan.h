@@ -14,7 +14,8 @@ typedef struct study_model {
     const char *path; /* NULL: trained. "pocket": the default model, found by the caller */
     lk_lora *lora;    /* [loras] beside a path: merged into it */
     int loras;
-    int base;               /* trained: index of the model it is trained from (an earlier one) */
+    const char *taesd; /* beside a path: NULL, or the tiny autoencoder that makes its pictures */
+    int base;          /* trained: index of the model it is trained from (an earlier one) */
     lk_train_options train; /* trained: output_dir NULL (the study's business) */
 } study_model;
 
