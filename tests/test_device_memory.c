@@ -8,7 +8,8 @@
 #include "foreign.h"
 #include "support.h"
 
-enum { N = 3000, TENSORS = 3, DEVICES = 2 };
+/* N: of several pieces, and no whole blocks */
+enum { N = 33000, TENSORS = 3, DEVICES = 2 };
 
 static device *devices[DEVICES];
 

@@ -51,8 +51,6 @@ struct moment_data moment_data_of(const moments *m);
 /* Updates weights p (F32, or F16 for MOMENTS_F16) and their moments from gradient g (F32). */
 void cpu_adamw(device *d, const adamw_step *step, void *p, const float *g,
                const struct moment_data *m);
-/* Adds b to a, [n]. */
-void cpu_add_to(device *d, float *a, const float *b, int64_t n);
 /* The sum of squares of g, in double, in one order; not finite where g is not. */
 double cpu_sum_squares(device *d, const float *g, int64_t n);
 
