@@ -315,6 +315,56 @@ static void level_check(const char *level, dtype precision)
     assert_null(d[0]);
 }
 
+/* A sample is the same bytes in every batch: tiles by ones, few and many of them go different ways
+ * (the weight for all of them, or a little of it at a time). */
+static void batches_check(const char *level, int64_t side)
+{
+    enum { MOST = 70 };
+    static const int64_t batches[] = {MOST, 1, 5, 16, 20};
+    struct shape s = {MOST, side, side, 36, 40, 3, 1, 1, 1, true, true};
+    device *d = device_of(level, 1, DTYPE_F32);
+    if (!d) return;
+    struct data q = data_open(&s, false);
+    void *xs, *ws, *bs, *as, *state;
+    weight w = weight_of(&q.w, q.wv, DTYPE_F16, &ws), b = weight_of(&q.b, q.bv, DTYPE_F32, &bs);
+    device_weights *of_w = weights_alone(d, &w), *of_b = weights_alone(d, &b);
+    array x = with_data(q.x, q.xv, DTYPE_F32, &xs), add = with_data(q.y, q.av, DTYPE_F32, &as);
+    float *all = malloc(q.yn * sizeof *all), *some = malloc(q.yn * sizeof *some);
+    assert_true(all && some);
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        error e = {0};
+        size_t size = 0;
+        op_call call = {.kind = OP_CONV2D,
+                        .params = {.stride = 1, 1, 1, 1, 1},
+                        .in_count = 4,
+                        .out_count = 1,
+                        .in = {x, weight_array(of_w), weight_array(of_b), add},
+                        .out = {q.y}};
+        call.in[0].dim[0] = call.in[3].dim[0] = call.out[0].dim[0] = batches[i];
+        operand_put(&call.out[0], i ? some : all);
+        if (!d->prepare(d, &call, &state, &size, &e) || !bind_one(d, &call, state, &e))
+            fail_msg("%s", e.text);
+        void *scratch = aligned_alloc(64, (size + 64) & ~(size_t)63);
+        assert_non_null(scratch);
+        if (!run_one(d, &call, state, scratch, &e)) fail_msg("%s", e.text);
+        if (i) assert_memory_equal(some, all, count_of(&call.out[0]) * sizeof *all);
+        d->unprepare(d, &call, state);
+        free(scratch);
+    }
+    device_weights_close(&of_w);
+    device_weights_close(&of_b);
+    device_close(&d);
+    free(all), free(some), free(xs), free(ws), free(bs), free(as);
+    data_close(&q);
+}
+
+static void test_batches(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        for (int64_t side = 4; side <= 6; side += 2) batches_check(levels[i], side);
+}
+
 static void test_plain(void **s)
 {
     (void)s;
@@ -647,13 +697,21 @@ static void test_doubled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open),          cmocka_unit_test(test_weight_set),
-        cmocka_unit_test(test_plain),         cmocka_unit_test(test_plain_bf16),
-        cmocka_unit_test(test_avx2),          cmocka_unit_test(test_avx2_bf16),
-        cmocka_unit_test(test_avx512),        cmocka_unit_test(test_avx512_bf16),
-        cmocka_unit_test(test_avx512bf16),    cmocka_unit_test(test_avx512bf16_bf16),
-        cmocka_unit_test(test_memory),        cmocka_unit_test(test_touch),
-        cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_trained),
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_weight_set),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_plain_bf16),
+        cmocka_unit_test(test_avx2),
+        cmocka_unit_test(test_avx2_bf16),
+        cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_avx512_bf16),
+        cmocka_unit_test(test_avx512bf16),
+        cmocka_unit_test(test_avx512bf16_bf16),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_touch),
+        cmocka_unit_test(test_odd_addresses),
+        cmocka_unit_test(test_trained),
         cmocka_unit_test(test_doubled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

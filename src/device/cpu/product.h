@@ -27,6 +27,18 @@ struct tile_job {
     int64_t n;
 };
 
+/* Sums of Winograd's products: for each of `points`, m rows (1..mr) of nr columns are
+ * c = (c +) sum over k of a[row * a_row + k] * b[k * b_row + column]; a, b and c go on by their
+ * strides. */
+struct points_job {
+    int64_t points, k;
+    const float *a, *b;
+    int64_t a_row, b_row, a_stride, b_stride;
+    float *c; /* [m][nr] of a point */
+    int64_t c_stride;
+    bool go_on; /* with the sums that are there */
+};
+
 /* Panels of nr columns out of a weight [rows][row], turned to float32: for each of `count` k and
  * each tap, out[tap * tap_stride + k * nr + column], columns past `columns` zero. As it stands a
  * column is a row of the weight, of which w is the first k; transposed a k is a row of the weight,
@@ -48,6 +60,7 @@ struct product_kernels {
     int mr, nr;
     void (*pack)(const struct pack_job *job);
     void (*tile)(int m, const struct tile_job *job);
+    void (*points)(int m, const struct points_job *job);
     void (*expand)(float *out, const uint16_t *in, int64_t n); /* bfloat16 to float32 */
     void (*narrow)(uint16_t *out, const float *in, int64_t n); /* and back */
 };

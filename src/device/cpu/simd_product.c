@@ -94,25 +94,67 @@ SIMD void tile_of(int m, const struct tile_job *job)
     tile_finish(acc, m, job);
 }
 
-static void tile(int m, const struct tile_job *job)
+SIMD void points_of(int m, const struct points_job *job)
 {
-    switch (m) {
-    case 1: tile_of(1, job); break;
-    case 2: tile_of(2, job); break;
-    case 3: tile_of(3, job); break;
-    case 4: tile_of(4, job); break;
-    case 5: tile_of(5, job); break;
-    case 6: tile_of(6, job); break;
-#if defined(LK_ISA_avx512)
-    case 7: tile_of(7, job); break;
-    case 8: tile_of(8, job); break;
-    case 9: tile_of(9, job); break;
-    case 10: tile_of(10, job); break;
-    case 11: tile_of(11, job); break;
-    case 12: tile_of(12, job); break;
-#endif
+    const float *a = job->a, *b = job->b;
+    float *c = job->c;
+    for (int64_t point = 0; point < job->points; point++) {
+        vf acc[MR][2];
+#pragma GCC unroll 12
+        for (int i = 0; i < m; i++) {
+            acc[i][0] = job->go_on ? vf_load(c + i * NR) : vf_zero();
+            acc[i][1] = job->go_on ? vf_load(c + i * NR + LANES) : vf_zero();
+        }
+        for (int64_t k = 0; k < job->k; k++) {
+            vf b0 = vf_load(b + k * job->b_row), b1 = vf_load(b + k * job->b_row + LANES);
+#pragma GCC unroll 12
+            for (int i = 0; i < m; i++) {
+                vf s = vf_set(a[i * job->a_row + k]);
+                acc[i][0] = vf_fma(s, b0, acc[i][0]);
+                acc[i][1] = vf_fma(s, b1, acc[i][1]);
+            }
+        }
+#pragma GCC unroll 12
+        for (int i = 0; i < m; i++) {
+            vf_store(c + i * NR, acc[i][0]);
+            vf_store(c + i * NR + LANES, acc[i][1]);
+        }
+        a += job->a_stride;
+        b += job->b_stride;
+        c += job->c_stride;
     }
 }
+
+/* `of` for each number of rows, which is a constant in it */
+#if defined(LK_ISA_avx512)
+#define MORE_ROWS(of)                                                                              \
+    case 7: of(7, job); break;                                                                     \
+    case 8: of(8, job); break;                                                                     \
+    case 9: of(9, job); break;                                                                     \
+    case 10: of(10, job); break;                                                                   \
+    case 11: of(11, job); break;                                                                   \
+    case 12:                                                                                       \
+        of(12, job);                                                                               \
+        break;
+#else
+#define MORE_ROWS(of)
+#endif
+#define ROWS(of)                                                                                   \
+    switch (m) {                                                                                   \
+    case 1: of(1, job); break;                                                                     \
+    case 2: of(2, job); break;                                                                     \
+    case 3: of(3, job); break;                                                                     \
+    case 4: of(4, job); break;                                                                     \
+    case 5: of(5, job); break;                                                                     \
+    case 6:                                                                                        \
+        of(6, job);                                                                                \
+        break;                                                                                     \
+        MORE_ROWS(of)                                                                              \
+    }
+
+static void tile(int m, const struct tile_job *job) { ROWS(tile_of) }
+
+static void points(int m, const struct points_job *job) { ROWS(points_of) }
 
 static void expand(float *out, const uint16_t *in, int64_t n)
 {
@@ -273,6 +315,7 @@ const struct product_kernels ISA(product_kernels) = {
     .nr = NR,
     .pack = pack,
     .tile = tile,
+    .points = points,
     .expand = expand,
     .narrow = narrow,
 };

@@ -92,7 +92,7 @@ SIMD void input_channels(int side, float *v, int64_t v_stride, const void *const
         }
     }
     for (int y = 0; y < side; y++) {
-        float *to = v + y * side * v_stride + c;
+        float *to = v + y * side * v_stride;
 #pragma GCC unroll 4
         for (int i = 0; i < LINE_VECTORS; i++) {
             vf out[SIDE_MOST];
@@ -105,15 +105,15 @@ SIMD void input_channels(int side, float *v, int64_t v_stride, const void *const
     }
 }
 
-SIMD void input_of(int side, float *v, int64_t v_stride, const void *const *pixel, dtype type,
-                   int64_t c)
+SIMD void input_of(int side, float *v, int64_t v_stride, int64_t line_stride,
+                   const void *const *pixel, dtype type, int64_t c)
 {
     int64_t i = 0;
     if (type == DTYPE_F32)
-        for (; i + LINE <= c; i += LINE)
+        for (; i + LINE <= c; i += LINE, v += line_stride)
             input_channels(side, v, v_stride, pixel, DTYPE_F32, i, LINE);
     else
-        for (; i + LINE <= c; i += LINE)
+        for (; i + LINE <= c; i += LINE, v += line_stride)
             input_channels(side, v, v_stride, pixel, DTYPE_BF16, i, LINE);
     if (i < c) input_channels(side, v, v_stride, pixel, type, i, c - i);
 }
@@ -154,35 +154,50 @@ SIMD void filter_line(int side, vf *out, int out_step, vf g0, vf g1, vf g2)
         filter_line_8(out, out_step, g0, g1, g2);
 }
 
-SIMD void filter_as(int side, float *u, int64_t u_stride, const void *w, dtype type,
+/* Row y of G g G', or y and y + 1, whose sums have parts in common: few numbers at a time, so that
+ * none but the results are stored. */
+SIMD void filter_rows(int side, int y, int rows, float *u, int64_t u_stride, const void *w,
+                      dtype type, int64_t tap_stride)
+{
+    vf half[3][SIDE_MOST], out[SIDE_MOST];
+#pragma GCC unroll 3
+    for (int x = 0; x < 3; x++)
+        filter_line(side, half[x], 1, vf_load_as(w, type, x * tap_stride),
+                    vf_load_as(w, type, (3 + x) * tap_stride),
+                    vf_load_as(w, type, (6 + x) * tap_stride));
+#pragma GCC unroll 2
+    for (int i = y; i < y + rows; i++) {
+        filter_line(side, out, 1, half[0][i], half[1][i], half[2][i]);
+#pragma GCC unroll 8
+        for (int x = 0; x < side; x++) vf_store(u + (i * side + x) * u_stride, out[x]);
+    }
+}
+
+SIMD void filter_as(int side, float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
                     int64_t tap_stride, int64_t count)
 {
+    int64_t size = type == DTYPE_F32 ? 4 : 2;
     for (int64_t i = 0; i < count * NR; i += LANES) {
-        vf g[WINO_TAPS], half[SIDE_MOST * 3], out[SIDE_MOST];
+        const char *from = (const char *)w + i * size;
+        float *to = u + i / NR * u_row + i % NR;
 #pragma GCC unroll 9
-        for (int t = 0; t < WINO_TAPS; t++) {
-            int64_t at = t * tap_stride + i;
-            g[t] = vf_load_as(w, type, at);
-            prefetch(w, type == DTYPE_F32 ? at * 4 + 256 : at * 2 + 256);
-        }
-#pragma GCC unroll 3
-        for (int x = 0; x < 3; x++) filter_line(side, &half[x], 3, g[x], g[3 + x], g[6 + x]);
-#pragma GCC unroll 8
-        for (int y = 0; y < side; y++) {
-            filter_line(side, out, 1, half[3 * y], half[3 * y + 1], half[3 * y + 2]);
-#pragma GCC unroll 8
-            for (int x = 0; x < side; x++) vf_store(u + (y * side + x) * u_stride + i, out[x]);
+        for (int t = 0; t < WINO_TAPS; t++) prefetch(from, t * tap_stride * size + 256);
+#pragma GCC unroll 5
+        for (int pair = 0; pair <= side / 2; pair++) {
+            bool single = pair == 0 || pair == side / 2; /* the first row, the last */
+            filter_rows(side, pair ? 2 * pair - 1 : 0, single ? 1 : 2, to, u_stride, from, type,
+                        tap_stride);
         }
     }
 }
 
-SIMD void filter_of(int side, float *u, int64_t u_stride, const void *w, dtype type,
+SIMD void filter_of(int side, float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
                     int64_t tap_stride, int64_t count)
 {
     if (type == DTYPE_F32)
-        filter_as(side, u, u_stride, w, DTYPE_F32, tap_stride, count);
+        filter_as(side, u, u_stride, u_row, w, DTYPE_F32, tap_stride, count);
     else
-        filter_as(side, u, u_stride, w, DTYPE_BF16, tap_stride, count);
+        filter_as(side, u, u_stride, u_row, w, DTYPE_BF16, tap_stride, count);
 }
 
 /* out[i * out_step] = A' in: 6 numbers to 4, 8 to 6 */
@@ -260,15 +275,15 @@ SIMD void output_of(int side, const struct winograd_output *job)
 }
 
 #define KERNELS(side)                                                                              \
-    static void input_##side(float *v, int64_t v_stride, const void *const *pixel, dtype type,     \
-                             int64_t c)                                                            \
+    static void input_##side(float *v, int64_t v_stride, int64_t line_stride,                      \
+                             const void *const *pixel, dtype type, int64_t c)                      \
     {                                                                                              \
-        input_of(side, v, v_stride, pixel, type, c);                                               \
+        input_of(side, v, v_stride, line_stride, pixel, type, c);                                  \
     }                                                                                              \
-    static void filter_##side(float *u, int64_t u_stride, const void *w, dtype type,               \
-                              int64_t tap_stride, int64_t count)                                   \
+    static void filter_##side(float *u, int64_t u_stride, int64_t u_row, const void *w,            \
+                              dtype type, int64_t tap_stride, int64_t count)                       \
     {                                                                                              \
-        filter_of(side, u, u_stride, w, type, tap_stride, count);                                  \
+        filter_of(side, u, u_stride, u_row, w, type, tap_stride, count);                           \
     }                                                                                              \
     static void output_##side(const struct winograd_output *job) { output_of(side, job); }
 

@@ -34,7 +34,7 @@ enum { MADE_K = 64 }; /* channels of a panel that are packed at a time, where it
  * 64). */
 static const struct {
     int64_t tiles_below, k_block, columns;
-} input_first_blocks[] = {{64, 320, 32}, {INT64_MAX, 640, 128}};
+} input_first_blocks[] = {{17, 16, 16}, {64, 320, 32}, {INT64_MAX, 640, 128}};
 enum { INPUT_FIRST_TILES = 256 }; /* of a rectangle, at most */
 
 /* Costs in multiply-adds; they are measured, for tiles of 36 points: per weight, and per tile and
@@ -50,14 +50,16 @@ enum { POINT_MINUS_1 = 2 }; /* its row, and its column, of a transformed tile */
 struct plan {
     const struct winograd_kernels *kernel; /* of the size of tiles that costs less */
     int64_t tiles_y, tiles_x, tiles;
-    int64_t panels, c_line; /* c in whole lines, an odd number of them */
-    bool weights_first;
+    int64_t panels, c_lines;
+    bool weights_first, thin;
     bool squares;         /* the points of row and column POINT_MINUS_1 are zero */
     int64_t block, group; /* tiles and panels of the largest rectangle */
     int64_t k_block;
-    int64_t v_stride, u_stride, m_panel, m_stride; /* floats */
-    size_t shared, own;                            /* bytes of scratch: of all, of each thread */
-    size_t v_bytes, u_bytes, m_bytes, row_bytes, made_bytes;
+    int64_t v_row, v_stride, v_line;  /* floats: of a tile, of a point, from 16 channels to 16 */
+    int64_t u_row, u_stride, u_panel; /* of a channel, of a point, of a panel */
+    int64_t m_panel, m_stride;
+    size_t shared, own; /* bytes of scratch: of all, of each thread */
+    size_t v_bytes, u_bytes, m_bytes, made_bytes;
 };
 
 static double cost_of(const product *p, int nr, int out, int points)
@@ -99,7 +101,7 @@ static struct plan plan_shape(const device *d, const product *p)
                      .tiles_x = ceil_div(p->ow, size->out)};
     q.tiles = p->batch * q.tiles_y * q.tiles_x;
     q.panels = ceil_div(p->o, nr);
-    q.c_line = (ceil_div(p->c, LINE) | 1) * LINE;
+    q.c_lines = ceil_div(p->c, LINE);
     q.weights_first = q.panels * nr <= q.tiles;
     /* a tile's second pixel begins a square */
     q.squares = p->doubled && p->pad_top == 1 && p->pad_left == 1 && p->h % 2 + p->w % 2 == 0;
@@ -108,7 +110,9 @@ static struct plan plan_shape(const device *d, const product *p)
 
 static int input_first_row(const struct plan *q)
 {
-    return q->tiles < input_first_blocks[0].tiles_below ? 0 : 1;
+    int row = 0;
+    while (q->tiles >= input_first_blocks[row].tiles_below) row++;
+    return row;
 }
 
 void winograd_cut(const device *d, product *p)
@@ -145,20 +149,26 @@ static struct plan plan_of(const device *d, const product *p)
     int64_t k_most = q.weights_first ? K_BLOCK : input_first_blocks[input_first_row(&q)].k_block;
     q.block = piece_most(q.tiles, kernel->mr, p->grid_m);
     q.group = piece_most(q.panels, 1, p->grid_n);
-    q.k_block = ceil_div(p->c, ceil_div(p->c, k_most));
-    q.u_stride = (q.weights_first ? p->c : q.k_block) * nr + LINE;
+    q.thin = !q.weights_first && input_first_row(&q) == 0;
+    q.k_block = q.thin ? k_most : ceil_div(p->c, ceil_div(p->c, k_most));
+    int64_t u_rows = q.weights_first ? p->c : q.k_block;
+    q.u_row = q.thin ? points * nr : nr;
+    q.u_stride = q.thin ? nr : u_rows * nr + LINE;
+    q.u_panel = q.thin ? u_rows * q.u_row : points * q.u_stride;
     int64_t v_tiles = q.weights_first ? q.block : q.tiles;
     int64_t u_panels = q.weights_first ? q.panels : q.group;
-    q.v_stride = v_tiles * q.c_line + LINE;
+    q.v_row = q.thin ? LINE : (q.c_lines | 1) * LINE;
+    q.v_stride = v_tiles * q.v_row + LINE;
+    q.v_line = q.thin ? points * q.v_stride : LINE;
     q.m_panel = q.block * nr;
     q.m_stride = q.group * q.m_panel + LINE;
-    q.v_bytes = round_line((size_t)(points * q.v_stride) * sizeof(float));
-    q.u_bytes = round_line((size_t)(u_panels * points * q.u_stride) * sizeof(float));
+    q.v_bytes = round_line((size_t)(points * q.v_stride * (q.thin ? q.c_lines : 1)) *
+                           sizeof(float));
+    q.u_bytes = round_line((size_t)(u_panels * q.u_panel) * sizeof(float));
     q.m_bytes = round_line((size_t)(points * q.m_stride) * sizeof(float));
-    q.row_bytes = round_line((size_t)q.block * sizeof(float *));
     q.shared = q.weights_first ? q.u_bytes : q.v_bytes;
     q.made_bytes = round_line((size_t)(MADE_K * WINO_TAPS * nr) * sizeof(float));
-    q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.row_bytes + q.made_bytes;
+    q.own = (q.weights_first ? q.v_bytes : q.u_bytes) + q.m_bytes + q.made_bytes;
     return q;
 }
 
@@ -184,7 +194,8 @@ static void input_run(const product *p, const struct plan *q, const void *x, int
             pixel[i] = inside ? (const char *)x + (size_t)((b * p->h + y) * p->w + z) * size
                               : (const void *)p->zero;
         }
-        q->kernel->input(v + (tile - begin) * q->c_line, q->v_stride, pixel, p->x_type, p->c);
+        q->kernel->input(v + (tile - begin) * q->v_row, q->v_stride, q->v_line, pixel, p->x_type,
+                         p->c);
     }
 }
 
@@ -196,10 +207,10 @@ static void filter_run(const struct cpu_kernels *kernels, const product *p, cons
     const void *kept = panels_of(w, p);
     int64_t nr = kernels->product->nr, tap_stride = p->c * nr;
     for (int64_t panel = begin; panel < end; panel++) {
-        float *to = u + (panel - begin) * q->kernel->points * q->u_stride;
+        float *to = u + (panel - begin) * q->u_panel;
         if (kept) {
             int64_t at = panel * WINO_TAPS * tap_stride + k * nr;
-            q->kernel->filter(to, q->u_stride,
+            q->kernel->filter(to, q->u_stride, q->u_row,
                               (const char *)kept + (size_t)at * dtype_size(p->pack_type),
                               p->pack_type, tap_stride, count);
             continue;
@@ -207,45 +218,53 @@ static void filter_run(const struct cpu_kernels *kernels, const product *p, cons
         for (int64_t i = 0; i < count; i += MADE_K) {
             int64_t some = count - i < MADE_K ? count - i : MADE_K;
             panels_make(kernels->product, made, w, p, panel, k + i, some);
-            q->kernel->filter(to + i * nr, q->u_stride, made, DTYPE_F32, some * nr, some);
+            q->kernel->filter(to + i * q->u_row, q->u_stride, q->u_row, made, DTYPE_F32, some * nr,
+                              some);
         }
     }
 }
 
-static bool is_zero(const struct plan *q, int64_t point)
+/* How many points from this one on one call multiplies; 0: the sums of this one are zero. */
+static int64_t together(const struct plan *q, int64_t point)
 {
-    int64_t in = q->kernel->in;
-    return q->squares && (point / in == POINT_MINUS_1 || point % in == POINT_MINUS_1);
+    int64_t in = q->kernel->in, row = point / in, column = point % in;
+    if (!q->squares) return q->thin ? q->kernel->points : 1;
+    if (row == POINT_MINUS_1 || column == POINT_MINUS_1) return 0;
+    if (!q->thin) return 1;
+    return column < POINT_MINUS_1 ? POINT_MINUS_1 - column : in - column;
 }
 
-/* m (+)= v u over `count` channels: v's from k on, u's from u_k on; for `tiles` rows, `panels`. */
-static void multiply(const struct product_kernels *kernel, const struct plan *q,
-                     const float *const *rows, int64_t tiles, int64_t k, int64_t count,
-                     const float *u, int64_t u_k, int64_t panels, bool go_on, float *m)
+/* m (+)= v u over `count` channels for `tiles` rows of v, which begins at the first of them, and
+ * `panels`; u begins at that channel, too. */
+static void multiply(const struct product_kernels *kernel, const struct plan *q, const float *v,
+                     int64_t tiles, int64_t count, const float *u, int64_t panels, bool go_on,
+                     float *m)
 {
-    int64_t pieces = ceil_div(tiles, kernel->mr), nr = kernel->nr;
-    for (int64_t point = 0; point < q->kernel->points; point++) {
+    int64_t pieces = ceil_div(tiles, kernel->mr), points = q->kernel->points;
+    for (int64_t point = 0, some; point < points; point += some ? some : 1) {
+        some = together(q, point);
         for (int64_t panel = 0; panel < panels; panel++) {
-            if (is_zero(q, point)) {
+            if (!some) {
                 memset(m + point * q->m_stride + panel * q->m_panel, 0,
-                       (size_t)(tiles * nr) * sizeof *m);
+                       (size_t)(tiles * kernel->nr) * sizeof *m);
                 continue;
             }
-            struct tile_job job = {
-                .offset = point * q->v_stride + k,
-                .taps = 1,
+            struct points_job job = {
+                .points = some,
                 .k = count,
-                .b = u + (panel * q->kernel->points + point) * q->u_stride + u_k * nr,
-                .add_stride = nr,
-                .c_stride = nr,
-                .n = nr,
+                .a_row = q->v_row,
+                .a_stride = q->v_stride,
+                .b = u + panel * q->u_panel + point * q->u_stride,
+                .b_row = q->u_row,
+                .b_stride = q->u_stride,
+                .c_stride = q->m_stride,
+                .go_on = go_on,
             };
             for (int64_t i = 0; i < pieces; i++) {
                 int64_t begin = tiles * i / pieces, end = tiles * (i + 1) / pieces;
-                job.rows = rows + begin;
-                job.c = m + point * q->m_stride + panel * q->m_panel + begin * nr;
-                job.add = go_on ? job.c : NULL;
-                kernel->tile((int)(end - begin), &job);
+                job.a = v + point * q->v_stride + begin * q->v_row;
+                job.c = m + point * q->m_stride + panel * q->m_panel + begin * kernel->nr;
+                kernel->points((int)(end - begin), &job);
             }
         }
     }
@@ -295,7 +314,6 @@ typedef struct wino_job {
 struct own {
     float *operand, *m; /* operand: v (weights first) or u (input first) */
     float *made;
-    const float **rows;
 };
 
 static struct own own_of(const wino_job *j, int worker)
@@ -304,8 +322,7 @@ static struct own own_of(const wino_job *j, int worker)
     char *at = j->data->scratch + q->shared + (size_t)worker * q->own;
     size_t operand = q->weights_first ? q->v_bytes : q->u_bytes;
     return (struct own){(float *)(void *)at, (float *)(void *)(at + operand),
-                        (float *)(void *)(at + operand + q->m_bytes),
-                        (const float **)(void *)(at + operand + q->m_bytes + q->made_bytes)};
+                        (float *)(void *)(at + operand + q->m_bytes)};
 }
 
 /* Weights first: the filters of some panels. */
@@ -316,7 +333,7 @@ static void filter_piece(void *context, int piece, int worker)
     int64_t begin, end;
     piece_range(j->q->panels, 1, piece, j->pieces, &begin, &end);
     filter_run(j->kernels, j->p, j->q, j->data->w, begin, end, 0, j->p->c,
-               u + begin * j->q->kernel->points * j->q->u_stride, own_of(j, worker).made);
+               u + begin * j->q->u_panel, own_of(j, worker).made);
 }
 
 /* Tiles [begin, end) and panels [first, last) of a rectangle. Those of the same panels follow each
@@ -338,14 +355,12 @@ static void tiles_piece(void *context, int piece, int worker)
     struct own own = own_of(j, worker);
     int64_t begin, end, panel, last;
     rectangle_of(j, piece, &begin, &end, &panel, &last);
-    const float *u = (const float *)(const void *)j->data->scratch +
-                     panel * q->kernel->points * q->u_stride;
-    for (int64_t i = 0; i < end - begin; i++) own.rows[i] = own.operand + i * q->c_line;
+    const float *u = (const float *)(const void *)j->data->scratch + panel * q->u_panel;
     input_run(p, q, j->data->x, begin, end, own.operand);
     for (int64_t k = 0; k < p->c; k += q->k_block) {
         int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
-        multiply(j->kernels->product, q, own.rows, end - begin, k, count, u, k, last - panel, k > 0,
-                 own.m);
+        multiply(j->kernels->product, q, own.operand + k, end - begin, count,
+                 u + k * j->kernels->product->nr, last - panel, k > 0, own.m);
     }
     output_run(p, q, j->data, j->kernels->product->nr, begin, end, panel, last - panel, own.m);
 }
@@ -358,7 +373,7 @@ static void input_piece(void *context, int piece, int worker)
     float *v = (float *)(void *)j->data->scratch;
     int64_t begin, end;
     piece_range(j->q->tiles, 1, piece, j->pieces, &begin, &end);
-    input_run(j->p, j->q, j->data->x, begin, end, v + begin * j->q->c_line);
+    input_run(j->p, j->q, j->data->x, begin, end, v + begin * j->q->v_row);
 }
 
 /* Input first: a rectangle. */
@@ -368,15 +383,14 @@ static void panels_piece(void *context, int piece, int worker)
     const struct plan *q = j->q;
     const product *p = j->p;
     struct own own = own_of(j, worker);
-    const float *v = (const float *)(const void *)j->data->scratch;
     int64_t begin, end, panel, last;
     rectangle_of(j, piece, &begin, &end, &panel, &last);
-    for (int64_t i = begin; i < end; i++) own.rows[i - begin] = v + i * q->c_line;
+    const float *v = (const float *)(const void *)j->data->scratch + begin * q->v_row;
     for (int64_t k = 0; k < p->c; k += q->k_block) {
         int64_t count = p->c - k < q->k_block ? p->c - k : q->k_block;
         filter_run(j->kernels, p, q, j->data->w, panel, last, k, count, own.operand, own.made);
-        multiply(j->kernels->product, q, own.rows, end - begin, k, count, own.operand, 0,
-                 last - panel, k > 0, own.m);
+        multiply(j->kernels->product, q, v + k / LINE * q->v_line + k % LINE, end - begin, count,
+                 own.operand, last - panel, k > 0, own.m);
     }
     output_run(p, q, j->data, j->kernels->product->nr, begin, end, panel, last - panel, own.m);
 }

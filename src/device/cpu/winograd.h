@@ -16,13 +16,14 @@ struct winograd_output;
 /* Of one size of tiles; of each instruction set there are two, F(4x4,3x3) first. */
 struct winograd_kernels {
     int out, in, points; /* of a tile: pixels a side, in the output and the input; products */
-    /* v[point * v_stride + channel] = B' d B for channels [0, c), zero up to a whole line of 16;
-     * pixel[points] are the tile's input pixels of `type`, row by row. */
-    void (*input)(float *v, int64_t v_stride, const void *const *pixel, dtype type, int64_t c);
-    /* u[point * u_stride + k * nr + column] = G g G' for k in [0, count); w is a packed panel at
+    /* v[point * v_stride + line * line_stride + i] = B' d B for channels line * 16 + i of [0, c),
+     * zero up to a whole line; pixel[points] are the tile's input pixels of `type`, row by row. */
+    void (*input)(float *v, int64_t v_stride, int64_t line_stride, const void *const *pixel,
+                  dtype type, int64_t c);
+    /* u[point * u_stride + k * u_row + column] = G g G' for k in [0, count); w is a packed panel at
      * its first k, tap_stride numbers from tap to tap. */
-    void (*filter)(float *u, int64_t u_stride, const void *w, dtype type, int64_t tap_stride,
-                   int64_t count);
+    void (*filter)(float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
+                   int64_t tap_stride, int64_t count);
     /* A' m A of one tile for n <= nr columns: m[point * m_stride + column] -> y[row * y_row +
      * column * y_column + n] of `rows` x `columns` pixels, + bias (or NULL) + add (or NULL). */
     void (*output)(const struct winograd_output *job);

@@ -130,7 +130,7 @@ static void transform(const wino_job *j, int64_t tile, int64_t block)
     pixels_of(pixel, j->x, dtype_size(p->x_type), b, p->h, p->w, p->c, y0 - p->pad_top,
               x0 - p->pad_left, WINO_IN, c, p->zero);
     j->kernels->winograd->input(j->v + block * WINO_POINTS * q->v_stride + at * q->c_width,
-                                q->v_stride, pixel, p->x_type, least(p->c - c, q->c_block));
+                                q->v_stride, LINE, pixel, p->x_type, least(p->c - c, q->c_block));
 }
 
 static void transform_piece(void *context, int piece, int worker)
