@@ -246,7 +246,13 @@ static void test_lora(void **state)
          .data = zero,
          .bytes = 72},
     };
+    static const safetensors_entry dora[] = {
+        TENSOR("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", 4, 8),
+        TENSOR("lora_unet_mid_block_attentions_0_proj_in.lora_up.weight", 8, 4),
+        TENSOR("lora_unet_mid_block_attentions_0_proj_in.dora_scale", 1, 8),
+    };
     write_tensors("lora.safetensors", lora, 4);
+    write_tensors("dora.safetensors", dora, 3);
     write_tensors("locon.safetensors", locon, 1);
     likeness("inspect", "lora.safetensors", NULL);
     done();
@@ -255,6 +261,9 @@ static void test_lora(void **state)
     likeness("inspect", "locon.safetensors", NULL);
     done();
     says(last.out, "a LoRA of convolutions too (LoCon), rank 1, 1 modules of the UNet\n");
+    likeness("inspect", "dora.safetensors", NULL);
+    done();
+    says(last.out, "a LoRA (kohya) with lengths (DoRA), rank 4, 1 modules of the UNet\n");
     likeness("generate", "-m", "lora.safetensors", "-p", "a", "-o", "x.png", NULL);
     failed(1, "this is a LoRA (kohya)");
     says(last.err, "give the model with -m, and this with --lora");

@@ -64,6 +64,7 @@ adapter adapter_look(const weight_files *files)
     const safetensors_entry *t;
     for (size_t i = 0; (t = weight_files_entry(files, i)); i++) {
         const ending *found = ending_of(t->name);
+        a.dora = a.dora || strstr(t->name, ".dora_scale") || strstr(t->name, ".lora_magnitude_");
         if (!found) continue;
         if (!strcmp(found->text, LOCON)) {
             mid = true;
@@ -82,7 +83,8 @@ adapter adapter_look(const weight_files *files)
 
 void adapter_text(const adapter *a, char *out, size_t size)
 {
-    int n = snprintf(out, size, "%s%s", a->what, a->xl ? " for Stable Diffusion XL" : "");
+    int n = snprintf(out, size, "%s%s%s", a->what, a->dora ? " with lengths (DoRA)" : "",
+                     a->xl ? " for Stable Diffusion XL" : "");
     if (a->rank_low && a->rank_low == a->rank_high)
         n += snprintf(out + n, size - (size_t)n, ", rank %lld", (long long)a->rank_low);
     else if (a->rank_low)

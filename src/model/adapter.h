@@ -12,6 +12,7 @@ typedef struct adapter {
     int64_t rank_low, rank_high; /* of its matrices; 0: it has none to tell by */
     size_t unet, text;           /* modules that it changes; what cannot be told counts as unet */
     bool xl;                     /* for Stable Diffusion XL's two text encoders */
+    bool dora;                   /* with lengths of its own (dora.h) */
 } adapter;
 
 adapter adapter_look(const weight_files *files);
