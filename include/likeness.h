@@ -264,7 +264,8 @@ LK_API const char *lk_model_hash(lk_model *model);
 typedef struct lk_controlnet lk_controlnet;
 LK_API bool lk_controlnet_open(lk_controlnet **out, lk_context *context, const char *path,
                                lk_error *error);
-LK_API void lk_controlnet_close(lk_controlnet **net); /* while nothing is made with it */
+LK_API void lk_controlnet_close(lk_controlnet **net);            /* while nothing is made with it */
+LK_API const char *lk_controlnet_hash(const lk_controlnet *net); /* of its weights, 64 hex digits */
 
 /* ---- latents ---- */
 

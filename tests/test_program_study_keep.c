@@ -394,8 +394,12 @@ static void test_settings(void **state)
         "32, "
         "\"height\": 32},"
         " {\"label\": \"larger\", \"hires\": 2, \"hires_steps\": 2, \"hires_upscaler\": "
-        "\"latent-bicubic\", \"tile\": true}]";
+        "\"latent-bicubic\", \"tile\": true},"
+        " {\"label\": \"controlled\", \"control\": [{\"file\": \"net\", \"image\": "
+        "\"dog.png\", \"scale\": 0.6}]}]";
+    error e = {0};
     char command[2000];
+    assert_true(toy_controlnet(in_folder("net"), &e));
     run("rm -rf p && cp " SOURCE_DIR "/examples/subject/01.png dog.png");
     write_plan("plan.json", "", "\"prompt\": \"a dog\"");
     run("sed 's/.seed.: .1./\"seed\": [0]/' plan.json >old.json");
@@ -405,14 +409,15 @@ static void test_settings(void **state)
     study("old.json", "p");
     likeness("study", "new.json", "-o", "p", "-t", "1", "--dry-run", NULL);
     done();
-    says(last.out, "21 pictures in all, 18 of them to be made: 54 steps");
+    says(last.out, "24 pictures in all, 21 of them to be made: 63 steps");
     study("new.json", "p");
     nothing_to_do("new.json", "p");
-    check_commands("p", 21);
+    check_commands("p", 24);
     run("grep -q '<dt>deep cache</dt><dd>2</dd>' p/report.html");
     run("grep -q '<dt>prompts as</dt><dd>a1111</dd>' p/report.html");
     run("grep -q '<dt>noise of</dt><dd>a1111</dd>' p/report.html");
     run("grep -q '<dt>strength</dt><dd>0.7: 2 steps</dd>' p/report.html");
+    run("grep -q '<dt>control</dt><dd>/.*/net of /.*/dog.png at 0.6</dd>' p/report.html");
     run("grep -q '<dt>mask</dt><dd>/.*/dog.png</dd>' p/report.html");
     run("grep -q '<dt>hires</dt><dd>2, 2 steps, strength 0.7, latent-bicubic</dd>' p/report.html");
     run("grep -q '<h3>Deep cache 2</h3>' p/report.html");
@@ -426,7 +431,7 @@ static void test_settings(void **state)
     nothing_to_do("new.json", "p");
     run("cp " SOURCE_DIR "/examples/subject/02.png dog.png");
     likeness("study", "new.json", "-o", "p", "-t", "1", "--dry-run", NULL);
-    says(last.out, "21 pictures in all, 6 of them to be made");
+    says(last.out, "24 pictures in all, 9 of them to be made");
 }
 
 /* A model whose pictures a tiny autoencoder makes, beside itself with its own, and in turns. */

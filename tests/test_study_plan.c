@@ -186,6 +186,9 @@ static void test_axes(void **state)
     CHECK_LABELS("{\"rng\": [\"cpu\", \"cuda\", \"NV\"]}", "noise of cpu", "noise of cuda",
                  "noise of a1111");
     CHECK_LABELS("{\"init_image\": [\"subject/01.png\", \"subject/02.png\"]}", "01.png", "02.png");
+    CHECK_LABELS("{\"control\": [[], [{\"file\": \"subject\", \"image\": \"subject/02.png\", "
+                 "\"scale\": 0.5}, {\"file\": \"subject\", \"image\": \"subject/01.png\"}]]}",
+                 "no control", "subject of 02.png at 0.5, subject of 01.png at 1");
     CHECK_LABELS("{\"tile\": [false, true]}", "not in tiles", "in tiles");
     CHECK_LABELS("{\"hires\": [1, 2.5]}", "no hires", "hires 2.5");
     CHECK_LABELS("{\"model\": [\"base\", \"tuned\"]}", "base", "tuned");
@@ -396,6 +399,25 @@ static void test_bad_passes(void **state)
     check_bad(BY(BASE, "{\"hires\": [0.5]}"),
               AT ".columns.hires[0]: \"hires\" is 0.5; it should be a number from 1, up to 16");
     check_bad(BY(BASE, "{\"hires\": [17]}"), AT ".columns.hires[0]: \"hires\" is 17; ...");
+#define EDGES "{\"file\": \"subject\", \"image\": \"subject/01.png\"}"
+    check_bad(BY(BASE ", \"control\": " EDGES, ONE),
+              AT ".settings: \"control\" should be a list of at most 8, such as ...");
+    check_bad(BY(BASE ", \"control\": [5]", ONE),
+              AT ".settings.control[0]: should be an object such as ...");
+    check_bad(BY(BASE ", \"control\": [" EDGES ", {\"image\": \"x\"}]", ONE),
+              AT ".settings.control[1]: \"file\" is missing");
+    check_bad(BY(BASE ", \"control\": [{\"file\": \"subject\", \"image\": \"x.png\"}]", ONE),
+              AT ".settings.control[0]: \"image\": there is no /tmp/...");
+    check_bad(BY(BASE ", \"control\": [{\"file\": \"none\", \"image\": \"x.png\"}]", ONE),
+              AT ".settings.control[0]: \"file\": there is no /tmp/...");
+    check_bad(BY(BASE ", \"control\": [{\"file\": \"subject\", \"image\": \"subject/01.png\", "
+                      "\"weight\": 1}]",
+                 ONE),
+              AT ".settings.control[0]: unknown key \"weight\"; there are file, image, scale");
+    check_bad(BY(BASE ", \"control\": [{\"file\": \"subject\", \"image\": \"subject/01.png\", "
+                      "\"scale\": \"1\"}]",
+                 ONE),
+              AT ".settings.control[0]: \"scale\" should be a number...");
     check_bad(BY(BASE, "{\"tile\": [1]}"),
               AT ".columns.tile[0]: \"tile\" should be true or false, not an integer");
     check_bad(BY(BASE ", \"hires_steps\": 5", ONE),
@@ -467,7 +489,7 @@ static void test_bad_top(void **state)
               "variance, spacing, "
               "width, height, clip_skip, deep_cache, prompt_syntax, rng, init_image, strength, "
               "mask, hires, hires_steps, "
-              "hires_strength, hires_upscaler, tile, model, schedule");
+              "hires_strength, hires_upscaler, tile, control, model, schedule");
     check_bad("{\"measures\": {\"noises\": 0}}",
               ": measures: \"noises\" is 0; it should be in 1..1000");
     check_bad("{\"measures\": {\"draws\": 1}}",

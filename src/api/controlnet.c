@@ -26,6 +26,8 @@ void lk_controlnet_close(lk_controlnet **net)
     *net = NULL;
 }
 
+const char *lk_controlnet_hash(const lk_controlnet *net) { return net->net->hash; }
+
 static bool list_controls(control **out, const lk_generate_options *o, error *e)
 {
     *out = NULL;

@@ -58,6 +58,11 @@ static void hash_settings(sha256 *h, const study_cell *c)
         add_word(h, " by ", c->hires_upscaler ? c->hires_upscaler : "latent");
     }
     if (c->tile) add_word(h, " tiles", "");
+    for (int i = 0; c->control && i < c->control->count; i++) {
+        add_word(h, " control ", lk_controlnet_hash(c->control->item[i].net->open));
+        add_word(h, " by ", c->control->item[i].picture->hash);
+        add_number(h, " scale ", (double)c->control->item[i].scale);
+    }
     add_text(h, "");
     if (c->sigmas) add_text(h, c->sigmas);
     add_text(h, c->prompt);

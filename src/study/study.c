@@ -513,7 +513,7 @@ bool study_run(lk_context *context, const study_options *o, const study_events *
                               .user = &r};
     ok = ok && field_check(r.session, o->clip, o->dino, e) &&
          study_folder_check(&r.place, &r.plan, e) && study_models_open(&r.models, &r.source, e) &&
-         count_work(&r, e);
+         plan_open_nets(&r.plan, context, e) && count_work(&r, e);
     if (ok && o->photos && strcmp(r.plan.model[0].path, "pocket") == 0) ok = say_default(&r, e);
     if (ok && o->dry_run)
         ok = dry_run(&r, e);

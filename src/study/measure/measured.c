@@ -43,8 +43,8 @@ bool cells_alike(const study_cell *a, const study_cell *b, int any)
            a->guidance == b->guidance && a->guidance_rescale == b->guidance_rescale &&
            a->width == b->width && a->height == b->height && a->clip_skip == b->clip_skip &&
            a->prompt_syntax == b->prompt_syntax && a->rng == b->rng && a->tile == b->tile &&
-           a->init == b->init && a->strength == b->strength && a->mask == b->mask &&
-           a->hires == b->hires && a->hires_strength == b->hires_strength &&
+           a->control == b->control && a->init == b->init && a->strength == b->strength &&
+           a->mask == b->mask && a->hires == b->hires && a->hires_strength == b->hires_strength &&
            a->hires_steps == b->hires_steps && a->hires_upscaler == b->hires_upscaler &&
            ((any & ANY_DEEP) || a->deep_cache == b->deep_cache) &&
            ((any & ANY_PROMPT) || strcmp(a->prompt, b->prompt) == 0) &&

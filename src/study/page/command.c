@@ -120,6 +120,14 @@ static void write_sampling(FILE *out, const study_cell *c)
         if (c->hires_upscaler) fprintf(out, " --hires-upscaler %s", c->hires_upscaler);
     }
     if (c->tile) fputs(" --tile", out);
+    for (int i = 0; c->control && i < c->control->count; i++) {
+        const study_control *one = &c->control->item[i];
+        fputs(" --control ", out);
+        write_word(out, one->net->path);
+        fputc(':', out);
+        write_word(out, one->picture->path);
+        fprintf(out, ":%s", number_exact_float(one->scale).text);
+    }
     if (c->deep_cache) fprintf(out, " --deep-cache %d", c->deep_cache);
     if (c->width) fprintf(out, " -W %d", c->width);
     if (c->height) fprintf(out, " -H %d", c->height);

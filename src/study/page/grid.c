@@ -38,6 +38,7 @@ static void write_alt(FILE *out, const study_cell *c)
     if (c->init) html_print(out, ", from a picture at strength %g", c->strength);
     if (c->hires > 0) html_print(out, ", then %g times as large", c->hires);
     if (c->tile) fputs(", in tiles", out);
+    if (c->control) fputs(", with control", out);
     if (c->deep_cache) html_print(out, ", deep cache %d", c->deep_cache);
 }
 
@@ -70,6 +71,9 @@ static void write_settings(FILE *out, const study_cell *c)
         html_print(out, "<dt>hires</dt><dd>%g, %d steps, strength %g, %s</dd>", c->hires,
                    cell_second_steps(c), c->hires_strength,
                    c->hires_upscaler ? c->hires_upscaler : "latent");
+    for (int i = 0; c->control && i < c->control->count; i++)
+        html_print(out, "<dt>control</dt><dd>%s of %s at %g</dd>", c->control->item[i].net->path,
+                   c->control->item[i].picture->path, (double)c->control->item[i].scale);
     if (c->tile) fputs("<dt>autoencoder</dt><dd>in tiles</dd>", out);
     if (c->deep_cache) html_print(out, "<dt>deep cache</dt><dd>%d</dd>", c->deep_cache);
 }

@@ -87,6 +87,7 @@ static bool name_entry(plan_reader *r, setting_key k, const study_cell *c, const
         break;
     case KEY_HIRES_UPSCALER: *out = c->hires_upscaler ? c->hires_upscaler : "latent"; break;
     case KEY_TILE: *out = c->tile ? "in tiles" : "not in tiles"; break;
+    case KEY_CONTROL: return plan_name_controls(r, c, out);
     case KEY_RNG: *out = arena_format(a, "noise of %s", lk_rng_name(c->rng)); break;
     default: *out = c->schedule; break;
     }

@@ -35,6 +35,7 @@ const setting_name layer_keys[KEYS] = {
     [KEY_HIRES_STRENGTH] = {"hires_strength", PART(hires_strength), KEY_HIRES_STRENGTH},
     [KEY_HIRES_UPSCALER] = {"hires_upscaler", PART(hires_upscaler), KEY_HIRES_UPSCALER},
     [KEY_TILE] = {"tile", PART(tile), KEY_TILE},
+    [KEY_CONTROL] = {"control", PART(control), KEY_CONTROL},
     [KEY_MODEL] = {"model", PART(schedule), KEY_SCHEDULE},
     [KEY_SCHEDULE] = {"schedule", PART(schedule), KEY_SCHEDULE},
 };
@@ -112,6 +113,7 @@ static bool read_setting(plan_reader *r, json_t *object, setting_key k, study_ce
     case KEY_WIDTH: c->width = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
     case KEY_HEIGHT: c->height = field_int(&f, name, 0, 1, MAX_SIZE); return f.ok;
     case KEY_CLIP_SKIP: c->clip_skip = field_int(&f, name, 0, 0, 1000); return f.ok;
+    case KEY_CONTROL: return plan_read_controls(r, object, c);
     case KEY_TILE: c->tile = field_bool(&f, name, false); return f.ok;
     case KEY_DEEP_CACHE: return read_deep_cache(&f, c);
     case KEY_MODEL:

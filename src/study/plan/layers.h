@@ -34,6 +34,7 @@ typedef enum setting_key {
     KEY_HIRES_STRENGTH,
     KEY_HIRES_UPSCALER,
     KEY_TILE,
+    KEY_CONTROL,
     KEY_MODEL,
     KEY_SCHEDULE,
 } setting_key;
@@ -64,6 +65,10 @@ bool layer_equal(const layer *a, const layer *b, setting_key k);
  * together in a cell, whose others are settled: what means nothing there is as if not given. */
 bool plan_read_pass(plan_reader *r, json_t *object, setting_key k, study_cell *c);
 bool plan_check_pass(const plan_reader *r, layer *all);
+
+/* "control" of an object, and what an axis calls it (plan_controls.c). */
+bool plan_read_controls(plan_reader *r, json_t *object, study_cell *c);
+bool plan_name_controls(plan_reader *r, const study_cell *c, const char **out);
 
 /* Rows or columns: labels and settings, in the plan's memory. */
 typedef struct axis {

@@ -158,6 +158,7 @@ void study_plan_close(study_plan *p)
     for (int i = 0; i < p->sections; i++)
         for (int k = 0; k < p->section[i].rows * p->section[i].columns; k++)
             lk_schedule_close(&p->section[i].cell[k].mix);
+    plan_close_nets(p);
     plan_close_pictures(p);
     arena_free(&p->memory);
     *p = (study_plan){0};
@@ -208,6 +209,8 @@ lk_generate_options cell_options(const study_cell *c)
     o.strength = c->strength;
     o.mask = c->mask ? c->mask->image : NULL;
     o.tile = c->tile;
+    o.controls = c->control ? c->control->list : NULL;
+    o.control_count = c->control ? c->control->count : 0;
     o.hires = c->hires;
     o.hires_steps = c->hires_steps;
     o.hires_strength = c->hires_strength;

@@ -27,6 +27,28 @@ typedef struct study_picture {
     struct study_picture *next;
 } study_picture;
 
+/* A ControlNet that a plan names, and what cells ask for of them. */
+typedef struct study_net {
+    const char *path;
+    lk_controlnet *open; /* by plan_open_nets */
+    struct study_net *next;
+} study_net;
+
+typedef struct study_control {
+    study_net *net;
+    const study_picture *picture;
+    float scale;
+} study_control;
+
+enum { MAX_CONTROLS = 8 };
+
+typedef struct study_controls {
+    int count;
+    study_control item[MAX_CONTROLS];
+    lk_control list[MAX_CONTROLS]; /* the same, for the engine; by plan_open_nets */
+    struct study_controls *next;
+} study_controls;
+
 /* One picture. Text belongs to the plan. */
 typedef struct study_cell {
     const char *prompt, *negative; /* "" where there is none */
@@ -48,11 +70,12 @@ typedef struct study_cell {
     double hires, hires_strength;     /* a second pass; 0: none, and 0.7 */
     int hires_steps;                  /* 0: as many as steps */
     bool tile;
-    const char *hires_upscaler; /* NULL: latent */
-    lk_schedule *mix;           /* which model predicts which step that is made; owned */
-    const char *schedule;       /* the same as text ("base", "base x15, tuned x35") */
-    char name[17];              /* 16 hex digits of what determines it; filled by cells_name */
-    const char *why;            /* it could not be made: why; NULL: it was. Filled by cells_make */
+    const study_controls *control; /* NULL: none; equal ones are one */
+    const char *hires_upscaler;    /* NULL: latent */
+    lk_schedule *mix;              /* which model predicts which step that is made; owned */
+    const char *schedule;          /* the same as text ("base", "base x15, tuned x35") */
+    char name[17];                 /* 16 hex digits of what determines it; filled by cells_name */
+    const char *why; /* it could not be made: why; NULL: it was. Filled by cells_make */
 } study_cell;
 
 typedef struct study_section {
@@ -75,9 +98,11 @@ typedef struct study_plan {
     const char **model_name; /* [models], as lk_schedule_open takes them */
     study_section *section;
     int sections;
-    study_picture *picture; /* all that cells name; the first */
-    const char *text;       /* the whole plan as JSON that reads the same in any folder */
-    int measure_noises;     /* draws of noise that a picture is looked at with (2) */
+    study_net *net;          /* the same of ControlNets */
+    study_controls *control; /* and of what is asked for of them */
+    study_picture *picture;  /* all that cells name; the first */
+    const char *text;        /* the whole plan as JSON that reads the same in any folder */
+    int measure_noises;      /* draws of noise that a picture is looked at with (2) */
     arena memory;
 } study_plan;
 
@@ -86,6 +111,8 @@ typedef struct study_plan {
  * keys are errors. On failure *out is empty. */
 bool study_plan_read(study_plan *out, const char *path, const char *root, error *e);
 void study_plan_close(study_plan *p);
+/* The plan's ControlNets, before cells are named or made. */
+bool plan_open_nets(study_plan *p, lk_context *context, error *e);
 
 /* Index of a model alone over the whole run, or -1. */
 int cell_model(const study_cell *c);

@@ -65,6 +65,7 @@ bool plan_read_models(plan_reader *r, json_t *root); /* plan_models.c */
 /* The picture at a path that an object has to have, the plan's own. */
 bool plan_read_picture(plan_reader *r, json_t *object, const char *key, const study_picture **out);
 void plan_close_pictures(study_plan *p);
+void plan_close_nets(study_plan *p); /* plan_controls.c */
 
 /* study_plan_read of JSON that is read already; its relative paths become absolute ones. `path` is
  * for messages, `folder` is where relative paths start from. */
