@@ -203,7 +203,7 @@ typedef struct lk_model lk_model;
  * Stable Diffusion 1, in kohya's, diffusers', PEFT's or cloneofsimo's spelling. */
 typedef struct lk_lora {
     const char *path;
-    float weight; /* of its change: 1 as it was trained, 0 none; may be any number */
+    float weight; /* of its change: 1 as it was trained, 0 none; -1000 to 1000 */
 } lk_lora;
 
 /* A word that a prompt may use, and its rows of the text encoder's embedding. */

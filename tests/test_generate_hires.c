@@ -181,7 +181,14 @@ static void test_refused(void **state)
     o.hires_steps = -1;
     expect_refused(of_toy, &o, "hires steps is -1");
     o.hires_steps = 900;
-    expect_refused(of_toy, &o, "steps is 1285, but the model was trained with 1000");
+    expect_refused(of_toy, &o,
+                   "900 hires steps at hires strength 0.7 are the last of 1285, but the model was "
+                   "trained with 1000");
+    o.hires_steps = 2000000000;
+    expect_refused(of_toy, &o, "2000000000 hires steps at hires strength 0.7");
+    o.hires_steps = 1;
+    o.hires_strength = 1e-300;
+    expect_refused(of_toy, &o, "1 hires steps at hires strength 1e-300");
     o = options();
     o.hires_upscaler = "ESRGAN_4x";
     expect_refused(of_toy, &o, "hires upscaler \"ESRGAN_4x\": there are latent, ");

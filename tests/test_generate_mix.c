@@ -79,6 +79,8 @@ static void test_bad_forms(void **state)
     check_bad("", 50, "lacks the name of a model");
     check_bad("base x5,", 50, "lacks the name of a model");
     check_bad("0.5*", 50, "lacks the name of a model");
+    check_bad("1e30*base", 50, "has a weight beyond 1000");
+    check_bad("base x2, -1001*base rest", 50, "has a weight beyond 1000");
     check_bad("base|", 50, "lacks the name of a model");
     check_bad("base x15, tuned x30", 50, "has 45 steps and the run has 50");
     check_bad("base x15, tuned x36", 50, "more steps than the run");

@@ -344,6 +344,15 @@ static void test_bar(void **state)
 static void test_bad_values(void **state)
 {
     (void)state;
+    static const char *const paths[] = {
+        "--init-image", "--mask",  "--init-latents", "--save-latents", "--lora-dir",
+        "--vae",        "--taesd", "--tokenizer",    "--grid",         "-m"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        likeness("generate", "-p", "a", "-o", "bad.png", paths[i], "", NULL);
+        failed(2, paths[i]);
+        says(last.err, " is empty: give a ");
+        assert_false(exists("bad.png"));
+    }
     static const char *const seeds[] = {"42-", "-2", "18446744073709551616", "", "a", "1,,2",
                                         "5-3", "1 2"};
     for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {

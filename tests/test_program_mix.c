@@ -252,6 +252,10 @@ static void test_bad_merges(void **state)
     failed(2, "the blend \"0.5*base+0.5*tune\" names tune");
     CONVERT("--merge", "base|tuned", TWO, "-o", "bad");
     failed(2, "for schedules");
+    CONVERT("--merge", "1e38*base", TWO, "-o", "bad");
+    failed(2, "the blend \"1e38*base\" has a weight beyond 1000");
+    CONVERT("--extract-lora", "toy", "", "-o", "bad.safetensors");
+    failed(2, "write it as: likeness convert --extract-lora BASE TRAINED");
     CONVERT("--merge", "base x5", TWO, "-o", "bad");
     failed(2, "something it should not");
     CONVERT("--merge", "0.5*base+0.5*p", "-m", "base=toy", "-m", "p=" SOURCE_DIR "/models/pocket",

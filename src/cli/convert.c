@@ -169,7 +169,7 @@ static int merge(task *t)
 static int extract_check(task *t)
 {
     static const char *const names[] = {"base", "trained"};
-    if (t->rest.count != 2 || !t->output || !*t->output)
+    if (t->rest.count != 2 || !*t->rest.item[0] || !*t->rest.item[1] || !t->output || !*t->output)
         return fail(
             STATUS_WRONG_USAGE,
             "write it as: likeness convert --extract-lora BASE TRAINED -o FILE.safetensors");

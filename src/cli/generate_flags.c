@@ -179,6 +179,32 @@ int generate_flags_read(task *t, int argc, char **argv)
     return status;
 }
 
+/* A path that is empty is a script's mistake, not a file's. */
+static int paths_check(const task *t)
+{
+    const struct {
+        const char *flag, *path;
+    } given[] = {
+        {"--init-image", t->init_image},
+        {"--mask", t->mask},
+        {"--init-latents", t->init_latents},
+        {"--save-latents", t->save_latents},
+        {"--like", t->like},
+        {"--lora-dir", t->lora_dir},
+        {"--vae", t->vae},
+        {"--taesd", t->models.taesd},
+        {"--tokenizer", t->tokenizer},
+        {"--grid", t->grid},
+    };
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        if (given[i].path && !*given[i].path)
+            return fail(STATUS_WRONG_USAGE, "%s is empty: give a path", given[i].flag);
+    for (size_t i = 0; i < t->models.given.count; i++)
+        if (!*t->models.given.item[i])
+            return fail(STATUS_WRONG_USAGE, "-m is empty: give a model's path");
+    return STATUS_DONE;
+}
+
 /* Flags that would do nothing without another. */
 static int lone_check(const task *t)
 {
@@ -212,7 +238,7 @@ int generate_flags_check(task *t)
     if (t->rest.count)
         return fail(STATUS_WRONG_USAGE, "\"%s\" is no flag; a prompt is given with -p",
                     t->rest.item[0]);
-    if (lone_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;
+    if (paths_check(t) != STATUS_DONE || lone_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;
     if (t->sampler && !lk_sampler_choose(o, t->sampler, &t->error))
         return fail(STATUS_WRONG_USAGE, "--sampler: %s", t->error.text);
     if (sigmas_check(t) != STATUS_DONE) return STATUS_WRONG_USAGE;

@@ -55,6 +55,14 @@ bool hires_check(const generate_options *o, const model *m, error *e)
         return error_set(e, ERROR_USAGE,
                          "hires steps is %d; give 1 or more, or 0: as many as steps",
                          o->hires_steps);
+    double all = floor(hires_steps(o) / fmin(o->hires_strength, MOST_STRENGTH));
+    if (all > m->scheduler.train_steps)
+        return error_set(
+            e, ERROR_USAGE,
+            "%d hires steps at hires strength %s are the last of %s, but the model was "
+            "trained with %d timesteps; give fewer, or a greater strength",
+            hires_steps(o), number_exact(o->hires_strength).text, number_rounded(all, 10).text,
+            m->scheduler.train_steps);
     if (!upscaler_parse(&how, o->hires_upscaler))
         return error_set(e, ERROR_USAGE,
                          "hires upscaler \"%.60s\": there are latent, latent-antialiased, "

@@ -11,6 +11,8 @@
 
 #include "base/number.h"
 
+enum { MOST_SHARE = 1000 }; /* of a model in a step: what is larger was mistyped */
+
 typedef struct reader {
     const char *what, *example; /* for messages: "the schedule", "base x15, tuned rest" */
     const char *text, *at;
@@ -74,6 +76,7 @@ static bool read_term(reader *r, mix_step *s)
     while (isspace((unsigned char)*after)) after++;
     bool weighted = end > r->at && *after == '*';
     if (weighted && !isfinite((float)share)) return wrong(r, "has a weight that is no number");
+    if (weighted && fabs(share) > MOST_SHARE) return wrong(r, "has a weight beyond 1000");
     if (weighted) r->at = after + 1;
     s->share[s->terms] = weighted ? (float)share : 1;
     return read_name(r, &s->model[s->terms++]);

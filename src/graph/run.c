@@ -213,10 +213,11 @@ static bool report_bad(const graph *g, const node *n, const bad_value *bad, erro
         return error_set(e, ERROR_NUMERIC, "weight %s holds %s; use another copy of the model",
                          of->w->name, bad_name(in_weight.value));
     return error_set(e, ERROR_NUMERIC,
-                     "%s gave %s at element %lld of %s, %s%s; try precision f32, or "
-                     "another copy of the model",
+                     "%s gave %s at element %lld of %s, %s%s; try %s, or another copy of the model",
                      op_record_of(n->kind)->name, bad_name(bad->value), (long long)bad->index, dims,
-                     of ? "at weight " : "before any weight", of ? of->w->name : "");
+                     of ? "at weight " : "before any weight", of ? of->w->name : "",
+                     g->device->compute == DTYPE_F32 ? "settings that are less extreme"
+                                                     : "precision f32");
 }
 
 bool graph_run_checked(graph *g, error *e)

@@ -21,7 +21,8 @@
 #include "model/lora_names.h"
 #include "model/overlay.h"
 
-#define WEIGHT_MAX 65504.0f /* what float16, in which models are given away, can hold */
+#define STRENGTH_MAX 1000.0f /* of a LoRA: what is larger was mistyped */
+#define WEIGHT_MAX 65504.0f  /* what float16, in which models are given away, can hold */
 
 enum { NETWORKS = 2, SHOWN = 3, HASH_DIGITS = 12, RANK_MAX = 4096 };
 
@@ -780,8 +781,10 @@ bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_poo
     bool ok = told_before(&t, m, e) && start(&g);
     for (size_t i = 0; ok && i < count; i++) {
         g.lora = &list[i];
-        ok = isfinite(list[i].weight) ||
-             error_set(e, ERROR_USAGE, "%s: its weight is no number", list[i].path);
+        ok = fabsf(list[i].weight) <= STRENGTH_MAX || /* no NaN is */
+             error_set(e, ERROR_USAGE,
+                       "%s: its weight is %s; give one from -1000 to 1000 (1: as it was trained)",
+                       list[i].path, number_exact_float(list[i].weight).text);
         ok = ok && tensors_open(&g.file, list[i].path, e);
         if (!ok) break;
         ok = merge_file(&g) && tell(&g, &t);
