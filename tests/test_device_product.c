@@ -613,7 +613,7 @@ static void test_trained(void **state)
         buffer memory;
         static const size_t at[] = {0};
         lent.data = NULL;
-        device_weights *of_w = weights_alone(wide, &w), *trained;
+        device_weights *of_w = weights_alone(wide, &w), *trained = NULL;
         if (!d->buffer_open(d, q.wn * sizeof(float), "weights", &memory, &e) ||
             !d->upload(d, &memory, 0, ws, q.wn * sizeof(float), &e) ||
             !device_weights_open_in(d, &(weight_set){.item = &lent, .count = 1}, &memory, at,
