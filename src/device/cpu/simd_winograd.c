@@ -10,22 +10,29 @@ enum { NR = 2 * LANES, LINE = 16, LINE_VECTORS = LINE / LANES };
 
 enum { SIDE_MOST = 8 };
 
+/* Inlined, the sanitizers' checks in them take a compiler most of a minute. */
+#ifdef LIKENESS_SANITIZED
+#define PART static __attribute__((noinline))
+#else
+#define PART SIMD
+#endif
+
 extern const struct winograd_kernels ISA(winograd_kernels)[WINO_SIZES];
 
 /* The transforms walk 36 or 64 streams at once, more than the machine foresees by itself: they ask
  * for the lines of the next turns (past the end it does no harm). */
-SIMD void prefetch(const void *p, int64_t bytes)
+PART void prefetch(const void *p, int64_t bytes)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes));
 }
 
-SIMD void prefetch_to_write(const void *p, int64_t bytes)
+PART void prefetch_to_write(const void *p, int64_t bytes)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 1);
 }
 
 /* out[i * out_step] = B' in: one column or row of a 6 x 6 tile, of an 8 x 8 tile. */
-SIMD void input_line_6(vf *out, int out_step, const vf *in)
+PART void input_line_6(vf *out, int out_step, const vf *in)
 {
     vf four = vf_set(4), five = vf_set(5), two = vf_set(2);
     vf a = in[4] - four * in[2], b = in[3] - four * in[1];
@@ -38,7 +45,7 @@ SIMD void input_line_6(vf *out, int out_step, const vf *in)
     out[5 * out_step] = four * in[1] - five * in[3] + in[5];
 }
 
-SIMD void input_line_8(vf *out, int out_step, const vf *in)
+PART void input_line_8(vf *out, int out_step, const vf *in)
 {
     vf a = in[2] + in[6] - vf_set(4.25f) * in[4], b = in[1] + in[5] - vf_set(4.25f) * in[3];
     vf quarter = vf_set(0.25f), half = vf_set(0.5f), two = vf_set(2), most = vf_set(5.25f);
@@ -57,7 +64,7 @@ SIMD void input_line_8(vf *out, int out_step, const vf *in)
     out[7 * out_step] = in[7] - in[1] + most * (in[3] - in[5]);
 }
 
-SIMD void input_line(int side, vf *out, int out_step, const vf *in)
+PART void input_line(int side, vf *out, int out_step, const vf *in)
 {
     if (side == 6)
         input_line_6(out, out_step, in);
@@ -65,16 +72,9 @@ SIMD void input_line(int side, vf *out, int out_step, const vf *in)
         input_line_8(out, out_step, in);
 }
 
-SIMD vf pixel_load(const void *p, dtype type, int64_t c, int64_t left)
-{
-    if (left >= LANES) return vf_load_as(p, type, c);
-    return left <= 0 ? vf_zero() : vf_load_as_n(p, type, c, left);
-}
-
-/* One line of 16 channels; `left` of them are there. `type` and whether the line is whole are
- * constants where this is inlined. */
-SIMD void input_channels(int side, float *v, int64_t v_stride, const void *const *pixel, dtype type,
-                         int64_t c, int64_t left)
+/* One line of 16 channels. `type` is a constant where this is inlined. */
+PART void input_channels(int side, float *v, int64_t v_stride, const void *const *pixel, dtype type,
+                         int64_t c)
 {
     vf half[LINE_VECTORS][WINO_POINTS_MOST];
     int64_t ahead = (c + 2 * LINE) * (type == DTYPE_F32 ? 4 : 2);
@@ -87,7 +87,7 @@ SIMD void input_channels(int side, float *v, int64_t v_stride, const void *const
             vf in[SIDE_MOST];
 #pragma GCC unroll 8
             for (int y = 0; y < side; y++)
-                in[y] = pixel_load(pixel[y * side + x], type, c + i * LANES, left - i * LANES);
+                in[y] = vf_load_as(pixel[y * side + x], type, c + i * LANES);
             input_line(side, &half[i][x], side, in);
         }
     }
@@ -105,21 +105,37 @@ SIMD void input_channels(int side, float *v, int64_t v_stride, const void *const
     }
 }
 
-SIMD void input_of(int side, float *v, int64_t v_stride, int64_t line_stride,
+/* The last line, of which `left` channels are there: it is filled up with zeros beside the tile. */
+PART void input_rest(int side, float *v, int64_t v_stride, const void *const *pixel, dtype type,
+                     int64_t c, int64_t left)
+{
+    float whole[WINO_POINTS_MOST][LINE] = {{0}};
+    const void *lines[WINO_POINTS_MOST];
+    for (int p = 0; p < side * side; p++) {
+        for (int64_t i = 0; i < left; i += LANES) {
+            int64_t n = left - i < LANES ? left - i : LANES;
+            vf_store(whole[p] + i, vf_load_as_n(pixel[p], type, c + i, n));
+        }
+        lines[p] = whole[p];
+    }
+    input_channels(side, v, v_stride, lines, DTYPE_F32, 0);
+}
+
+PART void input_of(int side, float *v, int64_t v_stride, int64_t line_stride,
                    const void *const *pixel, dtype type, int64_t c)
 {
     int64_t i = 0;
     if (type == DTYPE_F32)
         for (; i + LINE <= c; i += LINE, v += line_stride)
-            input_channels(side, v, v_stride, pixel, DTYPE_F32, i, LINE);
+            input_channels(side, v, v_stride, pixel, DTYPE_F32, i);
     else
         for (; i + LINE <= c; i += LINE, v += line_stride)
-            input_channels(side, v, v_stride, pixel, DTYPE_BF16, i, LINE);
-    if (i < c) input_channels(side, v, v_stride, pixel, type, i, c - i);
+            input_channels(side, v, v_stride, pixel, DTYPE_BF16, i);
+    if (i < c) input_rest(side, v, v_stride, pixel, type, i, c - i);
 }
 
 /* out[i * out_step] = G in */
-SIMD void filter_line_6(vf *out, int out_step, vf g0, vf g1, vf g2)
+PART void filter_line_6(vf *out, int out_step, vf g0, vf g1, vf g2)
 {
     vf sixth = vf_set(-1.0f / 6), even = vf_set(1.0f / 24) * g0 + vf_set(1.0f / 6) * g2;
     vf outer = sixth * (g0 + g2), inner = sixth * g1, odd = vf_set(1.0f / 12) * g1;
@@ -131,7 +147,7 @@ SIMD void filter_line_6(vf *out, int out_step, vf g0, vf g1, vf g2)
     out[5 * out_step] = g2;
 }
 
-SIMD void filter_line_8(vf *out, int out_step, vf g0, vf g1, vf g2)
+PART void filter_line_8(vf *out, int out_step, vf g0, vf g1, vf g2)
 {
     vf ninths = vf_set(-2.0f / 9), outer = ninths * (g0 + g2), inner = ninths * g1;
     vf small = vf_set(1.0f / 90) * g0 + vf_set(2.0f / 45) * g2, odd = vf_set(1.0f / 45) * g1;
@@ -146,7 +162,7 @@ SIMD void filter_line_8(vf *out, int out_step, vf g0, vf g1, vf g2)
     out[7 * out_step] = g2;
 }
 
-SIMD void filter_line(int side, vf *out, int out_step, vf g0, vf g1, vf g2)
+PART void filter_line(int side, vf *out, int out_step, vf g0, vf g1, vf g2)
 {
     if (side == 6)
         filter_line_6(out, out_step, g0, g1, g2);
@@ -156,7 +172,7 @@ SIMD void filter_line(int side, vf *out, int out_step, vf g0, vf g1, vf g2)
 
 /* Row y of G g G', or y and y + 1, whose sums have parts in common: few numbers at a time, so that
  * none but the results are stored. */
-SIMD void filter_rows(int side, int y, int rows, float *u, int64_t u_stride, const void *w,
+PART void filter_rows(int side, int y, int rows, float *u, int64_t u_stride, const void *w,
                       dtype type, int64_t tap_stride)
 {
     vf half[3][SIDE_MOST], out[SIDE_MOST];
@@ -173,7 +189,7 @@ SIMD void filter_rows(int side, int y, int rows, float *u, int64_t u_stride, con
     }
 }
 
-SIMD void filter_as(int side, float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
+PART void filter_as(int side, float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
                     int64_t tap_stride, int64_t count)
 {
     int64_t size = type == DTYPE_F32 ? 4 : 2;
@@ -191,7 +207,7 @@ SIMD void filter_as(int side, float *u, int64_t u_stride, int64_t u_row, const v
     }
 }
 
-SIMD void filter_of(int side, float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
+PART void filter_of(int side, float *u, int64_t u_stride, int64_t u_row, const void *w, dtype type,
                     int64_t tap_stride, int64_t count)
 {
     if (type == DTYPE_F32)
@@ -201,7 +217,7 @@ SIMD void filter_of(int side, float *u, int64_t u_stride, int64_t u_row, const v
 }
 
 /* out[i * out_step] = A' in: 6 numbers to 4, 8 to 6 */
-SIMD void output_line_6(vf *out, int out_step, const vf *in)
+PART void output_line_6(vf *out, int out_step, const vf *in)
 {
     vf a = in[1] + in[2], b = in[1] - in[2], c = in[3] + in[4], d = in[3] - in[4];
     out[0] = in[0] + a + c;
@@ -210,7 +226,7 @@ SIMD void output_line_6(vf *out, int out_step, const vf *in)
     out[3 * out_step] = b + vf_set(8) * d + in[5];
 }
 
-SIMD void output_line_8(vf *out, int out_step, const vf *in)
+PART void output_line_8(vf *out, int out_step, const vf *in)
 {
     vf a = in[1] + in[2], b = in[1] - in[2], c = in[3] + in[4], d = in[3] - in[4];
     vf e = in[5] + in[6], f = in[5] - in[6];
@@ -222,7 +238,7 @@ SIMD void output_line_8(vf *out, int out_step, const vf *in)
     out[5 * out_step] = b + vf_set(32) * d + vf_set(0.03125f) * f + in[7];
 }
 
-SIMD void output_line(int side, vf *out, int out_step, const vf *in)
+PART void output_line(int side, vf *out, int out_step, const vf *in)
 {
     if (side == 6)
         output_line_6(out, out_step, in);
@@ -231,7 +247,7 @@ SIMD void output_line(int side, vf *out, int out_step, const vf *in)
 }
 
 /* One pixel of the output; n is LANES, or what is left. */
-SIMD void output_pixel(const struct winograd_output *job, int64_t at, vf sum, int64_t n)
+PART void output_pixel(const struct winograd_output *job, int64_t at, vf sum, int64_t n)
 {
     if (n == LANES) {
         if (job->add) sum += vf_load_as(job->add, job->add_type, at);
@@ -242,7 +258,7 @@ SIMD void output_pixel(const struct winograd_output *job, int64_t at, vf sum, in
     }
 }
 
-SIMD void output_columns(int side, const struct winograd_output *job, int64_t first, int64_t n)
+PART void output_columns(int side, const struct winograd_output *job, int64_t first, int64_t n)
 {
     vf half[SIDE_MOST * WINO_OUT_MOST];
 #pragma GCC unroll 8
@@ -267,7 +283,7 @@ SIMD void output_columns(int side, const struct winograd_output *job, int64_t fi
     }
 }
 
-SIMD void output_of(int side, const struct winograd_output *job)
+PART void output_of(int side, const struct winograd_output *job)
 {
     int64_t i = 0;
     for (; i + LANES <= job->n; i += LANES) output_columns(side, job, i, LANES);
