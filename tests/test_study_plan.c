@@ -261,7 +261,8 @@ static void test_layers(void **state)
     assert_string_equal(p.about, "");
     study_plan_close(&p);
 
-    /* Sigmas, by the sampler's name or their own; a sampler that has none has none. */
+    /* Sigmas, by the sampler's name or their own; a sampler that has none and is chosen over them
+     * has none. */
     read_plan(&p, "{\"models\": {\"only\": {\"path\": \"subject\"}}, \"defaults\": {\"prompt\": "
                   "\"d\", \"steps\": 3, \"sigmas\": \"Beta\"}, \"sections\": [{\"id\": \"one\", "
                   "\"title\": \"One\", \"rows\": {\"seed\": [1]}, \"columns\": {\"sampler\": "
@@ -643,6 +644,22 @@ static void test_bad_axes(void **state)
     check_bad(ROWS("{\"seed\": \"9-1\"}"), AT ".rows.seed: seeds: \"9-1\" ends before it begins");
     check_bad(ROWS("{\"sigmas\": [\"7,8,0\"]}"),
               AT ".rows.sigmas[0]: sigmas are \"7,8,0\"; give model, karras, ...");
+#define BASE_ROWS(axis)                                                                            \
+    SECTION("\"settings\": {\"model\": \"base\"}, \"columns\": {\"prompt\": [\"a\"]}, "            \
+            "\"rows\": " axis)
+#define NO_SIGMAS(name)                                                                            \
+    "\"sigmas\" is \"" name "\", but the sampler ddim has no sigmas to choose (only those that "   \
+    "likeness samplers says so of); give another \"sampler\", or leave \"sigmas\" out"
+    check_bad(BASE_ROWS("{\"sigmas\": [\"model\", \"karras\"]}"),
+              AT ".rows[1] x columns[0]: " NO_SIGMAS("karras"));
+    check_bad(BASE_ROWS("[{\"sigmas\": [\"beta\"]}, {\"sampler\": [\"euler\", \"ddim\"]}]"),
+              AT ".rows[1] x columns[0]: " NO_SIGMAS("beta"));
+    check_bad(SECTION("\"settings\": {\"prompt\": \"a\", \"model\": \"base\"}, \"rows\": "
+                      "{\"sampler\": [\"euler\", \"ddim\"]}, \"columns\": {\"sigmas\": "
+                      "[\"karras\"]}"),
+              AT ".rows[1] x columns[0]: " NO_SIGMAS("karras"));
+    check_bad(SECTION("\"settings\": {\"model\": \"base\", \"sigmas\": \"karras\"}, " AXES),
+              AT ".rows[0] x columns[0]: " NO_SIGMAS("karras"));
     check_bad(ROWS("{\"sampler\": [\"eular\"]}"), AT
               ".rows.sampler[0]: \"sampler\": there is no sampler \"eular\"; did you mean euler? "
               "There are ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm2, dpm2_a, dpmpp_2m, "
@@ -667,7 +684,8 @@ static void test_bad_axes(void **state)
               AT ".rows.prompt_syntax[0]: \"prompt_syntax\" is \"comfy\"; it should be plain or "
                  "a1111");
     check_bad(ROWS("{\"rng\": [\"mps\"]}"),
-              AT ".rows.rng[0]: \"rng\" is \"mps\"; it should be cpu, cuda or a1111");
+              AT ".rows.rng[0]: \"rng\" is \"mps\"; it should be cpu, cuda or a1111 (also "
+                 "called nv or gpu)");
     check_bad(ROWS("{\"rng\": [1]}"),
               AT ".rows.rng[0]: \"rng\" should be a string, not an integer");
     check_bad(SECTION("\"settings\": {\"model\": \"base\", \"prompt_syntax\": \"a1111\"}, "

@@ -61,6 +61,25 @@ static bool check_loras(const plan_reader *r, const study_cell *c)
     return true;
 }
 
+/* What its sampler does not look at must not make a picture another one. Sigmas that were chosen
+ * for a sampler without any would make two rows of one picture: they are refused, as by generate;
+ * those that lie under a sampler which a row, a column or a section chose are for its others. */
+static bool check_sampler(const plan_reader *r, layer *all)
+{
+    study_cell *c = &all->value;
+    if (!lk_sampler_has_variance(c->sampler)) c->variance = LK_VARIANCE_MODEL;
+    if (!lk_sampler_has_eta(c->sampler)) c->eta = 0;
+    if (lk_sampler_has_sigmas(c->sampler) || !c->sigmas) return true;
+    if (all->sigmas_meant && strcmp(c->sigmas, "model") != 0)
+        return plan_wrong(r,
+                          "\"sigmas\" is \"%.60s\", but the sampler %s has no sigmas to choose "
+                          "(only those that likeness samplers says so of); give another "
+                          "\"sampler\", or leave \"sigmas\" out",
+                          c->sigmas, lk_sampler_name(c->sampler));
+    c->sigmas = NULL;
+    return true;
+}
+
 static bool make_cell(plan_reader *r, const layer *base, const layer *column, const layer *row,
                       study_cell *out)
 {
@@ -73,6 +92,7 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
                 k == KEY_SCHEDULE ? "model or schedule" : layer_keys[k].name);
     layer_lay(&all, column);
     layer_lay(&all, row);
+    all.sigmas_meant |= column->sigmas_meant;
     if (!layer_has(&all, KEY_PROMPT))
         return plan_wrong(
             r, "has no \"prompt\"; give it in the row, the column, the section's settings or "
@@ -82,14 +102,10 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
             return plan_wrong(r, "has no \"model\" and no \"schedule\"; give one");
         all.value.schedule = r->plan->model_name[0];
     }
-    /* What its sampler does not look at must not make a picture another one. */
     study_cell *c = &all.value;
-    if (!lk_sampler_has_variance(c->sampler)) c->variance = LK_VARIANCE_MODEL;
-    if (!lk_sampler_has_eta(c->sampler)) c->eta = 0;
-    if (!lk_sampler_has_sigmas(c->sampler)) c->sigmas = NULL;
     lk_error why = {0};
     int listed = 0;
-    if (!check_loras(r, c)) return false;
+    if (!check_sampler(r, &all) || !check_loras(r, c)) return false;
     if (c->sigmas && !lk_sigmas_check(c->sigmas, &listed, &why))
         return plan_wrong(r, "%.600s", why.text);
     if (listed && listed != c->steps)

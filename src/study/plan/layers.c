@@ -80,7 +80,7 @@ static bool read_word(plan_reader *r, fields *f, setting_key k, study_cell *c)
         list = "plain or a1111";
     } else if (k == KEY_RNG) {
         ok = lk_rng_parse(&c->rng, word);
-        list = "cpu, cuda or a1111";
+        list = "cpu, cuda or a1111 (also called nv or gpu)";
     } else {
         ok = lk_spacing_parse(&c->spacing, word);
         list = "leading, trailing or linspace";
@@ -150,6 +150,7 @@ bool layer_read(plan_reader *r, json_t *object, bool labelled, layer *out)
         out->given |= 1u << layer_keys[k].slot;
         if (k == KEY_SAMPLER && out->value.sigmas) out->given |= 1u << KEY_SIGMAS;
     }
+    out->sigmas_meant = layer_has(out, KEY_SIGMAS);
     return true;
 }
 
@@ -159,6 +160,8 @@ void layer_lay(layer *below, const layer *above)
         if (layer_keys[k].slot == (setting_key)k && layer_has(above, (setting_key)k))
             memcpy((char *)&below->value + layer_keys[k].at,
                    (const char *)&above->value + layer_keys[k].at, layer_keys[k].size);
+    if (layer_has(above, KEY_SIGMAS) || layer_has(above, KEY_SAMPLER))
+        below->sigmas_meant = above->sigmas_meant;
     below->given |= above->given;
 }
 
