@@ -36,6 +36,22 @@ static void test_sweep(void **state)
     sweep_close(&s);
 }
 
+/* A value may hold spaces: the next setting begins with the next word that has a '='. */
+static void test_spaces(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"euler_a-4",         "euler_a-5", "dpmpp_2m_karras-4",
+                                        "dpmpp_2m_karras-5", "ddim-4",    "ddim-5"};
+    generate_options base = {.sampler = {.steps = 30}};
+    sweep s;
+    error e = {0};
+    if (!sweep_parse(&s, "sampler=euler_a,DPM++ 2M Karras, ddim steps=4, 5", &base, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(s.count, 6);
+    for (size_t i = 0; i < 6; i++) assert_string_equal(s.row[i].name, names[i]);
+    sweep_close(&s);
+}
+
 static void check_row(const char *text, const char *name, const char *label, generate_options *out)
 {
     generate_options base = {.sampler = {.steps = 30}};
@@ -74,6 +90,10 @@ static void test_sweep_keys(void **state)
     check_row("sampler=euler_a schedule_type=Exponential", "euler_a-exponential",
               "Euler a, Exponential", &o);
     assert_string_equal(o.sampler.sigmas, "exponential");
+    check_row("sampler=DPM++ 2M  Karras \n steps=20", "dpmpp_2m_karras-20",
+              "DPM++ 2M Karras, 20 steps", &o);
+    assert_string_equal(o.sampler.sigmas, "karras");
+    check_row("steps= 20 ", "20", "20 steps", &o);
     check_row("clip_skip=1 width=96 height=64", "clip-skip-1-width-96-height-64",
               "clip skip 1, width 96, height 64", &o);
     assert_true(o.clip_skip == 1 && o.width == 96 && o.height == 64);
@@ -105,6 +125,20 @@ static void test_bad_sweep(void **state)
                     "unipc, deis, lcm or tcd)");
     check_bad_sweep("sigmas=karas", "sweep: sigmas cannot be \"karas\"; give model, karras, "
                                     "exponential, beta or trailing");
+    check_bad_sweep("sampler=euler_a,DPM++ 2N steps=4",
+                    "sweep: sampler cannot be \"DPM++ 2N\"; give dpmpp_2m (or another: ddim, "
+                    "ddpm, pndm, euler, euler_a, heun, lms, dpm2, dpm2_a, dpmpp_2m, dpmpp_2m_sde, "
+                    "dpmpp_sde, unipc, deis, lcm or tcd)");
+    check_bad_sweep("steps=4 ddim", "sweep: steps cannot be \"4 ddim\"; give a whole number from 1 "
+                                    "on");
+    check_bad_sweep("ddim steps=4", "sweep: \"ddim\" should be a setting and its values, such as "
+                                    "steps=200,50");
+    check_bad_sweep("steps=4 stepz=3,a b",
+                    "sweep: there is no setting \"stepz\"; there are sampler, sigmas, steps, "
+                    "guidance, guidance_rescale, eta, variance, spacing, clip_skip, width, height, "
+                    "strength");
+    check_bad_sweep(" \n", "sweep: nothing is given; write it as \"sampler=ddpm,ddim "
+                           "steps=200,50\"");
     check_bad_sweep("steps=10,0", "sweep: steps cannot be \"0\"; give a whole number from 1 on");
     check_bad_sweep("steps=", "sweep: steps cannot be \"\"; give a whole number from 1 on");
     check_bad_sweep(
@@ -207,9 +241,10 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sweep),     cmocka_unit_test(test_sweep_keys),
-        cmocka_unit_test(test_bad_sweep), cmocka_unit_test(test_many_rows),
-        cmocka_unit_test(test_slug),      cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_sweep),      cmocka_unit_test(test_spaces),
+        cmocka_unit_test(test_sweep_keys), cmocka_unit_test(test_bad_sweep),
+        cmocka_unit_test(test_many_rows),  cmocka_unit_test(test_slug),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

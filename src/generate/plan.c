@@ -194,7 +194,31 @@ static bool unknown_key(error *e, const char *name)
         SHOWN, name);
 }
 
-/* "key=a,b,c", of which every value is tried; the commas become NULs. */
+static bool is_space(char c) { return c && strchr(" \t\r\n", c); }
+
+/* The text without the spaces around it, those behind it overwritten. */
+static char *trimmed(char *text)
+{
+    while (is_space(*text)) text++;
+    for (size_t n = strlen(text); n && is_space(text[n - 1]); n--) text[n - 1] = '\0';
+    return text;
+}
+
+/* Cuts off what begins with the first word, past one of them, that has a '='; that word or NULL. A
+ * value may hold spaces. */
+static char *cut_axis(char *text)
+{
+    for (char *p = text; *p; p++) {
+        if (!is_space(p[0]) || is_space(p[1])) continue;
+        size_t n = strcspn(p + 1, " \t\r\n");
+        if (!memchr(p + 1, '=', n)) continue;
+        *p = '\0';
+        return p + 1;
+    }
+    return NULL;
+}
+
+/* "key=a,b,c", of which every value is tried; the values are put together, each with its NUL. */
 static bool read_axis(axis *out, char *word, error *e)
 {
     char *equals = strchr(word, '=');
@@ -209,27 +233,32 @@ static bool read_axis(axis *out, char *word, error *e)
     if (!find_key(&out->key, word)) return unknown_key(e, word);
     out->values = equals + 1;
     out->count = 0;
+    char *put = equals + 1;
     for (char *value = equals + 1, *comma; value; value = comma ? comma + 1 : NULL) {
         comma = strchr(value, ',');
         if (comma) *comma = '\0';
+        value = trimmed(value);
         const char *wanted = apply(&trial, out->key, value, &samplers);
         if (wanted)
             return error_set(e, ERROR_USAGE, "sweep: %s cannot be \"%.*s\"; give %s", word, SHOWN,
                              value, wanted);
+        size_t n = strlen(value) + 1;
+        memmove(put, value, n);
+        put += n;
         out->count++;
     }
     return true;
 }
 
-/* Splits text (changing it) at its spaces into one axis a word. */
+/* Splits text (changing it) into its axes. */
 static bool read_axes(axis axes[KEY_COUNT], size_t *count, size_t *rows, char *text,
                       const generate_options *base, error *e)
 {
-    char *rest;
     *count = 0;
     *rows = 1;
-    for (char *word = strtok_r(text, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest)) {
+    for (char *word = trimmed(text), *rest; word && *word; word = rest) {
         axis next;
+        rest = cut_axis(word);
         if (!read_axis(&next, word, e)) return false;
         if (next.key == KEY_STRENGTH && !base->init)
             return error_set(e, ERROR_USAGE,
