@@ -202,8 +202,8 @@ typedef struct lk_model lk_model;
 /* What is merged into a model's weights when it is opened: a LoRA, DoRA, LoCon, LoHa, LoKr for
  * Stable Diffusion 1, in kohya's, diffusers', PEFT's or cloneofsimo's spelling. */
 typedef struct lk_lora {
-    const char *path;
-    float weight; /* of its change: 1 as it was trained, 0 none; -1000 to 1000 */
+    const char *path; /* a file, or a folder of diffusers with pytorch_lora_weights.safetensors */
+    float weight;     /* of its change: 1 as it was trained, 0 none; -1000 to 1000 */
 } lk_lora;
 
 /* A word that a prompt may use, and its rows of the text encoder's embedding. */

@@ -142,7 +142,7 @@ static void refusals(void **state)
     write_rows("a.safetensors", "<sks>", 1, 12, data);
     refused(
         (inversion_choice[]){{in_base("a.safetensors"), NULL}, {in_base("a.safetensors"), NULL}}, 2,
-        "has a token \"<sks>\" already");
+        "has a token \"<sks>\" already; give it another name (WORD=FILE)");
     refused((inversion_choice[]){{in_base("a.safetensors"), "<|endoftext|>"}}, 1, "already");
     write_rows("b.safetensors", "<sks>", 1, 13, data);
     refused((inversion_choice[]){{in_base("b.safetensors"), NULL}}, 1,

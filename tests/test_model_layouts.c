@@ -304,7 +304,8 @@ static void other_vaes(void **state)
     layout_write(joined(base, "prefixed"), "single", false, only_vae);
     layout_write(base, "single", false, without_vae);
     assert_false(open_single(&m, joined(base, "model.safetensors"), NULL, &e));
-    assert_non_null(strstr(e.text, "has no VAE; give one with --vae"));
+    assert_non_null(strstr(e.text, "has no VAE; give one with --vae (a folder, or a "
+                                   ".safetensors or .ckpt file)"));
     static const char *const vaes[] = {"new", "new/vae", "bare/model.safetensors",
                                        "prefixed/model.safetensors",
                                        "new/vae/diffusion_pytorch_model.safetensors"};

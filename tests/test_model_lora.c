@@ -549,6 +549,24 @@ static void refusals(void **state)
     PUT(&f, "lora_unet_elsewhere.lora_down.weight", 4, 16);
     PUT(&f, "lora_unet_elsewhere.lora_up.weight", 16, 4);
     refused(&f, "none of its 2 tensors changes anything in this model (lora_unet_elsewhere.");
+    PUT(&f, "<sks>", 2, 16);
+    refused(&f, "this is a textual inversion, a word for a model, not a LoRA: give it with "
+                "--embedding");
+    PUT(&f, "model.diffusion_model.input_blocks.0.0.weight", 16, 4, 3, 3);
+    PUT(&f, "first_stage_model.decoder.mid.block_1.norm1.weight", 16);
+    refused(&f, "this is a whole model, not a LoRA: give it with -m");
+    PUT(&f, "decoder.mid.block_1.norm1.weight", 16);
+    PUT(&f, "decoder.mid.block_1.norm1.bias", 16);
+    refused(&f, "this is a VAE, not a LoRA: give it with --vae");
+    PUT(&f, "down_blocks.0.resnets.0.norm1.weight", 16);
+    PUT(&f, "down_blocks.0.resnets.0.norm1.bias", 16);
+    refused(&f, "this is one network of a diffusers folder, not a LoRA: give it with -m");
+    PUT(&f, "control_model.input_blocks.0.0.weight", 16, 4, 3, 3);
+    PUT(&f, "control_model.input_blocks.0.0.bias", 16);
+    refused(&f, "this is a ControlNet, not a LoRA: give it with --control FILE:IMAGE");
+    PUT(&f, "0.weight", 64, 4, 3, 3);
+    PUT(&f, "2.conv.0.weight", 64, 64, 3, 3);
+    refused(&f, "this is a tiny autoencoder, not a LoRA: give it with --taesd");
     PUT(&f, FLAT_QUERY ".dora_scale", 16, 1);
     refused(&f, "the other parts of its change are missing");
     PUT(&f, FLAT_QUERY ".lora_down.weight", 4, 16);

@@ -96,6 +96,9 @@ static void test_image(void **state)
     assert_int_equal(TOY("-p", "a dog, 2 cats: \"x\"", "-n", "rain", "-s", "7"), 0);
     assert_string_equal(last.out, "x.png\n");
     says(last.err, "picture 1 of 1");
+    assert_int_equal(TOY("-p", "a dog,\n2\tcats\r", "-o", "lines.png"), 0);
+    says(last.err, "picture 1 of 1: a dog, 2 cats , seed 42, ");
+    drop("lines.png");
     image m;
     char *text = NULL;
     error e = {0};
@@ -379,6 +382,8 @@ static void test_bad_values(void **state)
     failed(2, "FILE:IMAGE");
     TOY("-p", "a", "--control", "nothing:nowhere.png:0.5");
     failed(1, "nowhere.png");
+    TOY("-p", "a", "--control", "nothing:" SOURCE_DIR "/examples/subject/01.png:x");
+    failed(2, "/01.png:x: \"x\" is no number; FILE:IMAGE:0.8 is right");
     TOY("-p", "a", "-t", "-3");
     failed(2, "thread");
     TOY("-p", "a", "--sweep", "sampler=ddim colour=red");

@@ -321,6 +321,22 @@ static void test_lora_folders(void)
            "<lora:another>: loras/hound.safetensors and loras/more.safetensors are both called so");
 }
 
+/* A folder's is the file that diffusers leaves there; dog.safetensors at 0.5 is in flag.png. */
+static void test_lora_in_folder(void)
+{
+    assert_int_equal(mkdir(in_folder("left"), 0777), 0);
+    TOY("-o", "x.png", "--lora", "left:0.5");
+    failed(1, "left: this folder holds no pytorch_lora_weights.safetensors; give the LoRA's file");
+    assert_int_equal(
+        symlink("../dog.safetensors", in_folder("left/pytorch_lora_weights.safetensors")), 0);
+    TOY("-o", "left.png", "--lora", "left:0.5");
+    done();
+    assert_true(same_pixels("left.png", "flag.png"));
+    likeness("inspect", "left.png", NULL);
+    done();
+    says(last.out, "Lora weights: \"pytorch_lora_weights: 0.5\"");
+}
+
 /* Asked for in the prompt: merged as with --lora, each prompt's into models of its own. */
 static void test_lora_tags(void)
 {
@@ -346,12 +362,14 @@ static void test_lora_tags(void)
     failed(2, "the prompt's <lora:dog>: say with --lora-dir DIR where such files lie");
     ASKS("a <lora:dogs:1>", "--lora-dir", ".", "-o", "x.png");
     failed(1, "there is no dogs.safetensors, .pt or .ckpt in .; did you mean dog?");
+    ASKS("a <lora:DOG:1>", "--lora-dir", ".", "-o", "x.png");
+    failed(1, "there is no DOG.safetensors, .pt or .ckpt in .; did you mean dog?");
     ASKS("a <lora:../dog:1>", "--lora-dir", ".", "-o", "x.png");
     failed(1, "there is no ../dog.safetensors");
     ASKS("a <lora:dog:1>", "--lora-dir", "nowhere", "-o", "x.png");
-    failed(1, "--lora-dir nowhere: cannot open the folder");
+    failed(1, "--lora-dir nowhere: there is no such folder; check the path");
     ASKS("a", "--lora-dir", "nowhere", "-o", "x.png"); /* where no prompt has one, too */
-    failed(1, "--lora-dir nowhere: cannot open the folder");
+    failed(1, "--lora-dir nowhere: there is no such folder; check the path");
     ASKS("a <lora:dog:much>", "--lora-dir", ".", "-o", "x.png");
     failed(2, "one number is taken as its weight, as in <lora:dog:0.8>");
     ASKS("a <lora:dog:1:0.5>", "--lora-dir", ".", "-o", "x.png");
@@ -447,6 +465,7 @@ static void test_lora_merged(void **state)
     likeness("generate", "-m", "baked", "-p", "a", "--steps", "1", "-o", "baked.png", NULL);
     done();
     assert_true(same_pixels("with.png", "baked.png"));
+    test_lora_in_folder();
     TOY("-o", "x.png", "--embedding", "dog.safetensors");
     failed(1, "dog.safetensors: is no textual inversion: it holds 3 tensors");
     TOY("-o", "x.png", "--lora", "lora.safetensors");
@@ -516,7 +535,7 @@ static void test_rng(void **state)
     TOY("--eta-noise-seed-delta", "-1", "-o", "x.png");
     failed(2, "--eta-noise-seed-delta -1: it cannot be negative");
     TOY("--rng", "dice", "-o", "x.png");
-    failed(2, "--rng dice: there are cpu, cuda, a1111");
+    failed(2, "--rng dice: there are cpu, cuda, a1111 (also called nv, gpu)");
     /* noise of the sampler's alone, where the first is given */
     TOY("--init-latents", "cuda.safetensors", "--rng", "cuda", "-o", "given.png");
     done();

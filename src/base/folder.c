@@ -50,6 +50,8 @@ bool folder_list(folder_names *out, const char *path, error *e)
     size_t capacity = 0;
     DIR *dir = opendir(path);
     if (!dir && errno == ENOMEM) return error_memory(e, path, 0);
+    if (!dir && (errno == ENOENT || errno == ENOTDIR))
+        return error_set(e, ERROR_FILE, "%s: there is no such folder; check the path", path);
     if (!dir)
         return error_set(e, ERROR_FILE, "%s: cannot open the folder: %s; check its permissions",
                          path, error_reason(errno));

@@ -33,6 +33,18 @@ static char *picture_of(char *text)
     return first;
 }
 
+/* Of a picture that is not there: what stands behind its last colon, where what is before it is a
+ * file; a scale was meant. NULL else. */
+static const char *mistyped_scale(const char *picture)
+{
+    const char *colon = strrchr(picture, ':');
+    if (!colon || access(picture, F_OK) == 0) return NULL;
+    char *file = strndup(picture, (size_t)(colon - picture));
+    bool there = file && access(file, F_OK) == 0;
+    free(file);
+    return there ? colon + 1 : NULL;
+}
+
 static int control_open(task *t, size_t i)
 {
     const char *word = t->control_given.item[i];
@@ -44,6 +56,10 @@ static int control_open(task *t, size_t i)
         return fail(STATUS_WRONG_USAGE, "--control %s: FILE:IMAGE or FILE:IMAGE:0.8 is right",
                     word);
     *colon = 0;
+    const char *scale = mistyped_scale(colon + 1);
+    if (scale)
+        return fail(STATUS_WRONG_USAGE,
+                    "--control %s: \"%s\" is no number; FILE:IMAGE:0.8 is right", word, scale);
     if (!lk_image_open(&t->control_picture[i], colon + 1, &t->error)) return fail_error(&t->error);
     t->control[i].picture = t->control_picture[i];
     for (size_t k = 0; k < i; k++) /* one network for several pictures */

@@ -49,6 +49,8 @@ static bool cell_name(const task *t, cell *c, const char *setting, const char *l
                           label ? ", " : "", (unsigned long long)c->options.seed);
     static const char *const ending[OUTPUT_FILES] = {".png", ".safetensors"};
     const char *where[OUTPUT_FILES] = {t->output, t->save_latents};
+    for (char *p = c->what; p && *p; p++)
+        if (strchr("\n\r\t", *p)) *p = ' '; /* it is one line of progress */
     bool ok = c->what != NULL;
     for (int i = 0; ok && i < OUTPUT_FILES; i++) {
         if (!where[i]) continue;

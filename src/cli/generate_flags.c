@@ -87,11 +87,13 @@ const char generate_help[] =
     "      --rng cpu|cuda|a1111   whose noise a seed gives: diffusers' (default), or that of a "
     "GPU, as\n"
     "                             AUTOMATIC1111 and stable-diffusion.cpp draw it (cuda: and\n"
-    "                             diffusers, where a picture is changed)\n"
+    "                             diffusers, where a picture is changed; a1111 is also called\n"
+    "                             nv or gpu)\n"
     "      --eta-noise-seed-delta N   AUTOMATIC1111's (its ENSD): the sampler's own noise is of\n"
     "                             the seed + N (default 0: off)\n"
     "      --init-latents FILE    start from this noise: safetensors, \"latents\" [1,4,h,w]\n"
-    "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination\n"
+    "      --sweep \"sampler=ddpm,ddim steps=200,50,10\"   every combination; a value may hold\n"
+    "                             spaces: \"sampler=euler,DPM++ 2M Karras steps=20,30\"\n"
     "\n"
     "Where (folders are made)\n"
     "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
@@ -248,7 +250,8 @@ int generate_flags_check(task *t)
                     "fixed_large_log, learned, learned_range",
                     t->variance);
     if (t->rng && !lk_rng_parse(&o->rng, t->rng))
-        return fail(STATUS_WRONG_USAGE, "--rng %s: there are cpu, cuda, a1111", t->rng);
+        return fail(STATUS_WRONG_USAGE,
+                    "--rng %s: there are cpu, cuda, a1111 (also called nv, gpu)", t->rng);
     if (t->noise_delta < 0)
         return fail(STATUS_WRONG_USAGE, "--eta-noise-seed-delta %d: it cannot be negative",
                     t->noise_delta);

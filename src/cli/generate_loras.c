@@ -2,6 +2,7 @@
  *
  * generate_loras: "<lora:name:0.8>" in prompts: the files of --lora-dir, merged into models that
  * are opened once for every set of them. */
+#include <ctype.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +14,32 @@ enum { FAR = 1000 };
 
 /* ---- files ---- */
 
-static int no_file(const task *t, const char *name)
+static char *lower(const char *text)
+{
+    char *copy = strdup(text);
+    for (char *p = copy; p && *p; p++) *p = (char)tolower((unsigned char)*p);
+    return copy;
+}
+
+/* Without regard to case; NULL: none is near. */
+static const char *nearest_file(const task *t, const char *name)
 {
     const char *nearest = NULL, *at;
     int best = FAR;
-    for (size_t i = 0; i < t->lora_file_count; i++)
-        if (name_nearest(t->lora_file[i].name, name, strlen(name), &at, &best))
+    char *wanted = lower(name);
+    for (size_t i = 0; wanted && i < t->lora_file_count; i++) {
+        char *its = lower(t->lora_file[i].name);
+        if (its && name_nearest(its, wanted, strlen(wanted), &at, &best))
             nearest = t->lora_file[i].name;
+        free(its);
+    }
+    free(wanted);
+    return nearest;
+}
+
+static int no_file(const task *t, const char *name)
+{
+    const char *nearest = nearest_file(t, name);
     return fail(STATUS_FAILED,
                 "the prompt's <lora:%s>: there is no %s.safetensors, .pt or .ckpt in %s%s%s%s",
                 name, name, t->lora_dir, nearest ? "; did you mean " : "", nearest ? nearest : "",

@@ -109,6 +109,29 @@ bool detect_single(const weight_files *files, const char *path, error *e)
     return true;
 }
 
+bool detect_for_lora(const char *path, error *e)
+{
+    weight_files *files;
+    naming vae;
+    const char *what = NULL, *flag = NULL;
+    if (!weight_files_open(&files, (char *[]){(char *)(uintptr_t)path}, 1, e)) return false;
+    if (weight_files_find(files, "control_model.input_blocks.0.0.weight"))
+        what = "a ControlNet", flag = "--control FILE:IMAGE";
+    else if (has_part(files, UNET))
+        what = "a whole model", flag = "-m";
+    else if (is_inversion(files))
+        what = "a textual inversion, a word for a model", flag = "--embedding";
+    else if (has_part(files, "down_blocks.") || has_part(files, "text_model."))
+        what = "one network of a diffusers folder", flag = "-m, the folder";
+    else if (detect_vae(files, &vae))
+        what = "a VAE", flag = "--vae";
+    else if (detect_taesd(files, &vae))
+        what = "a tiny autoencoder", flag = "--taesd";
+    weight_files_release(&files);
+    return !what || error_set(e, ERROR_MODEL, "%s: this is %s, not a LoRA: give it with %s", path,
+                              what, flag);
+}
+
 /* What is no model but goes beside one, by its config.json's class, or by the file in it. */
 static const struct part {
     const char *class_name, *file, *what, *flag;

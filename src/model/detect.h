@@ -17,6 +17,10 @@ bool detect_folder(const char *folder, error *e);
  * autoencoder), in lines for people, malloc'ed; *text NULL: it is none of these. */
 bool detect_describe(char **text, const char *path, error *e);
 
+/* Refuses a file that was given as a LoRA and is another thing that is known: says what it is and
+ * which flag takes it. What is not known is let by. */
+bool detect_for_lora(const char *path, error *e);
+
 /* Where a VAE's tensors are in a single file: the names' prefix and style. */
 bool detect_vae(const weight_files *files, naming *out);
 /* The same of a tiny autoencoder's decoder. */

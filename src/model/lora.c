@@ -16,6 +16,7 @@
 #include "base/sha256.h"
 #include "file/json.h"
 #include "file/torch.h"
+#include "model/detect.h"
 #include "model/dora.h"
 #include "model/lora_list.h"
 #include "model/lora_names.h"
@@ -23,6 +24,8 @@
 
 #define STRENGTH_MAX 1000.0f /* of a LoRA: what is larger was mistyped */
 #define WEIGHT_MAX 65504.0f  /* what float16, in which models are given away, can hold */
+
+#define FILE_NAME "pytorch_lora_weights.safetensors" /* of diffusers */
 
 enum { NETWORKS = 2, SHOWN = 3, HASH_DIGITS = 12, RANK_MAX = 4096 };
 
@@ -223,6 +226,7 @@ static bool sort_parts(merging *g)
     g->first[0] = 0;
     for (size_t i = 0; i < g->file.count; i++)
         if (!sort_part(g, &g->file.entry[i], list)) return false;
+    if (!g->matched && !detect_for_lora(g->lora->path, g->e)) return false;
     return g->matched ||
            error_set(g->e, ERROR_MODEL,
                      "%s: none of its %zu tensors changes anything in this model (%s%s)",
@@ -768,6 +772,36 @@ static bool start(merging *g)
     return list_targets(g);
 }
 
+/* One LoRA of the list, by its file. */
+static bool add_file(merging *g, const lora_choice *its, told *t)
+{
+    g->lora = its;
+    bool ok = fabsf(its->weight) <= STRENGTH_MAX || /* no NaN is */
+              error_set(g->e, ERROR_USAGE,
+                        "%s: its weight is %s; give one from -1000 to 1000 (1: as it was trained)",
+                        its->path, number_exact_float(its->weight).text);
+    if (!ok || !tensors_open(&g->file, its->path, g->e)) return false;
+    ok = merge_file(g) && tell(g, t);
+    safetensors_close(&g->file);
+    return ok;
+}
+
+/* A folder's file is the one that diffusers leaves there. */
+static bool add_lora(merging *g, const lora_choice *its, told *t)
+{
+    if (!path_is_dir(its->path)) return add_file(g, its, t);
+    char *path = path_join(its->path, FILE_NAME);
+    bool ok = path || error_memory(g->e, its->path, strlen(its->path));
+    ok = ok &&
+         (path_is_file(path) ||
+          error_set(g->e, ERROR_FILE,
+                    "%s: this folder holds no " FILE_NAME "; give the LoRA's file", its->path));
+    ok = ok && add_file(g, &(lora_choice){path, its->weight}, t);
+    g->lora = NULL;
+    free(path);
+    return ok;
+}
+
 bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_pool *pool,
                      char **notes, error *e)
 {
@@ -779,17 +813,7 @@ bool model_add_loras(model *m, const lora_choice *list, size_t count, thread_poo
         return error_set(e, ERROR_MODEL, "%s: is an unconditional model, which LoRAs are not for",
                          m->path);
     bool ok = told_before(&t, m, e) && start(&g);
-    for (size_t i = 0; ok && i < count; i++) {
-        g.lora = &list[i];
-        ok = fabsf(list[i].weight) <= STRENGTH_MAX || /* no NaN is */
-             error_set(e, ERROR_USAGE,
-                       "%s: its weight is %s; give one from -1000 to 1000 (1: as it was trained)",
-                       list[i].path, number_exact_float(list[i].weight).text);
-        ok = ok && tensors_open(&g.file, list[i].path, e);
-        if (!ok) break;
-        ok = merge_file(&g) && tell(&g, &t);
-        safetensors_close(&g.file);
-    }
+    for (size_t i = 0; ok && i < count; i++) ok = add_lora(&g, &list[i], &t);
     ok = ok && replace_sets(&g, m);
     if (ok) {
         m->copied = g.copied;

@@ -173,8 +173,8 @@ static bool open_vae_in(model *m, weight_files *files, const char *path, const v
                    ? error_set(e, ERROR_MODEL,
                                "%s: this is a tiny autoencoder: give it with --taesd", path)
                    : error_set(e, ERROR_MODEL,
-                               "%s: has no VAE; give one with --vae (a folder or a "
-                               ".safetensors file)",
+                               "%s: has no VAE; give one with --vae (a folder, or a "
+                               ".safetensors or .ckpt file)",
                                path);
     if (sizes)
         m->vae = *sizes;

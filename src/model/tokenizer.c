@@ -159,7 +159,9 @@ bool tokenizer_add(tokenizer *t, const char *word, int32_t *id, error *e)
         return error_set(e, ERROR_USAGE, "there is no word before the =; WORD=FILE is right");
     if (tokenizer_id(t, word, strlen(word)) >= 0)
         return error_set(e, ERROR_MODEL,
-                         "the tokenizer has a token \"%.60s\" already; give it another name", word);
+                         "the tokenizer has a token \"%.60s\" already; give it another name "
+                         "(WORD=FILE)",
+                         word);
     if (4 * (t->token_count + 1) > 3 * (t->token_mask + 1))
         return error_set(e, ERROR_MODEL, "the tokenizer has no room for \"%.60s\"", word);
     added_token *item = arena_alloc(&t->memory, (count + 1) * sizeof *item);
