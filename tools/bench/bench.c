@@ -5,19 +5,30 @@
  * per process, so that the peak is the row's own; tools/bench/bench.sh runs every row and the
  * peer's.
  *
- *   bench MODEL unet|vae|text f32|bf16|f16 [THREADS=2 [REPEATS=3 [SIZE=512 [DEVICE=cpu]]]]
+ *   bench MODEL guided|unet|vae|text f32|bf16|f16 [THREADS=2 [REPEATS=3 [SIZE=512 [DEVICE=cpu]]]]
  *
- * unet is one evaluation at batch 2 with the whole network (cross-attention's keys and values
- * included, as the peer computes them); vae decodes one latent; text encodes two prompts. */
+ * guided is a step of a picture with guidance, as generate makes it: one latent under two texts
+ * that were read before. unet is the same evaluation of two latents with the whole network (cross-
+ * attention's keys and values included), as the peer makes it in either case; vae decodes one
+ * latent; text encodes two prompts. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/platform.h"
+#include "base/random.h"
 #include "network.h"
+#include "pipeline/denoise.h"
 
 enum { MAX_REPEATS = 100 };
+
+/* What a row tells. */
+typedef struct timing {
+    double median, ready; /* seconds of a run, and from start to the first */
+    size_t graph_bytes;
+    uint64_t left; /* of the device's memory, with all in place */
+} timing;
 
 static bool job_finite(job *j, error *e)
 {
@@ -38,17 +49,74 @@ static int by_value(const void *a, const void *b)
 }
 
 /* One run to warm up, then the median of the others. */
-static bool job_time(job *j, int repeats, double *median, error *e)
+static bool run_timed(bool (*run)(void *, error *), void *what, int repeats, double *median,
+                      error *e)
 {
     double seconds[MAX_REPEATS];
     for (int i = -1; i < repeats; i++) {
         double start = clock_seconds();
-        if (!graph_run(j->g, e)) return false;
+        if (!run(what, e)) return false;
         if (i >= 0) seconds[i] = clock_seconds() - start;
     }
     qsort(seconds, (size_t)repeats, sizeof *seconds, by_value);
     *median = seconds[repeats / 2];
     return true;
+}
+
+static bool run_job(void *j, error *e) { return graph_run(((job *)j)->g, e); }
+
+static bool time_network(const char *row, device *d, const model *m, int64_t size, int repeats,
+                         double start, timing *out, error *e)
+{
+    job j = {0};
+    device_weights *weights = NULL;
+    bool ok = graph_open(&j.g, d->compute, e) && job_record(&j, m, row, size, e) &&
+              graph_plan(j.g, d, e) && graph_allocate(j.g, e) &&
+              device_weights_open(d, j.weights, &weights, e) && graph_bind(j.g, &weights, 1, e) &&
+              job_fill(&j, e);
+    out->ready = clock_seconds() - start;
+    ok = ok && run_timed(run_job, &j, repeats, &out->median, e) && job_finite(&j, e);
+    if (ok) out->graph_bytes = graph_bytes(j.g), out->left = d->memory_left(d);
+    graph_close(&j.g);
+    device_weights_close(&weights);
+    return ok;
+}
+
+typedef struct guided {
+    denoiser *n;
+    float *x, *out; /* [1,h,w,C], [2,h,w,C'] */
+} guided;
+
+static bool run_guided(void *what, error *e)
+{
+    guided *g = what;
+    return denoiser_run(g->n, g->x, 500, g->out, "a step", e);
+}
+
+static bool time_guided(device *d, const model *m, int64_t size, int repeats, double start,
+                        timing *out, error *e)
+{
+    pipeline p = {d, m};
+    guided g = {0};
+    int side = (int)size / 8;
+    size_t map = (size_t)side * (size_t)side;
+    size_t n = map * (size_t)m->unet.in_channels, predicted = map * (size_t)m->unet.out_channels,
+           text = 2 * (size_t)m->clip.positions * (size_t)m->unet.cross_dim;
+    float *states = malloc((text + 1) * sizeof *states);
+    rng r;
+    rng_seed(&r, 0);
+    g.x = malloc((n + 1) * sizeof *g.x);
+    g.out = malloc((2 * predicted + 1) * sizeof *g.out);
+    bool ok = (states && g.x && g.out) || error_memory(e, "an input", n * sizeof *g.x);
+    if (ok) rng_randn(&r, g.x, n), rng_randn(&r, states, text);
+    ok = ok && denoiser_open(&g.n, &p, 1, m->unet.conditional ? 2 : 1, 0, side, side, NULL, e) &&
+         (!m->unet.conditional || denoiser_read(g.n, states, e));
+    out->ready = clock_seconds() - start;
+    ok = ok && run_timed(run_guided, &g, repeats, &out->median, e);
+    if (ok) out->graph_bytes = denoiser_bytes(g.n), out->left = d->memory_left(d);
+    denoiser_close(&g.n);
+    free(states), free(g.x), free(g.out);
+    return ok;
 }
 
 /* What the device has before anything is put there. */
@@ -62,9 +130,8 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
 {
     model *m = NULL;
     device *d = NULL;
-    device_weights *weights = NULL;
-    job j = {0};
-    double start = clock_seconds(), median = 0, ready = 0;
+    timing t = {0};
+    double start = clock_seconds();
     static const char *const types[] = {"float32", "float16", "bfloat16"}; /* as PyTorch has them */
     dtype precision;
     uint64_t left = 0;
@@ -74,20 +141,13 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
                           &(device_options){.threads = threads, .precision = precision}, e) &&
               memory_begins(d, &left) &&
               model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
-              graph_open(&j.g, d->compute, e) && job_record(&j, m, argv[2], size, e) &&
-              graph_plan(j.g, d, e) && graph_allocate(j.g, e) &&
-              device_weights_open(d, j.weights, &weights, e) && graph_bind(j.g, &weights, 1, e) &&
-              job_fill(&j, e);
-    ready = clock_seconds() - start;
-    ok = ok && job_time(&j, repeats, &median, e) && job_finite(&j, e);
+              (strcmp(argv[2], "guided") ? time_network(argv[2], d, m, size, repeats, start, &t, e)
+                                         : time_guided(d, m, size, repeats, start, &t, e));
     if (ok)
         printf("{\"row\": \"%s\", \"type\": \"%s\", \"seconds\": %.6f, \"ready\": %.3f, "
                "\"graph_mb\": %.1f, \"peak_mb\": %.1f, \"device_mb\": %.1f, \"device\": \"%s\"}\n",
-               argv[2], types[precision], median, ready, (double)graph_bytes(j.g) / 1048576,
-               (double)memory_peak() / 1048576,
-               ((double)left - (double)d->memory_left(d)) / 1048576, d->name);
-    graph_close(&j.g);
-    device_weights_close(&weights);
+               argv[2], types[precision], t.median, t.ready, (double)t.graph_bytes / 1048576,
+               (double)memory_peak() / 1048576, ((double)left - (double)t.left) / 1048576, d->name);
     device_close(&d);
     model_close(&m);
     return ok;
@@ -96,8 +156,9 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
 int main(int argc, char **argv)
 {
     if (argc < 4 || argc > 8) {
-        fprintf(stderr, "use: bench MODEL unet|vae|text f32|bf16|f16 [THREADS [REPEATS [SIZE "
-                        "[DEVICE]]]]\n");
+        fprintf(stderr,
+                "use: bench MODEL guided|unet|vae|text f32|bf16|f16 [THREADS [REPEATS [SIZE "
+                "[DEVICE]]]]\n");
         return 2;
     }
     int threads = argc > 4 ? atoi(argv[4]) : 2;

@@ -3,9 +3,10 @@
 # bench.sh BUILD: what `make bench` prints. From one run, on THREADS (2) threads, at the size of Stable Diffusion 1.5
 # and SIZE (512) pixels, ours beside the peers'. PARTS (generate train small deal) chooses:
 #
-#   generate  one UNet evaluation at batch 2 (one guided step), one VAE decode, one text encoding of two prompts, in
-#             float32 and bfloat16; diffusers' (the faster of its default and its channels_last layout), and OpenVINO's
-#             UNet, where PYTHON has openvino
+#   generate  a guided step (ours: one latent, two texts, what does not depend on them once; the peer has for it its
+#             UNet's evaluation at batch 2), that evaluation by ours too, one VAE decode, one text encoding of two
+#             prompts, in float32 and bfloat16; diffusers' (the faster of its default and its channels_last layout),
+#             and OpenVINO's UNet, where PYTHON has openvino
 #   train     a DreamBooth training step of the UNet at batch 1, latents and text at hand, without and with gradient
 #             checkpointing; ours with 8-bit AdamW, diffusers' with bitsandbytes' and with torch's AdamW; then that of a
 #             LoRA of rank 4, diffusers' by PEFT
@@ -54,7 +55,7 @@ touch "$work"/{ours,peer,openvino,ours-train,peer-train}
 common=(--threads "$threads" --size "$size")
 
 generate() {
-    for row in unet vae text; do
+    for row in guided unet vae text; do
         for type in f32 bf16; do
             "$build/bench" "$model" $row $type "$threads" "$repeats" "$size" >>"$work/ours" || exit 1
         done

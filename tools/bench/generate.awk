@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # generate.awk: bench.sh's table of the networks: awk -v native=yes|no -f fields.awk -f generate.awk ours peer openvino.
-# native: the processor has AVX512-BF16. The peer has two rows where both of its layouts were run: the faster counts.
+# native: the processor has AVX512-BF16. A peer's guided step is its UNet's evaluation. The peer has two rows where both of its layouts were run: the faster counts.
 !/"row":/ { next }
-{ key = field("row") " " field("type") }
+{ key = field("row") " " field("type"); types[field("type")] = 1 }
 FILENAME ~ /ours$/ { order[++n] = key; ours[key] = field("seconds"); ours_mb[key] = field("peak_mb"); next }
 FILENAME ~ /openvino$/ { vino[key] = field("seconds") + 0; next }
 !(key in peer) || field("seconds") + 0 < peer[key] {
@@ -12,8 +12,14 @@ FILENAME ~ /openvino$/ { vino[key] = field("seconds") + 0; next }
 function add(text) { note = note (note == "" ? "" : ", ") text }
 
 END {
-    bar["unet float32"] = 2.1; bar["unet bfloat16"] = 1.85; bar["vae float32"] = 3.4
-    vino_bar["unet bfloat16"] = 1.35
+    bar["guided float32"] = 2.1; bar["guided bfloat16"] = 1.85; bar["vae float32"] = 3.4
+    vino_bar["guided bfloat16"] = 1.35
+    for (type in types) {
+        if (!(("unet " type) in peer)) continue
+        peer["guided " type] = peer["unet " type]; peer_mb["guided " type] = peer_mb["unet " type]
+        layout["guided " type] = layout["unet " type]
+    }
+    for (type in types) if (("unet " type) in vino) vino["guided " type] = vino["unet " type]
     own_bar["vae bfloat16"] = 1.35
     printf "%-14s %9s %9s %7s %11s %7s %9s %9s  %s\n", "row", "ours s", "peer s", "ratio", "OpenVINO s", "ratio",
            "ours MB", "peer MB", "bar"

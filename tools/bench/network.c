@@ -37,7 +37,7 @@ bool job_record(job *j, const model *m, const char *row, int64_t size, error *e)
         j->weights = &m->clip_weights;
         j->vocabulary = m->clip.vocab;
     } else {
-        return error_set(e, ERROR_USAGE, "no row is called %s: use unet, vae or text", row);
+        return error_set(e, ERROR_USAGE, "no row is called %s: use guided, unet, vae or text", row);
     }
     graph_output(j->g, j->output);
     return true;
