@@ -193,10 +193,6 @@ static void test_refused(void **state)
     o.hires_upscaler = "ESRGAN_4x";
     expect_refused(of_toy, &o, "hires upscaler \"ESRGAN_4x\": there are latent, ");
     o = options();
-    o.hires = 1.03;
-    o.width = o.height = 34;
-    expect_refused(of_toy, &o, "--hires makes this 35x35, and both sides must be multiples of 2");
-    o = options();
     o.sampler.sigmas = "14.6,7,3,1,0";
     assert_true(sampler_kind_parse(&o.sampler.kind, "euler"));
     expect_refused(of_toy, &o, "a list of sigmas is for one pass");
@@ -209,6 +205,30 @@ static void test_refused(void **state)
     o = options();
     o.prompt = NULL;
     expect_refused(of_ddpm, &o, "is an unconditional model");
+}
+
+/* Sides that are no whole latents are cut, and that is told. */
+static void test_cut(void **state)
+{
+    (void)state;
+    generate_options o = options();
+    generate_result r;
+    error e = {0};
+    char *notes = NULL, *text;
+    o.hires = 1.42;
+    o.width = 34;
+    o.height = 32;
+    if (!generator_check(of_toy, &o, &notes, &e)) fail_msg("%s", e.text);
+    assert_non_null(strstr(notes, "hires 1.42 makes this 48x44: as much as is whole latents\n"));
+    free(notes);
+    if (!generator_run(of_toy, &o, &r, &e)) fail_msg("%s", e.text);
+    assert_true(r.picture.width == 48 && r.picture.height == 44);
+    image_job job = {.models = &of_toy, .count = 1, .options = &o};
+    assert_true(parameters_text(&text, &job, &r.picture, NULL));
+    assert_non_null(strstr(text, "Size: 34x32, "));
+    assert_non_null(strstr(text, "Hires upscale: 1.42, Hires resize: 48x44, "));
+    free(text);
+    generate_result_free(&r);
 }
 
 static void test_settings(void **state)
@@ -279,7 +299,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_upscale),  cmocka_unit_test(test_passes),
         cmocka_unit_test(test_together), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_settings), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_cut),      cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, open_toys, close_toys);
 }

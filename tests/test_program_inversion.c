@@ -14,6 +14,8 @@
 #define SUBJECT SOURCE_DIR "/examples/subject"
 #define FILE_NAME "learned_embeds.safetensors"
 
+enum { POCKET_HIDDEN = 160 }; /* the pocket model's text encoder's */
+
 static char toy_path[300];
 
 #define TRAIN(out, ...)                                                                            \
@@ -103,6 +105,29 @@ static void test_resume(void **state)
 
 /* ---- bad input ---- */
 
+/* An embedding may take an ordinary word's place, and says so. */
+static void test_ordinary_word(void **state)
+{
+    (void)state;
+    error e = {0};
+    static float row[POCKET_HIDDEN];
+    const safetensors_entry word = {.name = "emb_params",
+                                    .rank = 2,
+                                    .dim = {1, POCKET_HIDDEN},
+                                    .data = row,
+                                    .bytes = sizeof row};
+    assert_true(safetensors_write(in_folder("row.safetensors"), &word, 1, NULL, 0, &e));
+#define POCKET(embedding)                                                                          \
+    likeness("generate", "-m", "pocket", "-p", "a dog <x>", "-W", "32", "-H", "32", "--steps",     \
+             "1", "-o", "word.png", "--overwrite", "--embedding", embedding, NULL)
+    POCKET("dog=row.safetensors");
+    done();
+    says(last.err, "warning: the model had the word dog, and an embedding is in its place now");
+    POCKET("<x>=row.safetensors");
+    done();
+    assert_null(strstr(last.err, "warning"));
+}
+
 static void refuses(int status, const char *words)
 {
     failed(status, words);
@@ -116,6 +141,11 @@ static void test_bad(void **state)
     error e = {0};
     TRAIN("bad", "--placeholder_token", "a", "--initializer_token", "a");
     refuses(2, "--placeholder_token a: the model's tokenizer has a already; choose another word");
+    /* "dog</w>" of a vocabulary that has words */
+    likeness("train", "-m", SOURCE_DIR "/models/pocket", "--instance_data_dir", SUBJECT,
+             "--output_dir", "bad", "--textual_inversion", "--placeholder_token", "dog",
+             "--initializer_token", "cat", NULL);
+    refuses(2, "--placeholder_token dog: the model's tokenizer has that word already");
     TRAIN("bad", "--placeholder_token", "<new>", "--initializer_token", "a dog");
     refuses(2, "tokens, not one; give a shorter or more usual word");
     TRAIN("bad", "--placeholder_token", "<new>", "--initializer_token", " ");
@@ -199,8 +229,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_run), cmocka_unit_test(test_begins),  cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_bad), cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_run),     cmocka_unit_test(test_begins),
+        cmocka_unit_test(test_resume),  cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_folders), cmocka_unit_test(test_ordinary_word),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -342,6 +342,86 @@ static void test_their_extras(void **state)
     drop("w.png");
 }
 
+/* DDIM's eta is --eta; that of ancestral samplers, of which only 1 is done, is not. */
+static void test_their_eta(void **state)
+{
+    (void)state;
+#define WITH_ETA(sampler, eta) "a\nSteps: 2, Sampler: " sampler ", Seed: 1, Size: 32x32, " eta
+#define NO_ETA                                                                                     \
+    "likeness: warning: --like other.png: the picture will be another: AUTOMATIC1111's Eta of "    \
+    "ancestral samplers (Euler a, Eta: 0.5) is not done here, where it is 1\n"
+    say(WITH_ETA("DDIM", "Eta DDIM: 0.5"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned("");
+    assert_int_equal(TOY("e.png", "--like", "other.png", "--eta", "0"), 0);
+    assert_false(same_pixels("e.png", "x.png"));
+    drop("e.png");
+    drop("x.png");
+    say(WITH_ETA("Euler a", "Eta: 0.5"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned(NO_ETA);
+    drop("x.png");
+    say(WITH_ETA("Euler a", "Eta: 1"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned("");
+    drop("x.png");
+    assert_int_equal(TOY("x.png", "--like", "other.png", "--sampler", "ddim", "--eta", "0.5"), 0);
+    warned("");
+}
+
+/* Their second pass by its size is one by a factor where both sides have the same. */
+static void test_their_second_size(void **state)
+{
+    (void)state;
+#define TWO_PASSES(size, how)                                                                      \
+    "a\nSteps: 2, Sampler: Euler, Seed: 1, Size: " size ", Denoising strength: 0.6, " how          \
+    ", Hires upscaler: Latent"
+    static const char *const same[] = {"64x48", "64x0", "0x48", "66x48", "64x52"};
+    say(TWO_PASSES("32x24", "Hires upscale: 2"));
+    assert_int_equal(TOY("two.png", "--like", "other.png"), 0);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        char text[300];
+        snprintf(text, sizeof text, TWO_PASSES("32x24", "Hires resize: %s"), same[i]);
+        say(text);
+        assert_int_equal(TOY("x.png", "--like", "other.png", "--overwrite"), 0);
+        warned("");
+        assert_true(same_pixels("x.png", "two.png"));
+    }
+    drop("x.png");
+    drop("two.png");
+    say(TWO_PASSES("32x24", "Hires resize: 64x64"));
+    assert_int_equal(TOY("x.png", "--like", "other.png"), 0);
+    warned("likeness: warning: --like other.png: the picture will be another: \"Hires resize: "
+           "64x64\" is no factor of its size, so the second pass is not made; --hires X makes "
+           "one\n");
+    likeness("inspect", "x.png", NULL);
+    says(last.out, "32x24");
+    assert_int_equal(TOY("x.png", "--like", "other.png", "--hires", "2", "--overwrite"), 0);
+    warned("");
+}
+
+/* Samplers of theirs that are not here are refused as the picture's. */
+static void test_their_samplers(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"DPM++ 3M SDE", "DPM++ 2S a", "DPM fast", "DPM adaptive",
+                                        "Restart"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char text[200], line[200];
+        snprintf(text, sizeof text, "a\nSteps: 2, Sampler: %s, Seed: 1, Size: 32x32", names[i]);
+        say(text);
+        TOY("x.png", "--like", "other.png");
+        snprintf(line, sizeof line, "--like other.png: there is no sampler \"%s\"", names[i]);
+        failed(2, line);
+        says(last.err, "; --sampler NAME takes another in its place\n");
+        assert_null(strstr(last.err, "--sampler: "));
+    }
+    assert_int_equal(TOY("x.png", "--like", "other.png", "--sampler", "euler_a"), 0);
+    drop("x.png");
+    TOY("x.png", "--like", "other.png", "--sampler", "DPM fast");
+    failed(2, "--sampler: there is no sampler \"DPM fast\"");
+}
+
 /* The ControlNet and its picture have to be given again, and are compared. */
 static void test_control(void **state)
 {
@@ -452,13 +532,23 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_again),         TEST(test_flags_go_first),
-        TEST(test_schedule),      TEST(test_others),
-        TEST(test_control),       TEST(test_bad_input),
-        TEST(test_schedule_lora), TEST(test_schedule_unused),
-        TEST(test_extras),        TEST(test_unused_embedding),
-        TEST(test_prompts),       TEST(test_their_model),
-        TEST(test_taesd),         TEST(test_their_extras),
+        TEST(test_again),
+        TEST(test_flags_go_first),
+        TEST(test_schedule),
+        TEST(test_others),
+        TEST(test_control),
+        TEST(test_bad_input),
+        TEST(test_schedule_lora),
+        TEST(test_schedule_unused),
+        TEST(test_extras),
+        TEST(test_unused_embedding),
+        TEST(test_prompts),
+        TEST(test_their_model),
+        TEST(test_taesd),
+        TEST(test_their_extras),
+        TEST(test_their_eta),
+        TEST(test_their_samplers),
+        TEST(test_their_second_size),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -110,6 +110,33 @@ static void test_hires(void **state)
     assert_int_equal(TOY("small-again.png", "--init-latents", "large.safetensors"), 0);
 }
 
+/* One colour is no mask, which is told; so is a second pass that is cut to whole latents. */
+static void test_notes(void **state)
+{
+    (void)state;
+    image m;
+    error e = {0};
+    for (int white = 0; white < 2; white++) {
+        assert_true(image_new(&m, 41, 33, &e));
+        memset(m.pixels, white ? 128 : 127, 3 * 41 * 33);
+        assert_true(image_write(&m, in_folder("one.png"), NULL, 90, &e));
+        image_free(&m);
+        assert_int_equal(TOY("one-made.png", "-i", "init.png", "--mask", "one.png", "--overwrite"),
+                         0);
+        says(last.err, white ? "the mask is all white, so all of the picture is made anew; its "
+                               "colours are read (white is made anew), its alpha is not the mask"
+                             : "the mask is all black, so nothing of the picture is made anew; ");
+    }
+    assert_int_equal(TOY("one-made.png", "-i", "init.png", "--mask", "mask.png", "--overwrite"), 0);
+    assert_null(strstr(last.err, "the mask is"));
+    assert_int_equal(TOY("cut.png", "-W", "34", "--hires", "1.42"), 0);
+    says(last.err, "warning: hires 1.42 makes this 48x44: as much as is whole latents\n");
+    likeness("inspect", "cut.png", NULL);
+    says(last.out, "Hires upscale: 1.42, Hires resize: 48x44, ");
+    assert_int_equal(TOY("again.png", "--like", "cut.png", "--overwrite"), 0);
+    assert_true(same_file("again.png", "cut.png"));
+}
+
 /* What is no larger than a tile is as ever; a larger one says that it is not. */
 static void test_tile(void **state)
 {
@@ -224,10 +251,11 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_from_a_picture),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_hires),           cmocka_unit_test(test_tile),
-        cmocka_unit_test(test_stopped_preview), cmocka_unit_test(test_nothing_done),
-        cmocka_unit_test(test_preview),         cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_from_a_picture), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hires),          cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_tile),           cmocka_unit_test(test_stopped_preview),
+        cmocka_unit_test(test_nothing_done),   cmocka_unit_test(test_preview),
+        cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -2,11 +2,15 @@
  *
  * generate_like: --like PICTURE, a picture made again from what it says of itself. Its settings
  * become the defaults of flags. */
+#include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/generate.h"
+
+enum { MOST_SIDE = 1 << 20 };
 
 /* ---- reading ---- */
 
@@ -53,10 +57,26 @@ bool like_is_ours(const task *t)
 static bool is_known(const char *key)
 {
     static const char *const known[] = {
-        "Version",      "Model",      "Model hash",      "Models",    "Lora hashes",
-        "Lora weights", "Hashes",     "TI hashes",       "RNG",       "Initial latents",
-        "VAE",          "VAE hash",   "Mask hash",       "Batch pos", "Schedule type",
-        "Created Date", "Batch size", "Init image hash",
+        "Version",
+        "Model",
+        "Model hash",
+        "Models",
+        "Lora hashes",
+        "Lora weights",
+        "Hashes",
+        "TI hashes",
+        "RNG",
+        "Initial latents",
+        "VAE",
+        "VAE hash",
+        "Mask hash",
+        "Batch pos",
+        "Schedule type",
+        "Created Date",
+        "Batch size",
+        "Init image hash",
+        "Hires resize-1",
+        "Hires resize-2",
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(key, known[i]) == 0) return true;
@@ -101,12 +121,50 @@ static int tell_unknown(const task *t, const option *list)
     return STATUS_DONE;
 }
 
+/* AUTOMATIC1111's second pass by its size: "Hires resize: 256x192". */
+static bool is_second_size(const task *t)
+{
+    return !lk_settings_get(t->told, "Hires upscale") && lk_settings_get(t->told, "Hires resize-1");
+}
+
+/* A size's side; 0: not told, or no such number. */
+static int told_side(const task *t, const char *key)
+{
+    const char *text = lk_settings_get(t->told, key);
+    long side = text ? strtol(text, NULL, 10) : 0;
+    return side > 0 && side <= MOST_SIDE ? (int)side : 0;
+}
+
+/* The factor that makes of its size the second one, in whole latents of both sides; 0: none does.
+ * There a side of 0 follows the other, and what the first picture's shape leaves over is cut. */
+static double factor_of_size(const task *t)
+{
+    enum { LATENT = 8 };
+    int from[] = {told_side(t, "Size-1"), told_side(t, "Size-2")};
+    int to[] = {told_side(t, "Hires resize-1"), told_side(t, "Hires resize-2")};
+    if (!from[0] || !from[1] || (!to[0] && !to[1])) return 0;
+    int by = !to[0] || (to[1] && (int64_t)from[0] * to[1] >= (int64_t)to[0] * from[1]);
+    int made[] = {to[0], to[1]};
+    made[!by] = (int)((int64_t)to[by] * from[!by] / from[by]);
+    if (to[!by] && (made[!by] - to[!by]) / LATENT) return 0;
+    const int side[] = {to[by] - to[by] % LATENT, to[by]};
+    for (int k = 0; k < 2; k++) {
+        double factor = (double)side[k] / from[by];
+        if ((int)(from[by] * factor) < side[k]) factor = nextafter(factor, INFINITY);
+        if (factor > 1 && (int)(from[by] * factor) / LATENT == made[by] / LATENT &&
+            (int)(from[!by] * factor) / LATENT == made[!by] / LATENT)
+            return factor;
+    }
+    return 0;
+}
+
 int like_read(task *t, int argc, char **argv)
 {
     int status = like_find(t, argc, argv), skip = 1;
     if (status != STATUS_DONE || !t->like) return status;
     if ((status = like_open(t)) != STATUS_DONE) return status;
-    bool two_passes = lk_settings_get(t->told, "Hires upscale") != NULL;
+    bool by_size = is_second_size(t);
+    bool two_passes = by_size || lk_settings_get(t->told, "Hires upscale");
     const option list[] = {
         {"Steps", OPTION_INT, &t->steps},
         {"Sampler", OPTION_TEXT, &t->sampler},
@@ -119,7 +177,8 @@ int like_read(task *t, int argc, char **argv)
         {"Size-2", OPTION_INT, &t->height},
         {"Clip skip", OPTION_INT, &skip},
         {"Deep cache", OPTION_INT, &t->deep_cache},
-        {"Eta", OPTION_FLOAT, &t->eta},
+        {like_is_ours(t) || !lk_settings_get(t->told, "Eta DDIM") ? "Eta" : "Eta DDIM",
+         OPTION_FLOAT, &t->eta},
         {"RNG", OPTION_TEXT, &t->rng},
         {"ENSD", OPTION_INT, &t->noise_delta},
         {"Variance", OPTION_TEXT, &t->variance},
@@ -145,6 +204,7 @@ int like_read(task *t, int argc, char **argv)
     }
     const char *sigmas = lk_settings_get(t->told, "Schedule type");
     if (sigmas && strcmp(sigmas, "Automatic") != 0) t->sigmas = sigmas;
+    if (by_size) t->hires = factor_of_size(t);
     t->clip_skip = skip > 1 ? skip - 1 : 0; /* clip skip counts from 1 there */
     t->negative = lk_settings_negative(t->told);
     return status == STATUS_DONE ? tell_unknown(t, list) : status;
@@ -225,9 +285,47 @@ static int schedule_settle(const task *t)
     return status;
 }
 
+/* AUTOMATIC1111 has an eta of ancestral samplers too, which is 1 here. */
+static void eta_settle(task *t)
+{
+    const char *eta = lk_settings_get(t->told, "Eta");
+    lk_sampler k;
+    if (like_is_ours(t) || !eta || lk_settings_get(t->told, "Eta DDIM") || !t->sampler ||
+        t->sampler != lk_settings_get(t->told, "Sampler") || !lk_sampler_parse(&k, t->sampler) ||
+        lk_sampler_has_eta(k) || t->eta != strtof(eta, NULL))
+        return;
+    if (t->eta != 1)
+        fail(STATUS_DONE,
+             "warning: --like %s: the picture will be another: AUTOMATIC1111's Eta of ancestral "
+             "samplers (%s, Eta: %s) is not done here, where it is 1",
+             t->like, t->sampler, eta);
+    t->eta = 0;
+}
+
+/* A sampler that was not typed is refused by the picture's name. */
+static int sampler_settle(task *t)
+{
+    lk_generate_options probe = t->base;
+    if (!t->sampler || t->sampler != lk_settings_get(t->told, "Sampler") ||
+        lk_sampler_choose(&probe, t->sampler, &t->error))
+        return STATUS_DONE;
+    return fail(STATUS_WRONG_USAGE, "--like %s: %s; --sampler NAME takes another in its place",
+                t->like, t->error.text);
+}
+
 int like_settle(task *t)
 {
     if (!t->told) return STATUS_DONE;
+    int status = sampler_settle(t);
+    if (status != STATUS_DONE) return status;
+    eta_settle(t);
+    if (is_second_size(t) && t->hires == 0)
+        fail(
+            STATUS_DONE,
+            "warning: --like %s: the picture will be another: \"Hires resize: %sx%s\" is no factor "
+            "of its size, so the second pass is not made; --hires X makes one",
+            t->like, lk_settings_get(t->told, "Hires resize-1"),
+            lk_settings_get(t->told, "Hires resize-2"));
     const char *prompt = lk_settings_prompt(t->told),
                *sampler = lk_settings_get(t->told, "Sampler");
     bool its_sigmas = t->sigmas == lk_settings_get(t->told, "Schedule type") ||

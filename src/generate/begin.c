@@ -163,6 +163,13 @@ static bool is_white(const uint8_t *rgb)
     return ((19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 0x8000) >> 16) >= 128;
 }
 
+void begin_mask_has(const image *mask, bool has[2])
+{
+    has[0] = has[1] = false;
+    for (size_t i = 0; i < (size_t)mask->width * (size_t)mask->height; i++)
+        has[is_white(mask->pixels + 3 * i)] = true;
+}
+
 /* The mask at each place of the latents (torch's interpolate: the nearest above left); what is
  * masked becomes 0 in the pixels. */
 static bool read_mask(job_image *p, const job *j, const image *mask, float *pixels, error *e)

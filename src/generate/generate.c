@@ -90,7 +90,8 @@ bool generator_check_mixed(generator *const *models, int count, const mix *m,
     bool ok = job_open(&j, models, count, m, &one, 1, notes, e);
     job_close(&j);
     if (ok && o->hires != 0) {
-        ok = open_largest(&j, models, count, m, o, e);
+        ok = open_largest(&j, models, count, m, o, e) &&
+             (!notes || hires_notes(notes, o, job_first(&j)->on.model, e));
         job_close(&j);
     }
     if (!ok && notes) { /* notes are for a check that went well */

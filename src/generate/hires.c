@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "base/platform.h"
+#include "generate/prompts/prompt.h"
 #include "generate/samplers/sigma_text.h"
 #include "pipeline/fit.h"
 
@@ -19,8 +21,12 @@ int hires_steps(const generate_options *o)
     return o->hires_steps ? o->hires_steps : o->sampler.steps;
 }
 
-/* int(width * scale), as AUTOMATIC1111 cuts it. */
-int hires_side(int side, double scale) { return (int)(side * scale); }
+/* int(width * scale) // 8 latents, as AUTOMATIC1111 cuts it. */
+static int grown(int side, double scale, int multiple)
+{
+    int whole = (int)(side * scale);
+    return whole - whole % multiple;
+}
 
 static bool check_list(const generate_options *o, error *e)
 {
@@ -34,7 +40,6 @@ static bool check_list(const generate_options *o, error *e)
 bool hires_check(const generate_options *o, const model *m, error *e)
 {
     latent_upscaler how;
-    int width = o->width, height = o->height, own[2], multiple;
     if (o->hires == 0) return true;
     if (!fit_conditional(m))
         return error_set(e, ERROR_USAGE,
@@ -69,30 +74,39 @@ bool hires_check(const generate_options *o, const model *m, error *e)
                          "latent-bicubic, latent-bicubic-antialiased, latent-nearest and "
                          "latent-nearest-exact",
                          o->hires_upscaler);
+    return check_list(o, e);
+}
+
+bool hires_size(int size[2], const generate_options *o, const model *m)
+{
+    int own[2], multiple;
     fit_size(m, &own[0], &own[1], &multiple);
-    if (!width) width = own[0];
-    if (!height) height = own[1];
-    width = hires_side(width, o->hires);
-    height = hires_side(height, o->hires);
-    return ((width % multiple == 0 && height % multiple == 0) ||
-            error_set(e, ERROR_USAGE,
-                      "--hires makes this %dx%d, and both sides must be multiples of %d; choose "
-                      "another factor or size",
-                      width, height, multiple)) &&
-           check_list(o, e);
+    const int first[] = {o->width ? o->width : own[0], o->height ? o->height : own[1]};
+    for (int i = 0; i < 2; i++) size[i] = grown(first[i], o->hires, multiple);
+    return size[0] != (int)(first[0] * o->hires) || size[1] != (int)(first[1] * o->hires);
+}
+
+bool hires_notes(char **notes, const generate_options *o, const model *m, error *e)
+{
+    int size[2];
+    if (!hires_size(size, o, m)) return true;
+    return prompt_note_line(notes,
+                            string_format("hires %s makes this %dx%d: as much as is whole latents",
+                                          number_exact(o->hires).text, size[0], size[1]),
+                            e);
 }
 
 bool hires_second(generate_options *out, mix *turns, const mix *m, const generate_options *o,
                   const model *first, error *e)
 {
-    int own[2], multiple, made = hires_steps(o);
+    int size[2], made = hires_steps(o);
     *turns = (mix){0};
     if (!hires_check(o, first, e)) return false;
-    fit_size(first, &own[0], &own[1], &multiple);
+    hires_size(size, o, first);
     *out = *o;
     out->hires = 0;
-    out->width = hires_side(o->width ? o->width : own[0], o->hires);
-    out->height = hires_side(o->height ? o->height : own[1], o->hires);
+    out->width = size[0];
+    out->height = size[1];
     /* so many that the share of them is what is made: setup_img2img_steps */
     out->sampler.steps = (int)(made / fmin(o->hires_strength, MOST_STRENGTH));
     out->last_steps = made;

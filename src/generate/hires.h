@@ -26,8 +26,11 @@ const char *upscaler_label(latent_upscaler u); /* as it writes it */
 bool upscale(float *out, const float *in, int channels, int height, int width, int to_height,
              int to_width, latent_upscaler how, error *e);
 
-int hires_side(int side, double hires);     /* of the second pass */
 int hires_steps(const generate_options *o); /* of the second pass; 0: there is none */
+/* The second pass's size; true where whole latents made it smaller than the factor says. */
+bool hires_size(int size[2], const generate_options *o, const model *m);
+/* A line where it did. */
+bool hires_notes(char **notes, const generate_options *o, const model *m, error *e);
 bool hires_check(const generate_options *o, const model *m, error *e);
 /* The second pass's options but for its latents, and its mix (NULL: none), which mix_close frees.
  */

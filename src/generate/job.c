@@ -229,6 +229,37 @@ static bool sampler_notes(char **notes, const sampler_options *how, error *e)
     return ok;
 }
 
+/* A mask of one kind alone, as one is whose shape lies in its alpha. */
+static bool mask_notes(const generate_options *o, char **notes, error *e)
+{
+    bool has[2]; /* black, white */
+    if (!o->mask) return true;
+    begin_mask_has(o->mask, has);
+    return (has[0] && has[1]) ||
+           prompt_note_line(notes,
+                            string_format("the mask is all %s, so %s of the picture is made anew; "
+                                          "its colours are read (white is made anew), its alpha is "
+                                          "not the mask",
+                                          has[0] ? "black" : "white", has[0] ? "nothing" : "all"),
+                            e);
+}
+
+/* Words of the tokenizer that embeddings took. */
+static bool word_notes(const job *j, char **notes, error *e)
+{
+    bool ok = true;
+    for (int i = 0; ok && i < j->model_count; i++) {
+        const char *words = generator_model(j->models[i])->inversion_words;
+        ok = !words ||
+             prompt_note_line(notes,
+                              string_format("the model had the word %s, and an embedding is in its "
+                                            "place now; WORD=FILE gives that another word",
+                                            words),
+                              e);
+    }
+    return ok;
+}
+
 /* A negative prompt is what guidance leads away from. */
 static bool negative_note(const job *j, char **notes, error *e)
 {
@@ -311,7 +342,7 @@ static bool open_image(job_image *p, const generate_options *o, const model *fir
                      .negative = o->negative ? o->negative : "",
                      .guidance = {.scale = o->guidance, .rescale = o->guidance_rescale}};
     if (!check_text(p, first, notes, e) || !begin_check(o, first, e) ||
-        (notes && !sampler_notes(notes, &o->sampler, e)))
+        (notes && (!sampler_notes(notes, &o->sampler, e) || !mask_notes(o, notes, e))))
         return false;
     sampler_options how = o->sampler;
     how.skip = how.steps - generate_steps(o);
@@ -360,7 +391,7 @@ bool job_open(job *j, generator *const *models, int count, const mix *m, const g
     for (int k = 0; k < pictures; k++)
         if (!open_image(&j->picture[k], &o[k], first, notes, e)) return false;
     if (j->scripted && !open_script(j, notes, e)) return false;
-    if (notes && !negative_note(j, notes, e)) return false;
+    if (notes && (!negative_note(j, notes, e) || !word_notes(j, notes, e))) return false;
     assert(!m || m->count == sampler_steps(j->picture[0].sampler));
     return plan_all(j, e) && memory_check_planned(j, e);
 }

@@ -120,6 +120,7 @@ bool script_notes(char **notes, const model *m, const char *prompt, error *e);
 void begin_size(const generate_options *o, const model *m, int *width, int *height);
 bool begin_check(const generate_options *o, const model *m, error *e);
 /* Draws what the picture begins with, and encodes the pictures that it is made from. */
+void begin_mask_has(const image *mask, bool has[2]); /* what is kept, what is made anew */
 bool begin_draw(const job *j, job_image *p, error *e);
 void begin_hash(job_image *p, size_t numbers); /* p->begun */
 /* After sampler_begin. */

@@ -197,18 +197,22 @@ static image_name name_image(const image *m)
 static bool set_tile(settings *s, const generator *g, const generate_options *o, const int size[2],
                      error *e)
 {
-    int side = generator_model(g)->vae.sample_size, larger = false;
-    for (int i = 0; i < 2; i++)
-        larger |= (o->hires > 0 ? hires_side(size[i], o->hires) : size[i]) > side;
+    int side = generator_model(g)->vae.sample_size, larger = false, last[] = {size[0], size[1]};
+    if (o->hires > 0) hires_size(last, o, generator_model(g));
+    for (int i = 0; i < 2; i++) larger |= last[i] > side;
     return !o->tile || !larger || settings_set(s, e, "VAE tiling", "True");
 }
 
-static bool set_hires(settings *s, const generate_options *o, error *e)
+/* The second size is told where the factor does not say it. */
+static bool set_hires(settings *s, const generator *g, const generate_options *o, error *e)
 {
     latent_upscaler how;
+    int size[2];
+    bool cut = hires_size(size, o, generator_model(g));
     upscaler_parse(&how, o->hires_upscaler);
     return settings_set(s, e, "Denoising strength", "%s", number_exact(o->hires_strength).text) &&
            settings_set(s, e, "Hires upscale", "%s", number_exact(o->hires).text) &&
+           (!cut || settings_set(s, e, "Hires resize", "%dx%d", size[0], size[1])) &&
            (!o->hires_steps || settings_set(s, e, "Hires steps", "%d", o->hires_steps)) &&
            settings_set(s, e, "Hires upscaler", "%s", upscaler_label(how));
 }
@@ -276,7 +280,7 @@ static bool fill(settings *s, const image_job *j, const image *made, error *e)
     ok = ok && settings_set(s, e, "Seed", "%llu", (unsigned long long)o->seed) &&
          settings_set(s, e, "Size", "%dx%d", size[0], size[1]) && set_model(s, j, g, e) &&
          set_decoder(s, j, e) && (!has_turns(j, alone) || set_turns(s, j, e)) &&
-         (!o->init || set_init(s, o, e)) && (o->hires == 0 || set_hires(s, o, e)) &&
+         (!o->init || set_init(s, o, e)) && (o->hires == 0 || set_hires(s, g, o, e)) &&
          set_tile(s, g, o, size, e) && set_rare(s, o, e) && set_controls(s, o, e);
     /* without RNG, AUTOMATIC1111 takes the GPU's noise */
     ok = ok && (!o->latents || set_latents(s, g, o, e)) &&

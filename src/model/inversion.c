@@ -120,14 +120,31 @@ static bool tell(model *m, const rows *r, const mapped_file *map, error *e)
     return true;
 }
 
+/* A word that the tokenizer has is the new one from now on, as in AUTOMATIC1111. */
+static bool note_word(model *m, const rows *r, error *e)
+{
+    int32_t *ids = NULL;
+    int count;
+    if (!*r->token) return true; /* tokenizer_add refuses it */
+    if (!tokenizer_encode_whole(m->tokens, r->token, &ids, &count, e)) return false;
+    free(ids);
+    if (count != 1) return true;
+    const char *before = m->inversion_words;
+    char *text = string_format("%s%s%s", before ? before : "", before ? ", " : "", r->token);
+    if (!text) return error_memory(e, "a textual inversion", 64);
+    free(m->inversion_words);
+    m->inversion_words = text;
+    return true;
+}
+
 static bool read_file(rows *r, model *m, const inversion_choice *c, arena *memory, error *e)
 {
     safetensors f;
     if (!tensors_open(&f, c->path, e)) return false;
     const safetensors_entry *t = find_rows(&f, c->path, e);
     if (t) name_rows(r, c, t, f.bare);
-    bool ok = t && take_rows(r, m, c, t, memory, e) && add_words(r, m, c->path, e) &&
-              tell(m, r, &f.map, e);
+    bool ok = t && take_rows(r, m, c, t, memory, e) && note_word(m, r, e) &&
+              add_words(r, m, c->path, e) && tell(m, r, &f.map, e);
     safetensors_close(&f);
     return ok;
 }

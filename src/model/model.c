@@ -599,7 +599,8 @@ bool model_derive(model **out, const model *base, error *e)
     m->copied = 0;
     m->clip_weights = m->unet_weights = (weight_set){0};
     m->tokenizer_folder = m->vae_folder = m->vae_given = NULL;
-    m->lora_hashes = m->lora_weights = m->lora_aliases = m->inversion_hashes = NULL;
+    m->lora_hashes = m->lora_weights = m->lora_aliases = NULL;
+    m->inversion_hashes = m->inversion_words = NULL;
     memset(m->told, 0, sizeof m->told);
     bool ok = copy_text(&m->tokenizer_folder, base->tokenizer_folder, e) &&
               copy_text(&m->vae_folder, base->vae_folder, e) &&
@@ -608,6 +609,7 @@ bool model_derive(model **out, const model *base, error *e)
               copy_text(&m->lora_weights, base->lora_weights, e) &&
               copy_text(&m->lora_aliases, base->lora_aliases, e) &&
               copy_text(&m->inversion_hashes, base->inversion_hashes, e) &&
+              copy_text(&m->inversion_words, base->inversion_words, e) &&
               share_set(&m->clip_weights, &base->clip_weights, e) &&
               share_set(&m->unet_weights, &base->unet_weights, e);
     for (int i = 0; ok && i < 4; i++) ok = copy_text(&m->told[i], base->told[i], e);
@@ -638,6 +640,7 @@ void model_close(model **handle)
     free(m->lora_weights);
     free(m->lora_aliases);
     free(m->inversion_hashes);
+    free(m->inversion_words);
     for (int i = 0; i < 4; i++) free(m->told[i]);
     free(m->hash);
     free(m);

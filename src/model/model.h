@@ -33,6 +33,7 @@ typedef struct model {
     char *lora_weights; /* "name: 0.8, ..." */
     char *lora_aliases; /* "\nother name\n...": what else prompts call them (lora_list.h) */
     char *inversion_hashes; /* the same of textual inversions */
+    char *inversion_words;  /* "dog, cat": words of the tokenizer that these took; NULL: none */
     char *told[4];          /* of a single file that tells its configurations, in told.c's order */
     char *hash;             /* [65], kept by model_hash, "" until then; NULL: it is not kept */
     size_t copied;          /* bytes of the float32 copies that LoRAs made of its weights */

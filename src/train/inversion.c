@@ -46,6 +46,20 @@ static bool check_word(const model *m, const train_settings *s, error *e)
     return ok;
 }
 
+/* An ordinary word is a token too, written "dog</w>" in the vocabulary. */
+static bool check_ordinary(const model *m, const train_settings *s, error *e)
+{
+    int32_t *ids = NULL;
+    int count;
+    if (!tokenizer_encode_whole(m->tokens, s->placeholder_token, &ids, &count, e)) return false;
+    free(ids);
+    return count != 1 ||
+           error_set(e, ERROR_USAGE,
+                     "--placeholder_token %s: the model's tokenizer has that word already, and no "
+                     "prompt could say it any more; choose another, such as \"<%s>\"",
+                     s->placeholder_token, s->placeholder_token);
+}
+
 static bool first_token(const model *m, const train_settings *s, int32_t *id, error *e)
 {
     int32_t *ids = NULL;
@@ -145,7 +159,7 @@ bool inversion_open(inversion *v, const model *m, const train_settings *s, error
                          s->num_vectors, m->clip.positions - 2);
     v->prompt = calloc(count, sizeof *v->prompt);
     bool ok = v->prompt || error_memory(e, "prompts", count * sizeof *v->prompt);
-    ok = ok && check_word(m, s, e) && first_token(m, s, &id, e) &&
+    ok = ok && check_word(m, s, e) && check_ordinary(m, s, e) && first_token(m, s, &id, e) &&
          begin(v, table, id, s->num_vectors, e);
     for (; ok && v->prompts < count; v->prompts++)
         if (!open_prompt(&v->prompt[v->prompts], m, table, list[v->prompts], s->num_vectors, e)) {
