@@ -563,7 +563,11 @@ static bool run_all(const struct use *u)
     }
     printf("%s: %ld allocations, %ld failed in turn, %ld of them borne, %ld wrong\n", u->name,
            total, runs, borne, wrong);
-    return run(u, 0, &sum, &why) && wrong == 0; /* and what others read is there again */
+    if (!run(u, 0, &sum, &why)) { /* what others read is there again */
+        fprintf(stderr, "alloc_fail: %s, after all failures: %s\n", u->name, why.text);
+        return false;
+    }
+    return wrong == 0;
 }
 
 int main(void)

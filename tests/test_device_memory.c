@@ -227,7 +227,8 @@ static void test_update(void **state)
         assert_true(d->update(d, &job, &r, &e));
         plain_update(want, sums ? 2 : 1, max_norm, &norm);
         assert_int_equal(r.bad, TENSORS);
-        assert_true(r.norm == norm);
+        /* a card cuts its sum in other pieces, in double precision too */
+        assert_true(fabs(r.norm - norm) <= (strcmp(test_device(), "cuda") ? 0 : 1e-13 * norm));
         get(&t.weights, 0, got, sizeof got);
         assert_memory_equal(got, want, sizeof got);
         float part[10];

@@ -83,6 +83,20 @@ static void shorten(char *text)
     *out = '\0';
 }
 
+void json_put(json_t **object, const char *key, json_t *value)
+{
+    if (json_object_set_new(*object, key, value) == 0) return;
+    json_decref(*object);
+    *object = NULL;
+}
+
+void json_add(json_t **list, json_t *value)
+{
+    if (json_array_append_new(*list, value) == 0) return;
+    json_decref(*list);
+    *list = NULL;
+}
+
 char *json_text(const json_t *j, size_t flags)
 {
     locale_change c = locale_enter();

@@ -19,6 +19,10 @@ json_t *json_parse(const char *text, size_t size, size_t flags, json_error_t *wh
 /* A file of at most `limit` bytes, no key twice, Python's Infinity as null; NULL with an error that
  * names the line. */
 json_t *json_read(const char *path, size_t limit, error *e);
+/* A member more. Where memory is out, or the value NULL, *object is freed and NULL from then on, so
+ * that one look at the end tells whether it is whole; json_add: the same of a list. Takes value. */
+void json_put(json_t **object, const char *key, json_t *value);
+void json_add(json_t **list, json_t *value);
 /* The text of j, with jansson's flags for it (JSON_INDENT ...; no precision): malloc'ed; NULL when
  * memory is out or j is NULL. */
 char *json_text(const json_t *j, size_t flags);

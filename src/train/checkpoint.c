@@ -248,10 +248,10 @@ static bool load_weights(const trainer *t, trained_set *set, const char *folder,
 static json_t *scaler_json(const trainer *t)
 {
     json_t *j = json_object();
-    json_object_set_new(j, "skipped_steps", json_integer(t->skipped));
+    json_put(&j, "skipped_steps", json_integer(t->skipped));
     if (t->scaler.scale > 0) {
-        json_object_set_new(j, "scale", json_real((double)t->scaler.scale));
-        json_object_set_new(j, "growth_tracker", json_integer(t->scaler.good));
+        json_put(&j, "scale", json_real((double)t->scaler.scale));
+        json_put(&j, "growth_tracker", json_integer(t->scaler.good));
     }
     return j;
 }
@@ -277,11 +277,10 @@ static bool save_manifest(const checkpoint_owner *o, const trainer *t, const cha
 {
     json_t *files = json_object(), *j = identity_json(t, o->model_hash);
     for (int i = 0; i < FILES; i++)
-        if (hashed_file(t, i))
-            json_object_set_new(files, hashed_file(t, i), json_string(hashes->of[i]));
-    json_object_set_new(j, "step", json_integer(t->done));
-    if (t->scaler.scale > 0 || t->skipped) json_object_set_new(j, "loss_scaler", scaler_json(t));
-    json_object_set_new(j, "files", files);
+        if (hashed_file(t, i)) json_put(&files, hashed_file(t, i), json_string(hashes->of[i]));
+    json_put(&j, "step", json_integer(t->done));
+    if (t->scaler.scale > 0 || t->skipped) json_put(&j, "loss_scaler", scaler_json(t));
+    json_put(&j, "files", files);
     bool ok = json_write_in(j, folder, "checkpoint.json", e);
     json_decref(j);
     return ok;

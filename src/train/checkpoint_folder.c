@@ -152,26 +152,32 @@ bool checkpoint_none_foreign(const checkpoint_owner *o, const trainer *t, bool e
     return ok;
 }
 
+/* ---- removing ---- */
+
+/* Out of sight first, so that what is named checkpoint-N stays whole. */
+static bool remove_one(const checkpoint_owner *o, const char *path, error *e)
+{
+    char *away = checkpoint_partial(o->output_dir, "old");
+    bool ok = (path && away) || error_memory(e, "a checkpoint's name", 64);
+    ok = ok && folder_remove(away, e) && folder_move(path, away, e) && folder_remove(away, e);
+    free(away);
+    return ok;
+}
+
+static bool remove_step(const checkpoint_owner *o, int64_t step, error *e)
+{
+    char *path = checkpoint_path(o->output_dir, step);
+    bool ok = remove_one(o, path, e);
+    free(path);
+    return ok;
+}
+
 bool checkpoint_give_way(const checkpoint_owner *o, const trainer *t, const char *path, error *e)
 {
     error why = {0};
     if (!path_exists(path)) return true;
     if (owner_of(o, t, path, &why) == FOREIGN) return error_set(e, why.code, "%s", why.text);
-    return folder_remove(path, e);
-}
-
-/* ---- removing ---- */
-
-/* Out of sight first, so that what is named checkpoint-N stays whole. */
-static bool remove_one(const checkpoint_owner *o, int64_t step, error *e)
-{
-    char *path = checkpoint_path(o->output_dir, step),
-         *away = checkpoint_partial(o->output_dir, "old");
-    bool ok = (path && away) || error_memory(e, "a checkpoint's name", 64);
-    ok = ok && folder_remove(away, e) && folder_move(path, away, e) && folder_remove(away, e);
-    free(away);
-    free(path);
-    return ok;
+    return remove_one(o, path, e);
 }
 
 bool checkpoint_limit(const checkpoint_owner *o, const trainer *t, error *e)
@@ -183,7 +189,7 @@ bool checkpoint_limit(const checkpoint_owner *o, const trainer *t, error *e)
     bool ok = true;
     for (size_t i = 0, left = count; ok && left > limit && i < count; i++) {
         if (steps[i] == t->done) continue;
-        ok = remove_one(o, steps[i], e);
+        ok = remove_step(o, steps[i], e);
         left--;
     }
     free(steps);
@@ -196,7 +202,7 @@ bool checkpoint_drop_oldest(const checkpoint_owner *o, const trainer *t, int64_t
     int64_t *steps;
     *step = 0;
     if (!checkpoint_own(o, t, &steps, &count, e)) return false;
-    bool ok = count < 2 || remove_one(o, steps[0], e);
+    bool ok = count < 2 || remove_step(o, steps[0], e);
     if (ok && count >= 2) *step = steps[0];
     free(steps);
     return ok;

@@ -7,18 +7,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file/formats.h"
 #include "file/json.h"
 
 /* Bytes of the UTF-8 character that s begins with; 0: it begins with none. */
 static size_t character(const char *s)
 {
-    size_t n = 1, left = strlen(s);
-    for (; n <= 4 && n <= left; n++) {
-        json_t *one = json_stringn(s, n);
-        json_decref(one);
-        if (one) return n;
-    }
-    return 0;
+    const char *next = s;
+    utf8_next(&next);
+    return next == s + 1 && (unsigned char)*s >= 0x80 ? 0 : (size_t)(next - s);
+}
+
+static bool is_utf8(const char *s)
+{
+    size_t n = 1;
+    for (; *s && n; s += n) n = character(s);
+    return n > 0;
 }
 
 char *describe_name(const char *name)
@@ -49,8 +53,8 @@ static json_t *escaped(const char *s)
 
 json_t *describe_text(const char *s)
 {
-    json_t *j = s ? json_string(s) : json_null();
-    return j ? j : escaped(s);
+    if (!s) return json_null();
+    return is_utf8(s) ? json_string(s) : escaped(s);
 }
 
 static const char *optimizer_name(train_optimizer o)
@@ -81,7 +85,7 @@ json_t *describe_settings(const train_settings *given)
     train_settings s = *given;
     train_settings_resolve(&s);
     for (const train_setting *one = train_setting_list; one->name; one++)
-        json_object_set_new(j, one->name, value_of(&s, one));
+        json_put(&j, one->name, value_of(&s, one));
     return j;
 }
 
@@ -91,7 +95,7 @@ static json_t *hashes(const photo_set *set)
     for (size_t i = 0; i < set->count; i++) {
         const char *slash = strrchr(set->item[i].path, '/');
         char *name = describe_name(slash ? slash + 1 : set->item[i].path);
-        if (name) json_object_set_new(j, name, json_string(set->item[i].sha256));
+        json_put(&j, name, json_string(set->item[i].sha256));
         free(name);
     }
     return j;
@@ -100,7 +104,7 @@ static json_t *hashes(const photo_set *set)
 json_t *describe_images(const trainer *t)
 {
     json_t *j = json_object();
-    json_object_set_new(j, "instance", hashes(&t->instances));
-    if (t->classes.count) json_object_set_new(j, "class", hashes(&t->classes));
+    json_put(&j, "instance", hashes(&t->instances));
+    if (t->classes.count) json_put(&j, "class", hashes(&t->classes));
     return j;
 }

@@ -18,14 +18,14 @@ static const char *precision_of(const trainer *t)
 json_t *identity_json(const trainer *t, const char *model_hash)
 {
     json_t *j = json_object();
-    json_object_set_new(j, "model", describe_text(t->model->path));
-    json_object_set_new(j, "model_hash", json_string(model_hash));
-    json_object_set_new(j, "precision", json_string(precision_of(t)));
-    json_object_set_new(j, "device", json_string(t->device->name));
-    json_object_set_new(j, "steps", json_integer(t->total));
-    json_object_set_new(j, "learning_rate", json_real(t->rate));
-    json_object_set_new(j, "settings", describe_settings(&t->settings));
-    json_object_set_new(j, "pictures", describe_images(t));
+    json_put(&j, "model", describe_text(t->model->path));
+    json_put(&j, "model_hash", json_string(model_hash));
+    json_put(&j, "precision", json_string(precision_of(t)));
+    json_put(&j, "device", json_string(t->device->name));
+    json_put(&j, "steps", json_integer(t->total));
+    json_put(&j, "learning_rate", json_real(t->rate));
+    json_put(&j, "settings", describe_settings(&t->settings));
+    json_put(&j, "pictures", describe_images(t));
     return j;
 }
 
@@ -68,7 +68,7 @@ static bool same_settings(const json_t *saved, const trainer *t, bool goes_on, c
     train_settings_defaults(&unset);
     json_t *mine = describe_settings(&t->settings), *defaults = describe_settings(&unset), *value;
     const char *key;
-    bool ok = true;
+    bool ok = (mine && defaults) || error_memory(e, where, 4096);
     json_object_foreach(mine, key, value)
     {
         const json_t *other = json_object_get(saved, key);
@@ -114,7 +114,8 @@ static bool same_images(const json_t *saved, const trainer *t, const char *where
     json_t *mine = describe_images(t);
     const json_t *classes = json_object_get(mine, "class"),
                  *others = json_object_get(saved, "class");
-    bool ok = same_files(json_object_get(saved, "instance"), json_object_get(mine, "instance"),
+    bool ok = (mine || error_memory(e, where, 4096)) &&
+              same_files(json_object_get(saved, "instance"), json_object_get(mine, "instance"),
                          "instance", where, e) &&
               (!classes || !others || same_files(others, classes, "class", where, e));
     json_decref(mine);

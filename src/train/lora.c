@@ -242,28 +242,28 @@ static bool add_set(entries *l, lora_spelling spelling, bool is_clip, const weig
     return ok;
 }
 
-static void describe_network(json_t *j, const char *prefix, const train_settings *s, bool is_clip)
+static void describe_network(json_t **j, const char *prefix, const train_settings *s, bool is_clip)
 {
     static const char *const unet[] = {"to_k", "to_q", "to_v", "to_out.0"};
     static const char *const clip[] = {"q_proj", "k_proj", "v_proj", "out_proj"};
     char key[64];
-    json_t *targets = json_array(), *of[] = {json_string("LORA"),
-                                             json_integer(s->lora_rank),
-                                             json_real(s->lora_alpha),
-                                             json_real(0),
-                                             json_string("gaussian"),
-                                             json_string("none"),
-                                             json_false(),
-                                             json_false(),
-                                             targets};
+    json_t *targets = json_array();
+    for (int i = 0; i < 4; i++) json_add(&targets, json_string((is_clip ? clip : unet)[i]));
+    json_t *of[] = {json_string("LORA"),
+                    json_integer(s->lora_rank),
+                    json_real(s->lora_alpha),
+                    json_real(0),
+                    json_string("gaussian"),
+                    json_string("none"),
+                    json_false(),
+                    json_false(),
+                    targets};
     static const char *const keys[] = {"peft_type",         "r",    "lora_alpha", "lora_dropout",
                                        "init_lora_weights", "bias", "use_rslora", "use_dora",
                                        "target_modules"};
-    for (int i = 0; i < 4; i++)
-        json_array_append_new(targets, json_string((is_clip ? clip : unet)[i]));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         snprintf(key, sizeof key, "%s.%s", prefix, keys[i]);
-        json_object_set_new(j, key, of[i]);
+        json_put(j, key, of[i]);
     }
 }
 
@@ -271,8 +271,8 @@ static void describe_network(json_t *j, const char *prefix, const train_settings
 static char *adapter_metadata(const train_settings *s)
 {
     json_t *j = json_object();
-    describe_network(j, "unet", s, false);
-    if (s->train_text_encoder) describe_network(j, "text_encoder", s, true);
+    describe_network(&j, "unet", s, false);
+    if (s->train_text_encoder) describe_network(&j, "text_encoder", s, true);
     char *text = json_text(j, JSON_SORT_KEYS | JSON_INDENT(2));
     json_decref(j);
     return text;

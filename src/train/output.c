@@ -170,7 +170,7 @@ bool output_take(output *o, const trainer *t, error *e)
 bool output_enter(const output *o, const trainer *t, const checkpoint_owner *owner, error *e)
 {
     json_t *j = identity_json(t, owner->model_hash);
-    json_object_set_new(j, "saved_steps", json_integer(o->saved_steps));
+    json_put(&j, "saved_steps", json_integer(o->saved_steps));
     bool ok = json_write_in(j, t->settings.output_dir, RECORD, e);
     json_decref(j);
     return ok;

@@ -17,7 +17,8 @@ static json_t *determining_settings(const train_request *r)
     json_t *all = describe_settings(&s), *some = json_object(), *value;
     const char *name;
     json_object_foreach(all, name, value) if (train_setting_determines(&s, name))
-        json_object_set(some, name, value);
+        json_put(&some, name, json_incref(value));
+    if (!all) json_decref(some), some = NULL;
     json_decref(all);
     /* trainings of all weights are called as they were before there were others */
     if (!s.lora_rank) json_object_del(some, "lora_rank");
@@ -33,16 +34,15 @@ static bool instance_hashes(json_t **out, const train_settings *s, error *e)
     for (size_t i = 0; i < s->instance_count; i++) {
         char hash[65];
         photo_hash(s->instance_images[i], hash);
-        json_array_append_new(*out, json_string(hash));
+        json_add(out, json_string(hash));
     }
-    for (size_t i = 0; i < files.count; i++)
-        json_array_append_new(*out, json_string(files.item[i].sha256));
+    for (size_t i = 0; i < files.count; i++) json_add(out, json_string(files.item[i].sha256));
     photo_files_free(&files);
     return true;
 }
 
 /* Prompt, count and seed are among the settings. */
-static bool class_part(json_t *whole, const train_request *r, error *e)
+static bool class_part(json_t **whole, const train_request *r, error *e)
 {
     const train_settings *s = r->settings;
     if (!train_setting_determines(s, "num_class_images")) return true;
@@ -55,8 +55,8 @@ static bool class_part(json_t *whole, const train_request *r, error *e)
                           .precision = r->precision};
     json_t *foreign = NULL;
     if (!class_images_foreign(&made, &foreign, e)) return false;
-    json_object_set_new(whole, "class_maker", json_string(r->class_maker ? r->class_maker : ""));
-    json_object_set_new(whole, "class_pictures", foreign);
+    json_put(whole, "class_maker", json_string(r->class_maker ? r->class_maker : ""));
+    json_put(whole, "class_pictures", foreign);
     return true;
 }
 
@@ -64,12 +64,12 @@ bool train_request_text(char **out, const train_request *r, error *e)
 {
     json_t *whole = json_object(), *instances = NULL;
     *out = NULL;
-    json_object_set_new(whole, "model", json_string(r->model));
-    json_object_set_new(whole, "precision", json_string(r->precision));
-    json_object_set_new(whole, "settings", determining_settings(r));
+    json_put(&whole, "model", json_string(r->model));
+    json_put(&whole, "precision", json_string(r->precision));
+    json_put(&whole, "settings", determining_settings(r));
     bool ok = instance_hashes(&instances, r->settings, e);
-    json_object_set_new(whole, "instance_pictures", instances);
-    ok = ok && class_part(whole, r, e);
+    json_put(&whole, "instance_pictures", instances);
+    ok = ok && class_part(&whole, r, e);
     if (ok) *out = json_text(whole, JSON_SORT_KEYS | JSON_COMPACT);
     json_decref(whole);
     return ok && (*out || error_memory(e, "a training's request", 4096));
