@@ -304,24 +304,27 @@ bool lora_write(const char *path, lora_spelling spelling, const weight_set *unet
 
 /* ---- the model that they make ---- */
 
-/* w as float32 with scale * up down added. */
+/* w as float32 with scale * (up down) added: in the order of sums in which model/lora.c merges the
+ * file, so that --lora makes the same bytes. */
 static const float *sum_of(const weight *w, const weight *down, const weight *up, float scale,
                            arena *memory)
 {
     int64_t rows = w->dim[0], columns = w->dim[1], rank = down->dim[0];
-    size_t n = (size_t)(rows * columns), few = (size_t)(rank * (rows + columns));
+    size_t n = (size_t)(rows * columns), few = (size_t)(rank * (rows + columns) + columns);
     float *out = arena_alloc(memory, n * sizeof *out), *a = malloc(few * sizeof *a);
     if (out && a) {
-        float *b = a + rank * columns;
+        float *b = a + rank * columns, *row = b + rank * rows;
         convert_to_float(out, w->data, w->type, n);
         convert_to_float(a, down->data, down->type, (size_t)(rank * columns));
         convert_to_float(b, up->data, up->type, (size_t)(rank * rows));
-        for (int64_t i = 0; i < rows; i++)
+        for (int64_t i = 0; i < rows; i++) {
+            for (int64_t j = 0; j < columns; j++) row[j] = 0;
             for (int64_t k = 0; k < rank; k++) {
-                float factor = scale * b[i * rank + k];
-                for (int64_t j = 0; j < columns; j++)
-                    out[i * columns + j] += factor * a[k * columns + j];
+                float factor = b[i * rank + k];
+                for (int64_t j = 0; j < columns; j++) row[j] += factor * a[k * columns + j];
             }
+            for (int64_t j = 0; j < columns; j++) out[i * columns + j] += scale * row[j];
+        }
     }
     free(a);
     return a ? out : NULL;
