@@ -59,7 +59,7 @@ static bool run_timed(bool (*run)(void *, error *), void *what, int repeats, dou
         if (i >= 0) seconds[i] = clock_seconds() - start;
     }
     qsort(seconds, (size_t)repeats, sizeof *seconds, by_value);
-    *median = seconds[repeats / 2];
+    *median = (seconds[(repeats - 1) / 2] + seconds[repeats / 2]) / 2;
     return true;
 }
 

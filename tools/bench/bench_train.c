@@ -25,7 +25,7 @@ static int by_value(const void *a, const void *b)
 static double median(double *seconds, int n)
 {
     qsort(seconds, (size_t)n, sizeof *seconds, by_value);
-    return seconds[n / 2];
+    return (seconds[(n - 1) / 2] + seconds[n / 2]) / 2;
 }
 
 /* The weights: what is trained, beside a LoRA the base's too. */
