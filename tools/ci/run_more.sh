@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run_more.sh [clang|threads|onednn3|cuda ...]: what `make test` does not look at, each in a build of its own (oneDNN 3 over that of the tests): everything
-# compiled by clang, warnings as errors, and those tests that are quick under AddressSanitizer and UBSan; the
-# tests of what threads share under ThreadSanitizer; oneDNN 3, where pip has its package, compiled against and run; the
-# plug-in for NVIDIA GPUs compiled, where CUDA or pip's wheels of it are to be had.
+# run_more.sh [clang|threads|onednn3|cuda ...]: what `make test` does not look at, each in a build of its own (oneDNN 3
+# over that of the tests): everything compiled by clang, warnings as errors, and those tests that are quick under
+# AddressSanitizer and UBSan; the tests of what threads share under ThreadSanitizer; oneDNN 3, where pip has its
+# package, compiled against and run; the plug-in for NVIDIA GPUs compiled, where CUDA or pip's wheels of it are to be had.
 # Ends with "N passed, N failed, N skipped", a check each; exit status 1 where any failed.
 set -u
 cd "$(dirname "$0")/../.." || exit 1

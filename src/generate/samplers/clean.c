@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_clean: what a prediction says of the clean picture. Coefficients are float32 and each
+ * clean: what a prediction says of the clean picture. Coefficients are float32 and each
  * operation stands alone, in diffusers' order, since torch rounds after each. */
 #include <math.h>
 #include <stdlib.h>

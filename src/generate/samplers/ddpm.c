@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_ddpm: diffusers' DDPMScheduler. Coefficients are float32 and each operation stands alone,
+ * ddpm: diffusers' DDPMScheduler. Coefficients are float32 and each operation stands alone,
  * in the order of its step(), since torch rounds after each. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_deis: diffusers' DEISMultistepScheduler of second order (log-rho): the noise of the last
+ * deis: diffusers' DEISMultistepScheduler of second order (log-rho): the noise of the last
  * two steps as a line over the logarithm of sigma, integrated over the step. float32, in the order
  * of its step(). */
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_dpm2: diffusers' KDPM2DiscreteScheduler and its ancestral kin: the slope in a step's
+ * dpm2: diffusers' KDPM2DiscreteScheduler and its ancestral kin: the slope in a step's
  * middle, between the logarithms of its ends, leads all of it. float32, in the order of their
  * step(). */
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_dpmpp: diffusers' DPMSolverMultistepScheduler of second order by the midpoint rule:
+ * dpmpp: diffusers' DPMSolverMultistepScheduler of second order by the midpoint rule:
  * DPM++ 2M ("dpmsolver++") and DPM++ 2M SDE ("sde-dpmsolver++"). float32, in the order of its
  * step(). */
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_dpmpp_sde: diffusers' DPMSolverSDEScheduler (DPM++ SDE). There the noise is the path of a
+ * dpmpp_sde: diffusers' DPMSolverSDEScheduler (DPM++ SDE). There the noise is the path of a
  * Brownian motion out of torchsde, from a seed of its own that no generator gives. Here a step
  * draws twice from the picture's generator: the path's way to the step's middle, and from there to
  * its end; what the second part needs is the sum of both. So the noise has the law that it has

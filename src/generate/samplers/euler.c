@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_euler: diffusers' EulerDiscreteScheduler (without churn) and its ancestral kin. float32,
+ * euler: diffusers' EulerDiscreteScheduler (without churn) and its ancestral kin. float32,
  * in the order of their step(). */
 #include <math.h>
 

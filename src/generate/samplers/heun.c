@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_heun: diffusers' HeunDiscreteScheduler: a step along the slope at its begin, and again
+ * heun: diffusers' HeunDiscreteScheduler: a step along the slope at its begin, and again
  * along the mean of that and the slope where it led. float32, in the order of its step(). */
 #include <string.h>
 

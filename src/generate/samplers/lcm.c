@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_lcm: diffusers' LCMScheduler and TCDScheduler, for models that were distilled to few
+ * lcm: diffusers' LCMScheduler and TCDScheduler, for models that were distilled to few
  * steps: each goes to the clean picture, and back to the next timestep by fresh noise. float32, in
  * the order of their step(). */
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_lms: diffusers' LMSDiscreteScheduler: the polynomial through the last four slopes,
+ * lms: diffusers' LMSDiscreteScheduler: the polynomial through the last four slopes,
  * integrated over the step. */
 #include <math.h>
 

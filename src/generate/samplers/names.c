@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_names: what samplers and their options are called; see sampler.h. */
+ * names: what samplers and their options are called; see sampler.h. */
 #include <assert.h>
 #include <ctype.h>
 #include <stdio.h>

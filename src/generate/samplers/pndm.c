@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_pndm: diffusers' PNDMScheduler. With skip_prk_steps (Stable Diffusion's) the first step
+ * pndm: diffusers' PNDMScheduler. With skip_prk_steps (Stable Diffusion's) the first step
  * is corrected by a second evaluation at its end; without, the first three are Runge-Kutta steps of
  * four evaluations. All others are linear multisteps of one. float32, in the order of its step().
  */

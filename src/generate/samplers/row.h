@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_row: what a sampler is made of, and what rows of the table share. For the files of this
+ * row: what a sampler is made of, and what rows of the table share. For the files of this
  * folder alone.
  */
 #ifndef LIKENESS_GENERATE_SAMPLER_ROW_H

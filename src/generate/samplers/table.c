@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_table: all samplers there are, in the order of sampler_kind. Pictures' names in a study's
+ * table: all samplers there are, in the order of sampler_kind. Pictures' names in a study's
  * folder count on their numbers: what is new comes last. */
 #include "row.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_unipc: diffusers' UniPCMultistepScheduler of second order ("bh2", predict_x0): what a
+ * unipc: diffusers' UniPCMultistepScheduler of second order ("bh2", predict_x0): what a
  * step led to is corrected by the output that is found there, and the next one goes on from that.
  * float32, in the order of its step(). */
 #include <math.h>

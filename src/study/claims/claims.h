@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * claims: what the files that make statements share (claims_samplers.c, claims_models.c,
- * claims_switches.c, claims_deep.c; statements.c puts them in order). */
+ * claims: what the files that make statements share (samplers.c, models.c, switches.c, deep.c;
+ * statements.c puts them in order). */
 #ifndef LIKENESS_STUDY_CLAIMS_H
 #define LIKENESS_STUDY_CLAIMS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * claims_deep: what a deep cache costs: how far pictures are from those of the whole network, and
+ * deep: what a deep cache costs: how far pictures are from those of the whole network, and
  * whether a trained model still draws its subject. */
 #include <string.h>
 

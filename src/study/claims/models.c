@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * claims_models: what training changes: whether the subject is learnt, under which other prompts it
+ * models: what training changes: whether the subject is learnt, under which other prompts it
  * appears, what stays as it was, and what prior preservation saves. */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * claims_samplers: what DDPM and DDIM do at few steps. */
+ * samplers: what DDPM and DDIM do at few steps. */
 #include <string.h>
 
 #include "claims.h"

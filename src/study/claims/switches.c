@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * claims_switches: one model for the first steps, another for the rest: which steps decide what.
+ * switches: one model for the first steps, another for the rest: which steps decide what.
  * Each section with switches has its own statements, about the switch points that it shows and the
  * prompts in it that name the subject. */
 #include <string.h>

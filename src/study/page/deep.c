@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page_deep: what a deep cache costs, as charts: a line for each prompt, by how many evaluations
+ * deep: what a deep cache costs, as charts: a line for each prompt, by how many evaluations
  * share deep features. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page_grid: the pictures of a section as a table, each with its settings and its command, which
+ * grid: the pictures of a section as a table, each with its settings and its command, which
  * show when it is pointed at or focused. */
 #include <math.h>
 #include <stdlib.h>

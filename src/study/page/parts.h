@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page_parts: what the files that write the page share. */
+ * parts: what the files that write the page share. */
 #ifndef LIKENESS_STUDY_PAGE_PARTS_H
 #define LIKENESS_STUDY_PAGE_PARTS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page_style: how the page looks, and the one thing that its style cannot do: Escape hides the
+ * style: how the page looks, and the one thing that its style cannot do: Escape hides the
  * settings that hang over a picture. The page reads the same without it.
  *
  * Colours of text have a contrast of at least 4.5 to 1, those of charts 3 to 1, light and dark. The

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page_subject: what the trained models were trained on, and a few pictures of its class. */
+ * subject: what the trained models were trained on, and a few pictures of its class. */
 #include "html.h"
 #include "parts.h"
 

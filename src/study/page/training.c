@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * page_training: how the trained models were trained: settings side by side, and their losses. */
+ * training: how the trained models were trained: settings side by side, and their losses. */
 #include "html.h"
 #include "parts.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_axes: rows and columns: labelled settings, lists of values, switches, and products of them.
+ * axes: rows and columns: labelled settings, lists of values, switches, and products of them.
  */
 #include "layers.h"
 

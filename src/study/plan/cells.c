@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_cells: the cells of a section out of its layers. */
+ * cells: the cells of a section out of its layers. */
 #include "layers.h"
 
 #include <stdio.h>

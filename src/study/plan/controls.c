@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_controls: the ControlNets of a plan's cells. Networks are opened where models are; what a
+ * controls: the ControlNets of a plan's cells. Networks are opened where models are; what a
  * cell asks for of them is kept once, so that equal ones are one. */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_layers: one layer, read from an object, laid over another. */
+ * layers: one layer, read from an object, laid over another. */
 #include "layers.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_layers: the settings of a plan's cells come in layers (built in, defaults, section, column,
+ * layers: the settings of a plan's cells come in layers (built in, defaults, section, column,
  * row), each a half-filled study_cell with a note of what it gives; a cell is the layers laid over
  * each other. */
 #ifndef LIKENESS_STUDY_PLAN_LAYERS_H

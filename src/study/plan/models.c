@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_models: the models of a study's plan: paths, and trainings with their settings. */
+ * models: the models of a study's plan: paths, and trainings with their settings. */
 #include "read.h"
 
 #include <assert.h>

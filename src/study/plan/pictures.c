@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_pictures: the settings of cells that begin with a picture, or have a second pass over a
+ * pictures: the settings of cells that begin with a picture, or have a second pass over a
  * larger one, and the pictures that a plan names: each is opened once. */
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_read: see plan_read.h. */
+ * read: see read.h. */
 #include "read.h"
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan_read: what the readers of a study's plan share: the place in hand, messages that name it,
+ * read: what the readers of a study's plan share: the place in hand, messages that name it,
  * and values of a JSON object by their types. */
 #ifndef LIKENESS_STUDY_PLAN_READ_H
 #define LIKENESS_STUDY_PLAN_READ_H
@@ -60,7 +60,7 @@ bool plan_read_share(plan_reader *r, fields *f, const char *key, double high, fl
 bool plan_read_path(plan_reader *r, json_t *object, const char *key, bool needed, bool may_miss,
                     const char **out);
 
-bool plan_read_models(plan_reader *r, json_t *root); /* plan_models.c */
+bool plan_read_models(plan_reader *r, json_t *root); /* models.c */
 
 /* The picture at a path that an object has to have, the plan's own. */
 bool plan_read_picture(plan_reader *r, json_t *object, const char *key, const study_picture **out);
