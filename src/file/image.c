@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/sha256.h"
 #include "file/formats.h"
 
 bool image_new(image *out, int width, int height, error *e)
@@ -26,6 +27,16 @@ void image_free(image *m)
 {
     free(m->pixels);
     *m = (image){0};
+}
+
+void image_hash(char hex[65], const image *m)
+{
+    sha256 hash;
+    int32_t size[2] = {m->width, m->height};
+    sha256_start(&hash);
+    sha256_add(&hash, size, sizeof size);
+    sha256_add(&hash, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
+    sha256_end(&hash, hex);
 }
 
 bool check_image_size(uint64_t width, uint64_t height, const char *path, error *e)

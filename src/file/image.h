@@ -20,6 +20,8 @@ typedef struct image {
 /* Functions that make a picture leave *out empty when they fail. */
 bool image_new(image *out, int width, int height, error *e); /* white */
 void image_free(image *m);
+/* Which picture: the hash of its size and pixels. */
+void image_hash(char hex[65], const image *m);
 /* By content, not by name. *text (may be NULL): the PNG's "parameters" text (tEXt or iTXt, UTF-8),
  * or the EXIF UserComment of a JPEG or WebP, malloc'ed; NULL where there is none. */
 bool image_read(image *out, char **text, const char *path, error *e);

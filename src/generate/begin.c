@@ -278,10 +278,10 @@ void begin_hash(job_image *p, size_t numbers)
     if (!p->o->init && !p->o->latents) return;
     sha256_start(&hash);
     for (int i = 0; i < 2; i++) {
+        char hex[65];
         if (!given[i]) continue;
-        size_t n = (size_t)given[i]->width * (size_t)given[i]->height;
-        sha256_add(&hash, &given[i]->width, sizeof given[i]->width);
-        sha256_add(&hash, given[i]->pixels, 3 * n);
+        image_hash(hex, given[i]);
+        sha256_add(&hash, hex, sizeof hex);
     }
     if (p->o->latents) sha256_add(&hash, p->o->latents, numbers * sizeof *p->o->latents);
     sha256_end(&hash, p->begun);

@@ -175,7 +175,7 @@ static bool set_rare(settings *s, const generate_options *o, error *e)
     return ok;
 }
 
-/* Which picture: the first digits of its size's and pixels' hash. */
+/* Which picture: the first digits of its hash. */
 typedef struct image_name {
     char text[65];
 } image_name;
@@ -183,12 +183,7 @@ typedef struct image_name {
 static image_name name_image(const image *m)
 {
     image_name out;
-    sha256 hash;
-    int32_t size[2] = {m->width, m->height};
-    sha256_start(&hash);
-    sha256_add(&hash, size, sizeof size);
-    sha256_add(&hash, m->pixels, 3 * (size_t)m->width * (size_t)m->height);
-    sha256_end(&hash, out.text);
+    image_hash(out.text, m);
     out.text[SHORT_HASH] = '\0';
     return out;
 }
