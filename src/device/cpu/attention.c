@@ -100,8 +100,8 @@ static bool prepare(device *d, const op_call *call, void **state, size_t *scratc
     p->heads = call->params.heads;
     p->depth = q->dim[2] / p->heads;
     p->depth_padded = round_up(p->depth, lanes);
-    p->pairs = !grad && d->compute == DTYPE_BF16 && q->type == DTYPE_BF16 &&
-               k->type == DTYPE_BF16 && k[1].type == DTYPE_BF16;
+    p->pairs = d->compute == DTYPE_BF16 && q->type == DTYPE_BF16 && k->type == DTYPE_BF16 &&
+               k[1].type == DTYPE_BF16 && (!grad || call->in[0].type == DTYPE_BF16);
     head_task sizes = {.pairs = p->pairs, .depth = p->depth};
     p->queries = q->dim[1];
     p->keys = side_of(k->dim[1], p->depth, grad);
@@ -184,8 +184,8 @@ static head_task task_of(const attention_plan *p, const op_call *call, int64_t h
     t.d_q = rows_of(p, &call->out[0], head);
     t.d_k = rows_of(p, &call->out[1], head);
     t.d_v = rows_of(p, &call->out[2], head);
-    t.v_columns = take(&packs, keys * p->depth);
-    t.k_rows = take(&packs, keys * p->depth_padded);
+    t.v_columns = take(&packs, keys * attention_steps(&t));
+    t.k_rows = take(&packs, attention_rows(&t, keys) * p->depth_padded);
     return t;
 }
 
@@ -233,8 +233,9 @@ static void rows_piece(void *context, int piece, int worker)
     float *own = j->own + worker * p->thread_floats, *sums = head_packs(j, h) + p->pack_floats;
     int64_t begin = at * p->query_rows, end = begin + p->query_rows;
     if (end > p->queries) end = p->queries;
+    sums += at * attention_part(&p->keys, p->depth_padded);
     if (j->call->kind == OP_ATTENTION_GRAD)
-        j->k->backward(&t, begin, end, sums + at * attention_part(&p->keys, p->depth_padded), own);
+        (p->pairs ? j->k->backward_pairs : j->k->backward)(&t, begin, end, sums, own);
     else if (p->pairs)
         j->k->forward_pairs(&t, begin, end, own);
     else

@@ -6,9 +6,9 @@
  * walked in blocks of `block` rows that were packed once per head, in two forms:
  *   columns: [block][tile][depth][tile width]  rows lie across the vector: scores = strip x block^T
  *   rows:    [block][column tile][row][width]  channels lie across it: out += weights x block
- * Where products are bfloat16's, the forward pass multiplies pairs of numbers, two in the place of
- * a float: channels 2d and 2d + 1 of a row in place of channel d in the columns, rows i and i +
- * half a tile of every tile in place of row i in the rows.
+ * Where products are bfloat16's, pairs of numbers are multiplied, two in the place of a float:
+ * channels 2d and 2d + 1 of a row in place of channel d in the columns, rows i and i + half a tile
+ * of every tile in place of row i in the rows.
  * The backward pass goes through the scores once: a part of the queries against all keys, with sums
  * for dk and dv of its own, so that no two threads ever add to the same place. */
 #ifndef LIKENESS_DEVICE_CPU_ATTENTION_H
@@ -68,6 +68,8 @@ struct attention_kernels {
     void (*forward_pairs)(const head_task *t, int64_t begin, int64_t end, float *scratch);
     /* Rows [begin, end), any number: dq, and their part of dk and dv (attention_part). */
     void (*backward)(const head_task *t, int64_t begin, int64_t end, float *d_kv, float *scratch);
+    void (*backward_pairs)(const head_task *t, int64_t begin, int64_t end, float *d_kv,
+                           float *scratch);
     /* dk and dv of a block of keys: the sum of all parts, which lie one after the other. */
     void (*backward_sum)(const head_task *t, int64_t block, float *d_kv, int parts);
 };

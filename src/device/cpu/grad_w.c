@@ -8,7 +8,7 @@
 #include "device/cpu/grad_w.h"
 
 enum {
-    ROWS = 128,           /* of a block */
+    STEPS = 128,          /* of a block: rows, or pairs of them */
     O_MOST = 192,         /* outputs of a block */
     C_MOST_ONE = 512,     /* channels of a block of one tap, whose sums lie in dw */
     SUMS_MOST = 56 << 10, /* numbers of a block of several taps, whose sums lie in scratch */
@@ -52,8 +52,8 @@ static struct plan plan_of(const device *d, const product *p)
             cut = false;
     }
     /* a vector more, which the last tile's may go past it by */
-    q.tiles_bytes = round_line((size_t)(q.o_block * ROWS) * sizeof(float)) + 64;
-    q.panel_bytes = round_line((size_t)(ROWS * kernel->nr) * sizeof(float));
+    q.tiles_bytes = round_line((size_t)(q.o_block * STEPS) * sizeof(float)) + 64;
+    q.panel_bytes = round_line((size_t)(STEPS * kernel->nr) * sizeof(float));
     if (taps > 1) q.sums_bytes = round_line((size_t)(taps * q.o_block * q.c_block) * sizeof(float));
     return q;
 }
@@ -79,10 +79,10 @@ typedef struct grad_w_job {
     char *scratch;
 } grad_w_job;
 
-/* x's rows for output pixels [row, row + count) at `tap`, n channels from c on, as a panel: a run
- * of pixels of one line of the map at a time. */
+/* x's rows for output pixels [row, row + count) at `tap`, n channels from c on, as a panel, or as
+ * the first or second numbers of one's pairs: a run of pixels of one line of the map at a time. */
 static void panel_gather(const grad_w_job *j, float *panel, int64_t row, int64_t count, int tap,
-                         int64_t c, int64_t n)
+                         int64_t c, int64_t n, bool second)
 {
     const product *p = j->p;
     size_t size = dtype_size(p->x_type);
@@ -101,7 +101,10 @@ static void panel_gather(const grad_w_job *j, float *panel, int64_t row, int64_t
             run = least(run, ceil_div(p->w - x, p->stride));
             from = (const char *)j->x + (size_t)(((b * p->h + y) * p->w + x) * p->c + c) * size;
         }
-        j->kernels->grad_w->panel(panel, from, p->x_type, step, run, n);
+        if (p->pairs)
+            j->kernels->grad_w->panel_pairs(panel, from, step, run, n, second);
+        else
+            j->kernels->grad_w->panel(panel, from, p->x_type, step, run, n);
         panel += run * nr;
         row += run;
         count -= run;
@@ -131,6 +134,7 @@ static void block_piece(void *context, int piece, int worker)
     const grad_w_job *j = context;
     const product *p = j->p;
     const struct plan *q = j->q;
+    const struct grad_w_kernels *k = j->kernels->grad_w;
     char *own = j->scratch + (size_t)worker * own_bytes(q);
     float *tiles = (float *)(void *)own, *panel = (float *)(void *)(own + q->tiles_bytes);
     float *sums = (float *)(void *)(own + q->tiles_bytes + q->panel_bytes);
@@ -144,18 +148,25 @@ static void block_piece(void *context, int piece, int worker)
                             .b_stride = nr,
                             .c_stride = taps > 1 ? q->c_block : p->c,
                             .m = m};
-    for (int64_t row = 0; row < product_rows(p); row += ROWS) {
-        job.k = least(product_rows(p) - row, ROWS);
+    int64_t most = p->pairs ? 2 * STEPS : STEPS;
+    for (int64_t row = 0; row < product_rows(p); row += most) {
+        int64_t count = least(product_rows(p) - row, most);
+        job.k = p->pairs ? ceil_div(count, 2) : count;
         job.a_tile = job.k * mr;
         job.go_on = row > 0;
         const char *dy = (const char *)j->dy + (size_t)(row * p->o + o) * dtype_size(p->y_type);
-        j->kernels->grad_w->tiles(tiles, dy, p->y_type, p->o, job.k, m);
+        if (p->pairs)
+            k->tiles_pairs(tiles, (const void *)dy, p->o, count, m);
+        else
+            k->tiles(tiles, dy, p->y_type, p->o, count, m);
         for (int tap = 0; tap < taps; tap++) {
             for (int64_t i = c; i < c_end; i += nr) {
                 job.n = least(c_end - i, nr);
-                panel_gather(j, panel, row, job.k, tap, i, job.n);
+                panel_gather(j, panel, row, job.k, tap, i, job.n, false);
+                if (p->pairs)
+                    panel_gather(j, panel, row + job.k, count - job.k, tap, i, job.n, true);
                 job.c = to + tap * q->o_block * q->c_block + i - c;
-                j->kernels->grad_w->outer(&job);
+                (p->pairs ? k->outer_pairs : k->outer)(&job);
             }
         }
     }

@@ -2,7 +2,9 @@
  *
  * grad_w: what the gradients by the weight and their vector code share. Every one of them is a sum
  * of outer products: c[i][j] (+)= sum over k of a[k][i] * b[k][j], where k runs over pixels
- * (direct) or over tiles (Winograd), i over outputs, j over channels. */
+ * (direct) or over tiles (Winograd), i over outputs, j over channels. Where products are
+ * bfloat16's, the direct one multiplies pairs of rows: k and k + half of a block's, two in a
+ * float's place. */
 #ifndef LIKENESS_DEVICE_CPU_GRAD_W_H
 #define LIKENESS_DEVICE_CPU_GRAD_W_H
 
@@ -23,11 +25,17 @@ struct outer_job {
 
 struct grad_w_kernels {
     void (*outer)(const struct outer_job *job);
+    void (*outer_pairs)(const struct outer_job *job);
     /* A tile's outputs side by side: out[tile][k][mr] of in[k * in_stride + i] for i < m, zero up
      * to a whole tile. A vector more is written than the last tile has. */
     void (*tiles)(float *out, const void *in, dtype type, int64_t in_stride, int64_t k, int64_t m);
+    /* Pairs of rows r and r + steps, of (k + 1) / 2 steps, an absent row's numbers zero. */
+    void (*tiles_pairs)(float *out, const uint16_t *in, int64_t in_stride, int64_t k, int64_t m);
     /* A panel: out[k][nr] of in[k * in_stride + j] for j < n, zero up to nr. */
     void (*panel)(float *out, const void *in, dtype type, int64_t in_stride, int64_t k, int64_t n);
+    /* The first numbers of k pairs, the second of which are zero; then those. */
+    void (*panel_pairs)(float *out, const uint16_t *in, int64_t in_stride, int64_t k, int64_t n,
+                        bool second);
     /* Winograd: v[point * v_stride + output] = A y A' for n outputs, zero up to a whole line of 16;
      * pixel[16] are the pixels of a tile of dy, row by row. */
     void (*spread)(float *v, int64_t v_stride, const void *const *pixel, dtype type, int64_t n);

@@ -195,6 +195,8 @@ static bool grad_w_prepare(device *d, const op_call *call, void **state, size_t 
     if (!p) return false;
     p->method = winograd_grad_w_pays(p, cpu_kernels_of(d)->product) ? PRODUCT_WINOGRAD
                                                                     : PRODUCT_DIRECT;
+    p->pairs = p->method == PRODUCT_DIRECT && d->compute == DTYPE_BF16 && p->x_type == DTYPE_BF16 &&
+               p->y_type == DTYPE_BF16;
     *scratch = grad_w_scratch(d, p);
     *state = p;
     return true;

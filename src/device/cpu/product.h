@@ -79,6 +79,7 @@ typedef struct product {
     bool transposed; /* the weight is used as [c of the weight = o here] */
     dtype x_type, y_type, add_type;
     bool has_bias, has_add;
+    bool pairs; /* a direct gradient by the weight multiplies pairs of bfloat16 */
     enum product_method method;
     uint64_t form; /* of the weight's pack */
     dtype pack_type;

@@ -6,6 +6,7 @@
 #ifndef LIKENESS_DEVICE_CPU_SIMD_H
 #define LIKENESS_DEVICE_CPU_SIMD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -150,6 +151,15 @@ SIMD vu vu_pair_bf16(vf first, vf second)
            __builtin_convertvector(vh_bf16(second), vu) << 16;
 }
 
+/* The first n (any number) bfloat16, each the lower half of a lane; the rest is zero. */
+SIMD vu vu_load_bf16(const uint16_t *p, int64_t n)
+{
+    if (n >= LANES) return __builtin_convertvector((vh) * (const vh_any *)p, vu);
+    vh part = {0};
+    if (n > 0) memcpy(&part, p, (size_t)n * sizeof *p);
+    return __builtin_convertvector(part, vu);
+}
+
 /* What lies in a float's place, in every lane. */
 SIMD vu vu_set_bits(float pair)
 {
@@ -173,6 +183,12 @@ SIMD vf vf_dot_bf16(vf sum, vu a, vu b)
     sum = vf_flush(vf_fma(upper_a, upper_b, vf_flush(sum)));
     return vf_flush(vf_fma(vf_flush((vf)(a << 16)), vf_flush((vf)(b << 16)), sum));
 #endif
+}
+
+/* sum + a b, a number by a vector; pairs: of bfloat16, a pair in the place of a number. */
+SIMD vf vf_add_product(bool pairs, float a, vf b, vf sum)
+{
+    return pairs ? vf_dot_bf16(sum, vu_set_bits(a), (vu)b) : vf_fma(vf_set(a), b, sum);
 }
 
 /* float16 */

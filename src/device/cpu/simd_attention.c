@@ -100,6 +100,19 @@ static void pack_channels(const head_task *t, const head_rows *in, int64_t begin
         }
 }
 
+/* The same of pairs of rows 2j and 2j + 1, padded / 2 of them. */
+static void pack_channels_pairs(const head_task *t, const head_rows *in, int64_t begin,
+                                int64_t rows, int64_t padded, float *out)
+{
+    for (int64_t j = 0; j < padded / 2; j++)
+        for (int64_t d = 0; d < t->depth_padded; d += LANES) {
+            int64_t c = d / TILE * TILE, width = t->depth_padded - c < TILE ? LANES : TILE;
+            vf first = row_vector(t, in, begin, 2 * j, rows, d);
+            vf second = row_vector(t, in, begin, 2 * j + 1, rows, d);
+            vf_store(out + c * (padded / 2) + j * width + d - c, (vf)vu_pair_bf16(first, second));
+        }
+}
+
 static void pack_rows_pairs(const head_task *t, const head_rows *in, const side *s, int64_t block,
                             float *out)
 {
@@ -185,12 +198,6 @@ static void unpack_strips(const head_task *t, const head_rows *out, int64_t begi
     }
 }
 
-/* sum + a b; pairs: of bfloat16, a pair in the place of a number. */
-SIMD vf add_product(bool pairs, float a, vf b, vf sum)
-{
-    return pairs ? vf_dot_bf16(sum, vu_set_bits(a), (vu)b) : vf_fma(vf_set(a), b, sum);
-}
-
 /* out [12][table] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth
  * is cut so that its part of the strip stays in the first-level cache. */
 SIMD void scores(bool pairs, const float *strip, const float *block, int64_t depth, int64_t rows,
@@ -207,8 +214,8 @@ SIMD void scores(bool pairs, const float *strip, const float *block, int64_t dep
                     vf b0 = vf_load(b), b1 = vf_load(b + LANES);
 #pragma GCC unroll 12
                     for (int r = 0; r < TILE_ROWS; r++) {
-                        sum[r][0] = add_product(pairs, a[r], b0, sum[r][0]);
-                        sum[r][1] = add_product(pairs, a[r], b1, sum[r][1]);
+                        sum[r][0] = vf_add_product(pairs, a[r], b0, sum[r][0]);
+                        sum[r][1] = vf_add_product(pairs, a[r], b1, sum[r][1]);
                     }
                 }
 #pragma GCC unroll 12
@@ -239,8 +246,8 @@ SIMD void add_tile(bool pairs, const float *weights, int64_t row, int64_t step, 
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             float w = weights[r * row];
-            sum[r][0] = add_product(pairs, w, b0, sum[r][0]);
-            if (vectors > 1) sum[r][1] = add_product(pairs, w, b1, sum[r][1]);
+            sum[r][0] = vf_add_product(pairs, w, b0, sum[r][0]);
+            if (vectors > 1) sum[r][1] = vf_add_product(pairs, w, b1, sum[r][1]);
         }
     }
 #pragma GCC unroll 12
@@ -375,10 +382,17 @@ static void grad_rows_pack(const head_task *t, grad_rows *g)
 {
     int64_t rows = g->end - g->begin;
     g->strips = (rows + STRIP - 1) / STRIP;
-    pack_strips(t, &t->q, g->begin, g->end, t->alpha * LOG2_E, g->q);
-    pack_strips(t, &t->d_o, g->begin, g->end, 1.0f, g->d_o);
-    pack_channels(t, &t->q, g->begin, rows, GRAD_ROWS, g->q_rows);
-    pack_channels(t, &t->d_o, g->begin, rows, GRAD_ROWS, g->do_rows);
+    if (t->pairs) {
+        pack_strips_pairs(t, &t->q, g->begin, g->end, g->q);
+        pack_strips_pairs(t, &t->d_o, g->begin, g->end, g->d_o);
+        pack_channels_pairs(t, &t->q, g->begin, rows, GRAD_ROWS, g->q_rows);
+        pack_channels_pairs(t, &t->d_o, g->begin, rows, GRAD_ROWS, g->do_rows);
+    } else {
+        pack_strips(t, &t->q, g->begin, g->end, t->alpha * LOG2_E, g->q);
+        pack_strips(t, &t->d_o, g->begin, g->end, 1.0f, g->d_o);
+        pack_channels(t, &t->q, g->begin, rows, GRAD_ROWS, g->q_rows);
+        pack_channels(t, &t->d_o, g->begin, rows, GRAD_ROWS, g->do_rows);
+    }
     for (int64_t r = 0; r < g->strips * STRIP; r++) {
         int64_t n = g->begin + r;
         vf sum = vf_zero();
@@ -393,38 +407,109 @@ static void grad_rows_pack(const head_task *t, grad_rows *g)
     for (int64_t i = 0; i < g->strips * STRIP * t->depth_padded; i++) g->d_q[i] = 0;
 }
 
-/* p = 2^(scores - lse2), ds = p * (dp - delta) of one strip and a block of keys; ds is what the
- * gradients by q and k are sums of, but for alpha. */
-static void grad_strip(const head_task *t, const grad_rows *g, int64_t strip, int64_t key0,
-                       int64_t rows)
+/* A vector of p = 2^(scale scores - lse2) and of ds = p * (dp - delta), row r of a strip; ds is
+ * what the gradients by q and k are sums of, but for alpha. Keys from `seen` on have none. */
+SIMD void grad_vector(const grad_rows *g, int64_t row, int64_t j, int64_t seen, float scale, vf *p,
+                      vf *d_s)
 {
-    int64_t depth = t->depth, padded = round_tile(rows), at = strip * STRIP;
-    float *p = g->p + at * GRAD_BLOCK, *d_s = g->d_s + at * GRAD_BLOCK;
-    scores(false, g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK);
-    scores(false, g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK);
-    for (int r = 0; r < STRIP; r++, p += GRAD_BLOCK, d_s += GRAD_BLOCK) {
-        int64_t seen = visible(t, g->begin + at + r, key0, rows);
-        vf lse2 = vf_set(g->lse2[at + r]), delta = vf_set(g->delta[at + r]);
-        for (int64_t j = 0; j < padded; j += LANES) {
-            vf w = vf_exp2(vf_load(p + j) - lse2);
-            vf_store(p + j, w);
-            vf_store(d_s + j, w * (vf_load(d_s + j) - delta));
-        }
-        for (int64_t j = seen; j < padded; j++) p[j] = d_s[j] = 0;
+    const float *at = g->p + row * GRAD_BLOCK + j, *d_at = g->d_s + row * GRAD_BLOCK + j;
+    *p = vf_exp2(vf_fma(vf_load(at), vf_set(scale), vf_set(-g->lse2[row])));
+    *d_s = *p * (vf_load(d_at) - vf_set(g->delta[row]));
+    if (seen - j >= LANES) return;
+    int64_t left = seen > j ? seen - j : 0;
+    float part[LANES];
+    vf_store(part, *p);
+    *p = vf_load_n(part, left);
+    vf_store(part, *d_s);
+    *d_s = vf_load_n(part, left);
+}
+
+/* A row of the tables, from scores and dp. */
+static void grad_row(const head_task *t, const grad_rows *g, int64_t row, int64_t key0,
+                     int64_t rows)
+{
+    int64_t seen = visible(t, g->begin + row, key0, rows), padded = round_tile(rows);
+    for (int64_t j = 0; j < padded; j += LANES) {
+        vf p, d_s;
+        grad_vector(g, row, j, seen, 1.0f, &p, &d_s);
+        vf_store(g->p + row * GRAD_BLOCK + j, p);
+        vf_store(g->d_s + row * GRAD_BLOCK + j, d_s);
     }
+}
+
+/* Rows `row` and the next, as pairs: p of both in p's first, ds of both in p's second; and each
+ * row's ds by itself, pairs of keys in its own place. */
+static void grad_row_pairs(const head_task *t, const grad_rows *g, int64_t row, int64_t key0,
+                           int64_t rows)
+{
+    int64_t padded = round_tile(rows);
+    float *to = g->p + row * GRAD_BLOCK, *own = g->d_s + row * GRAD_BLOCK;
+    float scale = t->alpha * LOG2_E;
+    int64_t seen[2] = {visible(t, g->begin + row, key0, rows),
+                       visible(t, g->begin + row + 1, key0, rows)};
+    for (int64_t tile = 0; tile < padded; tile += TILE) {
+        vf p[2][2], d_s[2][2]; /* [row][vector] */
+        for (int r = 0; r < 2; r++)
+            for (int i = 0; i < 2; i++)
+                grad_vector(g, row + r, tile + i * LANES, seen[r], scale, &p[r][i], &d_s[r][i]);
+        for (int i = 0; i < 2; i++) {
+            float *at = to + tile + i * LANES;
+            vf_store(at, (vf)vu_pair_bf16(p[0][i], p[1][i]));
+            vf_store(at + GRAD_BLOCK, (vf)vu_pair_bf16(d_s[0][i], d_s[1][i]));
+        }
+        for (int r = 0; r < 2; r++)
+            vf_store(own + r * GRAD_BLOCK + tile / 2, (vf)vu_pair_bf16(d_s[r][0], d_s[r][1]));
+    }
+}
+
+/* One strip and a block of keys. */
+SIMD void grad_strip(bool pairs, const head_task *t, const grad_rows *g, int64_t strip,
+                     int64_t key0, int64_t rows)
+{
+    int64_t depth = attention_steps(t), padded = round_tile(rows), at = strip * STRIP;
+    float *p = g->p + at * GRAD_BLOCK, *d_s = g->d_s + at * GRAD_BLOCK;
+    scores(pairs, g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK);
+    scores(pairs, g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK);
+    for (int r = 0; r < STRIP; r += pairs ? 2 : 1) {
+        if (pairs)
+            grad_row_pairs(t, g, at + r, key0, rows);
+        else
+            grad_row(t, g, at + r, key0, rows);
+    }
+}
+
+/* What a block of keys has of the queries at work; d_kv: its sums. Of pairs those of keys are in
+ * ds, those of queries in p, one row p's and one ds's. */
+SIMD void grad_block(bool pairs, const head_task *t, const grad_rows *g, int64_t block, float *d_kv)
+{
+    int64_t width = t->depth_padded, key0 = block * GRAD_BLOCK;
+    int64_t rows = side_block_rows(&t->keys, block), padded = round_tile(rows);
+    int64_t key_rows = (rows + STRIP - 1) / STRIP * STRIP, count = g->end - g->begin;
+    for (int64_t s = 0; s < g->strips; s++) grad_strip(pairs, t, g, s, key0, rows);
+    const float *k_rows = t->k_rows + attention_rows(t, key0) * width;
+    const float *d_s = pairs ? g->p + GRAD_BLOCK : g->d_s;
+    int64_t step = pairs ? 2 * GRAD_BLOCK : GRAD_BLOCK, steps = pairs ? (count + 1) / 2 : count;
+    int64_t query_rows = attention_rows(t, GRAD_ROWS);
+    accumulate(pairs, g->d_s, GRAD_BLOCK, 1, k_rows, pairs ? padded / 2 : rows,
+               attention_rows(t, padded), width, g->d_q, g->strips * STRIP);
+    accumulate(pairs, d_s, 1, step, g->q_rows, steps, query_rows, width, d_kv, key_rows);
+    accumulate(pairs, g->p, 1, step, g->do_rows, steps, query_rows, width,
+               d_kv + GRAD_BLOCK * width, key_rows);
 }
 
 /* The scores of queries [begin, end) are made once, a block of them and of the keys at a time, and
  * give all three gradients: dq = ds x k, dv += p^T x do, dk += ds^T x q. d_kv: the sums of this
  * part of the queries, [block][2][GRAD_BLOCK][depth_padded]. */
-static void backward(const head_task *t, int64_t begin, int64_t end, float *d_kv, float *scratch)
+SIMD void backward_of(bool pairs, const head_task *t, int64_t begin, int64_t end, float *d_kv,
+                      float *scratch)
 {
-    int64_t width = t->depth_padded, depth = t->depth, size = GRAD_BLOCK * width;
+    int64_t width = t->depth_padded, depth = attention_steps(t), size = GRAD_BLOCK * width;
+    int64_t query_rows = attention_rows(t, GRAD_ROWS);
     grad_rows g = {.q = scratch};
     g.d_o = g.q + GRAD_ROWS * depth;
     g.q_rows = g.d_o + GRAD_ROWS * depth;
-    g.do_rows = g.q_rows + GRAD_ROWS * width;
-    g.d_q = g.do_rows + GRAD_ROWS * width;
+    g.do_rows = g.q_rows + query_rows * width;
+    g.d_q = g.do_rows + query_rows * width;
     g.p = g.d_q + GRAD_ROWS * width;
     g.d_s = g.p + GRAD_ROWS * GRAD_BLOCK;
     g.lse2 = g.d_s + GRAD_ROWS * GRAD_BLOCK;
@@ -434,19 +519,23 @@ static void backward(const head_task *t, int64_t begin, int64_t end, float *d_kv
         g.end = g.begin + GRAD_ROWS < end ? g.begin + GRAD_ROWS : end;
         grad_rows_pack(t, &g);
         for (int64_t b = 0; b < t->keys.blocks; b++) {
-            int64_t key0 = b * GRAD_BLOCK, rows = side_block_rows(&t->keys, b);
-            int64_t count = g.end - g.begin, strips = (rows + STRIP - 1) / STRIP;
-            if (visible(t, g.end - 1, key0, rows) == 0) break;
-            for (int64_t s = 0; s < g.strips; s++) grad_strip(t, &g, s, key0, rows);
-            accumulate(false, g.d_s, GRAD_BLOCK, 1, t->k_rows + key0 * width, rows,
-                       round_tile(rows), width, g.d_q, g.strips * STRIP);
-            accumulate(false, g.d_s, 1, GRAD_BLOCK, g.q_rows, count, GRAD_ROWS, width,
-                       d_kv + 2 * b * size, strips * STRIP);
-            accumulate(false, g.p, 1, GRAD_BLOCK, g.do_rows, count, GRAD_ROWS, width,
-                       d_kv + (2 * b + 1) * size, strips * STRIP);
+            int64_t key0 = b * GRAD_BLOCK;
+            if (visible(t, g.end - 1, key0, side_block_rows(&t->keys, b)) == 0) break;
+            grad_block(pairs, t, &g, b, d_kv + 2 * b * size);
         }
         unpack_strips(t, &t->d_q, g.begin, g.end, NULL, t->alpha, g.d_q);
     }
+}
+
+static void backward(const head_task *t, int64_t begin, int64_t end, float *d_kv, float *scratch)
+{
+    backward_of(false, t, begin, end, d_kv, scratch);
+}
+
+static void backward_pairs(const head_task *t, int64_t begin, int64_t end, float *d_kv,
+                           float *scratch)
+{
+    backward_of(true, t, begin, end, d_kv, scratch);
 }
 
 /* One block of keys: the parts' sums together, in their order, to dk and dv. */
@@ -470,5 +559,6 @@ const struct attention_kernels ISA(attention_kernels) = {
     .forward = forward,
     .forward_pairs = forward_pairs,
     .backward = backward,
+    .backward_pairs = backward_pairs,
     .backward_sum = backward_sum,
 };

@@ -14,9 +14,9 @@ enum { NR = 2 * LANES, LINE = 16 };
 
 extern const struct grad_w_kernels ISA(grad_w_kernels);
 
-/* One tile of one panel; m is a constant wherever this is inlined. */
-SIMD void outer_tile(int m, const struct outer_job *job, const float *a, const float *b, float *c,
-                     int64_t n)
+/* One tile of one panel; pairs and m are constants wherever this is inlined. */
+SIMD void outer_tile(bool pairs, int m, const struct outer_job *job, const float *a, const float *b,
+                     float *c, int64_t n)
 {
     vf acc[MR][2];
     int64_t n0 = n < LANES ? n : LANES, n1 = n - n0, stride = job->c_stride;
@@ -36,9 +36,8 @@ SIMD void outer_tile(int m, const struct outer_job *job, const float *a, const f
         vf b0 = vf_load(b), b1 = vf_load(b + LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < m; i++) {
-            vf s = vf_set(a[i]);
-            acc[i][0] = vf_fma(s, b0, acc[i][0]);
-            acc[i][1] = vf_fma(s, b1, acc[i][1]);
+            acc[i][0] = vf_add_product(pairs, a[i], b0, acc[i][0]);
+            acc[i][1] = vf_add_product(pairs, a[i], b1, acc[i][1]);
         }
         a += job->a_stride;
         b += job->b_stride;
@@ -55,28 +54,28 @@ SIMD void outer_tile(int m, const struct outer_job *job, const float *a, const f
     }
 }
 
-static void outer_rest(int m, const struct outer_job *job, const float *a, const float *b, float *c,
-                       int64_t n)
+SIMD void outer_rest(bool pairs, int m, const struct outer_job *job, const float *a, const float *b,
+                     float *c, int64_t n)
 {
     switch (m) {
-    case 1: outer_tile(1, job, a, b, c, n); break;
-    case 2: outer_tile(2, job, a, b, c, n); break;
-    case 3: outer_tile(3, job, a, b, c, n); break;
-    case 4: outer_tile(4, job, a, b, c, n); break;
-    case 5: outer_tile(5, job, a, b, c, n); break;
-    case 6: outer_tile(6, job, a, b, c, n); break;
+    case 1: outer_tile(pairs, 1, job, a, b, c, n); break;
+    case 2: outer_tile(pairs, 2, job, a, b, c, n); break;
+    case 3: outer_tile(pairs, 3, job, a, b, c, n); break;
+    case 4: outer_tile(pairs, 4, job, a, b, c, n); break;
+    case 5: outer_tile(pairs, 5, job, a, b, c, n); break;
+    case 6: outer_tile(pairs, 6, job, a, b, c, n); break;
 #if defined(LK_ISA_avx512)
-    case 7: outer_tile(7, job, a, b, c, n); break;
-    case 8: outer_tile(8, job, a, b, c, n); break;
-    case 9: outer_tile(9, job, a, b, c, n); break;
-    case 10: outer_tile(10, job, a, b, c, n); break;
-    case 11: outer_tile(11, job, a, b, c, n); break;
-    case 12: outer_tile(12, job, a, b, c, n); break;
+    case 7: outer_tile(pairs, 7, job, a, b, c, n); break;
+    case 8: outer_tile(pairs, 8, job, a, b, c, n); break;
+    case 9: outer_tile(pairs, 9, job, a, b, c, n); break;
+    case 10: outer_tile(pairs, 10, job, a, b, c, n); break;
+    case 11: outer_tile(pairs, 11, job, a, b, c, n); break;
+    case 12: outer_tile(pairs, 12, job, a, b, c, n); break;
 #endif
     }
 }
 
-static void outer(const struct outer_job *job)
+SIMD void outer_of(bool pairs, const struct outer_job *job)
 {
     const float *b = job->b;
     for (int64_t j = 0; j < job->n; j += NR) {
@@ -84,17 +83,21 @@ static void outer(const struct outer_job *job)
         const float *a = job->a;
         float *c = job->c + j;
         for (; n == NR && i + MR <= job->m; i += MR) {
-            outer_tile(MR, job, a, b, c + i * job->c_stride, NR);
+            outer_tile(pairs, MR, job, a, b, c + i * job->c_stride, NR);
             a += job->a_tile;
         }
         for (; i < job->m; i += MR) {
             int m = (int)(job->m - i < MR ? job->m - i : MR);
-            outer_rest(m, job, a, b, c + i * job->c_stride, n);
+            outer_rest(pairs, m, job, a, b, c + i * job->c_stride, n);
             a += job->a_tile;
         }
         b += job->b_panel;
     }
 }
+
+static void outer(const struct outer_job *job) { outer_of(false, job); }
+
+static void outer_pairs(const struct outer_job *job) { outer_of(true, job); }
 
 SIMD void tiles_as(float *out, const void *in, dtype type, int64_t in_stride, int64_t k, int64_t m)
 {
@@ -143,6 +146,41 @@ static void panel(float *out, const void *in, dtype type, int64_t in_stride, int
         panel_as(out, in, DTYPE_BF16, in_stride, k, NR);
     else
         panel_as(out, in, type, in_stride, k, n);
+}
+
+static void tiles_pairs(float *out, const uint16_t *in, int64_t in_stride, int64_t k, int64_t m)
+{
+    int64_t steps = (k + 1) / 2;
+    for (int64_t i = 0; i < m; i += MR)
+        for (int64_t r = 0; r < steps; r++, out += MR) {
+            const uint16_t *first = in + r * in_stride + i, *second = first + steps * in_stride;
+#pragma GCC unroll 2
+            for (int j = 0; j < MR; j += LANES) {
+                vu pair = vu_load_bf16(first + j, m - i - j);
+                if (r + steps < k) pair |= vu_load_bf16(second + j, m - i - j) << 16;
+                vf_store(out + j, (vf)pair);
+            }
+        }
+}
+
+SIMD void panel_pairs_as(float *out, const uint16_t *in, int64_t in_stride, int64_t k, int64_t n,
+                         bool second)
+{
+    for (int64_t r = 0; r < k; r++, in += in_stride, out += NR)
+#pragma GCC unroll 2
+        for (int j = 0; j < NR; j += LANES) {
+            vu half = vu_load_bf16(in + j, n - j);
+            vf_store(out + j, (vf)(second ? (vu)vf_load(out + j) | half << 16 : half));
+        }
+}
+
+static void panel_pairs(float *out, const uint16_t *in, int64_t in_stride, int64_t k, int64_t n,
+                        bool second)
+{
+    if (n == NR)
+        panel_pairs_as(out, in, in_stride, k, NR, second);
+    else
+        panel_pairs_as(out, in, in_stride, k, n, second);
 }
 
 /* out[i * out_step] = A in: 4 numbers to 6 */
@@ -290,8 +328,11 @@ static void nine_taps(float *dw, const float *s, int64_t s_stride, int64_t n)
 
 const struct grad_w_kernels ISA(grad_w_kernels) = {
     .outer = outer,
+    .outer_pairs = outer_pairs,
     .tiles = tiles,
+    .tiles_pairs = tiles_pairs,
     .panel = panel,
+    .panel_pairs = panel_pairs,
     .spread = spread,
     .fold = fold,
     .nine_taps = nine_taps,
