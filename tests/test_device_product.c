@@ -597,6 +597,51 @@ static void test_touch(void **state)
     device_close(&d);
 }
 
+/* Panels of float16 weights: the bytes that the same numbers in float32 give, and where an
+ * instruction reads them half the memory. */
+static void halves_check(const char *level, bool halves)
+{
+    device *d = device_of(level, 2, DTYPE_F32);
+    for (int i = 2; d && i < SHAPES; i += 5) {
+        const struct shape *s = &shapes[i];
+        struct data q = data_open(s, false);
+        void *store[2], *xs;
+        float *y[2];
+        size_t bytes[2];
+        for (size_t k = 0; k < q.wn; k++) q.wv[k] = half_to_float(half_from_float(q.wv[k]));
+        array x = with_data(q.x, q.xv, DTYPE_F32, &xs);
+        for (int k = 0; k < 2; k++) {
+            weight w = weight_of(&q.w, q.wv, k ? DTYPE_F16 : DTYPE_F32, &store[k]);
+            device_weights *of_w = weights_alone(d, &w);
+            op_call call = {
+                .kind = s->k ? OP_CONV2D : OP_LINEAR,
+                .params = {.stride = s->stride, .pad_top = s->before, .pad_left = s->before},
+                .in_count = 2,
+                .out_count = 1,
+                .in = {x, weight_array(of_w)},
+                .out = {q.y}};
+            y[k] = malloc(q.yn * sizeof *y[k]);
+            assert_non_null(y[k]);
+            call_run((device *[]){d, d, d}, &call, false, y[k]);
+            bytes[k] = device_weights_bytes(of_w);
+            device_weights_close(&of_w);
+        }
+        assert_memory_equal(y[0], y[1], q.yn * sizeof *y[0]);
+        if (bytes[0]) assert_int_equal(bytes[1], bytes[0] / (halves ? 2 : 1));
+        free(y[0]), free(y[1]), free(store[0]), free(store[1]), free(xs);
+        data_close(&q);
+    }
+    if (d) device_close(&d);
+}
+
+static void test_halves(void **state)
+{
+    (void)state;
+    halves_check("plain", false);
+    halves_check("avx2", true);
+    halves_check("avx512", true);
+}
+
 /* Where products are bfloat16's, a large weight that is trained has no copy: it is read in float32,
  * as it lies. */
 static void test_trained(void **state)
@@ -711,6 +756,7 @@ int main(void)
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_touch),
         cmocka_unit_test(test_odd_addresses),
+        cmocka_unit_test(test_halves),
         cmocka_unit_test(test_trained),
         cmocka_unit_test(test_doubled),
     };

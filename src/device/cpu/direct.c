@@ -256,7 +256,8 @@ static void piece_run(const struct product_kernels *kernel, const product *p, co
             .offset = q->k,
             .taps = q->taps,
             .k = q->count,
-            .b = (const float *)packed->data + at,
+            .b = (const char *)packed->data + (size_t)at * dtype_size(packed->type),
+            .b_type = packed->type,
             .bias = first && bias ? bias + n : NULL,
             .add_stride = s->stride,
             .c_stride = s->stride,
@@ -265,6 +266,7 @@ static void piece_run(const struct product_kernels *kernel, const product *p, co
         if (packed->type == DTYPE_BF16) {
             kernel->expand(b->panel, (const uint16_t *)packed->data + at, q->taps * q->count * nr);
             job.b = b->panel;
+            job.b_type = DTYPE_F32;
         }
         for (int i = 0; i < s->tiles; i++) {
             int64_t begin = s->count * i / s->tiles, rows = s->count * (i + 1) / s->tiles - begin;
@@ -425,11 +427,12 @@ static void rectangle_piece(void *context, int piece, int worker)
 /* The problem in float32: x, add and y are. */
 static void wide_run(device *d, const product *p, const struct product_data *data, char *scratch)
 {
-    wide_job j = {.kernel = cpu_kernels_of(d)->product,
-                  .p = p,
-                  .data = data,
-                  .kept = {panels_of(data->w, p), p->pack_type, 0},
-                  .scratch = scratch};
+    wide_job j = {
+        .kernel = cpu_kernels_of(d)->product,
+        .p = p,
+        .data = data,
+        .kept = {panels_of(data->w, p), panels_type(cpu_kernels_of(d)->product, data->w, p), 0},
+        .scratch = scratch};
     int64_t products = product_rows(p) * p->o * p->c * product_taps(p);
     cpu_deal(d, products, p->grid_m * p->grid_n, rectangle_piece, &j);
 }

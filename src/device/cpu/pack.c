@@ -156,35 +156,51 @@ const float *weight_f32(const array *a)
 /* ---- panels ---- */
 
 enum {
-    KEEP_BELOW = 512 * 1024, /* numbers of a weight; more than that is packed while used */
-    PIECE = 8192             /* numbers packed at a time on their way to bfloat16 */
+    KEEP_BELOW = 512 * 1024,     /* numbers of a weight; more than that is packed while used */
+    KEEP_F16_BELOW = 768 * 1024, /* of one whose panels are float16 */
+    PIECE = 8192                 /* numbers packed at a time on their way to a half type */
 };
+
+/* Where the weight is float16 its panels are too: the same numbers, and a small network stays in
+ * the last cache from step to step. */
+static dtype type_of_panels(const struct product_kernels *kernel, const weight *w, dtype pack_type)
+{
+    bool halves = pack_type == DTYPE_F32 && w->type == DTYPE_F16 && kernel->reads_f16;
+    return halves ? DTYPE_F16 : pack_type;
+}
+
+dtype panels_type(const struct product_kernels *kernel, const array *w, const product *p)
+{
+    return type_of_panels(kernel, w->w, p->pack_type);
+}
 
 /* Whether a large weight has packs: those of what is trained, where products are bfloat16's, would
  * be used once or twice before it changes, and with the transposed ones take as much as the weight:
  * Winograd and the direct product read the weight itself, oneDNN's are made in the run. */
-static bool large_are_kept(const device *d, const weight *w, bool trained, dtype pack_type)
+static bool large_are_kept(const device *d, const weight *w, bool trained, dtype type)
 {
-    return !(trained && d->compute == DTYPE_BF16) && dtype_size(pack_type) < dtype_size(w->type);
+    if (type == DTYPE_F16) return weight_elements(w) < KEEP_F16_BELOW;
+    return !(trained && d->compute == DTYPE_BF16) && dtype_size(type) < dtype_size(w->type);
 }
 
 /* What gradients pass through has panels for the product by its transpose too. */
 size_t cpu_copy_bytes(const device *d, const weight *w, weight_use use)
 {
     bool trained = use == WEIGHT_TRAINED;
-    size_t n = (size_t)weight_elements(w), type = dtype_size(d->weight_type);
+    size_t n = (size_t)weight_elements(w);
+    dtype type = type_of_panels(cpu_kernels_of(d)->product, w, d->weight_type);
     if (w->rank < 2) return w->type == DTYPE_F32 ? 0 : n * sizeof(float);
-    bool kept = n < KEEP_BELOW || large_are_kept(d, w, trained, d->weight_type) ||
+    bool kept = n < KEEP_BELOW || large_are_kept(d, w, trained, type) ||
                 (d->compute == DTYPE_BF16 && !trained); /* oneDNN's are of every type */
-    return kept ? (use == WEIGHT_READ ? 1 : 2) * n * type : 0;
+    return kept ? (use == WEIGHT_READ ? 1 : 2) * n * dtype_size(type) : 0;
 }
 
 bool panels_may_be_made(const product *p) { return p->o * p->c * product_taps(p) >= KEEP_BELOW; }
 
 static bool are_kept(const device *d, const array *w, const product *p)
 {
-    return !panels_may_be_made(p) ||
-           large_are_kept(d, w->w, w->weights->memory != NULL, p->pack_type);
+    return !panels_may_be_made(p) || large_are_kept(d, w->w, w->weights->memory != NULL,
+                                                    panels_type(cpu_kernels_of(d)->product, w, p));
 }
 
 /* The job of k [k, k + count) of one panel. */
@@ -214,17 +230,19 @@ void panels_make(const struct product_kernels *kernel, float *out, const array *
     kernel->pack(&job);
 }
 
-/* One whole panel, as bfloat16. */
-static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, const array *w,
-                         const product *p, int64_t panel)
+/* One whole panel, as bfloat16 or float16. */
+static void panel_narrow(const struct product_kernels *kernel, uint16_t *out, dtype type,
+                         const array *w, const product *p, int64_t panel)
 {
+    void (*narrow)(uint16_t *, const float *, int64_t) = type == DTYPE_F16 ? kernel->halve
+                                                                           : kernel->narrow;
     float piece[PIECE];
     int64_t nr = kernel->nr, taps = product_taps(p), step = PIECE / (taps * nr);
     for (int64_t k = 0; k < p->c; k += step) {
         int64_t count = p->c - k < step ? p->c - k : step;
         panels_make(kernel, piece, w, p, panel, k, count);
         for (int64_t tap = 0; tap < taps; tap++)
-            kernel->narrow(out + (tap * p->c + k) * nr, piece + tap * count * nr, count * nr);
+            narrow(out + (tap * p->c + k) * nr, piece + tap * count * nr, count * nr);
     }
 }
 
@@ -233,6 +251,7 @@ typedef struct panels_job {
     const array *w;
     const product *p;
     weight_pack *pack;
+    dtype type;
     int64_t panels, one; /* numbers of a panel */
     int pieces;
 } panels_job;
@@ -244,8 +263,8 @@ static void panels_piece(void *context, int piece, int worker)
     int64_t i, end;
     piece_range(j->panels, 1, piece, j->pieces, &i, &end);
     for (; i < end; i++) {
-        if (j->p->pack_type == DTYPE_BF16)
-            panel_narrow(j->kernel, (uint16_t *)j->pack->data + i * j->one, j->w, j->p, i);
+        if (j->type != DTYPE_F32)
+            panel_narrow(j->kernel, (uint16_t *)j->pack->data + i * j->one, j->type, j->w, j->p, i);
         else
             panels_make(j->kernel, (float *)j->pack->data + i * j->one, j->w, j->p, i, 0, j->p->c);
     }
@@ -258,7 +277,8 @@ static bool panels_bind_locked(const device *d, const array *w, const product *p
     if (j.pack && !j.pack->stale) return true;
     j.panels = (p->o + j.kernel->nr - 1) / j.kernel->nr;
     j.one = product_taps(p) * p->c * j.kernel->nr;
-    size_t bytes = (size_t)(j.panels * j.one) * dtype_size(p->pack_type);
+    j.type = panels_type(j.kernel, w, p);
+    size_t bytes = (size_t)(j.panels * j.one) * dtype_size(j.type);
     bool fresh = !j.pack;
     if (fresh) j.pack = weight_pack_new(w, p->form, bytes, e);
     if (!j.pack) return false;

@@ -13,12 +13,13 @@
 
 /* One register tile: m rows (1..mr) of n columns (1..nr) are
  * c = bias + add + sum over taps, k of rows[tap][row][offset + k] * b[tap][k][column],
- * where b is [taps][k][nr]. To go on with a sum, `add` is c itself. */
+ * where b is [taps][k][nr], F32 or F16. To go on with a sum, `add` is c itself. */
 struct tile_job {
     const float *const *rows; /* [taps][m] */
     int64_t offset;
     int64_t taps, k;
-    const float *b;
+    const void *b;
+    dtype b_type;
     const float *bias; /* [n], or NULL */
     const float *add;  /* or NULL */
     int64_t add_stride;
@@ -58,11 +59,13 @@ struct pack_job {
 
 struct product_kernels {
     int mr, nr;
+    bool reads_f16; /* a tile of float16 weights takes no longer than one of float32 */
     void (*pack)(const struct pack_job *job);
     void (*tile)(int m, const struct tile_job *job);
     void (*points)(int m, const struct points_job *job);
     void (*expand)(float *out, const uint16_t *in, int64_t n); /* bfloat16 to float32 */
     void (*narrow)(uint16_t *out, const float *in, int64_t n); /* and back */
+    void (*halve)(uint16_t *out, const float *in, int64_t n);  /* float32 to float16 */
 };
 
 enum product_method { PRODUCT_DIRECT, PRODUCT_WINOGRAD, PRODUCT_ONEDNN };
@@ -131,13 +134,14 @@ void grad_w_run(device *d, const product *p, const void *dy, const void *x, floa
                 char *scratch);
 
 /* pack.c: the weight as panels [o / nr][taps][c][nr] with zero-filled columns. Those of a small
- * weight are kept (as float32 or bfloat16), and so is a bfloat16 copy that is smaller than the
- * weight; a large one, which is read whole by few evaluations before it is asked for again, is
- * packed piece by piece while it is used: no second copy of it has to be made before the first
- * step, or held. */
+ * weight are kept (as float32, bfloat16, or where the weight is that, float16), and so is a
+ * bfloat16 copy that is smaller than the weight; a large one, which is read whole by few
+ * evaluations before it is asked for again, is packed piece by piece while it is used: no second
+ * copy of it has to be made before the first step, or held. */
 bool panels_may_be_made(const product *p); /* known before the weight is */
 bool panels_bind(const device *d, const array *w, const product *p, error *e);
 const void *panels_of(const array *w, const product *p); /* NULL: not kept */
+dtype panels_type(const struct product_kernels *kernel, const array *w, const product *p);
 /* k [k, k + count) of one panel, all taps: out[taps][count][nr]. */
 void panels_make(const struct product_kernels *kernel, float *out, const array *w, const product *p,
                  int64_t panel, int64_t k, int64_t count);

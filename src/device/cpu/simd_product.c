@@ -70,19 +70,25 @@ SIMD void tile_finish(vf acc[][2], int m, const struct tile_job *job)
     }
 }
 
-/* m is a constant wherever this is inlined. */
-SIMD void tile_of(int m, const struct tile_job *job)
+SIMD vf load_panel(const char *b, dtype type, int64_t i)
+{
+    return type == DTYPE_F16 ? vf_load_f16((const uint16_t *)(const void *)b + i)
+                             : vf_load((const float *)(const void *)b + i);
+}
+
+/* m and type are constants wherever this is inlined. */
+SIMD void tile_as(int m, const struct tile_job *job, dtype type)
 {
     vf acc[MR][2];
     tile_start(acc, m, job);
-    const float *b = job->b;
+    const char *b = job->b;
     for (int64_t tap = 0; tap < job->taps; tap++) {
         const float *a[MR];
 #pragma GCC unroll 12
         for (int i = 0; i < m; i++) a[i] = job->rows[tap * m + i] + job->offset;
         for (int64_t k = 0; k < job->k; k++) {
-            vf b0 = vf_load(b), b1 = vf_load(b + LANES);
-            b += NR;
+            vf b0 = load_panel(b, type, 0), b1 = load_panel(b, type, LANES);
+            b += NR * (type == DTYPE_F16 ? 2 : 4);
 #pragma GCC unroll 12
             for (int i = 0; i < m; i++) {
                 vf s = vf_set(a[i][k]);
@@ -93,6 +99,9 @@ SIMD void tile_of(int m, const struct tile_job *job)
     }
     tile_finish(acc, m, job);
 }
+
+SIMD void tile_of(int m, const struct tile_job *job) { tile_as(m, job, DTYPE_F32); }
+SIMD void tile_of_f16(int m, const struct tile_job *job) { tile_as(m, job, DTYPE_F16); }
 
 SIMD void points_of(int m, const struct points_job *job)
 {
@@ -152,7 +161,13 @@ SIMD void points_of(int m, const struct points_job *job)
         MORE_ROWS(of)                                                                              \
     }
 
-static void tile(int m, const struct tile_job *job) { ROWS(tile_of) }
+static void tile(int m, const struct tile_job *job)
+{
+    if (job->b_type == DTYPE_F16)
+        ROWS(tile_of_f16)
+    else
+        ROWS(tile_of)
+}
 
 static void points(int m, const struct points_job *job) { ROWS(points_of) }
 
@@ -168,6 +183,13 @@ static void narrow(uint16_t *out, const float *in, int64_t n)
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) vf_store_bf16(out + i, vf_load(in + i));
     for (; i < n; i++) out[i] = bf16_from_float(in[i]);
+}
+
+static void halve(uint16_t *out, const float *in, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) vf_store_f16(out + i, vf_load(in + i));
+    for (; i < n; i++) out[i] = half_from_float(in[i]);
 }
 
 SIMD vf load_weight(const void *p, dtype type, int64_t i)
@@ -313,9 +335,11 @@ static void pack(const struct pack_job *job)
 const struct product_kernels ISA(product_kernels) = {
     .mr = MR,
     .nr = NR,
+    .reads_f16 = LANES > 4, /* by an instruction */
     .pack = pack,
     .tile = tile,
     .points = points,
     .expand = expand,
     .narrow = narrow,
+    .halve = halve,
 };

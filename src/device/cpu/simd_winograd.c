@@ -170,6 +170,11 @@ PART void filter_line(int side, vf *out, int out_step, vf g0, vf g1, vf g2)
         filter_line_8(out, out_step, g0, g1, g2);
 }
 
+SIMD vf load_tap(const void *w, dtype type, int64_t i)
+{
+    return type == DTYPE_F16 ? vf_load_f16((const uint16_t *)w + i) : vf_load_as(w, type, i);
+}
+
 /* Row y of G g G', or y and y + 1, whose sums have parts in common: few numbers at a time, so that
  * none but the results are stored. */
 PART void filter_rows(int side, int y, int rows, float *u, int64_t u_stride, const void *w,
@@ -178,9 +183,9 @@ PART void filter_rows(int side, int y, int rows, float *u, int64_t u_stride, con
     vf half[3][SIDE_MOST], out[SIDE_MOST];
 #pragma GCC unroll 3
     for (int x = 0; x < 3; x++)
-        filter_line(side, half[x], 1, vf_load_as(w, type, x * tap_stride),
-                    vf_load_as(w, type, (3 + x) * tap_stride),
-                    vf_load_as(w, type, (6 + x) * tap_stride));
+        filter_line(side, half[x], 1, load_tap(w, type, x * tap_stride),
+                    load_tap(w, type, (3 + x) * tap_stride),
+                    load_tap(w, type, (6 + x) * tap_stride));
 #pragma GCC unroll 2
     for (int i = y; i < y + rows; i++) {
         filter_line(side, out, 1, half[0][i], half[1][i], half[2][i]);
@@ -212,6 +217,8 @@ PART void filter_of(int side, float *u, int64_t u_stride, int64_t u_row, const v
 {
     if (type == DTYPE_F32)
         filter_as(side, u, u_stride, u_row, w, DTYPE_F32, tap_stride, count);
+    else if (type == DTYPE_F16)
+        filter_as(side, u, u_stride, u_row, w, DTYPE_F16, tap_stride, count);
     else
         filter_as(side, u, u_stride, u_row, w, DTYPE_BF16, tap_stride, count);
 }

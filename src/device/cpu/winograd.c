@@ -205,14 +205,15 @@ static void filter_run(const struct cpu_kernels *kernels, const product *p, cons
                        float *u, float *made)
 {
     const void *kept = panels_of(w, p);
+    dtype type = panels_type(kernels->product, w, p);
     int64_t nr = kernels->product->nr, tap_stride = p->c * nr;
     for (int64_t panel = begin; panel < end; panel++) {
         float *to = u + (panel - begin) * q->u_panel;
         if (kept) {
             int64_t at = panel * WINO_TAPS * tap_stride + k * nr;
             q->kernel->filter(to, q->u_stride, q->u_row,
-                              (const char *)kept + (size_t)at * dtype_size(p->pack_type),
-                              p->pack_type, tap_stride, count);
+                              (const char *)kept + (size_t)at * dtype_size(type), type, tap_stride,
+                              count);
             continue;
         }
         for (int64_t i = 0; i < count; i += MADE_K) {
