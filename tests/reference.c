@@ -81,9 +81,10 @@ static double attend(const double *q, const double *k, const double *v, int64_t 
         top = fmax(top, logit[m]);
     }
     for (int64_t m = 0; m < m_count; m++) sum += logit[m] = exp(logit[m] - top);
-    for (int64_t i = 0; o && i < d; i++) {
-        o[i] = 0;
-        for (int64_t m = 0; m < m_count; m++) o[i] += logit[m] / sum * v[m * stride + i];
+    for (int64_t i = 0; o && i < d; i++) o[i] = 0;
+    for (int64_t m = 0; o && m < m_count; m++) {
+        double share = logit[m] / sum;
+        for (int64_t i = 0; i < d; i++) o[i] += share * v[m * stride + i];
     }
     return top + log(sum);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * emulator: fibers, and who of a block runs next. A host thread has its own fibers, so several may launch at
- * the same time. Copies into shared memory are held against who reads matrices there, whatever the order was. Switching saves what x86-64 has a callee save; AddressSanitizer is told of every switch. */
+ * emulator: fibers, and who of a block runs next: a warp's go from one to the next by themselves, warp after
+ * warp is the scheduler's. A host thread has its own fibers, so several may launch at the same time. Copies into
+ * shared memory are held against who reads matrices there, whatever the order was. Switching saves what x86-64
+ * has a callee save; AddressSanitizer is told of every switch. */
 #include "emulator.h"
 
 #include <memory>
@@ -26,18 +28,24 @@ __thread emulated emulated_now;
 namespace {
 
 enum { COPY = 16, MOST_COPIES = 64 };
-enum { WARP_LANES = 32, MOST_THREADS = 1024, STACK = 128 << 10, SHARED_BYTES = 48 << 10, SHARED_GAP = 64 };
+enum { WARP_LANES = 32, MOST_THREADS = 1024, MOST_WARPS = MOST_THREADS / WARP_LANES, LINE = 64 };
+/* A stack is some lines longer than a power of two, or all stacks' tops would want the same lines of a cache. */
+enum { STACK = (128 << 10) + 9 * LINE, SHARED_BYTES = 48 << 10, SHARED_GAP = 64 };
 
-enum fiber_state { READY, AT_BARRIER, AT_SHUFFLE, ENDED };
+/* Why a fiber leaves off */
+enum reason { FOR_WARP, FOR_BLOCK, ENDED };
 
 struct fiber {
     void *stack_pointer;
     char *stack;
-    fiber_state state;
-    size_t shared_at;     /* what it has declared so far */
     void *fake_stack;     /* AddressSanitizer's */
-    uint64_t given[6];    /* to its warp */
+    size_t shared_at;     /* what it has declared so far */
     int copies;           /* that it has begun */
+    int gifts;            /* how often it has given to its warp */
+    uint64_t given[2][6]; /* the last two times: who goes on gives again before others have looked */
+};
+
+struct copies {
     void *to[MOST_COPIES];
     const void *from[MOST_COPIES]; /* NULL: zeros */
 };
@@ -52,9 +60,14 @@ enum { MANY = -1 };
 
 struct crew {
     fiber fibers[MOST_THREADS];
+    copies begun[MOST_THREADS];
+    uint32_t alive[MOST_WARPS]; /* a bit a lane */
+    int warp;             /* which runs; of its lanes, whose turn is to come, and who waits for what: */
+    uint32_t ready, for_warp, for_block;
     fiber *current;
     void *scheduler;      /* its stack pointer */
     void *fake_stack;
+    bool is_scheduled;    /* the fiber that begins or goes on does so from the scheduler */
     const void *bottom;   /* of the scheduler's stack */
     size_t size;
     void (*body)(void *);
@@ -69,7 +82,7 @@ struct crew {
     ~crew();
 };
 
-crew::crew() : fibers(), turn(), pieces()
+crew::crew() : fibers(), begun(), turn(), pieces()
 {
     size_t all = (size_t)STACK * MOST_THREADS;
     stacks = (char *)mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -123,46 +136,70 @@ __asm__(".text\n"
 
 namespace {
 
-/* From the fiber that runs to the scheduler. ended: it does not come back. */
-void leave(bool ended)
+/* The fiber has come, for the first time or again. */
+void arrived(crew *c, void *fake_stack)
+{
+#ifdef FIBER_ADDRESS
+    const void *bottom;
+    size_t size;
+    __sanitizer_finish_switch_fiber(fake_stack, &bottom, &size);
+    if (c->is_scheduled) c->bottom = bottom, c->size = size;
+#endif
+    (void)fake_stack;
+    c->is_scheduled = false;
+}
+
+/* On to a lane of the warp that runs, from `from`, whose stack pointer and AddressSanitizer's stack are kept there. */
+void go_to(crew *c, int lane, void **from, void **fake_stack)
+{
+    int thread = c->warp * WARP_LANES + lane;
+    fiber *f = &c->fibers[thread];
+    c->current = f;
+    emulated_now.thread = thread;
+#ifdef FIBER_ADDRESS
+    __sanitizer_start_switch_fiber(fake_stack, f->stack, STACK);
+#endif
+    (void)fake_stack;
+    emulated_switch(from, f->stack_pointer);
+}
+
+/* The fiber that runs leaves off: the next of its warp goes on, or, where all its lanes have ended or wait for the
+ * block, the scheduler. */
+void leave(reason why)
 {
     crew *c = crew_now;
     fiber *f = c->current;
+    uint32_t lane = 1u << emulated_now.thread % WARP_LANES;
+    c->ready &= ~lane;
+    if (why == FOR_WARP) c->for_warp |= lane;
+    if (why == FOR_BLOCK) c->for_block |= lane;
+    if (why == ENDED) c->alive[c->warp] &= ~lane;
+    if (!c->ready && c->for_warp) {
+        if (c->for_block) fail("a lane waits for a barrier while others of its warp shuffle");
+        c->ready = c->for_warp;
+        c->for_warp = 0;
+    }
+    if (c->ready & lane && !(c->ready & (lane - 1))) return; /* nobody else's turn */
+    void **fake_stack = why == ENDED ? NULL : &f->fake_stack;
+    if (c->ready) {
+        go_to(c, __builtin_ctz(c->ready), &f->stack_pointer, fake_stack);
+    } else {
 #ifdef FIBER_ADDRESS
-    __sanitizer_start_switch_fiber(ended ? NULL : &f->fake_stack, c->bottom, c->size);
+        __sanitizer_start_switch_fiber(fake_stack, c->bottom, c->size);
 #endif
-    (void)ended;
-    emulated_switch(&f->stack_pointer, c->scheduler);
-#ifdef FIBER_ADDRESS
-    __sanitizer_finish_switch_fiber(f->fake_stack, &c->bottom, &c->size);
-#endif
+        emulated_switch(&f->stack_pointer, c->scheduler);
+    }
+    arrived(c, f->fake_stack);
 }
 
 void fiber_main()
 {
     crew *c = crew_now;
-#ifdef FIBER_ADDRESS
-    __sanitizer_finish_switch_fiber(NULL, &c->bottom, &c->size);
-#endif
+    arrived(c, NULL);
     c->body(c->context);
     if (c->current->copies) fail("a thread ends that has not waited for its copies");
-    c->current->state = ENDED;
-    leave(true);
+    leave(ENDED);
     abort();
-}
-
-void enter(crew *c, int thread)
-{
-    fiber *f = &c->fibers[thread];
-    c->current = f;
-    emulated_now.thread = thread;
-#ifdef FIBER_ADDRESS
-    __sanitizer_start_switch_fiber(&c->fake_stack, f->stack, STACK);
-#endif
-    emulated_switch(&c->scheduler, f->stack_pointer);
-#ifdef FIBER_ADDRESS
-    __sanitizer_finish_switch_fiber(c->fake_stack, NULL, NULL);
-#endif
 }
 
 void begin(fiber *f)
@@ -175,26 +212,22 @@ void begin(fiber *f)
     *--top = (void *)&fiber_main;
     for (int i = 0; i < 6; i++) *--top = NULL;
     f->stack_pointer = top;
-    f->state = READY;
     f->shared_at = 0;
-    f->copies = 0;
+    f->copies = f->gifts = 0;
 }
 
 /* Runs a warp until all its threads have ended or wait for the block. */
-void run_warp(crew *c, int first, int count)
+void run_warp(crew *c, int warp)
 {
-    for (;;) {
-        int shuffling = 0, waiting = 0;
-        for (int i = first; i < first + count; i++) {
-            if (c->fibers[i].state == READY) enter(c, i);
-            shuffling += c->fibers[i].state == AT_SHUFFLE;
-            waiting += c->fibers[i].state == AT_BARRIER;
-        }
-        if (!shuffling) return;
-        if (waiting) fail("a lane waits for a barrier while others of its warp shuffle");
-        for (int i = first; i < first + count; i++)
-            if (c->fibers[i].state == AT_SHUFFLE) c->fibers[i].state = READY;
-    }
+    c->warp = warp;
+    c->ready = c->alive[warp];
+    c->for_warp = c->for_block = 0;
+    if (!c->ready) return;
+    c->is_scheduled = true;
+    go_to(c, __builtin_ctz(c->ready), &c->scheduler, &c->fake_stack);
+#ifdef FIBER_ADDRESS
+    __sanitizer_finish_switch_fiber(c->fake_stack, NULL, NULL);
+#endif
 }
 
 /* Nobody has declared any of it. */
@@ -214,16 +247,18 @@ void run_block(crew *c, int threads)
     shared_begin(c);
     c->turn = 1;
     memset(c->pieces, 0, sizeof c->pieces);
+    int warps = (threads + WARP_LANES - 1) / WARP_LANES;
     for (int i = 0; i < threads; i++) begin(&c->fibers[i]);
-    for (;;) {
-        int ended = 0;
-        for (int w = 0; w < threads; w += WARP_LANES)
-            run_warp(c, w, threads - w < WARP_LANES ? threads - w : WARP_LANES);
-        for (int i = 0; i < threads; i++) ended += c->fibers[i].state == ENDED;
-        if (ended == threads) return;
-        c->turn++;
-        for (int i = 0; i < threads; i++) /* who has ended counts as come */
-            if (c->fibers[i].state == AT_BARRIER) c->fibers[i].state = READY;
+    for (int w = 0; w < warps; w++) {
+        int lanes = threads - w * WARP_LANES;
+        c->alive[w] = lanes < WARP_LANES ? (1u << lanes) - 1 : UINT32_MAX;
+    }
+    for (uint32_t alive = 1; alive; c->turn++) { /* who has ended counts as come to the barrier */
+        alive = 0;
+        for (int w = 0; w < warps; w++) {
+            run_warp(c, w);
+            alive |= c->alive[w];
+        }
     }
 }
 
@@ -252,38 +287,29 @@ void emulated_launch(int x, int y, int z, int threads, void (*body)(void *), voi
             }
 }
 
-void emulated_barrier()
-{
-    crew_now->current->state = AT_BARRIER;
-    leave(false);
-}
+void emulated_barrier() { leave(FOR_BLOCK); }
 
 void emulated_give(const void *mine, size_t size)
 {
     fiber *f = crew_now->current;
-    memcpy(f->given, mine, size);
-    f->state = AT_SHUFFLE;
-    leave(false); /* until all have given */
+    memcpy(f->given[++f->gifts % 2], mine, size);
+    leave(FOR_WARP); /* until all have given */
 }
 
 const void *emulated_given(int lane)
 {
-    int thread = (emulated_now.thread & ~(WARP_LANES - 1)) + lane;
-    if (thread >= emulated_now.threads || crew_now->fibers[thread].state == ENDED) fail("a lane that is no more is asked");
-    return crew_now->fibers[thread].given;
+    const crew *c = crew_now;
+    int thread = c->warp * WARP_LANES + lane, gift = c->current->gifts;
+    if (thread >= emulated_now.threads || c->fibers[thread].gifts < gift) fail("a lane that is no more is asked");
+    return c->fibers[thread].given[gift % 2];
 }
 
-void emulated_taken()
-{
-    crew_now->current->state = AT_SHUFFLE;
-    leave(false);
-}
+void emulated_warp_barrier() { leave(FOR_WARP); }
 
 void emulated_shuffle(void *value, size_t size, int mask)
 {
     emulated_give(value, size);
     memcpy(value, emulated_given((emulated_now.thread ^ mask) & (WARP_LANES - 1)), size);
-    emulated_taken();
 }
 
 static piece *piece_at(const void *at)
@@ -304,19 +330,21 @@ void emulated_copy(void *to, const void *from, bool inside)
         fail("a copy goes to where another warp may still read a matrix");
     p->awaited = true;
     memset(to, 0xff, COPY); /* who still reads what was there sees it */
-    f->to[f->copies] = to;
-    f->from[f->copies++] = inside ? from : NULL;
+    copies *begun = &crew_now->begun[emulated_now.thread];
+    begun->to[f->copies] = to;
+    begun->from[f->copies++] = inside ? from : NULL;
 }
 
 void emulated_copies_wait()
 {
     fiber *f = crew_now->current;
+    const copies *begun = &crew_now->begun[emulated_now.thread];
     for (int i = 0; i < f->copies; i++) {
-        if (f->from[i])
-            memcpy(f->to[i], f->from[i], COPY);
+        if (begun->from[i])
+            memcpy(begun->to[i], begun->from[i], COPY);
         else
-            memset(f->to[i], 0, COPY);
-        piece *p = piece_at(f->to[i]);
+            memset(begun->to[i], 0, COPY);
+        piece *p = piece_at(begun->to[i]);
         p->awaited = false;
         p->came = crew_now->turn;
     }
@@ -355,7 +383,6 @@ void emulated_product_of(float *c, const uint32_t *a, uint32_t b0, uint32_t b1, 
             sum += left[k % 8 / 2]->a[i / 2 + k / 8 * 2][k % 2] * right[i % 2][k % 8 / 2]->b[k / 8][k % 2];
         c[i] += sum;
     }
-    emulated_taken();
 }
 
 void emulated_matrix_load(uint32_t *out, const uint16_t *row, bool turned)
@@ -376,7 +403,7 @@ void emulated_matrix_load(uint32_t *out, const uint16_t *row, bool turned)
         }
         out[i] = pair[0] | pair[1] << 16;
     }
-    emulated_taken();
+    emulated_warp_barrier(); /* all have read: who goes on may write there */
 }
 
 void *emulated_shared(size_t size)

@@ -28,11 +28,11 @@ void emulated_launch(int x, int y, int z, int threads, void (*body)(void *), voi
 void emulated_barrier();
 /* The value that lane ^ mask of the warp gave; size: at most 8 */
 void emulated_shuffle(void *value, size_t size, int mask);
-/* All lanes of a warp that are there give `size` bytes, at most 32; what lane i gave, until all
- * have come to emulated_taken, which is a barrier of the warp. */
+/* All lanes of a warp that are there give `size` bytes, at most 48; what lane i gave, until who
+ * asks gives again */
 void emulated_give(const void *mine, size_t size);
 const void *emulated_given(int lane);
-void emulated_taken();
+void emulated_warp_barrier();
 /* A copy of 16 bytes that the thread has begun: NaN is there until it waits for its copies. */
 void emulated_copy(void *to, const void *from, bool inside);
 void emulated_copies_wait();
@@ -55,7 +55,7 @@ void *emulated_shared(size_t size);
     type *name = (type *)emulated_shared(sizeof(type) * (size_t)(count))
 #define SHARED_ALIGNED(type, name, count) SHARED(type, name, count)
 #define BARRIER() emulated_barrier()
-#define WARP_BARRIER() emulated_taken()
+#define WARP_BARRIER() emulated_warp_barrier()
 #define UNROLL
 
 template <typename T> static inline T emulated_shuffled(T value, int mask)
