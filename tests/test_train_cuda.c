@@ -30,6 +30,7 @@ static train_settings settings(train_optimizer optimizer)
     s.instance_prompt = "a dog";
     s.output_dir = output;
     s.learning_rate = 1e-3;
+    s.resolution = 16; /* latents of 8 x 8: half the toy's own, an emulated card is slow */
     s.train_batch_size = 1;
     s.max_train_steps = STEPS;
     s.checkpointing_steps = 2;

@@ -38,40 +38,38 @@ allowed_system() { # header room
     esac
 }
 
-while IFS= read -r file; do
+while IFS=/ read -r room rest; do
+    [ -n "${below[$room]+x}" ] || fail "src/$room/$rest: no such room as '$room' in docs/DESIGN.md"
+done < <(cd src && find . -name '*.[ch]' -printf '%P\n' | sort)
+
+while IFS=: read -r file line text; do
     room=${file#src/}
     room=${room%%/*}
-    if [ -z "${below[$room]+x}" ]; then
-        fail "$file: no such room as '$room' in docs/DESIGN.md"
+    [ -n "${below[$room]+x}" ] && [[ $text =~ [\"\<]([^\"\>]*)[\"\>] ]] || continue
+    header=${BASH_REMATCH[1]}
+    case $header in # the public ones: api/ makes what the others use
+    likeness.h)
+        [[ $room =~ ^(api|study|cli)$ ]] || fail "$file:$line: only api/, study/ and cli/ include likeness.h"
+        continue
+        ;;
+    likeness_study.h)
+        [[ $room =~ ^(study|cli)$ ]] || fail "$file:$line: only study/ and cli/ include likeness_study.h"
+        continue
+        ;;
+    esac
+    if [[ $text == *\<* ]]; then
+        allowed_system "$header" "$room" || fail "$file:$line: <$header> does not belong in $room/"
         continue
     fi
-    while IFS=: read -r line text; do
-        [[ $text =~ [\"\<]([^\"\>]*)[\"\>] ]] || continue
-        header=${BASH_REMATCH[1]}
-        case $header in # the public ones: api/ makes what the others use
-        likeness.h)
-            [[ $room =~ ^(api|study|cli)$ ]] || fail "$file:$line: only api/, study/ and cli/ include likeness.h"
-            continue
-            ;;
-        likeness_study.h)
-            [[ $room =~ ^(study|cli)$ ]] || fail "$file:$line: only study/ and cli/ include likeness_study.h"
-            continue
-            ;;
-        esac
-        if [[ $text == *\<* ]]; then
-            allowed_system "$header" "$room" || fail "$file:$line: <$header> does not belong in $room/"
-            continue
-        fi
-        if [ -f "${file%/*}/$header" ]; then
-            target=$room # a neighbour, or a folder of the same room
-            [[ $header == ../* ]] && target=${header#../} && target=${target%%/*}
-        else
-            target=${header%%/*}
-        fi
-        [ "$target" = "$room" ] || [[ " ${below[$room]} " == *" $target "* ]] ||
-            fail "$file:$line: $room/ must not include \"$header\""
-    done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' "$file")
-done < <(find src -name '*.[ch]' | sort)
+    if [ -f "${file%/*}/$header" ]; then
+        target=$room # a neighbour, or a folder of the same room
+        [[ $header == ../* ]] && target=${header#../} && target=${target%%/*}
+    else
+        target=${header%%/*}
+    fi
+    [ "$target" = "$room" ] || [[ " ${below[$room]} " == *" $target "* ]] ||
+        fail "$file:$line: $room/ must not include \"$header\""
+done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include' src --include='*.[ch]' | sort)
 
 # The public header stands alone.
 while IFS= read -r line; do
@@ -132,14 +130,23 @@ while IFS= read -r line; do
 done < <(grep -rnE '\bjson_(load|dump)[a-z_]*[[:space:]]*\(' src --include='*.[ch]' | grep -v '^src/file/json\.c')
 
 # SPDX line near the top, and length.
-while IFS= read -r file; do
-    head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' ||
-        fail "$file: no 'SPDX-License-Identifier: Apache-2.0' in the first three lines"
-    lines=$(wc -l <"$file")
-    [ "$lines" -le 1000 ] || fail "$file: $lines lines; a file past 1,000 asks to become two"
+while IFS= read -r line; do
+    fail "$line"
 done < <(find src include tests tools examples Makefile CMakeLists.txt .ci \( -path '*/fixtures/*' -prune \) -o -type f \
     \( -name '*.[ch]' -o -name '*.cu' -o -name '*.py' -o -name '*.sh' -o -name Makefile -o -name CMakeLists.txt \
-    -o -path .ci/run \) -print 2>/dev/null | sort)
+    -o -path .ci/run \) -print 2>/dev/null | sort | xargs awk '
+    function ended() {
+        seen[file] = 1
+        if (file != "" && !spdx) print file ": no \047SPDX-License-Identifier: Apache-2.0\047 in the first three lines"
+        if (lines > 1000) print file ": " lines " lines; a file past 1,000 asks to become two"
+    }
+    FNR == 1 { ended(); file = FILENAME; spdx = 0 }
+    FNR <= 3 && /SPDX-License-Identifier: Apache-2\.0/ { spdx = 1 }
+    { lines = FNR }
+    END {
+        ended()
+        for (i = 1; i < ARGC; i++) if (!(ARGV[i] in seen)) print ARGV[i] ": it is empty"
+    }')
 
 find src -name '*.c' -print0 | xargs -0 awk '
     /^[{]/ { start = FNR }
