@@ -61,6 +61,30 @@ static void trained_close(trained_set *t)
     *t = (trained_set){0};
 }
 
+/* Where products read float32 weights as bfloat16, an eighth of those that come from float16 lie
+ * midway between two of its numbers: the first step, however small, would decide which one each of
+ * them is read as, all down the gradient, which is a far larger step than the one that was taken.
+ * So numbers [at, at + count) of a matrix begin somewhere in the step of float16 that they stand
+ * for, evenly spread (by multiples of the golden ratio), and no step moves what products read by
+ * more than itself on average. */
+static void spread_over_step(float *value, size_t at, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half = half_from_float(value[i]);
+        if ((half & 0x7fff) == 0 || (half & 0x7fff) >= 0x7bff)
+            continue; /* 0; the largest, and on */
+        float step = half_to_float((uint16_t)(half + 1)) - half_to_float(half);
+        float share = (float)((uint32_t)(at + i) * 0x9e3779b1u >> 8) * 0x1p-24f;
+        value[i] += (share - 0.5f) * step;
+    }
+}
+
+static bool is_spread(const trained_set *t, const weight *from, dtype type)
+{
+    return from->type == DTYPE_F16 && type == DTYPE_F32 && from->rank > 1 &&
+           t->device->weight_type == DTYPE_BF16;
+}
+
 /* A weight of the base in the type that is trained, piece by piece. */
 static bool fill_weight(trained_set *t, size_t i, const weight *from, error *e)
 {
@@ -73,6 +97,7 @@ static bool fill_weight(trained_set *t, size_t i, const weight *from, error *e)
         const void *piece = single;
         convert_to_float(single, (const char *)from->data + at * dtype_size(from->type), from->type,
                          count);
+        if (is_spread(t, from, t->set.item[i].type)) spread_over_step(single, at, count);
         if (size < sizeof *single) {
             convert_from_float(half, DTYPE_F16, single, count);
             piece = half;
