@@ -175,7 +175,8 @@ static void test_axes(void **state)
     CHECK_LABELS("{\"guidance\": [1, 7.5]}", "guidance 1", "guidance 7.5");
     CHECK_LABELS("{\"guidance_rescale\": [0.7]}", "guidance rescale 0.7");
     CHECK_LABELS("{\"eta\": [0, 0.5]}", "eta 0", "eta 0.5");
-    CHECK_LABELS("{\"variance\": [\"fixed_small\"]}", "fixed_small");
+    CHECK_LABELS("[{\"sampler\": [\"ddpm\"]}, {\"variance\": [\"fixed_small\"]}]",
+                 "DDPM, fixed_small");
     CHECK_LABELS("{\"spacing\": [\"trailing\"]}", "trailing");
     CHECK_LABELS("{\"width\": [64]}", "width 64");
     CHECK_LABELS("{\"height\": [64]}", "height 64");
@@ -234,10 +235,11 @@ static void test_layers(void **state)
     study_plan p;
     read_plan(
         &p, "{" MODELS ", \"defaults\": {\"prompt\": \"d\", \"steps\": 10, \"seed\": 1, \"model\": "
-            "\"base\", \"negative\": \"n\", \"width\": 64, \"clip_skip\": 1, \"spacing\": null}, "
+            "\"base\", \"negative\": \"n\", \"width\": 64, \"clip_skip\": 1, \"spacing\": null, "
+            "\"eta\": 0.5}, "
             "\"sections\": [{\"id\": \"one\", \"title\": \"One\", \"settings\": {\"seed\": 2, "
-            "\"steps\": 20, \"schedule\": \" 0.5*base + 0.5*tuned \", \"sampler\": \"ddpm\", "
-            "\"eta\": 0.5}, \"rows\": [{\"label\": \"r\", \"steps\": 30, \"guidance\": 3}, "
+            "\"steps\": 20, \"schedule\": \" 0.5*base + 0.5*tuned \", \"sampler\": \"ddpm\"}, "
+            "\"rows\": [{\"label\": \"r\", \"steps\": 30, \"guidance\": 3}, "
             "{\"label\": \"alone\", \"schedule\": \"tuned x9, tuned rest\"}], "
             "\"columns\": [{\"label\": \"c\", \"seed\": 3, \"guidance\": 3.0}, "
             "{\"label\": \"none\"}]}]}");
@@ -252,7 +254,7 @@ static void test_layers(void **state)
                 c[3].guidance == 7.5f);
     assert_true(c[0].width == 64 && c[0].height == 0 && c[0].clip_skip == 1);
     assert_int_equal(c[0].spacing, LK_SPACING_MODEL);
-    assert_true(c[0].eta == 0); /* DDPM looks at none */
+    assert_true(c[0].eta == 0); /* the section's DDPM looks at none */
     assert_string_equal(c[0].schedule, "0.5*base+0.5*tuned x30");
     assert_int_equal(cell_model(&c[0]), -1);
     assert_string_equal(c[3].schedule, "tuned");
@@ -660,6 +662,18 @@ static void test_bad_axes(void **state)
               AT ".rows[1] x columns[0]: " NO_SIGMAS("karras"));
     check_bad(SECTION("\"settings\": {\"model\": \"base\", \"sigmas\": \"karras\"}, " AXES),
               AT ".rows[0] x columns[0]: " NO_SIGMAS("karras"));
+#define NONE(key, value, sampler, none)                                                            \
+    "\"" key "\" is " value ", but the sampler " sampler " has " none                              \
+    " (only those that likeness samplers says so of); give another \"sampler\", or leave \"" key   \
+    "\" out"
+    check_bad(BASE_ROWS("[{\"sampler\": [\"ddim\", \"euler\"]}, {\"eta\": [0, 0.5]}]"),
+              AT ".rows[3] x columns[0]: " NONE("eta", "0.5", "euler", "none"));
+    check_bad(
+        BASE_ROWS("{\"variance\": [\"fixed_large\"]}"),
+        AT ".rows[0] x columns[0]: " NONE("variance", "\"fixed_large\"", "ddim", "none to choose"));
+    check_bad(
+        SECTION("\"settings\": {\"model\": \"base\", \"sampler\": \"lms\", \"eta\": 1}, " AXES),
+        AT ".rows[0] x columns[0]: " NONE("eta", "1", "lms", "none"));
     check_bad(ROWS("{\"sampler\": [\"eular\"]}"), AT
               ".rows.sampler[0]: \"sampler\": there is no sampler \"eular\"; did you mean euler? "
               "There are ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm2, dpm2_a, dpmpp_2m, "

@@ -226,7 +226,7 @@ static bool multiply(plan_reader *r, const axis *a, const axis *b, axis *out)
             out->part[(a->levels + k) * out->count + i] = b->part[k * b->count + y];
         out->entry[i] = a->entry[x];
         layer_lay(&out->entry[i], &b->entry[y]);
-        out->entry[i].sigmas_meant |= a->entry[x].sigmas_meant;
+        out->entry[i].meant |= a->entry[x].meant;
         out->label[i] = arena_format(&r->plan->memory, "%s, %s", a->label[x], b->label[y]);
         if (!out->label[i]) return plan_no_memory(r);
     }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 /* What lk_schedule_open said, its advice on flags replaced by the plan's models. */
 static bool wrong_schedule(const plan_reader *r, lk_error *why)
 {
@@ -61,22 +63,44 @@ static bool check_loras(const plan_reader *r, const study_cell *c)
     return true;
 }
 
-/* What its sampler does not look at must not make a picture another one. Sigmas that were chosen
- * for a sampler without any would make two rows of one picture: they are refused, as by generate;
- * those that lie under a sampler which a row, a column or a section chose are for its others. */
+/* Whether it was meant for the cell's sampler, which does not look at it. */
+static bool is_vain(const layer *all, setting_key k)
+{
+    const study_cell *c = &all->value;
+    if (!(all->meant >> k & 1u)) return false;
+    switch (k) {
+    case KEY_SIGMAS:
+        return c->sigmas && strcmp(c->sigmas, "model") != 0 && !lk_sampler_has_sigmas(c->sampler);
+    case KEY_ETA: return c->eta > 0 && !lk_sampler_has_eta(c->sampler);
+    default: return c->variance != LK_VARIANCE_MODEL && !lk_sampler_has_variance(c->sampler);
+    }
+}
+
+/* What its sampler does not look at must not make a picture another one. What was chosen for a
+ * sampler that has no such thing would make two rows of one picture: it is refused; what lies under
+ * a sampler which a row, a column or a section chose is for its others. */
 static bool check_sampler(const plan_reader *r, layer *all)
 {
     study_cell *c = &all->value;
-    if (!lk_sampler_has_variance(c->sampler)) c->variance = LK_VARIANCE_MODEL;
-    if (!lk_sampler_has_eta(c->sampler)) c->eta = 0;
-    if (lk_sampler_has_sigmas(c->sampler) || !c->sigmas) return true;
-    if (all->sigmas_meant && strcmp(c->sigmas, "model") != 0)
+    static const char advice[] = "(only those that likeness samplers says so of); give another "
+                                 "\"sampler\", or leave";
+    const char *name = lk_sampler_name(c->sampler);
+    if (is_vain(all, KEY_SIGMAS))
         return plan_wrong(r,
                           "\"sigmas\" is \"%.60s\", but the sampler %s has no sigmas to choose "
-                          "(only those that likeness samplers says so of); give another "
-                          "\"sampler\", or leave \"sigmas\" out",
-                          c->sigmas, lk_sampler_name(c->sampler));
-    c->sigmas = NULL;
+                          "%s \"sigmas\" out",
+                          c->sigmas, name, advice);
+    if (is_vain(all, KEY_ETA))
+        return plan_wrong(r, "\"eta\" is %s, but the sampler %s has none %s \"eta\" out",
+                          number_exact_float(c->eta).text, name, advice);
+    if (is_vain(all, KEY_VARIANCE))
+        return plan_wrong(r,
+                          "\"variance\" is \"%s\", but the sampler %s has none to choose %s "
+                          "\"variance\" out",
+                          lk_variance_name(c->variance), name, advice);
+    if (!lk_sampler_has_variance(c->sampler)) c->variance = LK_VARIANCE_MODEL;
+    if (!lk_sampler_has_eta(c->sampler)) c->eta = 0;
+    if (!lk_sampler_has_sigmas(c->sampler)) c->sigmas = NULL;
     return true;
 }
 
@@ -92,7 +116,7 @@ static bool make_cell(plan_reader *r, const layer *base, const layer *column, co
                 k == KEY_SCHEDULE ? "model or schedule" : layer_keys[k].name);
     layer_lay(&all, column);
     layer_lay(&all, row);
-    all.sigmas_meant |= column->sigmas_meant;
+    all.meant |= column->meant;
     if (!layer_has(&all, KEY_PROMPT))
         return plan_wrong(
             r, "has no \"prompt\"; give it in the row, the column, the section's settings or "

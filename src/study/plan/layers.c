@@ -150,7 +150,7 @@ bool layer_read(plan_reader *r, json_t *object, bool labelled, layer *out)
         out->given |= 1u << layer_keys[k].slot;
         if (k == KEY_SAMPLER && out->value.sigmas) out->given |= 1u << KEY_SIGMAS;
     }
-    out->sigmas_meant = layer_has(out, KEY_SIGMAS);
+    out->meant = out->given & (1u << KEY_SIGMAS | 1u << KEY_ETA | 1u << KEY_VARIANCE);
     return true;
 }
 
@@ -160,8 +160,7 @@ void layer_lay(layer *below, const layer *above)
         if (layer_keys[k].slot == (setting_key)k && layer_has(above, (setting_key)k))
             memcpy((char *)&below->value + layer_keys[k].at,
                    (const char *)&above->value + layer_keys[k].at, layer_keys[k].size);
-    if (layer_has(above, KEY_SIGMAS) || layer_has(above, KEY_SAMPLER))
-        below->sigmas_meant = above->sigmas_meant;
+    below->meant = (layer_has(above, KEY_SAMPLER) ? 0 : below->meant) | above->meant;
     below->given |= above->given;
 }
 

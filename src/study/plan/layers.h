@@ -52,7 +52,7 @@ extern const setting_name layer_keys[KEYS];
 /* One layer: what it gives, as bits of slots, and the values. */
 typedef struct layer {
     unsigned given;
-    bool sigmas_meant; /* for its sampler: given with it, or over it */
+    unsigned meant; /* of sigmas, eta, variance: for its sampler, given with it or over it */
     study_cell value;
 } layer;
 
