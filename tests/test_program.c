@@ -37,6 +37,9 @@ static void test_usage(void **state)
     says(last.out, "likeness generate -p");
     assert_int_equal(likeness("generate", "--help", NULL), 0);
     says(last.out, "--sweep");
+    static const char *const zeros[] = {"default 0: every core", "default 0: none",
+                                        "default 0: never", "default 0, as 1: always"};
+    for (int i = 0; i < 4; i++) says(last.out, zeros[i]);
     assert_int_equal(likeness("inspect", "-h", NULL), 0);
     assert_int_equal(likeness(NULL), 2);
     likeness("paint", NULL);

@@ -51,7 +51,7 @@ const char generate_help[] =
     "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
     "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
     "serves)\n"
-    "  -t, --threads N            (default: every core)\n"
+    "  -t, --threads N            (default 0: every core)\n"
     "\n"
     "From a picture\n"
     "  -i, --init-image FILE      the picture that is changed, of its own size unless -W and -H "
@@ -63,8 +63,8 @@ const char generate_help[] =
     "\n"
     "Larger\n"
     "      --hires X              a second pass over latents X times as large, as AUTOMATIC1111's\n"
-    "                             Hires. fix; a schedule's last model makes it\n"
-    "      --hires-steps N        (default: as --steps)  --hires-strength X  (default 0.7)\n"
+    "                             Hires. fix; a schedule's last model makes it (default 0: none)\n"
+    "      --hires-steps N        (default 0: as --steps)  --hires-strength X  (default 0.7)\n"
     "      --hires-upscaler NAME  latent (the default), latent-antialiased, latent-bicubic,\n"
     "                             latent-bicubic-antialiased, latent-nearest, "
     "latent-nearest-exact\n"
@@ -83,7 +83,7 @@ const char generate_help[] =
     "      --spacing NAME         leading, trailing, linspace (default: the model's)\n"
     "      --clip-skip N          leave out the text encoder's last N layers (default 0)\n"
     "      --deep-cache N         DeepCache: the whole network in every N-th evaluation only\n"
-    "                             (3 is about twice as fast; default 1: always)\n"
+    "                             (3 is about twice as fast; default 0, as 1: always)\n"
     "      --rng cpu|cuda|a1111   whose noise a seed gives: diffusers' (default), or that of a "
     "GPU, as\n"
     "                             AUTOMATIC1111 and stable-diffusion.cpp draw it (cuda: and\n"
@@ -98,9 +98,9 @@ const char generate_help[] =
     "Where (folders are made)\n"
     "  -o, --output FILE.png|DIR/ one picture, or DIR/<prompt>-<seed>.png (default: here)\n"
     "      --save-latents FILE|DIR/  the noise it started from, and the latents before decoding\n"
-    "      --preview N            every N steps the growing picture, beside it as "
-    "NAME-preview.png;\n"
-    "                             gone when the picture is there, or the run is stopped\n"
+    "      --preview N            every N steps (default 0: never) the growing picture, beside it\n"
+    "                             as NAME-preview.png; gone when the picture is there, or the run\n"
+    "                             is stopped\n"
     "      --grid FILE.png        also one labelled grid: a column for each seed\n"
     "      --overwrite            write over files that other settings made\n"
     "\n"
@@ -267,7 +267,7 @@ int generate_flags_check(task *t)
     if (t->threads < 0)
         return fail(STATUS_WRONG_USAGE, "-t %d: threads cannot be negative", t->threads);
     if (t->deep_cache < 0)
-        return fail(STATUS_WRONG_USAGE, "--deep-cache %d: 1 (off) or more", t->deep_cache);
+        return fail(STATUS_WRONG_USAGE, "--deep-cache %d: 0 or 1 (off), or more", t->deep_cache);
     if (t->no_size)
         return fail(STATUS_WRONG_USAGE,
                     "-W and -H are sides in pixels: give multiples of 8, or neither, for the size "

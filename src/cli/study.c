@@ -34,7 +34,7 @@ static const char help[] =
     "      --precision f32|bf16|f16   (default f32; f16 is a GPU's)\n"
     "      --device NAME          auto, cpu, cuda, cuda:1 (default auto: the GPU where one "
     "serves)\n"
-    "  -t, --threads N            (default: every core)\n";
+    "  -t, --threads N            (default 0: every core)\n";
 
 typedef struct task {
     bool help;

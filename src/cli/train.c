@@ -40,7 +40,7 @@ static const struct section {
      "      --optimizer_precision fp32|fp16   fp16 fails, and shows why (docs/WHY-NAN.md)\n"
      "      --no_cache_latents              encode the pictures anew in every step\n"
      "  --device auto|cpu|cuda|cuda:1       (default auto: the GPU where one serves)\n"
-     "  -t, --threads N                     (default: every core)\n"},
+     "  -t, --threads N                     (default 0: every core)\n"},
     {"Where", "Where", ""},
 };
 enum { SECTIONS = sizeof sections / sizeof *sections };
