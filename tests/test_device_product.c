@@ -177,9 +177,9 @@ static array with_data(array a, const float *v, dtype type, void **store)
     return a;
 }
 
-/* Of one, two and five threads, beside one another. */
+/* Of one, two and many threads, beside one another. */
 enum { DEVICES = 3 };
-static const int threads_of[DEVICES] = {1, 2, 5};
+static const int threads_of[DEVICES] = {1, 2, 32};
 
 /* Runs the call over dirty memory on every device: the same bytes. Its first output as float32 into
  * `out`. in_place: the output lies where a copy of input 3 is. */

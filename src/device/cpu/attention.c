@@ -17,7 +17,7 @@ enum {
      * have some; queries of a part at least */
     GRAD_AT_ONCE = 16 << 20,
     GRAD_PARTS = 32,
-    GRAD_PART_ROWS = 2 * ATTENTION_GRAD_ROWS
+    GRAD_PART_ROWS = ATTENTION_GRAD_ROWS
 };
 
 typedef struct attention_plan {

@@ -8,49 +8,50 @@
 #include "device/cpu/grad_w.h"
 
 enum {
-    STEPS = 128,          /* of a block: rows, or pairs of them */
-    O_MOST = 192,         /* outputs of a block */
-    C_MOST_ONE = 512,     /* channels of a block of one tap, whose sums lie in dw */
+    STEPS = 128,      /* of a block: rows, or pairs of them */
+    O_MOST = 192,     /* outputs of a block */
+    C_MOST_ONE = 512, /* channels of a block of one tap, whose sums lie in dw */
+    C_STEP = 32,
     SUMS_MOST = 56 << 10, /* numbers of a block of several taps, whose sums lie in scratch */
-    O_LEAST = 48,
-    C_LEAST = 32, /* what blocks are cut down to, for every thread to have some */
-    BLOCKS_A_THREAD = 4
+    BLOCKS_A_THREAD = 8,
+    COST_EDGE = 10 /* of an output or a channel of a block, to be laid in order, in products */
 };
 
 struct plan {
-    int64_t o_block, c_block, o_blocks, c_blocks;
+    int64_t o_block, c_block;                    /* the largest */
     size_t tiles_bytes, panel_bytes, sums_bytes; /* of each thread */
 };
 
-/* n cut into equal blocks of at most `most`, in steps of `step`. */
-static int64_t block_of(int64_t n, int64_t most, int64_t step)
+void grad_w_cut(const device *d, product *p)
 {
-    return ceil_div(ceil_div(n, ceil_div(n, most)), step) * step;
+    const struct product_kernels *kernel = cpu_kernels_of(d)->product;
+    int64_t c_most = C_MOST_ONE;
+    if (product_taps(p) > 1) c_most = SUMS_MOST / (product_taps(p) * O_MOST) / C_STEP * C_STEP;
+    grid_cut(&(struct grid){.threads = d->threads,
+                            .a_thread = BLOCKS_A_THREAD,
+                            .m = p->o,
+                            .n = p->c,
+                            .mr = kernel->mr,
+                            .nr = kernel->nr,
+                            .edge_m = COST_EDGE,
+                            .edge_n = COST_EDGE,
+                            .m_most = O_MOST,
+                            .n_most = c_most < C_STEP ? C_STEP : c_most},
+             &p->grid_m, &p->grid_n);
+}
+
+/* The largest of n's blocks, in whole steps. */
+static int64_t block_of(int64_t n, int64_t step, int blocks)
+{
+    return ceil_div(ceil_div(n, step), blocks) * step;
 }
 
 static struct plan plan_of(const device *d, const product *p)
 {
     const struct product_kernels *kernel = cpu_kernels_of(d)->product;
     int taps = product_taps(p);
-    int64_t o_most = O_MOST, c_most = C_MOST_ONE, wanted = BLOCKS_A_THREAD * (int64_t)d->threads;
-    if (taps > 1) {
-        c_most = SUMS_MOST / (taps * O_MOST) / C_LEAST * C_LEAST;
-        if (c_most < C_LEAST) c_most = C_LEAST;
-    }
-    struct plan q = {0};
-    for (bool cut = true; cut;) {
-        q.o_block = block_of(p->o, o_most, kernel->mr);
-        q.c_block = block_of(p->c, c_most, kernel->nr);
-        q.o_blocks = ceil_div(p->o, q.o_block);
-        q.c_blocks = ceil_div(p->c, q.c_block);
-        cut = d->threads > 1 && q.o_blocks * q.c_blocks < wanted;
-        if (cut && q.c_block > C_LEAST && (q.c_block >= q.o_block || q.o_block <= O_LEAST))
-            c_most = q.c_block / 2;
-        else if (cut && q.o_block > O_LEAST)
-            o_most = q.o_block / 2;
-        else
-            cut = false;
-    }
+    struct plan q = {.o_block = block_of(p->o, kernel->mr, p->grid_m),
+                     .c_block = block_of(p->c, kernel->nr, p->grid_n)};
     /* a vector more, which the last tile's may go past it by */
     q.tiles_bytes = round_line((size_t)(q.o_block * STEPS) * sizeof(float)) + 64;
     q.panel_bytes = round_line((size_t)(STEPS * kernel->nr) * sizeof(float));
@@ -139,8 +140,10 @@ static void block_piece(void *context, int piece, int worker)
     float *tiles = (float *)(void *)own, *panel = (float *)(void *)(own + q->tiles_bytes);
     float *sums = (float *)(void *)(own + q->tiles_bytes + q->panel_bytes);
     int taps = product_taps(p), mr = j->kernels->product->mr, nr = j->kernels->product->nr;
-    int64_t o = piece / q->c_blocks * q->o_block, c = piece % q->c_blocks * q->c_block;
-    int64_t m = least(p->o - o, q->o_block), c_end = least(p->c, c + q->c_block);
+    int64_t o, o_end, c, c_end;
+    piece_range(p->o, mr, piece / p->grid_n, p->grid_m, &o, &o_end);
+    piece_range(p->c, nr, piece % p->grid_n, p->grid_n, &c, &c_end);
+    int64_t m = o_end - o;
     float *to = taps > 1 ? sums : j->dw + o * p->c + c;
     struct outer_job job = {.a = tiles,
                             .a_stride = mr,
@@ -182,6 +185,6 @@ void grad_w_run(device *d, const product *p, const void *dy, const void *x, floa
     }
     struct plan q = plan_of(d, p);
     grad_w_job j = {cpu_kernels_of(d), p, &q, dy, x, dw, scratch};
-    cpu_deal(d, product_rows(p) * product_taps(p) * p->c * p->o, (int)(q.o_blocks * q.c_blocks),
-             block_piece, &j);
+    cpu_deal(d, product_rows(p) * product_taps(p) * p->c * p->o, p->grid_m * p->grid_n, block_piece,
+             &j);
 }

@@ -197,6 +197,7 @@ static bool grad_w_prepare(device *d, const op_call *call, void **state, size_t 
                                                                     : PRODUCT_DIRECT;
     p->pairs = p->method == PRODUCT_DIRECT && d->compute == DTYPE_BF16 && p->x_type == DTYPE_BF16 &&
                p->y_type == DTYPE_BF16;
+    if (p->method == PRODUCT_DIRECT) grad_w_cut(d, p);
     *scratch = grad_w_scratch(d, p);
     *state = p;
     return true;

@@ -129,6 +129,7 @@ size_t winograd_scratch(const device *d, const product *p);
 void winograd_run(device *d, const product *p, const struct product_data *data);
 
 /* grad_w.c: dw of a product; p describes the forward problem, and its method is dw's. */
+void grad_w_cut(const device *d, product *p); /* chooses its grid */
 size_t grad_w_scratch(const device *d, const product *p);
 void grad_w_run(device *d, const product *p, const void *dy, const void *x, float *dw,
                 char *scratch);
