@@ -24,10 +24,6 @@
 
 #include "base/platform.h"
 
-/* How long a waiting thread looks again before it sleeps: between two operations of a small network
- * less time passes than sleeping and waking takes, which is some 50 microseconds on a virtual
- * machine. */
-#define LOOK_SECONDS 200e-6
 #define BRIEF_SECONDS 400e-6
 enum { LOOKS_LEAST = 8 };
 
@@ -39,7 +35,7 @@ typedef struct worker {
 
 struct thread_pool {
     int size, started;
-    int looks_most; /* in LOOK_SECONDS */
+    int looks_most; /* in THREADS_LOOK_SECONDS */
     int looks;      /* the caller's */
     pid_t process;
     worker *workers;
@@ -216,7 +212,7 @@ bool thread_pool_open(thread_pool **out, int count, error *e)
     p->size = count;
     p->process = getpid();
     p->workers = workers;
-    p->looks = p->looks_most = looks_in(LOOK_SECONDS);
+    p->looks = p->looks_most = looks_in(THREADS_LOOK_SECONDS);
     if (!start_workers(p, e)) {
         thread_pool_close(&p);
         return false;

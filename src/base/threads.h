@@ -16,6 +16,11 @@
 
 enum { THREADS_MOST = 1024 };
 
+/* How long a waiting thread looks again before it sleeps: between two operations of a small network
+ * less time passes than sleeping and waking takes, which is some 50 microseconds on a virtual
+ * machine. */
+#define THREADS_LOOK_SECONDS 200e-6
+
 typedef struct thread_pool thread_pool;
 
 /* count: 1..THREADS_MOST, the caller's own included. Fails when they cannot all be started. */

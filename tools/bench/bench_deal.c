@@ -2,7 +2,8 @@
  *
  * bench_deal: how busy a network or a training step would keep many cores (deal.h): for each number
  * of cores the seconds, the efficiency (one thread's time over cores times seconds), the memory of
- * the graph with its threads' scratch, and what loses most at 32.
+ * the graph with its threads' scratch, what the operands alone would ask of the memory, and what
+ * loses most at 32.
  *
  *   bench_deal MODEL unet|vae|text|train f32|bf16 [CORES=8,16,32,64 [REPEATS=2 [SIZE=512]]]
  *
@@ -15,7 +16,7 @@
 #include "network.h"
 #include "training.h"
 
-enum { LOSSES_SHOWN = 10 };
+enum { LOSSES_SHOWN = 8 };
 
 typedef struct bench {
     const char *row;
@@ -88,50 +89,58 @@ static bool record(const bench *b, int threads, recording *r, size_t *bytes, err
     return ok;
 }
 
-/* Seconds of all cores together: lost, and of that the work that one thread has not. */
+/* Seconds of all cores together, of an operation or of all: lost against one thread, and of that
+ * work that one thread has not, others' waiting while the caller works alone, and waiting for
+ * pieces: to be woken, for want of one, and for who has the last. */
 typedef struct loss {
-    const char *label;
-    double seconds, work;
+    const char *label; /* NULL: of all */
+    double all, work, alone, wait;
+    size_t pieces, deals;
 } loss;
+
+static loss loss_of(const char *name, const deal_share *share, double one, int cores)
+{
+    double work = share->alone + share->work;
+    loss l = {.label = name, .pieces = share->pieces, .deals = share->deals};
+    l.all = cores * share->seconds - one;
+    l.work = work - one;
+    l.alone = (cores - 1) * share->alone;
+    l.wait = l.all - l.work - l.alone;
+    return l;
+}
 
 static int by_loss(const void *a, const void *b)
 {
-    double x = ((const loss *)a)->seconds, y = ((const loss *)b)->seconds;
+    double x = ((const loss *)a)->all, y = ((const loss *)b)->all;
     return (x < y) - (x > y);
 }
 
-/* The work of each label, whoever does it. */
-static void add_work(const recording *r, loss *list)
+static void print_loss(const loss *l, double whole)
 {
-    for (size_t i = 0; i < r->deal_count; i++) {
-        const deal *d = &r->deals[i];
-        list[d->label].work += d->alone;
-        for (int k = 0; k < d->pieces; k++) list[d->label].work += r->piece[d->first + (size_t)k];
-    }
+    printf("%9.2f %8.2f %8.2f %8.2f %9.1f  %s\n", 100 * l->all / whole, 100 * l->work / whole,
+           100 * l->alone / whole, 100 * l->wait / whole,
+           l->deals ? (double)l->pieces / (double)l->deals : 1, l->label ? l->label : "all");
 }
 
-/* What each operation takes all cores, less what it takes one thread. */
-static void print_losses(const recording *r, const double *by_label, const recording *one,
-                         const double *one_label, int cores, double whole)
+static void print_losses(const bench *b, const recording *r, const deal_share *all,
+                         const deal_share *by_label, const deal_share *one_label, int cores)
 {
-    loss *list = calloc(r->label_count, sizeof *list);
+    loss *list = calloc(r->label_count, sizeof *list), whole;
     if (!list) return;
-    add_work(r, list);
+    whole = loss_of(NULL, all, b->one_seconds, cores);
     for (size_t i = 0; i < r->label_count; i++) {
-        list[i].label = r->labels[i];
-        list[i].seconds = cores * by_label[i];
-        for (size_t k = 0; k < one->label_count; k++) {
-            if (strcmp(one->labels[k], r->labels[i]) != 0) continue;
-            list[i].seconds -= one_label[k];
-            list[i].work -= one_label[k];
-        }
+        double one = 0;
+        for (size_t k = 0; k < b->one.label_count; k++)
+            if (strcmp(b->one.labels[k], r->labels[i]) == 0) one = one_label[k].seconds;
+        list[i] = loss_of(r->labels[i], &by_label[i], one, cores);
     }
     qsort(list, r->label_count, sizeof *list, by_loss);
-    printf("  what %d cores lose of all their time (of that by work that one thread has not):\n",
-           cores);
+    printf("what %d cores lose, %% of all their time: all, by work that one thread has not, while "
+           "the caller works alone, while pieces are waited for\n%9s %8s %8s %8s %9s\n",
+           cores, "all", "work", "alone", "waiting", "pieces");
+    print_loss(&whole, cores * all->seconds);
     for (size_t i = 0; i < r->label_count && i < LOSSES_SHOWN; i++)
-        printf("  %6.2f %% (%5.2f)  %s\n", 100 * list[i].seconds / (cores * whole),
-               100 * list[i].work / (cores * whole), list[i].label);
+        print_loss(&list[i], cores * all->seconds);
     free(list);
 }
 
@@ -140,17 +149,15 @@ static bool simulate(const bench *b, int cores, bool losses, error *e)
     recording r = {0};
     size_t bytes = 0;
     bool ok = record(b, cores, &r, &bytes, e);
-    double *each = ok ? calloc(r.label_count + 1, sizeof *each) : NULL;
-    double *one = ok ? calloc(b->one.label_count + 1, sizeof *one) : NULL;
+    deal_share *each = ok ? calloc(r.label_count + 1, sizeof *each) : NULL;
+    deal_share *one = ok ? calloc(b->one.label_count + 1, sizeof *one) : NULL;
     if (each && one) {
-        double seconds = deal_simulate(&r, &b->costs, cores, each), work = 0;
+        deal_share all = deal_simulate(&r, &b->costs, cores, each);
         deal_simulate(&b->one, &b->costs, 1, one);
-        for (size_t i = 0; i < r.piece_count; i++) work += r.piece[i];
-        for (size_t i = 0; i < r.deal_count; i++) work += r.deals[i].alone;
-        printf("%7d %9.4f %9.1f %% %9.3f %8zu %9.0f\n", cores, seconds,
-               100 * b->one_seconds / (cores * seconds), work, r.piece_count,
-               (double)bytes / 1048576);
-        if (losses) print_losses(&r, each, &b->one, one, cores, seconds);
+        printf("%7d %9.4f %9.1f %% %9.3f %8zu %9.0f %7.0f\n", cores, all.seconds,
+               100 * b->one_seconds / (cores * all.seconds), all.alone + all.work, all.pieces,
+               (double)bytes / 1048576, 1e-9 * r.bytes / all.seconds);
+        if (losses) print_losses(b, &r, &all, each, one, cores);
         fflush(stdout);
     }
     free(each);
@@ -167,15 +174,15 @@ static bool run(bench *b, const char *folder, const char *cores, error *e)
     b->model = m;
     ok = ok && record(b, 1, &b->one, &bytes, e);
     if (ok) {
-        b->one_seconds = deal_simulate(&b->one, &b->costs, 1, NULL);
+        b->one_seconds = deal_simulate(&b->one, &b->costs, 1, NULL).seconds;
         printf("%s, %s, %lldx%lld: %.3f s of one thread, %.0f MB; pool: ticket %.2f us, a thread "
                "that looks %.1f, that sleeps %.1f and %.1f of the caller, end %.1f\n",
                b->row, precision_name(b->precision), (long long)b->size, (long long)b->size,
                b->one_seconds, (double)bytes / 1048576, 1e6 * b->costs.ticket,
                1e6 * b->costs.notice, 1e6 * b->costs.wake, 1e6 * b->costs.wake_each,
                1e6 * b->costs.finish);
-        printf("%7s %9s %11s %9s %8s %9s\n", "cores", "seconds", "efficiency", "all work", "pieces",
-               "graph MB");
+        printf("%7s %9s %11s %9s %8s %9s %7s\n", "cores", "seconds", "efficiency", "all work",
+               "pieces", "graph MB", "GB/s");
     }
     for (const char *at = cores; ok && *at; at += strcspn(at, ","), at += *at == ',') {
         int count = atoi(at);

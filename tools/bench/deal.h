@@ -6,9 +6,13 @@
  * deal_simulate gives them to imagined cores as base/threads.c would, with the pool's own costs as
  * they are measured here.
  *
- * What it leaves out: that cores share the memory's speed and the last cache, and that a piece may
- * find its input in another core's cache. So it tells where the deal loses, not what a machine of
- * so many cores reaches. */
+ * What it counts: what the caller does alone, waking threads and their looking, tickets one after
+ * the other, pieces that are too few or unequal, and work that is done more often because it is
+ * cut. What it leaves out: that cores share the memory's speed and the last cache (the bytes a
+ * second that the operands alone ask for are printed), that a piece may find its input in another
+ * core's cache, that all cores at work run slower than one, and what tickets cost when more than
+ * two threads take them at once. So it tells where the deal loses, not what a machine of so many
+ * cores reaches. */
 #ifndef LIKENESS_TOOLS_BENCH_DEAL_H
 #define LIKENESS_TOOLS_BENCH_DEAL_H
 
@@ -32,6 +36,7 @@ typedef struct recording {
     double *piece;
     size_t label_count, deal_count, piece_count;
     size_t label_room, deal_room, piece_room;
+    double bytes; /* of all operands, each counted once a call */
 } recording;
 
 /* The least of each over `repeats` runs of `work`, whose operations are the device's. The program
@@ -49,7 +54,13 @@ typedef struct deal_costs {
 
 bool deal_costs_measure(deal_costs *out, error *e);
 
-/* Seconds of the whole on so many cores, and of each label (by_label, or NULL). */
-double deal_simulate(const recording *r, const deal_costs *c, int cores, double *by_label);
+/* What an operation takes, in seconds: from its begin to its end; the caller alone; all pieces. */
+typedef struct deal_share {
+    double seconds, alone, work;
+    size_t pieces, deals;
+} deal_share;
+
+/* Of the whole on so many cores, and of each label (by_label, or NULL). */
+deal_share deal_simulate(const recording *r, const deal_costs *c, int cores, deal_share *by_label);
 
 #endif

@@ -93,7 +93,7 @@ static void label_set(const char *text)
     now.label = (int)i;
 }
 
-/* What the caller has done alone is the last label's; from here on it is another's. */
+/* What the caller has done alone until here is the last label's; from here on it is another's. */
 static void label_change(const char *text)
 {
     deal_add(0);
@@ -118,12 +118,27 @@ static void label_of(const op_step *s, char *out)
     snprintf(out, LABEL_SIZE, "%s %s > %s", s->name, in, to);
 }
 
+static double bytes_of(const array *a, int count)
+{
+    double bytes = 0;
+    for (int i = 0; i < count; i++) {
+        double n = a[i].rank >= 0 ? (double)dtype_size(a[i].w ? a[i].w->type : a[i].type) : 0;
+        for (int k = 0; k < a[i].rank; k++) n *= (double)a[i].dim[k];
+        bytes += n;
+    }
+    return bytes;
+}
+
 static bool submit(device *d, const op_step *steps, size_t count, const buffer *scratch,
                    size_t scratch_at, error *e)
 {
     for (size_t i = 0; i < count; i++) {
         char text[LABEL_SIZE];
+        deal_add(0); /* a label takes time that is not the program's */
         label_of(&steps[i], text);
+        now.to->bytes += bytes_of(steps[i].call->in, steps[i].call->in_count) +
+                         bytes_of(steps[i].call->out, steps[i].call->out_count);
+        now.last = cpu_seconds();
         label_change(text);
         if (!now.before.submit(d, &steps[i], 1, scratch, scratch_at, e)) return false;
     }
@@ -142,6 +157,9 @@ static bool bind(device *d, const op_step *steps, size_t count, error *e)
 static bool update(device *d, const update_job *u, update_result *r, error *e)
 {
     label_change("update");
+    enum { READ_AND_WRITTEN = 20 }; /* of a weight: the gradient twice, master, 8-bit moments */
+    for (size_t i = 0; i < u->count; i++)
+        now.to->bytes += READ_AND_WRITTEN * (double)u->tensor[i].moments.count;
     bool ok = now.before.update(d, u, r, e);
     label_change("between operations");
     return ok;

@@ -12,8 +12,6 @@
 #include "base/threads.h"
 #include "deal.h"
 
-#define LOOK_SECONDS 20e-6 /* base/threads.c's */
-
 void __real_thread_pool_run(thread_pool *pool, int pieces, thread_piece *work, void *context);
 
 /* ---- the pool's costs ---- */
@@ -144,7 +142,7 @@ static void cores_come(cores *k, const deal_costs *c, int pieces, double t)
 {
     int woken = 0;
     for (int i = 1; i < k->count; i++) {
-        if (t - k->idle[i] <= LOOK_SECONDS)
+        if (t - k->idle[i] <= THREADS_LOOK_SECONDS)
             k->come[i] = t + c->notice;
         else if (woken < pieces - 1)
             k->come[i] = t + c->wake_each * woken++ + c->wake;
@@ -162,16 +160,19 @@ static int first_free(const cores *k)
     return best;
 }
 
-/* Deals d's pieces out from t on; when the caller goes on. */
+/* Deals d's pieces out from t on, to every second core those from the back; when the caller goes
+ * on.
+ */
 static double deal_out(cores *k, const recording *r, const deal_costs *c, const deal *d, double t)
 {
+    const double *front = r->piece + d->first, *back = front + d->pieces;
     double ticket = t, last = t;
     cores_come(k, c, d->pieces, t);
-    for (int i = 0; i < d->pieces; i++) {
+    while (front < back) {
         int core = first_free(k);
         double start = k->come[core] > ticket ? k->come[core] : ticket;
         ticket = start + c->ticket;
-        k->come[core] = ticket + r->piece[d->first + (size_t)i];
+        k->come[core] = ticket + (core % 2 ? *--back : *front++);
         if (k->come[core] > last) last = k->come[core];
     }
     for (int i = 1; i < k->count; i++) /* those that found none left have looked, too */
@@ -179,19 +180,28 @@ static double deal_out(cores *k, const recording *r, const deal_costs *c, const 
     return k->come[0] >= last ? last : last + c->finish;
 }
 
-double deal_simulate(const recording *r, const deal_costs *c, int count, double *by_label)
+static void share_add(deal_share *to, const recording *r, const deal *d, double seconds)
+{
+    to->seconds += seconds;
+    to->alone += d->alone;
+    to->deals += d->pieces > 0;
+    to->pieces += (size_t)d->pieces;
+    for (int i = 0; i < d->pieces; i++) to->work += r->piece[d->first + (size_t)i];
+}
+
+deal_share deal_simulate(const recording *r, const deal_costs *c, int count, deal_share *by_label)
 {
     cores k = {count, calloc((size_t)count, sizeof(double)), calloc((size_t)count, sizeof(double))};
-    double t = 0;
-    for (size_t i = 0; by_label && i < r->label_count; i++) by_label[i] = 0;
+    deal_share all = {0};
+    for (size_t i = 0; by_label && i < r->label_count; i++) by_label[i] = (deal_share){0};
     for (size_t i = 0; k.idle && k.come && i < r->deal_count; i++) {
         const deal *d = &r->deals[i];
-        double start = t;
-        t += d->alone;
+        double t = all.seconds + d->alone;
         if (d->pieces) t = deal_out(&k, r, c, d, t);
-        if (by_label) by_label[d->label] += t - start;
+        if (by_label) share_add(&by_label[d->label], r, d, t - all.seconds);
+        share_add(&all, r, d, t - all.seconds);
     }
     free(k.idle);
     free(k.come);
-    return t;
+    return all;
 }
