@@ -17,9 +17,10 @@
 # process's peak. The bars stand in generate.awk and train.awk; those of bfloat16 hold where the processor has
 # AVX512-BF16. Elsewhere the peer emulates it, which is only printed.
 #
-# MODEL (/tmp/sd15-random) is made by tools/bench/make_sd15.py when it is not there. PYTHON (python3) must have torch
-# and diffusers for the peer's columns and for making the model. PEER=fast leaves out the peer's slow rows (float32
-# with bitsandbytes, emulated bfloat16), PEER=none all of them. Ours alone takes less than 15 minutes on two cores.
+# MODEL (/tmp/sd15-random) is made from tools/bench/sd15 and random weights (2.1 GB) when it is not there. PYTHON
+# (python3) must have torch, diffusers and transformers for the peer's columns; openvino, peft and bitsandbytes for
+# rows of their own: what it lacks is named, and left out. PEER=fast leaves out the peer's slow rows (float32 with
+# bitsandbytes, emulated bfloat16), PEER=none all of them. Ours alone takes less than 15 minutes on two cores.
 set -u
 build=$1
 model=${MODEL:-/tmp/sd15-random}
@@ -34,17 +35,26 @@ load=$(cut -d" " -f1 /proc/loadavg)
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
-has() { # modules that Python finds
-    "$python" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' "$@" 2>/dev/null
+lacks() { # those of the modules that Python does not find; all of them where there is no Python
+    "$python" -c 'import importlib.util as u, sys; print(*(m for m in sys.argv[1:] if not u.find_spec(m)))' "$@" 2>/dev/null ||
+        echo "$@"
 }
-if [ "$peer" != none ] && ! has torch diffusers transformers; then
-    echo "bench: $python has no torch and diffusers; only ours is measured (make bench PYTHON=/path/to/python)" >&2
-    peer=none
+has() { [ -z "$(lacks "$@")" ]; }
+if [ "$peer" != none ]; then
+    missing=$(lacks torch diffusers transformers)
+    if [ -n "$missing" ]; then
+        command -v "$python" >/dev/null && why="$python lacks $missing" || why="there is no $python"
+        echo "bench: only ours is measured: $why (make bench PYTHON=/path/to/python-with-diffusers)" >&2
+        peer=none
+    else
+        missing=$(lacks openvino peft bitsandbytes)
+        [ -z "$missing" ] || echo "bench: without the rows of peers that need $missing, which $python lacks" >&2
+    fi
 fi
 if [ ! -f "$model/model_index.json" ]; then
-    has torch diffusers transformers ||
-        { echo "bench: there is no model in $model; make one with tools/bench/make_sd15.py" >&2; exit 1; }
-    "$python" "$tools/make_sd15.py" "$model" || exit 1
+    echo "bench: making $model: random weights of Stable Diffusion 1.5's size" >&2
+    mkdir -p "$model" && cp -r "$tools"/sd15/*/ "$model" && "$build/bench_model" "$model" >/dev/null &&
+        cp "$tools/sd15/model_index.json" "$model" || exit 1
 fi
 widths=$(echo $(grep -m1 ^flags /proc/cpuinfo | tr ' ' '\n' | grep -xE 'avx2|avx512f|avx512_bf16|amx_bf16'))
 native=no
@@ -82,10 +92,11 @@ train() {
         "$python" "$tools/bench_train_diffusers.py" "$model" "${common[@]}" --types "$1" --optimizers "$2" \
             --checkpointing no,yes >>"$work/peer-train" || exit 1
     }
-    local optimizers=adamw
+    local optimizers=adamw eight=
     ! has peft || optimizers+=,lora
-    peer_train float32 "$([ "$peer" = fast ] || echo adamw8bit,)$optimizers"
-    [ $native = no ] || peer_train bfloat16 adamw8bit,$optimizers
+    ! has bitsandbytes || eight=adamw8bit,
+    peer_train float32 "$([ "$peer" = fast ] || echo $eight)$optimizers"
+    [ $native = no ] || peer_train bfloat16 $eight$optimizers
 }
 
 # The median of five runs of a command, in seconds.
@@ -108,17 +119,23 @@ small() {
 }
 
 deal() {
-    printf '\nhow busy more cores would be, from the time of each piece on one (tools/bench/deal.h)\n'
+    cat <<'END'
+
+how busy more cores would be, from the time of each piece on one (tools/bench/deal.h). Counted: what is not dealt out,
+waking threads, few and unequal pieces, work done once more because it is cut. Left out: that cores share memory and
+last cache (GB/s: what the operands alone would ask for), and run slower when all of them do. So a machine reaches less.
+END
     "$build/bench_deal" "$model" unet f32 8,16,32,64 2 "$size" &&
-        "$build/bench_deal" "$model" vae f32 8,32 2 "$size" &&
-        "$build/bench_deal" "$model" train f32 32 2 "$size" &&
-        "$build/bench_deal" "$tools/../../models/pocket" unet f32 8,32 5 128
+        "$build/bench_deal" "$model" vae f32 8,16,32,64 2 "$size" &&
+        "$build/bench_deal" "$model" train f32 8,16,32,64 2 "$size" &&
+        "$build/bench_deal" "$tools/../../models/pocket" unet f32 8,16,32,64 5 128
 }
 
 [[ $parts != *generate* ]] || generate
 [[ $parts != *train* ]] || train
 echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($widths)"
-echo "ours:      $(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work"/ours* | head -n 1)"
+[[ $parts != *generate* && $parts != *train* ]] ||
+    echo "ours:      $(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work"/ours* | head -n 1)"
 [ "$peer" = none ] || echo "peer:      $("$python" -c 'import torch, diffusers
 print(f"diffusers {diffusers.__version__}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")'
     )$(sed -n 's/.*"layout": "\([^"]*\)".*/, \1/p' "$work/openvino" | head -n 1)"

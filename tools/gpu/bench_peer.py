@@ -15,9 +15,14 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench"))
-import torch  # noqa: E402
-from make_sd15 import UNET, VAE  # noqa: E402
+import torch
+
+SD15 = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench", "sd15")
+
+
+def config(part):
+    with open(os.path.join(SD15, part, "config.json"), encoding="utf-8") as f:
+        return {key: value for key, value in json.load(f).items() if not key.startswith("_")}
 
 
 def median_ms(run, repeats, warm):
@@ -41,7 +46,7 @@ def noise(*shape, dtype):
 def unet(dtype):
     from diffusers import UNet2DConditionModel
     with torch.device("cuda"):
-        net = UNet2DConditionModel(**UNET)
+        net = UNet2DConditionModel(**config("unet"))
     return net.to(dtype=dtype, memory_format=torch.channels_last)
 
 
@@ -60,7 +65,7 @@ def evaluation(dtype, compiled):
 def decode():
     from diffusers import AutoencoderKL
     with torch.device("cuda"):
-        net = AutoencoderKL(**VAE)
+        net = AutoencoderKL(**config("vae"))
     net = net.to(dtype=torch.bfloat16, memory_format=torch.channels_last).eval()
     x = noise(1, 4, 64, 64, dtype=torch.bfloat16)
 

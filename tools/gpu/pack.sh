@@ -33,7 +33,7 @@ done
 
 rm -rf $card
 mkdir -p $card/lib
-cp -L $folder/likeness $folder/liblikeness-cuda.so $folder/bench $folder/bench_train "${device_tests[@]/#/$folder/test_}" \
+cp -L $folder/likeness $folder/liblikeness-cuda.so $folder/bench $folder/bench_model $folder/bench_train "${device_tests[@]/#/$folder/test_}" \
     "${kernel_tests[@]/#/$folder/test_cuda_}" $card
 ldd $card/[!l]* $card/likeness | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
     grep -Ev '/(ld-linux|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|cuda.*|cudnn.*|cublas.*)\.so)' | xargs -I{} cp -L {} $card/lib

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # speed.sh: on a machine with an NVIDIA GPU, the table of speed at Stable Diffusion 1.5's size and 512x512: ours, and
 # diffusers' on the same card from the same run where PYTHON (python3) has it (COMPILE=yes: under torch.compile too, for
-# minutes). MODEL (/tmp/sd15-random) is made by tools/bench/make_sd15.py where it is not there. Medians of REPEATS (20)
+# minutes). MODEL (/tmp/sd15-random) is made of random weights where it is not there (bench_model). Medians of REPEATS (20)
 # runs; memory is what the card gave for weights, graph and library code, and the peer's allocator's peak.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -17,7 +17,10 @@ if [ ! $packed ] && ! { make && make cuda && cmake --build build --target benche
     tail "$work/log"
     exit 1
 fi
-[ -e "$model/model_index.json" ] || "$python" tools/bench/make_sd15.py "$model" || exit 1
+[ -e "$model/model_index.json" ] || {
+    mkdir -p "$model" && cp -r tools/bench/sd15/*/ "$model" && "${ours[@]}" "$build/bench_model" "$model" >/dev/null &&
+        cp tools/bench/sd15/model_index.json "$model"
+} || exit 1
 
 bench() { # name, program and its words
     local name=$1
