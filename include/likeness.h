@@ -395,6 +395,8 @@ LK_API int lk_sampler_evaluations(lk_sampler sampler); /* of the UNet in most st
 LK_API bool lk_sigmas_check(const char *sigmas, int *steps, lk_error *error);
 LK_API const char *lk_sigmas_name(const char *sigmas);  /* "karras" for "Karras"; NULL: a list */
 LK_API const char *lk_sigmas_label(const char *sigmas); /* "Karras", as AUTOMATIC1111 writes it */
+/* "latent-bicubic" for "Latent (bicubic)"; NULL: there is none such, and the error names all. */
+LK_API const char *lk_upscaler_name(const char *name, lk_error *error);
 LK_API const char *lk_variance_name(lk_variance variance); /* NULL: the model's */
 LK_API const char *lk_spacing_name(lk_spacing spacing);    /* the same */
 /* A "<lora:name:0.8>" of a prompt in AUTOMATIC1111's syntax. */
@@ -481,9 +483,7 @@ typedef struct lk_generate_options {
     double hires;
     int hires_steps;            /* 0: as many as steps */
     double hires_strength;      /* 0 to 1; 0.7 */
-    const char *hires_upscaler; /* "latent" (NULL), "latent-antialiased", "latent-bicubic",
-                                   "latent-bicubic-antialiased", "latent-nearest",
-                                   "latent-nearest-exact" */
+    const char *hires_upscaler; /* as lk_upscaler_name has them; NULL: "latent" */
     const lk_control *controls; /* what they add is summed */
     int control_count;
     /* A picture that is larger than those that the autoencoder was trained on is decoded (and

@@ -28,9 +28,9 @@ static void test_upscale(void **state)
             width = (int)json_integer_value(json_array_get(to, 1));
         const char *name = json_string_value(json_object_get(run, "name"));
         latent_upscaler how, again;
-        assert_true(upscaler_parse(&how, name));
-        assert_true(upscaler_parse(&again, upscaler_label(how)));
-        assert_int_equal(how, again);
+        assert_true(upscaler_parse(&how, name, NULL));
+        assert_true(upscaler_parse(&again, upscaler_label(how), NULL) && again == how);
+        assert_true(upscaler_parse(&again, upscaler_name(how), NULL) && again == how);
         assert_true(upscale(out, in, 2, 5, 4, height, width, how, NULL));
         for (int k = 0; k < 2 * height * width; k++) {
             double wanted = json_number_value(

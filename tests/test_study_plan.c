@@ -355,7 +355,7 @@ static void test_passes(void **state)
     study_plan_close(&p);
 
     read_plan(&p, BY("\"model\": \"base\", \"hires_strength\": 0.5, \"hires_steps\": 20, "
-                     "\"hires_upscaler\": \"latent-nearest\"",
+                     "\"hires_upscaler\": \"Latent (nearest)\"",
                      "[{\"hires\": [1, 2]}, {\"steps\": [50, 20]}]"));
     c = p.section[0].cell;
     assert_true(c[0].hires == 0 && c[0].hires_strength == 0.7 && !c[0].hires_upscaler);
@@ -430,7 +430,7 @@ static void test_bad_passes(void **state)
     check_bad(BY(BASE ", \"hires\": 2, \"hires_strength\": 2", ONE),
               AT ".settings: \"hires_strength\" is 2; ...");
     check_bad(BY(BASE ", \"hires\": 2, \"hires_upscaler\": \"ESRGAN\"", ONE),
-              AT ".settings: \"hires_upscaler\" is \"ESRGAN\"; it should be latent, ...");
+              AT ".settings: \"hires_upscaler\": hires upscaler \"ESRGAN\": there are latent, ...");
 }
 
 static void test_training(void **state)

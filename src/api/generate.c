@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+#include "generate/hires.h"
 #include "generate/samplers/sigma_text.h"
 
 _Static_assert((int)LK_DDPM == (int)SAMPLER_DDPM, "samplers are the same");
@@ -63,6 +64,13 @@ bool lk_sigmas_check(const char *sigmas, int *steps, lk_error *caller)
 
 const char *lk_sigmas_name(const char *sigmas) { return sigmas_name(sigmas); }
 const char *lk_sigmas_label(const char *sigmas) { return sigmas_label(sigmas); }
+
+const char *lk_upscaler_name(const char *name, lk_error *caller)
+{
+    error e = {0};
+    latent_upscaler how;
+    return api_report(upscaler_parse(&how, name, &e), &e, caller) ? upscaler_name(how) : NULL;
+}
 
 bool lk_sampler_choose(lk_generate_options *o, const char *name, lk_error *caller)
 {

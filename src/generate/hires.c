@@ -68,13 +68,7 @@ bool hires_check(const generate_options *o, const model *m, error *e)
             "trained with %d timesteps; give fewer, or a greater strength",
             hires_steps(o), number_exact(o->hires_strength).text, number_rounded(all, 10).text,
             m->scheduler.train_steps);
-    if (!upscaler_parse(&how, o->hires_upscaler))
-        return error_set(e, ERROR_USAGE,
-                         "hires upscaler \"%.60s\": there are latent, latent-antialiased, "
-                         "latent-bicubic, latent-bicubic-antialiased, latent-nearest and "
-                         "latent-nearest-exact",
-                         o->hires_upscaler);
-    return check_list(o, e);
+    return upscaler_parse(&how, o->hires_upscaler, e) && check_list(o, e);
 }
 
 bool hires_size(int size[2], const generate_options *o, const model *m)
@@ -162,7 +156,7 @@ static bool grow(both *b, const generate_result *r, const generate_options *seco
 {
     int shape[3];
     latent_upscaler how;
-    upscaler_parse(&how, b->o->hires_upscaler);
+    upscaler_parse(&how, b->o->hires_upscaler, NULL);
     fit_latents(m, second->width, second->height, shape);
     size_t bytes = sizeof(float) * (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
     b->latents = malloc(bytes);

@@ -20,8 +20,9 @@ typedef enum latent_upscaler {
 
 /* "latent", or NULL, "latent-antialiased", or as AUTOMATIC1111 writes it: "Latent (antialiased)".
  */
-bool upscaler_parse(latent_upscaler *out, const char *name);
-const char *upscaler_label(latent_upscaler u); /* as it writes it */
+bool upscaler_parse(latent_upscaler *out, const char *name, error *e);
+const char *upscaler_name(latent_upscaler u);
+const char *upscaler_label(latent_upscaler u); /* as AUTOMATIC1111 writes it */
 /* planes [channels,height,width] -> [channels,to_height,to_width], none smaller. */
 bool upscale(float *out, const float *in, int channels, int height, int width, int to_height,
              int to_width, latent_upscaler how, error *e);

@@ -204,7 +204,7 @@ static bool set_hires(settings *s, const generator *g, const generate_options *o
     latent_upscaler how;
     int size[2];
     bool cut = hires_size(size, o, generator_model(g));
-    upscaler_parse(&how, o->hires_upscaler);
+    upscaler_parse(&how, o->hires_upscaler, NULL);
     return settings_set(s, e, "Denoising strength", "%s", number_exact(o->hires_strength).text) &&
            settings_set(s, e, "Hires upscale", "%s", number_exact(o->hires).text) &&
            (!cut || settings_set(s, e, "Hires resize", "%dx%d", size[0], size[1])) &&

@@ -17,6 +17,10 @@ typedef struct taps {
     float weight[TAPS];
 } taps;
 
+static const char *const names[UPSCALERS] = {
+    "latent",         "latent-antialiased",   "latent-bicubic", "latent-bicubic-antialiased",
+    "latent-nearest", "latent-nearest-exact",
+};
 static const char *const labels[UPSCALERS] = {
     "Latent",           "Latent (antialiased)",
     "Latent (bicubic)", "Latent (bicubic antialiased)",
@@ -32,21 +36,26 @@ static void letters(char out[64], const char *text)
     out[n] = '\0';
 }
 
-bool upscaler_parse(latent_upscaler *out, const char *name)
+bool upscaler_parse(latent_upscaler *out, const char *name, error *e)
 {
-    char wanted[64], known[64];
+    char wanted[64], known[64], list[200] = "";
     *out = UPSCALE_BILINEAR;
     if (!name) return true;
     letters(wanted, name);
     for (int i = 0; i < UPSCALERS; i++) {
-        letters(known, labels[i]);
+        letters(known, names[i]);
         if (strcmp(wanted, known) != 0) continue;
         *out = (latent_upscaler)i;
         return true;
     }
-    return false;
+    for (int i = 0; i < UPSCALERS; i++) {
+        strcat(list, i == 0 ? "" : i + 1 < UPSCALERS ? ", " : " and ");
+        strcat(list, names[i]);
+    }
+    return error_set(e, ERROR_USAGE, "hires upscaler \"%.60s\": there are %s", name, list);
 }
 
+const char *upscaler_name(latent_upscaler u) { return names[u]; }
 const char *upscaler_label(latent_upscaler u) { return labels[u]; }
 
 /* Keys' cubic convolution. */

@@ -69,21 +69,13 @@ static bool read_number(const plan_reader *r, const fields *f, const char *key, 
 
 static bool read_upscaler(const plan_reader *r, fields *f, study_cell *c)
 {
-    static const char *const names[] = {"latent",         "latent-antialiased",
-                                        "latent-bicubic", "latent-bicubic-antialiased",
-                                        "latent-nearest", "latent-nearest-exact"};
+    lk_error why = {0};
     const char *word = field_text(f, "hires_upscaler", "");
     if (!f->ok) return false;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(word, names[i]) == 0) {
-            c->hires_upscaler = i ? names[i] : NULL;
-            return true;
-        }
-    return plan_wrong(r,
-                      "\"hires_upscaler\" is \"%.60s\"; it should be latent, latent-antialiased, "
-                      "latent-bicubic, latent-bicubic-antialiased, latent-nearest or "
-                      "latent-nearest-exact",
-                      word);
+    const char *name = lk_upscaler_name(word, &why);
+    if (!name) return plan_wrong(r, "\"hires_upscaler\": %.300s", why.text);
+    c->hires_upscaler = strcmp(name, "latent") == 0 ? NULL : name;
+    return true;
 }
 
 bool plan_read_pass(plan_reader *r, json_t *object, setting_key k, study_cell *c)
