@@ -689,33 +689,45 @@ static void test_unary_exact(void **state)
     device_close(&d);
 }
 
-/* Large logits: nothing overflows, and a NaN in one query reaches that row only. */
-static void test_attention_extremes(void **state)
+/* Attention of one head over N keys, whole blocks or not, at this scale of logits, whose rounding
+ * `bound` allows for. */
+static void attention_extreme(int64_t n, float alpha, double bound)
 {
-    (void)state;
-    enum { N = 30, D = 8 };
+    enum { D = 8 };
     device *d = best_device();
     struct test_case c = {.call = {.kind = OP_ATTENTION,
                                    .in_count = 3,
                                    .out_count = 2,
-                                   .params = {.heads = 1, .alpha = 20},
-                                   .in = {F32(1, N, D), F32(1, N, D), F32(1, N, D)},
-                                   .out = {F32(1, N, D), F32(1, 1, N)}},
+                                   .params = {.heads = 1, .alpha = alpha},
+                                   .in = {F32(1, n, D), F32(1, n, D), F32(1, n, D)},
+                                   .out = {F32(1, n, D), F32(1, 1, n)}},
                           .spread = 3};
     struct values v = values_open(&c);
     struct bound b = {.call = c.call};
     for (int j = 0; j < 3; j++) bind_input(&b, j, &c.call.in[j], v.in[j], false);
     fill_outputs(&b);
     run_call(d, &b.call);
-    assert_true(error_of(&b.call.out[0], v.out[0]) < 1e-4); /* logits near 1000 are rounded */
+    assert_true(error_of(&b.call.out[0], v.out[0]) < bound);
     assert_true(error_of(&b.call.out[1], v.out[1]) < 1e-6);
     ((float *)operand_data(&b.call.in[0]))[7 * D] = NAN;
     run_call(d, &b.call);
-    for (int n = 0; n < N; n++)
-        assert_int_equal(!!isnan(((float *)operand_data(&b.call.out[0]))[n * D]), n == 7);
+    for (int64_t i = 0; i < n; i++)
+        assert_int_equal(!!isnan(((float *)operand_data(&b.call.out[0]))[i * D]), i == 7);
     release(&b);
     values_close(&v);
     device_close(&d);
+}
+
+/* Large logits: nothing overflows, and a NaN in one query reaches that row only. */
+static void test_attention_extremes(void **state)
+{
+    (void)state;
+    attention_extreme(30, 20, 1e-4); /* logits near 1000 are rounded */
+    attention_extreme(32, 20, 1e-4);
+    attention_extreme(288, 20, 1e-4);
+    attention_extreme(32, 1e6f, 1e-4);   /* beyond where float32 counts */
+    attention_extreme(288, 1e20f, 1e-4); /* one key is all */
+    attention_extreme(288, -1e20f, 1e-4);
 }
 
 static void test_refused(void **state)

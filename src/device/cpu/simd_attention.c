@@ -199,9 +199,10 @@ static void unpack_strips(const head_task *t, const head_rows *out, int64_t begi
 }
 
 /* out [12][table] = strip [depth][12]^T x block, `rows` (whole tiles) columns of it. A long depth
- * is cut so that its part of the strip stays in the first-level cache. */
+ * is cut so that its part of the strip stays in the first-level cache. peaks: NULL, or the largest
+ * of each row and of what is there, lane by lane. */
 SIMD void scores(bool pairs, const float *strip, const float *block, int64_t depth, int64_t rows,
-                 float *out, int64_t table)
+                 float *out, int64_t table, vf *peaks)
 {
     for (int64_t from = 0; from < depth; from += DEPTH_PART) {
         int64_t part = depth - from < DEPTH_PART ? depth - from : DEPTH_PART;
@@ -226,6 +227,8 @@ SIMD void scores(bool pairs, const float *strip, const float *block, int64_t dep
                     }
                     vf_store(o, sum[r][0]);
                     vf_store(o + LANES, sum[r][1]);
+                    if (peaks && from + part == depth)
+                        peaks[i + r] = vf_max(peaks[i + r], vf_max(sum[r][0], sum[r][1]));
                 }
             }
     }
@@ -280,34 +283,66 @@ static int64_t visible(const head_task *t, int64_t query, int64_t key0, int64_t 
     return seen < 0 ? 0 : seen < rows ? seen : rows;
 }
 
-/* Online softmax of one row of logits (base 2) against the running maximum and sum; the row becomes
- * weights, and the factor for what was summed before is returned. */
-static float softmax_row(float *row, int64_t seen, int64_t padded, float *top, float *total)
+static void scale_row(float *row, int64_t width, float factor)
 {
-    for (int64_t j = seen; j < padded; j++) row[j] = -INFINITY;
-    vf m0 = vf_set(*top), m1 = m0;
-    for (int64_t j = 0; j < padded; j += TILE) {
-        m0 = vf_max(m0, vf_load(row + j));
-        m1 = vf_max(m1, vf_load(row + j + LANES));
+    for (int64_t i = 0; i < width; i += LANES) vf_store(row + i, vf_load(row + i) * vf_set(factor));
+}
+
+/* The largest logit of each row and of what was there before, lane by lane; what a row does not see
+ * becomes -inf. */
+static void strip_peaks(const head_task *t, int64_t query, int64_t key0, int64_t rows, float *table,
+                        vf *peaks)
+{
+    int64_t padded = round_tile(rows);
+    for (int r = 0; r < STRIP; r++, table += BLOCK) {
+        for (int64_t j = visible(t, query + r, key0, rows); j < padded; j++) table[j] = -INFINITY;
+        vf m0 = peaks[r], m1 = m0;
+        for (int64_t j = 0; j < padded; j += TILE) {
+            m0 = vf_max(m0, vf_load(table + j));
+            m1 = vf_max(m1, vf_load(table + j + LANES));
+        }
+        peaks[r] = vf_max(m0, m1);
     }
-    float now = vf_hmax(vf_max(m0, m1));
-    vf shift = vf_set(now), s0 = vf_zero(), s1 = vf_zero();
+}
+
+/* A row of logits (base 2) to weights 2^(logit - top), whose sums are returned lane by lane. */
+static vf weights_row(float *row, int64_t padded, float top)
+{
+    vf s0 = vf_zero(), s1 = vf_zero();
+    if (fabsf(top) > EXP2_TOP_MOST) {
+        for (int64_t j = 0; j < padded; j += LANES) vf_store(row + j, vf_load(row + j) - top);
+        top = 0;
+    }
     for (int64_t j = 0; j < padded; j += TILE) {
-        vf p0 = vf_exp2(vf_load(row + j) - shift), p1 = vf_exp2(vf_load(row + j + LANES) - shift);
+        vf p0 = vf_exp2_below(vf_load(row + j), top);
+        vf p1 = vf_exp2_below(vf_load(row + j + LANES), top);
         vf_store(row + j, p0);
         vf_store(row + j + LANES, p1);
         s0 += p0;
         s1 += p1;
     }
-    float factor = *top == now ? 1.0f : exp2f(*top - now);
-    *total = *total * factor + vf_sum(s0 + s1);
-    *top = now;
-    return factor;
+    return s0 + s1;
 }
 
-static void scale_row(float *row, int64_t width, float factor)
+/* Online softmax of a strip against the running tops and sums: logits become weights, and o, what
+ * was summed before, is scaled. Tops are integers: they seldom move, and nothing is rounded where
+ * they do. What goes across lanes is done for all rows at once, so that no row waits for another.
+ */
+static void softmax_strip(float *table, int64_t padded, const vf *peaks, float *top, float *total,
+                          float *o, int64_t width)
 {
-    for (int64_t i = 0; i < width; i += LANES) vf_store(row + i, vf_load(row + i) * vf_set(factor));
+    float now[STRIP];
+    vf sum[STRIP];
+    for (int r = 0; r < STRIP; r++) now[r] = ceilf(vf_hmax(peaks[r]));
+    for (int r = 0; r < STRIP; r++) {
+        if (now[r] == top[r]) continue;
+        float factor = exp2f(top[r] - now[r]);
+        total[r] *= factor;
+        scale_row(o + r * width, width, factor);
+        top[r] = now[r];
+    }
+    for (int r = 0; r < STRIP; r++) sum[r] = weights_row(table + r * BLOCK, padded, now[r]);
+    for (int r = 0; r < STRIP; r++) total[r] += vf_sum(sum[r]);
 }
 
 /* A row of weights as pairs, in its own place. */
@@ -333,19 +368,21 @@ SIMD void forward_of(bool pairs, const head_task *t, int64_t begin, int64_t end,
     for (int64_t b = 0; b < t->keys.blocks; b++) {
         int64_t key0 = b * t->keys.block, rows = side_block_rows(&t->keys, b);
         int64_t padded = round_tile(rows);
+        bool whole = !pairs && !t->causal && rows == padded; /* every row sees every column */
         for (int64_t s = 0; s < strips; s++) {
             int64_t n = begin + s * STRIP;
             if (visible(t, n + STRIP - 1, key0, rows) == 0) continue;
+            vf peaks[STRIP];
+            for (int r = 0; r < STRIP; r++) peaks[r] = vf_set(top[s * STRIP + r]);
             scores(pairs, q + s * STRIP * depth, t->k_columns + key0 * depth, depth, padded, table,
-                   BLOCK);
-            for (int r = 0; r < STRIP; r++) {
-                int64_t at = s * STRIP + r;
-                if (pairs) scale_row(table + r * BLOCK, padded, scale);
-                float factor = softmax_row(table + r * BLOCK, visible(t, n + r, key0, rows), padded,
-                                           top + at, total + at);
-                if (factor != 1.0f) scale_row(o + at * width, width, factor);
-                if (pairs) row_to_pairs(table + r * BLOCK, padded);
-            }
+                   BLOCK, whole ? peaks : NULL);
+            if (pairs)
+                for (int r = 0; r < STRIP; r++) scale_row(table + r * BLOCK, padded, scale);
+            if (!whole) strip_peaks(t, n, key0, rows, table, peaks);
+            softmax_strip(table, padded, peaks, top + s * STRIP, total + s * STRIP,
+                          o + s * STRIP * width, width);
+            if (pairs)
+                for (int r = 0; r < STRIP; r++) row_to_pairs(table + r * BLOCK, padded);
             accumulate(pairs, table, BLOCK, 1, t->v_rows + attention_rows(t, key0) * width,
                        pairs ? padded / 2 : rows, attention_rows(t, padded), width,
                        o + s * STRIP * width, STRIP);
@@ -468,8 +505,10 @@ SIMD void grad_strip(bool pairs, const head_task *t, const grad_rows *g, int64_t
 {
     int64_t depth = attention_steps(t), padded = round_tile(rows), at = strip * STRIP;
     float *p = g->p + at * GRAD_BLOCK, *d_s = g->d_s + at * GRAD_BLOCK;
-    scores(pairs, g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK);
-    scores(pairs, g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK);
+    scores(pairs, g->q + at * depth, t->k_columns + key0 * depth, depth, padded, p, GRAD_BLOCK,
+           NULL);
+    scores(pairs, g->d_o + at * depth, t->v_columns + key0 * depth, depth, padded, d_s, GRAD_BLOCK,
+           NULL);
     for (int r = 0; r < STRIP; r += pairs ? 2 : 1) {
         if (pairs)
             grad_row_pairs(t, g, at + r, key0, rows);

@@ -7,6 +7,17 @@
 
 #include "device/cpu/simd.h"
 
+/* 2^f, f in -0.5 .. 0.5 */
+SIMD vf vf_exp2_fraction(vf f)
+{
+    vf p = vf_set(0.00132764668f);
+    p = vf_fma(p, f, vf_set(0.00967554129f));
+    p = vf_fma(p, f, vf_set(0.0555071329f));
+    p = vf_fma(p, f, vf_set(0.240221197f));
+    p = vf_fma(p, f, vf_set(0.693146967f));
+    return vf_fma(p, f, vf_set(1.00000007f));
+}
+
 /* 2^x for x <= 127, relative error below 2e-7; 2^-126 for all x below -126; NaN stays NaN.
  * Adding 1.5 * 2^23 + 127 rounds x to an integer n and leaves n + 127 in the low bits: 2^n once
  * they are shifted to the exponent. */
@@ -15,13 +26,18 @@ SIMD vf vf_exp2(vf x)
     x = vf_max(vf_set(-126.0f), x);
     vf shifted = x + vf_set(12582912.0f + 127.0f);
     vf f = x - (shifted - vf_set(12582912.0f + 127.0f)); /* -0.5 .. 0.5 */
-    vf p = vf_set(0.00132764668f);
-    p = vf_fma(p, f, vf_set(0.00967554129f));
-    p = vf_fma(p, f, vf_set(0.0555071329f));
-    p = vf_fma(p, f, vf_set(0.240221197f));
-    p = vf_fma(p, f, vf_set(0.693146967f));
-    p = vf_fma(p, f, vf_set(1.00000007f));
-    return p * (vf)((vi)shifted << 23);
+    return vf_exp2_fraction(f) * (vf)((vi)shifted << 23);
+}
+
+/* 2^(x - top) for an integer top that no x is above, as vf_exp2 in one step less: top is in what
+ * rounds. Exact in top up to EXP2_TOP_MOST. */
+#define EXP2_TOP_MOST 4e6f
+
+SIMD vf vf_exp2_below(vf x, float top)
+{
+    x = vf_max(vf_set(top - 126.0f), x);
+    vf rounds = vf_set(12582912.0f + 127.0f - top), shifted = x + rounds;
+    return vf_exp2_fraction(x - (shifted - rounds)) * (vf)((vi)shifted << 23);
 }
 
 /* 1 / (1 + e^-x) */
