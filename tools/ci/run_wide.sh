@@ -70,11 +70,12 @@ for test in "${tests[@]}"; do
         cp -Ln "$library" "$folder/first/$library"
     done
 done
+mkdir -p "$folder/first$here/tests"
+cp -r "$here/tests/fixtures" "$folder/first$here/tests/"
 cat > "$folder/first/init" << END
 #!/bin/busybox sh
 busybox mount -t proc none /proc
 busybox mount -t devtmpfs none /dev
-busybox mount -t tmpfs none /tmp
 for test in ${tests[*]}; do
     /bin/\$test 2>&1
     echo "\$test: status \$?"
