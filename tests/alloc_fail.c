@@ -358,6 +358,7 @@ static bool train(work *w, int output, lk_train_options *o)
     o->instance_data_dir = SOURCE_DIR "/examples/subject";
     o->output_dir = path;
     o->train_batch_size = 1;
+    o->resolution = 16; /* half the toy's own */
     o->max_train_steps = o->checkpointing_steps = 1;
     return open_model(w, 0, MODEL) && lk_train(w->session, w->model[0], o, w->why);
 }
