@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * picture: lk_image, and grids of images. */
+ * image: lk_image, and grids of images. */
 #include "api/api.h"
 
 #include <stdlib.h>

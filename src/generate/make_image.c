@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * picture: see picture.h. */
+ * make_image: see make_image.h. */
 #include "generate/make_image.h"
 
 #include "generate/parameters.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * picture: one picture and its text, of whatever model: what trainings and studies want of this
+ * make_image: one picture and its text, of whatever model: what trainings and studies want of this
  * room. */
 #ifndef LIKENESS_GENERATE_MAKE_IMAGE_H
 #define LIKENESS_GENERATE_MAKE_IMAGE_H
