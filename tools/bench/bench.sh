@@ -13,9 +13,9 @@
 #   small     a picture and a training step of the pocket model
 #   deal      how busy 8 to 64 cores would be (bench_deal.c); takes one core
 #
-# Each row is a process of its own; seconds are the median of REPEATS (3) after one run to warm up, memory is the
-# process's peak. The bars stand in generate.awk and train.awk; those of bfloat16 hold where the processor has
-# AVX512-BF16. Elsewhere the peer emulates it, which is only printed.
+# Each row is a process of its own; seconds are the median of REPEATS (3; of emulated bfloat16 one) after one run to
+# warm up, memory is the process's peak. The bars stand in generate.awk and train.awk; those of bfloat16 hold where the
+# processor has AVX512-BF16. Elsewhere the peer emulates it, which is only printed.
 #
 # MODEL (/tmp/sd15-random) is made from tools/bench/sd15 and random weights (2.1 GB) when it is not there. PYTHON
 # (python3) must have torch, diffusers and transformers for the peer's columns; openvino, peft and bitsandbytes for
@@ -67,7 +67,9 @@ common=(--threads "$threads" --size "$size")
 generate() {
     for row in guided unet vae text; do
         for type in f32 bf16; do
-            "$build/bench" "$model" $row $type "$threads" "$repeats" "$size" >>"$work/ours" || exit 1
+            local times=$repeats
+            [ $type = f32 ] || [ $native = yes ] || times=1
+            "$build/bench" "$model" $row $type "$threads" "$times" "$size" >>"$work/ours" || exit 1
         done
     done
     [ "$peer" = none ] && return

@@ -17,6 +17,7 @@
 #include "training.h"
 
 enum { LOSSES_SHOWN = 8 };
+#define BUSY_NOTICE 20e-6
 
 typedef struct bench {
     const char *row;
@@ -144,11 +145,11 @@ static void print_losses(const bench *b, const recording *r, const deal_share *a
     free(list);
 }
 
-static bool simulate(const bench *b, int cores, bool losses, error *e)
+static bool simulate(bench *b, int cores, bool losses, error *e)
 {
     recording r = {0};
     size_t bytes = 0;
-    bool ok = record(b, cores, &r, &bytes, e);
+    bool ok = record(b, cores, &r, &bytes, e) && deal_costs_measure(&b->costs, e);
     deal_share *each = ok ? calloc(r.label_count + 1, sizeof *each) : NULL;
     deal_share *one = ok ? calloc(b->one.label_count + 1, sizeof *one) : NULL;
     if (each && one) {
@@ -166,23 +167,34 @@ static bool simulate(const bench *b, int cores, bool losses, error *e)
     return ok;
 }
 
+static void print_head(const bench *b, size_t bytes)
+{
+    printf("%s, %s, %lldx%lld: %.3f s of one thread, %.0f MB\n", b->row,
+           precision_name(b->precision), (long long)b->size, (long long)b->size, b->one_seconds,
+           (double)bytes / 1048576);
+    printf("%7s %9s %11s %9s %8s %9s %7s\n", "cores", "seconds", "efficiency", "all work", "pieces",
+           "graph MB", "GB/s");
+}
+
+static void print_costs(const deal_costs *c)
+{
+    printf(
+        "the pool, in microseconds: a ticket %.2f; until a thread that looks has its piece %.1f, "
+        "one that sleeps %.1f and %.1f of the caller; to the caller %.1f%s\n",
+        1e6 * c->ticket, 1e6 * c->notice, 1e6 * c->wake, 1e6 * c->wake_each, 1e6 * c->finish,
+        c->notice > BUSY_NOTICE ? " (too much: other programs have the cores)" : "");
+}
+
 static bool run(bench *b, const char *folder, const char *cores, error *e)
 {
     model *m = NULL;
     size_t bytes = 0;
     bool ok = model_open(&m, folder, NULL, NULL, e) && deal_costs_measure(&b->costs, e);
     b->model = m;
-    ok = ok && record(b, 1, &b->one, &bytes, e);
+    ok = ok && record(b, 1, &b->one, &bytes, e) && deal_costs_measure(&b->costs, e);
     if (ok) {
         b->one_seconds = deal_simulate(&b->one, &b->costs, 1, NULL).seconds;
-        printf("%s, %s, %lldx%lld: %.3f s of one thread, %.0f MB; pool: ticket %.2f us, a thread "
-               "that looks %.1f, that sleeps %.1f and %.1f of the caller, end %.1f\n",
-               b->row, precision_name(b->precision), (long long)b->size, (long long)b->size,
-               b->one_seconds, (double)bytes / 1048576, 1e6 * b->costs.ticket,
-               1e6 * b->costs.notice, 1e6 * b->costs.wake, 1e6 * b->costs.wake_each,
-               1e6 * b->costs.finish);
-        printf("%7s %9s %11s %9s %8s %9s %7s\n", "cores", "seconds", "efficiency", "all work",
-               "pieces", "graph MB", "GB/s");
+        print_head(b, bytes);
     }
     for (const char *at = cores; ok && *at; at += strcspn(at, ","), at += *at == ',') {
         int count = atoi(at);
@@ -190,6 +202,7 @@ static bool run(bench *b, const char *folder, const char *cores, error *e)
              error_set(e, ERROR_USAGE, "cores: numbers with commas between them, not %s", at);
         ok = ok && simulate(b, count, count == 32, e);
     }
+    if (ok) print_costs(&b->costs);
     recording_close(&b->one);
     model_close(&m);
     return ok;

@@ -52,6 +52,8 @@ typedef struct deal_costs {
     double ticket, notice, wake, wake_each, finish;
 } deal_costs;
 
+/* Measured again, the least counts: other programs on the machine are not to. *out begins as zero.
+ */
 bool deal_costs_measure(deal_costs *out, error *e);
 
 /* What an operation takes, in seconds: from its begin to its end; the caller alone; all pieces. */
