@@ -10,7 +10,7 @@
 #include "base/sha256.h"
 
 enum {
-    AT_ONCE = 64, /* tensors whose hashes are held */
+    AT_ONCE = 512, /* tensors whose hashes are held: most sets' all, so that threads wait once */
     BYTES_AT_ONCE = 128
                     << 20, /* files give their pages back as often, so that they do not add up */
 };

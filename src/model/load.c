@@ -162,10 +162,17 @@ static void storage_free(void *p)
     free(s);
 }
 
+/* A small set's pages stay until it is closed: to fault them in again for the next reader costs
+ * more than they take. */
+enum { KEEP_BELOW = 64 << 20 };
+
 static void storage_drop(void *p)
 {
     const weight_storage *s = p;
-    for (size_t i = 0; i < s->files->count; i++) file_map_drop(&s->files->file[i].map);
+    size_t bytes = 0;
+    for (size_t i = 0; i < s->files->count; i++) bytes += s->files->file[i].map.size;
+    for (size_t i = 0; bytes >= KEEP_BELOW && i < s->files->count; i++)
+        file_map_drop(&s->files->file[i].map);
 }
 
 typedef struct loader {

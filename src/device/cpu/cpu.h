@@ -70,7 +70,7 @@ struct weight_pack {
     weight_pack *next;
     uint64_t form; /* what it is; 0 is the plain float32 copy */
     bool stale;    /* the weight has changed since it was made; the lock's */
-    void *data;    /* 64-byte aligned, `size` bytes; freed by weight_pack_free */
+    void *data;    /* 64-byte aligned, `size` bytes; freed by weight_pack_free, or with the set */
     size_t size;
     void (*close)(weight_pack *p); /* frees what else `owned` holds; may be NULL */
     void *owned;
@@ -81,6 +81,8 @@ struct weight_pack {
 struct cpu_weights {
     pthread_mutex_t lock;
     size_t read; /* bytes of the set's files that were read to be copied, since last dropped */
+    struct pack_slab *slabs;        /* memory of packs, the one that is being filled first */
+    size_t filled;                  /* bytes of that */
     _Atomic(weight_pack *) packs[]; /* of each weight */
 };
 

@@ -9,7 +9,19 @@
 #include "base/platform.h"
 #include "device/cpu/product.h"
 
-enum { FORM_F32 = 0, BLOCK_FROM = 1 << 20 }; /* from here on a block of huge pages is worth it */
+enum {
+    FORM_F32 = 0,
+    SLAB_LEAST = 2 << 20,
+    SLAB_MOST = 16 << 20,
+    BLOCK_FROM = 4 << 20 /* a pack of this size has a block of its own */
+};
+
+/* Smaller packs lie side by side in slabs of huge pages, which are given back with the set: a small
+ * model's packs by themselves would be thousands of pages to fault in and to unmap. */
+typedef struct pack_slab {
+    _Alignas(64) struct pack_slab *next;
+    size_t size;
+} pack_slab;
 
 bool cpu_weights_open(device_weights *w, error *e)
 {
@@ -28,6 +40,10 @@ void cpu_weights_close(device_weights *w)
             next = p->next;
             weight_pack_free(p);
         }
+    for (pack_slab *slab = own->slabs, *next; slab; slab = next) {
+        next = slab->next;
+        block_free(slab, slab->size);
+    }
     pthread_mutex_destroy(&own->lock);
     free(own);
 }
@@ -71,15 +87,31 @@ weight_pack *weight_pack_find(const array *a, uint64_t form)
     return p;
 }
 
+/* NULL: there is no memory. */
+static void *slab_take(struct cpu_weights *own, size_t size)
+{
+    pack_slab *slab = own->slabs;
+    size = round_line(size + 1);
+    if (!slab || slab->size - own->filled < size) {
+        size_t room = slab ? 2 * slab->size : SLAB_LEAST;
+        if (room > SLAB_MOST) room = SLAB_MOST;
+        while (room < size + sizeof *slab) room *= 2;
+        if (!(slab = block_alloc(room))) return NULL;
+        *slab = (pack_slab){own->slabs, room};
+        own->slabs = slab;
+        own->filled = sizeof *slab;
+    }
+    void *data = (char *)slab + own->filled;
+    own->filled += size;
+    return data;
+}
+
 weight_pack *weight_pack_new(const array *a, uint64_t form, size_t size, error *e)
 {
     weight_pack *p = calloc(1, sizeof *p);
-    void *data = size >= BLOCK_FROM ? block_alloc(size) : aligned_alloc(64, round_line(size + 1));
-    if (!p || !data) {
-        if (data && size >= BLOCK_FROM)
-            block_free(data, size);
-        else
-            free(data);
+    void *data = NULL;
+    if (p) data = size >= BLOCK_FROM ? block_alloc(size) : slab_take(weights_of(a), size);
+    if (!data) {
         free(p);
         error_memory(e, a->w->name, size);
         return NULL;
@@ -98,10 +130,7 @@ void weight_pack_free(weight_pack *p)
 {
     if (!p) return;
     if (p->close) p->close(p);
-    if (p->size >= BLOCK_FROM)
-        block_free(p->data, p->size);
-    else
-        free(p->data);
+    if (p->size >= BLOCK_FROM) block_free(p->data, p->size);
     free(p);
 }
 
