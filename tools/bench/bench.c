@@ -126,7 +126,7 @@ static bool memory_begins(device *d, uint64_t *left)
     return true;
 }
 
-static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
+static bool bench(char **argv, const char *where, int threads, int repeats, int64_t size, error *e)
 {
     model *m = NULL;
     device *d = NULL;
@@ -137,8 +137,8 @@ static bool bench(char **argv, int threads, int repeats, int64_t size, error *e)
     uint64_t left = 0;
     bool ok = (precision_parse(&precision, argv[3]) ||
                error_set(e, ERROR_USAGE, "there is no type %s", argv[3])) &&
-              device_open(&d, argv[7] ? argv[7] : "cpu",
-                          &(device_options){.threads = threads, .precision = precision}, e) &&
+              device_open(&d, where, &(device_options){.threads = threads, .precision = precision},
+                          e) &&
               memory_begins(d, &left) &&
               model_open_with(&m, argv[1], NULL, NULL, d->pool, NULL, e) &&
               (strcmp(argv[2], "guided") ? time_network(argv[2], d, m, size, repeats, start, &t, e)
@@ -170,7 +170,7 @@ int main(int argc, char **argv)
         return 2;
     }
     error e = {0};
-    if (!bench(argv, threads, repeats, size, &e)) {
+    if (!bench(argv, argc > 7 ? argv[7] : "cpu", threads, repeats, size, &e)) {
         fprintf(stderr, "bench: %s\n", e.text);
         return 1;
     }
