@@ -127,8 +127,7 @@ how busy more cores would be, from the time of each piece on one (tools/bench/de
 waking threads, few and unequal pieces, work done once more because it is cut. Left out: that cores share memory and
 last cache (GB/s: what the operands alone would ask for), and run slower when all of them do. So a machine reaches less.
 END
-    "$build/bench_deal" "$model" unet f32 8,16,32,64 1 "$size" &&
-        "$build/bench_deal" "$model" vae f32 8,16,32,64 1 "$size" &&
+    "$build/bench_deal" "$model" unet f32 8,16,32,64 2 "$size" &&
         "$build/bench_deal" "$model" train f32 8,16,32,64 2 "$size" &&
         "$build/bench_deal" "$tools/../../models/pocket" unet f32 8,16,32,64 5 128
 }
