@@ -85,10 +85,8 @@ static void test_instructions(void **state)
 static void write_bytes(const char *path, size_t size)
 {
     error e = {0};
-    file_writer *w;
     char *zeros = calloc(size + 1, 1);
-    assert_true(file_writer_open(&w, path, &e) && file_writer_put(w, zeros, size, &e) &&
-                file_writer_commit(&w, &e));
+    assert_true(file_write(path, zeros, size, &e));
     free(zeros);
 }
 

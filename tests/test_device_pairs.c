@@ -25,6 +25,14 @@ static device *device_of(const char *level, int threads)
     return d;
 }
 
+/* Of one, two and three threads; false: the processor has not this level. */
+static bool devices_of(const char *level, device *d[3])
+{
+    if (!(d[0] = device_of(level, 1))) return false;
+    for (int k = 1; k < 3; k++) assert_non_null(d[k] = device_of(level, k + 1));
+    return true;
+}
+
 struct shape {
     int64_t batch, queries, keys, heads, depth;
     bool causal;
@@ -173,9 +181,8 @@ static void test_products(void **state)
 {
     (void)state;
     for (int level = 0; level < LEVELS; level++) {
-        device *d[3] = {device_of(levels[level], 1)};
-        if (!d[0]) continue;
-        d[1] = device_of(levels[level], 2), d[2] = device_of(levels[level], 3);
+        device *d[3];
+        if (!devices_of(levels[level], d)) continue;
         for (int i = 0; i < SHAPES; i++) {
             struct data q = data_open(&shapes[i]);
             size_t n = (size_t)(q.s.batch * q.s.queries * q.width) * sizeof(float);
@@ -301,9 +308,8 @@ static void test_gradient(void **state)
 {
     (void)state;
     for (int level = 0; level < LEVELS; level++) {
-        device *d[3] = {device_of(levels[level], 1)};
-        if (!d[0]) continue;
-        d[1] = device_of(levels[level], 2), d[2] = device_of(levels[level], 3);
+        device *d[3];
+        if (!devices_of(levels[level], d)) continue;
         for (int i = 0; i < SHAPES; i++) {
             struct data q = data_open(&shapes[i]);
             struct slopes one = slopes_open(&q), more = slopes_open(&q);
@@ -417,9 +423,8 @@ static void test_weights(void **state)
 {
     (void)state;
     for (int level = 0; level < LEVELS; level++) {
-        device *d[3] = {device_of(levels[level], 1)};
-        if (!d[0]) continue;
-        d[1] = device_of(levels[level], 2), d[2] = device_of(levels[level], 3);
+        device *d[3];
+        if (!devices_of(levels[level], d)) continue;
         for (size_t i = 0; i < sizeof weight_shapes / sizeof weight_shapes[0]; i++)
             expect_weight(d, &weight_shapes[i]);
         expect_row_order(d[0]);

@@ -14,11 +14,9 @@ static char photos[600], class_folder[600];
 static void put_file(const char *folder, const char *name, const char *content)
 {
     error e = {0};
-    file_writer *w = NULL;
     char *path = path_join(folder, name);
     assert_non_null(path);
-    if (!path_make_dir(folder, &e) || !file_writer_open(&w, path, &e) ||
-        !file_writer_put(w, content, strlen(content), &e) || !file_writer_commit(&w, &e))
+    if (!path_make_dir(folder, &e) || !file_write(path, content, strlen(content), &e))
         fail_msg("%s", e.text);
     free(path);
 }

@@ -63,12 +63,7 @@ static bool write_text(const char *folder, const char *name, const char *text, s
                        error *e)
 {
     char *path = path_join(folder, name);
-    file_writer *w = NULL;
-    bool ok = path && file_writer_open(&w, path, e) && file_writer_put(w, text, size, e);
-    if (ok)
-        ok = file_writer_commit(&w, e);
-    else
-        file_writer_abandon(&w);
+    bool ok = path && file_write(path, text, size, e);
     free(path);
     return ok;
 }

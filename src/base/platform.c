@@ -279,6 +279,15 @@ void file_writer_abandon(file_writer **writer)
     writer_free(writer);
 }
 
+bool file_write(const char *path, const void *data, size_t size, error *e)
+{
+    file_writer *w = NULL;
+    if (file_writer_open(&w, path, e) && file_writer_put(w, data, size, e))
+        return file_writer_commit(&w, e);
+    file_writer_abandon(&w);
+    return false;
+}
+
 FILE *file_append(const char *path, error *e)
 {
     uint64_t size;

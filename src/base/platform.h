@@ -40,6 +40,7 @@ void file_writer_hash(file_writer *w, struct sha256 *hash); /* what is put goes 
 bool file_writer_put(file_writer *w, const void *data, size_t size, error *e);
 bool file_writer_commit(file_writer **w, error *e); /* fsync, rename; *w is NULL in any case */
 void file_writer_abandon(file_writer **w);          /* NULL is fine */
+bool file_write(const char *path, const void *data, size_t size, error *e); /* all of it at once */
 /* A regular file to add lines to, made where it is not there; for fclose. NULL on failure. */
 FILE *file_append(const char *path, error *e);
 

@@ -31,10 +31,7 @@ static bool write_bytes(const char *folder, const char *name, const void *data, 
 {
     char *path = path_join(folder, name);
     if (!path) return error_memory(e, folder, strlen(folder) + strlen(name));
-    file_writer *w = NULL;
-    bool ok = file_writer_open(&w, path, e) && file_writer_put(w, data, size, e);
-    if (ok) ok = file_writer_commit(&w, e);
-    file_writer_abandon(&w);
+    bool ok = file_write(path, data, size, e);
     free(path);
     return ok;
 }

@@ -144,15 +144,6 @@ static bool move_plan(const study_place *at, const char *path, const char *writt
            error_set(e, ERROR_FILE, "%s: cannot be renamed to %s", path, *moved);
 }
 
-static bool write_plan(const char *path, const char *text, error *e)
-{
-    file_writer *w = NULL;
-    bool ok = file_writer_open(&w, path, e) && file_writer_put(w, text, strlen(text), e);
-    if (ok) return file_writer_commit(&w, e);
-    file_writer_abandon(&w);
-    return false;
-}
-
 static bool keep_plan(const study_place *at, const char *text, const json_t *mark, char **moved,
                       error *e)
 {
@@ -162,7 +153,8 @@ static bool keep_plan(const study_place *at, const char *text, const json_t *mar
     json_t *new_mark = json_pack("{s:s, s:s}", "study", at->version, "plan", hash);
     bool ok = (path && new_mark) || error_memory(e, at->folder, 64);
     ok = ok && move_plan(at, path, written, moved, e) &&
-         json_write_in(new_mark, at->folder, MARK_FILE, e) && write_plan(path, text, e);
+         json_write_in(new_mark, at->folder, MARK_FILE, e) &&
+         file_write(path, text, strlen(text), e);
     json_decref(new_mark);
     free(path);
     return ok;

@@ -43,13 +43,7 @@ static bool keep_lines(const char *path, int64_t keep, error *e)
 {
     char *text = NULL;
     if (path_is_file(path) && !file_read(path, LIMIT, &text, NULL, e)) return false;
-    file_writer *w = NULL;
-    bool ok = file_writer_open(&w, path, e) &&
-              (!text || file_writer_put(w, text, kept_bytes(text, keep), e));
-    if (ok)
-        ok = file_writer_commit(&w, e);
-    else
-        file_writer_abandon(&w);
+    bool ok = file_write(path, text, text ? kept_bytes(text, keep) : 0, e);
     free(text);
     return ok;
 }

@@ -403,7 +403,6 @@ static bool write_file(const page_source *s, const char *name, void (*fill)(page
     page p = {.s = s};
     char *text = NULL, *path = path_join(s->folder, name);
     size_t size = 0;
-    file_writer *w = NULL;
     p.out = path ? open_memstream(&text, &size) : NULL;
     bool ok = p.out != NULL;
     if (ok) {
@@ -412,11 +411,7 @@ static bool write_file(const page_source *s, const char *name, void (*fill)(page
         if (fclose(p.out) != 0) ok = false;
     }
     if (!ok) error_memory(e, name, size);
-    ok = ok && file_writer_open(&w, path, e) && file_writer_put(w, text, size, e);
-    if (ok)
-        ok = file_writer_commit(&w, e);
-    else
-        file_writer_abandon(&w);
+    ok = ok && file_write(path, text, size, e);
     arena_free(&p.memory);
     free(text);
     free(path);
